@@ -1,0 +1,312 @@
+"""The command line: the page's jobs without a browser. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sft_app.errors import AppError, SettingsError
+from sft_app.runs import Run, app_home, delete_run, find_run, list_runs
+from sft_app.settings import (
+    EXAMPLE_DATA,
+    EXAMPLE_PROMPT,
+    Format,
+    Method,
+    Preset,
+    RunSettings,
+    TrainerKind,
+    parse_assignments,
+    parse_settings,
+)
+from sft_app.summary import summarise_run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
+console = Console()
+FOLLOW_SECONDS = 0.5
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, or `latest`.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def main() -> None:
+    """Errors for the reader become one line on stderr and exit status 1."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell their developers
+    try:
+        app()
+    except AppError as error:
+        Console(stderr=True, soft_wrap=True).print(f"Error: {error}", markup=False, highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def ui(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
+) -> None:
+    """Open the page."""
+    from sft_app.ui.page import launch_page
+
+    launch_page(app_home(), host, port)
+
+
+@app.command()
+def inspect(
+    data: str,
+    format: Annotated[Format, typer.Option(help="How the rows are laid out.")] = "auto",
+    model: Annotated[str, typer.Option(help="Whose tokenizer counts the tokens.")] = "starter",
+    max_length: Annotated[int, typer.Option(help="Tokens kept of a conversation.")] = 1024,
+    out: Annotated[Path | None, typer.Option(help="Write the usable conversations there as JSONL.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read a data file and say what is in it, what is left out and why."""
+    from sft_app.data.inspection import inspect_data
+    from sft_app.data.sources import locate_data
+    from sft_app.files import write_jsonl_atomically
+    from sft_app.models.catalog import resolve_model
+    from sft_app.models.loading import load_tokenizer
+
+    path, home = locate_data(data), app_home()
+    tokenizer = load_tokenizer(resolve_model(model, None, home), home)
+    inspection = inspect_data(path, format, tokenizer, max_length)
+    if out is not None:
+        write_jsonl_atomically(out, ({"messages": item.as_dicts()} for item in inspection.data.conversations))
+    if as_json:
+        return _print_json(inspection.as_json())
+    _print_inspection(inspection.as_json())
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option(help="A JSON file with settings.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Data file; default {EXAMPLE_DATA}.")] = None,
+    model: Annotated[str | None, typer.Option(help="starter, a Hub id, or a folder.")] = None,
+    method: Annotated[Method | None, typer.Option(help="Default: qlora with a GPU, lora without.")] = None,
+    trainer: Annotated[TrainerKind | None, typer.Option(help="sft: TRL; classic: transformers.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Named set of values; default quick.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. max_steps=20.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name to recognise the run by.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fine-tune, and follow the run to its end."""
+    from sft_app.training.launch import submit_run
+
+    flags = {"data": data, "model": model, "method": method, "trainer": trainer, "preset": preset, "name": name}
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = _settings_from(config, {**given, **parse_assignments(assignments or [])})
+    run = submit_run(settings, app_home())
+    if not detach:
+        _follow(run, quiet=as_json)
+    summary = summarise_run(run)
+    if as_json:
+        _print_json(summary)
+    elif detach:
+        console.print(f"Run {run.id} is queued. Follow it with: python -m sft_app status {run.id}")
+    else:
+        _print_summary(summary)
+    if summary["state"] in ("failed", "interrupted"):
+        raise AppError(f"Run {run.id} {summary['state']}: {summary['message']}")
+
+
+@app.command()
+def runs(as_json: JsonFlag = False) -> None:
+    """List every run, the newest first."""
+    summaries = [summarise_run(run) for run in list_runs(app_home())]
+    if as_json:
+        return _print_json(summaries)
+    table = Table("run", "name", "state", "model", "data", "steps", "held-out loss", "time")
+    for summary in summaries:
+        table.add_row(
+            summary["run"],
+            summary["name"],
+            summary["state"],
+            summary["model"] or "?",
+            Path(summary["data"] or "?").name,
+            f"{summary['steps']}/{summary['total_steps']}",
+            _change(summary),
+            _minutes(summary["seconds"]),
+        )
+    console.print(table if summaries else "There are no runs yet. Start one with: python -m sft_app train")
+
+
+@app.command()
+def status(run: RunArgument, as_json: JsonFlag = False) -> None:
+    """Say where a run is."""
+    summary = summarise_run(find_run(app_home(), run))
+    if as_json:
+        return _print_json(summary)
+    _print_summary(summary)
+
+
+@app.command()
+def stop(run: RunArgument) -> None:
+    """Stop a run after the step at work; the adapter so far is kept."""
+    from sft_app.training.launch import stop_run
+
+    found = find_run(app_home(), run)
+    stop_run(found)
+    console.print(f"Run {found.id} stops after this step and keeps its adapter.")
+
+
+@app.command()
+def resume(run: RunArgument) -> None:
+    """Go on with a stopped, failed or interrupted run from its last checkpoint."""
+    from sft_app.training.launch import resume_run
+
+    found = find_run(app_home(), run)
+    resume_run(found, app_home())
+    console.print(f"Run {found.id} is queued again. Follow it with: python -m sft_app status {found.id}")
+
+
+@app.command()
+def delete(run: RunArgument) -> None:
+    """Delete a run with everything in its folder."""
+    found = find_run(app_home(), run)
+    delete_run(found)
+    console.print(f"Run {found.id} is deleted.")
+
+
+@app.command()
+def compare(
+    run: RunArgument,
+    prompt: Annotated[list[str] | None, typer.Option(help="A question; may be given several times.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, max=2.0, help="0: always the likeliest.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes the sampling.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer prompts with the base and the fine-tuned model, side by side."""
+    from dataclasses import asdict
+
+    from sft_app.compare.generate import Sampling
+    from sft_app.compare.pair import compare_prompt, load_pair
+
+    found = find_run(app_home(), run)
+    settings = found.record().settings
+    sampling = Sampling(
+        temperature=settings.temperature if temperature is None else temperature,
+        seed=settings.seed if seed is None else seed,
+        max_new_tokens=max_new_tokens or settings.max_new_tokens,
+    )
+    pair = load_pair(found, app_home())
+    results = []
+    for text in prompt or [EXAMPLE_PROMPT]:
+        result = compare_prompt(pair, text, settings.system_prompt if system is None else system, sampling)
+        results.append({"prompt": text, **asdict(result)})
+        if not as_json:
+            _print_pair(results[-1])
+    if as_json:
+        _print_json({"run": found.id, "results": results})
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Say what this machine can do."""
+    from sft_app.diagnosis import diagnose
+
+    facts = diagnose(app_home())
+    if as_json:
+        return _print_json(facts)
+    table = Table("", "", show_header=False)
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), str(value))
+    console.print(table)
+
+
+def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
+    """A config file's values under the ones given on the command line."""
+    from sft_app.models.hardware import default_method
+
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{config} cannot be read as JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"{config}: an object with settings is expected, got {type(values).__name__}.")
+    return parse_settings({"method": default_method(), **values, **given})
+
+
+def _follow(run: Run, quiet: bool) -> None:
+    """Shows progress until the run ends. Ctrl-C leaves the run running."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        bar = progress.add_task(run.id, total=None, note="")
+        try:
+            while not (now := run.status()).has_ended():
+                note = f"{now.state} {now.step}/{now.total_steps}" if now.total_steps else now.state
+                progress.update(bar, completed=now.step, total=now.total_steps or None, note=note)
+                time.sleep(FOLLOW_SECONDS)
+        except KeyboardInterrupt:
+            raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
+        progress.update(bar, completed=now.step, total=now.total_steps or None, note=now.state)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def _print_inspection(report: dict[str, Any]) -> None:
+    tokens, turns = report["tokens"], report["turns"]
+    console.print(f"[bold]{report['conversations']}[/] conversations in {report['rows']} rows ({report['format']})")
+    console.print(f"tokens: half have {tokens['p50']} or fewer, 95 % {tokens['p95']}, the longest {tokens['max']}")
+    console.print(f"answers: {turns['single']} with one, {turns['several']} with several, at most {turns['max']}")
+    for finding in report["findings"]:
+        console.print(f"[yellow]{finding['kind']}[/]: {finding['message']} Rows {_numbers(finding['rows'])}.")
+    for row in report["rejected"]:
+        console.print(f"[red]left out[/]: row {row['row']}: {row['reason']}", highlight=False)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    console.print(f"[bold]{summary['run']}[/] {summary['name']} {summary['state']} {summary['message']}".rstrip())
+    console.print(f"steps {summary['steps']}/{summary['total_steps']}, {_minutes(summary['seconds'])}")
+    if summary["heldout_loss_tuned"] is not None:
+        console.print(f"held-out loss {_change(summary)}")
+    if summary["adapter"]:
+        console.print(f"adapter in {summary['adapter']}", soft_wrap=True)
+
+
+def _print_pair(result: dict[str, Any]) -> None:
+    table = Table("base", "fine-tuned", title=result["prompt"], title_justify="left", show_lines=True, expand=True)
+    table.columns[0].ratio = table.columns[1].ratio = 1
+    table.add_row(*(_plain(result[side]["text"]) for side in ("base", "tuned")))
+    evidence = result["evidence"]
+    same = "the same text" if evidence["identical"] else "different texts"
+    console.print(table)
+    console.print(f"run {evidence['run']}, adapter active in {evidence['modules']} modules, {same}", style="dim")
+
+
+def _plain(text: str) -> Any:
+    """Model text is shown as it is, never read as markup."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _change(summary: dict[str, Any]) -> str:
+    before, after = summary["heldout_loss_base"], summary["heldout_loss_tuned"]
+    if before is None or after is None:
+        return "-"
+    return f"{before:.2f} → {after:.2f} ({after / before - 1:+.0%})"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _numbers(rows: list[int], most: int = 10) -> str:
+    shown = ", ".join(map(str, rows[:most]))
+    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"

@@ -1,0 +1,1 @@
+"""What changed: two answers from one model, and numbers over the held-out conversations."""

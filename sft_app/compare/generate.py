@@ -1,0 +1,139 @@
+"""Answers to a batch of prompts, a token for every row at each step.
+
+A loop of our own instead of `model.generate`: it is a plain generator (no thread to stream from, closing it stops
+it), it draws the same random noise for every row, and it leaves out whatever a model's `generation_config` would mix
+in, so that two models are compared under equal conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sft_app.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`temperature` 0 takes the likeliest token; `max_new_tokens` counts the end-of-turn token too."""
+
+    temperature: float = 0.0
+    seed: int = 42
+    max_new_tokens: int = 160
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`tokens` counts what was generated, the end-of-turn token included; `finished`: it ended by itself."""
+
+    text: str = ""
+    tokens: int = 0
+    finished: bool = False
+
+
+def generate_tokens(
+    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: Iterable[int], pad_id: int
+) -> Iterator[tuple[int | None, ...]]:
+    """Yields, step by step, the next id of each row, or None for a row that has ended.
+
+    Prompts of different lengths are padded on the left. Above temperature 0 all rows get the same Gumbel noise at
+    each step, so that equal models give equal texts and differences come from the models.
+    Source: Gumbel-max trick, Maddison et al. 2014, arXiv 1411.0030.
+
+    Raises:
+        ModelError: a prompt is empty or fills the model's context.
+    """
+    room = _room_for_answer(model, prompts)
+    steps = _decode(model, prompts, sampling, min(sampling.max_new_tokens, room), pad_id)
+    endings, ended = frozenset(stops), [False] * len(prompts)
+    for ids in steps:
+        yield tuple(None if done else id for id, done in zip(ids, ended, strict=True))
+        ended = [done or id in endings for id, done in zip(ids, ended, strict=True)]
+        if all(ended):
+            return
+
+
+def collect_answers(
+    tokenizer: Any, steps: Iterable[tuple[int | None, ...]], stops: Iterable[int]
+) -> Iterator[list[Answer]]:
+    """The rows' answers so far, after each step."""
+    endings = frozenset(stops)
+    rows: list[list[int]] = []
+    for step in steps:
+        rows = rows or [[] for _ in step]
+        for row, id in zip(rows, step, strict=True):
+            if id is not None:
+                row.append(id)
+        yield [_answer(tokenizer, row, endings) for row in rows]
+
+
+def answer_prompts(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: frozenset[int]
+) -> list[Answer]:
+    """The finished answers to all prompts, generated as one batch."""
+    answers = [Answer() for _ in prompts]
+    steps = generate_tokens(model, prompts, sampling, stops, tokenizer.pad_token_id)
+    for answers in collect_answers(tokenizer, steps, stops):  # noqa: B007 - the last ones are wanted
+        pass
+    return answers
+
+
+@torch.no_grad()
+def _decode(
+    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, max_new_tokens: int, pad_id: int
+) -> Iterator[list[int]]:
+    """Yields the next id of every row `max_new_tokens` times, without regard to where an answer ends."""
+    input_ids, attention_mask = _left_padded(prompts, pad_id, model.device)
+    random = torch.Generator().manual_seed(sampling.seed)
+    cache = None
+    for _ in range(max_new_tokens):
+        positions = attention_mask.cumsum(-1).sub(1).clamp(min=0)[:, -input_ids.shape[1] :]
+        output = model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = output.past_key_values
+        next_ids = _choose(output.logits[:, -1], sampling.temperature, random)
+        yield next_ids.tolist()
+        input_ids = next_ids[:, None]
+        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=-1)
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask, both `(batch, seq)`."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _choose(logits: torch.Tensor, temperature: float, random: torch.Generator) -> torch.Tensor:
+    """`(batch, vocabulary)` to `(batch,)`; the noise is drawn once and shared by all rows."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    uniform = torch.rand(logits.shape[-1], generator=random).clamp(min=1e-20)
+    gumbel = -torch.log(-torch.log(uniform))
+    return (logits.float() / temperature + gumbel.to(logits.device)).argmax(dim=-1)
+
+
+def _room_for_answer(model: Any, prompts: Sequence[Sequence[int]]) -> int:
+    context = getattr(model.config, "max_position_embeddings", None) or 2**31
+    longest = max(len(prompt) for prompt in prompts)
+    if not all(prompts):
+        raise ModelError("The prompt is empty.")
+    if longest >= context:
+        raise ModelError(f"The prompt has {longest} tokens and the model's context is {context}; shorten it.")
+    return context - longest
+
+
+def _answer(tokenizer: Any, ids: list[int], endings: frozenset[int]) -> Answer:
+    """A last character that is not complete yet is held back."""
+    text = tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd")
+    return Answer(text, len(ids), bool(ids) and ids[-1] in endings)

@@ -1,0 +1,101 @@
+"""How well a model predicts the held-out answers, and what that says about base against fine-tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sft_app.data.tokens import IGNORED, RenderedConversation
+
+BOOTSTRAP_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """One conversation: summed loss (natural log) and correct top-1 guesses over its trained tokens."""
+
+    loss_sum: float
+    tokens: int
+    correct: int
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.tokens
+
+
+@torch.no_grad()
+def score_conversations(model: Any, conversations: Iterable[RenderedConversation]) -> list[RowScore]:
+    """One forward pass for each conversation, unpadded; the loss in float32. The model's mode is put back."""
+    was_training = model.training
+    model.eval()
+    try:
+        return [_score(model, conversation) for conversation in conversations if conversation.trained > 0]
+    finally:
+        model.train(was_training)
+
+
+def mean_loss(scores: Sequence[RowScore]) -> float:
+    """Mean over tokens, not over conversations."""
+    return sum(score.loss_sum for score in scores) / sum(score.tokens for score in scores)
+
+
+def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> dict[str, Any]:
+    """`scorecard.json`. `difference` is tuned minus base with a paired bootstrap 95 % interval over conversations."""
+    better = sum(after.loss < before.loss for before, after in zip(base, tuned, strict=True))
+    worse = sum(after.loss > before.loss for before, after in zip(base, tuned, strict=True))
+    return {
+        "heldout": {"conversations": len(base), "trained_tokens": sum(score.tokens for score in base)},
+        "base": _summary(_table(base)),
+        "tuned": _summary(_table(tuned)),
+        "difference": _differences(_table(base), _table(tuned), seed),
+        "rows": {"better": better, "worse": worse, "equal": len(base) - better - worse},
+    }
+
+
+def scores_as_rows(scores: Iterable[RowScore]) -> list[dict[str, Any]]:
+    return [asdict(score) for score in scores]
+
+
+def _score(model: Any, conversation: RenderedConversation) -> RowScore:
+    row = conversation.as_training_row()
+    labels = torch.tensor(row["labels"][1:], device=model.device)
+    wanted = (labels != IGNORED).nonzero()[:, 0]
+    ids = torch.tensor([row["input_ids"]], device=model.device)
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits[0].float()
+    targets = labels[wanted]
+    loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    return RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum()))
+
+
+def _table(scores: Sequence[RowScore]) -> np.ndarray:
+    """`(conversations, 3)`: loss sum, tokens, correct."""
+    return np.array([(score.loss_sum, score.tokens, score.correct) for score in scores], dtype=float)
+
+
+def _summary(table: np.ndarray) -> dict[str, float]:
+    loss_sum, tokens, correct = table.sum(axis=0)
+    loss = loss_sum / tokens
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "token_accuracy": correct / tokens}
+
+
+def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+    """Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval."""
+    samples = np.random.default_rng(seed).integers(len(base), size=(BOOTSTRAP_SAMPLES, len(base)))
+    drawn = [_ratios(tuned[rows]) - _ratios(base[rows]) for rows in samples]
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    value = _ratios(tuned) - _ratios(base)
+    return {
+        name: {"value": float(value[i]), "low": float(low[i]), "high": float(high[i])}
+        for i, name in enumerate(("loss", "token_accuracy"))
+    }
+
+
+def _ratios(table: np.ndarray) -> np.ndarray:
+    """Loss and accuracy for each token."""
+    loss_sum, tokens, correct = table.sum(axis=0)
+    return np.array([loss_sum / tokens, correct / tokens])

@@ -1,0 +1,158 @@
+"""A conversation as the model reads it: token ids, and which of them it learns to produce.
+
+The preview, the trainer and the scorecard all use `render_conversation`, so what the page shows is what is trained.
+
+It works for any chat template, also those without `{% generation %}` marks: to find where an assistant turn stands
+in the rendered text, the text is rendered a second time with a mark in place of that turn's content, and the two are
+compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from sft_app.data.conversation import Conversation, Message
+from sft_app.errors import DataError
+
+IGNORED = -100
+_MARK = "\x01"
+
+
+@dataclass(frozen=True)
+class RenderedConversation:
+    """`input_ids` and `labels`, both of the full length; a label is the id itself where trained, else -100.
+
+    The first `kept` tokens fit in `max_length`; the rest is cut.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    kept: int
+
+    @property
+    def trained(self) -> int:
+        """Trained tokens that are kept."""
+        return sum(label != IGNORED for label in self.labels[: self.kept])
+
+    @property
+    def trained_lost(self) -> int:
+        """Trained tokens that are cut."""
+        return sum(label != IGNORED for label in self.labels[self.kept :])
+
+    @property
+    def is_cut(self) -> bool:
+        return self.kept < len(self.input_ids)
+
+    def as_training_row(self) -> dict[str, list[int]]:
+        """What `SFTTrainer` gets."""
+        return {"input_ids": self.input_ids[: self.kept], "labels": self.labels[: self.kept]}
+
+
+def render_conversation(tokenizer: Any, conversation: Conversation, max_length: int) -> RenderedConversation:
+    """Trains every assistant turn with its end-of-turn token, and nothing else.
+
+    A turn begins where the template's generation prompt ends, so that what the template itself adds before the
+    answer at generation time is context too. A template that ends the last turn with no special token gets the
+    tokenizer's EOS there, since the model could not learn to stop otherwise.
+
+    Raises:
+        DataError: the tokenizer has no chat template or no offsets, or the template refuses the conversation.
+    """
+    messages = conversation.as_dicts()
+    text = _render(tokenizer, messages)
+    ids, offsets = _encode(tokenizer, text)
+    special = special_ids(tokenizer)
+    trained: list[int] = []
+    ends_itself = True
+    for turn, message in enumerate(messages):
+        if message["role"] == "assistant":
+            content = _content_positions(offsets, *_turn_span(tokenizer, messages, turn, text))
+            ending = _end_of_turn_positions(ids, offsets, text, content.stop, special)
+            trained += [*content, *ending]
+            ends_itself = bool(ending)
+    if not ends_itself:
+        ids = [*ids[: trained[-1] + 1], tokenizer.eos_token_id]
+        trained.append(len(ids) - 1)
+    labels = [IGNORED] * len(ids)
+    for position in trained:
+        labels[position] = ids[position]
+    return RenderedConversation(ids, labels, min(len(ids), max_length))
+
+
+def render_prompt(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    """The ids after which the model writes its answer to `messages`, which end with the user's.
+
+    Raises: DataError as `render_conversation`.
+    """
+    return _encode(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))[0]
+
+
+def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:
+    """Rows for the trainer; a conversation that keeps no trained token teaches nothing and is left out."""
+    return [conversation.as_training_row() for conversation in rendered if conversation.trained > 0]
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids that stand for structure, not text: begin, end of turn, role marks."""
+    added = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def _turn_span(tokenizer: Any, messages: list[dict[str, str]], turn: int, text: str) -> tuple[int, int]:
+    """Where in `text` the model writes turn `turn`: characters from the end of its prompt to the end of its content."""
+    marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": _MARK}, *messages[turn + 1 :]])
+    before, found, after = marked.partition(_MARK)
+    if not found or not text.startswith(before) or not text.endswith(after):
+        raise DataError(f"the chat template does not show message {turn + 1} (assistant) as it is written")
+    prompt = _render(tokenizer, messages[:turn], add_generation_prompt=True)
+    start = len(prompt) if text.startswith(prompt) else len(before)
+    return start, len(text) - len(after)
+
+
+def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
+    """The tokens that begin in `text[start:end]`; they follow each other."""
+    first = next((i for i, (begin, stop) in enumerate(offsets) if begin >= start and stop > begin), len(offsets))
+    last = next((i for i, (begin, _) in enumerate(offsets[first:], first) if begin >= end), len(offsets))
+    return range(first, last)
+
+
+def _end_of_turn_positions(
+    ids: list[int], offsets: list[tuple[int, int]], text: str, after: int, special: set[int]
+) -> list[int]:
+    """The special token that closes a turn, with the white space before it; [] when the template writes none."""
+    for position in range(after, len(ids)):
+        if ids[position] in special:
+            return list(range(after, position + 1))
+        if text[slice(*offsets[position])].strip():
+            break
+    return []
+
+
+def _render(tokenizer: Any, messages: Sequence[dict[str, str]], add_generation_prompt: bool = False) -> str:
+    if not tokenizer.chat_template:
+        raise DataError("The model has no chat template; choose a chat (instruct) model.")
+    try:
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError as error:
+        raise DataError(f"The model's chat template refuses the conversation: {error}.") from error
+
+
+def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids and, for each, the characters it stands for. The template has already written BOS where it belongs."""
+    if not tokenizer.is_fast:
+        raise DataError("The model's tokenizer does not tell which characters its tokens stand for.")
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded["input_ids"], encoded["offset_mapping"]
+
+
+def stop_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids that end an answer: the tokenizer's EOS, and what its chat template closes an assistant turn with."""
+    sample = Conversation((Message("user", "a"), Message("assistant", "b")))
+    rendered = render_conversation(tokenizer, sample, max_length=2**31)
+    return frozenset({tokenizer.eos_token_id, [label for label in rendered.labels if label != IGNORED][-1]})

@@ -1,0 +1,21 @@
+"""The project's errors. Each one's text is a sentence for the reader: what was got, what was expected, what to do."""
+
+
+class AppError(Exception):
+    """Shown to the person as it is, in one line, without a traceback."""
+
+
+class SettingsError(AppError):
+    """The settings of a run contradict each other or are out of range."""
+
+
+class DataError(AppError):
+    """A data file or a row of it cannot be used."""
+
+
+class ModelError(AppError):
+    """A model cannot be found, read or loaded."""
+
+
+class RunError(AppError):
+    """A run does not exist, or is not in a state that allows what was asked."""

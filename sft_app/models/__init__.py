@@ -1,0 +1,1 @@
+"""Which machine this is, which model is meant, and how it gets into memory."""

@@ -1,0 +1,110 @@
+"""What a model's name means: the starter, a Hub repository, or a local folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_app.errors import ModelError
+from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_is_ready
+
+HUB_TIMEOUT_SECONDS = 5.0
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that exists. `location` is a folder, a Hub id, or `starter`; `source` says in words which one it was."""
+
+    name: str
+    location: str
+    revision: str | None
+    source: str
+
+    @property
+    def public_id(self) -> str:
+        """What an adapter names as its base: a Hub id where there is one, never a folder of this machine."""
+        if self.location == "starter":
+            return HUB_ID
+        return Path(self.location).name if Path(self.location).is_dir() else self.location
+
+
+def resolve_model(name: str, revision: str | None, home: Path) -> ModelRef:
+    """Finds the model without loading it.
+
+    Raises:
+        ModelError: the folder is not a model, or the Hub has no such model, wants a login, or cannot be reached.
+    """
+    if name == "starter":
+        return _resolve_starter(home)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _resolve_folder(name, folder)
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(f"Model {name!r}: expected starter, a Hub id such as {HUB_ID}, or a local folder.")
+    revision = _hub_revision(name, revision)
+    return ModelRef(name, name, revision, "Hugging Face Hub")
+
+
+def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that load this model; makes the starter's folder on first use."""
+    if ref.location == "starter":
+        return {"pretrained_model_name_or_path": str(prepare_starter(home))}
+    return {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
+
+
+def _resolve_starter(home: Path) -> ModelRef:
+    if not starter_is_ready(home):
+        try:
+            return ModelRef("starter", HUB_ID, _hub_revision(HUB_ID, None), "Hugging Face Hub")
+        except ModelError:
+            pass  # no Hub from here: the package index carries the same model
+    return ModelRef("starter", "starter", None, SOURCE)
+
+
+def _resolve_folder(name: str, folder: Path) -> ModelRef:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name} is not a model folder: it has no config.json.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{name} has no .safetensors weights; other kinds of weight files are not loaded.")
+    return ModelRef(name, str(folder.resolve()), None, "local folder")
+
+
+def _hub_revision(name: str, revision: str | None) -> str:
+    """The commit that `revision` is now, or was when it was last downloaded if the Hub cannot be reached."""
+    import httpx2
+    from huggingface_hub import HfApi, errors
+
+    api = HfApi()
+    try:
+        info = api.model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        if info.gated:
+            api.auth_check(name)
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"{name} needs a login: accept its licence at huggingface.co/{name}, then `hf auth login` or set HF_TOKEN."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(f"The Hub has no model {name}, or it is private and you are not logged in.") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(f"{name} has no revision {revision!r}.") from error
+    except errors.HfHubHTTPError as error:
+        raise ModelError(f"The Hub did not give {name}: {str(error).splitlines()[0]}.") from error
+    except (httpx2.HTTPError, OSError) as error:  # no network, or offline by choice
+        return _cached_revision(name, revision, error)
+    if not any(file.rfilename == "config.json" for file in info.siblings or ()):
+        raise ModelError(f"{name} is not a transformers model: it has no config.json.")
+    return str(info.sha)
+
+
+def _cached_revision(name: str, revision: str | None, error: Exception) -> str:
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(config, str):
+        raise ModelError(
+            f"{name} is not on this machine and the Hugging Face Hub cannot be reached. Connect, or use `starter`."
+        ) from error
+    return Path(config).parent.name

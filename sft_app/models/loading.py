@@ -1,0 +1,153 @@
+"""Models into memory and out of it: base, 4-bit base, adapter."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sft_app.errors import ModelError
+from sft_app.models.catalog import ModelRef, model_files
+from sft_app.models.hardware import Hardware
+from sft_app.settings import RunSettings
+
+ADAPTER_NAME = "default"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def load_tokenizer(ref: ModelRef, home: Path) -> Any:
+    """Raises: ModelError when the model has no usable tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**model_files(ref, home))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The tokenizer of {ref.name} cannot be loaded: {_first_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"The tokenizer of {ref.name} has no end-of-sequence token, so no answer could ever end.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto", in_4bit: bool = False) -> Any:
+    """The base model in `dtype` on the machine's device, in evaluation mode.
+
+    `in_4bit` quantises the linear layers to NF4 with double quantisation and computes in `dtype`.
+    Source: Dettmers et al. 2023, "QLoRA", arXiv 2305.14314.
+
+    Raises:
+        ModelError: the files cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch_dtype = getattr(torch, hardware.dtype if dtype == "auto" else dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            **model_files(ref, home),
+            dtype=torch_dtype,
+            device_map={"": hardware.device},
+            use_safetensors=True,
+            quantization_config=_nf4(torch_dtype) if in_4bit else None,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{ref.name} cannot be loaded: {_first_line(error)}") from error
+    return model.eval()
+
+
+def attach_lora(model: Any, settings: RunSettings) -> Any:
+    """A fresh adapter on the base; its effect is nothing until it is trained.
+
+    Raises:
+        ModelError: the model has no modules of the names in `lora_target_modules`.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    targets: str | list[str] = settings.lora_target_modules
+    if targets != "all-linear":
+        targets = [name.strip() for name in settings.lora_target_modules.split(",") if name.strip()]
+    config = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config, adapter_name=ADAPTER_NAME)
+    except ValueError as error:
+        raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {_first_line(error)}") from error
+
+
+def load_adapter(model: Any, adapter_dir: Path) -> Any:
+    """The base with a saved adapter on it, in evaluation mode; weights from safetensors only.
+
+    Raises:
+        ModelError: the folder holds no adapter, or one for another model.
+    """
+    from peft import PeftModel
+
+    if not (adapter_dir / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{adapter_dir.name} has no {ADAPTER_WEIGHTS}.")
+    try:
+        return PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=ADAPTER_NAME).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"The adapter does not fit this base model: {_first_line(error)}") from error
+
+
+def holds_full_model(adapter_dir: Path) -> bool:
+    """Whether a run saved a whole fine-tuned model there instead of an adapter."""
+    return (adapter_dir / "config.json").is_file() and not (adapter_dir / ADAPTER_WEIGHTS).is_file()
+
+
+def keep_4bit_differentiable(model: Any, differentiable: bool) -> None:
+    """Switches off (or on again) the 4-bit layers' fast path for CPUs, before training.
+
+    That path repacks the weights in place at the first evaluation and has no gradient, so that training would go on
+    with wrong ones, silently. Source: bitsandbytes 0.50, `nn/modules.py`, `Linear4bit.forward`.
+    """
+    for layer in linear_4bit_layers(model):
+        layer.support_avx512bf16_for_cpu = not differentiable and _cpu_has_avx512bf16()
+
+
+def linear_4bit_layers(model: Any) -> Iterator[Any]:
+    return (module for module in model.modules() if type(module).__name__ == "Linear4bit")
+
+
+def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:
+    return json.loads((adapter_dir / "adapter_config.json").read_text())
+
+
+def free_memory() -> None:
+    """Gives back what deleted models held."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _nf4(compute_dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def _cpu_has_avx512bf16() -> bool:
+    from bitsandbytes.nn.modules import has_avx512bf16
+
+    return has_avx512bf16()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

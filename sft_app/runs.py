@@ -1,0 +1,289 @@
+"""A run is a folder. This module reads and writes it; nothing here knows how training works.
+
+The folder is the contract between the processes: the page and the command line create it and drop requests into it,
+the supervisor and the worker write what happens, everyone reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ValidationError
+
+from sft_app.errors import RunError
+from sft_app.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically
+from sft_app.settings import RunSettings
+
+State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
+ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "interrupted"})
+RESUMABLE: frozenset[State] = frozenset({"stopped", "failed", "interrupted"})
+
+
+class SourceRecord(BaseModel):
+    """Where a run's data came from, and what became of its rows."""
+
+    path: str
+    sha256: str
+    format: str
+    rows: int
+    conversations: int
+    rejected: int
+
+
+class ModelRecord(BaseModel):
+    """The model a run started from: what was asked for, and what that was at the time."""
+
+    name: str
+    location: str
+    revision: str | None
+    source: str
+
+
+class RunRecord(BaseModel):
+    """`settings.json`: everything needed to repeat the run."""
+
+    settings: RunSettings
+    source: SourceRecord
+    model: ModelRecord
+    versions: dict[str, str]
+    created_utc: str
+
+
+class RunStatus(BaseModel):
+    """`status.json`: where the run is now. `pid_started` is the process's start in seconds since the epoch."""
+
+    state: State = "queued"
+    step: int = 0
+    total_steps: int = 0
+    pid: int | None = None
+    pid_started: float | None = None
+    message: str = ""
+    hint: str = ""
+    created_utc: str = ""
+    started_utc: str | None = None
+    ended_utc: str | None = None
+
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    def elapsed_seconds(self, now: datetime | None = None) -> float:
+        """Seconds from the start of the work to its end, or to `now`; 0 while queued."""
+        if self.started_utc is None:
+            return 0.0
+        end = datetime.fromisoformat(self.ended_utc) if self.ended_utc else now or datetime.now(UTC)
+        return (end - datetime.fromisoformat(self.started_utc)).total_seconds()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def train_file(self) -> Path:
+        return self.path / "data" / "train.jsonl"
+
+    @property
+    def heldout_file(self) -> Path:
+        return self.path / "data" / "heldout.jsonl"
+
+    @property
+    def adapter_dir(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def snapshots_file(self) -> Path:
+        return self.path / "snapshots.jsonl"
+
+    def has_adapter(self) -> bool:
+        return self.adapter_dir.is_dir()
+
+    def record(self) -> RunRecord:
+        """Raises: RunError when `settings.json` is missing or not what this version writes."""
+        try:
+            return RunRecord.model_validate_json((self.path / "settings.json").read_bytes())
+        except FileNotFoundError as error:
+            raise RunError(f"Run {self.id}: its settings.json is missing; it can only be deleted.") from error
+        except ValidationError as error:
+            raise RunError(f"Run {self.id}: its settings.json cannot be read; it can only be deleted.") from error
+
+    def status(self) -> RunStatus:
+        """What `status.json` says, except that work without a living process is `interrupted`."""
+        try:
+            status = RunStatus.model_validate_json((self.path / "status.json").read_bytes())
+        except (OSError, ValidationError):
+            return RunStatus(state="interrupted", message="Its status.json is missing or cannot be read.")
+        if status.state == "queued" or status.has_ended() or process_is_alive(status.pid, status.pid_started):
+            return status
+        return self.update_status(
+            state="interrupted",
+            message=f"The training process ended without a word while {status.state}.",
+            hint="Resume goes on from the last checkpoint.",
+        )
+
+    def update_status(self, **changes: Any) -> RunStatus:
+        """Changes the named fields; the first and the last change of a working state set the times."""
+        try:
+            status = RunStatus.model_validate_json((self.path / "status.json").read_bytes())
+        except (OSError, ValidationError):
+            status = RunStatus()
+        status = RunStatus.model_validate({**status.model_dump(), **changes})
+        if "state" in changes:
+            status.ended_utc = utc_now() if status.has_ended() else None
+            if status.state not in ("queued", *ENDED) and status.started_utc is None:
+                status.started_utc = utc_now()
+        write_json_atomically(self.path / "status.json", status.model_dump())
+        return status
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.metrics_file)
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.snapshots_file)
+
+    def scorecard(self) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.path / "scorecard.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def log_metric(self, **values: Any) -> None:
+        append_jsonl(self.metrics_file, values)
+
+    def log_snapshot(self, **values: Any) -> None:
+        append_jsonl(self.snapshots_file, values)
+
+    def forget_after(self, step: int) -> None:
+        """Drops what was logged after `step`, so that a resumed run does not tell it twice."""
+        for file in (self.metrics_file, self.snapshots_file):
+            write_jsonl_atomically(file, [row for row in read_jsonl(file) if row.get("step", 0) <= step])
+
+    def request_stop(self) -> None:
+        (self.path / "stop").touch()
+
+    def stop_is_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def withdraw_stop(self) -> None:
+        (self.path / "stop").unlink(missing_ok=True)
+
+    def log_tail(self, lines: int = 20) -> str:
+        try:
+            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+
+def app_home() -> Path:
+    """`$SFT_APP_HOME`, or `workspace` in the current folder: where runs and the converted starter live."""
+    return Path(os.environ.get("SFT_APP_HOME") or "workspace").resolve()
+
+
+def runs_dir(home: Path) -> Path:
+    return home / "runs"
+
+
+def create_run(
+    home: Path, record: RunRecord, train: Iterable[dict[str, Any]], heldout: Iterable[dict[str, Any]]
+) -> Run:
+    """Writes a queued run. The folder appears whole: a supervisor that looks in the middle sees none of it.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    runs = runs_dir(home)
+    run = Run(runs / new_run_id())
+    draft = Run(runs / f".{run.id}")
+    try:
+        (draft.path / "data").mkdir(parents=True)
+        write_jsonl_atomically(draft.train_file, train)
+        write_jsonl_atomically(draft.heldout_file, heldout)
+        write_json_atomically(draft.path / "settings.json", record.model_dump())
+        write_json_atomically(draft.path / "status.json", RunStatus(created_utc=record.created_utc).model_dump())
+        draft.path.rename(run.path)
+    except OSError as error:
+        shutil.rmtree(draft.path, ignore_errors=True)
+        raise RunError(f"The run could not be written to {runs}: {error.strerror or error}.") from error
+    return run
+
+
+def list_runs(home: Path) -> list[Run]:
+    """Every run, the newest first."""
+    folder = runs_dir(home)
+    if not folder.is_dir():
+        return []
+    return [Run(path) for path in sorted(folder.iterdir(), reverse=True) if path.is_dir() and path.name[0] != "."]
+
+
+def find_run(home: Path, reference: str) -> Run:
+    """The run with this id, this unique prefix of an id, or the newest for `latest`.
+
+    Raises:
+        RunError: there is none, or there are several.
+    """
+    runs = list_runs(home)
+    if not runs:
+        raise RunError(f"There are no runs in {runs_dir(home)} yet.")
+    if reference == "latest":
+        return runs[0]
+    found = [run for run in runs if run.id == reference] or [run for run in runs if run.id.startswith(reference)]
+    if not reference or not found:
+        raise RunError(f"There is no run {reference!r}. `python -m sft_app runs` lists them.")
+    if len(found) > 1:
+        raise RunError(f"{reference!r} fits {len(found)} runs ({found[-1].id} … {found[0].id}); give more of the id.")
+    return found[0]
+
+
+def delete_run(run: Run) -> None:
+    """Raises: RunError while the run is working; it has to be stopped first."""
+    status = run.status()
+    if status.state != "queued" and not status.has_ended():
+        raise RunError(f"Run {run.id} is {status.state}; stop it before deleting it.")
+    shutil.rmtree(run.path)
+
+
+def new_run_id() -> str:
+    """Sorts by time and is safe as a folder name, e.g. `20261122-153012-k3f9`."""
+    letters = "abcdefghijkmnpqrstuvwxyz23456789"
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + "".join(secrets.choice(letters) for _ in range(4))
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def process_is_alive(pid: int | None, started: float | None) -> bool:
+    """Whether that very process still runs; a pid alone may have been given to another since."""
+    if pid is None or started is None:
+        return False
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,181 @@
+"""Everything that can be asked of a run, written once.
+
+The form on the page, the flags of the command line, `settings.json` and the trainer's arguments all come from
+`RunSettings`. Names are spelled as TRL and PEFT spell them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sft_app.errors import SettingsError
+
+Method = Literal["qlora", "lora", "full"]
+TrainerKind = Literal["sft", "classic"]
+Preset = Literal["quick", "balanced", "thorough"]
+Format = Literal["auto", "messages", "prompt_completion", "alpaca"]
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+Section = Literal["data", "model", "method", "training", "generation"]
+
+EXAMPLE_DATA = "examples/customer_service.jsonl"
+EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
+
+
+def _setting(section: Section, default: Any, help: str, **limits: Any) -> Any:
+    """A field with its section and help; `limits` are pydantic's `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`."""
+    return Field(default, description=help, json_schema_extra={"section": section}, **limits)
+
+
+class RunSettings(BaseModel):
+    """One run, complete: the same settings and the same data give the same run.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range or a name is unknown; `parse_settings` turns it into one
+            `SettingsError` that lists every fault.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = _setting("data", "", "A name for you to recognise the run by.", max_length=80)
+    data: str = _setting("data", EXAMPLE_DATA, "A .jsonl, .json or .csv file with examples.", min_length=1)
+    format: Format = _setting("data", "auto", "How the rows are laid out; auto looks at them.")
+    heldout_fraction: float = _setting(
+        "data", 0.1, "Share of the conversations kept out of training, to measure on.", ge=0.0, le=0.5
+    )
+    heldout_min: int = _setting("data", 8, "At least this many conversations are held out.", ge=1, le=1000)
+    heldout_max: int = _setting("data", 200, "At most this many conversations are held out.", ge=1, le=10_000)
+    max_length: int = _setting(
+        "data", 1024, "Tokens kept of a conversation; what is longer is cut at the end.", ge=16, le=131_072
+    )
+
+    model: str = _setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
+    revision: str | None = _setting("model", None, "Branch, tag or commit of a Hub model; empty: its main branch.")
+    dtype: Dtype = _setting("model", "auto", "Precision of the weights; auto takes what is fast on this machine.")
+
+    method: Method = _setting(
+        "method", "lora", "qlora: 4-bit base and adapter; lora: adapter; full: every weight is trained."
+    )
+    trainer: TrainerKind = _setting(
+        "method", "sft", "sft: TRL's SFTTrainer with packing; classic: transformers' Trainer."
+    )
+    lora_r: int = _setting("method", 16, "Rank of the adapter: how much it can learn.", ge=1, le=512)
+    lora_alpha: int = _setting("method", 32, "Scale of the adapter; usually twice the rank.", ge=1, le=1024)
+    lora_dropout: float = _setting("method", 0.0, "Share of adapter inputs dropped while training.", ge=0.0, le=0.5)
+    lora_target_modules: str = _setting(
+        "method", "all-linear", "all-linear, or module names separated by commas.", min_length=1
+    )
+
+    preset: Preset = _setting("training", "quick", "The named set of values the others started from.")
+    num_train_epochs: float = _setting("training", 2.0, "How often every example is seen.", gt=0.0, le=100.0)
+    max_steps: int = _setting("training", -1, "Stop after this many optimizer steps; -1: by epochs.", ge=-1)
+    learning_rate: float | None = _setting(
+        "training", None, "Step size; empty: 2e-4 for adapters, 2e-5 for full.", gt=0.0, le=0.1
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _setting(
+        "training", "cosine", "How the learning rate falls over the run."
+    )
+    warmup_ratio: float = _setting("training", 0.05, "Share of the steps in which the rate rises.", ge=0.0, le=0.5)
+    weight_decay: float = _setting("training", 0.0, "Pull of the trained weights towards zero.", ge=0.0, le=1.0)
+    max_grad_norm: float = _setting("training", 1.0, "Longer gradients are shortened to this.", gt=0.0, le=100.0)
+    per_device_train_batch_size: int = _setting("training", 2, "Rows in memory at once.", ge=1, le=512)
+    gradient_accumulation_steps: int = _setting("training", 8, "Batches added up to one step.", ge=1, le=1024)
+    packing: bool = _setting("training", True, "Fill each row with several whole conversations; faster.")
+    gradient_checkpointing: bool | None = _setting(
+        "training", None, "Save memory by computing activations twice; empty: on for a GPU, off for a CPU."
+    )
+    eval_steps: float = _setting(
+        "training", 0.25, "Measure held-out loss and save every so many steps; below 1: share of the run.", gt=0.0
+    )
+    seed: int = _setting("training", 42, "Fixes split, order, initial adapter and sampling.", ge=0, le=2**31 - 1)
+
+    watch_prompts: tuple[str, ...] = _setting(
+        "generation", (EXAMPLE_PROMPT,), "Prompts answered during training, so that you see it learn.", max_length=8
+    )
+    system_prompt: str = _setting("generation", "", "Put before every prompt in Compare; empty: the model's own.")
+    temperature: float = _setting("generation", 0.0, "0: always the likeliest word; higher: more varied.", ge=0, le=2)
+    max_new_tokens: int = _setting("generation", 160, "Longest answer, in tokens.", ge=1, le=8192)
+
+    def resolved_learning_rate(self) -> float:
+        """The rate the trainer gets.
+
+        Source: TRL, "PEFT integration": adapters want about ten times the rate of full fine-tuning.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-5 if self.method == "full" else 2e-4
+
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "quick": {
+        "max_length": 512,
+        "max_steps": 40,
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "eval_steps": 0.5,
+    },
+    "balanced": {
+        "max_length": 1024,
+        "num_train_epochs": 3.0,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+    },
+    "thorough": {
+        "max_length": 2048,
+        "num_train_epochs": 5.0,
+        "lora_r": 32,
+        "lora_alpha": 64,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
+        "eval_steps": 0.1,
+    },
+}
+
+
+def parse_settings(values: Mapping[str, Any]) -> RunSettings:
+    """Settings from plain values; what is not given comes from the preset, then from the field's default.
+
+    Raises:
+        SettingsError: one line per fault, all of them at once.
+    """
+    preset = values.get("preset", "quick")
+    if preset not in get_args(Preset):
+        raise SettingsError(f"preset: got {preset!r}, expected one of {', '.join(get_args(Preset))}.")
+    try:
+        return RunSettings.model_validate({**PRESETS[preset], "preset": preset, **values})
+    except ValidationError as error:
+        raise SettingsError("\n".join(_fault_line(fault) for fault in error.errors())) from error
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`["max_steps=20", "packing=false"]` to values; text is left for pydantic to convert, "" and "none" mean empty.
+
+    Raises:
+        SettingsError: a part has no `=`.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {assignment}: expected NAME=VALUE, for example max_steps=20.")
+        values[name.strip()] = None if text.strip().lower() in ("", "none") else text.strip()
+    return values
+
+
+def fields_of(section: Section) -> list[str]:
+    """The names of a section's settings, in the order they are written."""
+    return [name for name, field in RunSettings.model_fields.items() if _section(field) == section]
+
+
+def _section(field: Any) -> str:
+    return field.json_schema_extra["section"]
+
+
+def _fault_line(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: there is no setting of this name."
+    return f"{name}: {fault['msg']}, got {fault['input']!r}."

@@ -1,0 +1,1 @@
+"""Runs: launch creates one, the supervisor starts a worker for it, the worker trains it."""

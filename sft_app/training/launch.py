@@ -1,0 +1,97 @@
+"""From settings to a queued run, and what else can be asked of one: stop, resume."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sft_app.data.conversation import Conversation
+from sft_app.data.formats import load_conversations
+from sft_app.data.sources import file_sha256, locate_data
+from sft_app.data.split import heldout_size, split_heldout
+from sft_app.errors import RunError
+from sft_app.models.catalog import resolve_model
+from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, utc_now
+from sft_app.settings import RunSettings
+from sft_app.training.supervisor import ensure_supervisor
+from sft_app.versions import package_versions
+
+DISK_NEEDED_GIB = 1.0
+
+
+def submit_run(settings: RunSettings, home: Path) -> Run:
+    """Checks data, model and disk, writes the run and sets it going; it waits its turn if another is at work.
+
+    Raises:
+        AppError: the data or the model cannot be used, or the disk is full; nothing has been written then.
+    """
+    run = create_queued_run(settings, home)
+    ensure_supervisor(home)
+    return run
+
+
+def create_queued_run(settings: RunSettings, home: Path) -> Run:
+    """As `submit_run`, without starting anything."""
+    path = locate_data(settings.data)
+    loaded = load_conversations(path, settings.format)
+    size = heldout_size(
+        len(loaded.conversations), settings.heldout_fraction, settings.heldout_min, settings.heldout_max
+    )
+    train, heldout = split_heldout(loaded.conversations, size, settings.seed)
+    model = resolve_model(settings.model, settings.revision, home)
+    _check_disk(home)
+    record = RunRecord(
+        settings=settings,
+        source=SourceRecord(
+            path=str(path),
+            sha256=file_sha256(path),
+            format=loaded.format,
+            rows=loaded.rows,
+            conversations=len(loaded.conversations),
+            rejected=len(loaded.rejected),
+        ),
+        model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
+        versions=package_versions(),
+        created_utc=utc_now(),
+    )
+    return create_run(home, record, _as_rows(train), _as_rows(heldout))
+
+
+def stop_run(run: Run) -> None:
+    """Asks for a graceful stop: the step at work is finished and the adapter so far is saved.
+
+    Raises: RunError when the run has already ended.
+    """
+    status = run.status()
+    if status.has_ended():
+        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    run.request_stop()
+    if status.state == "queued":
+        run.update_status(state="stopped", message="Stopped before it began.")
+
+
+def resume_run(run: Run, home: Path) -> None:
+    """Puts a run that ended early back into the queue; it goes on from its last complete checkpoint.
+
+    Raises: RunError when there is nothing to resume.
+    """
+    status = run.status()
+    if status.state not in RESUMABLE:
+        raise RunError(f"Run {run.id} is {status.state}; only a stopped, failed or interrupted run can be resumed.")
+    run.record()
+    run.withdraw_stop()
+    run.update_status(state="queued", message="", hint="", pid=None, pid_started=None, started_utc=None)
+    ensure_supervisor(home)
+
+
+def _as_rows(conversations: Iterable[Conversation]) -> Iterator[dict[str, Any]]:
+    return ({"messages": conversation.as_dicts()} for conversation in conversations)
+
+
+def _check_disk(home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free / 2**30
+    if free < DISK_NEEDED_GIB:
+        raise RunError(f"Only {free:.2f} GiB are free in {home}; a run needs at least {DISK_NEEDED_GIB:g} GiB.")
