@@ -37,11 +37,11 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the b
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Errors for the reader become one line on stderr and exit status 1."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell their developers
     try:
-        app()
+        app(arguments)
     except AppError as error:
         Console(stderr=True, soft_wrap=True).print(f"Error: {error}", markup=False, highlight=False)
         sys.exit(1)
@@ -214,7 +214,7 @@ def compare(
 @app.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """Say what this machine can do."""
-    from sft_app.diagnosis import diagnose
+    from sft_app.models.diagnosis import diagnose
 
     facts = diagnose(app_home())
     if as_json:

@@ -159,8 +159,7 @@ def record_ref(run: Run) -> ModelRef:
 
 def _stream_together(pair: LoadedPair, prompt: list[int], sampling: Sampling) -> Iterator[tuple[Answer, Answer]]:
     with scale_rows(pair.model, (0.0, 1.0)):
-        for base, tuned in _answers(pair, pair.model, [prompt, prompt], sampling):
-            yield base, tuned
+        yield from ((base, tuned) for base, tuned in _answers(pair, pair.model, [prompt, prompt], sampling))
 
 
 def _stream_in_turn(pair: LoadedPair, prompt: list[int], sampling: Sampling) -> Iterator[tuple[Answer, Answer]]:
