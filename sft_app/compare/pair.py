@@ -44,6 +44,11 @@ class PairUpdate:
     tuned: Answer
     evidence: Evidence
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether this is the last update: both answers have ended."""
+        return self.evidence.identical is not None
+
 
 @dataclass
 class LoadedPair:

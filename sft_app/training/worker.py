@@ -132,7 +132,7 @@ def _build_trainer(
     if settings.trainer == "classic":
         from sft_app.training.classic import build_classic_trainer as build
     else:
-        from sft_app.training.sft import build_sft_trainer as build  # type: ignore[assignment]
+        from sft_app.training.sft import build_sft_trainer as build
     return build(model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter])
 
 

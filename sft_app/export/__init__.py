@@ -1,0 +1,1 @@
+"""What leaves the app: for now the adapter as one file."""

@@ -1,0 +1,166 @@
+"""Data: what the examples are, and which of their tokens will be trained."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.data.formats import LoadedData, load_conversations
+from sft_app.data.sources import SUFFIXES, locate_data
+from sft_app.data.tokens import IGNORED, render_conversation
+from sft_app.errors import DataError
+from sft_app.models.starter import starter_is_ready
+from sft_app.settings import EXAMPLE_DATA, RunSettings
+from sft_app.ui import views
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.forms import make_field
+
+LEFT_OUT_SHOWN = 20
+TOKEN_COLOURS = {"trained": "#10b981", "context": "#94a3b8", "cut": "#f43f5e"}
+
+
+@dataclass(frozen=True)
+class DataTab:
+    """What the other tabs and the page's wiring need of this one."""
+
+    data: gr.State
+    format: gr.Dropdown
+    number: gr.Number
+    to_train: gr.Button
+    token_view: list[gr.Component]
+    show: Any
+    shown: list[gr.Component]
+
+
+def build_data_tab(context: PageContext) -> DataTab:
+    """Lays the tab out and wires what stays inside it; tokens need the model, so `wire_tokens` follows."""
+    data = gr.State(EXAMPLE_DATA)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            gr.Markdown("### Your examples\nConversations in which the assistant answers as you want it to.")
+            with gr.Row():
+                example = gr.Button("Bundled example", size="md", elem_id="use-example")
+                upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
+            source = gr.Markdown(_source_line(EXAMPLE_DATA), elem_id="data-source")
+            facts = gr.HTML(views.empty_card("Reading the examples …"), elem_id="data-facts")
+            format = make_field("format", RunSettings().format, label="Layout of the rows")
+            with gr.Accordion("Left out", open=True, visible=False) as left_out_box:
+                left_out = gr.Markdown()
+            to_train = gr.Button("Next: train on these examples", variant="primary", size="md", elem_id="to-train")
+        with gr.Column(scale=3, min_width=300):
+            with gr.Row(equal_height=True):
+                gr.Markdown("### What will be trained")
+                number = gr.Number(1, label="Conversation", precision=0, minimum=1, elem_id="conversation-number")
+            chat = gr.Chatbot(
+                label="As a chat",
+                height=320,
+                show_label=False,
+                autoscroll=False,
+                buttons=[],
+                elem_id="conversation-chat",
+            )
+            note = gr.Markdown(_token_wait(context.home), elem_id="token-note")
+            tokens = gr.HighlightedText(
+                label="As the model reads it",
+                color_map=TOKEN_COLOURS,
+                show_legend=True,
+                show_inline_category=False,
+                elem_id="token-view",
+            )
+
+    @tells_errors
+    def show(path: str, layout: str) -> list[Any]:
+        loaded = load_conversations(locate_data(path), layout)
+        rejected = _left_out_list(loaded)
+        return [
+            _source_line(path),
+            _facts(loaded),
+            gr.Accordion(visible=bool(rejected)),
+            rejected,
+            gr.Number(value=1, maximum=len(loaded.conversations)),
+            _chat_of(loaded, 1),
+        ]
+
+    @tells_errors
+    def take_upload(file: str) -> str:
+        return str(_keep_upload(Path(file), context.home / "uploads"))
+
+    @tells_errors
+    def turn_to(path: str, layout: str, wanted: float | None) -> list[dict[str, str]]:
+        return _chat_of(load_conversations(locate_data(path), layout), int(wanted or 1))
+
+    shown = [source, facts, left_out_box, left_out, number, chat]
+    upload.upload(take_upload, upload, data, api_visibility="private")
+    example.click(lambda: EXAMPLE_DATA, None, data, **PRIVATE)
+    gr.on([data.change, format.input], show, [data, format], shown, **PRIVATE)
+    number.change(turn_to, [data, format, number], chat, **PRIVATE)
+    return DataTab(data, format, number, to_train, [note, tokens], show, shown)
+
+
+def wire_tokens(tab: DataTab, context: PageContext, demo: gr.Blocks, model: gr.Dropdown, max_length: gr.Number) -> None:
+    """The token view follows the data, the conversation's number, the model and `max_length`."""
+
+    @tells_errors
+    def show_tokens(path: str, layout: str, wanted: float | None, name: str, length: float | None) -> list[Any]:
+        loaded = load_conversations(locate_data(path), layout)
+        conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
+        tokenizer = context.tokenizer(name)
+        rendered = render_conversation(tokenizer, conversation, int(length or RunSettings().max_length))
+        pieces = [tokenizer.decode([id]) for id in rendered.input_ids]
+        trained = [label != IGNORED for label in rendered.labels]
+        note = views.token_note(rendered.trained, len(pieces), rendered.trained_lost, rendered.kept)
+        return [note, views.token_spans(pieces, trained, rendered.kept)]
+
+    inputs = [tab.data, tab.format, tab.number, model, max_length]
+    events = [demo.load, tab.data.change, tab.format.input, tab.number.change, model.change, max_length.change]
+    gr.on(events, show_tokens, inputs, tab.token_view, api_visibility="private", trigger_mode="always_last")
+
+
+def _token_wait(home: Path) -> str:
+    if starter_is_ready(home):
+        return "Reading the tokens …"
+    return "Fetching the starter model for its tokenizer. This happens once and takes about a minute …"
+
+
+def _source_line(path: str) -> str:
+    words = "the bundled customer-service example" if path == EXAMPLE_DATA else "your file"
+    return f"`{Path(path).name}`: {words}"
+
+
+def _facts(loaded: LoadedData) -> str:
+    several = sum(conversation.assistant_turns() > 1 for conversation in loaded.conversations)
+    return views.data_facts(loaded.rows, len(loaded.conversations), several, loaded.format, len(loaded.rejected))
+
+
+def _left_out_list(loaded: LoadedData) -> str:
+    lines = [f"- row {row.row}: {row.reason}" for row in loaded.rejected[:LEFT_OUT_SHOWN]]
+    if len(loaded.rejected) > LEFT_OUT_SHOWN:
+        lines.append(f"- and {len(loaded.rejected) - LEFT_OUT_SHOWN} more")
+    return "\n".join(lines)
+
+
+def _chat_of(loaded: LoadedData, wanted: int) -> list[dict[str, str]]:
+    return loaded.conversations[_clamp(wanted, loaded) - 1].as_dicts()
+
+
+def _clamp(wanted: float | None, loaded: LoadedData) -> int:
+    return min(max(int(wanted or 1), 1), len(loaded.conversations))
+
+
+def _keep_upload(file: Path, folder: Path) -> Path:
+    """A copy under the home, named by its contents: the page's own copy is cleared away after a day."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()[:8]
+    kept = folder / f"{digest}-{file.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, kept)
+    except OSError as error:
+        raise DataError(f"{file.name} could not be stored: {error.strerror or error}.") from error
+    return kept

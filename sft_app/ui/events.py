@@ -1,0 +1,53 @@
+"""What all events share: they are not part of the API, and their errors reach the page as a sentence."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from sft_app.errors import AppError
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+logger = logging.getLogger("sft_app")
+
+
+def tells_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose errors reach the page as one message; a traceback never does."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def stream(*args: Any) -> Any:
+            try:
+                yield from handler(*args)
+            except Exception as error:
+                raise _for_the_page(error) from None
+
+        return stream
+
+    @functools.wraps(handler)
+    def call(*args: Any) -> Any:
+        try:
+            return handler(*args)
+        except Exception as error:
+            raise _for_the_page(error) from None
+
+    return call
+
+
+def _for_the_page(error: Exception) -> Exception:
+    """Every kind is taken here, because this is the last place that can turn it into a sentence."""
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, AppError):
+        return gr.Error(str(error), duration=None, print_exception=False)
+    logger.error("unexpected error in the page", exc_info=error)
+    return gr.Error(
+        f"Something unexpected went wrong ({type(error).__name__}). The details are in app.log in the workspace.",
+        duration=None,
+        print_exception=False,
+    )

@@ -1,0 +1,99 @@
+"""Settings to form fields and back. Each field's type, range and help come from the settings model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import gradio as gr
+from pydantic.fields import FieldInfo
+
+from sft_app.settings import RunSettings
+
+AUTOMATIC = "automatic"
+
+
+def make_field(name: str, value: Any, **kwargs: Any) -> Any:
+    """The component for one setting, showing `value`; `kwargs` go to the component."""
+    field = RunSettings.model_fields[name]
+    common = {"label": kwargs.pop("label", label_of(name)), "info": field.description, **kwargs}
+    shown, kind = to_form(name, value), _kind(field)
+    if kind is bool:
+        if _is_optional(field):
+            return gr.Dropdown([AUTOMATIC, "on", "off"], value=shown, **common)
+        return gr.Checkbox(value=shown, **common)
+    if kind in (int, float):
+        precision = 0 if kind is int else None
+        return gr.Number(value=shown, precision=precision, **_limits(field), **common)
+    if get_origin(kind) is Literal:
+        return gr.Dropdown(list(get_args(kind)), value=shown, **common)
+    if get_origin(kind) is tuple:
+        return gr.Textbox(value=shown, lines=2, **common)
+    return gr.Textbox(value=shown, max_lines=1, **common)
+
+
+def label_of(name: str) -> str:
+    """The setting's own name, readable; it stays the word that the files and the command line use."""
+    return name.replace("_", " ")
+
+
+def to_form(name: str, value: Any) -> Any:
+    """A setting's value as its component shows it."""
+    kind = _kind(RunSettings.model_fields[name])
+    if kind is bool and _is_optional(RunSettings.model_fields[name]):
+        return AUTOMATIC if value is None else "on" if value else "off"
+    if get_origin(kind) is tuple:
+        return "\n".join(value)
+    return "" if value is None and kind is str else value
+
+
+def from_form(name: str, shown: Any) -> Any:
+    """What a component holds as a setting's value; the settings model checks it."""
+    field = RunSettings.model_fields[name]
+    kind = _kind(field)
+    if kind is bool and _is_optional(field):
+        return {AUTOMATIC: None, "on": True, "off": False}[shown]
+    if get_origin(kind) is tuple:
+        return tuple(line.strip() for line in (shown or "").splitlines() if line.strip())
+    if kind is str:
+        text = (shown or "").strip()
+        return None if not text and _is_optional(field) else text
+    return shown
+
+
+def values_from_form(names: list[str], shown: tuple[Any, ...]) -> dict[str, Any]:
+    """A whole form, ready for `parse_settings`; an emptied number falls back to its default."""
+    values = {name: from_form(name, value) for name, value in zip(names, shown, strict=True)}
+    return {name: value for name, value in values.items() if value is not None or _takes_none(name)}
+
+
+def form_updates(names: list[str], values: Mapping[str, Any]) -> list[Any]:
+    """What the named components show for these settings; a name without a value stays as it is."""
+    return [to_form(name, values[name]) if name in values else gr.skip() for name in names]
+
+
+def _kind(field: FieldInfo) -> Any:
+    """The type of a setting without its `| None`."""
+    if not _is_optional(field):
+        return field.annotation
+    return next(part for part in get_args(field.annotation) if part is not NoneType)
+
+
+def _is_optional(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) in (Union, UnionType) and NoneType in get_args(field.annotation)
+
+
+def _takes_none(name: str) -> bool:
+    return _is_optional(RunSettings.model_fields[name])
+
+
+def _limits(field: FieldInfo) -> dict[str, Any]:
+    """`minimum` and `maximum` where the setting's range includes its ends; the settings model checks the rest."""
+    limits: dict[str, Any] = {}
+    for limit in field.metadata:
+        if hasattr(limit, "ge"):
+            limits["minimum"] = limit.ge
+        if hasattr(limit, "le"):
+            limits["maximum"] = limit.le
+    return limits

@@ -1,0 +1,163 @@
+"""The four tabs in one page, what leads from one to another, and the server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from rich.console import Console
+
+from sft_app.runs import list_runs
+from sft_app.training.supervisor import ensure_supervisor
+from sft_app.ui.compare_tab import CompareTab, build_compare_tab
+from sft_app.ui.context import PageContext
+from sft_app.ui.data_tab import DataTab, build_data_tab, wire_tokens
+from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.runs_tab import RunsTab, build_runs_tab
+from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
+
+TITLE = "# Fine-tune & Compare\nTeach a chat model your own way of answering, and see what changed."
+ASSETS = Path(__file__).parent
+PORTS_TRIED = 100
+FONTS = ["Inter", "ui-sans-serif", "system-ui", "sans-serif"]
+# Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
+POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """The page's parts, for the wiring between them."""
+
+    all: gr.Tabs
+    compare_item: gr.Tab
+    runs_item: gr.Tab
+    data: DataTab
+    train: TrainTab
+    compare: CompareTab
+    runs: RunsTab
+
+
+def build_page(home: Path) -> gr.Blocks:
+    """The whole page over one home folder; nothing heavy is imported."""
+    context = PageContext(home)
+    with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
+        gr.Markdown(TITLE, elem_id="title")
+        with gr.Tabs() as all_tabs:
+            with gr.Tab("Data", id="data"):
+                data = build_data_tab(context)
+            with gr.Tab("Train", id="train"):
+                train = build_train_tab(context, data)
+            with gr.Tab("Compare", id="compare") as compare_item:
+                compare = build_compare_tab(context)
+            with gr.Tab("Runs", id="runs") as runs_item:
+                runs = build_runs_tab(context)
+        tabs = Tabs(all_tabs, compare_item, runs_item, data, train, compare, runs)
+        data.to_train.click(lambda: gr.Tabs(selected="train"), None, all_tabs, **PRIVATE)
+        wire_tokens(data, context, demo, train.fields["model"], train.fields["max_length"])
+        _wire_tabs(context, tabs)
+        _wire_load(context, demo, tabs)
+    return demo
+
+
+def launch_page(home: Path, host: str | None, port: int) -> None:
+    """Serves the page until Ctrl-C or SIGTERM. Runs go on; what is still queued starts now."""
+    home.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=home / "app.log", level=logging.WARNING)
+    ensure_supervisor(home)
+    address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    chosen = free_port(address, port)
+    console = Console(soft_wrap=True)
+    demo = build_page(home)
+    demo.queue(max_size=32, default_concurrency_limit=8)
+    demo.launch(
+        server_name=address,
+        server_port=chosen,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=False,
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        footer_links=["settings"],
+        max_file_size="200mb",
+        theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
+        css_paths=[ASSETS / "page.css"],
+        head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+    )
+    if chosen != port:
+        console.print(f"Port {port} is in use, so the page took {chosen}.")
+    console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (Ctrl-C closes it)")
+    _wait_for_the_end()
+    for run in list_runs(home):
+        if not run.status().has_ended():
+            console.print(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}")
+    demo.close(verbose=False)
+
+
+def free_port(host: str, first: int) -> int:
+    """The first port from `first` on that nobody listens on."""
+    for port in range(first, first + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    return first
+
+
+def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
+    """Lists are read anew when their tab is opened; a button leads to a tab with the run chosen there."""
+    train, compare, runs = tabs.train, tabs.compare, tabs.runs
+
+    def comparable(run_id: str | None) -> Any:
+        choices = context.run_choices(only_with_adapter=True)
+        ids = [id for _, id in choices]
+        return gr.Dropdown(choices, value=run_id if run_id in ids else ids[0] if ids else None)
+
+    def lead_to_compare(run_id: str | None) -> list[Any]:
+        return [comparable(run_id), gr.Tabs(selected="compare")]
+
+    @tells_errors
+    def lead_to_train(run_id: str | None) -> list[Any]:
+        run = context.get(run_id)
+        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *train.show_run(run.id)]
+
+    tabs.compare_item.select(comparable, compare.run, compare.run, **PRIVATE)
+    tabs.runs_item.select(runs.list_all, runs.chosen, runs.listing, **PRIVATE)
+    train.open_compare.click(lead_to_compare, train.watched, [compare.run, tabs.all], **PRIVATE)
+    runs.open_compare.click(lead_to_compare, runs.chosen, [compare.run, tabs.all], **PRIVATE)
+    opened = [tabs.all, train.watched, *train.fields.values(), *train.panel]
+    runs.open_train.click(lead_to_train, runs.chosen, opened, **PRIVATE)
+
+
+def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs) -> None:
+    """A page that opens shows the run at work with its form; where none works, the newest run and the defaults."""
+    train = tabs.train
+
+    def attach() -> list[Any]:
+        run = context.run_to_show()
+        if run is None or run.status().has_ended():
+            form = [gr.skip()] * len(train.fields)
+            return [gr.skip(), run and run.id, *form, *train.show_run(run and run.id)]
+        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *train.show_run(run.id)]
+
+    demo.load(attach, None, [tabs.all, train.watched, *train.fields.values(), *train.panel], **PRIVATE)
+    demo.load(tabs.data.show, [tabs.data.data, tabs.data.format], tabs.data.shown, **PRIVATE)
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.wait(1.0):
+        pass

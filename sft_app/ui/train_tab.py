@@ -1,0 +1,187 @@
+"""Train: ask for a run, watch it, stop it. What is shown is read from the run's folder, so any page can show it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.models.hardware import default_method
+from sft_app.runs import RESUMABLE, Run
+from sft_app.settings import PRESETS, RunSettings, fields_of, parse_settings
+from sft_app.summary import summarise_run
+from sft_app.training.launch import resume_run, stop_run, submit_run
+from sft_app.ui import views
+from sft_app.ui.context import PageContext
+from sft_app.ui.data_tab import DataTab
+from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.forms import form_updates, make_field, values_from_form
+
+POLL_SECONDS = 1.5
+MODELS = [
+    ("Starter: SmolLM2 135M, runs on any machine", "starter"),
+    ("SmolLM2 360M Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
+    ("Qwen3 0.6B", "Qwen/Qwen3-0.6B"),
+    ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
+    ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
+]
+AT_THE_TOP = ("name", "model", "method", "preset")
+IN_THE_DATA_TAB = ("data", "format")
+SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What the other tabs and the page's wiring need of this one. `watched` is the id of the run that is shown."""
+
+    watched: gr.State
+    fields: dict[str, Any]
+    panel: list[gr.Component]
+    timer: gr.Timer
+    open_compare: gr.Button
+    show_run: Any
+
+
+def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
+    """Form on the left, the run on the right."""
+    watched = gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            fields = _build_form()
+            with gr.Row():
+                start = gr.Button("Start", variant="primary", size="md", elem_id="start")
+                stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
+                resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
+        with gr.Column(scale=3, min_width=300):
+            card = gr.HTML(_no_run(), elem_id="run-status")
+            plot = gr.LinePlot(
+                views.loss_frame([]),
+                x="step",
+                y="loss",
+                color="part",
+                title="Loss",
+                height=260,
+                color_map={"training": "#94a3b8", "held-out": "#10b981"},
+                elem_id="loss-plot",
+            )
+            open_compare = gr.Button(
+                "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
+            )
+            answers = gr.HTML(views.snapshot_cards([]), elem_id="watch-answers")
+    timer = gr.Timer(POLL_SECONDS)
+    fields = {**fields, "data": data_tab.data, "format": data_tab.format}
+    names, inputs = list(fields), list(fields.values())
+    seen = gr.State(None)
+    panel = [card, plot, answers, stop, resume, open_compare, seen]
+    starting = threading.Lock()
+
+    def show_run(run_id: str | None, before: Any = None) -> list[Any]:
+        """The panel for a run; unchanged parts are skipped so that nothing flickers."""
+        run = context.find(run_id)
+        if run is None:
+            nothing = gr.Button(visible=False)
+            return [
+                _no_run(),
+                views.loss_frame([]),
+                views.snapshot_cards([]),
+                gr.Button(interactive=False),
+                nothing,
+                nothing,
+                None,
+            ]
+        return _panel_of(run, before)
+
+    @tells_errors
+    def start_run(*shown: Any) -> str:
+        with starting:
+            context.release_pair()
+            return submit_run(parse_settings(values_from_form(names, shown)), context.home).id
+
+    @tells_errors
+    def stop_watched(run_id: str | None) -> None:
+        stop_run(context.get(run_id))
+        gr.Info("Stopping after this step; the adapter so far is kept.")
+
+    @tells_errors
+    def resume_watched(run_id: str | None) -> None:
+        resume_run(context.get(run_id), context.home)
+
+    def take_preset(preset: str) -> list[Any]:
+        return form_updates(preset_names, {**_defaults(), **PRESETS[preset]})  # type: ignore[index]
+
+    preset_names = sorted({name for values in PRESETS.values() for name in values})
+    once: dict[str, Any] = {**PRIVATE, "trigger_mode": "once"}
+    watching: dict[str, Any] = {"fn": show_run, "inputs": [watched, seen], "outputs": panel, **PRIVATE}
+    fields["preset"].input(take_preset, fields["preset"], [fields[name] for name in preset_names], **PRIVATE)
+    start.click(start_run, inputs, watched, **once).success(**watching)
+    stop.click(stop_watched, watched, None, **once)
+    resume.click(resume_watched, watched, None, **once).success(**watching)
+    timer.tick(**watching, concurrency_limit=None)
+    return TrainTab(watched, fields, panel, timer, open_compare, show_run)
+
+
+def form_values(run: Run, tab: TrainTab) -> list[Any]:
+    """What the form shows for the settings that a run was started with."""
+    return form_updates(list(tab.fields), run.record().settings.model_dump())
+
+
+def _build_form() -> dict[str, Any]:
+    defaults = _defaults()
+    fields: dict[str, Any] = {
+        "model": gr.Dropdown(
+            MODELS,
+            value=defaults["model"],
+            label="Model",
+            info="Choose one, or type a Hugging Face id or the path of a folder.",
+            allow_custom_value=True,
+            elem_id="model",
+        ),
+        "method": _radio("method", defaults, ["qlora", "lora", "full"]),
+        "preset": _radio("preset", defaults, list(PRESETS)),
+        "name": make_field("name", defaults["name"], label="Name", placeholder="optional"),
+    }
+    with gr.Accordion("All settings", open=False, elem_id="all-settings"):
+        for section, title in SECTION_TITLES.items():
+            gr.Markdown(f"**{title}**")
+            with gr.Row():
+                for name in fields_of(section):  # type: ignore[arg-type]
+                    if name not in AT_THE_TOP + IN_THE_DATA_TAB:
+                        fields[name] = make_field(name, defaults[name], min_width=220, elem_id=name)
+    return fields
+
+
+def _radio(name: str, defaults: dict[str, Any], choices: list[str]) -> gr.Radio:
+    labels = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full"}
+    return gr.Radio(
+        [(labels.get(choice, choice.capitalize()), choice) for choice in choices],
+        value=defaults[name],
+        label=name.capitalize(),
+        info=RunSettings.model_fields[name].description,
+        elem_id=name,
+    )
+
+
+def _defaults() -> dict[str, Any]:
+    return parse_settings({"method": default_method()}).model_dump()
+
+
+def _panel_of(run: Run, before: Any) -> list[Any]:
+    status, metrics, snapshots = run.status(), run.metrics(), run.snapshots()
+    now = (run.id, len(metrics), len(snapshots))
+    is_same = before is not None and tuple(before) == now
+    is_working = not status.has_ended()
+    return [
+        views.status_card(summarise_run(run), status, metrics),
+        gr.skip() if is_same else views.loss_frame(metrics),
+        gr.skip() if is_same else views.snapshot_cards(snapshots),
+        gr.Button(interactive=is_working and not run.stop_is_requested()),
+        gr.Button(visible=status.state in RESUMABLE),
+        gr.Button(visible=run.has_adapter() and not is_working),
+        now,
+    ]
+
+
+def _no_run() -> str:
+    return views.empty_card("No run yet. Press Start: with the starter model and the Quick preset it takes minutes.")
