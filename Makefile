@@ -9,7 +9,11 @@ run: $(VENV)/.app
 	$(BIN)/python app.py
 
 demo: $(VENV)/.app
-	$(BIN)/python -m sft_app demo
+	$(BIN)/python -m sft_app train --config examples/customer_service_run.json
+	$(BIN)/python -m sft_app compare latest \
+	    --prompt "My order hasn't arrived yet. What should I do?" \
+	    --prompt "The pot I ordered came broken." \
+	    --prompt "Can I still change the delivery address?"
 
 test: $(VENV)/.dev
 	scripts/require-chromium

@@ -242,6 +242,8 @@ def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
 
 def _follow(run: Run, quiet: bool) -> None:
     """Shows progress until the run ends. Ctrl-C leaves the run running."""
+    if not console.is_terminal and not quiet:
+        return _follow_in_lines(run)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet) as progress:
         bar = progress.add_task(run.id, total=None, note="")
@@ -253,6 +255,17 @@ def _follow(run: Run, quiet: bool) -> None:
         except KeyboardInterrupt:
             raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
         progress.update(bar, completed=now.step, total=now.total_steps or None, note=now.state)
+
+
+def _follow_in_lines(run: Run) -> None:
+    """Where nothing can be redrawn: a line whenever the state changes or another tenth is done."""
+    told = None
+    while not (now := run.status()).has_ended():
+        tenths = 10 * now.step // now.total_steps if now.total_steps else 0
+        if told != (now.state, tenths):
+            console.print(f"{run.id} {now.state} {now.step}/{now.total_steps} {now.message}".rstrip())
+            told = (now.state, tenths)
+        time.sleep(FOLLOW_SECONDS)
 
 
 def _print_json(value: Any) -> None:

@@ -111,7 +111,7 @@ class RunSettings(BaseModel):
 PRESETS: dict[Preset, dict[str, Any]] = {
     "quick": {
         "max_length": 512,
-        "max_steps": 40,
+        "max_steps": 32,
         "learning_rate": 1e-3,
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 1,

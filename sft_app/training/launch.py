@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,24 @@ from sft_app.data.sources import file_sha256, locate_data
 from sft_app.data.split import heldout_size, split_heldout
 from sft_app.errors import RunError
 from sft_app.models.catalog import resolve_model
-from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, utc_now
+from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
 from sft_app.settings import RunSettings
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.versions import package_versions
 
 DISK_NEEDED_GIB = 1.0
+DOUBLE_CLICK_SECONDS = 5.0
 
 
 def submit_run(settings: RunSettings, home: Path) -> Run:
     """Checks data, model and disk, writes the run and sets it going; it waits its turn if another is at work.
 
+    The same settings again within seconds are a second click, not a second run.
+
     Raises:
         AppError: the data or the model cannot be used, or the disk is full; nothing has been written then.
     """
-    run = create_queued_run(settings, home)
+    run = _just_submitted(settings, home) or create_queued_run(settings, home)
     ensure_supervisor(home)
     return run
 
@@ -84,6 +88,15 @@ def resume_run(run: Run, home: Path) -> None:
     run.withdraw_stop()
     run.update_status(state="queued", message="", hint="", pid=None, pid_started=None, started_utc=None)
     ensure_supervisor(home)
+
+
+def _just_submitted(settings: RunSettings, home: Path) -> Run | None:
+    for run in list_runs(home)[:1]:
+        record = run.record()
+        age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
+        if record.settings == settings and age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
+            return run
+    return None
 
 
 def _as_rows(conversations: Iterable[Conversation]) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ from sft_app.errors import AppError, DataError
 from sft_app.files import read_jsonl, write_json_atomically, write_jsonl_atomically
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
+from sft_app.models.starter import starter_is_ready
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
 from sft_app.training.arguments import training_dtype, widen_trainable
@@ -39,19 +40,12 @@ WATCH_MAX_NEW_TOKENS = 120
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller."""
     run = Run(Path(run_dir))
-    process = psutil.Process()
-    run.update_status(
-        state="preparing", pid=process.pid, pid_started=process.create_time(), message="Loading the model."
-    )
+    me = psutil.Process()
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
     try:
-        settings = run.record().settings.model_copy(
-            update={
-                "per_device_train_batch_size": int(micro_batch),
-                "gradient_accumulation_steps": int(accumulation),
-            }
-        )
-        train_run(run, settings)
+        run.update_status(state="preparing", pid=me.pid, pid_started=me.create_time(), message=_preparing_message(run))
+        smaller = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(accumulation)}
+        train_run(run, run.record().settings.model_copy(update=smaller))
     except torch.OutOfMemoryError:
         traceback.print_exc()
         return OUT_OF_MEMORY_EXIT
@@ -110,6 +104,12 @@ def _load_trainable(run: Run, settings: RunSettings) -> Any:
     base = load_base(record_ref(run), home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
     keep_4bit_differentiable(base, True)
     return attach_lora(base, settings)
+
+
+def _preparing_message(run: Run) -> str:
+    if run.record().model.location == "starter" and not starter_is_ready(run.path.parents[1]):
+        return "Fetching and converting the starter model. This happens once and takes about a minute."
+    return "Loading the model."
 
 
 def _render_file(file: Path, tokenizer: Any, settings: RunSettings) -> list[RenderedConversation]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_app.data.formats import LoadedData, load_conversations
+from sft_app.data.sources import locate_data
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.summary import summarise_run
 from sft_app.ui.views import run_label
@@ -22,8 +24,17 @@ class PageContext:
     home: Path
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tokenizers: dict[str, Any] = field(default_factory=dict)
+    _data: tuple[Any, LoadedData] | None = None
     _pair: LoadedPair | None = None
     _pair_key: tuple[str, int] | None = None
+
+    def data(self, source: str, format: str) -> LoadedData:
+        """A data file's conversations, read again only when the file or the layout has changed. Raises: DataError."""
+        path = locate_data(source)
+        key = (path, path.stat().st_mtime_ns, format)
+        if self._data is None or self._data[0] != key:
+            self._data = (key, load_conversations(path, format))
+        return self._data[1]
 
     def tokenizer(self, model: str) -> Any:
         """Loads it on first use. Raises: ModelError."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.data.formats import LoadedData, load_conversations
-from sft_app.data.sources import SUFFIXES, locate_data
+from sft_app.data.formats import LoadedData
+from sft_app.data.sources import SUFFIXES
 from sft_app.data.tokens import IGNORED, render_conversation
-from sft_app.errors import DataError
+from sft_app.errors import AppError, DataError
 from sft_app.models.starter import starter_is_ready
 from sft_app.settings import EXAMPLE_DATA, RunSettings
 from sft_app.ui import views
@@ -76,7 +76,11 @@ def build_data_tab(context: PageContext) -> DataTab:
 
     @tells_errors
     def show(path: str, layout: str) -> list[Any]:
-        loaded = load_conversations(locate_data(path), layout)
+        try:
+            loaded = context.data(path, layout)
+        except DataError as error:
+            nothing = gr.Accordion(visible=False)
+            return [_source_line(path), views.problem_card(str(error)), nothing, "", gr.Number(value=1), []]
         rejected = _left_out_list(loaded)
         return [
             _source_line(path),
@@ -93,7 +97,7 @@ def build_data_tab(context: PageContext) -> DataTab:
 
     @tells_errors
     def turn_to(path: str, layout: str, wanted: float | None) -> list[dict[str, str]]:
-        return _chat_of(load_conversations(locate_data(path), layout), int(wanted or 1))
+        return _chat_of(context.data(path, layout), int(wanted or 1))
 
     shown = [source, facts, left_out_box, left_out, number, chat]
     upload.upload(take_upload, upload, data, api_visibility="private")
@@ -108,10 +112,13 @@ def wire_tokens(tab: DataTab, context: PageContext, demo: gr.Blocks, model: gr.D
 
     @tells_errors
     def show_tokens(path: str, layout: str, wanted: float | None, name: str, length: float | None) -> list[Any]:
-        loaded = load_conversations(locate_data(path), layout)
-        conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
-        tokenizer = context.tokenizer(name)
-        rendered = render_conversation(tokenizer, conversation, int(length or RunSettings().max_length))
+        try:
+            loaded = context.data(path, layout)
+            tokenizer = context.tokenizer(name)
+            conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
+            rendered = render_conversation(tokenizer, conversation, int(length or RunSettings().max_length))
+        except AppError as error:
+            return [f"No tokens to show: {error}", []]
         pieces = [tokenizer.decode([id]) for id in rendered.input_ids]
         trained = [label != IGNORED for label in rendered.labels]
         note = views.token_note(rendered.trained, len(pieces), rendered.trained_lost, rendered.kept)

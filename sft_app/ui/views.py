@@ -55,6 +55,11 @@ def empty_card(text: str) -> str:
     return f'<section class="ft-card ft-empty">{escape(text)}</section>'
 
 
+def problem_card(text: str) -> str:
+    """What is wrong with what the person gave."""
+    return f'<section class="ft-card ft-problem">{escape(text)}</section>'
+
+
 def loss_frame(metrics: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """`step`, `loss`, `part` (training or held-out); a step measured twice counts once."""
     points: dict[tuple[int, str], float] = {}
