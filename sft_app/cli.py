@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from sft_app.errors import AppError, SettingsError
-from sft_app.runs import Run, app_home, delete_run, find_run, list_runs
+from sft_app.runs import app_home, delete_run, find_run, list_runs
 from sft_app.settings import (
     EXAMPLE_DATA,
     EXAMPLE_PROMPT,
@@ -28,10 +25,18 @@ from sft_app.settings import (
     parse_settings,
 )
 from sft_app.summary import summarise_run
+from sft_app.terminal import (
+    console,
+    follow_run,
+    print_facts,
+    print_inspection,
+    print_json,
+    print_pair,
+    print_runs,
+    print_summary,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
-console = Console()
-FOLLOW_SECONDS = 0.5
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, or `latest`.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -80,8 +85,8 @@ def inspect(
     if out is not None:
         write_jsonl_atomically(out, ({"messages": item.as_dicts()} for item in inspection.data.conversations))
     if as_json:
-        return _print_json(inspection.as_json())
-    _print_inspection(inspection.as_json())
+        return print_json(inspection.as_json())
+    print_inspection(inspection.as_json())
 
 
 @app.command()
@@ -107,14 +112,14 @@ def train(
     settings = _settings_from(config, {**given, **parse_assignments(assignments or [])})
     run = submit_run(settings, app_home())
     if not detach:
-        _follow(run, quiet=as_json)
+        follow_run(run, quiet=as_json)
     summary = summarise_run(run)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     elif detach:
         console.print(f"Run {run.id} is queued. Follow it with: python -m sft_app status {run.id}")
     else:
-        _print_summary(summary)
+        print_summary(summary)
     if summary["state"] in ("failed", "interrupted"):
         raise AppError(f"Run {run.id} {summary['state']}: {summary['message']}")
 
@@ -124,20 +129,8 @@ def runs(as_json: JsonFlag = False) -> None:
     """List every run, the newest first."""
     summaries = [summarise_run(run) for run in list_runs(app_home())]
     if as_json:
-        return _print_json(summaries)
-    table = Table("run", "name", "state", "model", "data", "steps", "held-out loss", "time")
-    for summary in summaries:
-        table.add_row(
-            summary["run"],
-            summary["name"],
-            summary["state"],
-            summary["model"] or "?",
-            Path(summary["data"] or "?").name,
-            f"{summary['steps']}/{summary['total_steps']}",
-            _change(summary),
-            _minutes(summary["seconds"]),
-        )
-    console.print(table if summaries else "There are no runs yet. Start one with: python -m sft_app train")
+        return print_json(summaries)
+    print_runs(summaries)
 
 
 @app.command()
@@ -145,8 +138,8 @@ def status(run: RunArgument, as_json: JsonFlag = False) -> None:
     """Say where a run is."""
     summary = summarise_run(find_run(app_home(), run))
     if as_json:
-        return _print_json(summary)
-    _print_summary(summary)
+        return print_json(summary)
+    print_summary(summary)
 
 
 @app.command()
@@ -206,9 +199,9 @@ def compare(
         result = compare_prompt(pair, text, settings.system_prompt if system is None else system, sampling)
         results.append({"prompt": text, **asdict(result)})
         if not as_json:
-            _print_pair(results[-1])
+            print_pair(results[-1])
     if as_json:
-        _print_json({"run": found.id, "results": results})
+        print_json({"run": found.id, "results": results})
 
 
 @app.command()
@@ -218,11 +211,8 @@ def doctor(as_json: JsonFlag = False) -> None:
 
     facts = diagnose(app_home())
     if as_json:
-        return _print_json(facts)
-    table = Table("", "", show_header=False)
-    for key, value in facts.items():
-        table.add_row(key.replace("_", " "), str(value))
-    console.print(table)
+        return print_json(facts)
+    print_facts(facts)
 
 
 def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
@@ -238,88 +228,3 @@ def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
         if not isinstance(values, dict):
             raise SettingsError(f"{config}: an object with settings is expected, got {type(values).__name__}.")
     return parse_settings({"method": default_method(), **values, **given})
-
-
-def _follow(run: Run, quiet: bool) -> None:
-    """Shows progress until the run ends. Ctrl-C leaves the run running."""
-    if not console.is_terminal and not quiet:
-        return _follow_in_lines(run)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet) as progress:
-        bar = progress.add_task(run.id, total=None, note="")
-        try:
-            while not (now := run.status()).has_ended():
-                note = f"{now.state} {now.step}/{now.total_steps}" if now.total_steps else now.state
-                progress.update(bar, completed=now.step, total=now.total_steps or None, note=note)
-                time.sleep(FOLLOW_SECONDS)
-        except KeyboardInterrupt:
-            raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
-        progress.update(bar, completed=now.step, total=now.total_steps or None, note=now.state)
-
-
-def _follow_in_lines(run: Run) -> None:
-    """Where nothing can be redrawn: a line whenever the state changes or another tenth is done."""
-    told = None
-    while not (now := run.status()).has_ended():
-        tenths = 10 * now.step // now.total_steps if now.total_steps else 0
-        if told != (now.state, tenths):
-            console.print(f"{run.id} {now.state} {now.step}/{now.total_steps} {now.message}".rstrip())
-            told = (now.state, tenths)
-        time.sleep(FOLLOW_SECONDS)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def _print_inspection(report: dict[str, Any]) -> None:
-    tokens, turns = report["tokens"], report["turns"]
-    console.print(f"[bold]{report['conversations']}[/] conversations in {report['rows']} rows ({report['format']})")
-    console.print(f"tokens: half have {tokens['p50']} or fewer, 95 % {tokens['p95']}, the longest {tokens['max']}")
-    console.print(f"answers: {turns['single']} with one, {turns['several']} with several, at most {turns['max']}")
-    for finding in report["findings"]:
-        console.print(f"[yellow]{finding['kind']}[/]: {finding['message']} Rows {_numbers(finding['rows'])}.")
-    for row in report["rejected"]:
-        console.print(f"[red]left out[/]: row {row['row']}: {row['reason']}", highlight=False)
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    console.print(f"[bold]{summary['run']}[/] {summary['name']} {summary['state']} {summary['message']}".rstrip())
-    console.print(f"steps {summary['steps']}/{summary['total_steps']}, {_minutes(summary['seconds'])}")
-    if summary["heldout_loss_tuned"] is not None:
-        console.print(f"held-out loss {_change(summary)}")
-    if summary["adapter"]:
-        console.print(f"adapter in {summary['adapter']}", soft_wrap=True)
-
-
-def _print_pair(result: dict[str, Any]) -> None:
-    table = Table("base", "fine-tuned", title=result["prompt"], title_justify="left", show_lines=True, expand=True)
-    table.columns[0].ratio = table.columns[1].ratio = 1
-    table.add_row(*(_plain(result[side]["text"]) for side in ("base", "tuned")))
-    evidence = result["evidence"]
-    same = "the same text" if evidence["identical"] else "different texts"
-    console.print(table)
-    console.print(f"run {evidence['run']}, adapter active in {evidence['modules']} modules, {same}", style="dim")
-
-
-def _plain(text: str) -> Any:
-    """Model text is shown as it is, never read as markup."""
-    from rich.text import Text
-
-    return Text(text)
-
-
-def _change(summary: dict[str, Any]) -> str:
-    before, after = summary["heldout_loss_base"], summary["heldout_loss_tuned"]
-    if before is None or after is None:
-        return "-"
-    return f"{before:.2f} → {after:.2f} ({after / before - 1:+.0%})"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def _numbers(rows: list[int], most: int = 10) -> str:
-    shown = ", ".join(map(str, rows[:most]))
-    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"

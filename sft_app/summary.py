@@ -39,6 +39,21 @@ def heldout_losses(run: Run) -> tuple[float | None, float | None]:
     return before, after
 
 
+def loss_change(summary: dict[str, Any]) -> str:
+    """In words, e.g. `3.91 → 2.82 (-28%)`."""
+    before, after = summary["heldout_loss_base"], summary["heldout_loss_tuned"]
+    if before is None:
+        return "–"
+    return f"{before:.2f}" if after is None else f"{before:.2f} → {after:.2f} ({after / before - 1:+.0%})"
+
+
+def clock(seconds: float) -> str:
+    """`4:05`, or `1:04:05` from an hour on."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def _what_was_asked(run: Run) -> dict[str, Any]:
     try:
         record = run.record()

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sft_app.runs import RunStatus
+from sft_app.summary import clock, loss_change
 
 STATE_WORDS = {
     "queued": "Waiting for its turn",
@@ -179,13 +180,6 @@ def token_note(trained: int, total: int, lost: int, max_length: int) -> str:
     return note
 
 
-def loss_change(summary: dict[str, Any]) -> str:
-    before, after = summary["heldout_loss_base"], summary["heldout_loss_tuned"]
-    if before is None:
-        return "–"
-    return f"{before:.2f}" if after is None else f"{before:.2f} → {after:.2f} ({after / before - 1:+.0%})"
-
-
 def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
     """From the pace of the last steps; a guess, so it is rounded."""
     timed = [row for row in metrics if "loss" in row][-20:]
@@ -193,13 +187,6 @@ def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
         return "–"
     pace = (timed[-1]["elapsed_seconds"] - timed[0]["elapsed_seconds"]) / (timed[-1]["step"] - timed[0]["step"])
     return f"about {clock(pace * (status.total_steps - status.step))}"
-
-
-def clock(seconds: float) -> str:
-    """`4:05`, or `1:04:05` from an hour on."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _snapshot_card(prompt: str, place: int, snapshots: Sequence[dict[str, Any]]) -> str:

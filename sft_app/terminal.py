@@ -1,0 +1,118 @@
+"""What the command line prints: progress, tables, two answers side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sft_app.errors import AppError
+from sft_app.runs import Run
+from sft_app.summary import clock, loss_change
+
+console = Console()
+FOLLOW_SECONDS = 0.5
+
+
+def follow_run(run: Run, quiet: bool) -> None:
+    """Shows progress until the run ends. Ctrl-C leaves the run running."""
+    if not console.is_terminal and not quiet:
+        return _follow_in_lines(run)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        bar = progress.add_task(run.id, total=None, note="")
+        try:
+            while not (now := run.status()).has_ended():
+                note = f"{now.state} {now.step}/{now.total_steps}" if now.total_steps else now.state
+                progress.update(bar, completed=now.step, total=now.total_steps or None, note=note)
+                time.sleep(FOLLOW_SECONDS)
+        except KeyboardInterrupt:
+            raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
+        progress.update(bar, completed=now.step, total=now.total_steps or None, note=now.state)
+
+
+def _follow_in_lines(run: Run) -> None:
+    """Where nothing can be redrawn: a line whenever the state changes or another tenth is done."""
+    told = None
+    while not (now := run.status()).has_ended():
+        tenths = 10 * now.step // now.total_steps if now.total_steps else 0
+        if told != (now.state, tenths):
+            console.print(f"{run.id} {now.state} {now.step}/{now.total_steps} {now.message}".rstrip())
+            told = (now.state, tenths)
+        time.sleep(FOLLOW_SECONDS)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_inspection(report: dict[str, Any]) -> None:
+    tokens, turns = report["tokens"], report["turns"]
+    console.print(f"[bold]{report['conversations']}[/] conversations in {report['rows']} rows ({report['format']})")
+    console.print(f"tokens: half have {tokens['p50']} or fewer, 95 % {tokens['p95']}, the longest {tokens['max']}")
+    console.print(f"answers: {turns['single']} with one, {turns['several']} with several, at most {turns['max']}")
+    for finding in report["findings"]:
+        console.print(f"[yellow]{finding['kind']}[/]: {finding['message']} Rows {_numbers(finding['rows'])}.")
+    for row in report["rejected"]:
+        console.print(f"[red]left out[/]: row {row['row']}: {row['reason']}", highlight=False)
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    console.print(f"[bold]{summary['run']}[/] {summary['name']} {summary['state']} {summary['message']}".rstrip())
+    console.print(f"steps {summary['steps']}/{summary['total_steps']}, {clock(summary['seconds'])}")
+    if summary["heldout_loss_tuned"] is not None:
+        console.print(f"held-out loss {loss_change(summary)}")
+    if summary["adapter"]:
+        console.print(f"adapter in {summary['adapter']}", soft_wrap=True)
+
+
+def print_pair(result: dict[str, Any]) -> None:
+    table = Table("base", "fine-tuned", title=result["prompt"], title_justify="left", show_lines=True, expand=True)
+    table.columns[0].ratio = table.columns[1].ratio = 1
+    table.add_row(*(_plain(result[side]["text"]) for side in ("base", "tuned")))
+    evidence = result["evidence"]
+    same = "the same text" if evidence["identical"] else "different texts"
+    console.print(table)
+    console.print(f"run {evidence['run']}, adapter active in {evidence['modules']} modules, {same}", style="dim")
+
+
+def _plain(text: str) -> Any:
+    """Model text is shown as it is, never read as markup."""
+
+    return Text(text)
+
+
+def _numbers(rows: list[int], most: int = 10) -> str:
+    shown = ", ".join(map(str, rows[:most]))
+    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
+
+
+def print_runs(summaries: Sequence[dict[str, Any]]) -> None:
+    table = Table("run", "name", "state", "model", "data", "steps", "held-out loss", "time")
+    for summary in summaries:
+        table.add_row(
+            summary["run"],
+            summary["name"],
+            summary["state"],
+            summary["model"] or "?",
+            Path(summary["data"] or "?").name,
+            f"{summary['steps']}/{summary['total_steps']}",
+            loss_change(summary),
+            clock(summary["seconds"]),
+        )
+    console.print(table if summaries else "There are no runs yet. Start one with: python -m sft_app train")
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    table = Table("", "", show_header=False)
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), str(value))
+    console.print(table)
