@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,6 +74,10 @@ class RunStatus(BaseModel):
     def has_ended(self) -> bool:
         return self.state in ENDED
 
+    def is_settled(self) -> bool:
+        """Whether no process has to be alive for this to be true."""
+        return self.state == "queued" or self.has_ended()
+
     def elapsed_seconds(self, now: datetime | None = None) -> float:
         """Seconds from the start of the work to its end, or to `now`; 0 while queued."""
         if self.started_utc is None:
@@ -135,31 +138,39 @@ class Run:
 
     def status(self) -> RunStatus:
         """What `status.json` says, except that work without a living process is `interrupted`."""
-        try:
-            status = RunStatus.model_validate_json((self.path / "status.json").read_bytes())
-        except (OSError, ValidationError):
+        status = self._read_status()
+        if status is None:
             return RunStatus(state="interrupted", message="Its status.json is missing or cannot be read.")
-        if status.state == "queued" or status.has_ended() or process_is_alive(status.pid, status.pid_started):
+        if status.is_settled() or process_is_alive(status.pid, status.pid_started):
             return status
-        return self.update_status(
-            state="interrupted",
-            message=f"The training process ended without a word while {status.state}.",
-            hint="Resume goes on from the last checkpoint.",
-        )
+        latest = self._read_status()  # the process may have written how it ended and gone since the first look
+        if latest is None or latest != status:
+            return latest or status
+        ended: dict[str, Any] = {
+            "state": "interrupted",
+            "message": f"The training process ended without a word while {status.state}.",
+            "hint": "Resume goes on from the last checkpoint.",
+        }
+        try:
+            return self.update_status(**ended)
+        except OSError:  # a full disk, say; what is true is told all the same
+            return status.model_copy(update=ended)
 
     def update_status(self, **changes: Any) -> RunStatus:
         """Changes the named fields; the first and the last change of a working state set the times."""
-        try:
-            status = RunStatus.model_validate_json((self.path / "status.json").read_bytes())
-        except (OSError, ValidationError):
-            status = RunStatus()
-        status = RunStatus.model_validate({**status.model_dump(), **changes})
+        status = RunStatus.model_validate({**(self._read_status() or RunStatus()).model_dump(), **changes})
         if "state" in changes:
             status.ended_utc = utc_now() if status.has_ended() else None
             if status.state not in ("queued", *ENDED) and status.started_utc is None:
                 status.started_utc = utc_now()
         write_json_atomically(self.path / "status.json", status.model_dump())
         return status
+
+    def _read_status(self) -> RunStatus | None:
+        try:
+            return RunStatus.model_validate_json((self.path / "status.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
 
     def metrics(self) -> list[dict[str, Any]]:
         return read_jsonl(self.metrics_file)
@@ -228,8 +239,9 @@ def create_run(
         write_json_atomically(draft.path / "status.json", RunStatus(created_utc=record.created_utc).model_dump())
         draft.path.rename(run.path)
     except OSError as error:
-        shutil.rmtree(draft.path, ignore_errors=True)
         raise RunError(f"The run could not be written to {runs}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(draft.path, ignore_errors=True)  # nothing is left of it when it has been renamed
     return run
 
 
@@ -263,15 +275,20 @@ def find_run(home: Path, reference: str) -> Run:
 def delete_run(run: Run) -> None:
     """Raises: RunError while the run is working; it has to be stopped first."""
     status = run.status()
-    if status.state != "queued" and not status.has_ended():
+    if not status.is_settled():
         raise RunError(f"Run {run.id} is {status.state}; stop it before deleting it.")
     shutil.rmtree(run.path)
 
 
 def new_run_id() -> str:
-    """Sorts by time and is safe as a folder name, e.g. `20261122-153012-k3f9`."""
-    letters = "abcdefghijkmnpqrstuvwxyz23456789"
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + "".join(secrets.choice(letters) for _ in range(4))
+    """Sorts by time, to the microsecond, and is safe as a folder name, e.g. `20261122-153012-k3f9`."""
+    now = datetime.now(UTC)
+    digits, rest = "0123456789abcdefghijklmnopqrstuvwxyz", now.microsecond
+    letters = ""
+    for _ in range(4):
+        rest, digit = divmod(rest, len(digits))
+        letters = digits[digit] + letters
+    return now.strftime("%Y%m%d-%H%M%S-") + letters
 
 
 def utc_now() -> str:

@@ -50,9 +50,20 @@ def _make_message(position: int, message: Any) -> Message:
         raise DataError(f"message {position} has the role {role!r}; expected one of {', '.join(get_args(Role))}")
     if not isinstance(content, str):
         raise DataError(f"message {position} ({role}) has {type(content).__name__} as content; expected text")
+    if _holds_half_a_character(content):
+        raise DataError(f"message {position} ({role}) holds half of a character (a lone surrogate)")
     if role != "system" and not content.strip():
         raise DataError(f"message {position} ({role}) is empty")
     return Message(role, content)
+
+
+def _holds_half_a_character(text: str) -> bool:
+    """JSON can spell half of an emoji; no tokenizer takes it and no UTF-8 file holds it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _check_order(messages: tuple[Message, ...]) -> None:

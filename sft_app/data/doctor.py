@@ -41,7 +41,7 @@ def _find_duplicates(conversations: Sequence[Conversation], row_numbers: Sequenc
 
 
 def _find_cut(rendered: Sequence[RenderedConversation], row_numbers: Sequence[int], max_length: int) -> Finding | None:
-    cut = [(row, item) for row, item in zip(row_numbers, rendered, strict=True) if item.is_cut]
+    cut = [(row, item) for row, item in zip(row_numbers, rendered, strict=True) if item.trained_lost]
     if not cut:
         return None
     rows = [row for row, _ in cut]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,7 @@ def load_conversations(path: Path, format: str = "auto") -> LoadedData:
         DataError: the file cannot be read, fits no layout, or has no usable row.
     """
     rows = read_rows(path)
-    first = list(islice(rows, ROWS_LOOKED_AT))
-    readable = [row[1] for row in first if not isinstance(row, Rejected)]
+    first, readable = _look_ahead(rows)
     if not readable:
         reason = f"row {first[0].row}: {first[0].reason}" if first and isinstance(first[0], Rejected) else "no rows"
         raise DataError(f"{path.name} has no readable row ({reason}).")
@@ -102,6 +101,19 @@ def load_conversations(path: Path, format: str = "auto") -> LoadedData:
         worst = loaded.rejected[0]
         raise DataError(f"{path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
     return loaded
+
+
+def _look_ahead(rows: Iterator[NumberedRow | Rejected]) -> tuple[list[NumberedRow | Rejected], list[dict[str, Any]]]:
+    """All rows up to the fiftieth readable one, and the readable ones of them."""
+    first: list[NumberedRow | Rejected] = []
+    readable: list[dict[str, Any]] = []
+    for row in rows:
+        first.append(row)
+        if not isinstance(row, Rejected):
+            readable.append(row[1])
+        if len(readable) == ROWS_LOOKED_AT:
+            break
+    return first, readable
 
 
 def _convert_all(rows: Iterable[NumberedRow | Rejected], name: str) -> LoadedData:

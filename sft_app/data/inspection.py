@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_app.data.conversation import Conversation
 from sft_app.data.doctor import Finding, examine
 from sft_app.data.formats import LoadedData, load_conversations
 from sft_app.data.tokens import RenderedConversation, render_conversation
+from sft_app.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,26 @@ class Inspection:
 def inspect_data(path: Path, format: str, tokenizer: Any, max_length: int) -> Inspection:
     """Raises: DataError when the file has no usable conversation or the model's template refuses one."""
     data = load_conversations(path, format)
-    rendered = [render_conversation(tokenizer, conversation, max_length) for conversation in data.conversations]
+    rendered = [
+        _render_row(tokenizer, conversation, row, max_length)
+        for conversation, row in zip(data.conversations, data.row_numbers, strict=True)
+    ]
     findings = examine(data.conversations, rendered, data.row_numbers, max_length)
     return Inspection(path, data, rendered, findings)
+
+
+def _render_row(tokenizer: Any, conversation: Conversation, row: int, max_length: int) -> RenderedConversation:
+    try:
+        return render_conversation(tokenizer, conversation, max_length)
+    except DataError as error:
+        raise DataError(f"Row {row}: {error}") from error
 
 
 def _percentiles(lengths: list[int]) -> dict[str, int]:
     """Nearest-rank percentiles of a list that is not empty."""
     ordered = sorted(lengths)
     return {
-        "p50": ordered[round(0.50 * (len(ordered) - 1))],
-        "p95": ordered[round(0.95 * (len(ordered) - 1))],
+        "p50": ordered[math.ceil(0.50 * len(ordered)) - 1],
+        "p95": ordered[math.ceil(0.95 * len(ordered)) - 1],
         "max": ordered[-1],
     }

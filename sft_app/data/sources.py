@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
@@ -33,10 +34,11 @@ def locate_data(data: str) -> Path:
     Raises:
         DataError: there is no such file, or it is of a kind that cannot be read.
     """
-    candidates = [Path(data).expanduser(), PROJECT_DIR / data]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        raise DataError(f"There is no data file {data}.")
+    try:
+        candidates = [Path(data).expanduser(), PROJECT_DIR / data]
+        path = next(candidate for candidate in candidates if candidate.is_file())
+    except (StopIteration, OSError, RuntimeError, ValueError) as error:  # also names that no file can have
+        raise DataError(f"There is no data file {data}.") from error
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path.name}: a {', '.join(SUFFIXES)} file is expected, got {path.suffix or 'no ending'!r}.")
     if path.stat().st_size == 0:
@@ -54,7 +56,7 @@ def read_rows(path: Path) -> Iterator[NumberedRow | Rejected]:
     try:
         yield from readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name}: byte {error.start} is not UTF-8; save the file as UTF-8.") from error
+        raise DataError(f"{path.name}: byte {_first_bad_byte(path)} is not UTF-8; save the file as UTF-8.") from error
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror or error}.") from error
 
@@ -70,18 +72,23 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow | Rejected]:
             if not line.strip():
                 continue
             try:
-                yield _as_row(number, json.loads(line))
+                yield _as_row(number, json.loads(line.rstrip("\r\n")))
             except json.JSONDecodeError as error:
                 yield Rejected(number, f"not JSON: {error.msg} at column {error.colno}")
+            except (ValueError, RecursionError) as error:
+                yield Rejected(number, f"JSON that cannot be held: {error}")
 
 
 def _read_json(path: Path) -> Iterator[NumberedRow | Rejected]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path.name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        ) from error
+        place = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{path.name} is not JSON: {error.msg} at {place}.") from error
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path.name} is not JSON that can be held: {error}.") from error
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
     if not isinstance(value, list):
@@ -101,7 +108,21 @@ def _read_csv(path: Path) -> Iterator[NumberedRow | Rejected]:
                 else:
                     yield number, row
         except csv.Error as error:
-            raise DataError(f"{path.name}: line {reader.line_num} is not CSV: {error}.") from error
+            raise DataError(f"{path.name}: line {reader.line_num + 1} is not CSV: {error}.") from error
+
+
+def _first_bad_byte(path: Path) -> int:
+    """The place of the first byte that is not UTF-8; a decoder that reads in blocks tells the place in its block."""
+    decoder, reached = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                return reached - pending + error.start
+            reached += len(block)
+    return reached
 
 
 def _as_row(number: int, value: Any) -> NumberedRow | Rejected:

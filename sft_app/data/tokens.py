@@ -19,7 +19,6 @@ from sft_app.data.conversation import Conversation, Message
 from sft_app.errors import DataError
 
 IGNORED = -100
-_MARK = "\x01"
 
 
 @dataclass(frozen=True)
@@ -104,18 +103,20 @@ def special_ids(tokenizer: Any) -> set[int]:
 
 def _turn_span(tokenizer: Any, messages: list[dict[str, str]], turn: int, text: str) -> tuple[int, int]:
     """Where in `text` the model writes turn `turn`: characters from the end of its prompt to the end of its content."""
-    marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": _MARK}, *messages[turn + 1 :]])
-    before, found, after = marked.partition(_MARK)
-    if not found or not text.startswith(before) or not text.endswith(after):
-        raise DataError(f"the chat template does not show message {turn + 1} (assistant) as it is written")
+    mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
+    marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
+    before, _, after = marked.partition(mark)
     prompt = _render(tokenizer, messages[:turn], add_generation_prompt=True)
-    start = len(prompt) if text.startswith(prompt) else len(before)
-    return start, len(text) - len(after)
+    # A template may write more before an answer (an empty thought) than before the same answer's own thought.
+    beginning = prompt if text.startswith(prompt) else before
+    if mark not in marked or not text.startswith(beginning) or not text.endswith(after):
+        raise DataError(f"the chat template does not show message {turn + 1} (assistant) as it is written")
+    return len(beginning), len(text) - len(after)
 
 
 def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
-    """The tokens that begin in `text[start:end]`; they follow each other."""
-    first = next((i for i, (begin, stop) in enumerate(offsets) if begin >= start and stop > begin), len(offsets))
+    """The tokens that stand for some of `text[start:end]`; they follow each other."""
+    first = next((i for i, (_, stop) in enumerate(offsets) if stop > start), len(offsets))
     last = next((i for i, (begin, _) in enumerate(offsets[first:], first) if begin >= end), len(offsets))
     return range(first, last)
 
@@ -148,7 +149,18 @@ def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
     if not tokenizer.is_fast:
         raise DataError("The model's tokenizer does not tell which characters its tokens stand for.")
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return encoded["input_ids"], encoded["offset_mapping"]
+    return encoded["input_ids"], _without_gaps(encoded["offset_mapping"])
+
+
+def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """White space that a tokenizer leaves out of its offsets (`trim_offsets`) goes to the token that follows it, which
+    is the one that holds it."""
+    whole: list[tuple[int, int]] = []
+    reached = 0
+    for begin, end in offsets:
+        whole.append((min(begin, reached), max(end, reached)))
+        reached = max(end, reached)
+    return whole
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:

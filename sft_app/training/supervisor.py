@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from sft_app.data.sources import PROJECT_DIR
@@ -57,18 +58,22 @@ def next_queued(home: Path) -> Run | None:
 
 def _supervise(run: Run) -> None:
     """One run to its end; after each lack of GPU memory it starts again with half the micro-batch."""
+    _take(run, "Starting.")
     settings = run.record().settings
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
         accumulation *= batch // (batch // 2)
         batch //= 2
-        run.update_status(
-            state="preparing",
-            message=f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step.",
-        )
+        _take(run, f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step.")
     if run.status().state in ("finished", "stopped", "failed"):
         return
     run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
+
+
+def _take(run: Run, message: str) -> None:
+    """Marks the run as at work until its worker reports, so that nobody deletes it or calls it interrupted."""
+    me = psutil.Process()
+    run.update_status(state="preparing", pid=me.pid, pid_started=me.create_time(), message=message)
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:
@@ -91,7 +96,7 @@ def _ending(code: int) -> str:
 
 def _wait_for_orphans(home: Path) -> None:
     """A worker whose supervisor was killed works on; it has the machine until it ends."""
-    while any(run.status().state not in ("queued",) and not run.status().has_ended() for run in list_runs(home)):
+    while any(not run.status().is_settled() for run in list_runs(home)):
         time.sleep(POLL_SECONDS)
 
 

@@ -34,7 +34,7 @@ from sft_app.training.callbacks import RunReporter
 from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT
 
-WATCH_MAX_NEW_TOKENS = 120
+WATCH_MAX_NEW_TOKENS = 100
 
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:

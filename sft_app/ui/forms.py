@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, takes_none
 
 AUTOMATIC = "automatic"
 
@@ -65,7 +65,7 @@ def from_form(name: str, shown: Any) -> Any:
 def values_from_form(names: list[str], shown: tuple[Any, ...]) -> dict[str, Any]:
     """A whole form, ready for `parse_settings`; an emptied number falls back to its default."""
     values = {name: from_form(name, value) for name, value in zip(names, shown, strict=True)}
-    return {name: value for name, value in values.items() if value is not None or _takes_none(name)}
+    return {name: value for name, value in values.items() if value is not None or takes_none(name)}
 
 
 def form_updates(names: list[str], values: Mapping[str, Any]) -> list[Any]:
@@ -82,10 +82,6 @@ def _kind(field: FieldInfo) -> Any:
 
 def _is_optional(field: FieldInfo) -> bool:
     return get_origin(field.annotation) in (Union, UnionType) and NoneType in get_args(field.annotation)
-
-
-def _takes_none(name: str) -> bool:
-    return _is_optional(RunSettings.model_fields[name])
 
 
 def _limits(field: FieldInfo) -> dict[str, Any]:

@@ -1,0 +1,556 @@
+"""Exactly the assistant's turns are trained, whatever the chat template.
+
+The expected texts are written by hand, with «» around what is trained; every character is one token.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.tokens import (
+    IGNORED,
+    RenderedConversation,
+    render_conversation,
+    render_prompt,
+    special_ids,
+    stop_ids,
+    training_rows,
+)
+from sft_app.errors import DataError
+
+CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n", "é", "£"]
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA3 = (
+    "{% for message in messages %}{{ bos_token if loop.first }}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
+    "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
+    "{% for message in turns %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + (system if loop.first else '') + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] | trim + eos_token }}{% endif %}{% endfor %}"
+)
+PHI = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+QWEN3 = (
+    "{% set ns = namespace(last=0) %}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for message in messages %}{% set content = message['content'] %}{% set thought = '' %}"
+    "{% if message['role'] == 'assistant' and '</think>' in content %}"
+    "{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' and loop.index0 > ns.last %}"
+    "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+PLAIN = (
+    "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """A chat template with its special tokens; `single`, `several`, `system` are SINGLE, SEVERAL and SYSTEM as it
+    writes them, with «» around what is trained; `ending` is what closes every turn."""
+
+    template: str
+    single: str
+    several: str
+    system: str = ""
+    specials: tuple[str, ...] = ()
+    bos: str | None = None
+    eos: str = "<|im_end|>"
+    ending: str = "<|im_end|>"
+
+
+SINGLE = [("user", "Hi"), ("assistant", "Yo!")]
+SEVERAL = [("user", "Yo!"), ("assistant", "Yo!"), ("user", "user\nYo!"), ("assistant", "A: b\n\nc")]
+SYSTEM = [("system", "Be."), *SEVERAL]
+STYLES = {
+    "chatml": Style(
+        CHATML,
+        single="<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Yo!<|im_end|>»\n",
+        several="<|im_start|>user\nYo!<|im_end|>\n<|im_start|>assistant\n«Yo!<|im_end|>»\n"
+        "<|im_start|>user\nuser\nYo!<|im_end|>\n<|im_start|>assistant\n«A: b\n\nc<|im_end|>»\n",
+        system="<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nYo!<|im_end|>\n"
+        "<|im_start|>assistant\n«Yo!<|im_end|>»\n<|im_start|>user\nuser\nYo!<|im_end|>\n"
+        "<|im_start|>assistant\n«A: b\n\nc<|im_end|>»\n",
+    ),
+    "llama3": Style(
+        LLAMA3,
+        single="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n«Yo!<|eot_id|>»",
+        several="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nYo!<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n«Yo!<|eot_id|>»"
+        "<|start_header_id|>user<|end_header_id|>\n\nuser\nYo!<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n«A: b\n\nc<|eot_id|>»",
+        system="<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nYo!<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n«Yo!<|eot_id|>»"
+        "<|start_header_id|>user<|end_header_id|>\n\nuser\nYo!<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n«A: b\n\nc<|eot_id|>»",
+        specials=("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        bos="<|begin_of_text|>",
+        ending="<|eot_id|>",
+    ),
+    "gemma": Style(
+        GEMMA,
+        single="<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n«Yo!<end_of_turn>»\n",
+        several="<bos><start_of_turn>user\nYo!<end_of_turn>\n<start_of_turn>model\n«Yo!<end_of_turn>»\n"
+        "<start_of_turn>user\nuser\nYo!<end_of_turn>\n<start_of_turn>model\n«A: b\n\nc<end_of_turn>»\n",
+        specials=("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+        bos="<bos>",
+        eos="<eos>",
+        ending="<end_of_turn>",
+    ),
+    "mistral": Style(
+        MISTRAL,
+        single="<s>[INST] Hi [/INST]« Yo!</s>»",
+        several="<s>[INST] Yo! [/INST]« Yo!</s>»[INST] user\nYo! [/INST]« A: b\n\nc</s>»",
+        system="<s>[INST] Be.\n\nYo! [/INST]« Yo!</s>»[INST] user\nYo! [/INST]« A: b\n\nc</s>»",
+        specials=("<s>", "</s>", "[INST]", "[/INST]"),
+        bos="<s>",
+        eos="</s>",
+        ending="</s>",
+    ),
+    "phi": Style(
+        PHI,
+        single="<|user|>\nHi<|end|>\n<|assistant|>\n«Yo!<|end|>»\n<|endoftext|>",
+        several="<|user|>\nYo!<|end|>\n<|assistant|>\n«Yo!<|end|>»\n"
+        "<|user|>\nuser\nYo!<|end|>\n<|assistant|>\n«A: b\n\nc<|end|>»\n<|endoftext|>",
+        system="<|system|>\nBe.<|end|>\n<|user|>\nYo!<|end|>\n<|assistant|>\n«Yo!<|end|>»\n"
+        "<|user|>\nuser\nYo!<|end|>\n<|assistant|>\n«A: b\n\nc<|end|>»\n<|endoftext|>",
+        specials=("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"),
+        eos="<|endoftext|>",
+        ending="<|end|>",
+    ),
+    "qwen3": Style(
+        QWEN3,
+        single="<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nYo!<|im_end|>»\n",
+        several="<|im_start|>user\nYo!<|im_end|>\n<|im_start|>assistant\n«Yo!<|im_end|>»\n"
+        "<|im_start|>user\nuser\nYo!<|im_end|>\n"
+        "<|im_start|>assistant\n«<think>\n\n</think>\n\nA: b\n\nc<|im_end|>»\n",
+        system="<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nYo!<|im_end|>\n"
+        "<|im_start|>assistant\n«Yo!<|im_end|>»\n<|im_start|>user\nuser\nYo!<|im_end|>\n"
+        "<|im_start|>assistant\n«<think>\n\n</think>\n\nA: b\n\nc<|im_end|>»\n",
+    ),
+    "plain": Style(
+        PLAIN,
+        single="User: Hi\nAssistant:« Yo!<|im_end|>»",
+        several="User: Yo!\nAssistant:« Yo!»\nUser: user\nYo!\nAssistant:« A: b\n\nc<|im_end|>»",
+        system="System: Be.\nUser: Yo!\nAssistant:« Yo!»\nUser: user\nYo!\nAssistant:« A: b\n\nc<|im_end|>»",
+        ending="",
+    ),
+}
+each_case = pytest.mark.parametrize(
+    ("style", "turns", "expected"),
+    [
+        pytest.param(style, turns, expected, id=f"{name}-{case}")
+        for name, style in STYLES.items()
+        for case, turns, expected in [
+            ("single", SINGLE, style.single),
+            ("several", SEVERAL, style.several),
+            ("system", SYSTEM, style.system),
+        ]
+        if expected
+    ],
+)
+
+
+@pytest.fixture
+def dress(tokenizer: Any) -> Callable[..., Any]:
+    """The character tokenizer with a style, or with any chat template."""
+
+    def dress(style: Style | str) -> Any:
+        if isinstance(style, str):
+            style = Style(style, "", "")
+        dressed = copy.deepcopy(tokenizer)
+        dressed.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *style.specials]})
+        dressed.bos_token, dressed.eos_token, dressed.chat_template = style.bos, style.eos, style.template
+        return dressed
+
+    return dress
+
+
+def ids_of(tokenizer: Any, text: str) -> list[int]:
+    """Looked up one by one: a whole special token, else a character."""
+    vocabulary = tokenizer.get_vocab()
+    specials = sorted((token for token in vocabulary if len(token) > 1), key=len, reverse=True)
+    return [vocabulary[piece] for piece in re.findall("|".join(map(re.escape, specials)) + r"|[\s\S]", text)]
+
+
+def text_of(tokenizer: Any, ids: list[int]) -> str:
+    token_of = {id: token for token, id in tokenizer.get_vocab().items()}
+    return "".join(token_of[id] for id in ids)
+
+
+def conversation_of(turns: list[tuple[str, str]]) -> Conversation:
+    return make_conversation({"role": role, "content": content} for role, content in turns)
+
+
+def render(tokenizer: Any, turns: list[tuple[str, str]], max_length: int = 10_000) -> RenderedConversation:
+    return render_conversation(tokenizer, conversation_of(turns), max_length)
+
+
+def trained_parts(rendered: RenderedConversation) -> list[list[int]]:
+    """The stretches of ids that are trained, in order; a label is the id itself or IGNORED, nothing else."""
+    parts: list[list[int]] = [[]]
+    for id, label in zip(rendered.input_ids, rendered.labels, strict=True):
+        assert label in (id, IGNORED)
+        if label != IGNORED:
+            parts[-1].append(id)
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
+
+
+def trained_texts(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
+    return [text_of(tokenizer, part) for part in trained_parts(rendered)]
+
+
+# by hand
+
+
+def test_ids_and_labels_by_hand(tokenizer: Any):
+    """<|im_start|> is 1, <|im_end|> 2, a newline 99; any other character is its code less 28."""
+    x = IGNORED
+    assert render(tokenizer, SINGLE, 100) == RenderedConversation(
+        input_ids=[1, 89, 87, 73, 86, 99, 44, 77, 2, 99, 1, 69, 87, 87, 77, 87, 88, 69, 82, 88, 99, 61, 83, 5, 2, 99],
+        labels=[x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, 61, 83, 5, 2, x],
+        kept=26,
+    )
+
+
+@each_case
+def test_assistant_turns_with_their_end_are_trained_and_nothing_else(
+    dress: Callable[..., Any], style: Style, turns: list[tuple[str, str]], expected: str
+):
+    tokenizer = dress(style)
+    rendered = render(tokenizer, turns)
+    assert text_of(tokenizer, rendered.input_ids) == re.sub("[«»]", "", expected)
+    assert rendered.input_ids == ids_of(tokenizer, re.sub("[«»]", "", expected))
+    assert trained_texts(tokenizer, rendered) == re.findall("«(.*?)»", expected, re.DOTALL)
+    assert (rendered.kept, rendered.trained_lost, rendered.is_cut) == (len(rendered.input_ids), 0, False)
+    assert rendered.trained == sum(len(part) for part in trained_parts(rendered))
+
+
+@each_case
+def test_ids_are_the_chat_templates_own(
+    dress: Callable[..., Any], style: Style, turns: list[tuple[str, str]], expected: str
+):
+    tokenizer = dress(style)
+    own = tokenizer.apply_chat_template(conversation_of(turns).as_dicts(), tokenize=True)["input_ids"]
+    if style.template is PLAIN:  # its last newline gives way to the EOS it does not write
+        own = [*own[:-1], tokenizer.eos_token_id]
+    assert render(tokenizer, turns).input_ids == own
+
+
+@each_case
+def test_last_turn_is_trained_from_where_its_prompt_ends(
+    dress: Callable[..., Any], style: Style, turns: list[tuple[str, str]], expected: str
+):
+    tokenizer, question = dress(style), conversation_of(turns).as_dicts()[:-1]
+    prompt = render_prompt(tokenizer, question)
+    assert prompt == tokenizer.apply_chat_template(question, tokenize=True, add_generation_prompt=True)["input_ids"]
+    rendered = render(tokenizer, turns)
+    assert rendered.input_ids[: len(prompt)] == prompt
+    answer = trained_parts(rendered)[-1]
+    assert rendered.labels[len(prompt) : len(prompt) + len(answer)] == answer
+
+
+# at random
+
+
+def random_text(chance: random.Random) -> str:
+    """Characters and pieces that look like a template's own; no white space at the ends, no whole special token."""
+    pieces = [*CHARACTERS, "assistant", "\nuser\n", "<|im_", "_end|>", "[INST", "Assistant:", "User: ", "{{ ", "<think"]
+    return "".join(chance.choices(pieces, k=chance.randint(1, 30))).strip() or "?"
+
+
+def random_turns(chance: random.Random, with_system: bool) -> list[tuple[str, str]]:
+    turns = [(role, random_text(chance)) for _ in range(chance.randint(1, 3)) for role in ("user", "assistant")]
+    return [("system", random_text(chance)), *turns] if with_system else turns
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_random_conversations_are_trained_on_their_answers(dress: Callable[..., Any], style: Style):
+    tokenizer, chance = dress(style), random.Random(20261122)
+    before = " " if style.template in (MISTRAL, PLAIN) else ""
+    for round in range(25):
+        turns = random_turns(chance, with_system=bool(style.system) and round % 2 == 0)
+        rendered = render(tokenizer, turns, max_length=chance.randint(1, 300))
+        expected = [before + content + style.ending for role, content in turns if role == "assistant"]
+        if style.template is QWEN3:
+            expected[-1] = "<think>\n\n</think>\n\n" + expected[-1]
+        if style.template is PLAIN:
+            expected[-1] += style.eos
+        assert trained_texts(tokenizer, rendered) == expected
+        assert rendered.trained + rendered.trained_lost == sum(map(len, trained_parts(rendered)))
+
+
+# tokens of several characters, characters of several tokens
+
+
+@pytest.fixture(params=[True, False], ids=["trimmed-offsets", "whole-offsets"])
+def byte_tokenizer(request: pytest.FixtureRequest) -> Any:
+    """Byte-level BPE as GPT-2 and Llama 3 (offsets without white space) and Qwen (with it) have."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.post_processor = processors.ByteLevel(trim_offsets=request.param)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(["Where is my order?\n\nIt is on its  way, assistant.\nuser system é"] * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+ANSWERS = ["It is.", "\n\nIt is", " It", "  It", "\tIt", "It is  \n\n", "It\n\n\n  is", "🌱", "漢字 é 🌱\n", "It\r\nis"]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answer_is_trained_whole_when_tokens_are_not_characters(byte_tokenizer: Any, answer: str):
+    rendered = render(byte_tokenizer, [("user", "Where?  🌱"), ("assistant", answer)])
+    assert [byte_tokenizer.decode(part) for part in trained_parts(rendered)] == [answer + "<|im_end|>"]
+
+
+@pytest.mark.parametrize("gap", ["\n", " ", "\n\n", "  "])
+def test_gap_between_prompt_and_answer_is_trained_when_the_model_has_to_write_it(byte_tokenizer: Any, gap: str):
+    byte_tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] + ':" + gap + "' + message['content'] + '<|im_end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+    )
+    rendered = render(byte_tokenizer, SINGLE)
+    assert [byte_tokenizer.decode(part) for part in trained_parts(rendered)] == [gap + "Yo!<|im_end|>"]
+
+
+def test_random_answers_are_trained_whole_when_tokens_are_not_characters(byte_tokenizer: Any):
+    chance = random.Random(7)
+    pieces = ["It", " is", "\n", "  ", "🌱", "é", "漢", "order", "?", "assistant", "\nuser\n", "\u200d", "\r\n", "\x00"]
+    for _ in range(100):
+        question = "".join(chance.choices(pieces, k=9)) + "?"
+        answers = ["!" + "".join(chance.choices(pieces, k=chance.randint(0, 12))) for _ in range(2)]
+        rendered = render(
+            byte_tokenizer, [turn for text in answers for turn in [("user", question), ("assistant", text)]]
+        )
+        trained = [byte_tokenizer.decode(part) for part in trained_parts(rendered)]
+        assert trained == [answer + "<|im_end|>" for answer in answers]
+
+
+# thinking
+
+
+THOUGHT = "<think>\nWhy?\n</think>\n\nYo!"
+
+
+def test_thought_of_an_earlier_turn_is_not_trained_when_the_template_drops_it(dress: Callable[..., Any]):
+    tokenizer = dress(STYLES["qwen3"])
+    rendered = render(tokenizer, [("user", "Hi"), ("assistant", THOUGHT), ("user", "And?"), ("assistant", "So.")])
+    assert trained_texts(tokenizer, rendered) == ["Yo!<|im_end|>", "<think>\n\n</think>\n\nSo.<|im_end|>"]
+
+
+def test_thought_of_the_last_turn_is_trained(dress: Callable[..., Any]):
+    tokenizer = dress(STYLES["qwen3"])
+    rendered = render(tokenizer, [("user", "Hi"), ("assistant", THOUGHT)])
+    assert trained_texts(tokenizer, rendered) == ["<think>\nWhy?\n</think>\n\nYo!<|im_end|>"]
+
+
+def test_thought_is_text_to_a_template_that_knows_none(tokenizer: Any):
+    rendered = render(tokenizer, [("user", "Hi"), ("assistant", THOUGHT)])
+    assert trained_texts(tokenizer, rendered) == [THOUGHT + "<|im_end|>"]
+
+
+# odd templates and texts
+
+
+@pytest.mark.parametrize(("name", "expected"), [("llama3", "Yo!<|eot_id|>"), ("gemma", "Yo!<end_of_turn>")])
+def test_white_space_that_the_template_trims_is_not_trained(dress: Callable[..., Any], name: str, expected: str):
+    tokenizer = dress(STYLES[name])
+    rendered = render(tokenizer, [("user", " Hi "), ("assistant", "\n Yo! \n")])
+    assert trained_texts(tokenizer, rendered) == [expected]
+
+
+def test_white_space_that_the_template_puts_before_the_end_of_turn_is_trained(dress: Callable[..., Any]):
+    tokenizer = dress(CHATML.replace("+ '<|im_end|>\n'", "+ '\n <|im_end|>\n'"))
+    assert trained_texts(tokenizer, render(tokenizer, SINGLE)) == ["Yo!\n <|im_end|>"]
+
+
+def test_special_token_after_other_text_does_not_end_the_turn(dress: Callable[..., Any]):
+    template = "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + ' | ' }}{% endfor %}"
+    tokenizer = dress(template + "{{ eos_token }}")
+    rendered = render(tokenizer, SINGLE)
+    assert text_of(tokenizer, rendered.input_ids) == "user: Hi | assistant: Yo!<|im_end|>"
+    assert trained_texts(tokenizer, rendered) == ["Yo!<|im_end|>"]
+
+
+def test_answer_is_found_where_the_prompt_is_no_prefix_of_the_conversation(dress: Callable[..., Any]):
+    """Mistral-7B-Instruct-v0.3 writes the system prompt only before a question that is still open."""
+    template = (
+        "{% for message in messages if message['role'] != 'system' %}{% if message['role'] == 'user' %}"
+        "{{ '<|im_start|>' }}{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + ' ' }}"
+        "{% endif %}{{ message['content'] + ' >' }}{% else %}{{ ' ' + message['content'] + eos_token }}"
+        "{% endif %}{% endfor %}"
+    )
+    tokenizer, turns = dress(template), [("system", "Be."), *SINGLE]
+    rendered = render(tokenizer, turns)
+    prompt = render_prompt(tokenizer, conversation_of(turns).as_dicts()[:-1])
+    assert text_of(tokenizer, prompt) == "<|im_start|>Be. Hi >"
+    assert text_of(tokenizer, rendered.input_ids) == "<|im_start|>Hi > Yo!<|im_end|>"
+    assert trained_texts(tokenizer, rendered) == ["Yo!<|im_end|>"]
+
+
+def test_template_that_changes_the_text_is_trained_as_the_model_reads_it(dress: Callable[..., Any]):
+    tokenizer = dress(CHATML.replace("message['content']", "message['content'] | upper"))
+    assert trained_texts(tokenizer, render(tokenizer, SINGLE)) == ["YO!<|im_end|>"]
+
+
+def test_begin_of_text_is_written_once_when_the_tokenizer_adds_one_too(dress: Callable[..., Any]):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = dress(STYLES["llama3"])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", tokenizer.bos_token_id)]
+    )
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    assert render(tokenizer, SINGLE).input_ids.count(tokenizer.bos_token_id) == 1
+    assert render_prompt(tokenizer, [{"role": "user", "content": "Hi"}]).count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_control_character_in_a_message_is_no_obstacle(tokenizer: Any, role: str):
+    contents = {"user": "Hi", "assistant": "Yo!", role: "a\x01b"}
+    rendered = render(tokenizer, [*contents.items(), *SINGLE])
+    assert [len(part) for part in trained_parts(rendered)] == [4, 4]
+
+
+# cutting
+
+
+@pytest.mark.parametrize(
+    ("max_length", "kept", "trained", "lost"),
+    [(27, 26, 4, 0), (26, 26, 4, 0), (25, 25, 4, 0), (24, 24, 3, 1), (22, 22, 1, 3), (21, 21, 0, 4), (1, 1, 0, 4)],
+)
+def test_what_is_over_max_length_is_cut_and_counted(
+    tokenizer: Any, max_length: int, kept: int, trained: int, lost: int
+):
+    rendered = render(tokenizer, SINGLE, max_length)
+    assert (rendered.kept, rendered.trained, rendered.trained_lost) == (kept, trained, lost)
+    assert rendered.is_cut == (kept < 26)
+    assert len(rendered.input_ids) == len(rendered.labels) == 26
+    row = rendered.as_training_row()
+    assert row == {"input_ids": rendered.input_ids[:kept], "labels": rendered.labels[:kept]}
+
+
+def test_appended_end_counts_towards_max_length(dress: Callable[..., Any]):
+    rendered = render(dress(STYLES["plain"]), SINGLE, max_length=len("User: Hi\nAssistant: Yo!"))
+    assert (rendered.trained, rendered.trained_lost, rendered.is_cut) == (4, 1, True)
+
+
+def test_conversation_without_a_trained_token_left_is_no_training_row(tokenizer: Any):
+    rendered = [render(tokenizer, SINGLE, max_length) for max_length in (26, 21, 22)]
+    assert [len(row["input_ids"]) for row in training_rows(rendered)] == [26, 22]
+
+
+# ends and specials
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("chatml", {"<|im_end|>"}),
+        ("llama3", {"<|im_end|>", "<|eot_id|>"}),
+        ("gemma", {"<eos>", "<end_of_turn>"}),
+        ("mistral", {"</s>"}),
+        ("phi", {"<|endoftext|>", "<|end|>"}),
+        ("qwen3", {"<|im_end|>"}),
+        ("plain", {"<|im_end|>"}),
+    ],
+)
+def test_answer_ends_with_eos_or_the_templates_end_of_turn(dress: Callable[..., Any], name: str, expected: set[str]):
+    tokenizer = dress(STYLES[name])
+    assert stop_ids(tokenizer) == set(tokenizer.convert_tokens_to_ids(list(expected)))
+
+
+def test_special_ids_are_the_structure_and_not_the_text(tokenizer: Any):
+    assert special_ids(tokenizer) == {0, 1, 2, 3}
+
+
+# refusals
+
+
+def test_refusal_of_the_template_is_told_in_its_words(dress: Callable[..., Any]):
+    tokenizer = dress(STYLES["gemma"])
+    with pytest.raises(DataError, match=r"chat template refuses the conversation: System role not supported\.$"):
+        render(tokenizer, SYSTEM)
+    with pytest.raises(DataError, match=r"chat template refuses the conversation: System role not supported\.$"):
+        render_prompt(tokenizer, [{"role": "system", "content": "Be."}])
+
+
+def test_broken_template_is_told(dress: Callable[..., Any]):
+    with pytest.raises(DataError, match="chat template refuses the conversation"):
+        render(dress("{% for message in %}"), SINGLE)
+
+
+@pytest.mark.parametrize("template", [None, ""])
+def test_model_without_a_chat_template_is_told(tokenizer: Any, template: str | None):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template
+    with pytest.raises(DataError, match=r"no chat template; choose a chat \(instruct\) model"):
+        render(tokenizer, SINGLE)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for message in messages if message['role'] == 'user' %}{{ message['content'] }}{% endfor %}",
+        "{% for message in messages %}{{ message['content'] + message['content'] }}{% endfor %}",
+        "{% for message in messages %}{{ message['content'] | length }}{% endfor %}",
+    ],
+    ids=["dropped", "twice", "length"],
+)
+def test_template_that_hides_the_answer_is_told(dress: Callable[..., Any], template: str):
+    with pytest.raises(DataError, match=r"does not show message 2 \(assistant\) as it is written"):
+        render(dress(template), SINGLE)
+
+
+def test_tokenizer_without_offsets_is_told():
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = CHATML
+    with pytest.raises(DataError, match="does not tell which characters its tokens stand for"):
+        render(tokenizer, SINGLE)

@@ -1,0 +1,114 @@
+"""The folders tell the story: imports go one way, heavy libraries stay where they are needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = PROJECT / "sft_app"
+FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.py", *PACKAGE.rglob("*.py")])
+# Each part may import its own row and the rows above it.
+LAYERS = [
+    {"__init__", "errors", "files", "settings", "runs", "summary", "versions"},
+    {"data"},
+    {"models"},
+    {"compare"},
+    {"training", "export"},
+    {"ui", "cli", "terminal", "__main__"},
+]
+# Who may import what; a folder ends with a slash.
+HOMES = {
+    "gradio": ("app.py", "sft_app/ui/"),
+    "trl": ("sft_app/training/",),
+    "subprocess": ("sft_app/training/supervisor.py", "sft_app/models/starter.py", "sft_app/export/"),
+}
+LONGEST_FUNCTION = 60
+
+
+def tree_of(file: str) -> ast.Module:
+    return ast.parse((PROJECT / file).read_text(encoding="utf-8"))
+
+
+def imports_of(file: str) -> Iterator[str]:
+    """Dotted names, those inside functions too; `from a import b` gives `a.b`."""
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: a relative import hides where it leads"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def layer_of(part: str) -> int:
+    found = [place for place, parts in enumerate(LAYERS) if part in parts]
+    assert found, f"sft_app/{part} stands in no layer; give it one in LAYERS"
+    return found[0]
+
+
+def part_of(file: str) -> str:
+    """`sft_app/data/tokens.py` is of the part `data`, `sft_app/cli.py` of `cli`."""
+    return Path(file).parts[1].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != "app.py"])
+def test_nothing_imports_upwards(file: str):
+    upwards = [
+        name
+        for name in imports_of(file)
+        if name.startswith("sft_app.") and layer_of(name.split(".")[1]) > layer_of(part_of(file))
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_library_is_imported_at_home_only(library: str):
+    users = [file for file in FILES if library in {name.split(".")[0] for name in imports_of(file)}]
+    assert [file for file in users if not file.startswith(HOMES[library])] == []
+
+
+def test_views_know_no_gradio():
+    assert [name for name in imports_of("sft_app/ui/views.py") if name.split(".")[0] == "gradio"] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_functions_are_short(file: str):
+    functions = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("sft_app.cli", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.training.supervisor", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.training.launch", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.data.inspection", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.ui.views", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.ui.page", {"torch", "transformers", "trl"}),
+    ],
+)
+def test_module_starts_without_heavy_libraries(module: str, heavy: set[str]):
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_help_answers_within_a_second():
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "sft_app", "--help"], cwd=PROJECT, capture_output=True, text=True, timeout=60
+        )
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+        assert "train" in done.stdout
+    assert min(seconds) < 1.0

@@ -1,0 +1,421 @@
+"""The command line: what each command prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from filelock import FileLock
+
+from sft_app.cli import main
+from sft_app.runs import Run, find_run, list_runs
+from sft_app.settings import parse_settings
+from sft_app.summary import summarise_run
+from sft_app.training.launch import create_queued_run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PROJECT = Path(__file__).resolve().parents[1]
+SMALL = ("max_steps=2", "eval_steps=1", "max_length=128", "lora_r=4", "heldout_min=4", "max_new_tokens=4")
+DESIGNED_TRAIN_KEYS = {
+    "run",
+    "state",
+    "steps",
+    "train_loss",
+    "heldout_loss_base",
+    "heldout_loss_tuned",
+    "tokens_per_second",
+    "seconds",
+    "adapter",
+}
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Strictly: one document, no NaN."""
+
+        def refuse(name: str) -> None:
+            raise ValueError(f"{name} is not JSON")
+
+        return json.loads(self.out, parse_constant=refuse)
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], home: Path) -> Callable[..., Ended]:
+    """Runs a command in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ended(int(caught.value.code or 0), out, err)
+
+    return run
+
+
+def assert_one_clear_line(ended: Ended, *parts: str) -> None:
+    """Exit status 1, one line on stderr, no traceback, nothing on stdout."""
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith("Error: ")
+    assert ended.err.count("\n") == 1 and ended.err.endswith("\n")
+    for part in parts:
+        assert part in ended.err
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def busy_machine(home: Path) -> Iterator[None]:
+    """Another supervisor seems to be at work: what is queued stays queued. Ends the supervisors that were started."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with FileLock(home / "machine.lock"):
+        yield
+        for child in psutil.Process().children(recursive=True):
+            if child.pid not in before and child.is_running():
+                child.kill()
+                child.wait(10)
+
+
+@pytest.fixture
+def queued(home: Path, data_file: Path, tiny_model_dir: Path) -> Run:
+    return create_queued_run(
+        parse_settings({"model": str(tiny_model_dir), "data": str(data_file), "heldout_min": 4}), home
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(one_thread: None, tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """The real thing once: `python -m sft_app train --json`, with its home."""
+    home = tmp_path_factory.mktemp("home")
+    data = home / "examples.jsonl"
+    rows = [{"prompt": f"Where is order {i}?", "completion": "Soon!"} for i in range(24)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "sft_app", "train", "--json", "--name", "A [first] run £"]
+    command += ["--data", str(data), "--model", str(tiny_model_dir), "--method", "lora"]
+    command += [part for assignment in SMALL for part in ("--set", assignment)]
+    environment = {**os.environ, "SFT_APP_HOME": str(home)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=150)
+    return home, Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def trained_home(trained: tuple[Path, Ended], home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SFT_APP_HOME", str(trained[0]))
+    return trained[0]
+
+
+def test_help_lists_every_command_of_the_design() -> None:
+    done = subprocess.run([sys.executable, "-m", "sft_app", "--help"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0
+    for command in ("ui", "inspect", "train", "runs", "status", "stop", "resume", "delete", "compare", "doctor"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["ui", "inspect", "train", "runs", "status", "stop", "resume", "delete", "compare", "doctor"]
+)
+def test_every_command_has_help(cli: Any, command: str) -> None:
+    ended = cli(command, "--help")
+    assert (ended.status, ended.err) == (0, "")
+    assert "Usage" in ended.out
+
+
+def test_train_prints_one_json_document_with_the_keys_of_the_design(trained: tuple[Path, Ended]) -> None:
+    home, ended = trained
+    assert ended.status == 0, ended.err
+    summary = ended.json
+    assert set(summary) == set(summarise_run(find_run(home, "latest"))) >= DESIGNED_TRAIN_KEYS
+    assert (summary["state"], summary["steps"], summary["name"]) == ("finished", 2, "A [first] run £")
+    assert Path(summary["adapter"], "adapter_model.safetensors").is_file()
+    assert all(summary[key] > 0 for key in ("train_loss", "tokens_per_second", "seconds", "heldout_loss_base"))
+    assert summary["heldout_loss_tuned"] < summary["heldout_loss_base"]
+
+
+def test_train_says_nothing_on_stderr_when_all_is_well(trained: tuple[Path, Ended]) -> None:
+    assert trained[1].err == ""
+
+
+def test_runs_and_status_print_the_summary_that_train_printed(
+    cli: Any, trained: tuple[Path, Ended], trained_home: Path
+) -> None:
+    summary = trained[1].json
+    assert cli("runs", "--json").json == [summary]
+    for reference in ("latest", summary["run"], summary["run"][:-2]):
+        assert cli("status", reference, "--json").json == summary
+
+
+def test_runs_and_status_for_people_name_the_run(cli: Any, trained_home: Path) -> None:
+    run = find_run(trained_home, "latest")
+    listed, told = cli("runs"), cli("status", "latest")
+    assert (listed.status, listed.err, told.status, told.err) == (0, "", 0, "")
+    assert "finished" in listed.out
+    assert run.id in told.out and "2/2" in told.out
+
+
+def test_compare_prints_one_json_document_with_the_keys_of_the_design(cli: Any, trained_home: Path) -> None:
+    command = ("compare", "latest", "--prompt", "Hi", "--prompt", "Where?", "--max-new-tokens", "3", "--json")
+    ended = cli(*command)
+    assert ended.status == 0, ended.err
+    document = ended.json
+    assert set(document) == {"run", "results"}
+    assert document["run"] == find_run(trained_home, "latest").id
+    assert [result["prompt"] for result in document["results"]] == ["Hi", "Where?"]
+    for result in document["results"]:
+        assert set(result) == {"prompt", "base", "tuned", "evidence"}
+        assert set(result["base"]) == set(result["tuned"]) == {"text", "tokens", "finished"}
+        assert result["base"]["tokens"] <= 3
+        assert result["evidence"]["adapter_active"] is True
+        assert result["evidence"]["identical"] in (True, False)
+    assert cli(*command).out == ended.out
+
+
+def test_compare_for_people_shows_both_answers_and_their_evidence(cli: Any, trained_home: Path) -> None:
+    ended = cli("compare", "latest", "--max-new-tokens", "3")
+    assert ended.status == 0, ended.err
+    assert "base" in ended.out and "fine-tuned" in ended.out
+    assert "adapter active in 14 modules" in ended.out
+
+
+def test_inspect_prints_one_json_document_with_the_keys_of_the_design(
+    cli: Any, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    data = tmp_path / "mixed.jsonl"
+    data.write_text('{"prompt": "Hi", "completion": "Hello"}\nnot json\n{"prompt": "Hi", "completion": ""}\n')
+    ended = cli("inspect", data, "--model", tiny_model_dir, "--json", "--out", tmp_path / "clean.jsonl")
+    assert ended.status == 0, ended.err
+    report = ended.json
+    assert set(report) == {"format", "rows", "conversations", "rejected", "findings", "tokens", "turns"}
+    assert (report["format"], report["rows"], report["conversations"]) == ("prompt_completion", 3, 1)
+    assert [row["row"] for row in report["rejected"]] == [2, 3]
+    assert all(set(row) == {"row", "reason"} for row in report["rejected"])
+    assert {"p50", "p95", "max"} <= set(report["tokens"])
+    (line,) = (tmp_path / "clean.jsonl").read_text().splitlines()
+    assert [message["content"] for message in json.loads(line)["messages"]] == ["Hi", "Hello"]
+    assert cli("inspect", data, "--model", tiny_model_dir).status == 0
+
+
+def test_doctor_prints_one_json_document(cli: Any, home: Path) -> None:
+    facts = cli("doctor", "--json").json
+    assert facts["home"] == str(home)
+    assert {"device", "dtype", "memory_gib", "disk_free_gib", "torch", "python"} <= set(facts)
+    told = cli("doctor")
+    assert (told.status, told.err) == (0, "")
+    assert facts["dtype"] in told.out
+
+
+def test_no_runs_is_an_empty_list(cli: Any) -> None:
+    assert cli("runs", "--json").json == []
+    assert "There are no runs yet" in cli("runs").out
+
+
+def test_stop_delete_and_their_words(cli: Any, queued: Run, home: Path) -> None:
+    stopped = cli("stop", "latest")
+    assert stopped.status == 0 and queued.id in stopped.out
+    assert queued.status().state == "stopped"
+    deleted = cli("delete", queued.id)
+    assert deleted.status == 0 and queued.id in deleted.out
+    assert list_runs(home) == []
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_resume_puts_the_run_back_into_the_queue(cli: Any, queued: Run) -> None:
+    cli("stop", "latest")
+    resumed = cli("resume", "latest")
+    assert resumed.status == 0 and queued.id in resumed.out
+    assert queued.status().state == "queued"
+    assert not queued.stop_is_requested()
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_detached_train_returns_at_once_with_the_queued_run(
+    cli: Any, data_file: Path, tiny_model_dir: Path, home: Path
+) -> None:
+    ended = cli("train", "--detach", "--json", "--data", data_file, "--model", tiny_model_dir)
+    assert ended.status == 0, ended.err
+    assert ended.json["state"] == "queued"
+    assert ended.json["run"] == find_run(home, "latest").id
+    told = cli("train", "--detach", "--data", data_file, "--model", tiny_model_dir)
+    assert "python -m sft_app status" in told.out
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_flags_stand_over_assignments_over_the_config_file(
+    cli: Any, data_file: Path, tiny_model_dir: Path, home: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"data": str(data_file), "model": "starter", "max_steps": 7, "lora_r": 5}))
+    ended = cli("train", "--detach", "--config", config, "--model", tiny_model_dir, "--set", "max_steps=9")
+    assert ended.status == 0, ended.err
+    settings = find_run(home, "latest").record().settings
+    assert (settings.model, settings.max_steps, settings.lora_r) == (str(tiny_model_dir), 9, 5)
+    assert settings.data == str(data_file)
+
+
+def test_interrupt_leaves_the_run_running_and_says_how_to_stop_it(
+    home: Path, data_file: Path, tiny_model_dir: Path, busy_machine: None
+) -> None:
+    command = [sys.executable, "-m", "sft_app", "train", "--json"]
+    command += ["--data", str(data_file), "--model", str(tiny_model_dir)]
+    following = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def supervisor_at_work() -> psutil.Process | None:
+        children = psutil.Process(following.pid).children()
+        return next((child for child in children if child.cpu_times().user > 0.1), None)
+
+    supervisor = wait_until(supervisor_at_work)
+    following.send_signal(signal.SIGINT)
+    out, err = following.communicate(timeout=30)
+    run = find_run(home, "latest")
+    assert_one_clear_line(
+        Ended(following.returncode, out, err), f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}"
+    )
+    assert supervisor.is_running()
+    assert run.status().state == "queued"
+    supervisor.kill()
+
+
+def test_train_that_fails_prints_its_summary_and_one_line(
+    cli: Any, queued: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training import launch
+
+    queued.update_status(state="failed", message="The reason.")
+    monkeypatch.setattr(launch, "submit_run", lambda *_: queued)
+    ended = cli("train", "--json")
+    assert ended.status == 1
+    assert ended.json["state"] == "failed"
+    assert ended.err == f"Error: Run {queued.id} failed: The reason.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["status", "latest"], ["There are no runs in"]),
+        (["train", "--data", "no/such.jsonl"], ["There is no data file no/such.jsonl."]),
+        (["train", "--set", "max_steps"], ["--set max_steps: expected NAME=VALUE"]),
+        (["train", "--set", "max_steps=many"], ["max_steps: ", "'many'"]),
+        (["train", "--set", "max_stepz=3"], ["max_stepz: there is no setting of this name."]),
+        (["train", "--config", "no/such.json"], ["no/such.json cannot be read as JSON"]),
+        (["train", "--model", "org/no-such-model"], ["the Hugging Face Hub cannot be reached"]),
+        (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
+        (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),
+        (["inspect", "README.md"], ["README.md: a .jsonl, .json, .csv file is expected, got '.md'"]),
+    ],
+)
+def test_error_is_one_line_on_stderr(
+    cli: Any, arguments: list[str], parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    from huggingface_hub import constants
+
+    (tmp_path / "README.md").write_text("# Title")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    assert_one_clear_line(cli(*arguments), *parts)
+    assert list_runs(home) == []
+
+
+def test_several_faults_of_the_settings_are_all_named(cli: Any) -> None:
+    ended = cli("train", "--set", "max_steps=many", "--set", "lora_r=0", "--set", "colour=red")
+    assert_one_clear_line(ended, "max_steps: ", "lora_r: ", "colour: there is no setting of this name.")
+
+
+def test_errors_about_a_run_name_it(cli: Any, queued: Run) -> None:
+    assert_one_clear_line(cli("status", "1999"), "There is no run '1999'. `python -m sft_app runs` lists them.")
+    assert_one_clear_line(cli("compare", "latest"), f"Run {queued.id} is queued and has no adapter to compare yet")
+    assert_one_clear_line(cli("resume", "latest"), "is queued; only a stopped, failed or interrupted run can be")
+    cli("stop", "latest")
+    assert_one_clear_line(cli("stop", "latest"), f"Run {queued.id} is not running: it is stopped")
+    me = psutil.Process()
+    queued.update_status(state="training", pid=me.pid, pid_started=me.create_time())
+    assert_one_clear_line(cli("delete", "latest"), "is training; stop it before deleting it")
+
+
+def test_data_that_is_too_small_leaves_no_run(cli: Any, tmp_path: Path, tiny_model_dir: Path, home: Path) -> None:
+    data = tmp_path / "few.jsonl"
+    data.write_text('{"prompt": "Hi", "completion": "Hello"}\n' * 3)
+    assert_one_clear_line(cli("train", "--data", data, "--model", tiny_model_dir), "3 conversations are too few")
+    assert list_runs(home) == []
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "7", '"text"'])
+def test_config_that_is_no_object_is_refused(cli: Any, tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert_one_clear_line(cli("train", "--config", tmp_path / "config.json"), "an object with settings is expected")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["status"],
+        ["train", "--no-such-flag"],
+        ["train", "--method", "magic"],
+        ["train", "--preset", "slow"],
+        ["compare", "latest", "--temperature", "9"],
+        ["compare", "latest", "--max-new-tokens", "none"],
+        ["inspect", "x.jsonl", "--format", "xml"],
+    ],
+)
+def test_wrong_usage_ends_with_status_2(cli: Any, arguments: list[str]) -> None:
+    ended = cli(*arguments)
+    assert (ended.status, ended.out) == (2, "")
+    assert "Traceback" not in ended.err
+
+
+MARKUP = "[/x] [bold]"
+
+
+def test_name_of_a_run_is_never_read_as_markup(cli: Any, data_file: Path, tiny_model_dir: Path, home: Path) -> None:
+    settings = {"model": str(tiny_model_dir), "data": str(data_file), "heldout_min": 4, "name": MARKUP}
+    create_queued_run(parse_settings(settings), home)
+    for command in (("runs",), ("status", "latest")):
+        ended = cli(*command)
+        assert ended.status == 0
+        assert "[/x]" in ended.out
+
+
+def test_prompt_is_never_read_as_markup(cli: Any, trained_home: Path) -> None:
+    ended = cli("compare", "latest", "--prompt", MARKUP, "--max-new-tokens", "2")
+    assert ended.status == 0
+    assert MARKUP in ended.out
+
+
+def test_data_is_never_read_as_markup(cli: Any, tmp_path: Path, tiny_model_dir: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}]
+    rows += [{"messages": [{"role": MARKUP, "content": "Hi"}]}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = cli("inspect", tmp_path / "data.jsonl", "--model", tiny_model_dir)
+    assert ended.status == 0
+    assert "[/x]" in ended.out
+
+
+def test_loss_that_is_not_a_number_is_still_json(cli: Any, queued: Run) -> None:
+    queued.log_metric(step=0, heldout_loss=2.0)
+    queued.log_metric(step=1, loss=float("nan"), tokens_per_second=1.0)
+    queued.log_metric(step=1, heldout_loss=float("inf"))
+    assert cli("status", "latest", "--json").json["heldout_loss_base"] == 2.0
+    assert cli("status", "latest").status == 0

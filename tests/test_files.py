@@ -1,0 +1,120 @@
+"""A reader sees whole things, whatever happens to the writer."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically, write_text_atomically
+
+
+def test_written_text_replaces_the_old_and_leaves_nothing_else(tmp_path: Path):
+    path = tmp_path / "status.json"
+    for text in ("old", "Größe £5 🌱\n"):
+        write_text_atomically(path, text)
+    assert path.read_bytes() == "Größe £5 🌱\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failed_write_keeps_the_old_text_and_leaves_nothing_else(tmp_path: Path):
+    path = tmp_path / "status.json"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+        write_text_atomically(path, "x" * 100_000 + "\ud83d")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_into_a_missing_folder_is_an_os_error(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="gone"):
+        write_text_atomically(tmp_path / "gone" / "status.json", "x")
+
+
+def test_reader_never_sees_half_of_a_write(tmp_path: Path):
+    path = tmp_path / "status.json"
+    values = [{"step": step, "text": str(step) * 20_000} for step in range(2)]
+    write_json_atomically(path, values[0])
+    done = threading.Event()
+
+    def keep_writing() -> None:
+        for turn in range(40):
+            write_json_atomically(path, values[turn % 2])
+        done.set()
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    while not done.is_set():
+        assert json.loads(path.read_bytes()) in values
+    writer.join()
+
+
+def test_json_is_readable_text_that_ends_with_a_newline(tmp_path: Path):
+    write_json_atomically(tmp_path / "a.json", {"name": "Größe", "step": 1})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "name": "Größe",\n  "step": 1\n}\n'
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"loss": 1.25, "step": 0, "note": None, "flags": [True, False]},
+        {"text": 'line one\nline two\r\n\ttab \\ " quote'},
+        {"text": "\u2028 \u2029 \x85 \x0b \x0c \x1c"},
+        {"text": "£ é 🌱 漢字", "nested": {"a": [1, {"b": "c"}]}},
+    ],
+)
+def test_row_comes_back_as_it_was_written(tmp_path: Path, row: dict[str, Any]):
+    appended, written = tmp_path / "appended.jsonl", tmp_path / "written.jsonl"
+    for _ in range(2):
+        append_jsonl(appended, row)
+    write_jsonl_atomically(written, (item for item in [row, row]))
+    assert appended.read_bytes() == written.read_bytes()
+    assert appended.read_bytes().count(b"\n") == 2
+    assert read_jsonl(appended) == read_jsonl(written) == [row, row]
+
+
+def test_no_rows_make_an_empty_file(tmp_path: Path):
+    write_jsonl_atomically(tmp_path / "a.jsonl", [])
+    assert (tmp_path / "a.jsonl").read_bytes() == b""
+    assert read_jsonl(tmp_path / "a.jsonl") == []
+
+
+def test_missing_file_has_no_rows(tmp_path: Path):
+    assert read_jsonl(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("half", [b'{"step": 2', b'{"step": 2}', b'{"text": "\xc3', b"\xff\xfe", b"   "])
+def test_reader_ignores_a_last_line_without_newline(tmp_path: Path, half: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + half)
+    assert read_jsonl(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("broken", [b'{"step": ', b"", b"   ", b'{"text": "\xc3', b"\x00\x00\x00"])
+def test_reader_passes_over_a_broken_line_between_whole_ones(tmp_path: Path, broken: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + broken + b'\n{"step": 3}\n')
+    assert read_jsonl(path) == [{"step": 1}, {"step": 3}]
+
+
+@pytest.mark.parametrize("half", [b'{"step": 2, "lo', b'{"text": "\xc3'])
+def test_half_line_of_a_killed_writer_spoils_nothing(tmp_path: Path, half: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + half)
+    append_jsonl(path, {"step": 3})
+    append_jsonl(path, {"step": 4})
+    assert read_jsonl(path) == [{"step": 1}, {"step": 3}, {"step": 4}]
+
+
+def test_file_cut_at_any_byte_gives_its_whole_lines(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1, "text": "é"}, {"step": 2, "text": "🌱"}, {"step": 3}]
+    write_jsonl_atomically(path, rows)
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        assert read_jsonl(path) == rows[: whole[:length].count(b"\n")]

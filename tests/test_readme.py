@@ -1,0 +1,72 @@
+"""The README is true: a Space can be made of it, its commands work, its pictures are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+HURRY = ["--set", "max_steps=2", "--set", "heldout_max=8", "--set", "max_new_tokens=8", "--set", "max_length=128"]
+# What the Hub accepts, from its Spaces configuration reference.
+SPACE_KEYS = {
+    "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "license",
+    "short_description", "suggested_hardware", "startup_duration_timeout", "pinned", "hf_oauth", "hf_oauth_scopes",
+    "models", "datasets", "tags", "thumbnail",
+}  # fmt: skip
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+def front_matter() -> dict[str, object]:
+    return yaml.safe_load(README.split("---\n")[1])
+
+
+def shell_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def test_front_matter_is_valid_for_a_gradio_space() -> None:
+    values = front_matter()
+    assert set(values) <= SPACE_KEYS
+    assert values["sdk"] == "gradio"
+    assert {values["colorFrom"], values["colorTo"]} <= COLOURS
+    assert len(str(values["short_description"])) <= 60
+    assert (PROJECT / str(values["app_file"])).is_file()
+
+
+def test_sdk_version_is_the_gradio_that_is_pinned() -> None:
+    pinned = re.search(r"^gradio==(\S+)$", (PROJECT / "requirements.txt").read_text(), flags=re.M)
+    assert pinned and front_matter()["sdk_version"] == pinned.group(1)
+
+
+def test_every_picture_and_linked_file_exists() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    assert [target for target in targets if "://" not in target and not (PROJECT / target).is_file()] == []
+
+
+def test_every_make_target_named_exists() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    for target in set(re.findall(r"`make (\w+)`|^make (\w+)$", README, flags=re.M)):
+        assert re.search(rf"^{target[0] or target[1]}:", makefile, flags=re.M), target
+
+
+@pytest.mark.starter
+def test_commands_work_as_written(starter_home: Path, home: Path) -> None:
+    (home / "models").mkdir()
+    (home / "models" / "starter").symlink_to(starter_home / "models" / "starter")
+    commands = [command for command in shell_commands() if command.startswith("python -m sft_app")]
+    assert len(commands) >= 5
+    for command in commands:
+        words = [sys.executable, *shlex.split(command)[1:]]
+        hurry = HURRY if "train" in words else ["--max-new-tokens", "8"] if "compare" in words else []
+        done = subprocess.run([*words, *hurry], cwd=PROJECT, env={**os.environ}, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -1,0 +1,172 @@
+"""Settings are checked when they are made, and every fault is told at once."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from sft_app.errors import SettingsError
+from sft_app.settings import (
+    EXAMPLE_PROMPT,
+    PRESETS,
+    Preset,
+    RunSettings,
+    Section,
+    fields_of,
+    parse_assignments,
+    parse_settings,
+)
+
+NUMBERS = [name for name, field in RunSettings.model_fields.items() if field.annotation in (float, float | None)]
+
+
+def test_nothing_given_is_a_valid_run():
+    settings = parse_settings({})
+    assert (settings.preset, settings.method, settings.trainer, settings.seed) == ("quick", "lora", "sft", 42)
+    assert settings.watch_prompts == (EXAMPLE_PROMPT,)
+
+
+def test_there_is_a_preset_for_every_name():
+    assert set(PRESETS) == set(get_args(Preset))
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_preset_gives_the_values_that_are_not_given(preset: Preset):
+    settings = parse_settings({"preset": preset})
+    assert settings.preset == preset
+    assert {name: getattr(settings, name) for name in PRESETS[preset]} == PRESETS[preset]
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_given_value_wins_over_the_preset(preset: Preset):
+    settings = parse_settings({"preset": preset, "max_length": 77, "per_device_train_batch_size": 3})
+    assert (settings.max_length, settings.per_device_train_batch_size) == (77, 3)
+
+
+@pytest.mark.parametrize("preset", ["fast", "", None, 3])
+def test_unknown_preset_is_refused_with_the_known_ones(preset: Any):
+    with pytest.raises(SettingsError, match=r"^preset: got .*, expected one of quick, balanced, thorough\.$"):
+        parse_settings({"preset": preset})
+
+
+def test_every_fault_has_a_line_of_its_own():
+    with pytest.raises(SettingsError) as caught:
+        parse_settings({"lora_r": 0, "sed": 1, "method": "dora", "learning_rate": "fast"})
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["method", "lora_r", "learning_rate", "sed"]
+    assert lines[1] == "lora_r: Input should be greater than or equal to 1, got 0."
+    assert lines[3] == "sed: there is no setting of this name."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data", ""),
+        ("name", "x" * 81),
+        ("format", "sharegpt?"),
+        ("heldout_fraction", 0.51),
+        ("heldout_min", 0),
+        ("max_length", 15),
+        ("model", ""),
+        ("dtype", "int8"),
+        ("lora_dropout", 0.6),
+        ("num_train_epochs", 0),
+        ("max_steps", -2),
+        ("learning_rate", 0.0),
+        ("warmup_ratio", 0.6),
+        ("per_device_train_batch_size", 0),
+        ("per_device_train_batch_size", 1.5),
+        ("packing", "perhaps"),
+        ("eval_steps", 0),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("watch_prompts", ("?",) * 9),
+        ("temperature", 2.1),
+        ("max_new_tokens", 0),
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(name: str, value: Any):
+    with pytest.raises(SettingsError, match=rf"^{name}: .*, got .*\.$"):
+        parse_settings({name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_number_must_be_finite(name: str, value: float):
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        parse_settings({name: value})
+
+
+def test_zero_steps_are_refused():
+    """transformers reads 0 as "by epochs", the opposite of what it says."""
+    with pytest.raises(SettingsError, match=r"^max_steps: "):
+        parse_settings({"max_steps": 0})
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "expected"),
+    [("lora", None, 2e-4), ("qlora", None, 2e-4), ("full", None, 2e-5), ("full", 3e-4, 3e-4), ("lora", 1e-5, 1e-5)],
+)
+def test_empty_learning_rate_follows_the_method(method: str, given: float | None, expected: float):
+    settings = parse_settings({"preset": "balanced", "method": method, "learning_rate": given})
+    assert settings.resolved_learning_rate() == expected
+
+
+@pytest.mark.parametrize(("method", "expected"), [("lora", 1e-3), ("full", 1e-4)])
+def test_few_steps_are_longer_ones(method: str, expected: float):
+    assert parse_settings({"preset": "quick", "method": method}).resolved_learning_rate() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_preset_does_not_train_every_weight_at_the_rate_of_an_adapter(preset: Preset):
+    assert parse_settings({"preset": preset, "method": "full"}).resolved_learning_rate() <= 2e-4
+
+
+def test_settings_cannot_be_changed_after_they_are_made():
+    with pytest.raises(ValidationError, match="frozen"):
+        RunSettings().seed = 1  # type: ignore[misc]
+
+
+def test_settings_come_back_the_same_from_json():
+    settings = parse_settings({"preset": "thorough", "name": "Größe £5", "watch_prompts": ["a"], "revision": "main"})
+    assert RunSettings.model_validate_json(settings.model_dump_json()) == settings
+    assert parse_settings(settings.model_dump(mode="json")) == settings
+
+
+def test_sections_hold_every_setting_once_in_the_order_written():
+    assert [name for section in get_args(Section) for name in fields_of(section)] == list(RunSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", list(RunSettings.model_fields))
+def test_every_setting_has_help_in_a_sentence(name: str):
+    assert str(RunSettings.model_fields[name].description).endswith(".")
+
+
+def test_assignments_are_read_as_the_setting_needs_them():
+    values = parse_assignments(["max_steps=20", " packing = false ", "learning_rate=1e-4", "revision=none", "name=a=b"])
+    settings = parse_settings(values)
+    assert (settings.max_steps, settings.packing, settings.learning_rate) == (20, False, 1e-4)
+    assert (settings.revision, settings.name) == (None, "a=b")
+
+
+@pytest.mark.parametrize("text", ["learning_rate=", "learning_rate=none", "learning_rate= None "])
+def test_empty_assignment_means_the_default_of_the_method(text: str):
+    values = {"preset": "balanced", **parse_assignments([text])}
+    assert parse_settings(values).resolved_learning_rate() == 2e-4
+
+
+@pytest.mark.parametrize("name", ["name", "system_prompt"])
+def test_empty_assignment_empties_a_text(name: str):
+    assert getattr(parse_settings(parse_assignments([f"{name}="])), name) == ""
+
+
+def test_every_setting_can_be_assigned():
+    values = parse_assignments(["watch_prompts=Where is my order?"])
+    assert parse_settings(values).watch_prompts == ("Where is my order?",)
+
+
+def test_assignment_without_equals_sign_is_refused():
+    with pytest.raises(SettingsError, match=r"--set max_steps: expected NAME=VALUE"):
+        parse_assignments(["seed=1", "max_steps"])

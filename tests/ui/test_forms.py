@@ -1,0 +1,44 @@
+"""The form and the settings say the same, both ways."""
+
+from __future__ import annotations
+
+import gradio as gr
+import pytest
+
+from sft_app.settings import PRESETS, RunSettings, parse_settings
+from sft_app.ui.forms import form_updates, from_form, make_field, to_form, values_from_form
+
+NAMES = list(RunSettings.model_fields)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_setting_survives_the_way_through_the_form(preset: str) -> None:
+    settings = parse_settings({"preset": preset, "revision": "main", "watch_prompts": ["One?", "Two?"]})
+    shown = tuple(form_updates(NAMES, settings.model_dump()))
+    assert parse_settings(values_from_form(NAMES, shown)) == settings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_field_shows_the_settings_own_help(name: str) -> None:
+    component = make_field(name, RunSettings.model_fields[name].default)
+    assert component.info == RunSettings.model_fields[name].description
+
+
+def test_number_fields_carry_the_range_of_the_setting() -> None:
+    field = make_field("temperature", 0.0)
+    assert isinstance(field, gr.Number)
+    assert (field.minimum, field.maximum) == (0, 2)
+
+
+def test_an_emptied_number_falls_back_to_its_default() -> None:
+    assert values_from_form(["lora_r", "learning_rate"], (None, None)) == {"learning_rate": None}
+
+
+@pytest.mark.parametrize(("shown", "value"), [("automatic", None), ("on", True), ("off", False)])
+def test_an_optional_switch_has_three_positions(shown: str, value: bool | None) -> None:
+    assert from_form("gradient_checkpointing", shown) is value
+    assert to_form("gradient_checkpointing", value) == shown
+
+
+def test_watch_prompts_are_one_a_line() -> None:
+    assert from_form("watch_prompts", " One? \n\nTwo?\n") == ("One?", "Two?")

@@ -1,0 +1,96 @@
+"""The page without a browser: it opens fast, takes a free port, and tells errors in a sentence."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from sft_app.errors import DataError
+from sft_app.ui.events import tells_errors
+from sft_app.ui.page import build_page, free_port
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_free_port_passes_over_one_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port("127.0.0.1", port) > port
+
+
+def test_a_server_on_a_port_in_use_says_which_one_it_took(server: Any) -> None:
+    port = int(server.url.rsplit(":", 1)[1])
+    second = type(server)(server.home)
+    try:
+        assert int(second.url.rsplit(":", 1)[1]) > port
+        assert any("is in use, so the page took" in line for line in second.lines)
+    finally:
+        second.stop()
+
+
+def test_building_the_page_imports_no_torch(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from sft_app.ui.page import build_page; "
+        f"build_page(Path({str(home)!r})); "
+        "sys.exit(', '.join(m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_is_open_in_under_five_seconds(home: Path) -> None:
+    from tests.ui.conftest import Server
+
+    seconds = []
+    for _ in range(2):
+        start = time.monotonic()
+        server = Server(home)
+        seconds.append(time.monotonic() - start)
+        server.stop()
+    assert min(seconds) < 5.0, seconds
+
+
+def test_every_event_of_the_page_is_private(home: Path) -> None:
+    config = build_page(home).get_config_file()
+    public = [event["api_name"] for event in config["dependencies"] if event["api_visibility"] != "private"]
+    assert public == []
+
+
+def test_an_error_for_the_reader_becomes_its_own_sentence() -> None:
+    @tells_errors
+    def handler() -> None:
+        raise DataError("Row 3 is empty.")
+
+    with pytest.raises(gr.Error, match="Row 3 is empty."):
+        handler()
+
+
+def test_an_unexpected_error_becomes_a_sentence_without_its_details() -> None:
+    @tells_errors
+    def handler() -> None:
+        raise KeyError("secret")
+
+    with pytest.raises(gr.Error, match="Something unexpected went wrong") as caught:
+        handler()
+    assert "secret" not in str(caught.value)
+
+
+def test_an_error_in_a_stream_becomes_a_sentence_too() -> None:
+    @tells_errors
+    def handler() -> Any:
+        yield 1
+        raise DataError("It broke.")
+
+    stream = handler()
+    assert next(stream) == 1
+    with pytest.raises(gr.Error, match="It broke."):
+        next(stream)
