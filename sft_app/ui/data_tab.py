@@ -27,20 +27,20 @@ TOKEN_COLOURS = {"trained": "#10b981", "context": "#94a3b8", "cut": "#f43f5e"}
 
 @dataclass(frozen=True)
 class DataTab:
-    """What the other tabs and the page's wiring need of this one."""
+    """What the other tabs and the page's wiring need of this one. `data` holds the path of the chosen file."""
 
     data: gr.State
     format: gr.Dropdown
     number: gr.Number
     to_train: gr.Button
-    token_view: list[gr.Component]
-    show: Any
-    shown: list[gr.Component]
+    overview: list[Any]
+    token_view: list[Any]
 
 
 def build_data_tab(context: PageContext) -> DataTab:
-    """Lays the tab out and wires what stays inside it; tokens need the model, so `wire_tokens` follows."""
+    """Counts on the left, one conversation on the right; tokens need the model too, so `wire_tokens` follows."""
     data = gr.State(EXAMPLE_DATA)
+    loaded = context.data(EXAMPLE_DATA, RunSettings().format)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             gr.Markdown("### Your examples\nConversations in which the assistant answers as you want it to.")
@@ -48,7 +48,7 @@ def build_data_tab(context: PageContext) -> DataTab:
                 example = gr.Button("Bundled example", size="md", elem_id="use-example")
                 upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
             source = gr.Markdown(_source_line(EXAMPLE_DATA), elem_id="data-source")
-            facts = gr.HTML(views.empty_card("Reading the examples …"), elem_id="data-facts")
+            facts = gr.HTML(_facts(loaded), elem_id="data-facts")
             format = make_field("format", RunSettings().format, label="Layout of the rows")
             with gr.Accordion("Left out", open=True, visible=False) as left_out_box:
                 left_out = gr.Markdown()
@@ -56,40 +56,40 @@ def build_data_tab(context: PageContext) -> DataTab:
         with gr.Column(scale=3, min_width=300):
             with gr.Row(equal_height=True):
                 gr.Markdown("### What will be trained")
-                number = gr.Number(1, label="Conversation", precision=0, minimum=1, elem_id="conversation-number")
-            chat = gr.Chatbot(
-                label="As a chat",
-                height=320,
-                show_label=False,
-                autoscroll=False,
-                buttons=[],
-                elem_id="conversation-chat",
-            )
-            note = gr.Markdown(_token_wait(context.home), elem_id="token-note")
-            tokens = gr.HighlightedText(
-                label="As the model reads it",
-                color_map=TOKEN_COLOURS,
-                show_legend=True,
-                show_inline_category=False,
-                elem_id="token-view",
-            )
+                number = gr.Number(
+                    1,
+                    label="Conversation",
+                    precision=0,
+                    minimum=1,
+                    maximum=len(loaded.conversations),
+                    elem_id="conversation-number",
+                )
+            chat, *token_view = _build_reader(context, loaded)
+    tab = DataTab(data, format, number, to_train, [source, facts, left_out_box, left_out, number, chat], token_view)
+    _wire(context, tab, example, upload)
+    return tab
 
-    @tells_errors
+
+def overview_values(context: PageContext, path: str, layout: str) -> list[Any]:
+    """What the overview shows of a file; a file that cannot be read is told in its place."""
+    try:
+        loaded = context.data(path, layout)
+    except DataError as error:
+        return [_source_line(path), views.problem_card(str(error)), gr.Accordion(visible=False), "", 1, []]
+    rejected = _left_out_list(loaded)
+    return [
+        _source_line(path),
+        _facts(loaded),
+        gr.Accordion(visible=bool(rejected)),
+        rejected,
+        gr.Number(value=1, maximum=len(loaded.conversations)),
+        _chat_of(loaded, 1),
+    ]
+
+
+def _wire(context: PageContext, tab: DataTab, example: gr.Button, upload: gr.UploadButton) -> None:
     def show(path: str, layout: str) -> list[Any]:
-        try:
-            loaded = context.data(path, layout)
-        except DataError as error:
-            nothing = gr.Accordion(visible=False)
-            return [_source_line(path), views.problem_card(str(error)), nothing, "", gr.Number(value=1), []]
-        rejected = _left_out_list(loaded)
-        return [
-            _source_line(path),
-            _facts(loaded),
-            gr.Accordion(visible=bool(rejected)),
-            rejected,
-            gr.Number(value=1, maximum=len(loaded.conversations)),
-            _chat_of(loaded, 1),
-        ]
+        return overview_values(context, path, layout)
 
     @tells_errors
     def take_upload(file: str) -> str:
@@ -97,14 +97,35 @@ def build_data_tab(context: PageContext) -> DataTab:
 
     @tells_errors
     def turn_to(path: str, layout: str, wanted: float | None) -> list[dict[str, str]]:
-        return _chat_of(context.data(path, layout), int(wanted or 1))
+        return _chat_of(context.data(path, layout), wanted)
 
-    shown = [source, facts, left_out_box, left_out, number, chat]
-    upload.upload(take_upload, upload, data, api_visibility="private")
-    example.click(lambda: EXAMPLE_DATA, None, data, **PRIVATE)
-    gr.on([data.change, format.input], show, [data, format], shown, **PRIVATE)
-    number.change(turn_to, [data, format, number], chat, **PRIVATE)
-    return DataTab(data, format, number, to_train, [note, tokens], show, shown)
+    upload.upload(take_upload, upload, tab.data, api_visibility="private")
+    example.click(lambda: EXAMPLE_DATA, None, tab.data, **PRIVATE)
+    gr.on([tab.data.change, tab.format.input], show, [tab.data, tab.format], tab.overview, **PRIVATE)
+    tab.number.change(turn_to, [tab.data, tab.format, tab.number], tab.overview[-1], **PRIVATE)
+
+
+def _build_reader(context: PageContext, loaded: LoadedData) -> list[Any]:
+    """One conversation as a chat and as tokens."""
+    return [
+        gr.Chatbot(
+            _chat_of(loaded, 1),
+            label="As a chat",
+            height=320,
+            show_label=False,
+            autoscroll=False,
+            buttons=[],
+            elem_id="conversation-chat",
+        ),
+        gr.Markdown(_token_wait(context.home), elem_id="token-note"),
+        gr.HighlightedText(
+            label="As the model reads it",
+            color_map=TOKEN_COLOURS,
+            show_legend=True,
+            show_inline_category=False,
+            elem_id="token-view",
+        ),
+    ]
 
 
 def wire_tokens(tab: DataTab, context: PageContext, demo: gr.Blocks, model: gr.Dropdown, max_length: gr.Number) -> None:
@@ -152,7 +173,7 @@ def _left_out_list(loaded: LoadedData) -> str:
     return "\n".join(lines)
 
 
-def _chat_of(loaded: LoadedData, wanted: int) -> list[dict[str, str]]:
+def _chat_of(loaded: LoadedData, wanted: float | None) -> list[dict[str, str]]:
     return loaded.conversations[_clamp(wanted, loaded) - 1].as_dicts()
 
 

@@ -21,7 +21,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_tokens
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.runs_tab import RunsTab, build_runs_tab
-from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
+from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values, panel_values
 
 TITLE = "# Fine-tune & Compare\nTeach a chat model your own way of answering, and see what changed."
 ASSETS = Path(__file__).parent
@@ -129,13 +129,13 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     @tells_errors
     def lead_to_train(run_id: str | None) -> list[Any]:
         run = context.get(run_id)
-        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *train.show_run(run.id)]
+        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
     tabs.compare_item.select(comparable, compare.run, compare.run, **PRIVATE)
     tabs.runs_item.select(runs.list_all, runs.chosen, runs.listing, **PRIVATE)
-    train.open_compare.click(lead_to_compare, train.watched, [compare.run, tabs.all], **PRIVATE)
+    train.panel.open_compare.click(lead_to_compare, train.watched, [compare.run, tabs.all], **PRIVATE)
     runs.open_compare.click(lead_to_compare, runs.chosen, [compare.run, tabs.all], **PRIVATE)
-    opened = [tabs.all, train.watched, *train.fields.values(), *train.panel]
+    opened = [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()]
     runs.open_train.click(lead_to_train, runs.chosen, opened, **PRIVATE)
 
 
@@ -147,11 +147,10 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs) -> None:
         run = context.run_to_show()
         if run is None or run.status().has_ended():
             form = [gr.skip()] * len(train.fields)
-            return [gr.skip(), run and run.id, *form, *train.show_run(run and run.id)]
-        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *train.show_run(run.id)]
+            return [gr.skip(), run.id if run else None, *form, *panel_values(context, run.id if run else None)]
+        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
-    demo.load(attach, None, [tabs.all, train.watched, *train.fields.values(), *train.panel], **PRIVATE)
-    demo.load(tabs.data.show, [tabs.data.data, tabs.data.format], tabs.data.shown, **PRIVATE)
+    demo.load(attach, None, [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()], **PRIVATE)
 
 
 def _wait_for_the_end() -> None:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from sft_app.models.hardware import default_method
 from sft_app.runs import RESUMABLE, Run
-from sft_app.settings import PRESETS, RunSettings, fields_of, parse_settings
+from sft_app.settings import PRESETS, Preset, RunSettings, fields_of, parse_settings
 from sft_app.summary import summarise_run
 from sft_app.training.launch import resume_run, stop_run, submit_run
 from sft_app.ui import views
@@ -33,20 +33,32 @@ SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "trainin
 
 
 @dataclass(frozen=True)
+class RunPanel:
+    """The right half: what a run's folder tells. `seen` remembers what is shown already."""
+
+    card: gr.HTML
+    plot: gr.LinePlot
+    answers: gr.HTML
+    stop: gr.Button
+    resume: gr.Button
+    open_compare: gr.Button
+    seen: gr.State
+
+    def outputs(self) -> list[Any]:
+        return [self.card, self.plot, self.answers, self.stop, self.resume, self.open_compare, self.seen]
+
+
+@dataclass(frozen=True)
 class TrainTab:
     """What the other tabs and the page's wiring need of this one. `watched` is the id of the run that is shown."""
 
     watched: gr.State
     fields: dict[str, Any]
-    panel: list[gr.Component]
-    timer: gr.Timer
-    open_compare: gr.Button
-    show_run: Any
+    panel: RunPanel
 
 
 def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
     """Form on the left, the run on the right."""
-    watched = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             fields = _build_form()
@@ -55,43 +67,47 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
                 stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
                 resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
         with gr.Column(scale=3, min_width=300):
-            card = gr.HTML(_no_run(), elem_id="run-status")
-            plot = gr.LinePlot(
-                views.loss_frame([]),
-                x="step",
-                y="loss",
-                color="part",
-                title="Loss",
-                height=260,
-                color_map={"training": "#94a3b8", "held-out": "#10b981"},
-                elem_id="loss-plot",
-            )
-            open_compare = gr.Button(
-                "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
-            )
-            answers = gr.HTML(views.snapshot_cards([]), elem_id="watch-answers")
-    timer = gr.Timer(POLL_SECONDS)
-    fields = {**fields, "data": data_tab.data, "format": data_tab.format}
-    names, inputs = list(fields), list(fields.values())
-    seen = gr.State(None)
-    panel = [card, plot, answers, stop, resume, open_compare, seen]
+            panel = _build_panel(stop, resume)
+    tab = TrainTab(gr.State(None), {**fields, "data": data_tab.data, "format": data_tab.format}, panel)
+    _wire(context, tab, start)
+    return tab
+
+
+def panel_values(context: PageContext, run_id: str | None, seen: Any = None) -> list[Any]:
+    """The panel for a run; parts that have not changed since `seen` are skipped, so that nothing flickers."""
+    run = context.find(run_id)
+    if run is None:
+        hidden = gr.Button(visible=False)
+        unavailable = gr.Button(interactive=False)
+        return [_no_run(), views.loss_frame([]), views.snapshot_cards([]), unavailable, hidden, hidden, None]
+    status, metrics, snapshots = run.status(), run.metrics(), run.snapshots()
+    now = [run.id, len(metrics), len(snapshots)]
+    is_working, is_stopping = not status.has_ended(), run.stop_is_requested()
+    if is_working and is_stopping:
+        status = status.model_copy(update={"message": "Stopping after this step; the adapter so far is kept."})
+    return [
+        views.status_card(summarise_run(run), status, metrics),
+        gr.skip() if seen == now else views.loss_frame(metrics),
+        gr.skip() if seen == now else views.snapshot_cards(snapshots),
+        gr.Button(interactive=is_working and not is_stopping),
+        gr.Button(visible=status.state in RESUMABLE),
+        gr.Button(visible=run.has_adapter() and not is_working),
+        now,
+    ]
+
+
+def form_values(run: Run, tab: TrainTab) -> list[Any]:
+    """What the form shows for the settings that a run was started with."""
+    return form_updates(list(tab.fields), run.record().settings.model_dump())
+
+
+def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
+    names, panel = list(tab.fields), tab.panel
+    preset_names = sorted({name for values in PRESETS.values() for name in values})
     starting = threading.Lock()
 
-    def show_run(run_id: str | None, before: Any = None) -> list[Any]:
-        """The panel for a run; unchanged parts are skipped so that nothing flickers."""
-        run = context.find(run_id)
-        if run is None:
-            nothing = gr.Button(visible=False)
-            return [
-                _no_run(),
-                views.loss_frame([]),
-                views.snapshot_cards([]),
-                gr.Button(interactive=False),
-                nothing,
-                nothing,
-                None,
-            ]
-        return _panel_of(run, before)
+    def watch(run_id: str | None, seen: Any) -> list[Any]:
+        return panel_values(context, run_id, seen)
 
     @tells_errors
     def start_run(*shown: Any) -> str:
@@ -102,29 +118,46 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
     @tells_errors
     def stop_watched(run_id: str | None) -> None:
         stop_run(context.get(run_id))
-        gr.Info("Stopping after this step; the adapter so far is kept.")
 
     @tells_errors
     def resume_watched(run_id: str | None) -> None:
         resume_run(context.get(run_id), context.home)
 
-    def take_preset(preset: str) -> list[Any]:
-        return form_updates(preset_names, {**_defaults(), **PRESETS[preset]})  # type: ignore[index]
+    def take_preset(preset: Preset) -> list[Any]:
+        return form_updates(preset_names, {**_defaults(), **PRESETS[preset]})
 
-    preset_names = sorted({name for values in PRESETS.values() for name in values})
     once: dict[str, Any] = {**PRIVATE, "trigger_mode": "once"}
-    watching: dict[str, Any] = {"fn": show_run, "inputs": [watched, seen], "outputs": panel, **PRIVATE}
-    fields["preset"].input(take_preset, fields["preset"], [fields[name] for name in preset_names], **PRIVATE)
-    start.click(start_run, inputs, watched, **once).success(**watching)
-    stop.click(stop_watched, watched, None, **once)
-    resume.click(resume_watched, watched, None, **once).success(**watching)
-    timer.tick(**watching, concurrency_limit=None)
-    return TrainTab(watched, fields, panel, timer, open_compare, show_run)
+    watching: dict[str, Any] = {"fn": watch, "inputs": [tab.watched, panel.seen], "outputs": panel.outputs(), **PRIVATE}
+    tab.fields["preset"].input(
+        take_preset, tab.fields["preset"], [tab.fields[name] for name in preset_names], **PRIVATE
+    )
+    start.click(start_run, list(tab.fields.values()), tab.watched, **once).success(**watching)
+    panel.stop.click(stop_watched, tab.watched, None, **once).success(**watching)
+    panel.resume.click(resume_watched, tab.watched, None, **once).success(**watching)
+    gr.Timer(POLL_SECONDS).tick(**watching, concurrency_limit=None)
 
 
-def form_values(run: Run, tab: TrainTab) -> list[Any]:
-    """What the form shows for the settings that a run was started with."""
-    return form_updates(list(tab.fields), run.record().settings.model_dump())
+def _build_panel(stop: gr.Button, resume: gr.Button) -> RunPanel:
+    return RunPanel(
+        card=gr.HTML(_no_run(), elem_id="run-status"),
+        plot=gr.LinePlot(
+            views.loss_frame([]),
+            x="step",
+            y="loss",
+            color="part",
+            title="Loss",
+            height=260,
+            color_map={"training": "#94a3b8", "held-out": "#10b981"},
+            elem_id="loss-plot",
+        ),
+        open_compare=gr.Button(
+            "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
+        ),
+        answers=gr.HTML(views.snapshot_cards([]), elem_id="watch-answers"),
+        stop=stop,
+        resume=resume,
+        seen=gr.State(None),
+    )
 
 
 def _build_form() -> dict[str, Any]:
@@ -165,22 +198,6 @@ def _radio(name: str, defaults: dict[str, Any], choices: list[str]) -> gr.Radio:
 
 def _defaults() -> dict[str, Any]:
     return parse_settings({"method": default_method()}).model_dump()
-
-
-def _panel_of(run: Run, before: Any) -> list[Any]:
-    status, metrics, snapshots = run.status(), run.metrics(), run.snapshots()
-    now = (run.id, len(metrics), len(snapshots))
-    is_same = before is not None and tuple(before) == now
-    is_working = not status.has_ended()
-    return [
-        views.status_card(summarise_run(run), status, metrics),
-        gr.skip() if is_same else views.loss_frame(metrics),
-        gr.skip() if is_same else views.snapshot_cards(snapshots),
-        gr.Button(interactive=is_working and not run.stop_is_requested()),
-        gr.Button(visible=status.state in RESUMABLE),
-        gr.Button(visible=run.has_adapter() and not is_working),
-        now,
-    ]
 
 
 def _no_run() -> str:
