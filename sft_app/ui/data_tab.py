@@ -96,7 +96,7 @@ def _wire(context: PageContext, tab: DataTab, example: gr.Button, upload: gr.Upl
         return str(_keep_upload(Path(file), context.home / "uploads"))
 
     @tells_errors
-    def turn_to(path: str, layout: str, wanted: float | None) -> list[dict[str, str]]:
+    def turn_to(path: str, layout: str, wanted: float | None) -> list[Any]:
         return _chat_of(context.data(path, layout), wanted)
 
     upload.upload(take_upload, upload, tab.data, api_visibility="private")
@@ -173,7 +173,7 @@ def _left_out_list(loaded: LoadedData) -> str:
     return "\n".join(lines)
 
 
-def _chat_of(loaded: LoadedData, wanted: float | None) -> list[dict[str, str]]:
+def _chat_of(loaded: LoadedData, wanted: float | None) -> list[Any]:
     return loaded.conversations[_clamp(wanted, loaded) - 1].as_dicts()
 
 
