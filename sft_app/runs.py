@@ -121,6 +121,10 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def base_scores_file(self) -> Path:
+        return self.path / "base_scores.jsonl"
+
+    @property
     def snapshots_file(self) -> Path:
         return self.path / "snapshots.jsonl"
 

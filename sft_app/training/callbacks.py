@@ -10,6 +10,8 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
+from sft_app.compare.scorecard import scores_as_rows
+from sft_app.files import write_jsonl_atomically
 from sft_app.runs import Run
 
 STATUS_EVERY_SECONDS = 0.5
@@ -59,6 +61,8 @@ class RunReporter(TrainerCallback):
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:  # kept at once, since a resumed run cannot measure the base again
+            write_jsonl_atomically(self.run.base_scores_file, scores_as_rows(self.trainer.scores[0]))
         answers = self.answer_watch_prompts(self.trainer.model)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)

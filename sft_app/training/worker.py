@@ -19,11 +19,11 @@ import transformers
 
 from sft_app.compare.generate import Sampling, answer_prompts
 from sft_app.compare.pair import record_ref
-from sft_app.compare.scorecard import RowScore, make_scorecard, scores_as_rows
+from sft_app.compare.scorecard import RowScore, make_scorecard
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt, stop_ids
 from sft_app.errors import AppError, DataError
-from sft_app.files import read_jsonl, write_json_atomically, write_jsonl_atomically
+from sft_app.files import read_jsonl, write_json_atomically
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
@@ -160,10 +160,7 @@ def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
 
 def _write_scorecard(run: Run, trainer: Any) -> None:
     """From the evaluations at step 0, where a fresh adapter changes nothing, and at the last step."""
-    base_file = run.path / "base_scores.jsonl"
-    if 0 in trainer.scores:
-        write_jsonl_atomically(base_file, scores_as_rows(trainer.scores[0]))
-    base = [RowScore(**row) for row in read_jsonl(base_file)]
+    base = [RowScore(**row) for row in read_jsonl(run.base_scores_file)]
     tuned = trainer.scores[trainer.state.global_step]
     write_json_atomically(run.path / "scorecard.json", make_scorecard(base, tuned))
 

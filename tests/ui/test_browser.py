@@ -137,7 +137,9 @@ def test_an_uploaded_file_shows_what_is_left_out_and_why(server: Any, quiet_page
     file.write_text(json.dumps(good) + '\n{"messages": [{"role": "user", "content": "Hi"}]}\nnot json\n')
     quiet_page.goto(server.url)
     expect(quiet_page.locator("#data-facts")).to_contain_text("252")
-    quiet_page.locator("#upload input[type=file], input#upload").first.set_input_files(file)
+    with quiet_page.expect_file_chooser() as chooser:
+        quiet_page.locator("#upload").click()
+    chooser.value.set_files(file)
     expect(quiet_page.locator("#data-facts")).to_contain_text("2 left out")
     expect(quiet_page.get_by_text("row 2: there is no assistant message")).to_be_visible()
     expect(quiet_page.get_by_text("row 3: not JSON")).to_be_visible()
