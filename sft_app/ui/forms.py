@@ -23,6 +23,8 @@ def make_field(name: str, value: Any, **kwargs: Any) -> Any:
         if _is_optional(field):
             return gr.Dropdown([AUTOMATIC, "on", "off"], value=shown, **common)
         return gr.Checkbox(value=shown, **common)
+    if kind in (int, float) and _is_optional(field):  # an empty gr.Number comes back as 0
+        return gr.Textbox(value=shown, placeholder=AUTOMATIC, max_lines=1, **common)
     if kind in (int, float):
         precision = 0 if kind is int else None
         return gr.Number(value=shown, precision=precision, **_limits(field), **common)
@@ -45,7 +47,9 @@ def to_form(name: str, value: Any) -> Any:
         return AUTOMATIC if value is None else "on" if value else "off"
     if get_origin(kind) is tuple:
         return "\n".join(value)
-    return "" if value is None and kind is str else value
+    if _is_optional(RunSettings.model_fields[name]):
+        return "" if value is None else str(value)
+    return value
 
 
 def from_form(name: str, shown: Any) -> Any:
@@ -56,7 +60,7 @@ def from_form(name: str, shown: Any) -> Any:
         return {AUTOMATIC: None, "on": True, "off": False}[shown]
     if get_origin(kind) is tuple:
         return tuple(line.strip() for line in (shown or "").splitlines() if line.strip())
-    if kind is str:
+    if kind is str or _is_optional(field):
         text = (shown or "").strip()
         return None if not text and _is_optional(field) else text
     return shown

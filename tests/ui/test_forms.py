@@ -31,7 +31,12 @@ def test_number_fields_carry_the_range_of_the_setting() -> None:
 
 
 def test_an_emptied_number_falls_back_to_its_default() -> None:
-    assert values_from_form(["lora_r", "learning_rate"], (None, None)) == {"learning_rate": None}
+    assert values_from_form(["lora_r", "learning_rate"], (None, "")) == {"learning_rate": None}
+
+
+def test_a_number_that_may_be_empty_is_a_text_field_because_an_empty_number_comes_back_as_zero() -> None:
+    assert isinstance(make_field("learning_rate", None), gr.Textbox)
+    assert parse_settings({"learning_rate": from_form("learning_rate", " 3e-4 ")}).learning_rate == 3e-4
 
 
 @pytest.mark.parametrize(("shown", "value"), [("automatic", None), ("on", True), ("off", False)])
