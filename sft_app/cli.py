@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except AppError as error:
-        Console(stderr=True, soft_wrap=True).print(f"Error: {error}", markup=False, highlight=False)
+        sentence = " ".join(str(error).splitlines())
+        Console(stderr=True, soft_wrap=True).print(f"Error: {sentence}", markup=False, highlight=False)
         sys.exit(1)
 
 

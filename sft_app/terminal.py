@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -12,30 +13,35 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from sft_app.errors import AppError
 from sft_app.runs import Run
 from sft_app.summary import clock, loss_change
 
-console = Console()
+# Names, prompts and answers are shown as they are, never read as markup.
+console = Console(markup=False, highlight=False)
 FOLLOW_SECONDS = 0.5
 
 
 def follow_run(run: Run, quiet: bool) -> None:
-    """Shows progress until the run ends. Ctrl-C leaves the run running."""
-    if not console.is_terminal and not quiet:
-        return _follow_in_lines(run)
+    """Shows progress until the run ends. Ctrl-C leaves the run running.
+
+    Raises: AppError on Ctrl-C, with the command that stops the run.
+    """
+    try:
+        _follow_in_a_bar(run, quiet) if quiet or console.is_terminal else _follow_in_lines(run)
+    except KeyboardInterrupt:
+        raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
+
+
+def _follow_in_a_bar(run: Run, quiet: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet) as progress:
         bar = progress.add_task(run.id, total=None, note="")
-        try:
-            while not (now := run.status()).has_ended():
-                note = f"{now.state} {now.step}/{now.total_steps}" if now.total_steps else now.state
-                progress.update(bar, completed=now.step, total=now.total_steps or None, note=note)
-                time.sleep(FOLLOW_SECONDS)
-        except KeyboardInterrupt:
-            raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
+        while not (now := run.status()).has_ended():
+            note = f"{now.state} {now.step}/{now.total_steps}" if now.total_steps else now.state
+            progress.update(bar, completed=now.step, total=now.total_steps or None, note=note)
+            time.sleep(FOLLOW_SECONDS)
         progress.update(bar, completed=now.step, total=now.total_steps or None, note=now.state)
 
 
@@ -51,22 +57,34 @@ def _follow_in_lines(run: Run) -> None:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """One JSON document; a loss that is not a number, which JSON has no word for, is null."""
+    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_inspection(report: dict[str, Any]) -> None:
     tokens, turns = report["tokens"], report["turns"]
-    console.print(f"[bold]{report['conversations']}[/] conversations in {report['rows']} rows ({report['format']})")
+    console.print(
+        f"{report['conversations']} conversations in {report['rows']} rows ({report['format']})", style="bold"
+    )
     console.print(f"tokens: half have {tokens['p50']} or fewer, 95 % {tokens['p95']}, the longest {tokens['max']}")
     console.print(f"answers: {turns['single']} with one, {turns['several']} with several, at most {turns['max']}")
     for finding in report["findings"]:
-        console.print(f"[yellow]{finding['kind']}[/]: {finding['message']} Rows {_numbers(finding['rows'])}.")
+        console.print(f"{finding['kind']}: {finding['message']} Rows {_numbers(finding['rows'])}.", style="yellow")
     for row in report["rejected"]:
-        console.print(f"[red]left out[/]: row {row['row']}: {row['reason']}", highlight=False)
+        console.print(f"left out: row {row['row']}: {row['reason']}", style="red")
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    console.print(f"[bold]{summary['run']}[/] {summary['name']} {summary['state']} {summary['message']}".rstrip())
+    parts = (summary[key] for key in ("run", "name", "state", "message"))
+    console.print(" ".join(part for part in parts if part), style="bold")
     console.print(f"steps {summary['steps']}/{summary['total_steps']}, {clock(summary['seconds'])}")
     if summary["heldout_loss_tuned"] is not None:
         console.print(f"held-out loss {loss_change(summary)}")
@@ -77,17 +95,11 @@ def print_summary(summary: dict[str, Any]) -> None:
 def print_pair(result: dict[str, Any]) -> None:
     table = Table("base", "fine-tuned", title=result["prompt"], title_justify="left", show_lines=True, expand=True)
     table.columns[0].ratio = table.columns[1].ratio = 1
-    table.add_row(*(_plain(result[side]["text"]) for side in ("base", "tuned")))
+    table.add_row(*(result[side]["text"] for side in ("base", "tuned")))
     evidence = result["evidence"]
     same = "the same text" if evidence["identical"] else "different texts"
     console.print(table)
     console.print(f"run {evidence['run']}, adapter active in {evidence['modules']} modules, {same}", style="dim")
-
-
-def _plain(text: str) -> Any:
-    """Model text is shown as it is, never read as markup."""
-
-    return Text(text)
 
 
 def _numbers(rows: list[int], most: int = 10) -> str:

@@ -280,20 +280,21 @@ def test_interrupt_leaves_the_run_running_and_says_how_to_stop_it(
 ) -> None:
     command = [sys.executable, "-m", "sft_app", "train", "--json"]
     command += ["--data", str(data_file), "--model", str(tiny_model_dir)]
-    following = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    following = subprocess.Popen(command, cwd=PROJECT, text=True, start_new_session=True, **pipes)
 
     def supervisor_at_work() -> psutil.Process | None:
         children = psutil.Process(following.pid).children()
         return next((child for child in children if child.cpu_times().user > 0.1), None)
 
     supervisor = wait_until(supervisor_at_work)
-    following.send_signal(signal.SIGINT)
+    os.killpg(following.pid, signal.SIGINT)  # as a terminal does
     out, err = following.communicate(timeout=30)
     run = find_run(home, "latest")
     assert_one_clear_line(
         Ended(following.returncode, out, err), f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}"
     )
-    assert supervisor.is_running()
+    assert supervisor.is_running() and supervisor.status() != psutil.STATUS_ZOMBIE
     assert run.status().state == "queued"
     supervisor.kill()
 

@@ -128,7 +128,7 @@ def scale_rows(model: Any, factors: Sequence[float]) -> Iterator[None]:
     or train inside.
     """
     layers = lora_layers(model)
-    weight = layers[0].lora_A[ADAPTER_NAME].weight
+    weight, _ = _factors(layers[0])
     rows = torch.tensor(factors, dtype=weight.dtype, device=weight.device).view(-1, 1, 1)
     before = [layer.scaling[ADAPTER_NAME] for layer in layers]
     try:
@@ -154,7 +154,14 @@ def lora_layers(model: Any) -> list[Any]:
 
 def active_modules(model: Any) -> int:
     """How many modules the adapter changes: those whose second factor is not zero."""
-    return sum(bool(layer.lora_B[ADAPTER_NAME].weight.any()) for layer in lora_layers(model))
+    return sum(bool(_factors(layer)[1].any()) for layer in lora_layers(model))
+
+
+def _factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B of a layer's low-rank product; an embedding keeps them under other names."""
+    if ADAPTER_NAME in layer.lora_A:
+        return layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
+    return layer.lora_embedding_A[ADAPTER_NAME], layer.lora_embedding_B[ADAPTER_NAME]
 
 
 def record_ref(run: Run) -> ModelRef:

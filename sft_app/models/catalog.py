@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from sft_app.errors import ModelError
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_is_ready
 
 HUB_TIMEOUT_SECONDS = 5.0
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def resolve_model(name: str, revision: str | None, home: Path) -> ModelRef:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _resolve_folder(name, folder)
-    if not _HUB_ID.fullmatch(name):
+    if not _is_hub_id(name):
         raise ModelError(f"Model {name!r}: expected starter, a Hub id such as {HUB_ID}, or a local folder.")
     revision = _hub_revision(name, revision)
     return ModelRef(name, name, revision, "Hugging Face Hub")
@@ -53,6 +51,17 @@ def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
     if ref.location == "starter":
         return {"pretrained_model_name_or_path": str(prepare_starter(home))}
     return {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name and name.isascii()
 
 
 def _resolve_starter(home: Path) -> ModelRef:

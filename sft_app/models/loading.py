@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
@@ -55,7 +57,7 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
             use_safetensors=True,
             quantization_config=_nf4(torch_dtype) if in_4bit else None,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{ref.name} cannot be loaded: {_first_line(error)}") from error
     return model.eval()
 
@@ -95,9 +97,23 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
     if not (adapter_dir / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{adapter_dir.name} has no {ADAPTER_WEIGHTS}.")
     try:
-        return PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=ADAPTER_NAME).eval()
-    except (OSError, ValueError, RuntimeError) as error:
+        adapted = PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=ADAPTER_NAME).eval()
+        _check_same_modules(adapted, adapter_dir / ADAPTER_WEIGHTS)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The adapter does not fit this base model: {_first_line(error)}") from error
+    return adapted
+
+
+def _check_same_modules(adapted: Any, weights: Path) -> None:
+    """PEFT passes over what is missing or too much in the file, which is an adapter of another model."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        saved = set(file.keys())
+    wanted = set(get_peft_model_state_dict(adapted, adapter_name=ADAPTER_NAME, save_embedding_layers=False))
+    if saved != wanted:
+        raise ValueError(f"{len(wanted - saved)} of its modules are missing and {len(saved - wanted)} too many.")
 
 
 def holds_full_model(adapter_dir: Path) -> bool:

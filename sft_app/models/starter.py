@@ -41,17 +41,23 @@ def prepare_starter(home: Path) -> Path:
         ModelError: the package index cannot be reached, the file is not the expected one, or the disk is full.
     """
     folder = starter_dir(home)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not starter_is_ready(home):
-            try:
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".starter-") as scratch:
-                    _convert(_fetch_gguf(Path(scratch)), Path(scratch) / "starter")
-                    shutil.rmtree(folder, ignore_errors=True)
-                    (Path(scratch) / "starter").rename(folder)
-            except OSError as error:
-                raise ModelError(f"The starter model could not be written to {folder}: {error}.") from error
+    if starter_is_ready(home):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not starter_is_ready(home):
+                _make_starter(folder)
+    except OSError as error:
+        raise ModelError(f"The starter model could not be written to {folder}: {error}.") from error
     return folder
+
+
+def _make_starter(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".starter-") as scratch:
+        _convert(_fetch_gguf(Path(scratch)), Path(scratch) / "starter")
+        shutil.rmtree(folder, ignore_errors=True)
+        (Path(scratch) / "starter").rename(folder)
 
 
 def _fetch_gguf(scratch: Path) -> Path:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sft_app.data.tokens import RenderedConversation
 from sft_app.settings import RunSettings
 
 
-def common_arguments(settings: RunSettings, model: Any, output_dir: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a trainer is built from. A job that `is_resumed` goes on from a checkpoint that was evaluated already."""
+
+    model: Any
+    tokenizer: Any
+    train: list[RenderedConversation]
+    heldout: list[RenderedConversation]
+    settings: RunSettings
+    output_dir: Path
+    callbacks: list[Any]
+    is_resumed: bool = False
+
+
+def common_arguments(job: TrainingJob) -> dict[str, Any]:
     """Evaluation, saving and the held-out loss at step 0 (which is the base model's) are always on."""
+    settings, model = job.settings, job.model
     on_gpu = model.device.type == "cuda"
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing
     compute_dtype = training_dtype(model)
     return {
-        "output_dir": str(output_dir),
+        "output_dir": str(job.output_dir),
         "use_cpu": not on_gpu,
         "bf16": compute_dtype == torch.bfloat16,
         "fp16": compute_dtype == torch.float16,
@@ -33,7 +50,7 @@ def common_arguments(settings: RunSettings, model: Any, output_dir: Path) -> dic
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "eval_strategy": "steps",
         "eval_steps": settings.eval_steps,
-        "eval_on_start": True,
+        "eval_on_start": not job.is_resumed,
         "save_strategy": "steps",
         "save_steps": settings.eval_steps,
         "save_total_limit": 2,

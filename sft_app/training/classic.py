@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from sft_app.data.tokens import IGNORED, RenderedConversation, training_rows
-from sft_app.settings import RunSettings
-from sft_app.training.arguments import common_arguments
+from sft_app.data.tokens import IGNORED, training_rows
+from sft_app.training.arguments import TrainingJob, common_arguments
 from sft_app.training.heldout import HeldoutEvaluation
 
 
@@ -18,23 +14,15 @@ class ClassicTrainer(HeldoutEvaluation, Trainer):
     """`Trainer` with our held-out evaluation and nothing else of ours."""
 
 
-def build_classic_trainer(
-    model: Any,
-    tokenizer: Any,
-    train: list[RenderedConversation],
-    heldout: list[RenderedConversation],
-    settings: RunSettings,
-    output_dir: Path,
-    callbacks: list[Any],
-) -> ClassicTrainer:
+def build_classic_trainer(job: TrainingJob) -> ClassicTrainer:
     """The trainer, ready to `train()`; each row is one conversation, padded to the longest of its batch."""
     return ClassicTrainer(
-        model=model,
-        args=TrainingArguments(**common_arguments(settings, model, output_dir)),
-        train_dataset=Dataset.from_list(training_rows(train)),
-        eval_dataset=Dataset.from_list(training_rows(heldout)),
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        heldout=heldout,
+        model=job.model,
+        args=TrainingArguments(**common_arguments(job)),
+        train_dataset=Dataset.from_list(training_rows(job.train)),
+        eval_dataset=Dataset.from_list(training_rows(job.heldout)),
+        data_collator=DataCollatorForSeq2Seq(job.tokenizer, label_pad_token_id=IGNORED),
+        processing_class=job.tokenizer,
+        callbacks=job.callbacks,
+        heldout=job.heldout,
     )

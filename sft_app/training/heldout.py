@@ -33,6 +33,11 @@ class HeldoutEvaluation:
         self.evaluation_seconds += time.monotonic() - start
         return metrics
 
+    def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
+        """A run that was cut off after its last step has none left; transformers would take one before it looks."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         mask = inputs.get("attention_mask")
         self.tokens_seen += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from sft_app.data.tokens import IGNORED, RenderedConversation, training_rows
-from sft_app.settings import RunSettings
-from sft_app.training.arguments import common_arguments
+from sft_app.data.tokens import IGNORED, training_rows
+from sft_app.training.arguments import TrainingJob, common_arguments
 from sft_app.training.heldout import HeldoutEvaluation
 
 
@@ -33,19 +31,11 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def build_sft_trainer(
-    model: Any,
-    tokenizer: Any,
-    train: list[RenderedConversation],
-    heldout: list[RenderedConversation],
-    settings: RunSettings,
-    output_dir: Path,
-    callbacks: list[Any],
-) -> PackedTrainer:
+def build_sft_trainer(job: TrainingJob) -> PackedTrainer:
     """The trainer, ready to `train()`. Its rows are already ids and labels; TRL takes them as they are."""
-    rows = training_rows(train)
+    settings = job.settings
     arguments = SFTConfig(
-        **common_arguments(settings, model, output_dir),
+        **common_arguments(job),
         packing=settings.packing,
         # Rows are cut to max_length already; TRL asks for None when it flattens without packing.
         max_length=settings.max_length if settings.packing else None,
@@ -53,11 +43,11 @@ def build_sft_trainer(
         eval_packing=False,
     )
     return PackedTrainer(
-        model=model,
+        model=job.model,
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(training_rows(heldout)),
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        heldout=heldout,
+        train_dataset=Dataset.from_list(training_rows(job.train)),
+        eval_dataset=Dataset.from_list(training_rows(job.heldout)),
+        processing_class=job.tokenizer,
+        callbacks=job.callbacks,
+        heldout=job.heldout,
     )

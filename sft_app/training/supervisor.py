@@ -6,6 +6,7 @@ Run as `python -m sft_app.training.supervisor HOME`.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from sft_app.data.sources import PROJECT_DIR
+from sft_app.errors import RunError
 from sft_app.runs import Run, list_runs
 
 OUT_OF_MEMORY_EXIT = 75
@@ -58,30 +60,31 @@ def next_queued(home: Path) -> Run | None:
 
 def _supervise(run: Run) -> None:
     """One run to its end; after each lack of GPU memory it starts again with half the micro-batch."""
-    _take(run, "Starting.")
-    settings = run.record().settings
-    batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
-        accumulation *= batch // (batch // 2)
-        batch //= 2
-        _take(run, f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step.")
-    if run.status().state in ("finished", "stopped", "failed"):
+    try:
+        settings = run.record().settings
+    except RunError as error:
+        run.update_status(state="failed", message=str(error))
         return
-    run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
+    batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    message = "Starting."
+    while (code := _run_worker(run, batch, accumulation, message)) == OUT_OF_MEMORY_EXIT and batch > 1:
+        batch, accumulation = batch // 2, math.ceil(batch * accumulation / (batch // 2))
+        message = f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step."
+    if not run.status().has_ended() or run.status().state == "interrupted":
+        run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
 
 
-def _take(run: Run, message: str) -> None:
-    """Marks the run as at work until its worker reports, so that nobody deletes it or calls it interrupted."""
-    me = psutil.Process()
-    run.update_status(state="preparing", pid=me.pid, pid_started=me.create_time(), message=message)
-
-
-def _run_worker(run: Run, batch: int, accumulation: int) -> int:
+def _run_worker(run: Run, batch: int, accumulation: int, message: str) -> int:
+    """Starts a worker and waits. The run is the worker's from its first moment, so that nobody deletes it, calls it
+    interrupted or starts another for it."""
     command = [sys.executable, "-m", "sft_app.training.worker", str(run.path), str(batch), str(accumulation)]
     with run.log_file.open("ab") as log:
-        return subprocess.call(
+        worker = subprocess.Popen(
             command, cwd=PROJECT_DIR, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
+    started = psutil.Process(worker.pid).create_time()
+    run.update_status(state="preparing", pid=worker.pid, pid_started=started, message=message)
+    return worker.wait()
 
 
 def _ending(code: int) -> str:

@@ -19,7 +19,7 @@ import transformers
 
 from sft_app.compare.generate import Sampling, answer_prompts
 from sft_app.compare.pair import record_ref
-from sft_app.compare.scorecard import RowScore, make_scorecard
+from sft_app.compare.scorecard import RowScore, make_scorecard, score_conversations
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt, stop_ids
 from sft_app.errors import AppError, DataError
@@ -29,7 +29,7 @@ from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differen
 from sft_app.models.starter import starter_is_ready
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
-from sft_app.training.arguments import training_dtype, widen_trainable
+from sft_app.training.arguments import TrainingJob, training_dtype, widen_trainable
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT
@@ -63,14 +63,17 @@ def train_run(run: Run, settings: RunSettings) -> None:
     home, ref = run.path.parents[1], record_ref(run)
     tokenizer = load_tokenizer(ref, home)
     train, heldout = (_render_file(file, tokenizer, settings) for file in (run.train_file, run.heldout_file))
-    model = _load_trainable(run, settings)
+    checkpoint = last_complete_checkpoint(run.checkpoints_dir)
+    run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     reporter = RunReporter(run, _watcher(tokenizer, settings))
-    trainer = reporter.trainer = _build_trainer(model, tokenizer, train, heldout, settings, run, reporter)
+    model = _load_trainable(run, settings)
+    job = TrainingJob(
+        model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
+    )
+    trainer = reporter.trainer = _build_trainer(job)
     if training_dtype(model) == torch.float16:
         widen_trainable(trainer.model)
 
-    checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-    run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     was_stopped = trainer.state.global_step < trainer.state.max_steps
@@ -87,6 +90,7 @@ def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str) -> None:
     if hasattr(model, "peft_config"):
         model.peft_config[ADAPTER_NAME].base_model_name_or_path = base_id
         model.save_pretrained(draft, save_embedding_layers=False)
+        (draft / "README.md").unlink(missing_ok=True)  # PEFT's card names the base by its folder on this machine
     else:
         model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
@@ -120,20 +124,14 @@ def _render_file(file: Path, tokenizer: Any, settings: RunSettings) -> list[Rend
     return rendered
 
 
-def _build_trainer(
-    model: Any,
-    tokenizer: Any,
-    train: list[RenderedConversation],
-    heldout: list[RenderedConversation],
-    settings: RunSettings,
-    run: Run,
-    reporter: RunReporter,
-) -> Any:
-    if settings.trainer == "classic":
-        from sft_app.training.classic import build_classic_trainer as build
-    else:
-        from sft_app.training.sft import build_sft_trainer as build
-    return build(model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter])
+def _build_trainer(job: TrainingJob) -> Any:
+    if job.settings.trainer == "classic":
+        from sft_app.training.classic import build_classic_trainer
+
+        return build_classic_trainer(job)
+    from sft_app.training.sft import build_sft_trainer
+
+    return build_sft_trainer(job)
 
 
 def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
@@ -161,7 +159,7 @@ def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
 def _write_scorecard(run: Run, trainer: Any) -> None:
     """From the evaluations at step 0, where a fresh adapter changes nothing, and at the last step."""
     base = [RowScore(**row) for row in read_jsonl(run.base_scores_file)]
-    tuned = trainer.scores[trainer.state.global_step]
+    tuned = trainer.scores.get(trainer.state.global_step) or score_conversations(trainer.model, trainer.heldout)
     write_json_atomically(run.path / "scorecard.json", make_scorecard(base, tuned))
 
 

@@ -1,0 +1,70 @@
+"""What the machine is said to be able to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sft_app.models.hardware import default_method, detect_hardware, has_nvidia_gpu, matrix_gflops
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_hardware_is_what_torch_sees() -> None:
+    hardware = detect_hardware()
+    assert hardware.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert hasattr(torch, hardware.dtype)
+    assert hardware.name and hardware.reason
+    assert 0 < hardware.memory_free_gib <= hardware.memory_gib
+    assert hardware.cores >= 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's dtype is not measured")
+def test_dtype_of_a_cpu_is_the_faster_one() -> None:
+    float32, bfloat16 = matrix_gflops(torch.float32), matrix_gflops(torch.bfloat16)
+    assert detect_hardware().dtype == ("bfloat16" if bfloat16 > float32 else "float32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_speed_is_measured_once(dtype: torch.dtype) -> None:
+    assert matrix_gflops(dtype) > 0
+    assert matrix_gflops(dtype) == matrix_gflops(dtype)
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpu_is_no_gpu(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert not has_nvidia_gpu()
+    assert default_method() == "lora"
+
+
+def test_machine_with_the_drivers_tool_has_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert has_nvidia_gpu()
+    assert default_method() == "qlora"
+
+
+def test_default_method_is_known_without_importing_torch() -> None:
+    code = "import sys; from sft_app.models.hardware import default_method as d; d(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_diagnosis_is_plain_facts(home: Path) -> None:
+    from sft_app.models.diagnosis import diagnose
+
+    facts = json.loads(json.dumps(diagnose(home)))
+    assert facts["home"] == str(home)
+    assert facts["starter_ready"] is False
+    assert facts["device"] in ("cpu", "cuda")
+    assert facts["disk_free_gib"] > 0
+    assert {"torch", "transformers", "trl", "peft", "bitsandbytes", "python"} <= facts.keys()

@@ -1,0 +1,385 @@
+"""One run, end to end, on the tiny model: what stands in its folder afterwards, and how it ends otherwise."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sft_app.files import write_jsonl_atomically
+from sft_app.runs import Run
+from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT
+
+Make = Callable[..., Run]
+Work = Callable[..., int]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def steps_with(run: Run, key: str) -> list[int]:
+    return [row["step"] for row in run.metrics() if key in row]
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(torch.arange(5, 40)[None]).logits
+
+
+@pytest.mark.parametrize("trainer", ["sft", "classic"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_every_method_and_trainer_runs_end_to_end(
+    make_run: Make, work: Work, tiny_model_dir: Path, method: str, trainer: str
+) -> None:
+    before = digests(tiny_model_dir)
+    run = make_run(method=method, trainer=trainer)
+    assert work(run) == 0
+    status = run.status()
+    assert (status.state, status.message, status.step, status.total_steps) == ("finished", "", 4, 4)
+    assert steps_with(run, "loss") == [1, 2, 3, 4]
+    assert steps_with(run, "heldout_loss") == [0, 2, 4]
+    assert [row["step"] for row in run.snapshots()] == [0, 2, 4]
+    card = run.scorecard()
+    assert card is not None
+    losses = [row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row]
+    assert card["base"]["loss"] == pytest.approx(losses[0])
+    assert card["tuned"]["loss"] == pytest.approx(losses[-1])
+    assert card["tuned"]["loss"] < card["base"]["loss"]
+    assert digests(tiny_model_dir) == before
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_saved_folder_loads_with_plain_libraries_and_is_what_was_scored(
+    make_run: Make, work: Work, tiny_model_dir: Path, method: str
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = make_run(method=method)
+    work(run)
+    if method == "full":
+        model = AutoModelForCausalLM.from_pretrained(run.adapter_dir, dtype=torch.float32)
+    else:
+        base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+        model = PeftModel.from_pretrained(base, run.adapter_dir)
+    tokenizer = AutoTokenizer.from_pretrained(run.adapter_dir)
+    assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model_dir).chat_template
+    assert tokenizer.eos_token_id == 2
+
+    from sft_app.compare.scorecard import mean_loss, score_conversations
+    from sft_app.data.conversation import make_conversation
+    from sft_app.data.tokens import render_conversation
+    from sft_app.files import read_jsonl
+
+    rows = [make_conversation(row["messages"]) for row in read_jsonl(run.heldout_file)]
+    loss = mean_loss(score_conversations(model, [render_conversation(tokenizer, row, 128) for row in rows]))
+    card = run.scorecard()
+    assert card is not None and loss == pytest.approx(card["tuned"]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_saved_folder_names_no_path_of_this_machine(
+    make_run: Make, work: Work, tiny_model_dir: Path, method: str
+) -> None:
+    run = make_run(method=method, max_steps=1, watch_prompts=())
+    work(run)
+    texts = {path.name: path.read_bytes() for path in run.adapter_dir.rglob("*") if path.is_file()}
+    roots = [str(path).encode() for path in (tiny_model_dir.parent, run.path.parents[2], Path.home())]
+    assert [name for name, text in texts.items() if any(root in text for root in roots)] == []
+
+
+def test_adapter_names_its_base_by_its_public_id(finished_run: Run) -> None:
+    config = json.loads((finished_run.adapter_dir / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert config["inference_mode"] is True
+
+
+def test_adapter_folder_is_complete(finished_run: Run) -> None:
+    names = {path.name for path in finished_run.adapter_dir.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
+    assert [path.name for path in finished_run.path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_base_side_of_the_scorecard_is_the_untouched_model(finished_run: Run, tiny_model_dir: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sft_app.compare.scorecard import mean_loss, score_conversations
+    from sft_app.data.conversation import make_conversation
+    from sft_app.data.tokens import render_conversation
+    from sft_app.files import read_jsonl
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    rows = [make_conversation(row["messages"]) for row in read_jsonl(finished_run.heldout_file)]
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    scores = score_conversations(base, [render_conversation(tokenizer, row, 128) for row in rows])
+    card = finished_run.scorecard()
+    assert card is not None
+    assert card["base"]["loss"] == pytest.approx(mean_loss(scores), abs=1e-5)
+    assert card["heldout"] == {"conversations": 4, "trained_tokens": sum(score.tokens for score in scores)}
+
+
+def test_metrics_and_snapshots_carry_what_the_page_shows(finished_run: Run) -> None:
+    steps = [row for row in finished_run.metrics() if "loss" in row]
+    keys = {"step", "elapsed_seconds", "loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gib"}
+    assert all(set(row) == keys for row in steps)
+    assert all(row["tokens_per_second"] > 0 and row["memory_gib"] > 0 and row["grad_norm"] > 0 for row in steps)
+    assert [row["elapsed_seconds"] for row in steps] == sorted(row["elapsed_seconds"] for row in steps)
+    for snapshot in finished_run.snapshots():
+        assert [answer["prompt"] for answer in snapshot["answers"]] == ["Where is it?", "Hello"]
+        assert all(set(answer) == {"prompt", "answer", "finished"} for answer in snapshot["answers"])
+
+
+def test_first_snapshot_is_the_base_models_answer(finished_run: Run, tiny_model_dir: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Where is it?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    out = base.generate(**ids, max_new_tokens=4, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert finished_run.snapshots()[0]["answers"][0]["answer"] == tokenizer.decode(out, skip_special_tokens=True)
+
+
+def test_4bit_run_trains_the_same_where_the_cpu_has_a_fast_path(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bitsandbytes is made to believe in AVX-512 bf16: after an evaluation its packed weights have no gradient."""
+    plain, fast = make_run(method="qlora"), make_run(method="qlora")
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
+    work(plain)
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    work(fast)
+    for key in ("loss", "heldout_loss", "grad_norm"):
+        one, other = ([row[key] for row in run.metrics() if key in row] for run in (plain, fast))
+        assert one == pytest.approx(other, rel=1e-4) and len(one) >= 3
+
+
+def test_run_without_watch_prompts_has_no_snapshots(make_run: Make, work: Work) -> None:
+    run = make_run(watch_prompts=())
+    work(run)
+    assert (run.status().state, run.snapshots()) == ("finished", [])
+
+
+def test_epochs_end_the_run_where_no_steps_are_given(make_run: Make, work: Work) -> None:
+    run = make_run(max_steps=-1, num_train_epochs=1, eval_steps=0.5, packing=False, per_device_train_batch_size=5)
+    work(run)
+    assert (run.status().state, run.status().step) == ("finished", 4)  # 20 conversations, 5 at once
+    assert steps_with(run, "heldout_loss") == [0, 2, 4]
+
+
+def test_stop_keeps_the_adapter_and_its_scorecard(make_run: Make, work: Work) -> None:
+    run = make_run(max_steps=50, eval_steps=10)
+    run.request_stop()
+    assert work(run) == 0
+    status = run.status()
+    assert (status.state, status.step, status.total_steps) == ("stopped", 1, 50)
+    assert (run.adapter_dir / "adapter_model.safetensors").is_file()
+    assert run.scorecard() is not None
+    assert last_complete_checkpoint(run.checkpoints_dir) == run.checkpoints_dir / "checkpoint-1"
+    assert [row["step"] for row in run.snapshots()] == [0, 1]
+
+
+def test_terminate_signal_stops_like_the_stop_file(make_run: Make, work: Work, wait_until: Callable[..., Any]) -> None:
+    run = make_run(max_steps=5000, eval_steps=5000, watch_prompts=())
+
+    def terminate() -> None:
+        try:
+            wait_until(lambda: len(steps_with(run, "loss")) >= 2)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until the worker sets its own
+    sender = threading.Thread(target=terminate)
+    sender.start()
+    assert work(run) == 0
+    sender.join()
+    assert run.status().state == "stopped"
+    assert 2 <= run.status().step < 5000
+    assert run.has_adapter()
+
+
+def test_resumed_run_goes_on_from_its_checkpoint_and_tells_nothing_twice(make_run: Make, work: Work) -> None:
+    run = make_run(max_steps=6)
+    run.request_stop()
+    work(run)
+    run.withdraw_stop()
+    assert work(run) == 0
+    assert (run.status().state, run.status().step) == ("finished", 6)
+    assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
+    assert steps_with(run, "heldout_loss") == [0, 1, 2, 4, 6]
+    assert [row["step"] for row in run.snapshots()] == [0, 1, 2, 4, 6]
+    base = [row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row][0]
+    card = run.scorecard()
+    assert card is not None and card["base"]["loss"] == pytest.approx(base)
+
+
+def test_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(make_run: Make, work: Work) -> None:
+    """Data order, optimizer and schedule go on where they were."""
+    from safetensors.torch import load_file
+
+    whole, stopped = make_run(lr_scheduler_type="constant"), make_run(lr_scheduler_type="constant")
+    work(whole)
+    stopped.request_stop()
+    work(stopped)
+    stopped.withdraw_stop()
+    work(stopped)
+    one, other = (load_file(run.adapter_dir / "adapter_model.safetensors") for run in (whole, stopped))
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+@pytest.fixture
+def failing_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """From a step on every metric fails to be written, until step 0 is given."""
+    write = Run.log_metric
+
+    def fail_from(step: int) -> None:
+        def log_metric(self: Run, **values: Any) -> None:
+            if step and values["step"] >= step:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(self, **values)
+
+        monkeypatch.setattr(Run, "log_metric", log_metric)
+
+    return fail_from
+
+
+def test_run_that_broke_off_resumes_from_its_last_checkpoint(
+    make_run: Make, work: Work, failing_disk: Callable[[int], None]
+) -> None:
+    run = make_run(max_steps=6)
+    failing_disk(4)
+    assert work(run) == 0
+    assert (run.status().state, run.status().message) == ("failed", "The disk is full; make room and resume the run.")
+    checkpoint = last_complete_checkpoint(run.checkpoints_dir)
+    assert checkpoint is not None and checkpoint_step(checkpoint) == 2
+    assert steps_with(run, "loss") == [1, 2, 3]
+    failing_disk(0)
+    assert work(run) == 0
+    assert (run.status().state, run.status().message, run.status().step) == ("finished", "", 6)
+    assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
+    assert steps_with(run, "heldout_loss") == [0, 2, 4, 6]
+    card = run.scorecard()
+    assert card is not None and card["rows"]["better"] > 0
+
+
+def test_run_that_broke_off_while_scoring_is_scored_when_it_is_resumed(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training import worker
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = make_run()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "save_adapter", full_disk)
+        work(run)
+    assert run.status().state == "failed"
+    assert work(run) == 0
+    assert (run.status().state, run.status().message) == ("finished", "")
+    assert steps_with(run, "loss") == [1, 2, 3, 4]
+    assert run.has_adapter()
+    assert run.scorecard() is not None
+
+
+def test_resume_passes_over_a_half_written_checkpoint(make_run: Make, work: Work) -> None:
+    run = make_run(max_steps=6)
+    run.request_stop()
+    work(run)
+    run.withdraw_stop()
+    (run.checkpoints_dir / "checkpoint-5").mkdir()
+    (run.checkpoints_dir / "checkpoint-5" / "adapter_model.safetensors").write_bytes(b"half")
+    assert work(run) == 0
+    assert (run.status().state, run.status().step) == ("finished", 6)
+    assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
+
+
+def test_lack_of_gpu_memory_asks_to_be_started_again(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training import worker
+
+    def run_out(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(worker, "_load_trainable", run_out)
+    run = make_run()
+    assert work(run) == OUT_OF_MEMORY_EXIT
+    assert not run.status().has_ended()
+
+
+def test_micro_batch_given_to_the_worker_replaces_the_settings(make_run: Make, work: Work) -> None:
+    run = make_run(per_device_train_batch_size=8, gradient_accumulation_steps=1, packing=False, max_steps=1)
+    work(run, batch=4, accumulation=2)
+    checkpoint = last_complete_checkpoint(run.checkpoints_dir)
+    assert checkpoint is not None
+    assert json.loads((checkpoint / "trainer_state.json").read_text())["train_batch_size"] == 4
+    assert run.record().settings.per_device_train_batch_size == 8
+
+
+def test_answers_that_begin_beyond_max_length_fail_the_run_with_what_to_do(make_run: Make, work: Work) -> None:
+    run = make_run(max_length=16)
+    assert work(run) == 0
+    assert run.status().state == "failed"
+    assert run.status().message == "No answer in train.jsonl begins within max_length 16; raise it."
+
+
+def test_model_that_is_gone_fails_the_run_in_one_line(
+    make_run: Make, work: Work, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(tiny_model_dir, tmp_path / "gone")
+    run = make_run(model=str(tmp_path / "gone"))
+    shutil.rmtree(tmp_path / "gone")
+    assert work(run) == 0
+    status = run.status()
+    assert status.state == "failed"
+    assert str(tmp_path / "gone") in status.message
+    assert "\n" not in status.message
+
+
+def test_target_modules_that_do_not_exist_fail_the_run_by_name(make_run: Make, work: Work) -> None:
+    run = make_run(lora_target_modules="no_such_proj")
+    work(run)
+    assert run.status().state == "failed"
+    assert run.status().message.startswith("lora_target_modules 'no_such_proj': ")
+
+
+def test_unexpected_error_is_one_line_and_the_log_has_the_rest(
+    make_run: Make, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    write_jsonl_atomically(run.train_file, [{"no messages": 1}])
+    assert work(run) == 0
+    status = run.status()
+    assert (status.state, status.hint) == ("failed", "The whole story is in the run's log.")
+    assert status.message == "Training stopped on an unexpected error: KeyError: 'messages'"
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_worker_says_which_process_it_is(finished_run: Run) -> None:
+    status = finished_run.status()
+    assert status.pid == os.getpid()
+    assert status.started_utc is not None and status.ended_utc is not None
+
+
+def test_adapter_of_an_earlier_try_is_replaced_whole(make_run: Make, work: Work) -> None:
+    run = make_run()
+    run.adapter_dir.mkdir()
+    (run.adapter_dir / "stale.txt").touch()
+    work(run)
+    assert not (run.adapter_dir / "stale.txt").exists()
+    assert (run.adapter_dir / "adapter_model.safetensors").is_file()
