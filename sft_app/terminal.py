@@ -71,9 +71,8 @@ def _finite(value: Any) -> Any:
 
 def print_inspection(report: dict[str, Any]) -> None:
     tokens, turns = report["tokens"], report["turns"]
-    console.print(
-        f"{report['conversations']} conversations in {report['rows']} rows ({report['format']})", style="bold"
-    )
+    counts = f"{report['conversations']} conversations in {report['rows']} rows"
+    console.print(f"{counts} ({report['format']})", style="bold")
     console.print(f"tokens: half have {tokens['p50']} or fewer, 95 % {tokens['p95']}, the longest {tokens['max']}")
     console.print(f"answers: {turns['single']} with one, {turns['several']} with several, at most {turns['max']}")
     for finding in report["findings"]:

@@ -66,25 +66,30 @@ def _supervise(run: Run) -> None:
         run.update_status(state="failed", message=str(error))
         return
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    message = "Starting."
-    while (code := _run_worker(run, batch, accumulation, message)) == OUT_OF_MEMORY_EXIT and batch > 1:
+    _hand_over(run, os.getpid(), "Starting.")
+    while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
         batch, accumulation = batch // 2, math.ceil(batch * accumulation / (batch // 2))
         message = f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step."
-    if not run.status().has_ended() or run.status().state == "interrupted":
+        _hand_over(run, os.getpid(), message)
+    if run.status().state not in ("finished", "stopped", "failed"):
         run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
 
 
-def _run_worker(run: Run, batch: int, accumulation: int, message: str) -> int:
-    """Starts a worker and waits. The run is the worker's from its first moment, so that nobody deletes it, calls it
-    interrupted or starts another for it."""
+def _run_worker(run: Run, batch: int, accumulation: int) -> int:
+    """Starts a worker, gives it the run, and waits for its exit status."""
     command = [sys.executable, "-m", "sft_app.training.worker", str(run.path), str(batch), str(accumulation)]
     with run.log_file.open("ab") as log:
         worker = subprocess.Popen(
             command, cwd=PROJECT_DIR, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-    started = psutil.Process(worker.pid).create_time()
-    run.update_status(state="preparing", pid=worker.pid, pid_started=started, message=message)
+    _hand_over(run, worker.pid, run.status().message)
     return worker.wait()
+
+
+def _hand_over(run: Run, pid: int, message: str) -> None:
+    """Makes a run the work of a living process, so that nobody deletes it, calls it interrupted or takes it too."""
+    started = psutil.Process(pid).create_time()
+    run.update_status(state="preparing", pid=pid, pid_started=started, message=message)
 
 
 def _ending(code: int) -> str:

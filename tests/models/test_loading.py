@@ -218,8 +218,12 @@ def test_adapter_of_a_wider_model_is_refused(
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_adapter_of_a_model_of_another_depth_is_refused(
-    make_other_model: Callable[..., ModelRef], home: Path, adapter_dir: Path, layers: int
+    make_other_model: Callable[..., ModelRef], ref: ModelRef, home: Path, tmp_path: Path, layers: int
 ) -> None:
+    """With modules named by their kind; an adapter that names each module fits every deeper model."""
+    adapter_dir = tmp_path / "by-kind"
+    settings = parse_settings({"lora_target_modules": "q_proj,v_proj"})
+    attach_lora(load_base(ref, home, CPU), settings).save_pretrained(adapter_dir)
     with pytest.raises(ModelError, match="The adapter does not fit this base model: "):
         load_adapter(load_base(make_other_model(num_hidden_layers=layers), home, CPU), adapter_dir)
 
