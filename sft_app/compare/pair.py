@@ -14,7 +14,7 @@ import torch
 from sft_app.compare.generate import Answer, Sampling, collect_answers, generate_tokens
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError, RunError
-from sft_app.models.catalog import ModelRef
+from sft_app.models.catalog import ModelRef, recorded_model
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import (
     ADAPTER_NAME,
@@ -69,7 +69,7 @@ def load_pair(run: Run, home: Path) -> LoadedPair:
     if not run.has_adapter():
         raise RunError(f"Run {run.id} is {run.status().state} and has no adapter to compare yet.")
     record, hardware = run.record(), detect_hardware()
-    settings, ref = record.settings, record_ref(run)
+    settings, ref = record.settings, recorded_model(run)
     tokenizer = load_tokenizer(ref, home)
     base = load_base(ref, home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
     if not holds_full_model(run.adapter_dir):
@@ -162,11 +162,6 @@ def _factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if ADAPTER_NAME in layer.lora_A:
         return layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
     return layer.lora_embedding_A[ADAPTER_NAME], layer.lora_embedding_B[ADAPTER_NAME]
-
-
-def record_ref(run: Run) -> ModelRef:
-    """The very model that the run started from, at the revision it had then."""
-    return ModelRef(**run.record().model.model_dump())
 
 
 def _stream_together(pair: LoadedPair, prompt: list[int], sampling: Sampling) -> Iterator[tuple[Answer, Answer]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sft_app.errors import ModelError
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_is_ready
+from sft_app.runs import Run
 
 HUB_TIMEOUT_SECONDS = 5.0
 
@@ -44,6 +45,11 @@ def resolve_model(name: str, revision: str | None, home: Path) -> ModelRef:
         raise ModelError(f"Model {name!r}: expected starter, a Hub id such as {HUB_ID}, or a local folder.")
     revision = _hub_revision(name, revision)
     return ModelRef(name, name, revision, "Hugging Face Hub")
+
+
+def recorded_model(run: Run) -> ModelRef:
+    """The very model that a run started from, at the revision it had then. Raises: RunError."""
+    return ModelRef(**run.record().model.model_dump())
 
 
 def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:

@@ -18,12 +18,12 @@ import torch
 import transformers
 
 from sft_app.compare.generate import Sampling, answer_prompts
-from sft_app.compare.pair import record_ref
 from sft_app.compare.scorecard import RowScore, make_scorecard, score_conversations
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt, stop_ids
 from sft_app.errors import AppError, DataError
 from sft_app.files import read_jsonl, write_json_atomically
+from sft_app.models.catalog import recorded_model
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
@@ -60,7 +60,7 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
 def train_run(run: Run, settings: RunSettings) -> None:
     """The whole job, in the order in which it happens."""
     transformers.set_seed(settings.seed)
-    home, ref = run.path.parents[1], record_ref(run)
+    home, ref = run.path.parents[1], recorded_model(run)
     tokenizer = load_tokenizer(ref, home)
     train, heldout = (_render_file(file, tokenizer, settings) for file in (run.train_file, run.heldout_file))
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
@@ -104,8 +104,8 @@ def _load_trainable(run: Run, settings: RunSettings) -> Any:
     """The base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
     home, hardware = run.path.parents[1], detect_hardware()
     if settings.method == "full":
-        return load_base(record_ref(run), home, hardware, "float32")
-    base = load_base(record_ref(run), home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
+        return load_base(recorded_model(run), home, hardware, "float32")
+    base = load_base(recorded_model(run), home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
     keep_4bit_differentiable(base, True)
     return attach_lora(base, settings)
 

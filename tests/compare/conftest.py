@@ -47,7 +47,7 @@ def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A run folder with a saved adapter, or a full model, as a worker leaves it; `change` edits the model first."""
 
     def make(change: Callable[[Any], Any] = randomise_adapter, **settings: Any) -> SimpleNamespace:
-        from sft_app.compare.pair import record_ref
+        from sft_app.models.catalog import recorded_model
         from sft_app.models.hardware import detect_hardware
         from sft_app.models.loading import attach_lora, load_base, load_tokenizer
         from sft_app.settings import parse_settings
@@ -61,7 +61,7 @@ def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         run = create_queued_run(
             parse_settings({"model": str(tiny_model_dir), "data": str(data), "heldout_min": 1, **settings}), home
         )
-        chosen, ref = run.record().settings, record_ref(run)
+        chosen, ref = run.record().settings, recorded_model(run)
         model = load_base(ref, home, detect_hardware(), chosen.dtype, in_4bit=chosen.method == "qlora")
         if chosen.method != "full":
             model = attach_lora(model, chosen)

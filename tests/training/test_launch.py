@@ -1,0 +1,108 @@
+"""From settings to a queued run: everything is checked before anything is written."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.errors import AppError, DataError, ModelError, RunError
+from sft_app.files import read_jsonl
+from sft_app.runs import list_runs
+from sft_app.settings import parse_settings
+from sft_app.training import launch
+from sft_app.training.launch import create_queued_run, resume_run, stop_run, submit_run
+
+
+@pytest.fixture
+def settings(tiny_model_dir: Path, data_file: Path) -> Any:
+    return parse_settings({"model": str(tiny_model_dir), "data": str(data_file)})
+
+
+@pytest.fixture
+def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run stays in the queue: what is tested here is what was written, not what becomes of it."""
+    monkeypatch.setattr(launch, "ensure_supervisor", lambda home: None)
+
+
+def test_a_queued_run_holds_all_that_is_needed_to_repeat_it(settings: Any, home: Path, data_file: Path) -> None:
+    run = create_queued_run(settings, home)
+    record = run.record()
+    assert record.settings == settings
+    assert (record.source.path, record.source.rows, record.source.rejected) == (str(data_file), 24, 0)
+    assert len(record.source.sha256) == 64
+    assert record.versions["trl"]
+    train, heldout = read_jsonl(run.train_file), read_jsonl(run.heldout_file)
+    assert (len(train), len(heldout)) == (16, 8)
+    assert not [row for row in heldout if row in train]
+
+
+def test_the_same_seed_holds_out_the_same_conversations(settings: Any, home: Path) -> None:
+    first, second = create_queued_run(settings, home), create_queued_run(settings, home)
+    other = create_queued_run(settings.model_copy(update={"seed": 1}), home)
+    assert read_jsonl(first.heldout_file) == read_jsonl(second.heldout_file)
+    assert read_jsonl(first.heldout_file) != read_jsonl(other.heldout_file)
+
+
+@pytest.mark.usefixtures("no_supervisor")
+def test_a_second_click_is_not_a_second_run(settings: Any, home: Path) -> None:
+    assert submit_run(settings, home) == submit_run(settings, home)
+    assert len(list_runs(home)) == 1
+
+
+@pytest.mark.usefixtures("no_supervisor")
+def test_other_settings_are_another_run_behind_the_first(settings: Any, home: Path) -> None:
+    first = submit_run(settings, home)
+    second = submit_run(settings.model_copy(update={"seed": 1}), home)
+    assert [run.id for run in list_runs(home)] == [second.id, first.id]
+    assert {run.status().state for run in (first, second)} == {"queued"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"data": "nowhere.jsonl"}, DataError, "There is no data file nowhere.jsonl"),
+        ({"model": "no-such"}, ModelError, "expected starter, a Hub id"),
+        ({"model": "nobody/nothing"}, ModelError, "cannot be reached"),
+        ({"heldout_min": 24, "heldout_max": 24}, DataError, "24 conversations are too few"),
+    ],
+)
+def test_what_cannot_be_used_is_told_and_leaves_nothing(
+    settings: Any, home: Path, changes: dict[str, Any], kind: type[AppError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        submit_run(settings.model_copy(update=changes), home)
+    assert list_runs(home) == []
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    settings: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**20, 2**20))
+    with pytest.raises(RunError, match=r"Only 0.00 GiB are free in .*; a run needs at least 1 GiB"):
+        submit_run(settings, home)
+    assert list_runs(home) == []
+
+
+def test_a_waiting_run_is_stopped_at_once_and_can_be_resumed(
+    settings: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_queued_run(settings, home)
+    stop_run(run)
+    assert run.status().state == "stopped"
+    with pytest.raises(RunError, match="is not running: it is stopped"):
+        stop_run(run)
+    monkeypatch.setattr(launch, "ensure_supervisor", lambda home: None)
+    resume_run(run, home)
+    assert run.status().state == "queued"
+    assert not run.stop_is_requested()
+
+
+def test_a_finished_run_cannot_be_resumed(settings: Any, home: Path) -> None:
+    run = create_queued_run(settings, home)
+    run.update_status(state="finished")
+    with pytest.raises(RunError, match="only a stopped, failed or interrupted run"):
+        resume_run(run, home)
