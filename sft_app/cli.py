@@ -59,6 +59,9 @@ def ui(
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
     """Open the page."""
+    from sft_app.ui.quick_import import skip_stub_writing
+
+    skip_stub_writing()
     from sft_app.ui.page import launch_page
 
     launch_page(app_home(), host, port)
