@@ -69,7 +69,9 @@ class RunSettings(BaseModel):
         "method", "all-linear", "all-linear, or module names separated by commas.", min_length=1
     )
 
-    preset: Preset = _setting("training", "quick", "The named set of values the others started from.")
+    preset: Preset = _setting(
+        "training", "quick", "quick: minutes, to see it work; balanced: everyday; thorough: long and careful."
+    )
     num_train_epochs: float = _setting("training", 2.0, "How often every example is seen.", gt=0.0, le=100.0)
     max_steps: int = _setting("training", -1, "Stop after this many optimizer steps; -1: by epochs.", ge=-1)
     learning_rate: float | None = _setting(

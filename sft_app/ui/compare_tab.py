@@ -18,7 +18,7 @@ from sft_app.ui.forms import make_field
 SECONDS_BETWEEN_UPDATES = 1 / 18
 EXAMPLE_PROMPTS = [
     EXAMPLE_PROMPT,
-    "The mug I ordered came broken.",
+    "The pot I ordered came broken.",
     "Can I change the delivery address? I ordered an hour ago.",
     "You charged me twice!",
 ]
@@ -36,7 +36,7 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     defaults = RunSettings()
     run = gr.Dropdown(context.run_choices(only_with_adapter=True), label="Fine-tuned run", elem_id="compare-run")
     with gr.Row(equal_height=True):
-        prompt = gr.Textbox(EXAMPLE_PROMPT, label="Prompt", lines=2, scale=5, elem_id="prompt")
+        prompt = gr.Textbox(EXAMPLE_PROMPT, label="Prompt", lines=2, scale=5, min_width=280, elem_id="prompt")
         with gr.Column(scale=1, min_width=140):
             ask = gr.Button("Compare", variant="primary", size="md", elem_id="ask")
             stop = gr.Button("Stop", size="md", elem_id="stop-answer")
@@ -47,8 +47,8 @@ def build_compare_tab(context: PageContext) -> CompareTab:
         seed = make_field("seed", defaults.seed, min_width=140)
         max_new_tokens = make_field("max_new_tokens", defaults.max_new_tokens, min_width=140)
     with gr.Row(equal_height=True):
-        base = gr.HTML(views.blank_answer("base"), elem_id="base-answer")
-        tuned = gr.HTML(views.blank_answer("tuned"), elem_id="tuned-answer")
+        base = gr.HTML(views.blank_answer("base"), min_width=300, elem_id="base-answer")
+        tuned = gr.HTML(views.blank_answer("tuned"), min_width=300, elem_id="tuned-answer")
     evidence = gr.HTML(elem_id="evidence")
 
     @tells_errors
