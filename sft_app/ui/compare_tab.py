@@ -47,8 +47,10 @@ def build_compare_tab(context: PageContext) -> CompareTab:
         seed = make_field("seed", defaults.seed, min_width=140)
         max_new_tokens = make_field("max_new_tokens", defaults.max_new_tokens, min_width=140)
     with gr.Row(equal_height=True):
-        base = gr.HTML(views.blank_answer("base"), min_width=300, elem_id="base-answer")
-        tuned = gr.HTML(views.blank_answer("tuned"), min_width=300, elem_id="tuned-answer")
+        with gr.Column(min_width=300):
+            base = gr.HTML(views.blank_answer("base"), elem_id="base-answer")
+        with gr.Column(min_width=300):
+            tuned = gr.HTML(views.blank_answer("tuned"), elem_id="tuned-answer")
     evidence = gr.HTML(elem_id="evidence")
 
     @tells_errors
