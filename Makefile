@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check bench clean
+.PHONY: run demo test check clean
 
 run: $(VENV)/.app
 	$(BIN)/python app.py
