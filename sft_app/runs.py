@@ -287,7 +287,7 @@ def delete_run(run: Run) -> None:
 def new_run_id() -> str:
     """Sorts by time, to the microsecond, and is safe as a folder name, e.g. `20261122-153012-k3f9`."""
     now = datetime.now(UTC)
-    digits, rest = "0123456789abcdefghijklmnopqrstuvwxyz", now.microsecond
+    digits, rest = "23456789abcdefghijkmnopqrstuvwxyz", now.microsecond  # none that is mistaken for another
     letters = ""
     for _ in range(4):
         rest, digit = divmod(rest, len(digits))
