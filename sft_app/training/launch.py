@@ -92,7 +92,10 @@ def resume_run(run: Run, home: Path) -> None:
 
 def _just_submitted(settings: RunSettings, home: Path) -> Run | None:
     for run in list_runs(home)[:1]:
-        record = run.record()
+        try:
+            record = run.record()
+        except RunError:  # a broken folder is nobody's second click
+            return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
         if record.settings == settings and age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
             return run

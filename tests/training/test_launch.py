@@ -60,6 +60,13 @@ def test_other_settings_are_another_run_behind_the_first(settings: Any, home: Pa
     assert {run.status().state for run in (first, second)} == {"queued"}
 
 
+@pytest.mark.usefixtures("no_supervisor")
+def test_a_broken_run_folder_does_not_keep_another_run_from_starting(settings: Any, home: Path) -> None:
+    broken = create_queued_run(settings, home)
+    (broken.path / "settings.json").unlink()
+    assert submit_run(settings, home) != broken
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
