@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from pydantic import BaseModel, ValidationError
 
 from sft_app.errors import RunError
 from sft_app.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically
+from sft_app.processes import process_is_alive
 from sft_app.settings import RunSettings
 
 State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
@@ -297,14 +297,3 @@ def new_run_id() -> str:
 
 def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def process_is_alive(pid: int | None, started: float | None) -> bool:
-    """Whether that very process still runs; a pid alone may have been given to another since."""
-    if pid is None or started is None:
-        return False
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

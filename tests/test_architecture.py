@@ -16,7 +16,7 @@ PACKAGE = PROJECT / "sft_app"
 FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.py", *PACKAGE.rglob("*.py")])
 # Each part may import its own row and the rows above it.
 LAYERS = [
-    {"__init__", "errors", "files", "settings", "runs", "summary", "versions"},
+    {"__init__", "errors", "files", "processes", "settings", "runs", "summary", "versions"},
     {"data"},
     {"models"},
     {"compare"},

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import parse_settings
 from sft_app.summary import summarise_run
 from sft_app.training.launch import create_queued_run
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).resolve().parents[1]
@@ -78,14 +78,6 @@ def assert_one_clear_line(ended: Ended, *parts: str) -> None:
     assert ended.err.count("\n") == 1 and ended.err.endswith("\n")
     for part in parts:
         assert part in ended.err
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.02)
-    return value
 
 
 @pytest.fixture

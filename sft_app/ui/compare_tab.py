@@ -34,7 +34,7 @@ class CompareTab:
 def build_compare_tab(context: PageContext) -> CompareTab:
     """Prompt on top, the two panes below it, the evidence under them."""
     defaults = RunSettings()
-    run = gr.Dropdown(context.run_choices(only_with_adapter=True), label="Fine-tuned run", elem_id="compare-run")
+    run = gr.Dropdown(context.comparable_runs(), label="Fine-tuned run", elem_id="compare-run")
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(EXAMPLE_PROMPT, label="Prompt", lines=2, scale=5, min_width=280, elem_id="prompt")
         with gr.Column(scale=1, min_width=140):

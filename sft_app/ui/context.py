@@ -72,10 +72,9 @@ class PageContext:
         runs = list_runs(self.home)
         return next((run for run in runs if not run.status().has_ended()), runs[0] if runs else None)
 
-    def run_choices(self, only_with_adapter: bool = False) -> list[tuple[str, str]]:
-        """(label, id), the newest first."""
-        runs = [run for run in list_runs(self.home) if run.has_adapter() or not only_with_adapter]
-        return [(run_label(summarise_run(run)), run.id) for run in runs]
+    def comparable_runs(self) -> list[tuple[str, str]]:
+        """(label, id) of every run with an adapter, the newest first."""
+        return [(run_label(summarise_run(run)), run.id) for run in list_runs(self.home) if run.has_adapter()]
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""

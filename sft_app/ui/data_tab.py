@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.data.formats import LoadedData
-from sft_app.data.sources import SUFFIXES
+from sft_app.data.sources import SUFFIXES, file_sha256
 from sft_app.data.tokens import IGNORED, render_conversation
 from sft_app.errors import AppError, DataError
 from sft_app.models.starter import starter_is_ready
@@ -183,9 +182,7 @@ def _clamp(wanted: float | None, loaded: LoadedData) -> int:
 
 def _keep_upload(file: Path, folder: Path) -> Path:
     """A copy under the home, named by its contents: the page's own copy is cleared away after a day."""
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()[:8]
-    kept = folder / f"{digest}-{file.name}"
+    kept = folder / f"{file_sha256(file)[:8]}-{file.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, kept)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 from pydantic.fields import FieldInfo
@@ -18,12 +18,12 @@ def make_field(name: str, value: Any, **kwargs: Any) -> Any:
     """The component for one setting, showing `value`; `kwargs` go to the component."""
     field = RunSettings.model_fields[name]
     common = {"label": kwargs.pop("label", label_of(name)), "info": field.description, **kwargs}
-    shown, kind = to_form(name, value), _kind(field)
+    shown, kind = to_form(name, value), _kind(name)
     if kind is bool:
-        if _is_optional(field):
+        if takes_none(name):
             return gr.Dropdown([AUTOMATIC, "on", "off"], value=shown, **common)
         return gr.Checkbox(value=shown, **common)
-    if kind in (int, float) and _is_optional(field):  # an empty gr.Number comes back as 0
+    if kind in (int, float) and takes_none(name):  # an empty gr.Number comes back as 0
         return gr.Textbox(value=shown, placeholder=AUTOMATIC, max_lines=1, **common)
     if kind in (int, float):
         precision = 0 if kind is int else None
@@ -42,27 +42,26 @@ def label_of(name: str) -> str:
 
 def to_form(name: str, value: Any) -> Any:
     """A setting's value as its component shows it."""
-    kind = _kind(RunSettings.model_fields[name])
-    if kind is bool and _is_optional(RunSettings.model_fields[name]):
+    kind = _kind(name)
+    if kind is bool and takes_none(name):
         return AUTOMATIC if value is None else "on" if value else "off"
     if get_origin(kind) is tuple:
         return "\n".join(value)
-    if _is_optional(RunSettings.model_fields[name]):
+    if takes_none(name):
         return "" if value is None else str(value)
     return value
 
 
 def from_form(name: str, shown: Any) -> Any:
     """What a component holds as a setting's value; the settings model checks it."""
-    field = RunSettings.model_fields[name]
-    kind = _kind(field)
-    if kind is bool and _is_optional(field):
+    kind = _kind(name)
+    if kind is bool and takes_none(name):
         return {AUTOMATIC: None, "on": True, "off": False}[shown]
     if get_origin(kind) is tuple:
         return tuple(line.strip() for line in (shown or "").splitlines() if line.strip())
-    if kind is str or _is_optional(field):
+    if kind is str or takes_none(name):
         text = (shown or "").strip()
-        return None if not text and _is_optional(field) else text
+        return None if not text and takes_none(name) else text
     return shown
 
 
@@ -77,15 +76,10 @@ def form_updates(names: list[str], values: Mapping[str, Any]) -> list[Any]:
     return [to_form(name, values[name]) if name in values else gr.skip() for name in names]
 
 
-def _kind(field: FieldInfo) -> Any:
+def _kind(name: str) -> Any:
     """The type of a setting without its `| None`."""
-    if not _is_optional(field):
-        return field.annotation
-    return next(part for part in get_args(field.annotation) if part is not NoneType)
-
-
-def _is_optional(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) in (Union, UnionType) and NoneType in get_args(field.annotation)
+    annotation = RunSettings.model_fields[name].annotation
+    return next(part for part in get_args(annotation) if part is not NoneType) if takes_none(name) else annotation
 
 
 def _limits(field: FieldInfo) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     train, compare, runs = tabs.train, tabs.compare, tabs.runs
 
     def comparable(run_id: str | None) -> Any:
-        choices = context.run_choices(only_with_adapter=True)
+        choices = context.comparable_runs()
         ids = [id for _, id in choices]
         return gr.Dropdown(choices, value=run_id if run_id in ids else ids[0] if ids else None)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import wait_until
 
 SMALL = {
     "dtype": "float32",
@@ -70,15 +71,6 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path)
 @pytest.fixture
 def work() -> Callable[..., int]:
     return work_here
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What `condition` returns as soon as that is true."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.02)
-    return value
 
 
 @pytest.fixture(name="wait_until")

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -107,9 +108,6 @@ def finished_run(home: Path, tiny_model_dir: Path, data_file: Path) -> Any:
 
     values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 2, "max_length": 64}
     run = submit_run(parse_settings({**values, "max_new_tokens": 4}), home)
-    deadline = time.monotonic() + 90
-    while not run.status().has_ended():
-        assert time.monotonic() < deadline, run.log_tail()
-        time.sleep(0.2)
+    wait_until(lambda: run.status().has_ended(), seconds=90)
     assert run.status().state == "finished", run.status()
     return run
