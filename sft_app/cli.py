@@ -28,17 +28,27 @@ from sft_app.summary import summarise_run
 from sft_app.terminal import (
     console,
     follow_run,
+    print_deeds,
     print_facts,
     print_inspection,
     print_json,
     print_pair,
     print_runs,
     print_summary,
+    progress_bar,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, or `latest`.")]
+FormatOption = Annotated[Format | None, typer.Option(help="How the rows are laid out; auto looks at them.")]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="ROLE=COLUMN", help="Columns of a table: user, assistant, system, context."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. max_steps=20.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -69,28 +79,46 @@ def ui(
 
 @app.command()
 def inspect(
-    data: str,
-    format: Annotated[Format, typer.Option(help="How the rows are laid out.")] = "auto",
+    data: Annotated[str, typer.Argument(help="A file, or the id of a data set on the Hub.")],
+    format: FormatOption = None,
+    columns: MapOption = None,
     model: Annotated[str, typer.Option(help="Whose tokenizer counts the tokens.")] = "starter",
     max_length: Annotated[int, typer.Option(help="Tokens kept of a conversation.")] = 1024,
+    assignments: SetOption = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the recommended fixes; the source stays as it is.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the usable conversations there as JSONL.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read a data file and say what is in it, what is left out and why."""
+    """Read a data source and say what is in it, what is left out and why, and what could be mended."""
+    from sft_app.data.fixes import RECOMMENDED, write_cleaned_copy
     from sft_app.data.inspection import inspect_data
-    from sft_app.data.sources import locate_data
-    from sft_app.files import write_jsonl_atomically
+    from sft_app.data.reading import open_data
     from sft_app.models.catalog import resolve_model
     from sft_app.models.loading import load_tokenizer
 
-    path, home = locate_data(data), app_home()
-    tokenizer = load_tokenizer(resolve_model(model, None, home), home)
-    inspection = inspect_data(path, format, tokenizer, max_length)
+    if fix and out is None:
+        raise SettingsError("--fix needs --out FILE: the source is never changed.")
+    given = {
+        "data": data,
+        "format": format or "auto",
+        "columns": columns or (),
+        "model": model,
+        "max_length": max_length,
+    }
+    settings = parse_settings({**given, **parse_assignments(assignments or [])})
+    home = app_home()
+    with progress_bar("Reading", quiet=as_json) as tell:
+        file = open_data(settings.reading(), home, tell)
+        tokenizer = load_tokenizer(resolve_model(settings.model, settings.revision, home), home)
+        inspection = inspect_data(file, settings, tokenizer, tell)
     if out is not None:
-        write_jsonl_atomically(out, ({"messages": item.as_dicts()} for item in inspection.data.conversations))
+        with progress_bar("Writing", quiet=as_json) as tell:
+            deeds = write_cleaned_copy(file, RECOMMENDED if fix else (), out, tell)
     if as_json:
         return print_json(inspection.as_json())
     print_inspection(inspection.as_json())
+    if out is not None:
+        print_deeds(deeds, out)
 
 
 @app.command()
@@ -101,9 +129,9 @@ def train(
     method: Annotated[Method | None, typer.Option(help="Default: qlora with a GPU, lora without.")] = None,
     trainer: Annotated[TrainerKind | None, typer.Option(help="sft: TRL; classic: transformers.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="Named set of values; default quick.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. max_steps=20.")
-    ] = None,
+    format: FormatOption = None,
+    columns: MapOption = None,
+    assignments: SetOption = None,
     name: Annotated[str | None, typer.Option(help="A name to recognise the run by.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on.")] = False,
     as_json: JsonFlag = False,
@@ -111,7 +139,8 @@ def train(
     """Fine-tune, and follow the run to its end."""
     from sft_app.training.launch import submit_run
 
-    flags = {"data": data, "model": model, "method": method, "trainer": trainer, "preset": preset, "name": name}
+    flags: dict[str, Any] = {"data": data, "format": format, "columns": columns or None, "model": model}
+    flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _settings_from(config, {**given, **parse_assignments(assignments or [])})
     run = submit_run(settings, app_home())

@@ -13,6 +13,10 @@ class DataError(AppError):
     """A data file or a row of it cannot be used."""
 
 
+class NotChosen(DataError):
+    """A row that could be used, which the settings leave out."""
+
+
 class ModelError(AppError):
     """A model cannot be found, read or loaded."""
 

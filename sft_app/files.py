@@ -12,15 +12,7 @@ from typing import Any
 
 def write_text_atomically(path: Path, text: str) -> None:
     """A reader sees the old text or the new one, also after a power cut."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # whatever stopped the write
+    _write_atomically(path, [text])
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
@@ -28,7 +20,20 @@ def write_json_atomically(path: Path, value: Any) -> None:
 
 
 def write_jsonl_atomically(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_text_atomically(path, "".join(_line(row) for row in rows))
+    """One row at a time, so that there may be more of them than fit in memory."""
+    _write_atomically(path, map(_line, rows))
+
+
+def _write_atomically(path: Path, parts: Iterable[str]) -> None:
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # whatever stopped the write
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ class SourceRecord(BaseModel):
     path: str
     sha256: str
     format: str
+    columns: tuple[str, ...] = ()
     rows: int
     conversations: int
     rejected: int

@@ -17,9 +17,26 @@ from sft_app.errors import SettingsError
 Method = Literal["qlora", "lora", "full"]
 TrainerKind = Literal["sft", "classic"]
 Preset = Literal["quick", "balanced", "thorough"]
-Format = Literal["auto", "messages", "prompt_completion", "alpaca"]
+Format = Literal[
+    "auto",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "alpaca",
+    "dolly",
+    "gpteacher",
+    "gpt4all",
+    "question_answer",
+    "oasst",
+    "code_contests",
+    "text",
+    "columns",
+]
+CodeLanguage = Literal["python3", "python2", "cpp", "java", "any"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Section = Literal["data", "model", "method", "training", "generation"]
+
+COLUMN_ROLES = ("user", "assistant", "system", "context")
 
 EXAMPLE_DATA = "examples/customer_service.jsonl"
 EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
@@ -30,7 +47,55 @@ def _setting(section: Section, default: Any, help: str, **limits: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"section": section}, **limits)
 
 
-class RunSettings(BaseModel):
+class DataSettings(BaseModel):
+    """How rows are got and become conversations: the same values read the same file the same way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = _setting("data", EXAMPLE_DATA, "A file with examples, or a data set's id on the Hub.", min_length=1)
+    format: Format = _setting("data", "auto", "How the rows are laid out; auto looks at them.")
+    columns: tuple[str, ...] = _setting(
+        "data", (), "For a table of your own: user=COLUMN, assistant=COLUMN, also system= and context=.", max_length=4
+    )
+    max_rows: int | None = _setting("data", None, "Read only so many rows; empty: all of them.", ge=1)
+    dataset_config: str | None = _setting("data", None, "Which part of a Hub data set; empty: its default.")
+    dataset_split: str = _setting("data", "train", "Which split of a Hub data set.", min_length=1)
+    dataset_revision: str | None = _setting("data", None, "Branch, tag or commit of a Hub data set; empty: main.")
+    reply_paths: Literal["best", "all"] = _setting(
+        "data", "best", "Of reply trees (OASST): the best-ranked reply at every level, or every path."
+    )
+    text_language: str = _setting("data", "", "Of reply trees (OASST): only this language, e.g. en; empty: all.")
+    code_language: CodeLanguage = _setting("data", "python3", "Of contest problems: solutions in this language.")
+    solutions_per_problem: int = _setting("data", 1, "Of contest problems: at most this many solutions.", ge=1, le=1000)
+
+    def reading(self) -> DataSettings:
+        """These settings alone, which a whole run's hold too."""
+        return DataSettings(**{name: getattr(self, name) for name in DataSettings.model_fields})
+
+    def column_map(self) -> dict[str, str]:
+        """`{"user": COLUMN, "assistant": COLUMN, …}`; empty when no columns are named."""
+        return {role: column for role, _, column in (entry.partition("=") for entry in self.columns)}
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _one_column(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_roles(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        roles = [entry.partition("=")[0] for entry in entries]
+        for entry, role in zip(entries, roles, strict=True):
+            if role not in COLUMN_ROLES or not entry.partition("=")[2]:
+                raise ValueError(f"{entry!r} is not ROLE=COLUMN with a role of {', '.join(COLUMN_ROLES)}")
+        if len(set(roles)) < len(roles):
+            raise ValueError("a role is named twice")
+        if entries and not {"user", "assistant"} <= set(roles):
+            raise ValueError("user=COLUMN and assistant=COLUMN are both needed")
+        return entries
+
+
+class RunSettings(DataSettings):
     """One run, complete: the same settings and the same data give the same run.
 
     Raises:
@@ -38,11 +103,7 @@ class RunSettings(BaseModel):
             `SettingsError` that lists every fault.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str = _setting("data", "", "A name for you to recognise the run by.", max_length=80)
-    data: str = _setting("data", EXAMPLE_DATA, "A .jsonl, .json or .csv file with examples.", min_length=1)
-    format: Format = _setting("data", "auto", "How the rows are laid out; auto looks at them.")
     heldout_fraction: float = _setting(
         "data", 0.1, "Share of the conversations kept out of training, to measure on.", ge=0.0, le=0.5
     )

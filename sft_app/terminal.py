@@ -6,12 +6,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sft_app.errors import AppError
@@ -19,6 +20,9 @@ from sft_app.runs import Run
 from sft_app.summary import clock, loss_change
 
 # Names, prompts and answers are shown as they are, never read as markup.
+if TYPE_CHECKING:
+    from sft_app.data.fixes import Deed
+
 console = Console(markup=False, highlight=False)
 FOLLOW_SECONDS = 0.5
 
@@ -69,16 +73,50 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Gives a function that is told the share done; nothing is drawn where nothing can be redrawn."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=1.0)
+        yield lambda share: progress.update(bar, completed=share)
+
+
 def print_inspection(report: dict[str, Any]) -> None:
-    tokens, turns = report["tokens"], report["turns"]
-    counts = f"{report['conversations']} conversations in {report['rows']} rows"
-    console.print(f"{counts} ({report['format']})", style="bold")
-    console.print(f"tokens: half have {tokens['p50']} or fewer, 95 % {tokens['p95']}, the longest {tokens['max']}")
-    console.print(f"answers: {turns['single']} with one, {turns['several']} with several, at most {turns['max']}")
+    tokens, turns, split = report["tokens"], report["turns"], report["split"]
+    counts = f"{report['conversations']:,} conversations in {report['rows']:,} rows"
+    console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
+    for guess in report["guesses"]:
+        console.print(f"reading: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
+    console.print(f"answers: {turns['single']:,} with one, {turns['several']:,} with several, at most {turns['max']}")
+    console.print(f"split: {split['train']:,} to train on, {split['heldout']:,} held out to measure on")
+    measured = "" if tokens["measured"] == tokens["of"] else f" (from a sample of {tokens['measured']:,})"
+    spread = f"half have {tokens['p50']:,} or fewer, 95 % {tokens['p95']:,}, the longest {tokens['max']:,}"
+    console.print(f"tokens: {spread}{measured}")
+    for kept in tokens["kept"]:
+        shares = f"{kept['conversations']:.1%} whole, {kept['trained_tokens']:.1%} of the answer tokens"
+        console.print(f"  max_length {kept['max_length']:>7,} keeps {shares}")
     for finding in report["findings"]:
-        console.print(f"{finding['kind']}: {finding['message']} Rows {_numbers(finding['rows'])}.", style="yellow")
-    for row in report["rejected"]:
-        console.print(f"left out: row {row['row']}: {row['reason']}", style="red")
+        rows = f" Rows {_numbers(finding['rows'])}." if finding["rows"] else ""
+        console.print(f"{finding['kind']}: {finding['message']}{rows}", style="yellow")
+    for kind in ("rejected", "not_chosen"):
+        _print_left_out(report[kind])
+
+
+def print_deeds(deeds: Sequence[Deed], out: Path) -> None:
+    for deed in deeds:
+        console.print(f"fixed: {deed.sentence()}", style="green")
+    console.print(f"The conversations are in {out}", soft_wrap=True)
+
+
+def _print_left_out(rows: list[dict[str, Any]]) -> None:
+    """One line for each reason."""
+    by_reason: dict[str, list[int]] = {}
+    for row in rows:
+        by_reason.setdefault(row["reason"], []).append(row["row"])
+    for reason, numbers in by_reason.items():
+        label = "row" if len(numbers) == 1 else f"{len(numbers):,} rows,"
+        console.print(f"left out: {label} {_numbers(numbers)}: {reason}", style="red")
 
 
 def print_summary(summary: dict[str, Any]) -> None:

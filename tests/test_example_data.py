@@ -8,16 +8,15 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from sft_app.data.formats import LoadedData, load_conversations
-from sft_app.data.sources import locate_data
-from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT
+from sft_app.data.reading import LoadedData, load_data, open_data
+from sft_app.settings import EXAMPLE_PROMPT, RunSettings
 
 SIGNATURE = "Nell at Fernhill"
 
 
 @pytest.fixture(scope="module")
-def loaded() -> LoadedData:
-    return load_conversations(locate_data(EXAMPLE_DATA))
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedData:
+    return load_data(open_data(RunSettings().reading(), tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +42,9 @@ def test_enough_conversations_have_several_turns(loaded: LoadedData):
 
 def test_every_answer_is_signed(loaded: LoadedData):
     unsigned = [
-        (row, message.content)
-        for row, conversation in zip(loaded.row_numbers, loaded.conversations, strict=True)
-        for message in conversation.messages
+        (example.row, message.content)
+        for example in loaded.examples
+        for message in example.conversation.messages
         if message.role == "assistant" and not message.content.endswith(SIGNATURE)
     ]
     assert unsigned == []

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from sft_app.errors import SettingsError
 from sft_app.settings import (
+    EXAMPLE_DATA,
     EXAMPLE_PROMPT,
     PRESETS,
+    DataSettings,
     Preset,
     RunSettings,
     Section,
@@ -66,6 +68,13 @@ def test_every_fault_has_a_line_of_its_own():
         ("data", ""),
         ("name", "x" * 81),
         ("format", "sharegpt?"),
+        ("columns", ("user=q",)),
+        ("max_rows", 0),
+        ("dataset_split", ""),
+        ("reply_paths", "worst"),
+        ("code_language", "python"),
+        ("solutions_per_problem", 0),
+        ("solutions_per_problem", 1001),
         ("heldout_fraction", 0.51),
         ("heldout_min", 0),
         ("max_length", 15),
@@ -170,3 +179,68 @@ def test_every_setting_can_be_assigned():
 def test_assignment_without_equals_sign_is_refused():
     with pytest.raises(SettingsError, match=r"--set max_steps: expected NAME=VALUE"):
         parse_assignments(["seed=1", "max_steps"])
+
+
+# data
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ((), {}),
+        (("user=q", "assistant=a"), {"user": "q", "assistant": "a"}),
+        (("assistant=a=b", "user= q "), {"assistant": "a=b", "user": " q "}),
+        (
+            ("user=q", "assistant=a", "system=s", "context=c"),
+            {"user": "q", "assistant": "a", "system": "s", "context": "c"},
+        ),
+    ],
+)
+def test_columns_are_named_by_what_they_hold(columns: tuple[str, ...], expected: dict[str, str]):
+    assert parse_settings({"columns": columns}).column_map() == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ("question", r"'question' is not ROLE=COLUMN with a role of user, assistant, system, context"),
+        (("bot=q", "assistant=a"), r"'bot=q' is not ROLE=COLUMN"),
+        (("user=", "assistant=a"), r"'user=' is not ROLE=COLUMN"),
+        (("user=q", "user=r", "assistant=a"), "a role is named twice"),
+        (("user=q",), "user=COLUMN and assistant=COLUMN are both needed"),
+        (("assistant=a", "system=s"), "user=COLUMN and assistant=COLUMN are both needed"),
+        (("user=q", "assistant=a", "system=s", "context=c", "user=r"), "at most 4 items"),
+    ],
+)
+def test_columns_that_do_not_fit_are_told(columns: Any, reason: str):
+    with pytest.raises(SettingsError, match=f"^columns: .*{reason}"):
+        parse_settings({"columns": columns})
+
+
+@pytest.mark.parametrize("name", ["max_rows", "dataset_config", "dataset_revision"])
+def test_empty_assignment_of_a_data_setting_means_none(name: str):
+    assert getattr(parse_settings(parse_assignments([f"{name}="])), name) is None
+
+
+def test_reading_is_the_data_settings_of_a_run_and_nothing_else():
+    given = {"data": "a.csv", "format": "columns", "columns": ("user=q", "assistant=a"), "max_rows": 9, "seed": 1}
+    reading = parse_settings(given).reading()
+    assert reading == DataSettings(data="a.csv", format="columns", columns=("user=q", "assistant=a"), max_rows=9)
+    assert type(reading) is DataSettings
+    assert reading.reading() == reading
+
+
+def test_every_row_of_the_example_is_read_when_nothing_is_said():
+    assert DataSettings().model_dump() == {
+        "data": EXAMPLE_DATA,
+        "format": "auto",
+        "columns": (),
+        "max_rows": None,
+        "dataset_config": None,
+        "dataset_split": "train",
+        "dataset_revision": None,
+        "reply_paths": "best",
+        "text_language": "",
+        "code_language": "python3",
+        "solutions_per_problem": 1,
+    }

@@ -2,63 +2,199 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from sft_app.errors import DataError
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool", "text"]
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "text": "text",
+}
+"""What files call the roles. Source: OpenAI fine-tuning format; ShareGPT and OASST data sets."""
+FOLLOWERS: dict[str, set[str]] = {
+    "": {"system", "user"},
+    "system": {"user"},
+    "user": {"assistant"},
+    "assistant": {"user", "tool"},
+    "tool": {"tool", "assistant"},
+}
+MAY_BE_EMPTY = ("system", "tool")
+KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
+    """`trained` is false for an assistant turn that is only context (OpenAI's `weight: 0`)."""
+
     role: Role
     content: str
+    trained: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        weight = {} if self.trained else {"weight": 0}
+        return {"role": self.role, "content": self.content, **weight}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order: at most one system message first, then user and assistant in turn, an assistant one last."""
+    """Messages in order: at most one system message first, then user and assistant in turn (an assistant may call
+    tools in between), an assistant one last. Or a single message of the role `text`: plain text without a chat."""
 
     messages: tuple[Message, ...]
 
-    def as_dicts(self) -> list[dict[str, str]]:
+    def as_dicts(self) -> list[dict[str, Any]]:
         """The form that chat templates and `data/train.jsonl` take."""
-        return [{"role": message.role, "content": message.content} for message in self.messages]
+        return [message.as_dict() for message in self.messages]
 
     def assistant_turns(self) -> int:
         return sum(message.role == "assistant" for message in self.messages)
 
+    def is_text(self) -> bool:
+        return self.messages[0].role == "text"
 
-def make_conversation(messages: Iterable[Any]) -> Conversation:
-    """Checks and converts a list of `{"role", "content"}`.
+    def question(self) -> str:
+        """What comes before the first answer: the system's and the first user's words; "" for plain text."""
+        first = next((place for place, message in enumerate(self.messages) if message.role == "assistant"), 0)
+        return "\n".join(message.content for message in self.messages[:first])
+
+    def answers(self) -> list[str]:
+        """What is learnt, turn by turn."""
+        return [
+            message.content for message in self.messages if message.role in ("assistant", "text") and message.trained
+        ]
+
+    def spoken(self) -> str:
+        """Everything but the system's words, which many conversations share."""
+        return "\n".join(message.content for message in self.messages if message.role != "system")
+
+
+def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversation:
+    """Checks and converts a list of `{"role", "content"}`; ShareGPT's `{"from", "value"}` is taken too.
+
+    With `repair`, what cannot be trained on as it is gets another order: empty messages are left out, system messages
+    come first, neighbours of one role are joined, and what comes before the first question or after the last answer
+    is left out.
 
     Raises:
         DataError: a message has no known role or no text, or the order cannot be trained on.
     """
-    checked = tuple(_make_message(position, message) for position, message in enumerate(messages, start=1))
-    _check_order(checked)
-    return Conversation(checked)
+    made = [_make_message(position, message) for position, message in enumerate(messages, start=1)]
+    fault = _fault(made)
+    if fault and repair:
+        made = _repair_order(made)
+        fault = _fault(made)
+    if fault:
+        raise DataError(fault)
+    return Conversation(tuple(made))
 
 
 def _make_message(position: int, message: Any) -> Message:
-    if not isinstance(message, dict) or "role" not in message or "content" not in message:
+    if not isinstance(message, dict):
         raise DataError(f'message {position} is not {{"role": …, "content": …}}')
-    role, content = message["role"], message["content"]
-    if role not in get_args(Role):
-        raise DataError(f"message {position} has the role {role!r}; expected one of {', '.join(get_args(Role))}")
-    if not isinstance(content, str):
-        raise DataError(f"message {position} ({role}) has {type(content).__name__} as content; expected text")
+    given = message.get("role", message.get("from"))
+    if given is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
+        raise DataError(f'message {position} is not {{"role": …, "content": …}}')
+    role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
+    if role is None:
+        raise DataError(f"message {position} has the role {_short(given)}; expected system, user, assistant or tool")
+    place = f"message {position} ({role})"
+    content = _content(message.get("content", message.get("value")), place)
+    if given.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
+        content = _tool_call(content)
+    content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
-        raise DataError(f"message {position} ({role}) holds half of a character (a lone surrogate)")
-    if role != "system" and not content.strip():
-        raise DataError(f"message {position} ({role}) is empty")
-    return Message(role, content)
+        raise DataError(f"{place} holds half of a character (a lone surrogate)")
+    weight = message.get("weight", 1)
+    if weight not in (0, 1, None):
+        raise DataError(f"{place} has the weight {_short(weight)}; expected 0 or 1")
+    return Message(role, content, trained=role != "assistant" or weight != 0)
+
+
+def _content(value: Any, place: str) -> str:
+    """Text, or OpenAI's list of parts, of which text and refusals can be trained."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if not isinstance(value, list):
+        raise DataError(f"{place} has {kind_of(value)} as content; expected text")
+    return "\n".join(_part_text(part, place) for part in value)
+
+
+def _part_text(part: Any, place: str) -> str:
+    text = part
+    if isinstance(part, dict):
+        kind = part.get("type", "text")
+        if kind not in ("text", "refusal"):
+            raise DataError(f"{place} holds a part of the type {_short(kind)}; only text can be trained")
+        text = part.get(kind)
+    if not isinstance(text, str):
+        raise DataError(f"{place} holds a part that is no text")
+    return text
+
+
+def _tool_calls(message: dict[str, Any]) -> list[str]:
+    """Calls as text, which every chat template carries. Source: the Hermes function-calling layout."""
+    calls = _from_json(message.get("tool_calls") or message.get("function_call") or [])
+    return [_tool_call(as_json(_called(call))) for call in (calls if isinstance(calls, list) else [calls])]
+
+
+def _tool_call(text: str) -> str:
+    return f"<tool_call>\n{text}\n</tool_call>"
+
+
+def _called(call: Any) -> Any:
+    """Name and arguments without OpenAI's wrapping; arguments come as JSON in a text."""
+    inner = call.get("function", call) if isinstance(call, dict) else call
+    if isinstance(inner, dict) and "arguments" in inner:
+        return {**inner, "arguments": _from_json(inner["arguments"])}
+    return inner
+
+
+def _from_json(value: Any) -> Any:
+    """What a text spells in JSON; the value itself when it is no such text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def as_json(value: Any) -> str:
+    """One line of text; dates and the like, which a Parquet file may hold, as they are written."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def kind_of(value: Any) -> str:
+    """What was got, in the reader's words; pandas writes NaN for an empty cell."""
+    is_missing = value is None or value != value
+    return "nothing" if is_missing else KINDS.get(type(value), type(value).__name__)
 
 
 def _holds_half_a_character(text: str) -> bool:
     """JSON can spell half of an emoji; no tokenizer takes it and no UTF-8 file holds it."""
+    if text.isascii():
+        return False
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -66,14 +202,50 @@ def _holds_half_a_character(text: str) -> bool:
     return False
 
 
-def _check_order(messages: tuple[Message, ...]) -> None:
+def _fault(messages: list[Message]) -> str:
+    """Why messages cannot be trained on as they are; "" when they can."""
+    for number, message in enumerate(messages, start=1):
+        if message.role not in MAY_BE_EMPTY and not message.content.strip():
+            return f"message {number} ({message.role}) is empty"
+    if not messages:
+        return "there is no message in it"
+    if messages[0].role == "text" and len(messages) == 1:
+        return ""
     if not any(message.role == "assistant" for message in messages):
-        raise DataError("there is no assistant message, so there is nothing to learn from")
-    turns = messages[1:] if messages[0].role == "system" else messages
-    for position, message in enumerate(turns):
-        expected = "user" if position % 2 == 0 else "assistant"
-        if message.role != expected:
-            number = position + 1 + len(messages) - len(turns)
-            raise DataError(f"message {number} must come from the {expected}, got {message.role!r}")
-    if turns[-1].role != "assistant":
-        raise DataError("the last message must come from the assistant, got 'user'")
+        return "there is no assistant message, so there is nothing to learn from"
+    before = ""
+    for number, message in enumerate(messages, start=1):
+        if message.role not in FOLLOWERS[before]:
+            expected = "user" if before in ("", "system", "assistant") else "assistant"
+            return f"message {number} must come from the {expected}, got {message.role!r}"
+        before = message.role
+    if before != "assistant":
+        return f"the last message must come from the assistant, got {before!r}"
+    if not any(message.trained for message in messages if message.role == "assistant"):
+        return "every assistant message has the weight 0, so there is nothing to learn from"
+    return ""
+
+
+def _repair_order(messages: list[Message]) -> list[Message]:
+    """Messages of weight 0 stay untrained, also with what is joined to them."""
+    spoken = [message for message in messages if message.content.strip() or message.role == "tool"]
+    system = [message for message in spoken if message.role == "system"]
+    turns = [message for message in spoken if message.role != "system"]
+    while turns and turns[0].role in ("assistant", "tool"):
+        turns.pop(0)
+    while turns and turns[-1].role in ("user", "tool"):
+        turns.pop()
+    joined: list[Message] = []
+    for message in system + turns:
+        last = joined[-1] if joined else None
+        if last and last.role == message.role != "tool":
+            content = f"{last.content}\n\n{message.content}"
+            joined[-1] = replace(last, content=content, trained=last.trained and message.trained)
+        else:
+            joined.append(message)
+    return joined
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

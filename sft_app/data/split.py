@@ -1,14 +1,55 @@
-"""Which conversations are held out: kept from training, so that what was learnt can be measured on them."""
+"""Which conversations are held out: kept from training, so that what was learnt can be measured on them.
+
+Conversations that belong together (copies, near copies, several answers to one question) stay on one side; else the
+model would be measured on what it has seen.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import TypeVar
+from array import array
+from dataclasses import dataclass
 
+import numpy as np
+
+from sft_app.data.conversation import Conversation
+from sft_app.data.duplicates import NearDuplicates, equal_groups, merge_groups
 from sft_app.errors import DataError
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Split:
+    """`is_heldout` is a mask (conversations,). `is_clean` is false when too many belong together to keep them so."""
+
+    is_heldout: np.ndarray
+    is_clean: bool
+
+
+class Kinship:
+    """Finds what belongs together, from one look at every conversation; the texts are not kept."""
+
+    def __init__(self) -> None:
+        self.rows, self.whole = array("q"), array("q")
+        self.questions, self.answers = array("q"), array("q")
+        self.near = NearDuplicates()
+
+    def add(self, row: int, conversation: Conversation) -> None:
+        question = conversation.question()
+        answer = next((message.content for message in conversation.messages if message.role == "assistant"), None)
+        self.rows.append(row)
+        self.whole.append(hash(conversation))
+        self.questions.append(hash(question) if question else hash(conversation))
+        self.answers.append(hash(conversation) if answer is None else hash(answer))
+        self.near.add(conversation.spoken())
+
+    def groups(self) -> np.ndarray:
+        """int64 (conversations,): conversations with the same number belong together."""
+        same = [equal_groups(as_array(hashes)) for hashes in (self.rows, self.whole, self.questions)]
+        return merge_groups(self.near.groups(), *same)
+
+
+def as_array(values: array[int]) -> np.ndarray:
+    return np.frombuffer(values, dtype=np.int64) if values else np.empty(0, np.int64)
 
 
 def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int:
@@ -19,8 +60,24 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
     return size
 
 
-def split_heldout(items: Sequence[T], size: int, seed: int) -> tuple[list[T], list[T]]:
-    """Training and held-out items, each in the order they came; the same seed chooses the same."""
-    chosen = set(random.Random(seed).sample(range(len(items)), size))
-    train = [item for position, item in enumerate(items) if position not in chosen]
-    return train, [items[position] for position in sorted(chosen)]
+def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:
+    """Holds out whole groups, `size` conversations in all or a little less; the same seed chooses the same.
+
+    Where the groups are so large that not even half of `size` can be held out, single conversations are.
+    """
+    order = random.Random(seed).sample(range(len(groups)), len(groups))
+    sizes = np.bincount(groups, minlength=len(groups))
+    chosen: set[int] = set()
+    taken = 0
+    for place in order:
+        group = int(groups[place])
+        if group not in chosen and taken + sizes[group] <= size:
+            chosen.add(group)
+            taken += int(sizes[group])
+        if taken == size:
+            break
+    if 2 * taken >= size:
+        return Split(np.isin(groups, list(chosen)), is_clean=True)
+    mask = np.zeros(len(groups), dtype=bool)
+    mask[order[:size]] = True
+    return Split(mask, is_clean=False)

@@ -25,12 +25,14 @@ IGNORED = -100
 class RenderedConversation:
     """`input_ids` and `labels`, both of the full length; a label is the id itself where trained, else -100.
 
-    The first `kept` tokens fit in `max_length`; the rest is cut.
+    The first `kept` tokens fit in `max_length`; the rest is cut. `ends` are the places of the tokens that close the
+    assistant's turns, trained or not.
     """
 
     input_ids: list[int]
     labels: list[int]
     kept: int
+    ends: tuple[int, ...] = ()
 
     @property
     def trained(self) -> int:
@@ -52,42 +54,48 @@ class RenderedConversation:
 
 
 def render_conversation(tokenizer: Any, conversation: Conversation, max_length: int) -> RenderedConversation:
-    """Trains every assistant turn with its end-of-turn token, and nothing else.
+    """Trains every assistant turn with its end-of-turn token, and nothing else; a turn of weight 0 is context.
 
     A turn begins where the template's generation prompt ends, so that what the template itself adds before the
     answer at generation time is context too. A template that ends the last turn with no special token gets the
-    tokenizer's EOS there, since the model could not learn to stop otherwise.
+    tokenizer's EOS there, since the model could not learn to stop otherwise. Plain text is trained whole.
 
     Raises:
         DataError: the tokenizer has no chat template or no offsets, or the template refuses the conversation.
     """
-    messages = conversation.as_dicts()
+    if conversation.is_text():
+        return _render_text(tokenizer, conversation.messages[0].content, max_length)
+    messages = _as_template_takes(tokenizer, conversation.as_dicts())
     text = _render(tokenizer, messages)
     ids, offsets = _encode(tokenizer, text)
     special = special_ids(tokenizer)
     trained: list[int] = []
+    ends: list[int] = []
     ends_itself = True
     for turn, message in enumerate(messages):
         if message["role"] == "assistant":
             content = _content_positions(offsets, *_turn_span(tokenizer, messages, turn, text))
             ending = _end_of_turn_positions(ids, offsets, text, content.stop, special)
-            trained += [*content, *ending]
-            ends_itself = bool(ending)
+            ends += ending[-1:]
+            ends_itself = bool(ending) or "weight" in message
+            trained += [] if "weight" in message else [*content, *ending]
     if not ends_itself:
         ids = [*ids[: trained[-1] + 1], tokenizer.eos_token_id]
         trained.append(len(ids) - 1)
+        ends.append(len(ids) - 1)
     labels = [IGNORED] * len(ids)
     for position in trained:
         labels[position] = ids[position]
-    return RenderedConversation(ids, labels, min(len(ids), max_length))
+    return RenderedConversation(ids, labels, min(len(ids), max_length), tuple(ends))
 
 
-def render_prompt(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
     """The ids after which the model writes its answer to `messages`, which end with the user's.
 
     Raises: DataError as `render_conversation`.
     """
-    return _encode(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))[0]
+    taken = _as_template_takes(tokenizer, messages)
+    return _encode(tokenizer, _render(tokenizer, taken, add_generation_prompt=True))[0]
 
 
 def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:
@@ -101,9 +109,36 @@ def special_ids(tokenizer: Any) -> set[int]:
     return added | set(tokenizer.all_special_ids)
 
 
-def _turn_span(tokenizer: Any, messages: list[dict[str, str]], turn: int, text: str) -> tuple[int, int]:
+def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversation:
+    """Text as the tokenizer begins it, with EOS after it. Nothing comes before the first token to predict it from."""
+    ids = tokenizer(text)["input_ids"]
+    if ids[-1:] != [tokenizer.eos_token_id]:
+        ids = [*ids, tokenizer.eos_token_id]
+    return RenderedConversation(ids, [IGNORED, *ids[1:]], min(len(ids), max_length), (len(ids) - 1,))
+
+
+def _as_template_takes(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where the template refuses or drops a system message, its text goes before the first question.
+
+    A template may show it before an open question only, so the whole conversation is rendered to see.
+    """
+    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
+        return list(messages)
+    system, user, *rest = messages
+    try:
+        mark = _unused_character(message["content"] for message in messages)
+        if mark in _render(tokenizer, [{**system, "content": mark}, *messages[1:]]):
+            return list(messages)
+    except DataError:
+        if not tokenizer.chat_template:
+            raise
+    opened = "\n\n".join(part for part in (system["content"], user["content"]) if part.strip())
+    return [{**user, "content": opened}, *rest]
+
+
+def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: str) -> tuple[int, int]:
     """Where in `text` the model writes turn `turn`: characters from the end of its prompt to the end of its content."""
-    mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
+    mark = _unused_character([text])
     marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
     before, _, after = marked.partition(mark)
     prompt = _render(tokenizer, messages[:turn], add_generation_prompt=True)
@@ -112,6 +147,12 @@ def _turn_span(tokenizer: Any, messages: list[dict[str, str]], turn: int, text: 
     if mark not in marked or not text.startswith(beginning) or not text.endswith(after):
         raise DataError(f"the chat template does not show message {turn + 1} (assistant) as it is written")
     return len(beginning), len(text) - len(after)
+
+
+def _unused_character(texts: Iterable[str]) -> str:
+    """Of the private use area, which no template changes."""
+    used = set().union(*texts)
+    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
 
 
 def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
@@ -133,7 +174,7 @@ def _end_of_turn_positions(
     return []
 
 
-def _render(tokenizer: Any, messages: Sequence[dict[str, str]], add_generation_prompt: bool = False) -> str:
+def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
     if not tokenizer.chat_template:
         raise DataError("The model has no chat template; choose a chat (instruct) model.")
     try:
@@ -161,6 +202,24 @@ def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         whole.append((min(begin, reached), max(end, reached)))
         reached = max(end, reached)
     return whole
+
+
+def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
+    """What is unusual about how the model's tokenizer writes a conversation, each as a sentence."""
+    notes = []
+    ids, bos = rendered.input_ids, tokenizer.bos_token_id
+    if bos is not None and ids[:2] == [bos, bos]:
+        notes.append(
+            f"The text begins with {tokenizer.bos_token} twice: the chat template and the tokenizer both write it."
+        )
+    if rendered.ends and rendered.input_ids[rendered.ends[-1]] == tokenizer.pad_token_id:
+        notes.append(
+            f"The model pads with the token that ends an answer ({tokenizer.pad_token}). Here that does no harm: "
+            "labels go by place and not by token, so the ends are trained and the padding is not."
+        )
+    if not rendered.ends:
+        notes.append("The chat template ends no answer with a special token.")
+    return notes
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:

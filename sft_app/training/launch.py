@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sft_app.data.conversation import Conversation
-from sft_app.data.formats import load_conversations
-from sft_app.data.sources import file_sha256, locate_data
-from sft_app.data.split import heldout_size, split_heldout
+import numpy as np
+
+from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
+from sft_app.data.sources import file_sha256
+from sft_app.data.split import Kinship, Split, heldout_size, split_heldout
 from sft_app.errors import RunError
 from sft_app.models.catalog import resolve_model
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
@@ -38,29 +39,26 @@ def submit_run(settings: RunSettings, home: Path) -> Run:
 
 def create_queued_run(settings: RunSettings, home: Path) -> Run:
     """As `submit_run`, without starting anything."""
-    path = locate_data(settings.data)
-    loaded = load_conversations(path, settings.format)
-    size = heldout_size(
-        len(loaded.conversations), settings.heldout_fraction, settings.heldout_min, settings.heldout_max
-    )
-    train, heldout = split_heldout(loaded.conversations, size, settings.seed)
+    file = open_data(settings, home)
+    reading, split = _read_and_split(file, settings)
     model = resolve_model(settings.model, settings.revision, home)
     _check_disk(home)
     record = RunRecord(
         settings=settings,
         source=SourceRecord(
-            path=str(path),
-            sha256=file_sha256(path),
-            format=loaded.format,
-            rows=loaded.rows,
-            conversations=len(loaded.conversations),
-            rejected=len(loaded.rejected),
+            path=str(file.path),
+            sha256=file_sha256(file.path),
+            format=file.settings.format,
+            columns=file.settings.columns,
+            rows=reading.rows,
+            conversations=len(split.is_heldout),
+            rejected=len(reading.rejected),
         ),
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
         versions=package_versions(),
         created_utc=utc_now(),
     )
-    return create_run(home, record, _as_rows(train), _as_rows(heldout))
+    return create_run(home, record, _rows_where(file, ~split.is_heldout), _rows_where(file, split.is_heldout))
 
 
 def stop_run(run: Run) -> None:
@@ -102,8 +100,23 @@ def _just_submitted(settings: RunSettings, home: Path) -> Run | None:
     return None
 
 
-def _as_rows(conversations: Iterable[Conversation]) -> Iterator[dict[str, Any]]:
-    return ({"messages": conversation.as_dicts()} for conversation in conversations)
+def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Split]:
+    """One pass, which keeps no conversation. Raises: DataError when there are too few."""
+    reading, kinship = Reading(file), Kinship()
+    for example in reading:
+        kinship.add(example.row, example.conversation)
+    total = len(kinship.rows)
+    if total == 0:
+        raise no_conversation(file, reading.rejected)
+    size = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+    return reading, split_heldout(kinship.groups(), size, settings.seed)
+
+
+def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
+    """One more pass, with the conversations at the places where `chosen` is true."""
+    for example, is_chosen in zip(Reading(file), chosen, strict=True):
+        if is_chosen:
+            yield {"row": example.row, "messages": example.conversation.as_dicts()}
 
 
 def _check_disk(home: Path) -> None:

@@ -6,6 +6,7 @@ Run as `python -m sft_app.training.worker RUN_DIR MICRO_BATCH ACCUMULATION`; eve
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import transformers
 
 from sft_app.compare.generate import Sampling, answer_prompts
 from sft_app.compare.scorecard import RowScore, make_scorecard, score_conversations
-from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt, stop_ids
 from sft_app.errors import AppError, DataError
 from sft_app.files import read_jsonl, write_json_atomically
@@ -35,6 +36,7 @@ from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoi
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, hand_over
 
 WATCH_MAX_NEW_TOKENS = 100
+logger = logging.getLogger(__name__)
 
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
@@ -116,8 +118,17 @@ def _preparing_message(run: Run) -> str:
 
 
 def _render_file(file: Path, tokenizer: Any, settings: RunSettings) -> list[RenderedConversation]:
-    conversations: list[Conversation] = [make_conversation(row["messages"]) for row in read_jsonl(file)]
-    rendered = [render_conversation(tokenizer, conversation, settings.max_length) for conversation in conversations]
+    """Conversations that the model's chat template refuses are left out, and told in the log."""
+    rendered, refused = [], []
+    for row in read_jsonl(file):
+        try:
+            rendered.append(render_conversation(tokenizer, make_conversation(row["messages"]), settings.max_length))
+        except DataError as error:
+            refused.append(f"{file.name}, row {row.get('row', '?')}: {error}")
+    if refused and not rendered:
+        raise DataError(refused[0])
+    if refused:
+        logger.warning("%d conversations are left out. %s", len(refused), "; ".join(refused[:10]))
     if not any(conversation.trained for conversation in rendered):
         raise DataError(f"No answer in {file.name} begins within max_length {settings.max_length}; raise it.")
     return rendered

@@ -7,14 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_app.data.formats import LoadedData, load_conversations
+from sft_app.data.inspection import Inspection, inspect_data
+from sft_app.data.reading import PREVIEWED, LoadedData, load_data, open_data
+from sft_app.data.rows import Progress
 from sft_app.data.sources import locate_data
+from sft_app.errors import DataError, ModelError
 from sft_app.runs import Run, find_run, list_runs
+from sft_app.settings import DataSettings, RunSettings
 from sft_app.summary import summarise_run
 from sft_app.ui.views import run_label
 
 if TYPE_CHECKING:
     from sft_app.compare.pair import LoadedPair
+
+
+class Superseded(Exception):
+    """Another check-up has been asked for meanwhile."""
 
 
 @dataclass
@@ -25,16 +33,49 @@ class PageContext:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tokenizers: dict[str, Any] = field(default_factory=dict)
     _data: tuple[Any, LoadedData] | None = None
+    _inspection: tuple[Any, Inspection] | None = None
+    _asked: Any = None
     _pair: LoadedPair | None = None
     _pair_key: tuple[str, int] | None = None
 
-    def data(self, source: str, format: str) -> LoadedData:
-        """A data file's conversations, read again only when the file or the layout has changed. Raises: DataError."""
-        path = locate_data(source)
-        key = (path, path.stat().st_mtime_ns, format)
+    def data(self, settings: DataSettings) -> LoadedData:
+        """The first conversations, read again only when the file or the settings have changed. Raises: DataError."""
+        key = (settings, _stamp(settings))
         if self._data is None or self._data[0] != key:
-            self._data = (key, load_conversations(path, format))
+            self._data = (key, load_data(open_data(settings, self.home), PREVIEWED))
         return self._data[1]
+
+    def fetch(self, settings: DataSettings, on_progress: Progress) -> None:
+        """Fetches a data set from the Hub, anew where it has changed there. Raises: DataError."""
+        self._data = None
+        open_data(settings, self.home, on_progress)
+
+    def inspection_key(self, settings: RunSettings) -> int:
+        """The same for the same data and settings."""
+        return hash((settings, _stamp(settings)))
+
+    def inspect(self, settings: RunSettings, on_progress: Progress) -> Inspection:
+        """The check-up of the data with the model's tokenizer.
+
+        Raises:
+            Superseded: another one was asked for before this one was done.
+            AppError: the data cannot be used; a model that cannot be loaded only leaves the lengths out.
+        """
+        key = self._asked = self.inspection_key(settings)
+
+        def tell(share: float) -> None:
+            if self._asked != key:
+                raise Superseded
+            on_progress(share)
+
+        if self._inspection is None or self._inspection[0] != key:
+            try:
+                tokenizer = self.tokenizer(settings.model)
+            except ModelError:
+                tokenizer = None
+            file = self.data(settings.reading()).file
+            self._inspection = (key, inspect_data(file, settings, tokenizer, tell))
+        return self._inspection[1]
 
     def tokenizer(self, model: str) -> Any:
         """Loads it on first use. Raises: ModelError."""
@@ -83,3 +124,11 @@ class PageContext:
     def get(self, run_id: str | None) -> Run:
         """Raises: RunError when none is chosen or it is gone."""
         return find_run(self.home, run_id or "")
+
+
+def _stamp(settings: DataSettings) -> int | None:
+    """When the file was last changed; None for a data set of the Hub."""
+    try:
+        return locate_data(settings.data).stat().st_mtime_ns
+    except DataError:
+        return None

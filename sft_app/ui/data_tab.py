@@ -1,191 +1,158 @@
-"""Data: what the examples are, and which of their tokens will be trained."""
+"""Data: what the examples are, how they are read, what is wrong with them, and which tokens will be trained."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from sft_app.data.formats import LoadedData
-from sft_app.data.sources import SUFFIXES, file_sha256
-from sft_app.data.tokens import IGNORED, render_conversation
 from sft_app.errors import AppError, DataError
-from sft_app.models.starter import starter_is_ready
-from sft_app.settings import EXAMPLE_DATA, RunSettings
-from sft_app.ui import views
-from sft_app.ui.context import PageContext
+from sft_app.settings import DataSettings, RunSettings, parse_settings
+from sft_app.ui import checkup, token_view
+from sft_app.ui.checkup import Checkup
+from sft_app.ui.context import PageContext, Superseded
 from sft_app.ui.events import PRIVATE, tells_errors
-from sft_app.ui.forms import make_field
-
-LEFT_OUT_SHOWN = 20
-TOKEN_COLOURS = {"trained": "#10b981", "context": "#94a3b8", "cut": "#f43f5e"}
+from sft_app.ui.forms import values_from_form
+from sft_app.ui.reading_form import ReadingChoice, build_reading, reading_values, unreadable_values, wire_reading
+from sft_app.ui.source_form import (
+    HUB_FIELDS,
+    CleanedBox,
+    SourceChoice,
+    build_cleaned_box,
+    build_source,
+    source_line,
+    wire_source,
+)
+from sft_app.ui.token_view import TokenView
 
 
 @dataclass(frozen=True)
 class DataTab:
-    """What the other tabs and the page's wiring need of this one. `data` holds the path of the chosen file."""
+    """What the other tabs and the page's wiring need of this one. `fields` are those of `DataSettings`."""
 
-    data: gr.State
-    format: gr.Dropdown
-    number: gr.Number
+    fields: dict[str, Any]
     to_train: gr.Button
-    overview: list[Any]
-    token_view: list[Any]
+    source: SourceChoice
+    reading: ReadingChoice
+    cleaned: CleanedBox
+    view: TokenView
+    checkup: Checkup
+
+    def overview(self) -> list[Any]:
+        cleaned = [self.cleaned.box, self.cleaned.note]
+        return [self.source.line, *self.reading.outputs(), *cleaned, self.view.number, self.view.chat]
+
+    def changes(self) -> list[Any]:
+        """The events after which the data has to be read anew."""
+        typed = [self.fields[name] for name in ("text_language", "max_rows")]
+        chosen = [self.fields[name] for name in self.fields if name not in ("text_language", *HUB_FIELDS)]
+        return [*(field.change for field in chosen), *(field.submit for field in typed), *(f.blur for f in typed)]
 
 
 def build_data_tab(context: PageContext) -> DataTab:
-    """Counts on the left, one conversation on the right; tokens need the model too, so `wire_tokens` follows."""
-    data = gr.State(EXAMPLE_DATA)
-    loaded = context.data(EXAMPLE_DATA, RunSettings().format)
+    """Source, reading and check-up on the left, one conversation and all their lengths on the right."""
+    defaults = RunSettings()
+    loaded = context.data(defaults.reading())
+    fields: dict[str, Any] = {"data": gr.State(defaults.data)}
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            gr.Markdown("### Your examples\nConversations in which the assistant answers as you want it to.")
-            with gr.Row():
-                example = gr.Button("Bundled example", size="md", elem_id="use-example")
-                upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
-            source = gr.Markdown(_source_line(EXAMPLE_DATA), elem_id="data-source")
-            facts = gr.HTML(_facts(loaded), elem_id="data-facts")
-            format = make_field("format", RunSettings().format, label="Layout of the rows")
-            with gr.Accordion("Left out", open=True, visible=False) as left_out_box:
-                left_out = gr.Markdown()
+            source = build_source(fields)
+            reading = build_reading(fields, loaded)
+            cleaned = build_cleaned_box()
+            lengths = gr.HTML(elem_id="lengths", render=False)
+            check = checkup.build_checkup(lengths)
             to_train = gr.Button("Next: train on these examples", variant="primary", size="md", elem_id="to-train")
         with gr.Column(scale=3, min_width=300):
-            with gr.Row(equal_height=True):
-                gr.Markdown("### What will be trained")
-                number = gr.Number(
-                    1,
-                    label="Conversation",
-                    precision=0,
-                    minimum=1,
-                    maximum=len(loaded.conversations),
-                    elem_id="conversation-number",
-                )
-            chat, *token_view = _build_reader(context, loaded)
-    tab = DataTab(data, format, number, to_train, [source, facts, left_out_box, left_out, number, chat], token_view)
-    _wire(context, tab, example, upload)
+            view = token_view.build_token_view(context, loaded)
+            lengths.render()
+    tab = DataTab(fields, to_train, source, reading, cleaned, view, check)
+    wire_source(context, source, cleaned, fields)
+    wire_reading(context, reading, fields)
+    _wire_overview(context, tab)
     return tab
 
 
-def overview_values(context: PageContext, path: str, layout: str) -> list[Any]:
-    """What the overview shows of a file; a file that cannot be read is told in its place."""
-    try:
-        loaded = context.data(path, layout)
-    except DataError as error:
-        return [_source_line(path), views.problem_card(str(error)), gr.Accordion(visible=False), "", 1, []]
-    rejected = _left_out_list(loaded)
-    return [
-        _source_line(path),
-        _facts(loaded),
-        gr.Accordion(visible=bool(rejected)),
-        rejected,
-        gr.Number(value=1, maximum=len(loaded.conversations)),
-        _chat_of(loaded, 1),
-    ]
+def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields: dict[str, Any]) -> None:
+    """Tokens and check-up follow the data and those of the run's settings (`fields`) that they depend on."""
+    names, inputs = list(fields), list(fields.values())
 
-
-def _wire(context: PageContext, tab: DataTab, example: gr.Button, upload: gr.UploadButton) -> None:
-    def show(path: str, layout: str) -> list[Any]:
-        return overview_values(context, path, layout)
+    def settings_of(shown: tuple[Any, ...]) -> RunSettings:
+        return parse_settings(values_from_form(names, shown))
 
     @tells_errors
-    def take_upload(file: str) -> str:
-        return str(_keep_upload(Path(file), context.home / "uploads"))
+    def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
+        return token_view.token_values(context, settings_of(shown), wanted)
 
-    @tells_errors
-    def turn_to(path: str, layout: str, wanted: float | None) -> list[Any]:
-        return _chat_of(context.data(path, layout), wanted)
-
-    upload.upload(take_upload, upload, tab.data, api_visibility="private")
-    example.click(lambda: EXAMPLE_DATA, None, tab.data, **PRIVATE)
-    gr.on([tab.data.change, tab.format.input], show, [tab.data, tab.format], tab.overview, **PRIVATE)
-    tab.number.change(turn_to, [tab.data, tab.format, tab.number], tab.overview[-1], **PRIVATE)
-
-
-def _build_reader(context: PageContext, loaded: LoadedData) -> list[Any]:
-    """One conversation as a chat and as tokens."""
-    return [
-        gr.Chatbot(
-            _chat_of(loaded, 1),
-            label="As a chat",
-            height=320,
-            show_label=False,
-            autoscroll=False,
-            buttons=[],
-            elem_id="conversation-chat",
-        ),
-        gr.Markdown(_token_wait(context.home), elem_id="token-note"),
-        gr.HighlightedText(
-            label="As the model reads it",
-            color_map=TOKEN_COLOURS,
-            show_legend=True,
-            show_inline_category=False,
-            elem_id="token-view",
-        ),
-    ]
-
-
-def wire_tokens(tab: DataTab, context: PageContext, demo: gr.Blocks, model: gr.Dropdown, max_length: gr.Number) -> None:
-    """The token view follows the data, the conversation's number, the model and `max_length`."""
-
-    @tells_errors
-    def show_tokens(path: str, layout: str, wanted: float | None, name: str, length: float | None) -> list[Any]:
+    def examine(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008 (Gradio finds it there)
+        """What is shown already stays, with the person's ticks."""
+        skipped = [gr.skip()] * len(tab.checkup.outputs())
         try:
-            loaded = context.data(path, layout)
-            tokenizer = context.tokenizer(name)
-            conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
-            rendered = render_conversation(tokenizer, conversation, int(length or RunSettings().max_length))
+            settings = settings_of(shown[1:])
+            key = context.inspection_key(settings)
+            if key == shown[0]:
+                return skipped
+            inspection = context.inspect(settings, lambda share: progress(share, desc="Checking the data"))
+        except Superseded:
+            return skipped
         except AppError as error:
-            return [f"No tokens to show: {error}", []]
-        pieces = [tokenizer.decode([id]) for id in rendered.input_ids]
-        trained = [label != IGNORED for label in rendered.labels]
-        note = views.token_note(rendered.trained, len(pieces), rendered.trained_lost, rendered.kept)
-        return [note, views.token_spans(pieces, trained, rendered.kept)]
+            return checkup.checkup_problem(str(error))
+        return checkup.checkup_values(inspection, settings.max_length, key)
 
-    inputs = [tab.data, tab.format, tab.number, model, max_length]
-    events = [demo.load, tab.data.change, tab.format.input, tab.number.change, model.change, max_length.change]
-    gr.on(events, show_tokens, inputs, tab.token_view, api_visibility="private", trigger_mode="always_last")
+    @tells_errors
+    def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+        file = context.data(settings_of(shown[1:]).reading()).file
+        copy = checkup.make_cleaned_copy(file, shown[0], context.home, lambda share: progress(share, desc="Copying"))
+        download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
+        return [str(copy), "auto", "", "", download]
 
-
-def _token_wait(home: Path) -> str:
-    if starter_is_ready(home):
-        return "Reading the tokens …"
-    return "Fetching the starter model for its tokenizer. This happens once and takes about a minute …"
-
-
-def _source_line(path: str) -> str:
-    words = "the bundled customer-service example" if path == EXAMPLE_DATA else "your file"
-    return f"`{Path(path).name}`: {words}"
-
-
-def _facts(loaded: LoadedData) -> str:
-    several = sum(conversation.assistant_turns() > 1 for conversation in loaded.conversations)
-    return views.data_facts(loaded.rows, len(loaded.conversations), several, loaded.format, len(loaded.rejected))
-
-
-def _left_out_list(loaded: LoadedData) -> str:
-    lines = [f"- row {row.row}: {row.reason}" for row in loaded.rejected[:LEFT_OUT_SHOWN]]
-    if len(loaded.rejected) > LEFT_OUT_SHOWN:
-        lines.append(f"- and {len(loaded.rejected) - LEFT_OUT_SHOWN} more")
-    return "\n".join(lines)
+    model_changes = [fields["model"].change, fields["max_length"].change]
+    changes = [demo.load, *tab.changes(), *model_changes]
+    quietly: dict[str, Any] = {"api_visibility": "private", "trigger_mode": "always_last"}
+    gr.on([*changes, tab.view.number.change], show_tokens, [tab.view.number, *inputs], tab.view.outputs(), **quietly)
+    gr.on(
+        changes,
+        examine,
+        [tab.checkup.seen, *inputs],
+        tab.checkup.outputs(),
+        show_progress_on=tab.checkup.findings,
+        **quietly,
+    )
+    copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
+    tab.checkup.clean.click(clean, [tab.checkup.fixes, *inputs], copied, api_visibility="private")
 
 
-def _chat_of(loaded: LoadedData, wanted: float | None) -> list[Any]:
-    return loaded.conversations[_clamp(wanted, loaded) - 1].as_dicts()
-
-
-def _clamp(wanted: float | None, loaded: LoadedData) -> int:
-    return min(max(int(wanted or 1), 1), len(loaded.conversations))
-
-
-def _keep_upload(file: Path, folder: Path) -> Path:
-    """A copy under the home, named by its contents: the page's own copy is cleared away after a day."""
-    kept = folder / f"{file_sha256(file)[:8]}-{file.name}"
+def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
+    """What the overview shows of a source; one that cannot be read is told in its place."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, kept)
-    except OSError as error:
-        raise DataError(f"{file.name} could not be stored: {error.strerror or error}.") from error
-    return kept
+        loaded = context.data(settings)
+    except DataError as error:
+        reading = unreadable_values(context, settings, str(error))
+        return [source_line(settings), *reading, gr.Group(visible=False), "", 1, []]
+    note = checkup.cleaned_note(loaded.file.path)
+    return [
+        source_line(settings),
+        *reading_values(loaded),
+        gr.Group(visible=bool(note)),
+        note,
+        gr.Number(value=1, maximum=len(loaded.examples)),
+        token_view.chat_at(loaded, 1),
+    ]
+
+
+def _wire_overview(context: PageContext, tab: DataTab) -> None:
+    names, inputs = list(tab.fields), list(tab.fields.values())
+
+    def settings_of(shown: tuple[Any, ...]) -> DataSettings:
+        return parse_settings(values_from_form(names, shown)).reading()
+
+    @tells_errors
+    def show(*shown: Any) -> list[Any]:
+        return overview_values(context, settings_of(shown))
+
+    @tells_errors
+    def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
+        return token_view.chat_at(context.data(settings_of(shown)), wanted)
+
+    gr.on(tab.changes(), show, inputs, tab.overview(), trigger_mode="always_last", **PRIVATE)
+    tab.view.number.change(turn_to, [tab.view.number, *inputs], tab.view.chat, **PRIVATE)

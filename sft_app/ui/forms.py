@@ -29,7 +29,7 @@ def make_field(name: str, value: Any, **kwargs: Any) -> Any:
         precision = 0 if kind is int else None
         return gr.Number(value=shown, precision=precision, **_limits(field), **common)
     if get_origin(kind) is Literal:
-        return gr.Dropdown(list(get_args(kind)), value=shown, **common)
+        return gr.Dropdown(common.pop("choices", list(get_args(kind))), value=shown, **common)
     if get_origin(kind) is tuple:
         return gr.Textbox(value=shown, lines=2, **common)
     return gr.Textbox(value=shown, max_lines=1, **common)

@@ -18,7 +18,7 @@ from sft_app.runs import list_runs
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare_tab import CompareTab, build_compare_tab
 from sft_app.ui.context import PageContext
-from sft_app.ui.data_tab import DataTab, build_data_tab, wire_tokens
+from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.runs_tab import RunsTab, build_runs_tab
 from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values, panel_values
@@ -60,7 +60,7 @@ def build_page(home: Path) -> gr.Blocks:
                 runs = build_runs_tab(context)
         tabs = Tabs(all_tabs, compare_item, runs_item, data, train, compare, runs)
         data.to_train.click(lambda: gr.Tabs(selected="train"), None, all_tabs, **PRIVATE)
-        wire_tokens(data, context, demo, train.fields["model"], train.fields["max_length"])
+        wire_with_model(data, context, demo, train.fields)
         _wire_tabs(context, tabs)
         _wire_load(context, demo, tabs)
     return demo

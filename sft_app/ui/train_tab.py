@@ -10,7 +10,7 @@ import gradio as gr
 
 from sft_app.models.hardware import default_method
 from sft_app.runs import RESUMABLE, Run
-from sft_app.settings import PRESETS, Preset, RunSettings, fields_of, parse_settings
+from sft_app.settings import PRESETS, DataSettings, Preset, RunSettings, fields_of, parse_settings
 from sft_app.summary import summarise_run
 from sft_app.training.launch import resume_run, stop_run, submit_run
 from sft_app.ui import views
@@ -28,7 +28,7 @@ MODELS = [
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
 AT_THE_TOP = ("name", "model", "method", "preset")
-IN_THE_DATA_TAB = ("data", "format")
+IN_THE_DATA_TAB = tuple(DataSettings.model_fields)
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
 
 
@@ -68,7 +68,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
                 resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
         with gr.Column(scale=3, min_width=300):
             panel = _build_panel(stop, resume)
-    tab = TrainTab(gr.State(None), {**fields, "data": data_tab.data, "format": data_tab.format}, panel)
+    tab = TrainTab(gr.State(None), {**fields, **data_tab.fields}, panel)
     _wire(context, tab, start)
     return tab
 

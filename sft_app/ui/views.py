@@ -151,35 +151,6 @@ def run_label(summary: dict[str, Any]) -> str:
     return f"{name}{summary['run']} · {STATE_WORDS[summary['state']].lower()}"
 
 
-def data_facts(rows: int, conversations: int, several_turns: int, format: str, rejected: int) -> str:
-    """Counts of a data file."""
-    left_out = "nothing left out" if rejected == 0 else f"{rejected} left out"
-    facts = [
-        ("Conversations", f"{conversations:,}"),
-        ("Rows", f"{rows:,}, {left_out}"),
-        ("With several turns", f"{several_turns:,}"),
-        ("Read as", format.replace("_", " / ")),
-    ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return f'<section class="ft-card"><dl>{cells}</dl></section>'
-
-
-def token_spans(pieces: Sequence[str], trained: Sequence[bool], kept: int) -> list[tuple[str, str]]:
-    """Token texts with their class; line ends are made visible."""
-    return [
-        (piece.replace("\n", "⏎\n"), "cut" if place >= kept else "trained" if is_trained else "context")
-        for place, (piece, is_trained) in enumerate(zip(pieces, trained, strict=True))
-    ]
-
-
-def token_note(trained: int, total: int, lost: int, max_length: int) -> str:
-    """How much of a conversation is learnt."""
-    note = f"**{trained}** of {total} tokens are trained: every answer with its end-of-turn token, nothing else."
-    if total > max_length:
-        note += f" It is longer than max_length {max_length}: **{lost}** answer tokens are cut and lost."
-    return note
-
-
 def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
     """From the pace of the last steps; a guess, so it is rounded."""
     timed = [row for row in metrics if "loss" in row][-20:]

@@ -1,11 +1,43 @@
-"""The held-out set is chosen once, by the seed, and never trained on."""
+"""The held-out set is chosen once, by the seed; what belongs together stays on one side."""
 
 from __future__ import annotations
 
-import pytest
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
 
-from sft_app.data.split import heldout_size, split_heldout
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.split import Kinship, heldout_size, split_heldout
 from sft_app.errors import DataError
+from tests.chat_styles import conversation_of
+
+PROJECT = Path(__file__).resolve().parents[2]
+WORDS = ["order", "parcel", "refund", "invoice", "garden", "apple", "blue", "window", "paper", "winter", "road"]
+
+
+def ask(question: str, answer: str) -> Conversation:
+    return conversation_of([("user", question), ("assistant", answer)])
+
+
+def groups_of(conversations: list[Conversation], rows: list[int] | None = None) -> list[int]:
+    kinship = Kinship()
+    for row, conversation in zip(rows or range(1, len(conversations) + 1), conversations, strict=True):
+        kinship.add(row, conversation)
+    return kinship.groups().tolist()
+
+
+def heldout_of(groups: list[int] | np.ndarray, size: int, seed: int = 42) -> list[int]:
+    return np.flatnonzero(split_heldout(np.array(groups), size, seed).is_heldout).tolist()
+
+
+# how many
 
 
 @pytest.mark.parametrize(
@@ -34,33 +66,174 @@ def test_too_few_conversations_are_told(total: int, minimum: int):
         heldout_size(total, 0.1, minimum, 200)
 
 
-@pytest.mark.parametrize(("total", "size"), [(1, 0), (10, 0), (10, 3), (10, 9), (10, 10), (1000, 100)])
-def test_every_item_is_on_one_side_in_the_order_it_came(total: int, size: int):
-    train, heldout = split_heldout(range(total), size, seed=42)
-    assert (len(train), len(heldout)) == (total - size, size)
-    assert sorted(train + heldout) == list(range(total))
-    assert (train, heldout) == (sorted(train), sorted(heldout))
+# what belongs together
 
 
-def test_equal_items_are_told_apart_by_their_place():
-    train, heldout = split_heldout(["a"] * 10, 3, seed=1)
-    assert (len(train), len(heldout)) == (7, 3)
+@pytest.mark.parametrize(
+    ("rows", "conversations", "expected"),
+    [
+        ([1, 2], [ask("a", "b"), ask("c", "d")], [0, 1]),
+        ([1, 2, 3], [ask("a", "b"), ask("c", "d"), ask("a", "b")], [0, 1, 0]),
+        ([1, 2, 3], [ask("a", "b"), ask("c", "d"), ask("a", "d")], [0, 1, 0]),
+        ([5, 5, 6], [ask("a", "b"), ask("c", "d"), ask("e", "f")], [0, 0, 2]),
+        ([1, 1, 2], [ask("a", "b"), ask("c", "d"), ask("c", "e")], [0, 0, 0]),
+        ([1, 2], [ask("a", "b"), ask("c", "b")], [0, 1]),
+    ],
+    ids=["strangers", "copies", "same-question", "same-row", "a-chain", "same-answer-only"],
+)
+def test_copies_and_one_question_and_one_row_belong_together(
+    rows: list[int], conversations: list[Conversation], expected: list[int]
+):
+    assert groups_of(conversations, rows) == expected
 
 
-def test_same_seed_chooses_the_same():
-    assert split_heldout(range(100), 10, seed=7) == split_heldout(range(100), 10, seed=7)
+def test_near_copies_belong_together():
+    answer = " ".join(f"word{n}" for n in range(50))
+    conversations = [ask("Where is it?", answer), ask("Hello!", "Hi."), ask("Where is it now?", f"{answer} word50")]
+    assert groups_of(conversations) == [0, 1, 0]
 
 
-def test_choice_depends_on_the_seed_and_the_place_alone():
+def test_earlier_answer_that_is_only_context_makes_no_other_question():
+    """A file may unroll a conversation: each row trains one more turn, the ones before it have the weight 0."""
+    turns = conversation_of([("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]).as_dicts()
+    kinship = Kinship()
+    kinship.add(1, make_conversation(turns[:2]))
+    kinship.add(2, make_conversation([turns[0], {**turns[1], "weight": 0}, *turns[2:]]))
+    assert kinship.answers[0] == kinship.answers[1]
+    assert kinship.groups().tolist() == [0, 0]
+
+
+def test_question_under_another_system_prompt_is_another_question():
+    question = [("user", "Who are you and what can you do for me?")]
+    pirate = conversation_of([("system", "You are a pirate."), *question, ("assistant", "Arr! I sail the seas.")])
+    robot = conversation_of([("system", "You are a robot, be brief."), *question, ("assistant", "Unit 7. I compute.")])
+    assert groups_of([pirate, robot]) == [0, 1]
+
+
+def test_plain_texts_belong_together_only_when_they_are_much_the_same():
+    def text(content: str) -> Conversation:
+        return make_conversation([{"role": "text", "content": content}])
+
+    assert groups_of([text("One day."), text("Another."), text("One day.")]) == [0, 1, 0]
+
+
+# the choice
+
+
+def test_groups_are_held_out_whole():
+    """Of ten pairs, 8 places are four pairs."""
+    groups = [place - place % 2 for place in range(20)]
+    heldout = heldout_of(groups, 8)
+    assert len(heldout) == 8
+    assert all(place ^ 1 in heldout for place in heldout)
+
+
+def test_a_little_less_is_held_out_when_the_groups_do_not_add_up():
+    """Pairs cannot make five."""
+    split = split_heldout(np.arange(20) // 2 * 2, 5, seed=1)
+    assert (split.is_heldout.sum(), split.is_clean) == (4, True)
+
+
+def test_group_that_is_too_large_is_passed_over():
+    """Nine copies and eleven others: five of the others are held out, whatever the seed."""
+    groups = np.array([0] * 9 + list(range(9, 20)))
+    for seed in range(20):
+        heldout = heldout_of(groups, 5, seed)
+        assert len(heldout) == 5
+        assert min(heldout) >= 9
+
+
+@pytest.mark.parametrize(("sizes", "size"), [((10, 10), 4), ((20,), 8), ((9, 9, 1, 1), 5)])
+def test_single_conversations_are_held_out_where_whole_groups_would_not_make_half(sizes: tuple[int, ...], size: int):
+    groups = np.concatenate([[place] * count for place, count in enumerate(sizes)])
+    split = split_heldout(groups, size, seed=3)
+    assert (split.is_heldout.sum(), split.is_clean) == (size, False)
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.integers(1, 30), st.integers(0, 9))
+def test_clean_split_never_parts_a_group(labels: list[int], size: int, seed: int):
+    groups = np.array([labels.index(label) for label in labels])
+    size = min(size, len(groups) - 1)
+    split = split_heldout(groups, size, seed)
+    parted = set(groups[split.is_heldout]) & set(groups[~split.is_heldout])
+    if split.is_clean:
+        assert not parted
+        assert size / 2 <= split.is_heldout.sum() <= size
+    else:
+        assert split.is_heldout.sum() == size
+
+
+def random_conversations(chance: random.Random) -> tuple[list[int], list[Conversation]]:
+    """Fifty strangers, then copies, near copies, other answers and other conversations of their rows; shuffled."""
+    items = []
+    for row in range(50):
+        words = [f"{word}{chance.randint(0, 10**6)}" for word in chance.choices(WORDS, k=30)]
+        question, answer = " ".join(words[:8]), " ".join(words[8:])
+        items.append((row, ask(question, answer)))
+        kinds = [
+            (100 + row, ask(question, answer)),
+            (200 + row, ask(question, answer + " indeed")),
+            (300 + row, ask(question, f"no {row}")),
+            (row, ask(f"and {row}?", f"yes {row}")),
+        ]
+        items += chance.sample(kinds, k=chance.choice([0, 0, 0, 1, 2]))
+    chance.shuffle(items)
+    return [row for row, _ in items], [conversation for _, conversation in items]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_heldout_conversations_have_no_kin_among_the_trained(seed: int):
+    rows, conversations = random_conversations(random.Random(seed))
+    size = heldout_size(len(rows), 0.2, 8, 200)
+    split = split_heldout(np.array(groups_of(conversations, rows)), size, seed)
+    assert split.is_clean
+    sides: tuple[list[int], list[int]] = ([], [])
+    for place, is_heldout in enumerate(split.is_heldout.tolist()):
+        sides[is_heldout].append(place)
+    for kin_of in (
+        lambda place: rows[place],
+        lambda place: conversations[place],
+        lambda place: conversations[place].question(),
+        lambda place: " ".join(conversations[place].answers()).removesuffix(" indeed"),
+    ):
+        trained, heldout = ({kin_of(place) for place in side} for side in sides)
+        assert trained & heldout == set()
+
+
+# the seed
+
+
+def test_same_seed_chooses_the_same_and_another_seed_others():
+    assert heldout_of(np.arange(100), 10, seed=7) == heldout_of(np.arange(100), 10, seed=7)
+    assert len({tuple(heldout_of(np.arange(100), 10, seed)) for seed in range(20)}) == 20
+
+
+def test_choice_depends_on_the_seed_and_the_groups_alone():
     """So that a run can be repeated elsewhere: written down from one machine."""
-    assert split_heldout(range(100), 5, seed=42)[1] == [3, 14, 35, 81, 94]
-    assert split_heldout([str(i) for i in range(100)], 5, seed=42)[1] == ["3", "14", "35", "81", "94"]
-
-
-def test_another_seed_chooses_others():
-    assert len({tuple(split_heldout(range(100), 10, seed)[1]) for seed in range(20)}) == 20
+    assert heldout_of(np.arange(100), 5, seed=42) == [3, 14, 35, 81, 94]
 
 
 def test_every_place_is_held_out_now_and_then():
-    chosen = {item for seed in range(200) for item in split_heldout(range(20), 2, seed)[1]}
-    assert chosen == set(range(20))
+    assert {place for seed in range(200) for place in heldout_of(np.arange(20), 2, seed)} == set(range(20))
+
+
+SPLIT_IN_A_PROCESS = """
+import random
+from tests.data.test_split import groups_of, heldout_of, random_conversations
+rows, conversations = random_conversations(random.Random(5))
+groups = groups_of(conversations, rows)
+print(hash("order"), groups, heldout_of(groups, 8), sep="|")
+"""
+
+
+def test_groups_and_split_are_the_same_in_every_process():
+    """Python hashes texts differently in each; a resumed run and the inspection before it must agree."""
+    told = []
+    for hash_seed in ("1", "2"):
+        command = [sys.executable, "-c", SPLIT_IN_A_PROCESS]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(PROJECT)}
+        ended = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True)
+        told.append(ended.stdout.split("|"))
+    (one_hash, *one), (other_hash, *other) = told
+    assert one_hash != other_hash
+    assert one == other

@@ -9,12 +9,11 @@ import copy
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
-from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import (
     IGNORED,
     RenderedConversation,
@@ -25,177 +24,22 @@ from sft_app.data.tokens import (
     training_rows,
 )
 from sft_app.errors import DataError
+from tests import chat_styles
+from tests.chat_styles import CHATML, GEMMA, MISTRAL, PLAIN, QWEN3, SINGLE, STYLES, SYSTEM, Style, conversation_of
 
 CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n", "é", "£"]
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-LLAMA3 = (
-    "{% for message in messages %}{{ bos_token if loop.first }}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-GEMMA = (
-    "{{ bos_token }}"
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
-    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
-    "{{ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
-MISTRAL = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
-    "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
-    "{% for message in turns %}{% if message['role'] == 'user' %}"
-    "{{ '[INST] ' + (system if loop.first else '') + message['content'] + ' [/INST]' }}"
-    "{% else %}{{ ' ' + message['content'] | trim + eos_token }}{% endif %}{% endfor %}"
-)
-PHI = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
-)
-QWEN3 = (
-    "{% set ns = namespace(last=0) %}{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
-    "{% for message in messages %}{% set content = message['content'] %}{% set thought = '' %}"
-    "{% if message['role'] == 'assistant' and '</think>' in content %}"
-    "{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
-    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['role'] == 'assistant' and loop.index0 > ns.last %}"
-    "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-PLAIN = (
-    "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
-
-
-@dataclass(frozen=True)
-class Style:
-    """A chat template with its special tokens; `single`, `several`, `system` are SINGLE, SEVERAL and SYSTEM as it
-    writes them, with «» around what is trained; `ending` is what closes every turn."""
-
-    template: str
-    single: str
-    several: str
-    system: str = ""
-    specials: tuple[str, ...] = ()
-    bos: str | None = None
-    eos: str = "<|im_end|>"
-    ending: str = "<|im_end|>"
-
-
-SINGLE = [("user", "Hi"), ("assistant", "Yo!")]
-SEVERAL = [("user", "Yo!"), ("assistant", "Yo!"), ("user", "user\nYo!"), ("assistant", "A: b\n\nc")]
-SYSTEM = [("system", "Be."), *SEVERAL]
-STYLES = {
-    "chatml": Style(
-        CHATML,
-        single="<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Yo!<|im_end|>»\n",
-        several="<|im_start|>user\nYo!<|im_end|>\n<|im_start|>assistant\n«Yo!<|im_end|>»\n"
-        "<|im_start|>user\nuser\nYo!<|im_end|>\n<|im_start|>assistant\n«A: b\n\nc<|im_end|>»\n",
-        system="<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nYo!<|im_end|>\n"
-        "<|im_start|>assistant\n«Yo!<|im_end|>»\n<|im_start|>user\nuser\nYo!<|im_end|>\n"
-        "<|im_start|>assistant\n«A: b\n\nc<|im_end|>»\n",
-    ),
-    "llama3": Style(
-        LLAMA3,
-        single="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n«Yo!<|eot_id|>»",
-        several="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nYo!<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n«Yo!<|eot_id|>»"
-        "<|start_header_id|>user<|end_header_id|>\n\nuser\nYo!<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n«A: b\n\nc<|eot_id|>»",
-        system="<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nYo!<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n«Yo!<|eot_id|>»"
-        "<|start_header_id|>user<|end_header_id|>\n\nuser\nYo!<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n«A: b\n\nc<|eot_id|>»",
-        specials=("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        bos="<|begin_of_text|>",
-        ending="<|eot_id|>",
-    ),
-    "gemma": Style(
-        GEMMA,
-        single="<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n«Yo!<end_of_turn>»\n",
-        several="<bos><start_of_turn>user\nYo!<end_of_turn>\n<start_of_turn>model\n«Yo!<end_of_turn>»\n"
-        "<start_of_turn>user\nuser\nYo!<end_of_turn>\n<start_of_turn>model\n«A: b\n\nc<end_of_turn>»\n",
-        specials=("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
-        bos="<bos>",
-        eos="<eos>",
-        ending="<end_of_turn>",
-    ),
-    "mistral": Style(
-        MISTRAL,
-        single="<s>[INST] Hi [/INST]« Yo!</s>»",
-        several="<s>[INST] Yo! [/INST]« Yo!</s>»[INST] user\nYo! [/INST]« A: b\n\nc</s>»",
-        system="<s>[INST] Be.\n\nYo! [/INST]« Yo!</s>»[INST] user\nYo! [/INST]« A: b\n\nc</s>»",
-        specials=("<s>", "</s>", "[INST]", "[/INST]"),
-        bos="<s>",
-        eos="</s>",
-        ending="</s>",
-    ),
-    "phi": Style(
-        PHI,
-        single="<|user|>\nHi<|end|>\n<|assistant|>\n«Yo!<|end|>»\n<|endoftext|>",
-        several="<|user|>\nYo!<|end|>\n<|assistant|>\n«Yo!<|end|>»\n"
-        "<|user|>\nuser\nYo!<|end|>\n<|assistant|>\n«A: b\n\nc<|end|>»\n<|endoftext|>",
-        system="<|system|>\nBe.<|end|>\n<|user|>\nYo!<|end|>\n<|assistant|>\n«Yo!<|end|>»\n"
-        "<|user|>\nuser\nYo!<|end|>\n<|assistant|>\n«A: b\n\nc<|end|>»\n<|endoftext|>",
-        specials=("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"),
-        eos="<|endoftext|>",
-        ending="<|end|>",
-    ),
-    "qwen3": Style(
-        QWEN3,
-        single="<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nYo!<|im_end|>»\n",
-        several="<|im_start|>user\nYo!<|im_end|>\n<|im_start|>assistant\n«Yo!<|im_end|>»\n"
-        "<|im_start|>user\nuser\nYo!<|im_end|>\n"
-        "<|im_start|>assistant\n«<think>\n\n</think>\n\nA: b\n\nc<|im_end|>»\n",
-        system="<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nYo!<|im_end|>\n"
-        "<|im_start|>assistant\n«Yo!<|im_end|>»\n<|im_start|>user\nuser\nYo!<|im_end|>\n"
-        "<|im_start|>assistant\n«<think>\n\n</think>\n\nA: b\n\nc<|im_end|>»\n",
-    ),
-    "plain": Style(
-        PLAIN,
-        single="User: Hi\nAssistant:« Yo!<|im_end|>»",
-        several="User: Yo!\nAssistant:« Yo!»\nUser: user\nYo!\nAssistant:« A: b\n\nc<|im_end|>»",
-        system="System: Be.\nUser: Yo!\nAssistant:« Yo!»\nUser: user\nYo!\nAssistant:« A: b\n\nc<|im_end|>»",
-        ending="",
-    ),
-}
 each_case = pytest.mark.parametrize(
     ("style", "turns", "expected"),
     [
         pytest.param(style, turns, expected, id=f"{name}-{case}")
-        for name, style in STYLES.items()
-        for case, turns, expected in [
-            ("single", SINGLE, style.single),
-            ("several", SEVERAL, style.several),
-            ("system", SYSTEM, style.system),
-        ]
-        if expected
+        for name, case, style, turns, expected in chat_styles.CASES
     ],
 )
 
 
 @pytest.fixture
 def dress(tokenizer: Any) -> Callable[..., Any]:
-    """The character tokenizer with a style, or with any chat template."""
-
-    def dress(style: Style | str) -> Any:
-        if isinstance(style, str):
-            style = Style(style, "", "")
-        dressed = copy.deepcopy(tokenizer)
-        dressed.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *style.specials]})
-        dressed.bos_token, dressed.eos_token, dressed.chat_template = style.bos, style.eos, style.template
-        return dressed
-
-    return dress
+    return partial(chat_styles.dress, tokenizer)
 
 
 def ids_of(tokenizer: Any, text: str) -> list[int]:
@@ -210,8 +54,10 @@ def text_of(tokenizer: Any, ids: list[int]) -> str:
     return "".join(token_of[id] for id in ids)
 
 
-def conversation_of(turns: list[tuple[str, str]]) -> Conversation:
-    return make_conversation({"role": role, "content": content} for role, content in turns)
+def as_taken(style: Style, turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Gemma's template takes no system message: its text opens the first question."""
+    folded = [("user", "Be.\n\nYo!"), *turns[2:]] if style.template is GEMMA and turns == SYSTEM else turns
+    return conversation_of(folded).as_dicts()
 
 
 def render(tokenizer: Any, turns: list[tuple[str, str]], max_length: int = 10_000) -> RenderedConversation:
@@ -244,6 +90,7 @@ def test_ids_and_labels_by_hand(tokenizer: Any):
         input_ids=[1, 89, 87, 73, 86, 99, 44, 77, 2, 99, 1, 69, 87, 87, 77, 87, 88, 69, 82, 88, 99, 61, 83, 5, 2, 99],
         labels=[x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, 61, 83, 5, 2, x],
         kept=26,
+        ends=(24,),
     )
 
 
@@ -265,7 +112,7 @@ def test_ids_are_the_chat_templates_own(
     dress: Callable[..., Any], style: Style, turns: list[tuple[str, str]], expected: str
 ):
     tokenizer = dress(style)
-    own = tokenizer.apply_chat_template(conversation_of(turns).as_dicts(), tokenize=True)["input_ids"]
+    own = tokenizer.apply_chat_template(as_taken(style, turns), tokenize=True)["input_ids"]
     if style.template is PLAIN:  # its last newline gives way to the EOS it does not write
         own = [*own[:-1], tokenizer.eos_token_id]
     assert render(tokenizer, turns).input_ids == own
@@ -275,8 +122,8 @@ def test_ids_are_the_chat_templates_own(
 def test_last_turn_is_trained_from_where_its_prompt_ends(
     dress: Callable[..., Any], style: Style, turns: list[tuple[str, str]], expected: str
 ):
-    tokenizer, question = dress(style), conversation_of(turns).as_dicts()[:-1]
-    prompt = render_prompt(tokenizer, question)
+    tokenizer, question = dress(style), as_taken(style, turns)[:-1]
+    prompt = render_prompt(tokenizer, conversation_of(turns).as_dicts()[:-1])
     assert prompt == tokenizer.apply_chat_template(question, tokenize=True, add_generation_prompt=True)["input_ids"]
     rendered = render(tokenizer, turns)
     assert rendered.input_ids[: len(prompt)] == prompt
@@ -418,17 +265,16 @@ def test_special_token_after_other_text_does_not_end_the_turn(dress: Callable[..
 
 
 def test_answer_is_found_where_the_prompt_is_no_prefix_of_the_conversation(dress: Callable[..., Any]):
-    """Mistral-7B-Instruct-v0.3 writes the system prompt only before a question that is still open."""
+    """A template may write something before a question only as long as it is open."""
     template = (
-        "{% for message in messages if message['role'] != 'system' %}{% if message['role'] == 'user' %}"
-        "{{ '<|im_start|>' }}{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + ' ' }}"
-        "{% endif %}{{ message['content'] + ' >' }}{% else %}{{ ' ' + message['content'] + eos_token }}"
-        "{% endif %}{% endfor %}"
+        "{% for message in messages %}{% if message['role'] == 'user' %}"
+        "{{ '<|im_start|>' + ('Now: ' if loop.last else '') + message['content'] + ' >' }}"
+        "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
     )
-    tokenizer, turns = dress(template), [("system", "Be."), *SINGLE]
-    rendered = render(tokenizer, turns)
-    prompt = render_prompt(tokenizer, conversation_of(turns).as_dicts()[:-1])
-    assert text_of(tokenizer, prompt) == "<|im_start|>Be. Hi >"
+    tokenizer = dress(template)
+    rendered = render(tokenizer, SINGLE)
+    prompt = render_prompt(tokenizer, conversation_of(SINGLE).as_dicts()[:-1])
+    assert text_of(tokenizer, prompt) == "<|im_start|>Now: Hi >"
     assert text_of(tokenizer, rendered.input_ids) == "<|im_start|>Hi > Yo!<|im_end|>"
     assert trained_texts(tokenizer, rendered) == ["Yo!<|im_end|>"]
 
@@ -513,9 +359,11 @@ def test_special_ids_are_the_structure_and_not_the_text(tokenizer: Any):
 
 
 def test_refusal_of_the_template_is_told_in_its_words(dress: Callable[..., Any]):
+    """Gemma's takes questions and answers in turn, so no message of a tool."""
     tokenizer = dress(STYLES["gemma"])
-    with pytest.raises(DataError, match=r"chat template refuses the conversation: System role not supported\.$"):
-        render(tokenizer, SYSTEM)
+    called = [("user", "Hi"), ("assistant", "f()"), ("tool", "1"), ("assistant", "Yo!")]
+    with pytest.raises(DataError, match=r"chat template refuses the conversation: Conversation roles must alternate"):
+        render(tokenizer, called)
     with pytest.raises(DataError, match=r"chat template refuses the conversation: System role not supported\.$"):
         render_prompt(tokenizer, [{"role": "system", "content": "Be."}])
 

@@ -66,11 +66,6 @@ def test_an_answer_that_did_not_change_is_shown_once_and_the_newest_stands_first
     assert html.index("Step 9") < html.index("Before training")
 
 
-def test_token_spans_mark_trained_context_and_cut_and_show_line_ends() -> None:
-    spans = views.token_spans(["<s>", "a\n", "b", "c"], [False, True, True, True], kept=3)
-    assert spans == [("<s>", "context"), ("a⏎\n", "trained"), ("b", "trained"), ("c", "cut")]
-
-
 @pytest.mark.parametrize(
     ("identical", "words"), [(True, "the two answers are the same"), (False, "the two answers differ")]
 )

@@ -1,0 +1,174 @@
+"""How fast a data file goes through `inspect`, and in how much memory: time must grow with the rows, memory hardly.
+
+    python -m bench.data                      10,000, 100,000 and 1,000,000 rows of about 1 kB
+    python -m bench.data --quick              small sizes, for the tests
+    python -m bench.data --json results.json  everything that was measured
+
+Timed, each in a fresh process: reading (bytes to rows); reading and format (to conversations); the whole check-up (with
+the doctor's findings and the split); and the preview that the page opens with, of at most 20,000 conversations. Token
+lengths are left out: they come from a sample of fixed size. Sizes take turns, so that a slow minute of a shared machine
+does not hit one of them alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROWS = (10_000, 100_000, 1_000_000)
+QUICK_ROWS = (500, 2_000)
+PARTS = ("reading", "reading and format", "check-up", "preview")
+WORDS = 4000
+
+
+def main() -> None:
+    arguments = _parse()
+    rows = QUICK_ROWS if arguments.quick else tuple(arguments.rows)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {count: write_rows(Path(folder) / f"{count}.jsonl", count) for count in rows}
+        measured = [
+            {"part": part, "rows": count, "repeat": repeat, **measure_apart(part, files[count])}
+            for repeat in range(arguments.repeats)
+            for count in rows
+            for part in PARTS
+        ]
+    report = {"machine": machine(), "measured": measured, "summary": summarise(measured)}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
+
+
+def write_rows(path: Path, count: int) -> Path:
+    """Support conversations of random words, about 1 kB each; one in fifty is a copy or a near copy."""
+    dice = random.Random(0)
+    words = ["".join(dice.choices("abcdefghilmnoprstuvw", k=dice.randint(2, 9))) for _ in range(WORDS)]
+    recent: list[list[str]] = []
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(count):
+            if recent and dice.random() < 0.02:
+                answer = list(dice.choice(recent))
+                answer[dice.randrange(len(answer))] = dice.choice(words)
+            else:
+                answer = dice.choices(words, k=dice.randint(90, 170))
+                recent = [*recent[-50:], answer]
+            question = " ".join(dice.choices(words, k=dice.randint(8, 30)))
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": " ".join(answer) + "."}]
+            file.write(json.dumps({"messages": messages}) + "\n")
+    return path
+
+
+def measure_apart(part: str, path: Path) -> dict[str, float]:
+    """Runs one part in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.data", "--measure", part, str(path)], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def measure(part: str, path: Path) -> dict[str, float]:
+    """Seconds, and the peak memory of this process in GiB."""
+    from sft_app.data.inspection import inspect_data
+    from sft_app.data.reading import PREVIEWED, Reading, load_data, open_data
+    from sft_app.data.sources import read_rows
+    from sft_app.settings import RunSettings
+
+    settings = RunSettings(data=str(path))
+    start = time.perf_counter()
+    if part == "reading":
+        done = sum(1 for _ in read_rows(path))
+    elif part == "reading and format":
+        done = sum(1 for _ in Reading(open_data(settings.reading(), path.parent)))
+    elif part == "preview":
+        done = len(load_data(open_data(settings.reading(), path.parent), PREVIEWED).examples)
+    else:
+        done = inspect_data(open_data(settings.reading(), path.parent), settings, None).conversations
+    seconds = time.perf_counter() - start
+    unit = 1 if platform.system() == "Darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return {
+        "seconds": seconds,
+        "rows_per_second": done / seconds,
+        "peak_gib": peak,
+        "megabytes": path.stat().st_size / 1e6,
+    }
+
+
+def summarise(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Median, least and most rows a second of each part and size; `growth` is the time a row takes, relative to the
+    smallest size."""
+    summary: list[dict[str, Any]] = []
+    for part in PARTS:
+        smallest = None
+        for rows in sorted({entry["rows"] for entry in measured}):
+            entries = [entry for entry in measured if (entry["part"], entry["rows"]) == (part, rows)]
+            speeds = sorted(entry["rows_per_second"] for entry in entries)
+            median = speeds[len(speeds) // 2]
+            seconds = sorted(entry["seconds"] for entry in entries)[len(entries) // 2]
+            smallest = smallest or median
+            summary.append(
+                {
+                    "part": part,
+                    "rows": rows,
+                    "megabytes": entries[0]["megabytes"],
+                    "seconds": seconds,
+                    "rows_per_second": median,
+                    "least": speeds[0],
+                    "most": speeds[-1],
+                    "growth": smallest / median,
+                    "peak_gib": max(entry["peak_gib"] for entry in entries),
+                }
+            )
+    return summary
+
+
+def machine() -> dict[str, Any]:
+    import psutil
+
+    from sft_app.versions import package_versions
+
+    memory = psutil.virtual_memory().total / 2**30
+    return {"cores": psutil.cpu_count(), "memory_gib": round(memory, 1), "versions": package_versions()}
+
+
+def show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("part", "rows", "MB", "seconds", "rows/s", "least … most", "time a row", "peak memory")
+    for entry in report["summary"]:
+        table.add_row(
+            entry["part"],
+            f"{entry['rows']:,}",
+            f"{entry['megabytes']:,.0f}",
+            f"{entry['seconds']:,.1f}",
+            f"{entry['rows_per_second']:,.0f}",
+            f"{entry['least']:,.0f} … {entry['most']:,.0f}",
+            f"× {entry['growth']:.2f}",
+            f"{entry['peak_gib']:.2f} GiB",
+        )
+    Console().print(table)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        sys.stdout.write(json.dumps(measure(sys.argv[2], Path(sys.argv[3]))))
+    else:
+        main()

@@ -1,0 +1,66 @@
+"""Programming contests to conversations: AlphaCode's CodeContests. Its tests, private ones above all, are never used.
+
+Source: google-deepmind/code_contests, contest_problem.proto (columns, languages) and its data set card (layout).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sft_app.data.conversation import kind_of
+from sft_app.errors import DataError, NotChosen
+from sft_app.settings import DataSettings
+
+LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
+"""By their number in the data."""
+TITLES = {"python2": "Python 2", "cpp": "C++", "python3": "Python 3", "java": "Java"}
+FENCES = {"python2": "python", "python3": "python", "cpp": "cpp", "java": "java"}
+SPELLINGS = {"python": "python2", "py2": "python2", "py3": "python3", "c++": "cpp", "python 2": "python2"}
+
+
+def from_code_contests(row: dict[str, Any], settings: DataSettings) -> list[list[Any]]:
+    """`{"description", "solutions"}`, at most `solutions_per_problem` of them in the chosen language."""
+    description = row.get("description")
+    if not isinstance(description, str) or not description.strip():
+        raise DataError("`description` must be a text")
+    if "<image>" in description:
+        raise DataError("its description refers to a picture")
+    wanted = settings.code_language
+    chosen = [
+        (language, code)
+        for language, code in _solutions(row.get("solutions"))
+        if wanted in (language, "any") and code.strip()
+    ]
+    if not chosen:
+        raise NotChosen(f"it has no solution in {TITLES.get(wanted, 'any language')}")
+    return [_conversation(description, *solution) for solution in chosen[: settings.solutions_per_problem]]
+
+
+def _conversation(description: str, language: str, code: str) -> list[Any]:
+    task = f"\n\nSolve this in {TITLES[language]}." if language in TITLES else "\n\nSolve this."
+    answer = f"```{FENCES.get(language, '')}\n{code.strip(chr(10))}\n```"
+    return [{"role": "user", "content": description.rstrip() + task}, {"role": "assistant", "content": answer}]
+
+
+def _solutions(value: Any) -> Iterator[tuple[str, str]]:
+    """Language and code; the column is a struct of lists (as on the Hub) or a list of structs (as in the protocol)."""
+    if isinstance(value, dict):
+        languages, codes = value.get("language"), value.get("solution")
+        if not isinstance(languages, list) or not isinstance(codes, list) or len(languages) != len(codes):
+            raise DataError("`solutions` must hold as many languages as solutions")
+        pairs = list(zip(languages, codes, strict=True))
+    elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+        pairs = [(entry.get("language"), entry.get("solution")) for entry in value]
+    else:
+        raise DataError(f"`solutions` must be a list of {{language, solution}}, got {kind_of(value)}")
+    return ((_language(language), code) for language, code in pairs if isinstance(code, str))
+
+
+def _language(value: Any) -> str:
+    """From its number or its name in any spelling; "unknown" when it is neither."""
+    if isinstance(value, int) and 0 <= value < len(LANGUAGES):
+        return LANGUAGES[value]
+    name = str(value).strip().lower().replace("_", " ")
+    name = SPELLINGS.get(name, name.replace(" ", ""))
+    return name if name in LANGUAGES else "unknown"

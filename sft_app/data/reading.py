@@ -1,0 +1,222 @@
+"""From a data source to conversations, one pass at a time and never the whole of it in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.detection import Guess, guess_formats
+from sft_app.data.formats import converter
+from sft_app.data.hub import HubDataset, fetch_dataset, is_dataset_id
+from sft_app.data.rows import Progress, Rejected, Row
+from sft_app.data.sources import SUFFIXES, data_suffix, locate_data, read_rows
+from sft_app.data.trees import MESSAGE_COLUMNS, conversations_of_rows
+from sft_app.errors import DataError, NotChosen
+from sft_app.settings import DataSettings
+
+ROWS_LOOKED_AT = 50
+PREVIEWED = 20_000
+"""Conversations of a file that can be turned to in the page; the check-up and training take all of them."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file whose layout is decided: `settings.format` is no longer `auto`. `guesses` are the readings that fit."""
+
+    path: Path
+    settings: DataSettings
+    guesses: list[Guess]
+    column_names: list[str]
+    is_flat_tree: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation with the row that it came from (that its last message came from)."""
+
+    row: int
+    conversation: Conversation
+
+
+@dataclass
+class Reading:
+    """One pass over a file: iterate it for the examples; the rest is known at its end.
+
+    `noted` has the rows for which something had to be guessed, by what it was; `repairable` those whose turns are
+    empty or out of order and can be mended (`make_conversation`), which is done only with `repair`.
+    """
+
+    file: DataFile
+    on_progress: Progress | None = None
+    repair: bool = False
+    rows: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    noted: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    repairable: list[int] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Example]:
+        for item in self._message_lists():
+            if isinstance(item, Rejected):
+                self.rejected.append(item)
+                continue
+            for messages in item[1]:
+                conversation = self._converse(item[0], messages)
+                if conversation is not None:
+                    yield Example(item[0], conversation)
+
+    def _converse(self, row: int, messages: list[Any]) -> Conversation | None:
+        try:
+            return make_conversation(messages)
+        except DataError as error:
+            mended = _mend(messages)
+            if mended is not None and self.repairable[-1:] != [row]:
+                self.repairable.append(row)
+            if mended is None or not self.repair:
+                self.rejected.append(Rejected(row, str(error)))
+            return mended if self.repair else None
+
+    def _message_lists(self) -> Iterator[tuple[int, list[Any]] | Rejected]:
+        """Row number and the message lists in it."""
+        settings = self.file.settings
+        if self.file.is_flat_tree:
+            for item in conversations_of_rows(self._counted_rows(), settings):
+                yield item if isinstance(item, Rejected) else (item[0].number, [item[1]])
+            return
+        convert = converter(settings)
+        for row in self._counted_rows():
+            if isinstance(row, Rejected):
+                yield row
+                continue
+            try:
+                yield row.number, convert(row.values, settings)
+            except DataError as error:
+                yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
+
+    def _counted_rows(self) -> Iterator[Row | Rejected]:
+        for row in islice(read_rows(self.file.path, self.on_progress), self.file.settings.max_rows):
+            self.rows += 1
+            if isinstance(row, Row) and row.note:
+                self.noted[row.note].append(row.number)
+            yield row
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The first examples of a file in memory. `is_whole` says whether they are all of them."""
+
+    file: DataFile
+    examples: list[Example]
+    rejected: list[Rejected]
+    rows: int
+    is_whole: bool
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        return [example.conversation for example in self.examples]
+
+
+def open_data(settings: DataSettings, home: Path, on_progress: Progress | None = None) -> DataFile:
+    """Finds the file, or fetches the data set from the Hub, and decides on the layout.
+
+    Raises:
+        DataError: it cannot be read, or fits no layout.
+    """
+    path = _locate(settings, home, on_progress)
+    first, readable = _look_ahead(path)
+    if not readable:
+        reason = f"row {first.row}: {first.reason}" if first else "no rows"
+        raise DataError(f"{path.name} has no readable row ({reason}).")
+    guesses = _guesses(readable, settings)
+    decided = settings
+    if settings.columns and settings.format == "auto":
+        decided = settings.model_copy(update={"format": "columns"})
+    elif settings.format == "auto":
+        decided = settings.model_copy(update={"format": guesses[0].format, "columns": guesses[0].columns})
+    is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)
+    return DataFile(path, decided, guesses, column_names_of(readable), is_flat)
+
+
+def load_data(file: DataFile, most: int | None = None, on_progress: Progress | None = None) -> LoadedData:
+    """The first `most` examples of a file, or all.
+
+    Raises:
+        DataError: the file cannot be read, or has no usable conversation.
+    """
+    reading = Reading(file, on_progress)
+    iterator = iter(reading)
+    examples = list(islice(iterator, most))
+    is_whole = most is None or next(iterator, None) is None
+    if not examples:
+        raise no_conversation(file, reading.rejected)
+    return LoadedData(file, examples, reading.rejected, reading.rows, is_whole)
+
+
+def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
+    """The error of a file in which nothing can be trained on, with the first reason."""
+    worst = next(iter(rejected), Rejected(1, "nothing in it"))
+    return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
+
+
+def first_example(file: DataFile, guess: Guess) -> Conversation | None:
+    """What a reading makes of the first row that it can use; None when it can use none of those looked at."""
+    settings = file.settings.model_copy(update={"format": guess.format, "columns": guess.columns, "max_rows": 50})
+    return next((example.conversation for example in Reading(replace(file, settings=settings))), None)
+
+
+def read_column_names(settings: DataSettings, home: Path) -> list[str]:
+    """Of a table whose layout nobody knows. Raises: DataError when it cannot be read."""
+    return column_names_of(_look_ahead(_locate(settings, home, None))[1])
+
+
+def column_names_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(name) for row in rows for name in row))
+
+
+def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) -> Path:
+    has_ending = data_suffix(Path(settings.data)) in SUFFIXES
+    if is_dataset_id(settings.data) and not has_ending and not Path(settings.data).exists():
+        wanted = HubDataset(
+            id=settings.data,
+            config=settings.dataset_config,
+            split=settings.dataset_split,
+            revision=settings.dataset_revision,
+            max_rows=settings.max_rows,
+        )
+        return fetch_dataset(wanted, home / "datasets", on_progress)
+    return locate_data(settings.data)
+
+
+def _mend(messages: list[Any]) -> Conversation | None:
+    try:
+        return make_conversation(messages, repair=True)
+    except DataError:
+        return None
+
+
+def _look_ahead(path: Path) -> tuple[Rejected | None, list[dict[str, Any]]]:
+    """The first row that cannot be read, and the first that can."""
+    refused: Rejected | None = None
+    readable: list[dict[str, Any]] = []
+    for row in read_rows(path):
+        if isinstance(row, Row):
+            readable.append(row.values)
+        else:
+            refused = refused or row
+        if len(readable) == ROWS_LOOKED_AT:
+            break
+    return refused, readable
+
+
+def _guesses(rows: list[dict[str, Any]], settings: DataSettings) -> list[Guess]:
+    """No guess is needed when the layout is given."""
+    try:
+        return guess_formats(rows)
+    except DataError:
+        if settings.format != "auto" or settings.columns:
+            return []
+        raise

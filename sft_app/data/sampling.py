@@ -1,0 +1,30 @@
+"""A fair sample of a stream whose length is not known."""
+
+from __future__ import annotations
+
+import random
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Sample(Generic[T]):
+    """Keeps `size` of the items offered, each with the same chance, and the same ones every time.
+
+    Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.offered = size, 0
+        self.items: list[T] = []
+        self._dice = random.Random(0)
+
+    def offer(self, item: T) -> None:
+        self.offered += 1
+        if len(self.items) < self.size:
+            self.items.append(item)
+        elif (place := self._dice.randrange(self.offered)) < self.size:
+            self.items[place] = item
+
+    def is_whole(self) -> bool:
+        return self.offered <= self.size

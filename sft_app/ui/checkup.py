@@ -1,0 +1,103 @@
+"""The check-up of the data: what the doctor finds, the fixes it offers, and how long the conversations are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.data.fixes import LABELS, RECOMMENDED, Deed, write_cleaned_copy
+from sft_app.data.inspection import Inspection
+from sft_app.data.reading import DataFile
+from sft_app.data.rows import Progress
+from sft_app.errors import DataError
+from sft_app.ui import data_views, views
+
+WAITING = "The check-up begins when the data has been read."
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """`fixing` shows when there is something to fix. `seen` remembers what is shown already."""
+
+    findings: gr.HTML
+    lengths: gr.HTML
+    fixing: gr.Group
+    fixes: gr.CheckboxGroup
+    clean: gr.Button
+    seen: gr.State
+
+    def outputs(self) -> list[Any]:
+        return [self.findings, self.lengths, self.fixing, self.fixes, self.seen]
+
+
+def build_checkup(lengths: gr.HTML) -> Checkup:
+    """`lengths` may stand elsewhere."""
+    gr.Markdown("### Check-up")
+    findings = gr.HTML(views.empty_card(WAITING), elem_id="findings")
+    with gr.Group(visible=False) as fixing:
+        fixes = gr.CheckboxGroup([], label="What to do about it", info="Your file stays as it is.", elem_id="fixes")
+        clean = gr.Button("Make a cleaned copy", size="md", elem_id="make-copy")
+    return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None))
+
+
+def checkup_values(inspection: Inspection, max_length: int, key: int) -> list[Any]:
+    """Fixes that hardly ever take away what was meant are ticked. `key` says what the check-up was of."""
+    offered = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
+    ticked = [name for name in offered if name in RECOMMENDED]
+    chart = data_views.length_chart(inspection.lengths, max_length) if inspection.lengths else ""
+    return [
+        data_views.findings_list(inspection),
+        chart,
+        gr.Group(visible=bool(offered)),
+        gr.CheckboxGroup([(LABELS[name], name) for name in offered], value=ticked),
+        key,
+    ]
+
+
+def checkup_problem(message: str) -> list[Any]:
+    return [views.problem_card(message), "", gr.Group(visible=False), gr.CheckboxGroup([], value=[]), None]
+
+
+def make_cleaned_copy(file: DataFile, fixes: list[str], home: Path, on_progress: Progress) -> Path:
+    """In `<home>/cleaned`, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
+    if not fixes:
+        raise DataError("Choose what to do first.")
+    stem = file.path.name.partition(".")[0]
+    copies = (home / "cleaned" / f"{stem}-cleaned{number or ''}.jsonl" for number in range(10_000))
+    copy = next(path for path in copies if not path.exists())
+    write_cleaned_copy(file, fixes, copy, on_progress)
+    return copy
+
+
+def cleaned_note(path: Path) -> str:
+    """What was done to make a cleaned copy; "" for any other file."""
+    told = _cleaning(path)
+    return (
+        "" if told is None else data_views.cleaned_card(Path(told["source"]).name, [Deed(**d) for d in told["fixes"]])
+    )
+
+
+def source_of(path: Path) -> str:
+    """The file that a cleaned copy was made of. Raises: DataError when it is no cleaned copy."""
+    told = _cleaning(path)
+    if told is None:
+        raise DataError(f"{path.name} is not a cleaned copy.")
+    return told["source"]
+
+
+def for_download(path: Path) -> str:
+    """A copy where the page may serve files from."""
+    return str(shutil.copy(path, Path(tempfile.mkdtemp(prefix="cleaned-"))))
+
+
+def _cleaning(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.with_name(f"{path.name}.cleaning.json").read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,216 @@
+"""What the Data tab shows, as plain values to HTML and lists. No Gradio here; text from people goes in escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from sft_app.data.conversation import Conversation
+from sft_app.data.detection import Guess
+from sft_app.data.doctor import Finding
+from sft_app.data.fixes import Deed
+from sft_app.data.inspection import Inspection
+from sft_app.data.lengths import TokenLengths
+from sft_app.data.reading import LoadedData
+from sft_app.data.rows import Rejected
+from sft_app.data.tokens import IGNORED, RenderedConversation
+
+FORMAT_LABELS = {
+    "auto": "Find out by itself",
+    "messages": "Messages with roles (OpenAI)",
+    "sharegpt": "ShareGPT: from / value",
+    "prompt_completion": "Prompt / completion",
+    "alpaca": "Alpaca: instruction / input / output",
+    "dolly": "Dolly: instruction / context / response",
+    "gpteacher": "GPTeacher: instruction / input / response",
+    "gpt4all": "GPT4All: prompt / response",
+    "question_answer": "Question / answer",
+    "oasst": "OASST: reply trees",
+    "code_contests": "CodeContests (AlphaCode)",
+    "text": "Plain text, without a chat",
+    "columns": "A table: I name the columns",
+}
+REASONS_SHOWN = 20
+ROWS_SHOWN = 10
+EXAMPLE_LENGTH = 140
+
+
+def data_facts(data: LoadedData) -> str:
+    """Counts of a data file; of a very large one, of its first part."""
+    conversations = data.conversations
+    several = sum(conversation.assistant_turns() > 1 for conversation in conversations)
+    rejected = sum(not row.by_choice for row in data.rejected)
+    chosen_away = len(data.rejected) - rejected
+    left_out = [f"{rejected:,} left out"] * bool(rejected) + [f"{chosen_away:,} not chosen"] * bool(chosen_away)
+    more = "" if data.is_whole else " and more"
+    facts = [
+        ("Conversations", f"{len(conversations):,}{more}"),
+        ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'nothing left out'}"),
+        ("With several answers", f"{several:,}"),
+        ("Read as", reading_label(Guess(data.file.settings.format, "", data.file.settings.columns))),
+    ]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f'<section class="ft-card"><dl>{cells}</dl></section>'
+
+
+def guess_card(data: LoadedData) -> str:
+    """Why the file is read as it is, and where there are several readings, an example of each."""
+    guesses = data.file.guesses
+    if not guesses:
+        return ""
+    if len(guesses) == 1:
+        return f'<p class="ft-evidence">{_with_code(guesses[0].why)}.</p>'
+    items = "".join(
+        f"<li><b>{escape(reading_label(guess))}</b> {_with_code(guess.why)}.{_example_of(guess, data)}</li>"
+        for guess in guesses
+    )
+    return f'<section class="ft-card ft-readings">{_header("Two readings are possible")}<ol>{items}</ol></section>'
+
+
+def reading_label(guess: Guess) -> str:
+    """A reading in a list of choices."""
+    named = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
+    return named or FORMAT_LABELS[guess.format]
+
+
+def left_out_list(rejected: Sequence[Rejected]) -> str:
+    """Markdown: one line for each reason, with its rows."""
+    by_reason: dict[str, list[int]] = {}
+    for row in rejected:
+        by_reason.setdefault(row.reason, []).append(row.row)
+    lines = [f"- {rows_in_words(rows)}: {reason}" for reason, rows in list(by_reason.items())[:REASONS_SHOWN]]
+    if len(by_reason) > REASONS_SHOWN:
+        lines.append(f"- and {len(by_reason) - REASONS_SHOWN:,} more reasons")
+    return "\n".join(lines)
+
+
+def rows_in_words(rows: Sequence[int]) -> str:
+    """`row 3`, or `3 rows (1, 4, 9)`, shortened when there are many."""
+    if len(rows) == 1:
+        return f"row {rows[0]:,}"
+    shown = ", ".join(map(str, rows[:ROWS_SHOWN]))
+    return f"{len(rows):,} rows ({shown}{', …' if len(rows) > ROWS_SHOWN else ''})"
+
+
+def findings_list(inspection: Inspection) -> str:
+    """The check-up's result; what can be mended comes first."""
+    findings = sorted(inspection.findings, key=lambda finding: not finding.fix)
+    split = (
+        f"{inspection.conversations - inspection.heldout:,} conversations to train on, {inspection.heldout:,} held out "
+        "to measure on. Copies and near copies stay on one side."
+    )
+    if not findings:
+        return f'<section class="ft-card ft-good">{_header("Nothing to worry about")}<p>{split}</p></section>'
+    things = "1 thing" if len(findings) == 1 else f"{len(findings)} things"
+    items = "".join(_finding_item(finding) for finding in findings)
+    return (
+        f'<section class="ft-card ft-findings">{_header(f"{things} to know")}<p>{split}</p><ul>{items}</ul></section>'
+    )
+
+
+def cleaned_card(source: str, deeds: Sequence[Deed]) -> str:
+    """What a cleaned copy was made of and how."""
+    items = "".join(f"<li>{escape(deed.sentence())}</li>" for deed in deeds)
+    return (
+        f'<section class="ft-card ft-good">{_header("Cleaned copy", f"of {escape(source)}")}<ul>{items}</ul></section>'
+    )
+
+
+def length_chart(lengths: TokenLengths, max_length: int) -> str:
+    """A histogram of conversation lengths, with what is over `max_length` in another colour, and what is kept."""
+    bars = lengths.histogram()
+    most = max(count for _, _, count in bars)
+    drawn = "".join(
+        f'<i class="{"ft-over" if low > max_length else "ft-within"}" style="height:{100 * count / most:.1f}%" '
+        f'title="{low:,} to {high - 1:,} tokens: {count:,}"></i>'
+        for low, high, count in bars
+    )
+    of = f"{lengths.total:,}" if len(lengths.lengths) == lengths.total else f"a sample of {len(lengths.lengths):,}"
+    half = f"of {of}; half have {lengths.percentile(0.5):,} or fewer"
+    kept = lengths.kept(max_length)
+    rows = "".join(
+        f"<tr{' class=ft-chosen' if row.max_length == max_length else ''}><td>{row.max_length:,}</td>"
+        f"<td>{_percent(row.conversations)}</td><td>{_percent(row.trained_tokens)}</td></tr>"
+        for row in sorted({*lengths.kept_table(), kept}, key=lambda row: row.max_length)
+    )
+    return (
+        f'<section class="ft-card ft-lengths">{_header("Tokens in a conversation", half)}'
+        f'<div class="ft-bars" role="img" aria-label="Histogram of conversation lengths">{drawn}</div>'
+        f'<div class="ft-axis"><span>0</span><span>{bars[-1][1] - 1:,} tokens</span></div>'
+        "<table><thead><tr><th>max_length</th><th>whole conversations</th><th>answer tokens kept</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></section>"
+    )
+
+
+def token_spans(tokenizer: Any, rendered: RenderedConversation) -> list[tuple[str, str]]:
+    """Token texts with their class; line ends are made visible."""
+    ends = set(rendered.ends)
+    spans = []
+    for place, (id, label) in enumerate(zip(rendered.input_ids, rendered.labels, strict=True)):
+        kind = "trained" if label != IGNORED else "context"
+        if place in ends:
+            kind = "end, trained" if label != IGNORED else "end, not trained"
+        spans.append((tokenizer.decode([id]).replace("\n", "⏎\n"), "cut" if place >= rendered.kept else kind))
+    return spans
+
+
+def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
+    """How much of a conversation is learnt, and what is unusual about it."""
+    total = len(rendered.input_ids)
+    what = "every answer with its end-of-turn token, nothing else"
+    note = f"**{rendered.trained:,}** of {total:,} tokens are trained: {what}."
+    if rendered.is_cut:
+        lost = f"**{rendered.trained_lost:,}** answer tokens are cut and lost"
+        note += f" It is longer than max_length {rendered.kept:,}: {lost}."
+    return "\n\n".join([note, *notes])
+
+
+def chat_of(conversation: Conversation) -> list[dict[str, Any]]:
+    """As the chat window takes it, which knows two sides only: the others stand on the model's, under their names."""
+    titles = {"system": "System prompt", "tool": "Tool"}
+    return [
+        {
+            "role": "user" if message.role == "user" else "assistant",
+            "content": message.content,
+            "metadata": {"title": titles[message.role]} if message.role in titles else {},
+        }
+        for message in conversation.messages
+    ]
+
+
+def _header(title: str, beside: str = "") -> str:
+    return f"<header><strong>{title}</strong>{f'<span>{beside}</span>' if beside else ''}</header>"
+
+
+def _finding_item(finding: Finding) -> str:
+    rows = f" <small>{escape(rows_in_words(finding.rows))}</small>" if finding.rows else ""
+    return f'<li class="{"ft-fixable" if finding.fix else ""}">{escape(finding.message)}{rows}</li>'
+
+
+def _example_of(guess: Guess, data: LoadedData) -> str:
+    from sft_app.data.reading import first_example
+
+    conversation = first_example(data.file, guess)
+    if conversation is None:
+        return ""
+    question, answer = conversation.question(), conversation.answers()[0]
+    shown = [
+        f"<em>{name}</em> {escape(_short(text))}" for name, text in (("asks", question), ("answers", answer)) if text
+    ]
+    return f"<blockquote>{'<br>'.join(shown)}</blockquote>"
+
+
+def _with_code(text: str) -> str:
+    """`name` in the text becomes code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= EXAMPLE_LENGTH else f"{text[:EXAMPLE_LENGTH].rstrip()} …"
+
+
+def _percent(share: float) -> str:
+    """Never 100 % when something is missing."""
+    return "100%" if share == 1 else f"{min(share, 0.999):.1%}"

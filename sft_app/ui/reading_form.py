@@ -1,0 +1,143 @@
+"""How the rows are read: the guess with its reasons, another reading where there is one, and columns named by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.data.reading import LoadedData, read_column_names
+from sft_app.errors import DataError
+from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings, parse_settings
+from sft_app.ui import data_views, views
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.forms import make_field, to_form, values_from_form
+
+NO_COLUMN = "(none)"
+COLUMNS_OFFERED = 200
+TREE_FIELDS = ("reply_paths", "text_language")
+CONTEST_FIELDS = ("code_language", "solutions_per_problem")
+
+
+@dataclass(frozen=True)
+class ReadingChoice:
+    """How the rows are read. `readings` offers the guesses where there are several; `mapping` names columns."""
+
+    facts: gr.HTML
+    guess: gr.HTML
+    readings: gr.Radio
+    mapping_box: gr.Group
+    mapping: list[gr.Dropdown]
+    tree_box: gr.Group
+    contest_box: gr.Group
+    left_out_box: gr.Accordion
+    left_out: gr.Markdown
+
+    def outputs(self) -> list[Any]:
+        boxes = [self.tree_box, self.contest_box, self.left_out_box, self.left_out]
+        return [self.facts, self.guess, self.readings, self.mapping_box, *self.mapping, *boxes]
+
+
+def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
+    defaults = RunSettings()
+    facts = gr.HTML(data_views.data_facts(loaded), elem_id="data-facts")
+    guess = gr.HTML(data_views.guess_card(loaded), elem_id="guess")
+    readings = gr.Radio([], label="Read it as", visible=False, elem_id="readings")
+    choices = [(label, name) for name, label in data_views.FORMAT_LABELS.items()]
+    fields["format"] = make_field(
+        "format", defaults.format, label="Layout of the rows", choices=choices, elem_id="format"
+    )
+    fields["columns"] = make_field("columns", defaults.columns, visible=False, elem_id="columns")
+    labels = {"user": "Question", "assistant": "Answer", "system": "System prompt", "context": "Context"}
+    mapping = []
+    with gr.Group(visible=False) as mapping_box:
+        for pair in (COLUMN_ROLES[:2], COLUMN_ROLES[2:]):
+            with gr.Row():
+                mapping += [gr.Dropdown([], label=labels[role], min_width=140, elem_id=f"map-{role}") for role in pair]
+    tree_box, contest_box = (_build_options(fields, names) for names in (TREE_FIELDS, CONTEST_FIELDS))
+    with gr.Accordion("Left out", open=True, visible=False, elem_id="left-out") as left_out_box:
+        left_out = gr.Markdown()
+    return ReadingChoice(facts, guess, readings, mapping_box, mapping, tree_box, contest_box, left_out_box, left_out)
+
+
+def reading_values(loaded: LoadedData) -> list[Any]:
+    """What is shown of a file that can be read."""
+    decided, guesses = loaded.file.settings, loaded.file.guesses
+    chosen = next(
+        (i for i, g in enumerate(guesses) if (g.format, g.columns) == (decided.format, decided.columns)), None
+    )
+    choices = [(data_views.reading_label(guess), place) for place, guess in enumerate(guesses)]
+    return [
+        data_views.data_facts(loaded),
+        data_views.guess_card(loaded),
+        gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
+        *_mapping_values(decided, loaded.file.column_names, is_shown=decided.format == "columns"),
+        gr.Group(visible=decided.format == "oasst"),
+        gr.Group(visible=decided.format == "code_contests"),
+        gr.Accordion(f"Left out: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
+        data_views.left_out_list(loaded.rejected),
+    ]
+
+
+def unreadable_values(context: PageContext, settings: DataSettings, problem: str) -> list[Any]:
+    """What is shown of a file that cannot; if it is a table, its columns can be named."""
+    columns = _columns_if_any(context, settings)
+    mapping = _mapping_values(settings, columns, is_shown=bool(columns))
+    hidden = gr.Group(visible=False)
+    no_readings, no_rows = gr.Radio(visible=False), gr.Accordion(visible=False)
+    return [views.problem_card(problem), "", no_readings, *mapping, hidden, hidden, no_rows, ""]
+
+
+def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str, Any]) -> None:
+    names, inputs = list(fields), list(fields.values())
+    layout = [fields["format"], fields["columns"]]
+
+    def settings_of(shown: tuple[Any, ...]) -> DataSettings:
+        return parse_settings(values_from_form(names, shown)).reading()
+
+    @tells_errors
+    def take_reading(place: int, *shown: Any) -> list[Any]:
+        guess = context.data(settings_of(shown)).file.guesses[place]
+        return [guess.format, to_form("columns", guess.columns)]
+
+    def take_mapping(*columns: str | None) -> list[Any]:
+        named = zip(COLUMN_ROLES, columns, strict=True)
+        entries = {role: column for role, column in named if column and column != NO_COLUMN}
+        if not {"user", "assistant"} <= entries.keys():
+            return [gr.skip(), gr.skip()]
+        return ["columns", to_form("columns", [f"{role}={column}" for role, column in entries.items()])]
+
+    reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)
+    gr.on([field.input for field in reading.mapping], take_mapping, reading.mapping, layout, **PRIVATE)
+
+
+def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
+    """Settings that only one layout has."""
+    with gr.Group(visible=False) as box, gr.Row():
+        for name in names:
+            fields[name] = make_field(name, RunSettings.model_fields[name].default, min_width=140, elem_id=name)
+    return box
+
+
+def _mapping_values(settings: DataSettings, columns: list[str], is_shown: bool) -> list[Any]:
+    """The box and its four lists of columns."""
+    offered, chosen = columns[:COLUMNS_OFFERED], settings.column_map()
+    needed = ("user", "assistant")
+    lists = [
+        gr.Dropdown(
+            offered if role in needed else [NO_COLUMN, *offered],
+            value=chosen.get(role, None if role in needed else NO_COLUMN),
+        )
+        for role in COLUMN_ROLES
+    ]
+    return [gr.Group(visible=is_shown), *lists]
+
+
+def _columns_if_any(context: PageContext, settings: DataSettings) -> list[str]:
+    """So that a person can name the columns of a table that nobody recognises."""
+    try:
+        return read_column_names(settings, context.home)
+    except DataError:
+        return []

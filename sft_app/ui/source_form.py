@@ -1,0 +1,119 @@
+"""Where the examples come from: the bundled ones, a file, a data set of the Hub, or a cleaned copy of any of them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.data.sources import SUFFIXES, data_suffix, file_sha256
+from sft_app.errors import DataError
+from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
+from sft_app.ui import checkup
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.forms import make_field, values_from_form
+
+HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
+
+
+@dataclass(frozen=True)
+class SourceChoice:
+    """Where the examples come from."""
+
+    example: gr.Button
+    upload: gr.UploadButton
+    hub_id: gr.Textbox
+    fetch: gr.Button
+    line: gr.Markdown
+
+
+@dataclass(frozen=True)
+class CleanedBox:
+    """Shows while the data is a cleaned copy."""
+
+    box: gr.Group
+    note: gr.HTML
+    download: gr.DownloadButton
+    back: gr.Button
+
+
+def build_source(fields: dict[str, Any]) -> SourceChoice:
+    gr.Markdown("### Your examples\nConversations in which the assistant answers as you want it to.")
+    with gr.Row():
+        example = gr.Button("Bundled example", size="md", elem_id="use-example")
+        upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
+    with gr.Accordion("From the Hugging Face Hub", open=False, elem_id="hub"):
+        hub_id = gr.Textbox(
+            label="Data set", info="Its id, as on its page.", placeholder="owner/name", max_lines=1, elem_id="hub-id"
+        )
+        labels = {
+            "dataset_config": "Config",
+            "dataset_split": "Split",
+            "dataset_revision": "Revision",
+            "max_rows": "Rows",
+        }
+        with gr.Row():
+            for name in HUB_FIELDS:
+                default = RunSettings.model_fields[name].default
+                fields[name] = make_field(name, default, label=labels[name], min_width=140, elem_id=name)
+        fetch = gr.Button("Fetch", size="md", elem_id="fetch")
+    line = gr.Markdown(source_line(RunSettings()), elem_id="data-source")
+    return SourceChoice(example, upload, hub_id, fetch, line)
+
+
+def build_cleaned_box() -> CleanedBox:
+    with gr.Group(visible=False) as box:
+        note = gr.HTML(elem_id="cleaned")
+        with gr.Row():
+            download = gr.DownloadButton("Download as JSONL", size="md", visible=False, elem_id="save-copy")
+            back = gr.Button("Back to the original", size="md", elem_id="back")
+    return CleanedBox(box, note, download, back)
+
+
+def wire_source(context: PageContext, source: SourceChoice, cleaned: CleanedBox, fields: dict[str, Any]) -> None:
+    """A new source is read by itself again: what was chosen for the last one does not carry over."""
+    anew = [fields["data"], fields["format"], fields["columns"]]
+
+    @tells_errors
+    def take_upload(file: str) -> list[Any]:
+        return [str(_keep_upload(Path(file), context.home / "uploads")), "auto", ""]
+
+    @tells_errors
+    def fetch(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+        values = values_from_form(list(HUB_FIELDS), shown[1:])
+        settings = parse_settings({**values, "data": (shown[0] or "").strip() or "?"}).reading()
+        context.fetch(settings, lambda share: progress(share, desc="Fetching"))
+        return [settings.data, "auto", ""]
+
+    @tells_errors
+    def go_back(data: str) -> list[Any]:
+        return [checkup.source_of(Path(data)), "auto", ""]
+
+    source.upload.upload(take_upload, source.upload, anew, api_visibility="private")
+    source.example.click(lambda: [EXAMPLE_DATA, "auto", ""], None, anew, **PRIVATE)
+    inputs = [source.hub_id, *(fields[name] for name in HUB_FIELDS)]
+    source.fetch.click(fetch, inputs, anew, api_visibility="private", show_progress_on=source.fetch)
+    cleaned.back.click(go_back, fields["data"], anew, **PRIVATE)
+
+
+def source_line(settings: DataSettings) -> str:
+    if settings.data == EXAMPLE_DATA:
+        return f"`{Path(settings.data).name}`: the bundled customer-service example"
+    if data_suffix(Path(settings.data)) in SUFFIXES:
+        return f"`{Path(settings.data).name}`: your file"
+    return f"`{settings.data}`: from the Hugging Face Hub"
+
+
+def _keep_upload(file: Path, folder: Path) -> Path:
+    """A copy in a folder named by its contents: the page's own copy is cleared away after a day."""
+    kept = folder / file_sha256(file)[:8] / file.name
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, kept)
+    except OSError as error:
+        raise DataError(f"{file.name} could not be stored: {error.strerror or error}.") from error
+    return kept

@@ -1,0 +1,97 @@
+"""One conversation of the data: as a chat, and as the tokens that the model reads, coloured by what is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.data.reading import LoadedData
+from sft_app.data.tokens import render_conversation, template_notes
+from sft_app.errors import AppError
+from sft_app.models.starter import starter_is_ready
+from sft_app.settings import RunSettings
+from sft_app.ui import data_views
+from sft_app.ui.context import PageContext
+
+TOKEN_COLOURS = {
+    "trained": "#10b981",
+    "end, trained": "#0ea5e9",
+    "context": "#94a3b8",
+    "end, not trained": "#f59e0b",
+    "cut": "#f43f5e",
+}
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """`number` chooses the conversation, from 1."""
+
+    number: gr.Number
+    chat: gr.Chatbot
+    note: gr.Markdown
+    tokens: gr.HighlightedText
+
+    def outputs(self) -> list[Any]:
+        return [self.note, self.tokens]
+
+
+def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
+    with gr.Row(equal_height=True):
+        gr.Markdown("### What will be trained")
+        number = gr.Number(
+            1,
+            label="Conversation",
+            precision=0,
+            minimum=1,
+            maximum=len(loaded.examples),
+            elem_id="conversation-number",
+        )
+    return TokenView(
+        number=number,
+        chat=gr.Chatbot(
+            chat_at(loaded, 1),
+            label="As a chat",
+            height=320,
+            show_label=False,
+            autoscroll=False,
+            buttons=[],
+            elem_id="conversation-chat",
+        ),
+        note=gr.Markdown(_token_wait(context), elem_id="token-note"),
+        tokens=gr.HighlightedText(
+            label="As the model reads it",
+            color_map=TOKEN_COLOURS,
+            show_legend=True,
+            show_inline_category=False,
+            elem_id="token-view",
+        ),
+    )
+
+
+def chat_at(loaded: LoadedData, wanted: float | None) -> list[Any]:
+    return data_views.chat_of(loaded.conversations[_clamp(wanted, loaded) - 1])
+
+
+def token_values(context: PageContext, settings: RunSettings, wanted: float | None) -> list[Any]:
+    """Note and coloured tokens; what stands in the way is told in the note."""
+    try:
+        loaded = context.data(settings.reading())
+        tokenizer = context.tokenizer(settings.model)
+        conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
+        rendered = render_conversation(tokenizer, conversation, settings.max_length)
+    except AppError as error:
+        return [f"No tokens to show: {error}", []]
+    note = data_views.token_note(rendered, template_notes(tokenizer, rendered))
+    return [note, data_views.token_spans(tokenizer, rendered)]
+
+
+def _clamp(wanted: float | None, loaded: LoadedData) -> int:
+    return min(max(int(wanted or 1), 1), len(loaded.examples))
+
+
+def _token_wait(context: PageContext) -> str:
+    if starter_is_ready(context.home):
+        return "Reading the tokens …"
+    return "Fetching the starter model for its tokenizer. This happens once and takes about a minute …"

@@ -1,0 +1,130 @@
+"""The Data tab in Chromium: a messy table is uploaded, its columns named, its faults fixed, and trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from sft_app.files import read_jsonl
+from sft_app.runs import list_runs
+from tests.ui.test_browser import fill_settings
+
+
+@pytest.fixture
+def messy_csv(tmp_path: Path) -> Path:
+    """64 records: Windows-1252, semicolons, a copy, a near copy, a cut row, an empty answer, HTML, an address."""
+    names = ["lilies", "ferns", "roses", "tulips", "herbs", "mosses", "shrubs"]
+    lines = ["Nr;Betreff;Kunde schreibt;Wir schreiben;Team"]
+    for number in range(57):
+        plant = names[number % 7]
+        asked = (
+            f"My {plant} of order {number} stand in the {number * 3}th row of the garden and look rather tired today"
+        )
+        said = f"Water the {plant} {number} times, then wait {number * 2} days, we are here if they do not get up again"
+        lines.append(f"{number};Frage;{asked};{said};Nord")
+    lines += [
+        lines[4],
+        lines[8].replace("order 7", "order 70"),
+        '59;Frage;"Is it <b>safe</b>&nbsp;?";<p>Yes, it is safe for cats.</p>;Nord',
+        "60;Frage;Whom do I ask?;Write to jane.doe@garden-shop.co.uk about it;Nord",
+        "61;Frage;Nobody answers this one;;Nord",
+        "62;Frage;Too many;cells;here;now",
+    ]
+    path = tmp_path / "garden shop.csv"
+    path.write_bytes("\r\n".join(lines).encode() + "\r\n63;Frage;Für Müller?;Ja, für Müller.;Nord\r\n".encode("cp1252"))
+    return path
+
+
+def choose(page: Page, field: str, option: str) -> None:
+    page.locator(f"#{field} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+@pytest.mark.starter
+def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
+    starter_server: Any, quiet_page: Page, messy_csv: Path, tiny_model_dir: Path
+) -> None:
+    page = quiet_page
+    page.goto(starter_server.url)
+    expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
+
+    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(messy_csv)
+    expect(page.locator("#data-source")).to_contain_text("garden shop.csv")
+    expect(page.locator("#data-facts")).to_contain_text("62")
+    choose(page, "map-user", "Betreff")
+    expect(page.locator("#conversation-chat")).to_contain_text("Frage")
+    choose(page, "map-user", "Kunde schreibt")
+    choose(page, "map-assistant", "Wir schreiben")
+    choose(page, "map-system", "Team")
+    expect(page.locator("#conversation-chat")).to_contain_text("Nord")
+    choose(page, "map-system", "(none)")
+    expect(page.locator("#data-facts")).to_contain_text("Kunde schreibt → Wir schreiben")
+    expect(page.locator("#data-facts")).to_contain_text("64, 2 left out")
+    expect(page.locator("#left-out")).to_contain_text("row 62")
+    expect(page.locator("#left-out")).to_contain_text("row 63")
+
+    findings = page.locator("#findings")
+    expect(findings).to_contain_text("the same as an earlier one. row 58", timeout=60_000)
+    expect(findings).to_contain_text("HTML tags or entities. row 60")
+    expect(findings).to_contain_text("e-mail address. row 61")
+    expect(findings).to_contain_text("Windows-1252")
+
+    page.get_by_label("Turn HTML into plain text").check()
+    page.locator("#make-copy").click()
+    expect(page.locator("#cleaned")).to_contain_text("Leave out exact copies: 1 row")
+    expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned.jsonl")
+    expect(page.locator("#data-facts")).to_contain_text("61, nothing left out")
+    expect(findings).not_to_contain_text("HTML", timeout=60_000)
+    expect(findings).not_to_contain_text("e-mail")
+    with page.expect_download() as download:
+        page.locator("#save-copy").click()
+    assert len(read_jsonl(Path(download.value.path()))) == 61
+
+    page.locator("#to-train").click()
+    page.locator("#model input").fill(str(tiny_model_dir))
+    page.locator("#model input").press("Enter")
+    fill_settings(page, {"max_steps": "2", "max_length": "256", "max_new_tokens": "4"})
+    page.locator("#start").click()
+    expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
+    run = list_runs(starter_server.home)[0]
+    trained = read_jsonl(run.train_file) + read_jsonl(run.heldout_file)
+    assert len(trained) == 61
+    answers = [row["messages"][-1]["content"] for row in trained]
+    assert "Write to [email] about it" in answers and "Yes, it is safe for cats." in answers
+
+
+def test_the_second_reading_of_a_table_can_be_chosen(server: Any, quiet_page: Page, tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    lines = [f"What is {n} and {n}?,It is {2 * n} and never anything else" for n in range(12)]
+    table.write_text("\n".join(["left,right", *lines]))
+    page = quiet_page
+    page.goto(server.url)
+    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(table)
+    expect(page.locator("#guess")).to_contain_text("Two readings are possible")
+    expect(page.locator("#data-facts")).to_contain_text("left → right")
+    page.get_by_label("right → left").check()
+    expect(page.locator("#data-facts")).to_contain_text("right → left")
+
+
+def test_a_file_that_cannot_be_read_is_told_in_a_sentence(server: Any, quiet_page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "photo.parquet"
+    broken.write_bytes(b"\x89PNG not a table")
+    page = quiet_page
+    page.goto(server.url)
+    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(broken)
+    expect(page.locator("#data-facts")).to_contain_text("photo.parquet")
+    expect(page.locator("#data-facts")).to_contain_text("parquet")
+    page.locator("#use-example").click()
+    expect(page.locator("#data-facts")).to_contain_text("252")
+
+
+def test_a_wrong_data_set_id_is_told_in_a_sentence(server: Any, quiet_page: Page) -> None:
+    page = quiet_page
+    page.goto(server.url)
+    page.locator("#hub button").first.click()
+    page.locator("#hub-id input, #hub-id textarea").first.fill("json")
+    page.locator("#fetch").click()
+    expect(page.locator(".toast-body")).to_contain_text("json")
