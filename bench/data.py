@@ -76,9 +76,9 @@ def measure_apart(part: str, path: Path) -> dict[str, float]:
 
 def measure(part: str, path: Path) -> dict[str, float]:
     """Seconds, and the peak memory of this process in GiB."""
-    from sft_app.data.inspection import inspect_data
+    from sft_app.data.checkup.inspection import inspect_data
     from sft_app.data.reading import PREVIEWED, Reading, load_data, open_data
-    from sft_app.data.sources import read_rows
+    from sft_app.data.sources.data_files import read_rows
     from sft_app.settings import RunSettings
 
     settings = RunSettings(data=str(path))

@@ -28,7 +28,7 @@ from sft_app.summary import summarise_run
 from sft_app.terminal import (
     console,
     follow_run,
-    print_deeds,
+    print_cleaning,
     print_facts,
     print_inspection,
     print_json,
@@ -90,8 +90,8 @@ def inspect(
     as_json: JsonFlag = False,
 ) -> None:
     """Read a data source and say what is in it, what is left out and why, and what could be mended."""
-    from sft_app.data.fixes import RECOMMENDED, write_cleaned_copy
-    from sft_app.data.inspection import inspect_data
+    from sft_app.data.checkup.fixes import RECOMMENDED, write_cleaned_copy
+    from sft_app.data.checkup.inspection import inspect_data
     from sft_app.data.reading import open_data
     from sft_app.models.catalog import resolve_model
     from sft_app.models.loading import load_tokenizer
@@ -113,12 +113,12 @@ def inspect(
         inspection = inspect_data(file, settings, tokenizer, tell)
     if out is not None:
         with progress_bar("Writing", quiet=as_json) as tell:
-            deeds = write_cleaned_copy(file, RECOMMENDED if fix else (), out, tell)
+            cleaning = write_cleaned_copy(file, RECOMMENDED if fix else (), out, tell)
     if as_json:
         return print_json(inspection.as_json())
     print_inspection(inspection.as_json())
     if out is not None:
-        print_deeds(deeds, out)
+        print_cleaning(cleaning, out)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from sft_app.summary import clock, loss_change
 
 # Names, prompts and answers are shown as they are, never read as markup.
 if TYPE_CHECKING:
-    from sft_app.data.fixes import Deed
+    from sft_app.data.checkup.fixes import Cleaning
 
 console = Console(markup=False, highlight=False)
 FOLLOW_SECONDS = 0.5
@@ -103,8 +103,8 @@ def print_inspection(report: dict[str, Any]) -> None:
         _print_left_out(report[kind])
 
 
-def print_deeds(deeds: Sequence[Deed], out: Path) -> None:
-    for deed in deeds:
+def print_cleaning(cleaning: Cleaning, out: Path) -> None:
+    for deed in cleaning.deeds:
         console.print(f"fixed: {deed.sentence()}", style="green")
     console.print(f"The conversations are in {out}", soft_wrap=True)
 

@@ -90,7 +90,7 @@ def test_functions_are_short(file: str):
         ("sft_app.cli", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.training.supervisor", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.training.launch", {"torch", "transformers", "trl", "gradio"}),
-        ("sft_app.data.inspection", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.data.checkup.inspection", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.ui.views", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.ui.page", {"torch", "transformers", "trl"}),
     ],

@@ -200,7 +200,7 @@ def test_inspect_prints_one_json_document_with_the_keys_of_the_design(
     ended = cli("inspect", data, "--model", tiny_model_dir, "--json", "--out", tmp_path / "clean.jsonl")
     assert ended.status == 0, ended.err
     report = ended.json
-    assert set(report) == {"format", "rows", "conversations", "rejected", "findings", "tokens", "turns"}
+    assert set(report) >= {"format", "rows", "conversations", "rejected", "findings", "tokens", "turns", "split"}
     assert (report["format"], report["rows"], report["conversations"]) == ("prompt_completion", 3, 1)
     assert [row["row"] for row in report["rejected"]] == [2, 3]
     assert all(set(row) == {"row", "reason"} for row in report["rejected"])
@@ -208,6 +208,32 @@ def test_inspect_prints_one_json_document_with_the_keys_of_the_design(
     (line,) = (tmp_path / "clean.jsonl").read_text().splitlines()
     assert [message["content"] for message in json.loads(line)["messages"]] == ["Hi", "Hello"]
     assert cli("inspect", data, "--model", tiny_model_dir).status == 0
+
+
+def test_inspect_reads_a_table_by_its_named_columns(cli: Any, tmp_path: Path, tiny_model_dir: Path) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text("a\tb\tc\n" + "".join(f"{n}\tWhat is {n}?\tIt is {n}\n" for n in range(9)))
+    arguments = ["inspect", table, "--model", tiny_model_dir, "--map", "user=b", "--map", "assistant=c"]
+    report = cli(*arguments, "--json").json
+    assert (report["format"], report["conversations"]) == ("columns", 9)
+    told = cli(*arguments)
+    assert told.status == 0 and "user=b assistant=c" in told.out
+    assert_one_clear_line(cli("inspect", table, "--map", "user=b"), "user=COLUMN and assistant=COLUMN are both needed")
+
+
+def test_inspect_fixes_a_copy_and_leaves_the_source(cli: Any, tmp_path: Path, tiny_model_dir: Path) -> None:
+    source, clean = tmp_path / "source.jsonl", tmp_path / "clean.jsonl"
+    row = {"prompt": "Who are you?", "completion": "Ask joe@shop.co"}
+    source.write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n")
+    before = source.read_bytes()
+    ended = cli("inspect", source, "--model", tiny_model_dir, "--fix", "--out", clean)
+    assert ended.status == 0, ended.err
+    assert "fixed: Leave out exact copies: 1 row" in ended.out
+    (line,) = clean.read_text().splitlines()
+    assert json.loads(line)["messages"][-1]["content"] == "Ask [email]"
+    assert source.read_bytes() == before
+    assert_one_clear_line(cli("inspect", source, "--fix"), "--fix needs --out FILE")
+    assert_one_clear_line(cli("inspect", source, "--model", tiny_model_dir, "--fix", "--out", source), "overwrite")
 
 
 def test_doctor_prints_one_json_document(cli: Any, home: Path) -> None:
@@ -316,7 +342,7 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["train", "--model", "org/no-such-model"], ["the Hugging Face Hub cannot be reached"]),
         (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
         (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),
-        (["inspect", "README.md"], ["README.md: a .jsonl, .json, .csv file is expected, got '.md'"]),
+        (["inspect", "README.md"], ["README.md: a .jsonl, .ndjson, .json, .csv", "file is expected", "got '.md'"]),
     ],
 )
 def test_error_is_one_line_on_stderr(

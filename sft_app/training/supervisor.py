@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sft_app.data.sources import PROJECT_DIR
+from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import RunError
 from sft_app.processes import process_started
 from sft_app.runs import Run, list_runs

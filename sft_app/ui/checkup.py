@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.data.fixes import LABELS, RECOMMENDED, Deed, write_cleaned_copy
-from sft_app.data.inspection import Inspection
+from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, read_cleaning, write_cleaned_copy
+from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.reading import DataFile
-from sft_app.data.rows import Progress
+from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.ui import data_views, views
 
@@ -77,27 +76,18 @@ def make_cleaned_copy(file: DataFile, fixes: list[str], home: Path, on_progress:
 
 def cleaned_note(path: Path) -> str:
     """What was done to make a cleaned copy; "" for any other file."""
-    told = _cleaning(path)
-    return (
-        "" if told is None else data_views.cleaned_card(Path(told["source"]).name, [Deed(**d) for d in told["fixes"]])
-    )
+    cleaning = read_cleaning(path)
+    return "" if cleaning is None else data_views.cleaned_card(cleaning)
 
 
 def source_of(path: Path) -> str:
     """The file that a cleaned copy was made of. Raises: DataError when it is no cleaned copy."""
-    told = _cleaning(path)
-    if told is None:
+    cleaning = read_cleaning(path)
+    if cleaning is None:
         raise DataError(f"{path.name} is not a cleaned copy.")
-    return told["source"]
+    return cleaning.source
 
 
 def for_download(path: Path) -> str:
     """A copy where the page may serve files from."""
     return str(shutil.copy(path, Path(tempfile.mkdtemp(prefix="cleaned-"))))
-
-
-def _cleaning(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.with_name(f"{path.name}.cleaning.json").read_bytes())
-    except (OSError, ValueError):
-        return None

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_app.data.inspection import Inspection, inspect_data
+from sft_app.data.checkup.inspection import Inspection, inspect_data
 from sft_app.data.reading import PREVIEWED, LoadedData, load_data, open_data
-from sft_app.data.rows import Progress
-from sft_app.data.sources import locate_data
+from sft_app.data.sources.data_files import locate_data
+from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import DataSettings, RunSettings

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
+from sft_app.data.checkup.doctor import Finding
+from sft_app.data.checkup.fixes import Cleaning
+from sft_app.data.checkup.inspection import Inspection
+from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import Conversation
-from sft_app.data.detection import Guess
-from sft_app.data.doctor import Finding
-from sft_app.data.fixes import Deed
-from sft_app.data.inspection import Inspection
-from sft_app.data.lengths import TokenLengths
+from sft_app.data.formats.detection import Guess
 from sft_app.data.reading import LoadedData
-from sft_app.data.rows import Rejected
+from sft_app.data.sources.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation
 
 FORMAT_LABELS = {
@@ -109,12 +110,15 @@ def findings_list(inspection: Inspection) -> str:
     )
 
 
-def cleaned_card(source: str, deeds: Sequence[Deed]) -> str:
-    """What a cleaned copy was made of and how."""
-    items = "".join(f"<li>{escape(deed.sentence())}</li>" for deed in deeds)
-    return (
-        f'<section class="ft-card ft-good">{_header("Cleaned copy", f"of {escape(source)}")}<ul>{items}</ul></section>'
-    )
+def cleaned_card(cleaning: Cleaning) -> str:
+    """What a cleaned copy was made of and how, with the rows that stayed behind."""
+    items = [escape(deed.sentence()) for deed in cleaning.deeds]
+    if cleaning.left_out:
+        rows = [row.row for row in cleaning.left_out]
+        items.append(f"Could not be used and stayed behind: {rows_in_words(rows)}")
+    source = f"of {escape(Path(cleaning.source).name)}"
+    listed = "".join(f"<li>{item}</li>" for item in items)
+    return f'<section class="ft-card ft-good">{_header("Cleaned copy", source)}<ul>{listed}</ul></section>'
 
 
 def length_chart(lengths: TokenLengths, max_length: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.data.sources import SUFFIXES, data_suffix, file_sha256
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256
 from sft_app.errors import DataError
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui import checkup

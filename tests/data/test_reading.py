@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sft_app.data.reading import DataFile, Reading, load_data, open_data
-from sft_app.data.rows import Rejected
+from sft_app.data.sources.rows import Rejected
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
@@ -110,8 +110,8 @@ def test_row_whose_encoding_was_guessed_is_noted(tmp_path: Path):
     path.write_bytes("question,answer\nWo?,Hier.\nCafé?,Nein.\n".encode("cp1252"))
     reading = Reading(open_data(DataSettings(data=str(path)), tmp_path))
     assert [example.conversation.question() for example in reading] == ["Wo?", "Café?"]
-    assert list(reading.noted) == ["read as Windows-1252"]
-    assert len(reading.noted["read as Windows-1252"]) >= 1
+    assert list(reading.noted) == ["read as Windows-1252 (check the accents)"]
+    assert len(reading.noted["read as Windows-1252 (check the accents)"]) >= 1
 
 
 def test_max_rows_counts_the_rows_of_the_file(open_rows: Any):

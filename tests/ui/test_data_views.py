@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from sft_app.data.checkup.fixes import Cleaning, Deed
+from sft_app.data.checkup.inspection import inspect_data
 from sft_app.data.conversation import make_conversation
-from sft_app.data.fixes import Deed
-from sft_app.data.inspection import inspect_data
 from sft_app.data.reading import LoadedData, load_data, open_data
-from sft_app.data.rows import Rejected
+from sft_app.data.sources.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui import data_views
@@ -43,7 +43,7 @@ def test_text_of_people_is_shown_and_never_run(load: Any, tmp_path: Path) -> Non
         data_views.guess_card(loaded),
         data_views.data_facts(loaded),
         data_views.findings_list(inspection),
-        data_views.cleaned_card(MARKUP, []),
+        data_views.cleaned_card(Cleaning(MARKUP, [], [])),
     ]
     assert all("<script" not in html for html in shown)
     assert "&lt;script&gt;" in shown[0]
@@ -133,5 +133,6 @@ def test_token_note_counts_what_is_trained_and_lost() -> None:
 
 
 def test_cleaned_card_says_what_was_done() -> None:
-    card = data_views.cleaned_card("shop.csv", [Deed("drop_duplicates", [3, 4])])
-    assert "of shop.csv" in card and "Leave out exact copies: 2 rows" in card
+    cleaning = Cleaning("uploads/shop.csv", [Deed("drop_duplicates", [3, 4])], [Rejected(7, "empty")])
+    card = data_views.cleaned_card(cleaning)
+    assert "of shop.csv" in card and "Leave out exact copies: 2 rows" in card and "row 7" in card

@@ -1,0 +1,243 @@
+"""What is wrong with a data set, each finding with its rows. It reports; it changes nothing (`fixes` does)."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sft_app.data.checkup.lengths import TokenLengths
+from sft_app.data.checkup.sampling import Sample
+from sft_app.data.checkup.text_checks import suspicious
+from sft_app.data.duplicates import equal_groups, repeats
+from sft_app.data.reading import Example, Reading
+from sft_app.data.split import Kinship, Split, as_array
+
+LANGUAGE_SAMPLE = 600
+LANGUAGE_LETTERS = 40
+"""Shorter texts are not told apart reliably."""
+OPENING_WORDS = 3
+OPENING_CHARACTERS = 60
+"""Scripts without spaces would make an opening of the whole answer."""
+OPENINGS_KEPT = 20_000
+LANGUAGE_MARGIN = 10.0
+"""Log-likelihood that the best language must be ahead of the second."""
+FEW = 50
+SHARED_BY = 5
+
+TEXT_WORDS = {
+    "encoding": "hold characters that were decoded wrongly (such as â€™ for an apostrophe)",
+    "replacement": "hold replacement characters (�), where a character was lost",
+    "control": "hold invisible control characters",
+    "html": "hold HTML tags or entities",
+    "marker": "hold marks of a chat template, which the model would take for real ones",
+    "personal_email": "hold what looks like an e-mail address",
+    "personal_phone": "hold what looks like a phone number",
+    "personal_card": "hold what looks like a card number",
+    "personal_key": "hold what looks like a password or an access key",
+}
+TEXT_FIXES = {
+    "encoding": "repair_encoding",
+    "control": "repair_encoding",
+    "html": "strip_html",
+    "marker": "remove_markers",
+    "personal_email": "mask_personal_data",
+    "personal_phone": "mask_personal_data",
+    "personal_card": "mask_personal_data",
+    "personal_key": "mask_personal_data",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`rows` count from 1 as in the file. `fix` names what `fixes` can do about it, "" for nothing."""
+
+    kind: str
+    rows: list[int]
+    message: str
+    fix: str = ""
+
+
+@dataclass
+class Examination:
+    """Looks at every conversation once and remembers numbers, not texts, so that a million fit in memory."""
+
+    kinship: Kinship = field(default_factory=Kinship)
+    places: dict[str, array[int]] = field(default_factory=dict)
+    openings: array[int] = field(default_factory=lambda: array("q"))
+    opening_texts: dict[int, str] = field(default_factory=dict)
+    language_sample: Sample[tuple[int, str]] = field(default_factory=lambda: Sample(LANGUAGE_SAMPLE))
+
+    def add(self, example: Example) -> None:
+        place, conversation = len(self), example.conversation
+        self.kinship.add(example.row, conversation)
+        for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
+            self.places.setdefault(kind, array("q")).append(place)
+        answer = conversation.answers()[0]
+        self._note_opening(answer)
+        self.language_sample.offer((place, answer[:1000]))
+
+    def __len__(self) -> int:
+        return len(self.kinship.rows)
+
+    def rows_at(self, places: Iterable[int]) -> list[int]:
+        """Row numbers, each once, in order."""
+        rows = self.kinship.rows
+        return sorted({rows[place] for place in places})
+
+    def _note_opening(self, answer: str) -> None:
+        opening = " ".join(answer.split(maxsplit=OPENING_WORDS)[:OPENING_WORDS])[:OPENING_CHARACTERS]
+        self.openings.append(hash(opening))
+        if len(self.opening_texts) < OPENINGS_KEPT:
+            self.opening_texts[hash(opening)] = opening
+
+
+def find_repeats(examined: Examination) -> list[Finding]:
+    """Copies, near copies, one question with several answers, one answer to many questions."""
+    kin = examined.kinship
+    near, whole = kin.near.groups(), equal_groups(as_array(kin.whole))
+    copies = repeats(whole)
+    near_copies = np.setdiff1d(repeats(near), copies)
+    questions, answers = as_array(kin.questions), as_array(kin.answers)
+    several = np.flatnonzero(_differ_within(questions, answers))
+    shared = np.flatnonzero(_differ_within(answers, questions, max(SHARED_BY, round(0.01 * len(examined)))))
+    asked = len(np.unique(questions[several]))
+    return [
+        *_finding(examined, "duplicate", copies, "{} the same as an earlier one.", "drop_duplicates"),
+        *_finding(examined, "near_duplicate", near_copies, "{} almost the same as another.", "drop_near_duplicates"),
+        *_finding(
+            examined,
+            "same_question",
+            several,
+            f"{{}} among those that ask {_count(asked, 'question')} with different answers.",
+            "keep_first_answer",
+        ),
+        *_finding(examined, "shared_answer", shared, "{} given an answer that many different questions get."),
+    ]
+
+
+def find_suspicious_text(examined: Examination) -> list[Finding]:
+    """In the order of `TEXT_WORDS`."""
+    found = []
+    for kind, words in TEXT_WORDS.items():
+        rows = examined.rows_at(examined.places.get(kind, ()))
+        if rows:
+            said = words.replace("hold", "holds", 1) if len(rows) == 1 else words
+            found.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
+    return found
+
+
+def find_style(examined: Examination) -> list[Finding]:
+    """Many answers that begin with the same words."""
+    openings = as_array(examined.openings)
+    counts = np.bincount(equal_groups(openings))
+    most = int(counts.argmax())
+    share, opening = counts[most] / len(examined), examined.opening_texts.get(int(openings[most]), "")
+    if counts[most] < 10 or share < 0.3 or not opening:
+        return []
+    places = np.flatnonzero(openings == openings[most])
+    message = f"{share:.0%} of the answers begin with “{opening}”; the model will learn to begin so."
+    return [Finding("style", examined.rows_at(places), message)]
+
+
+def find_languages(examined: Examination) -> list[Finding]:
+    """More than one language, in a sample of the answers that are long enough to tell."""
+    told: dict[str, list[int]] = {}
+    for place, answer in examined.language_sample.items:
+        if language := _language(answer):
+            told.setdefault(language, []).append(place)
+    total = sum(map(len, told.values()))
+    ordered = sorted(told.items(), key=lambda entry: -len(entry[1]))
+    others = [(language, places) for language, places in ordered[1:] if len(places) >= max(2, 0.02 * total)]
+    if not others:
+        return []
+    shares = ", ".join(f"{len(places) / total:.0%} {language}" for language, places in [ordered[0], *others])
+    rows = examined.rows_at(place for _, places in others for place in places)
+    sample = f" (from a sample of {total:,})" if not examined.language_sample.is_whole() else ""
+    return [Finding("language", rows, f"The answers are in several languages: {shares}{sample}.")]
+
+
+def _language(text: str) -> str:
+    """Its code, e.g. "en"; "" when the text is too short or is code, or when two languages are about as likely."""
+    if "```" in text or sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
+        return ""
+    from py3langid import rank
+
+    (first, likelihood), (_, second), *_ = rank(text)
+    return first if likelihood - second > LANGUAGE_MARGIN else ""
+
+
+def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[Finding]:
+    """Held-out conversations with a copy or near copy among those that are trained on."""
+    trained = np.unique(groups[~split.is_heldout])
+    leaked = np.flatnonzero(split.is_heldout & np.isin(groups, trained))
+    told = "{} held out to measure on, but much the same as others that are trained on; the numbers will flatter."
+    return _finding(examined, "leak", leaked, told)
+
+
+def find_unread(reading: Reading) -> list[Finding]:
+    """Rows that were read with a guess, and rows left out that could be mended."""
+    found = [Finding("reading_guess", rows, f"{_were(len(rows))} {note}.") for note, rows in reading.noted.items()]
+    if reading.repairable:
+        told = f"{_were(len(reading.repairable))} left out for turns that are empty or out of order, and can be mended."
+        found.append(Finding("turns", reading.repairable, told, "repair_turns"))
+    return found
+
+
+def find_too_few(conversations: int, passes: float) -> list[Finding]:
+    """`passes`: how often the settings go through the data."""
+    found = []
+    if conversations < FEW:
+        told = f"Only {_count(conversations, 'conversation')}: enough to try it out. From about 100 on, results hold."
+        found.append(Finding("few", [], told))
+    if passes > 8:
+        told = f"With these settings every example is seen about {passes:.0f} times and will be learnt by heart."
+        found.append(Finding("passes", [], told))
+    return found
+
+
+def _finding(
+    examined: Examination, kind: str, places: Sequence[int] | np.ndarray, told: str, fix: str = ""
+) -> list[Finding]:
+    """One finding or none; `{}` in `told` becomes e.g. "3 rows are"."""
+    rows = examined.rows_at(int(place) for place in places)
+    return [Finding(kind, rows, told.format(_were(len(rows), "is", "are")), fix)] if rows else []
+
+
+def _differ_within(groups: np.ndarray, values: np.ndarray, least: int = 2) -> np.ndarray:
+    """Mask of the places in whose group (equal numbers in `groups`) at least `least` different values stand."""
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    _, value = np.unique(values, return_inverse=True)
+    pairs = np.unique(group.astype(np.int64) * len(values) + value)
+    return np.bincount(pairs // len(values), minlength=len(sizes))[group] >= least
+
+
+def _were(rows: int, one: str = "was", several: str = "were") -> str:
+    return f"{_count(rows, 'row')} {one if rows == 1 else several}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def find_cut(lengths: TokenLengths, max_length: int) -> list[Finding]:
+    """Conversations longer than `max_length`, and how much of the answers that takes away."""
+    found = []
+    rows = lengths.cut_rows(max_length)
+    if rows:
+        lost = 1 - lengths.kept(max_length).trained_tokens
+        enough = next((kept.max_length for kept in lengths.kept_table() if kept.trained_tokens == 1.0), None)
+        told = (
+            f"{_were(len(rows), 'is', 'are')} longer than max_length {max_length} and cut at the end; "
+            f"{lost:.1%} of the answer tokens are lost."
+        )
+        advice = f" max_length {enough:,} keeps everything." if enough else ""
+        sample = f" (In a sample of {len(lengths.rows):,}.)" if len(lengths.rows) < lengths.total else ""
+        found.append(Finding("cut", rows, told + advice + sample))
+    if lengths.refused:
+        refused = [row.row for row in lengths.refused]
+        told = f"{_were(len(refused), 'is', 'are')} refused by the model's chat template and left out."
+        found.append(Finding("template", refused, told))
+    return found

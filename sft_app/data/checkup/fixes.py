@@ -1,0 +1,172 @@
+"""What can be done about findings. A fix never changes the source: it makes a cleaned copy, and says what it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers, repair_encoding, strip_html
+from sft_app.data.conversation import Conversation
+from sft_app.data.duplicates import equal_groups, repeats
+from sft_app.data.reading import DataFile, Example, Reading, no_conversation
+from sft_app.data.sources.rows import Progress, Rejected
+from sft_app.data.split import Kinship, as_array
+from sft_app.errors import DataError
+from sft_app.files import write_json_atomically, write_jsonl_atomically
+
+LABELS = {
+    "repair_turns": "Mend turns that are empty or out of order",
+    "repair_encoding": "Repair wrongly decoded and remove invisible characters",
+    "strip_html": "Turn HTML into plain text",
+    "remove_markers": "Remove marks of chat templates",
+    "mask_personal_data": "Replace addresses, numbers and keys by [email], [phone], …",
+    "drop_duplicates": "Leave out exact copies",
+    "drop_near_duplicates": "Leave out near copies",
+    "keep_first_answer": "Keep the first answer to each question",
+}
+RECOMMENDED = ("repair_turns", "repair_encoding", "remove_markers", "mask_personal_data", "drop_duplicates")
+"""Fixes that hardly ever take away what was meant."""
+REWRITES: dict[str, Callable[[str], str]] = {
+    "repair_encoding": repair_encoding,
+    "strip_html": strip_html,
+    "remove_markers": remove_markers,
+    "mask_personal_data": mask_personal_data,
+}
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What one fix did, and to which rows."""
+
+    fix: str
+    rows: list[int]
+
+    def sentence(self) -> str:
+        return f"{LABELS[self.fix]}: {len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How a cleaned copy came to be: `<copy>.cleaning.json`. `left_out` are the rows that no fix could save."""
+
+    source: str
+    deeds: list[Deed]
+    left_out: list[Rejected]
+
+
+def read_cleaning(copy: Path) -> Cleaning | None:
+    """None for a file that is no cleaned copy."""
+    try:
+        told = json.loads(_told_in(copy).read_bytes())
+        deeds, left_out = [Deed(**deed) for deed in told["deeds"]], [Rejected(**row) for row in told["left_out"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return Cleaning(told["source"], deeds, left_out)
+
+
+def write_cleaned_copy(
+    file: DataFile, fixes: Sequence[str], copy: Path, on_progress: Progress | None = None
+) -> Cleaning:
+    """Writes the conversations of `file` after `fixes` to `copy`, JSONL, with `<copy>.cleaning.json` beside it.
+
+    Raises:
+        DataError: a fix is unknown, nothing would be left, the copy would take the source's place, or it cannot be
+            written.
+    """
+    unknown = sorted(set(fixes) - set(LABELS))
+    if unknown:
+        raise DataError(f"There is no fix {unknown[0]!r}; the fixes are {', '.join(LABELS)}.")
+    _check_destination(file.path, copy)
+    first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
+    kinship = Kinship()
+    for example in first:
+        kinship.add(example.row, example.conversation)
+    if not len(kinship.rows):
+        raise no_conversation(file, first.reading.rejected)
+    dropped = _dropped(kinship, fixes)
+    second = _FixedReading(file, fixes, lambda share: on_progress(0.5 + share / 2) if on_progress else None)
+    gone = set().union(*(set(places.tolist()) for places in dropped.values()))
+    kept = (example for place, example in enumerate(second) if place not in gone)
+    deeds = [Deed(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
+    deeds += [Deed(fix, sorted({kinship.rows[place] for place in places})) for fix, places in dropped.items()]
+    cleaning = Cleaning(str(file.path), deeds, first.reading.rejected)
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl_atomically(copy, ({"messages": example.conversation.as_dicts()} for example in kept))
+        write_json_atomically(_told_in(copy), asdict(cleaning))
+    except OSError as error:
+        raise DataError(f"The cleaned copy could not be written to {copy}: {error.strerror or error}.") from error
+    return cleaning
+
+
+def _told_in(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.cleaning.json")
+
+
+def _check_destination(source: Path, copy: Path) -> None:
+    if copy.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise DataError(f"The cleaned copy is written as JSONL: give it a name that ends in .jsonl, got {copy.name}.")
+    if any(path.exists() and path.samefile(source) for path in (copy, _told_in(copy))):
+        raise DataError(f"{copy} would overwrite the source {source.name}; give the cleaned copy another name.")
+
+
+class _FixedReading:
+    """One pass over the source with the texts rewritten; `changed` has the rows that each fix changed."""
+
+    def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: Progress) -> None:
+        self.repairs = "repair_turns" in fixes
+        self.reading = Reading(file, on_progress, repair=self.repairs)
+        self.changed: dict[str, list[int]] = {fix: [] for fix in LABELS if fix in REWRITES and fix in set(fixes)}
+
+    def __iter__(self) -> Iterator[Example]:
+        for example in self.reading:
+            yield Example(example.row, self._rewrite(example))
+        if self.repairs:
+            self.changed = {"repair_turns": self.reading.repairable, **self.changed}
+
+    def _rewrite(self, example: Example) -> Conversation:
+        """In as many rounds as change it: an entity may stand for a character that an earlier fix removes."""
+        before, conversation = None, example.conversation
+        while conversation != before:
+            before = conversation
+            for fix, rows in self.changed.items():
+                after = _map_texts(conversation, REWRITES[fix])
+                if after != conversation:
+                    rows.append(example.row)
+                    conversation = after
+        return conversation
+
+
+def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Conversation:
+    """A message that would be left empty keeps its text."""
+    messages = (
+        replace(message, content=text) if (text := rewrite(message.content)).strip() else message
+        for message in conversation.messages
+    )
+    return Conversation(tuple(messages))
+
+
+def _dropped(kinship: Kinship, fixes: Sequence[str]) -> dict[str, np.ndarray]:
+    """The places that each fix leaves out, of those that the fixes before it have left."""
+    questions, answers = as_array(kinship.questions), as_array(kinship.answers)
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "drop_duplicates": lambda left: repeats(equal_groups(as_array(kinship.whole)[left])),
+        "drop_near_duplicates": lambda left: repeats(equal_groups(kinship.near.groups()[left])),
+        "keep_first_answer": lambda left: _other_answers(questions[left], answers[left]),
+    }
+    left = np.arange(len(kinship.rows))
+    dropped: dict[str, np.ndarray] = {}
+    for fix, find in ways.items():
+        if fix in fixes:
+            dropped[fix] = left[find(left)]
+            left = np.setdiff1d(left, dropped[fix])
+    return dropped
+
+
+def _other_answers(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """The places whose answer is not the first one to their question."""
+    return np.flatnonzero(answers != answers[equal_groups(questions)])

@@ -1,0 +1,141 @@
+"""Everything there is to say about a data file before it is trained on; the Data tab and `inspect` show it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sft_app.data.checkup.doctor import (
+    Examination,
+    Finding,
+    find_cut,
+    find_languages,
+    find_leaks,
+    find_repeats,
+    find_style,
+    find_suspicious_text,
+    find_too_few,
+    find_unread,
+)
+from sft_app.data.checkup.lengths import TokenLengths, measure_lengths
+from sft_app.data.checkup.sampling import Sample
+from sft_app.data.reading import DataFile, Example, Reading, no_conversation
+from sft_app.data.sources.rows import Progress, Rejected
+from sft_app.data.split import heldout_size, split_heldout
+from sft_app.errors import DataError
+from sft_app.settings import RunSettings
+
+MEASURED = 50_000
+"""Token lengths of more conversations than this come from a sample of so many."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A file after one pass. `lengths` is None where no tokenizer was given; `heldout` counts what would be held out,
+    0 where there is too little."""
+
+    file: DataFile
+    rows: int
+    conversations: int
+    rejected: list[Rejected]
+    findings: list[Finding]
+    lengths: TokenLengths | None
+    turns: Counter[int]
+    heldout: int
+
+    def as_json(self) -> dict[str, Any]:
+        """What `inspect --json` prints."""
+        left_out = [row for row in self.rejected if row.by_choice]
+        return {
+            "format": self.file.settings.format,
+            "columns": list(self.file.settings.columns),
+            "guesses": [{**asdict(guess), "columns": list(guess.columns)} for guess in self.file.guesses],
+            "rows": self.rows,
+            "conversations": self.conversations,
+            "rejected": [{"row": row.row, "reason": row.reason} for row in self.rejected if not row.by_choice],
+            "not_chosen": [{"row": row.row, "reason": row.reason} for row in left_out],
+            "findings": [asdict(finding) for finding in self.findings],
+            "tokens": self.lengths.as_json() if self.lengths else None,
+            "turns": {
+                "single": self.turns[1],
+                "several": sum(count for turns, count in self.turns.items() if turns > 1),
+                "max": max(self.turns),
+            },
+            "split": {"train": self.conversations - self.heldout, "heldout": self.heldout},
+        }
+
+
+@dataclass
+class _Seen:
+    """What one look at every conversation leaves."""
+
+    examined: Examination = field(default_factory=Examination)
+    sample: Sample[Example] = field(default_factory=lambda: Sample(MEASURED))
+    turns: Counter[int] = field(default_factory=Counter)
+
+
+def inspect_data(
+    file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: Progress | None = None
+) -> Inspection:
+    """One pass over the file, then the lengths of a sample.
+
+    Raises:
+        DataError: there is no usable conversation, or the model's template takes none.
+    """
+    tell = on_progress or (lambda share: None)
+    reading_share = 1.0 if tokenizer is None else 0.6
+    reading = Reading(file, lambda share: tell(reading_share * share))
+    seen = _Seen()
+    for example in reading:
+        seen.examined.add(example)
+        seen.sample.offer(example)
+        seen.turns[example.conversation.assistant_turns()] += 1
+    if not len(seen.examined):
+        raise no_conversation(file, reading.rejected)
+    lengths = None
+    if tokenizer is not None:
+        total, limit = len(seen.examined), settings.max_length
+        lengths = measure_lengths(tokenizer, seen.sample.items, limit, total, lambda s: tell(0.6 + 0.4 * s))
+    heldout, findings = _diagnose(reading, seen.examined, lengths, settings)
+    rejected = sorted(reading.rejected + (lengths.refused if lengths else []), key=lambda row: row.row)
+    return Inspection(file, reading.rows, len(seen.examined), rejected, findings, lengths, seen.turns, heldout)
+
+
+def _diagnose(
+    reading: Reading, examined: Examination, lengths: TokenLengths | None, settings: RunSettings
+) -> tuple[int, list[Finding]]:
+    """How many would be held out, and all findings."""
+    findings = [
+        *find_unread(reading),
+        *find_repeats(examined),
+        *(find_cut(lengths, settings.max_length) if lengths else []),
+        *find_suspicious_text(examined),
+        *find_style(examined),
+        *find_languages(examined),
+    ]
+    total, heldout = len(examined), 0
+    try:
+        size = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+    except DataError as error:
+        findings.append(Finding("few", [], str(error)))
+    else:
+        groups = examined.kinship.groups()
+        split = split_heldout(groups, size, settings.seed)
+        heldout = int(split.is_heldout.sum())
+        findings += find_leaks(examined, groups, split)
+        findings += find_too_few(total, _passes(settings, lengths))
+    return heldout, findings
+
+
+def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:
+    """How often the settings go through the data."""
+    if settings.max_steps < 0 or lengths is None:
+        return settings.num_train_epochs
+    rows = settings.max_steps * settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    if not settings.packing or settings.trainer == "classic":
+        return rows / lengths.total
+    kept = float(np.minimum(lengths.lengths, settings.max_length).mean())
+    return rows * settings.max_length / max(1.0, lengths.total * kept)

@@ -1,0 +1,196 @@
+"""Reply trees to conversations: OASST1 and its like, as one tree a row or one message a row.
+
+Source: OpenAssistant/oasst1, data set card (columns, ranks, tree states).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from sft_app.data.conversation import ROLES
+from sft_app.data.sources.rows import Rejected, Row
+from sft_app.errors import DataError, NotChosen
+from sft_app.settings import DataSettings
+
+MESSAGE_COLUMNS = {"message_id", "parent_id", "text", "role"}
+LOST = "the message that it answers is not in the file"
+ADRIFT = "the conversation that it belongs to has no first message in the file"
+
+
+@dataclass
+class Node:
+    """One message of a tree. `rank` 0 is the best of its siblings; a message that nobody ranked comes after them."""
+
+    row: int
+    text: Any
+    role: Any
+    rank: float
+    language: str
+    refused: str
+    replies: list[Node] = field(default_factory=list)
+
+
+def from_reply_tree(row: dict[str, Any], settings: DataSettings) -> list[list[Any]]:
+    """`{"prompt": {"text", "role", "replies": […]}}`: the best-ranked path, or every path, down to its last answer."""
+    prompt = row.get("prompt")
+    if not isinstance(prompt, dict) or "text" not in prompt:
+        raise DataError('`prompt` must be a message {"text", "role", "replies"}')
+    root = _grow(prompt)
+    reason = _why_left_out(root, settings)
+    if reason:
+        raise NotChosen(reason)
+    paths = [path for path in _paths(root, settings) if len(path) > 1]
+    if not paths:
+        raise DataError("nobody has answered the first message")
+    return [_messages(path) for path in paths]
+
+
+def conversations_of_rows(
+    rows: Iterable[Row | Rejected], settings: DataSettings
+) -> Iterator[tuple[Row, list[Any]] | Rejected]:
+    """Flat rows in any order, one message each, to message lists with the row that each of them ends with.
+
+    Every row that is in no conversation is told, with its reason.
+    """
+    nodes: dict[str, Node] = {}
+    parents: dict[str, str | None] = {}
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        id, parent = row.values.get("message_id"), row.values.get("parent_id")
+        if not isinstance(id, str):
+            yield Rejected(row.number, "`message_id` must be a text")
+        elif parent is not None and not isinstance(parent, str):
+            yield Rejected(row.number, "`parent_id` must be a text, or empty in a first message")
+        elif id in nodes:
+            yield Rejected(row.number, f"its message_id is that of row {nodes[id].row}")
+        else:
+            nodes[id], parents[id] = _node(row.values, row.number), parent
+    yield from _told_trees(nodes, _planted(nodes, parents), parents, settings)
+
+
+def _planted(nodes: dict[str, Node], parents: dict[str, str | None]) -> list[Node]:
+    """Hangs every message under its parent; the ones without are the first of their conversations."""
+    roots = []
+    for id, parent in parents.items():
+        if not parent:
+            roots.append(nodes[id])
+        elif parent in nodes:
+            nodes[parent].replies.append(nodes[id])
+    return roots
+
+
+def _told_trees(
+    nodes: dict[str, Node], roots: list[Node], parents: dict[str, str | None], settings: DataSettings
+) -> Iterator[tuple[Row, list[Any]] | Rejected]:
+    used: set[int] = set()
+    for root in roots:
+        if _why_left_out(root, settings):
+            continue
+        for path in _paths(root, settings):
+            if len(path) > 1:
+                used.update(node.row for node in path)
+                yield Row(path[-1].row, {}), _messages(path)
+    planted = _rows_of(roots)
+    for id, node in nodes.items():
+        if node.row not in used and node.row in planted:
+            yield _left_out(node, parents[id], settings)
+        elif node.row not in used:
+            yield Rejected(node.row, ADRIFT if parents[id] in nodes else LOST)
+
+
+def _left_out(node: Node, parent: str | None, settings: DataSettings) -> Rejected:
+    """A row of a whole tree that is in no conversation."""
+    reason = _why_left_out(node, settings)
+    if not reason and not node.replies and (not parent or _asks(node)):
+        return Rejected(node.row, "nobody has answered it")
+    return Rejected(node.row, reason or "not on a chosen path of replies", by_choice=True)
+
+
+def _rows_of(roots: list[Node]) -> set[int]:
+    rows: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        rows.add(node.row)
+        waiting += node.replies
+    return rows
+
+
+def _grow(message: dict[str, Any], row: int = 0) -> Node:
+    """A nested message with its replies, without recursion: a tree may be deeper than Python's stack."""
+    root = _node(message, row)
+    waiting: list[tuple[Node, Any]] = [(root, message.get("replies"))]
+    while waiting:
+        node, replies = waiting.pop()
+        for reply in replies if isinstance(replies, list) else []:
+            if isinstance(reply, dict):
+                node.replies.append(_node(reply, row))
+                waiting.append((node.replies[-1], reply.get("replies")))
+    return root
+
+
+def _node(message: dict[str, Any], row: int) -> Node:
+    refused = "failed its review" if _reads_as(message.get("review_result"), False) else ""
+    return Node(
+        row=row,
+        text=message.get("text"),
+        role=message.get("role"),
+        rank=_rank(message.get("rank")),
+        language=" ".join(str(message.get("lang") or "").split()),
+        refused="deleted" if _reads_as(message.get("deleted"), True) else refused,
+    )
+
+
+def _reads_as(value: Any, wanted: bool) -> bool:
+    """Also from a CSV file, where everything is text."""
+    return str(value).strip().lower() in (("true", "1") if wanted else ("false", "0"))
+
+
+def _rank(value: Any) -> float:
+    try:
+        rank = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return inf
+    return inf if rank != rank else rank
+
+
+def _why_left_out(node: Node, settings: DataSettings) -> str:
+    wanted = settings.text_language.strip().lower()
+    if wanted and node.language and not node.language.lower().startswith(wanted):
+        return f"its language is {node.language}, not {wanted}"
+    return node.refused
+
+
+def _paths(root: Node, settings: DataSettings) -> list[list[Node]]:
+    """From the root down to a last answer: the best-ranked reply at every level, or all of them."""
+    done: list[list[Node]] = []
+    waiting = [[root]]
+    while waiting:
+        path = waiting.pop()
+        replies = [reply for reply in path[-1].replies if not _why_left_out(reply, settings)]
+        replies.sort(key=lambda reply: (reply.rank, reply.row))
+        if settings.reply_paths == "best":
+            replies = replies[:1]
+        if not replies:
+            done.append(_up_to_an_answer(path))
+        waiting += [[*path, reply] for reply in reversed(replies)]
+    unique = {tuple(map(id, path)): path for path in done}
+    return list(unique.values())
+
+
+def _up_to_an_answer(path: list[Node]) -> list[Node]:
+    """Two paths may end in two questions after the same answer, and are one then."""
+    return path[:-1] if _asks(path[-1]) and len(path) > 1 else path
+
+
+def _asks(node: Node) -> bool:
+    return isinstance(node.role, str) and ROLES.get(node.role.strip().lower()) == "user"
+
+
+def _messages(path: list[Node]) -> list[Any]:
+    return [{"role": node.role, "content": node.text} for node in path]

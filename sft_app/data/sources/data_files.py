@@ -1,0 +1,100 @@
+"""Files to numbered rows. A row that cannot be read is reported with its number and does not stop the others."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from sft_app.data.sources.csv_files import read_csv
+from sft_app.data.sources.json_files import read_json, read_jsonl
+from sft_app.data.sources.lines import Fault, text_blocks
+from sft_app.data.sources.parquet_files import read_parquet
+from sft_app.data.sources.rows import Progress, Rejected, Row
+from sft_app.data.sources.txt_files import read_txt
+from sft_app.errors import DataError
+
+PROJECT_DIR = Path(__file__).resolve().parents[3]
+_TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": partial(read_csv, delimiter="\t"),
+    ".txt": read_txt,
+}
+SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive
+
+
+def data_suffix(path: str | Path) -> str:
+    """The ending that tells the kind, in lower case: ".csv", ".jsonl.gz", "" if there is none."""
+    name = Path(path).name.lower()
+    packed = ".gz" if name.endswith(".gz") else ""
+    return Path(name.removesuffix(packed)).suffix + packed
+
+
+def locate_data(data: str) -> Path:
+    """The file that `data` names: as given, or inside the project (the bundled examples).
+
+    Raises:
+        DataError: there is no such file, or it is of a kind that cannot be read.
+    """
+    if _URL.match(data):
+        raise DataError(f"{data} is an address, and a file on this machine is expected; download it first.")
+    path = _find(data)
+    if data_suffix(path) not in SUFFIXES:
+        got = data_suffix(path) or "no ending"
+        kinds = ", ".join([*_TEXT_READERS, ".parquet"])
+        raise DataError(f"{path.name}: a {kinds} file is expected (all but .parquet also with .gz), got {got!r}.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path.name} is empty.")
+    return path
+
+
+def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row | Rejected]:
+    """Every row of a file, in order. Where the file cannot be read further, a last `Rejected` says so.
+
+    `on_progress` is told the share of the file, packed as it is, that has been read.
+
+    Raises:
+        DataError: the file as a whole cannot be read.
+    """
+    last: Row | Rejected | None = None
+    try:
+        for last in _reader(path, on_progress):
+            yield last
+    except Fault as fault:
+        if last is None:
+            raise DataError(f"{path.name}: {fault}.") from fault
+        yield Rejected((last.number if isinstance(last, Row) else last.row) + 1, str(fault))
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reader(path: Path, on_progress: Progress | None) -> Iterator[Row | Rejected]:
+    suffix = data_suffix(path)
+    if suffix == ".parquet":
+        return read_parquet(path, on_progress)
+    return _TEXT_READERS[suffix.removesuffix(".gz")](text_blocks(path, on_progress))
+
+
+def _find(data: str) -> Path:
+    try:
+        candidates = [Path(data).expanduser(), PROJECT_DIR / data] if data.strip() else []
+        files = [path for path in candidates if path.is_file()]
+        is_folder = any(path.is_dir() for path in candidates)
+    except (OSError, RuntimeError, ValueError):  # names that no file can have
+        files, is_folder = [], False
+    if not files and is_folder:
+        raise DataError(f"{data} is a folder; name one data file in it.")
+    if not files:
+        raise DataError(f"There is no data file {data}.")
+    return files[0]

@@ -1,0 +1,228 @@
+"""Data sets from the Hugging Face Hub: downloaded once, as a JSONL file with a note of where it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from sft_app.data.sources.hub_rows import open_rows, short_reason
+from sft_app.data.sources.rows import Progress
+from sft_app.errors import DataError
+from sft_app.files import write_json_atomically
+
+HUB_TIMEOUT_SECONDS = 10.0
+EXAMPLE_ID = "HuggingFaceH4/no_robots"
+LOGIN = "log in with `hf auth login` or set HF_TOKEN"
+ID = re.compile(r"\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
+NOT_OWNERS = ("buckets", "datasets", "models", "spaces")  # the first words of the Hub's own addresses
+FORMATS = ("arrow", "csv", "hdf5", "json", "jsonl", "pandas", "parquet", "sql", "text", "webdataset", "xml")
+FILE_ENDINGS = (".csv", ".git", ".json", ".jsonl", ".md", ".parquet", ".py", ".tsv", ".txt", ".zip")
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set on the Hub: which one, and how much of it."""
+
+    id: str
+    config: str | None
+    split: str
+    revision: str | None
+    max_rows: int | None
+
+
+class HubUnreachable(DataError):
+    """The Hub cannot be asked now: there is no network, it is down, or it is switched off by HF_HUB_OFFLINE."""
+
+
+def is_dataset_id(text: str) -> bool:
+    """Whether it can only be `owner/name`: names of the old kind, without an owner, and names of files are not.
+
+    Source: `validate_repo_id` of huggingface_hub, for the characters and lengths.
+    """
+    owner, _, name = text.partition("/")
+    by_the_hubs_rules = ID.fullmatch(text) is not None and "--" not in text and ".." not in text
+    return by_the_hubs_rules and owner not in NOT_OWNERS and not name.lower().endswith(FILE_ENDINGS)
+
+
+def refuse_if_unsafe(text: str) -> None:
+    """Lets ids only through: `datasets` would also take formats, addresses and this machine's folders for a name.
+
+    Raises:
+        DataError: it is no id, with what it is instead.
+    """
+    checks = (
+        (not text.strip(), "the name is empty"),
+        ("://" in text, "that is an address"),
+        (re.match(r"[/\\~.]|[A-Za-z]:", text), "that is a path on this machine"),
+        (".." in text, "a name has no `..`"),
+        (text.lower() in FORMATS, "that is the name of a file format"),
+        (text.lower().endswith(".py"), "that is a script, and scripts are not run"),
+        (text.lower().endswith(FILE_ENDINGS), "that is the name of a file"),
+        (not is_dataset_id(text), "that is not an owner, a slash and a name"),
+    )
+    reason = next((reason for found, reason in checks if found), None)
+    if reason:
+        shown = "This" if "://" in text else repr(text[:80])  # an address may hold a password
+        raise DataError(f"{shown} is no data set of the Hub: {reason}. Give the id on its page, such as {EXAMPLE_ID}.")
+
+
+def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | None = None) -> Path:
+    """The rows as a JSONL file in `folder`; downloaded unless the same rows of the same commit are there already.
+
+    A `.source.json` beside it says what they are. When the Hub cannot be reached, the last copy is taken.
+
+    Raises:
+        DataError: there are no such rows, the Hub does not give them, or they cannot be read or stored.
+    """
+    refuse_if_unsafe(dataset.id)
+    if dataset.max_rows is not None and dataset.max_rows < 1:
+        raise DataError(f"Max rows: at least 1 is expected, got {dataset.max_rows}. Leave it empty for all rows.")
+    try:
+        info = _ask_hub(dataset)
+    except HubUnreachable:
+        if kept := _last_copy(dataset, folder):
+            return kept
+        raise
+    path = folder / f"{_file_stem(dataset, info.sha)}.jsonl"
+    if not _is_copy(path, {**_request(dataset), "commit": info.sha}):
+        _refuse_script(dataset, info)
+        _store(dataset, info, path, on_progress)
+    return path
+
+
+def read_source(path: Path) -> dict[str, Any]:
+    """What the note beside a fetched file says; {} if there is none that can be read."""
+    try:
+        source = json.loads(_source_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return source if isinstance(source, dict) else {}
+
+
+def _ask_hub(dataset: HubDataset) -> Any:
+    """What the Hub says of the data set; `sha` is the commit that the revision is now."""
+    import httpx2
+    from huggingface_hub import HfApi, errors
+
+    id, api = dataset.id, HfApi()
+    try:
+        info = api.dataset_info(id, revision=dataset.revision, timeout=HUB_TIMEOUT_SECONDS)
+        if info.gated:
+            api.auth_check(id, repo_type="dataset")
+        return info
+    except errors.GatedRepoError as error:
+        page = f"huggingface.co/datasets/{id}"
+        raise DataError(f"{id} is for those who accepted its terms: accept them at {page}, then {LOGIN}.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise DataError(f"The Hub has no data set {id}; check the spelling. If it is private, {LOGIN}.") from error
+    except errors.RevisionNotFoundError as error:
+        hint = "give a branch, tag or commit from its page, or leave it empty for the newest"
+        raise DataError(f"{id} has no revision {dataset.revision!r}: {hint}.") from error
+    except errors.HfHubHTTPError as error:
+        raise _hub_refusal(id, error) from error
+    except (httpx2.HTTPError, OSError, ValueError) as error:  # the last: a network's login page instead of JSON
+        hint = "connect to the internet and try again, or use a file"
+        raise HubUnreachable(f"The Hugging Face Hub cannot be reached to get {id}: {hint}.") from error
+
+
+def _hub_refusal(id: str, error: Any) -> DataError:
+    status = error.response.status_code
+    if status == 401:
+        return DataError(f"The Hub did not accept your login when asked for {id}: {LOGIN}.")
+    if status == 429 or status >= 500:
+        return HubUnreachable(f"The Hub is too busy to give {id} (status {status}): try again in some minutes.")
+    return DataError(f"The Hub did not give {id}: {short_reason(error)}. Look at its page for the reason.")
+
+
+def _refuse_script(dataset: HubDataset, info: Any) -> None:
+    script = f"{dataset.id.partition('/')[2]}.py"
+    if any(file.rfilename == script for file in info.siblings or ()):
+        raise DataError(
+            f"{dataset.id} needs the program {script} to be read, and programs from the Hub are not run: "
+            "look for a copy of it in Parquet or JSONL, or download a file and use that."
+        )
+
+
+def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | None) -> None:
+    source = open_rows(dataset.id, dataset.config, dataset.split, info.sha)
+    total = min((number for number in (dataset.max_rows, source.total) if number), default=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _appearing_whole(path) as file:
+            count = _write_lines(file, islice(source.rows, dataset.max_rows), total, on_progress)
+            if count == 0:
+                raise DataError(f"The split {dataset.split!r} of {dataset.id} has no rows: choose another split.")
+        note = {**_request(dataset), "commit": info.sha, "rows": count, "columns_left_out": source.columns_left_out}
+        write_json_atomically(_source_path(path), {**note, "licence": _licence(info)})
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}.") from error
+
+
+def _write_lines(file: TextIO, rows: Iterable[dict[str, Any]], total: int, on_progress: Progress | None) -> int:
+    count, step = 0, max(1, total // 100)
+    for count, row in enumerate(rows, start=1):
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if on_progress and total and count % step == 0:
+            on_progress(min(1.0, count / total))
+    return count
+
+
+def _licence(info: Any) -> str | None:
+    licence = (info.card_data or {}).get("license")
+    return ", ".join(licence) if isinstance(licence, list) else licence
+
+
+def _request(dataset: HubDataset) -> dict[str, Any]:
+    """What makes two requests the same, as it is noted beside the file."""
+    return {
+        "id": dataset.id,
+        "config": dataset.config,
+        "split": dataset.split,
+        "revision": dataset.revision or "main",
+        "max_rows": dataset.max_rows,
+    }
+
+
+def _last_copy(dataset: HubDataset, folder: Path) -> Path | None:
+    copies = [path for path in folder.glob("*.jsonl") if _is_copy(path, _request(dataset))]
+    return max(copies, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _is_copy(path: Path, expected: dict[str, Any]) -> bool:
+    """Whether the note beside it agrees; where the commit is known, it does not matter by which name it was asked."""
+    source = read_source(path)
+    compared = expected.keys() - ({"revision"} if "commit" in expected else set())
+    return path.is_file() and all(source.get(key) == expected[key] for key in compared)
+
+
+def _source_path(path: Path) -> Path:
+    return path.with_suffix(".source.json")
+
+
+def _file_stem(dataset: HubDataset, commit: str) -> str:
+    """`owner-name--config--split--commit--rows`. Two requests may share one; the note beside the file decides."""
+    rows = "all" if dataset.max_rows is None else str(dataset.max_rows)
+    parts = (dataset.id[:96], (dataset.config or "")[:40], dataset.split[:40], commit[:12], rows)
+    return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts if part)
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[TextIO]:
+    """A file to write to that is at `path` only when all of it is written."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # whatever stopped the write

@@ -1,0 +1,148 @@
+"""The rows of a data set on the Hub, read while they are downloaded, as values that JSON can hold."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sft_app.errors import DataError
+
+NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class HubRows:
+    """`total` is what the card says, None if it does not; `columns_left_out` hold pictures, sound or bytes."""
+
+    rows: Iterator[dict[str, Any]]
+    total: int | None
+    columns_left_out: list[str]
+
+
+def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
+    """The rows in order. Nothing but their schema is downloaded before the first one is asked for.
+
+    Raises:
+        DataError: there is no such config or split, or it cannot be read; the last also while the rows are taken.
+    """
+    stream = _open_stream(id, config, split, commit)
+    features = stream.features or {}  # None for JSON and CSV, which hold no pictures
+    left_out = [name for name, feature in features.items() if not _is_plain(feature)]
+    if left_out and len(left_out) == len(features):
+        raise DataError(f"{id} has no columns of text or numbers, only {_some_of(left_out)}: use another data set.")
+    if left_out:  # chosen, not removed: that would decode the pictures first
+        stream = stream.select_columns([name for name in features if name not in left_out])
+    about_split = (stream.info.splits or {}).get(split)
+    rows = _plain_rows(id, stream, features)
+    return HubRows(rows, about_split.num_examples if about_split else None, left_out)
+
+
+def plain_value(value: Any, feature: Any = None) -> Any:
+    """The value as JSON holds it: dates as ISO text, a class as its name, numbers that are none as None."""
+    from datasets import ClassLabel
+
+    if isinstance(feature, ClassLabel) and isinstance(value, int):
+        return feature.names[value] if 0 <= value < len(feature.names) else None  # -1 stands for "not told"
+    if isinstance(value, dict):
+        inner = feature if isinstance(feature, dict) else {}
+        return {str(key): plain_value(item, inner.get(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(item, getattr(feature, "feature", None)) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
+        return value.isoformat()
+    return plain_value(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def short_reason(error: Exception) -> str:
+    """Without addresses: those of downloads can be signed, and whoever has one may download too."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"\w+://\S+", "its address", text)[:200].rstrip(".")
+
+
+def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
+    """`hf://` keeps `datasets` from taking a folder of this machine that has the same name."""
+    from datasets import get_dataset_config_names, load_dataset_builder
+
+    address = f"hf://datasets/{id}"
+    with _failures_told(id):
+        try:
+            builder = load_dataset_builder(address, name=config, revision=commit)
+            _refuse_files_from_elsewhere(id, builder.config.data_files or {}, f"{address}@{commit}/")
+            splits = builder.as_streaming_dataset()
+        except (FileNotFoundError, StopIteration) as error:  # the second where the first JSON file is empty
+            hint = "Parquet, JSON, JSONL, CSV or text files are expected, the first of them not empty"
+            raise DataError(f"{id} has no rows that can be read: {hint}. Use another data set.") from error
+        except ValueError:
+            _refuse_unknown_config(id, config, get_dataset_config_names(address, revision=commit))
+            raise
+    if split not in splits:
+        place = id if builder.config.name == "default" else f"{id}, config {builder.config.name}"
+        raise DataError(f"{place} has no split {split!r}: choose one of {_some_of(splits)}.")
+    return splits[split]
+
+
+def _refuse_unknown_config(id: str, config: str | None, known: list[str]) -> None:
+    if config is None and len(known) > 1:
+        raise DataError(f"{id} has several configs: choose one of {_some_of(known)}.")
+    if config is not None and config not in known:
+        raise DataError(f"{id} has no config {config!r}: choose one of {_some_of(known)}.")
+
+
+def _refuse_files_from_elsewhere(id: str, files_of_splits: dict[str, list[str]], own: str) -> None:
+    """`datasets` turns to its cache, silently and at any commit, when it fails to read what the Hub has."""
+    files = [file for files in files_of_splits.values() for file in files]
+    if not files or not all(file.startswith(own) for file in files):
+        raise DataError(f"{id} has no rows at this revision that can be read: try another revision or data set.")
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column holds text, numbers, dates, and lists and objects of these."""
+    import datasets as ds
+
+    if isinstance(feature, dict):
+        return all(_is_plain(inner) for inner in feature.values())
+    if isinstance(feature, ds.List | ds.LargeList):
+        return _is_plain(feature.feature)
+    if isinstance(feature, ds.Value):
+        return "binary" not in feature.dtype
+    arrays = (ds.Array2D, ds.Array3D, ds.Array4D, ds.Array5D)
+    return isinstance(feature, (ds.ClassLabel, ds.Json, ds.Translation, ds.TranslationVariableLanguages, *arrays))
+
+
+def _plain_rows(id: str, stream: Iterable[dict[str, Any]], features: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    with _failures_told(id):
+        for row in stream:
+            yield {name: plain_value(value, features.get(name)) for name, value in row.items()}
+
+
+@contextmanager
+def _failures_told(id: str) -> Iterator[None]:
+    """Turns what the readers of a dozen formats raise over somebody's files into one sentence."""
+    import zlib
+
+    import httpx2
+    import pyarrow
+    import yaml  # type: ignore[import-untyped]
+    from datasets.exceptions import DatasetsError
+
+    kinds = (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, EOFError, zlib.error)
+    try:
+        yield
+    except (*kinds, httpx2.HTTPError, yaml.YAMLError, pyarrow.ArrowException, DatasetsError) as error:
+        hint = "try again, or download a file from its page and use that"
+        raise DataError(f"{id} cannot be read ({short_reason(error)}): {hint}.") from error
+
+
+def _some_of(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

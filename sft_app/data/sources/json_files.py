@@ -1,0 +1,268 @@
+"""Rows of JSON lines and of .json files, which are split into values without being held."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from sft_app.data.sources.lines import MAX_ROW_BYTES, Fault, TooLong, UndecodableError, decode_line, split_lines
+from sft_app.data.sources.rows import Rejected, Row
+
+_KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+# A whole string, or one of the groups: an opening bracket, a closing one, a comma, a quote whose string goes on.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([\[{])|([\]}])|(,)|(")', re.DOTALL)
+_OPEN, _CLOSE, _COMMA, _CUT_STRING = 1, 2, 3, 4
+_STRING_SO_FAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*:\s*', re.DOTALL)
+_LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
+_NOT_SPACE = re.compile(rb"[^ \t\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Counted from 1, columns in characters."""
+
+    line: int = 1
+    column: int = 1
+
+    def after(self, passed: bytes) -> Place:
+        lines = passed.count(b"\n")
+        last = passed[passed.rfind(b"\n") + 1 :].decode(errors="ignore")
+        return Place(self.line + lines, len(last) + (1 if lines else self.column))
+
+    def __str__(self) -> str:
+        return f"line {self.line}, column {self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The text of one JSON value, and where it stands; not `is_whole` if the file ends in it."""
+
+    source: bytes
+    place: Place
+    is_whole: bool = True
+    too_long: TooLong | None = None
+
+
+def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+    """One object a line; blank lines are counted and passed over."""
+    for number, line in enumerate(split_lines(blocks), start=1):
+        if isinstance(line, TooLong):
+            yield Rejected(number, line.reason)
+        elif row := parse_row(number, line):
+            yield row
+
+
+def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+    """The items of a list; objects one after another; the one list of objects in an object; or the object itself.
+
+    Raises:
+        Fault: the text is neither list nor object, or it is cut off here.
+    """
+    text = Text(blocks)
+    begin = text.peek()
+    if begin == b"[":
+        yield from _read_items(text)
+    elif begin == b"{":
+        yield from _read_objects(text)
+    elif begin:
+        found = text.window[text.start : text.start + 20].split(b"\n")[0].decode(errors="replace").strip()
+        raise Fault(f"a list of rows in [ ] or an object in {{ }} is expected, the file begins with {found}")
+    if text.peek():
+        raise Fault(f"what stands at {text.place_of(text.start)} and after is not read: the rows end before it")
+
+
+def parse_row(number: int, source: bytes, place: Place | None = None) -> Row | Rejected | None:
+    """The row that stands in `source`, None if that is blank. `place` is where it stands; none: in a line."""
+    try:
+        value = orjson.loads(source)
+        if not _holds_huge_number(value):
+            return Row(number, value) if type(value) is dict else _not_an_object(number, value)
+    except orjson.JSONDecodeError:
+        if not source.strip():
+            return None
+    return _parse_slowly(number, source, place)
+
+
+def _parse_slowly(number: int, source: bytes, place: Place | None) -> Row | Rejected:
+    """With the standard parser: it takes NaN, whole numbers of any length and lone surrogates, and tells the place."""
+    if b"\0" in source:
+        return Rejected(number, "zero bytes stand in it; the file was damaged or is not text")
+    try:
+        text, note = decode_line(source, "line" if place is None else "row")
+        value = json.loads(text.removeprefix("\ufeff"))  # where files were joined
+    except UndecodableError as error:
+        return Rejected(number, str(error))
+    except json.JSONDecodeError as error:
+        return Rejected(number, f"not JSON: {error.msg.removesuffix(' at')} at {_place_in_file(error, place)}")
+    except (ValueError, RecursionError) as error:
+        return Rejected(number, f"JSON that cannot be held: {error}")
+    return Row(number, value, note) if isinstance(value, dict) else _not_an_object(number, value)
+
+
+def _holds_huge_number(value: Any) -> bool:
+    """Whether there is a number that orjson may have rounded: it makes floats of whole numbers beyond 64 bits."""
+    kind = type(value)
+    if kind is float:
+        return abs(value) >= 2**63
+    if kind is dict or kind is list:
+        for item in value.values() if kind is dict else value:
+            if type(item) is not str and _holds_huge_number(item):
+                return True
+    return False
+
+
+def _not_an_object(number: int, value: Any) -> Rejected:
+    return Rejected(number, f"an object with named columns is expected, got {_KINDS[type(value)]}")
+
+
+def _place_in_file(error: json.JSONDecodeError, place: Place | None) -> str:
+    if place is None:
+        return f"column {error.colno}"
+    return str(place.after(error.doc[: error.pos].encode(errors="replace")))
+
+
+def _read_items(text: Text) -> Iterator[Row | Rejected]:
+    """The rows of the list that comes next."""
+    text.peek()
+    text.start += 1
+    yield from _as_rows(text.values(depth=1))
+
+
+def _read_objects(text: Text) -> Iterator[Row | Rejected]:
+    first = next(text.values(depth=0, limit=None))
+    if text.peek():
+        rest = text.values(depth=0)
+        yield from _as_rows(itertools.chain([first], rest))
+        return
+    lists = list(_lists_of_objects(first))
+    if len(lists) == 1:
+        inner = Text(iter([lists[0].source]), lists[0].place)
+        yield from _read_items(inner)
+        if not first.is_whole:
+            raise _cut_off(first)
+    else:
+        yield from _as_rows(iter([first]))
+
+
+def _lists_of_objects(wrapper: Value) -> Iterator[Value]:
+    """The values of an object that are lists whose first item is an object."""
+    text = Text(iter([wrapper.source]), wrapper.place)
+    text.peek()
+    text.start += 1
+    for member in text.values(depth=1, limit=None):
+        key = _KEY.match(member.source)
+        if key and _LIST_OF_OBJECTS.match(member.source, key.end()):
+            yield Value(member.source[key.end() :], member.place.after(key.group()))
+
+
+def _cut_off(value: Value) -> Fault:
+    end = value.place.after(value.source)
+    return Fault(f"the file ends at {end} before the row or the list is closed; it seems to be cut off")
+
+
+def _as_rows(values: Iterator[Value]) -> Iterator[Row | Rejected]:
+    for number, value in enumerate(values, start=1):
+        if value.too_long:
+            yield Rejected(number, value.too_long.reason)
+        elif not value.is_whole:
+            raise _cut_off(value)
+        elif row := parse_row(number, value.source, value.place):
+            yield row
+
+
+class Text:
+    """A window that slides over JSON text: `start` is where in the window the next value is looked for."""
+
+    def __init__(self, blocks: Iterator[bytes], place: Place | None = None) -> None:
+        self.blocks = blocks
+        self.window = b""
+        self.start = 0
+        self.passed = 0  # `place` is that of this byte of the window
+        self.place = place or Place()
+
+    def peek(self) -> bytes:
+        """The next byte that is not white space, b"" at the end; the text then stands at it."""
+        while not (found := _NOT_SPACE.search(self.window, self.start)):
+            self.start = len(self.window)
+            if not self.grow():
+                return b""
+        self.start = found.start()
+        return found.group()
+
+    def place_of(self, byte: int) -> Place:
+        self.place, self.passed = self.place.after(self.window[self.passed : byte]), byte
+        return self.place
+
+    def grow(self) -> bool:
+        """Forget what stands before `start`, and take in as much again: so a long value costs only its length."""
+        self.place_of(self.start)
+        kept = self.window[self.start :]
+        more: list[bytes] = []
+        while sum(map(len, more)) <= len(kept) and (block := next(self.blocks, None)) is not None:
+            more.append(block)
+        self.window, self.start, self.passed = kept + b"".join(more), 0, 0
+        return bool(more)
+
+    def values(self, depth: int, limit: int | None = MAX_ROW_BYTES) -> Iterator[Value]:
+        """Values until the bracket that ends them (depth 1) or the end of the text (depth 0).
+
+        A value ends with its bracket or at a comma, so that a comma too many or too few does no harm. One longer than
+        `limit` bytes is passed over and told.
+        """
+        reached, level, dropped = self.start, depth, 0
+        while True:
+            for token in _TOKEN.finditer(self.window, reached):
+                kind = token.lastindex
+                if kind is None:
+                    continue
+                if kind == _CUT_STRING:
+                    reached = token.start()
+                    break
+                level += (kind == _OPEN) - (kind == _CLOSE)
+                if level > depth or (level == depth and kind == _OPEN):
+                    continue
+                end = token.end() if level == depth and kind == _CLOSE else token.start()
+                value = self._value(end, dropped, limit)
+                self.start = token.end()
+                if value:
+                    dropped = 0
+                    yield value
+                if level < depth:
+                    return
+            else:
+                reached = len(self.window)
+            reached, dropped = self._go_on(reached, dropped, limit)
+            if reached < 0:
+                break
+        if self.peek() or depth:
+            rest, place = self.window[self.start :], self.place_of(self.start)
+            self.start = len(self.window)
+            yield Value(rest, place, is_whole=False)
+
+    def _value(self, end: int, dropped: int, limit: int | None) -> Value | None:
+        """What stands between `start` and `end`, None if that is blank."""
+        found = _NOT_SPACE.search(self.window, self.start, end)
+        size = dropped + end - self.start
+        if limit and size > limit:
+            return Value(b"", self.place, too_long=TooLong(size))
+        return Value(self.window[found.start() : end].rstrip(), self.place_of(found.start())) if found else None
+
+    def _go_on(self, reached: int, dropped: int, limit: int | None) -> tuple[int, int]:
+        """Take in more; of a value already too long only an open string's quote is kept. (-1, _) at the end."""
+        if limit and dropped + len(self.window) - self.start > limit:
+            string = _STRING_SO_FAR.match(self.window, reached)
+            end = string.end() if string else reached
+            dropped += end - self.start
+            self.place_of(end)
+            self.window = (b'"' if string else b"") + self.window[end:]
+            self.start, self.passed, reached = 0, 1 if string else 0, 0
+            dropped -= self.passed
+        reached -= self.start
+        return (reached if self.grow() else -1), dropped

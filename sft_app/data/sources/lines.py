@@ -1,0 +1,214 @@
+"""Bytes of a file to lines: unpacked, as UTF-8, none longer than a row may be."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_app.data.sources.rows import Progress
+
+BLOCK_BYTES = 2**18
+HEAD_BYTES = 2**16
+# A row of 10 MB is some 2.5 million tokens, past what any model takes. The limit is what bounds the memory.
+MAX_ROW_BYTES = 10_000_000
+# Text packs about 10 times smaller; only what passes both is taken for a trap.
+BOMB_BYTES = 256 * 2**20
+BOMB_RATIO = 100
+READ_AS_WINDOWS_1252 = "read as Windows-1252 (check the accents)"
+
+_BOMS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a ZIP, Excel or Word file; save it as CSV or JSON lines",
+    b"\x1f\x8b": "packed with gzip; add .gz to its name",
+    b"PAR1": "a parquet file; give it the ending .parquet",
+    b"%PDF-": "a PDF file; save its text as .txt",
+}
+_CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b")
+
+
+class Fault(Exception):
+    """Nothing after this place can be read. The text is a reason, begun in lower case, without a full stop."""
+
+
+class UndecodableError(Exception):
+    """A line's bytes are not text; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """Stands for a row that was passed over because of its `size` in bytes."""
+
+    size: int
+
+    @property
+    def reason(self) -> str:
+        return f"{self.size / 1e6:.1f} MB long; a row may have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
+
+
+def at_most_20_a_second(on_progress: Progress | None) -> Progress:
+    """Pass shares on, but no more than a page can show; the last one, 1, always."""
+    told = 0.0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if on_progress is not None and (now - told >= 0.05 or share >= 1):
+            told = now
+            on_progress(min(share, 1.0))
+
+    return tell
+
+
+def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[bytes]:
+    """The text of a file in blocks: unpacked, in UTF-8 where the file says its encoding, lines ended by LF or CRLF.
+
+    The first block holds at least `HEAD_BYTES` if the text does.
+
+    Raises:
+        Fault: the file is empty or no text, or from here on it is damaged.
+        OSError: the disk fails.
+    """
+    head, blocks = take_head(_unpacked_blocks(path, on_progress))
+    for bom, encoding in _BOMS.items():
+        if head.startswith(bom):
+            head, blocks = take_head(_to_utf8(blocks, bom, encoding))
+            break
+    _refuse_what_is_no_text(head)
+    if b"\n" not in head and b"\r" in head[:-1]:  # as a Mac of the 1990s ended lines; Excel still offers it
+        blocks = (block.replace(b"\r", b"\n") for block in blocks)
+    yield from blocks
+
+
+def take_head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """At least the first `HEAD_BYTES`, and all blocks with these in front. A fault behind them waits for its turn."""
+    head: list[bytes] = []
+    try:
+        while sum(map(len, head)) < HEAD_BYTES and (block := next(blocks, None)) is not None:
+            head.append(block)
+    except Fault as fault:
+        if not head:
+            raise
+        blocks = _raise_when_reached(fault)
+    begin = b"".join(head)
+    return begin, itertools.chain([begin] if begin else [], blocks)
+
+
+def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes | TooLong]:
+    """Every line without its LF. One that is too long is counted, not held."""
+    begun: list[bytes] = []
+    size = 0
+    for block in blocks:
+        first, *others = block.split(b"\n")
+        size += len(first)
+        begun = [*begun, first] if size <= MAX_ROW_BYTES else []
+        if others:
+            yield b"".join(begun) if size <= MAX_ROW_BYTES else TooLong(size)
+            begun, size = [others[-1]], len(others[-1])
+            yield from others[:-1]
+    if size:
+        yield b"".join(begun) if size <= MAX_ROW_BYTES else TooLong(size)
+
+
+def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
+    """The text of a line, and a note if its encoding had to be guessed. `unit` is what the error calls it.
+
+    Raises:
+        UndecodableError: it is a damaged UTF-8 line, or of an encoding that cannot be guessed.
+    """
+    try:
+        return line.decode(), ""
+    except UnicodeDecodeError as error:
+        bad_byte = error.start + 1
+    # Letters of Windows-1252 practically never form UTF-8: where some other letter did, the line was UTF-8.
+    if line.decode(errors="ignore").isascii():
+        try:
+            return line.decode("cp1252"), READ_AS_WINDOWS_1252
+        except UnicodeDecodeError:  # five bytes are no letter there
+            pass
+    raise UndecodableError(f"byte {bad_byte} of the {unit} is not UTF-8; save the file anew as UTF-8")
+
+
+def _unpacked_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
+    blocks = _read_blocks(path, on_progress)
+    return _gunzip(blocks, path.stat().st_size) if path.suffix.lower() == ".gz" else blocks
+
+
+def _read_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
+    tell = at_most_20_a_second(on_progress)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield block
+            tell(file.tell() / size)
+
+
+def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
+    """Unpack one gzip member after another, `BLOCK_BYTES` at most at a time.
+
+    Raises:
+        Fault: the bytes are not gzip, are cut off, or unpack to far more than text would.
+    """
+    decoder, unpacked = zlib.decompressobj(wbits=31), 0
+    for block in blocks:
+        while True:
+            if decoder.eof and not (block := block.lstrip(b"\0")):  # a member may be padded with zeros
+                break
+            decoder = zlib.decompressobj(wbits=31) if decoder.eof else decoder
+            try:
+                piece = decoder.decompress(block, BLOCK_BYTES)
+            except zlib.error as error:
+                place = f"damaged after {unpacked:,} unpacked bytes" if unpacked else "not gzip, or damaged"
+                raise Fault(f"the .gz file is {place}; pack or download it again") from error
+            unpacked += len(piece)
+            if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed_size):
+                raise Fault(f"the .gz file unpacks to more than {BOMB_RATIO} times its size; unpack it yourself first")
+            yield piece
+            block = decoder.unconsumed_tail or decoder.unused_data
+            if not block and len(piece) < BLOCK_BYTES:  # a full piece may have more behind it
+                break
+    if not decoder.eof:
+        raise Fault(f"the .gz file is cut off after {unpacked:,} unpacked bytes; pack or download it again")
+
+
+def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[bytes]:
+    """The text after its byte order mark. UTF-8 is passed on as it is, to be checked line by line."""
+    first = next(blocks)[len(bom) :]
+    blocks = itertools.chain([first], blocks)
+    if encoding == "utf-8":
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode()
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        yield error.object[: error.start].decode(encoding).encode()
+        raise Fault(f"the text is not the {encoding[:6].upper()} it says it is; save the file anew as UTF-8") from error
+
+
+def _refuse_what_is_no_text(head: bytes) -> None:
+    if not head:
+        raise Fault("the file is empty")
+    for begin, kind in _OTHER_KINDS.items():
+        if head.startswith(begin):
+            raise Fault(f"the file is {kind}")
+    sample = head[:1024]
+    if len(sample) - len(sample.translate(None, _CONTROL)) > len(sample) / 20:
+        raise Fault("the file holds binary data or zero bytes, not text; save it anew as UTF-8 text")
+
+
+def _raise_when_reached(fault: Fault) -> Iterator[bytes]:
+    raise fault
+    yield b""

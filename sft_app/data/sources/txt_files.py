@@ -1,0 +1,71 @@
+"""Rows of plain text: its paragraphs, or its lines if nothing parts them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sft_app.data.sources.lines import (
+    HEAD_BYTES,
+    MAX_ROW_BYTES,
+    TooLong,
+    UndecodableError,
+    decode_line,
+    split_lines,
+    take_head,
+)
+from sft_app.data.sources.rows import Rejected, Row
+
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+
+
+def read_txt(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+    """Rows with a column `text`, each with the number of the line in which it begins."""
+    head, blocks = take_head(blocks)
+    paragraphs = _gather_paragraphs(blocks) if _BLANK_LINE.search(head[:HEAD_BYTES].strip()) else _single_lines(blocks)
+    for number, lines in paragraphs:
+        yield _read_paragraph(number, lines)
+
+
+def _single_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, list[bytes] | TooLong]]:
+    for number, line in enumerate(split_lines(blocks), start=1):
+        if isinstance(line, TooLong):
+            yield number, line
+        elif line.strip():
+            yield number, [line]
+
+
+def _gather_paragraphs(blocks: Iterator[bytes]) -> Iterator[tuple[int, list[bytes] | TooLong]]:
+    """The lines of every paragraph; of one that is too long only its size."""
+    lines: list[bytes] = []
+    begins, size = 0, 0
+    for number, line in enumerate(split_lines(blocks), start=1):
+        if not isinstance(line, TooLong) and not line.strip():
+            if size:
+                yield begins, lines if size <= MAX_ROW_BYTES else TooLong(size)
+            lines, size = [], 0
+            continue
+        begins = begins if size else number
+        size += line.size if isinstance(line, TooLong) else len(line) + 1
+        if size > MAX_ROW_BYTES:
+            lines.clear()
+        elif isinstance(line, bytes):
+            lines.append(line)
+    if size:
+        yield begins, lines if size <= MAX_ROW_BYTES else TooLong(size)
+
+
+def _read_paragraph(number: int, lines: list[bytes] | TooLong) -> Row | Rejected:
+    if isinstance(lines, TooLong):
+        return Rejected(number, lines.reason)
+    texts, notes = [], set()
+    for place, line in enumerate(lines, start=number):
+        try:
+            text, note = decode_line(line.removesuffix(b"\r"))
+        except UndecodableError as error:
+            return Rejected(number, f"in line {place} of the file, {error}")
+        if "\0" in text:
+            return Rejected(number, f"zero bytes stand in line {place} of the file; it was damaged or is not text")
+        texts.append(text)
+        notes.add(note)
+    return Row(number, {"text": "\n".join(texts)}, max(notes))

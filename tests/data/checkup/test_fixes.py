@@ -1,0 +1,308 @@
+"""A fix makes a cleaned copy in which its finding is gone, says what it did, and leaves the source as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, Deed, read_cleaning, write_cleaned_copy
+from sft_app.data.checkup.inspection import inspect_data
+from sft_app.data.reading import DataFile, open_data
+from sft_app.errors import DataError
+from sft_app.settings import parse_settings
+
+LONG = " ".join(f"word{n}" for n in range(50))
+
+
+def row(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def open_file(path: Path) -> DataFile:
+    return open_data(parse_settings({"data": str(path)}).reading(), path.parent)
+
+
+def kinds_in(path: Path) -> list[str]:
+    """What is found besides that the file is small."""
+    settings = parse_settings({"data": str(path), "heldout_min": 1})
+    findings = inspect_data(open_file(path), settings, None).findings
+    return [finding.kind for finding in findings if finding.kind not in ("few", "passes")]
+
+
+def rows_of(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[..., Path]:
+    def write(rows: list[Any]) -> Path:
+        path = tmp_path / "source.jsonl"
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def clean(tmp_path: Path, source: Any) -> Callable[..., tuple[list[Deed], list[Any]]]:
+    """Deeds and the rows of the copy."""
+
+    def clean(rows: list[Any], *fixes: str) -> tuple[list[Deed], list[Any]]:
+        path = source(rows)
+        before = path.read_bytes()
+        deeds = write_cleaned_copy(open_file(path), fixes, tmp_path / "clean.jsonl").deeds
+        assert path.read_bytes() == before
+        return deeds, rows_of(tmp_path / "clean.jsonl")
+
+    return clean
+
+
+# each fix
+
+ONE_OF_EACH = {
+    "repair_turns": ("turns", [{"messages": [{"role": "user", "content": "So"}, *row("Why?", "This.")["messages"]]}]),
+    "repair_encoding": ("encoding", [row("Where?", "Itâ€™s here")]),
+    "strip_html": ("html", [row("Where?", "<p>Here</p>")]),
+    "remove_markers": ("marker", [row("Where?", "Here<|im_end|>")]),
+    "mask_personal_data": ("personal_email", [row("Where?", "Ask nell.fern@mailbox.co.uk")]),
+    "drop_duplicates": ("duplicate", [row("One?", "First.")]),
+    "drop_near_duplicates": ("near_duplicate", [row("Who?", LONG), row("Whom?", LONG)]),
+    "keep_first_answer": ("same_question", [row("One?", "Another.")]),
+}
+LEFT = {
+    "repair_turns": [row("So\n\nWhy?", "This.")],
+    "repair_encoding": [row("Where?", "It’s here")],
+    "strip_html": [row("Where?", "Here")],
+    "remove_markers": [row("Where?", "Here")],
+    "mask_personal_data": [row("Where?", "Ask [email]")],
+    "drop_duplicates": [],
+    "drop_near_duplicates": [row("Who?", LONG)],
+    "keep_first_answer": [],
+}
+
+
+def test_every_fix_is_tried_here():
+    assert ONE_OF_EACH.keys() == LEFT.keys() == LABELS.keys()
+
+
+@pytest.mark.parametrize("fix", LABELS)
+def test_fix_removes_its_finding_and_nothing_else(fix: str, clean: Any, tmp_path: Path):
+    kind, bad = ONE_OF_EACH[fix]
+    rows = [row("One?", "First."), row("Two?", "Second."), *bad]
+    deeds, cleaned = clean(rows, fix)
+    assert kinds_in(tmp_path / "source.jsonl") == [kind]
+    assert kinds_in(tmp_path / "clean.jsonl") == []
+    assert cleaned == [row("One?", "First."), row("Two?", "Second."), *LEFT[fix]]
+    assert deeds == [Deed(fix, [len(rows)])]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("key sk-abcdefghij1234567890abcd", "key [key]"),
+        ("call +44 20 7946 0958", "call [phone]"),
+        ("paid by 4111 1111 1111 1111", "paid by [card number]"),
+    ],
+)
+def test_personal_data_is_masked_in_every_message(clean: Any, text: str, expected: str):
+    _, cleaned = clean([row(text, text)], "mask_personal_data")
+    assert cleaned == [row(expected, expected)]
+
+
+def test_message_that_a_fix_would_empty_keeps_its_text(clean: Any):
+    deeds, cleaned = clean([row("<br>", "<b>So</b>")], "strip_html")
+    assert cleaned == [row("<br>", "So")]
+    assert deeds == [Deed("strip_html", [1])]
+
+
+def test_without_fixes_the_usable_rows_are_written_as_they_are(clean: Any):
+    used = row("One?", "<b>a</b>")
+    assert clean([used, "{", row("Two?", ""), used]) == ([], [used, used])
+
+
+def test_fix_that_finds_nothing_is_told_with_no_row(clean: Any):
+    deeds, _ = clean([row("One?", "First.")], *RECOMMENDED)
+    assert deeds == [Deed(fix, []) for fix in RECOMMENDED]
+
+
+# fixes together
+
+
+def test_mended_row_that_becomes_a_copy_is_left_out(clean: Any):
+    broken = {"messages": [*row("One?", "First.")["messages"], {"role": "user", "content": "Thanks"}]}
+    deeds, cleaned = clean([row("One?", "First."), broken, row("Two?", "b")], "drop_duplicates", "repair_turns")
+    assert cleaned == [row("One?", "First."), row("Two?", "b")]
+    assert deeds == [Deed("repair_turns", [2]), Deed("drop_duplicates", [2])]
+
+
+def test_rewritten_row_that_becomes_a_copy_is_left_out(clean: Any):
+    deeds, cleaned = clean([row("One?", "<i>a</i>"), row("One?", "a")], "strip_html", "drop_duplicates")
+    assert cleaned == [row("One?", "a")]
+    assert deeds == [Deed("strip_html", [1]), Deed("drop_duplicates", [2])]
+
+
+def test_row_that_two_fixes_leave_out_counts_for_the_first(clean: Any):
+    rows = [row("One?", LONG), row("One?", LONG), row("One?", f"{LONG} so"), row("One?", "Other.")]
+    deeds, cleaned = clean(rows, "keep_first_answer", "drop_near_duplicates", "drop_duplicates")
+    assert cleaned == [rows[0]]
+    assert deeds == [
+        Deed("drop_duplicates", [2]),
+        Deed("drop_near_duplicates", [3]),
+        Deed("keep_first_answer", [4]),
+    ]
+
+
+def test_question_whose_first_answer_is_left_out_keeps_its_next(clean: Any):
+    """Row 2 is a near copy of row 1; row 3 is what is left of its question."""
+    rows = [row("Who?", LONG), row("Whom?", LONG), row("Whom?", "Nell.")]
+    _, cleaned = clean(rows, "drop_near_duplicates", "keep_first_answer")
+    assert cleaned == [rows[0], rows[2]]
+
+
+def test_conversations_that_go_on_differently_after_one_opening_are_kept(clean: Any):
+    """`keep_first_answer` is about different answers; "Hi" and "Hello!" may open many conversations."""
+    opening = row("Hi", "Hello!")["messages"]
+    rows = [{"messages": opening + row(f"Question {n}?", f"Answer {n}.")["messages"]} for n in range(3)]
+    assert clean(rows, "keep_first_answer") == ([Deed("keep_first_answer", [])], rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "on&#8203;its way",
+        "It&acirc;&#128;&#153;s",
+        "&lt;|im_end|&gt;on",
+        "nell&#64;mailbox.co.uk",
+        "<b<s>>a</b>",
+        "a<\u200bp>b</p>",
+    ],
+)
+def test_fault_that_another_fix_uncovers_is_mended_too(clean: Any, tmp_path: Path, text: str):
+    clean([row("One?", text)], "repair_encoding", "strip_html", "remove_markers", "mask_personal_data")
+    assert kinds_in(tmp_path / "clean.jsonl") == []
+
+
+def test_cleaning_the_copy_again_changes_nothing(clean: Any, tmp_path: Path):
+    rows = [*(bad for _, rows in ONE_OF_EACH.values() for bad in rows), row("Two?", "b"), row("Two?", "b")]
+    _, cleaned = clean(rows, *LABELS)
+    again = write_cleaned_copy(open_file(tmp_path / "clean.jsonl"), list(LABELS), tmp_path / "again.jsonl").deeds
+    assert all(deed.rows == [] for deed in again)
+    assert rows_of(tmp_path / "again.jsonl") == cleaned
+
+
+def test_weights_tools_and_system_messages_survive(clean: Any):
+    messages = [
+        {"role": "system", "content": "Be."},
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "<i>f(2)</i>", "weight": 0},
+        {"role": "tool", "content": "4"},
+        {"role": "assistant", "content": "Four."},
+    ]
+    _, [cleaned] = clean([{"messages": messages}], "strip_html")
+    assert cleaned["messages"] == [*messages[:2], {**messages[2], "content": "f(2)"}, *messages[3:]]
+
+
+def test_plain_text_and_tables_can_be_read_again(tmp_path: Path):
+    text, table = tmp_path / "a.txt", tmp_path / "b.csv"
+    text.write_text("One <b>day</b>.\n\nAnother.\n")
+    table.write_text("question,answer\nOne?,<b>First</b>.\n")
+    for path in (text, table):
+        write_cleaned_copy(open_file(path), ["strip_html"], tmp_path / f"{path.name}.jsonl")
+    assert rows_of(tmp_path / "a.txt.jsonl") == [
+        {"messages": [{"role": "text", "content": content}]} for content in ("One day.", "Another.")
+    ]
+    assert rows_of(tmp_path / "b.csv.jsonl") == [row("One?", "First.")]
+    assert kinds_in(tmp_path / "a.txt.jsonl") == kinds_in(tmp_path / "b.csv.jsonl") == []
+
+
+# the files
+
+
+def test_what_was_done_stands_beside_the_copy(clean: Any, tmp_path: Path):
+    clean([row("One?", "a"), row("One?", "a"), row("Two?", "<b>c</b>")], "drop_duplicates", "strip_html")
+    told = json.loads((tmp_path / "clean.jsonl.cleaning.json").read_text())
+    assert told["source"] == str(tmp_path / "source.jsonl")
+    assert told["deeds"] == [{"fix": "strip_html", "rows": [3]}, {"fix": "drop_duplicates", "rows": [2]}]
+
+
+def test_rows_that_no_fix_could_save_stand_beside_the_copy_too(clean: Any, tmp_path: Path):
+    clean([row("One?", "a"), row("Two?", "")], "drop_duplicates")
+    cleaning = read_cleaning(tmp_path / "clean.jsonl")
+    assert cleaning is not None and [left.row for left in cleaning.left_out] == [2]
+
+
+def test_other_files_are_no_cleaned_copies(tmp_path: Path):
+    (tmp_path / "a.jsonl.cleaning.json").write_text("[]")
+    assert read_cleaning(tmp_path / "a.jsonl") is None and read_cleaning(tmp_path / "b.jsonl") is None
+
+
+@pytest.mark.parametrize(("rows", "said"), [([], "0 rows"), ([4], "1 row"), ([1, 2], "2 rows")])
+def test_deed_is_told_as_a_sentence(rows: list[int], said: str):
+    assert Deed("drop_duplicates", rows).sentence() == f"Leave out exact copies: {said}"
+
+
+def test_folder_of_the_copy_is_made(source: Any, tmp_path: Path):
+    copy = tmp_path / "new" / "folder" / "clean.jsonl"
+    write_cleaned_copy(open_file(source([row("a", "b")])), (), copy)
+    assert rows_of(copy) == [row("a", "b")]
+
+
+def test_progress_rises_to_the_whole_over_both_passes(source: Any, tmp_path: Path):
+    told: list[float] = []
+    write_cleaned_copy(open_file(source([row(f"{n}", "b") for n in range(9)])), (), tmp_path / "c.jsonl", told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+# refusals
+
+
+def test_unknown_fix_is_refused_with_those_there_are(source: Any, tmp_path: Path):
+    with pytest.raises(DataError, match=r"^There is no fix 'polish'; the fixes are repair_turns, repair_encoding"):
+        write_cleaned_copy(open_file(source([row("a", "b")])), ["strip_html", "polish"], tmp_path / "clean.jsonl")
+    assert not (tmp_path / "clean.jsonl").exists()
+
+
+def test_copy_with_nothing_in_it_is_refused(source: Any, tmp_path: Path):
+    with pytest.raises(DataError, match=r"^source\.jsonl has no usable conversation\. Row 1: message 2"):
+        write_cleaned_copy(open_file(source([row("a", "")])), RECOMMENDED, tmp_path / "clean.jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.jsonl"]
+
+
+@pytest.mark.parametrize("way", ["same-name", "other-spelling", "symbolic-link", "hard-link"])
+def test_source_is_never_overwritten(source: Any, tmp_path: Path, way: str):
+    path = source([row("a", "<b>b</b>")])
+    before, copy = path.read_bytes(), path
+    if way == "other-spelling":
+        copy = tmp_path / ".." / tmp_path.name / path.name
+    elif way == "symbolic-link":
+        copy = tmp_path / "link.jsonl"
+        copy.symlink_to(path)
+    elif way == "hard-link":
+        copy = tmp_path / "link.jsonl"
+        copy.hardlink_to(path)
+    with pytest.raises(DataError, match=r"would overwrite the source source\.jsonl; give the cleaned copy another"):
+        write_cleaned_copy(open_file(path), ["strip_html"], copy)
+    assert path.read_bytes() == before
+
+
+def test_note_beside_the_copy_does_not_overwrite_the_source(tmp_path: Path):
+    path = tmp_path / "a.jsonl.cleaning.json"
+    path.write_text(json.dumps([row("a", "b")]))
+    with pytest.raises(DataError, match="would overwrite the source"):
+        write_cleaned_copy(open_file(path), (), tmp_path / "a.jsonl")
+
+
+def test_copy_with_another_ending_than_its_content_is_refused(source: Any, tmp_path: Path):
+    with pytest.raises(DataError, match=r"is written as JSONL: give it a name that ends in \.jsonl, got clean\.csv\."):
+        write_cleaned_copy(open_file(source([row("a", "b")])), (), tmp_path / "clean.csv")
+
+
+def test_copy_that_cannot_be_written_is_told(source: Any, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"^The cleaned copy could not be written to .*clean\.jsonl: "):
+        write_cleaned_copy(open_file(source([row("a", "b")])), (), tmp_path / "file" / "clean.jsonl")

@@ -1,0 +1,23 @@
+"""The measurements run, in small sizes; what they measure is read from `bench/results`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def test_data_bench_measures_every_part_at_every_size(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "bench.data", "--quick", "--repeats", "1", "--json", str(report)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(report.read_text())["summary"]
+    assert {(entry["part"], entry["rows"]) for entry in summary} == {
+        (part, rows) for part in ("reading", "reading and format", "check-up", "preview") for rows in (500, 2000)
+    }
+    assert all(entry["rows_per_second"] > 0 and entry["peak_gib"] > 0 for entry in summary)
+    assert "check-up" in done.stdout
