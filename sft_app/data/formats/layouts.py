@@ -152,8 +152,8 @@ def _with_system(messages: Messages, text: Any) -> Messages:
 def _with_tools(messages: Messages, row: dict[str, Any]) -> Messages:
     """Tool definitions stand in the system message, as text, which every chat template carries."""
     tools = row.get("tools") or row.get("functions")
-    text = tools if isinstance(tools, str) else as_json(tools or [])
-    if not text.strip() or text.strip() in ("[]", "{}", "null"):
+    text = tools if isinstance(tools, str) else as_json(tools) if tools else ""
+    if text.strip() in ("", "[]", "{}", "null"):
         return messages
     definitions = f"# Tools\n<tools>\n{text}\n</tools>"
     if not _begins_with_system(messages):
