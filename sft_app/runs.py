@@ -28,12 +28,13 @@ RESUMABLE: frozenset[State] = frozenset({"stopped", "failed", "interrupted"})
 
 
 class SourceRecord(BaseModel):
-    """Where a run's data came from, and what became of its rows."""
+    """Where a run's data came from, and what became of its rows. `hub` has a Hub data set's commit and licence."""
 
     path: str
     sha256: str
     format: str
     columns: tuple[str, ...] = ()
+    hub: dict[str, Any] = {}
     rows: int
     conversations: int
     rejected: int

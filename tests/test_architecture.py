@@ -23,6 +23,15 @@ LAYERS = [
     {"training", "export"},
     {"ui", "cli", "terminal", "__main__"},
 ]
+# The same within sft_app/data.
+DATA_LAYERS = [
+    {"__init__", "conversation", "duplicates"},
+    {"sources"},
+    {"formats"},
+    {"reading"},
+    {"tokens", "split"},
+    {"checkup"},
+]
 # Who may import what; a folder ends with a slash.
 HOMES = {
     "gradio": ("app.py", "sft_app/ui/"),
@@ -46,15 +55,15 @@ def imports_of(file: str) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def layer_of(part: str) -> int:
-    found = [place for place, parts in enumerate(LAYERS) if part in parts]
-    assert found, f"sft_app/{part} stands in no layer; give it one in LAYERS"
+def layer_of(part: str, layers: list[set[str]] = LAYERS) -> int:
+    found = [place for place, parts in enumerate(layers) if part in parts]
+    assert found, f"{part} stands in no layer; give it one"
     return found[0]
 
 
-def part_of(file: str) -> str:
+def part_of(file: str, depth: int = 1) -> str:
     """`sft_app/data/tokens.py` is of the part `data`, `sft_app/cli.py` of `cli`."""
-    return Path(file).parts[1].removesuffix(".py")
+    return Path(file).parts[depth].removesuffix(".py")
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "app.py"])
@@ -67,14 +76,26 @@ def test_nothing_imports_upwards(file: str):
     assert upwards == []
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("sft_app/data/")])
+def test_data_flows_one_way(file: str):
+    upwards = [
+        name
+        for name in imports_of(file)
+        if name.startswith("sft_app.data.")
+        and layer_of(name.split(".")[2], DATA_LAYERS) > layer_of(part_of(file, depth=2), DATA_LAYERS)
+    ]
+    assert upwards == []
+
+
 @pytest.mark.parametrize("library", HOMES)
 def test_library_is_imported_at_home_only(library: str):
     users = [file for file in FILES if library in {name.split(".")[0] for name in imports_of(file)}]
     assert [file for file in users if not file.startswith(HOMES[library])] == []
 
 
-def test_views_know_no_gradio():
-    assert [name for name in imports_of("sft_app/ui/views.py") if name.split(".")[0] == "gradio"] == []
+@pytest.mark.parametrize("file", ["sft_app/ui/views.py", "sft_app/ui/data_views.py"])
+def test_views_know_no_gradio(file: str):
+    assert [name for name in imports_of(file) if name.split(".")[0] == "gradio"] == []
 
 
 @pytest.mark.parametrize("file", FILES)

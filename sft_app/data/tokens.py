@@ -214,8 +214,8 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
         )
     if rendered.ends and rendered.input_ids[rendered.ends[-1]] == tokenizer.pad_token_id:
         notes.append(
-            f"The model pads with the token that ends an answer ({tokenizer.pad_token}). Here that does no harm: "
-            "labels go by place and not by token, so the ends are trained and the padding is not."
+            f"The model pads with the token that ends an answer ({tokenizer.pad_token}). That does no harm here: "
+            "labels go by place, not by token."
         )
     if not rendered.ends:
         notes.append("The chat template ends no answer with a special token.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
 from sft_app.data.sources.data_files import file_sha256
+from sft_app.data.sources.hub import read_source
 from sft_app.data.split import Kinship, Split, heldout_size, split_heldout
 from sft_app.errors import RunError
 from sft_app.models.catalog import resolve_model
@@ -50,6 +51,7 @@ def create_queued_run(settings: RunSettings, home: Path) -> Run:
             sha256=file_sha256(file.path),
             format=file.settings.format,
             columns=file.settings.columns,
+            hub=read_source(file.path),
             rows=reading.rows,
             conversations=len(split.is_heldout),
             rejected=len(reading.rejected),
