@@ -273,4 +273,5 @@ def _fault_line(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no setting of this name."
-    return f"{name}: {fault['msg']}, got {fault['input']!r}."
+    told = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's words, not ours
+    return f"{name}: {told}, got {fault['input']!r}."

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from sft_app.cli import main
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import parse_settings
 from sft_app.summary import summarise_run
 from sft_app.training.launch import create_queued_run
+from tests.commands import Ended, assert_one_clear_line
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,47 +36,6 @@ DESIGNED_TRAIN_KEYS = {
     "seconds",
     "adapter",
 }
-
-
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Strictly: one document, no NaN."""
-
-        def refuse(name: str) -> None:
-            raise ValueError(f"{name} is not JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], home: Path) -> Callable[..., Ended]:
-    """Runs a command in this process."""
-
-    def run(*arguments: str | Path) -> Ended:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return Ended(int(caught.value.code or 0), out, err)
-
-    return run
-
-
-def assert_one_clear_line(ended: Ended, *parts: str) -> None:
-    """Exit status 1, one line on stderr, no traceback, nothing on stdout."""
-    assert (ended.status, ended.out) == (1, "")
-    assert ended.err.startswith("Error: ")
-    assert ended.err.count("\n") == 1 and ended.err.endswith("\n")
-    for part in parts:
-        assert part in ended.err
 
 
 @pytest.fixture

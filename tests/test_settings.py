@@ -244,3 +244,11 @@ def test_every_row_of_the_example_is_read_when_nothing_is_said():
         "code_language": "python3",
         "solutions_per_problem": 1,
     }
+
+
+def test_fault_is_told_without_the_words_of_the_checking_library() -> None:
+    told = r"^columns: 'user' is not ROLE=COLUMN with a role of user, assistant, system, context, got 'user'\.$"
+    with pytest.raises(SettingsError, match=told):
+        parse_settings({"columns": "user"})
+    with pytest.raises(SettingsError, match=r"^columns: Input should be a list, got \{'user': 'x'\}\.$"):
+        parse_settings({"columns": {"user": "x"}})

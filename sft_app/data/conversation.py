@@ -109,10 +109,10 @@ def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversa
 
 def _make_message(position: int, message: Any) -> Message:
     if not isinstance(message, dict):
-        raise DataError(f'message {position} is not {{"role": …, "content": …}}')
+        raise DataError(f"message {position} needs a `role` and a `content`")
     given = message.get("role", message.get("from"))
     if given is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
-        raise DataError(f'message {position} is not {{"role": …, "content": …}}')
+        raise DataError(f"message {position} needs a `role` and a `content`")
     role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
     if role is None:
         raise DataError(f"message {position} has the role {_short(given)}; expected system, user, assistant or tool")

@@ -129,8 +129,9 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
     path = _locate(settings, home, on_progress)
     first, readable = _look_ahead(path)
     if not readable:
-        reason = f"row {first.row}: {first.reason}" if first else "no rows"
-        raise DataError(f"{path.name} has no readable row ({reason}).")
+        if first is None:
+            raise DataError(f"{path.name} holds no rows.")
+        raise DataError(f"{path.name} has no row that can be read. Row {first.row}: {first.reason}.")
     guesses = _guesses(readable, settings)
     decided = settings
     if settings.columns and settings.format == "auto":

@@ -16,6 +16,15 @@ from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import NearDuplicates, equal_groups, merge_groups
 from sft_app.errors import DataError
 
+GREETING_CHARACTERS = 25
+"""A chat of several turns that opens with less ("Hi", "I need some help") has not asked its question yet."""
+
+SHARED_LINE_CHARACTERS = 100
+SHARED_LINE_TIMES = 20
+"""A line so long that has stood in so many conversations is an instruction that they share: it makes no near copies of
+them."""
+LINES_COUNTED = 100_000
+
 
 @dataclass(frozen=True)
 class Split:
@@ -32,20 +41,48 @@ class Kinship:
         self.rows, self.whole = array("q"), array("q")
         self.questions, self.answers = array("q"), array("q")
         self.near = NearDuplicates()
+        self._long_lines: dict[int, int] = {}
 
     def add(self, row: int, conversation: Conversation) -> None:
-        question = conversation.question()
-        answer = next((message.content for message in conversation.messages if message.role == "assistant"), None)
+        question, answer = _question_and_answer(conversation)
         self.rows.append(row)
         self.whole.append(hash(conversation))
         self.questions.append(hash(question) if question else hash(conversation))
-        self.answers.append(hash(conversation) if answer is None else hash(answer))
-        self.near.add(conversation.spoken())
+        self.answers.append(hash(answer) if question else hash(conversation))
+        self.near.add(self._without_shared_lines(conversation.spoken()))
 
     def groups(self) -> np.ndarray:
         """int64 (conversations,): conversations with the same number belong together."""
         same = [equal_groups(as_array(hashes)) for hashes in (self.rows, self.whole, self.questions)]
         return merge_groups(self.near.groups(), *same)
+
+    def _without_shared_lines(self, text: str) -> str:
+        """A text that would lose everything stays as it is."""
+        kept = [line for line in text.split("\n") if len(line) < SHARED_LINE_CHARACTERS or not self._is_shared(line)]
+        return "\n".join(kept) if any(line.strip() for line in kept) else text
+
+    def _is_shared(self, line: str) -> bool:
+        key, lines = hash(line), self._long_lines
+        if key in lines or len(lines) < LINES_COUNTED:
+            lines[key] = lines.get(key, 0) + 1
+        return lines.get(key, 0) > SHARED_LINE_TIMES
+
+
+def _question_and_answer(conversation: Conversation) -> tuple[str, str]:
+    """The words of system and user up to the first question that is more than a greeting, and the answer to it.
+
+    Both are "" for plain text.
+    """
+    heard, answer, said = [], "", 0
+    for message in conversation.messages:
+        if message.role == "assistant":
+            answer = message.content
+            if said >= GREETING_CHARACTERS:
+                break
+        elif message.role in ("system", "user"):
+            heard.append(message.content)
+            said += len(message.content) if message.role == "user" else 0
+    return "\n".join(heard), answer
 
 
 def as_array(values: array[int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
 from sft_app.data.split import Kinship, Split, heldout_size, split_heldout
-from sft_app.errors import RunError
+from sft_app.errors import DataError, RunError
 from sft_app.models.catalog import resolve_model
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
 from sft_app.settings import RunSettings
@@ -54,7 +55,7 @@ def create_queued_run(settings: RunSettings, home: Path) -> Run:
             hub=read_source(file.path),
             rows=reading.rows,
             conversations=len(split.is_heldout),
-            rejected=len(reading.rejected),
+            rejected=sum(not row.by_choice for row in reading.rejected),
         ),
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
         versions=package_versions(),
@@ -115,8 +116,13 @@ def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Spl
 
 
 def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
-    """One more pass, with the conversations at the places where `chosen` is true."""
-    for example, is_chosen in zip(Reading(file), chosen, strict=True):
+    """One more pass, with the conversations at the places where `chosen` is true.
+
+    Raises: DataError when the file has more or fewer conversations than it had.
+    """
+    for example, is_chosen in zip_longest(Reading(file), chosen):
+        if example is None or is_chosen is None:
+            raise DataError(f"{file.path.name} was changed while it was read; try again.")
         if is_chosen:
             yield {"row": example.row, "messages": example.conversation.as_dicts()}
 

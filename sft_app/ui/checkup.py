@@ -80,12 +80,12 @@ def cleaned_note(path: Path) -> str:
     return "" if cleaning is None else data_views.cleaned_card(cleaning)
 
 
-def source_of(path: Path) -> str:
-    """The file that a cleaned copy was made of. Raises: DataError when it is no cleaned copy."""
+def source_settings(path: Path) -> dict[str, Any]:
+    """How the source of a cleaned copy was read. Raises: DataError when it is no cleaned copy."""
     cleaning = read_cleaning(path)
     if cleaning is None:
         raise DataError(f"{path.name} is not a cleaned copy.")
-    return cleaning.source
+    return cleaning.settings
 
 
 def for_download(path: Path) -> str:

@@ -31,51 +31,66 @@ class PageContext:
 
     home: Path
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _data_lock: threading.Lock = field(default_factory=threading.Lock)
+    _inspection_lock: threading.Lock = field(default_factory=threading.Lock)
     _tokenizers: dict[str, Any] = field(default_factory=dict)
     _data: tuple[Any, LoadedData] | None = None
     _inspection: tuple[Any, Inspection] | None = None
-    _asked: Any = None
+    _asked: dict[str, int] = field(default_factory=dict)
     _pair: LoadedPair | None = None
     _pair_key: tuple[str, int] | None = None
 
     def data(self, settings: DataSettings) -> LoadedData:
         """The first conversations, read again only when the file or the settings have changed. Raises: DataError."""
         key = (settings, _stamp(settings))
-        if self._data is None or self._data[0] != key:
-            self._data = (key, load_data(open_data(settings, self.home), PREVIEWED))
-        return self._data[1]
+        with self._data_lock:  # several events of one change ask at the same time
+            if self._data is None or self._data[0] != key:
+                self._data = (key, load_data(open_data(settings, self.home), PREVIEWED))
+            return self._data[1]
 
     def fetch(self, settings: DataSettings, on_progress: Progress) -> None:
         """Fetches a data set from the Hub, anew where it has changed there. Raises: DataError."""
-        self._data = None
         open_data(settings, self.home, on_progress)
+        with self._data_lock:
+            self._data = None
 
     def inspection_key(self, settings: RunSettings) -> int:
         """The same for the same data and settings."""
         return hash((settings, _stamp(settings)))
 
-    def inspect(self, settings: RunSettings, on_progress: Progress) -> Inspection:
-        """The check-up of the data with the model's tokenizer.
+    def inspect(self, session: str, settings: RunSettings, on_progress: Progress) -> Inspection:
+        """The check-up of the data with the model's tokenizer, for one browser page (`session`).
 
         Raises:
-            Superseded: another one was asked for before this one was done.
+            Superseded: the same page asks for another meanwhile, or has asked for this one already.
             AppError: the data cannot be used; a model that cannot be loaded only leaves the lengths out.
         """
-        key = self._asked = self.inspection_key(settings)
+        key = self.inspection_key(settings)
+        if self._asked.get(session) == key:
+            raise Superseded  # the one at work will show it
+        self._asked[session] = key
 
         def tell(share: float) -> None:
-            if self._asked != key:
+            if self._asked.get(session) != key:
                 raise Superseded
             on_progress(share)
 
-        if self._inspection is None or self._inspection[0] != key:
-            try:
-                tokenizer = self.tokenizer(settings.model)
-            except ModelError:
-                tokenizer = None
-            file = self.data(settings.reading()).file
-            self._inspection = (key, inspect_data(file, settings, tokenizer, tell))
-        return self._inspection[1]
+        try:
+            with self._inspection_lock:
+                tell(0.0)
+                if self._inspection is None or self._inspection[0] != key:
+                    self._inspection = (key, self._inspect(settings, tell))
+                return self._inspection[1]
+        finally:
+            if self._asked.get(session) == key:
+                del self._asked[session]
+
+    def _inspect(self, settings: RunSettings, on_progress: Progress) -> Inspection:
+        try:
+            tokenizer = self.tokenizer(settings.model)
+        except ModelError:
+            tokenizer = None
+        return inspect_data(self.data(settings.reading()).file, settings, tokenizer, on_progress)
 
     def tokenizer(self, model: str) -> Any:
         """Loads it on first use. Raises: ModelError."""

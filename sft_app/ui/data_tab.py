@@ -26,6 +26,8 @@ from sft_app.ui.source_form import (
 )
 from sft_app.ui.token_view import TokenView
 
+SPLIT_FIELDS = ("heldout_fraction", "heldout_min", "heldout_max", "seed")
+
 
 @dataclass(frozen=True)
 class DataTab:
@@ -84,7 +86,8 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
     def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
         return token_view.token_values(context, settings_of(shown), wanted)
 
-    def examine(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008 (Gradio finds it there)
+    @tells_errors
+    def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         """What is shown already stays, with the person's ticks."""
         skipped = [gr.skip()] * len(tab.checkup.outputs())
         try:
@@ -92,7 +95,8 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
             key = context.inspection_key(settings)
             if key == shown[0]:
                 return skipped
-            inspection = context.inspect(settings, lambda share: progress(share, desc="Checking the data"))
+            session = request.session_hash or ""
+            inspection = context.inspect(session, settings, lambda share: progress(share, desc="Checking the data"))
         except Superseded:
             return skipped
         except AppError as error:
@@ -108,18 +112,27 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
 
     model_changes = [fields["model"].change, fields["max_length"].change]
     changes = [demo.load, *tab.changes(), *model_changes]
-    quietly: dict[str, Any] = {"api_visibility": "private", "trigger_mode": "always_last"}
-    gr.on([*changes, tab.view.number.change], show_tokens, [tab.view.number, *inputs], tab.view.outputs(), **quietly)
+    examined_too = [fields[name].change for name in (*SPLIT_FIELDS, "num_train_epochs", "max_steps")]
+    private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
-        changes,
+        [*changes, tab.view.number.change],
+        show_tokens,
+        [tab.view.number, *inputs],
+        tab.view.outputs(),
+        trigger_mode="always_last",
+        **private,
+    )
+    gr.on(
+        [*changes, *examined_too],
         examine,
         [tab.checkup.seen, *inputs],
         tab.checkup.outputs(),
         show_progress_on=tab.checkup.findings,
-        **quietly,
+        trigger_mode="multiple",  # a new one ends the one at work
+        **private,
     )
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
-    tab.checkup.clean.click(clean, [tab.checkup.fixes, *inputs], copied, api_visibility="private")
+    tab.checkup.clean.click(clean, [tab.checkup.fixes, *inputs], copied, **private)
 
 
 def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:

@@ -16,7 +16,7 @@ from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import make_field, to_form, values_from_form
 
 NO_COLUMN = "(none)"
-COLUMNS_OFFERED = 200
+COLUMNS_OFFERED = 1000
 TREE_FIELDS = ("reply_paths", "text_language")
 CONTEST_FIELDS = ("code_language", "solutions_per_problem")
 
@@ -123,7 +123,8 @@ def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
 
 def _mapping_values(settings: DataSettings, columns: list[str], is_shown: bool) -> list[Any]:
     """The box and its four lists of columns."""
-    offered, chosen = columns[:COLUMNS_OFFERED], settings.column_map()
+    chosen = settings.column_map()
+    offered = list(dict.fromkeys([*columns[:COLUMNS_OFFERED], *chosen.values()]))  # a list refuses what it lacks
     needed = ("user", "assistant")
     lists = [
         gr.Dropdown(

@@ -10,12 +10,13 @@ from typing import Any
 import gradio as gr
 
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256
+from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.errors import DataError
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui import checkup
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, tells_errors
-from sft_app.ui.forms import make_field, values_from_form
+from sft_app.ui.forms import form_updates, make_field, values_from_form
 
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
@@ -84,20 +85,21 @@ def wire_source(context: PageContext, source: SourceChoice, cleaned: CleanedBox,
 
     @tells_errors
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        values = values_from_form(list(HUB_FIELDS), shown[1:])
-        settings = parse_settings({**values, "data": (shown[0] or "").strip() or "?"}).reading()
+        id = (shown[0] or "").strip()
+        refuse_if_unsafe(id)  # what is no id would be looked for among the files of this machine
+        settings = parse_settings({**values_from_form(list(HUB_FIELDS), shown[1:]), "data": id}).reading()
         context.fetch(settings, lambda share: progress(share, desc="Fetching"))
         return [settings.data, "auto", ""]
 
     @tells_errors
     def go_back(data: str) -> list[Any]:
-        return [checkup.source_of(Path(data)), "auto", ""]
+        return form_updates(list(fields), checkup.source_settings(Path(data)))
 
     source.upload.upload(take_upload, source.upload, anew, api_visibility="private")
     source.example.click(lambda: [EXAMPLE_DATA, "auto", ""], None, anew, **PRIVATE)
     inputs = [source.hub_id, *(fields[name] for name in HUB_FIELDS)]
     source.fetch.click(fetch, inputs, anew, api_visibility="private", show_progress_on=source.fetch)
-    cleaned.back.click(go_back, fields["data"], anew, **PRIVATE)
+    cleaned.back.click(go_back, fields["data"], list(fields.values()), **PRIVATE)
 
 
 def source_line(settings: DataSettings) -> str:

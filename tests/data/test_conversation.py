@@ -114,11 +114,11 @@ EXPECTED_ROLES = "expected system, user, assistant or tool"
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("Hello", 'message 2 is not {"role": …, "content": …}'),
-        (None, 'message 2 is not {"role": …, "content": …}'),
-        ({"role": "assistant"}, 'message 2 is not {"role": …, "content": …}'),
-        ({"content": "b"}, 'message 2 is not {"role": …, "content": …}'),
-        ({"role": None, "content": "b"}, 'message 2 is not {"role": …, "content": …}'),
+        ("Hello", "message 2 needs a `role` and a `content`"),
+        (None, "message 2 needs a `role` and a `content`"),
+        ({"role": "assistant"}, "message 2 needs a `role` and a `content`"),
+        ({"content": "b"}, "message 2 needs a `role` and a `content`"),
+        ({"role": None, "content": "b"}, "message 2 needs a `role` and a `content`"),
         ({"role": "alien", "content": "b"}, f"message 2 has the role 'alien'; {EXPECTED_ROLES}"),
         ({"role": ["assistant"], "content": "b"}, f"message 2 has the role ['assistant']; {EXPECTED_ROLES}"),
         ({"role": "r" * 99, "content": "b"}, f"message 2 has the role 'rrrrrrrrrrrr{'r' * 27}…; {EXPECTED_ROLES}"),

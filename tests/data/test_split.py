@@ -95,7 +95,8 @@ def test_near_copies_belong_together():
 
 def test_earlier_answer_that_is_only_context_makes_no_other_question():
     """A file may unroll a conversation: each row trains one more turn, the ones before it have the weight 0."""
-    turns = conversation_of([("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]).as_dicts()
+    asked = "Where is the parcel that I ordered?"
+    turns = conversation_of([("user", asked), ("assistant", "b"), ("user", "c"), ("assistant", "d")]).as_dicts()
     kinship = Kinship()
     kinship.add(1, make_conversation(turns[:2]))
     kinship.add(2, make_conversation([turns[0], {**turns[1], "weight": 0}, *turns[2:]]))
@@ -237,3 +238,60 @@ def test_groups_and_split_are_the_same_in_every_process():
     (one_hash, *one), (other_hash, *other) = told
     assert one_hash != other_hash
     assert one == other
+
+
+# greetings
+
+
+def chat(*texts: str) -> Conversation:
+    roles = ("user", "assistant") * len(texts)
+    return conversation_of(list(zip(roles, texts, strict=False)))
+
+
+def test_chats_that_only_begin_with_the_same_greeting_are_strangers():
+    late = chat("Hi", "Hello! How can I help?", "Where is the parcel that I ordered?", "On its way to the depot.")
+    broken = chat("Hi", "Hello! How can I help?", "My lamp arrived in two pieces today.", "Sorry! We send a new one.")
+    assert groups_of([late, broken]) == [0, 1]
+
+
+def test_question_after_a_greeting_belongs_together_with_its_other_answers():
+    asked = "Where is the parcel that I ordered?"
+    first = chat("Hi", "Hello! How can I help?", asked, "On its way to the depot in Leeds.")
+    second = chat("Hi", "Good morning to you.", asked, "No idea, I am afraid; ask the post office next door.")
+    kinship = Kinship()
+    for row, conversation in enumerate((first, second), start=1):
+        kinship.add(row, conversation)
+    assert kinship.groups().tolist() == [0, 0]
+    assert kinship.answers[0] != kinship.answers[1]
+
+
+def test_hundreds_of_chats_with_one_greeting_are_split_cleanly():
+    dice = random.Random(1)
+    kinship = Kinship()
+    for row in range(300):
+        question, answer = (" ".join(dice.choices(WORDS, k=12)) + f" {row}" for _ in range(2))
+        kinship.add(row, chat("Hi", "Hello!", question, answer))
+    split = split_heldout(kinship.groups(), 30, seed=42)
+    assert (split.is_clean, int(split.is_heldout.sum())) == (True, 30)
+
+
+# instructions that rows share
+
+
+def test_long_instruction_above_different_texts_makes_no_near_copies():
+    dice = random.Random(2)
+    instruction = " ".join(dice.choices(WORDS, k=200)) + " Sort the following into a class."
+    kinship = Kinship()
+    for row in range(200):
+        kinship.add(row, ask(f"{instruction}\nnote {row} {row * 7} {row * 13} {row * 17}", f"class {row % 90}"))
+    sizes = np.bincount(kinship.groups())
+    assert sorted(sizes[sizes > 0])[-2:] == [1, 20], "the first 20 are seen before the instruction is known as one"
+
+
+def test_near_copies_without_a_line_that_many_share_stay_together():
+    dice = random.Random(2)
+    long = " ".join(dice.choices(WORDS, k=60))
+    kinship = Kinship()
+    for row in range(10):
+        kinship.add(row, ask("Tell me about it, please do.", f"{long} {row}"))
+    assert kinship.near.groups().tolist() == [0] * 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,41 @@ def test_a_queued_run_holds_all_that_is_needed_to_repeat_it(settings: Any, home:
     train, heldout = read_jsonl(run.train_file), read_jsonl(run.heldout_file)
     assert (len(train), len(heldout)) == (16, 8)
     assert not [row for row in heldout if row in train]
+
+
+def test_rows_that_the_settings_leave_out_are_not_counted_as_rejected(
+    tiny_model_dir: Path, home: Path, tmp_path: Path
+) -> None:
+    """As `inspect` counts them."""
+    data = tmp_path / "contests.jsonl"
+    problems = [
+        {"description": f"Print {n}.", "solutions": {"language": [3], "solution": [f"print({n})"]}} for n in range(9)
+    ]
+    problems += [
+        {"description": "In C++.", "solutions": {"language": [2], "solution": ["int main;"]}},
+        {"description": ""},
+    ]
+    data.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+    settings = parse_settings({"model": str(tiny_model_dir), "data": str(data), "heldout_min": 1})
+    source = create_queued_run(settings, home).record().source
+    assert (source.rows, source.conversations, source.rejected) == (11, 9, 1)
+
+
+@pytest.mark.parametrize("rows_then", [20, 30])
+def test_file_that_changes_while_it_is_read_is_told_and_leaves_no_run(
+    settings: Any, home: Path, data_file: Path, rows_then: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = data_file.read_text().splitlines(keepends=True)
+    really = launch.file_sha256
+
+    def change_and_sum(path: Path) -> str:
+        path.write_text("".join((lines * 2)[:rows_then]))
+        return really(path)
+
+    monkeypatch.setattr(launch, "file_sha256", change_and_sum)
+    with pytest.raises(DataError, match=r"^examples\.jsonl was changed while it was read; try again\.$"):
+        create_queued_run(settings, home)
+    assert list_runs(home) == []
 
 
 def test_the_same_seed_holds_out_the_same_conversations(settings: Any, home: Path) -> None:

@@ -83,6 +83,13 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
         page.locator("#save-copy").click()
     assert len(read_jsonl(Path(download.value.path()))) == 61
 
+    page.locator("#back").click()
+    expect(page.locator("#data-source")).to_contain_text("garden shop.csv")
+    expect(page.locator("#data-facts")).to_contain_text("Kunde schreibt → Wir schreiben")
+    page.get_by_label("Turn HTML into plain text").check()
+    page.locator("#make-copy").click()
+    expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned1.jsonl")
+
     page.locator("#to-train").click()
     page.locator("#model input").fill(str(tiny_model_dir))
     page.locator("#model input").press("Enter")

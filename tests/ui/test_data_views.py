@@ -43,7 +43,7 @@ def test_text_of_people_is_shown_and_never_run(load: Any, tmp_path: Path) -> Non
         data_views.guess_card(loaded),
         data_views.data_facts(loaded),
         data_views.findings_list(inspection),
-        data_views.cleaned_card(Cleaning(MARKUP, [], [])),
+        data_views.cleaned_card(Cleaning(MARKUP, {}, [], [])),
     ]
     assert all("<script" not in html for html in shown)
     assert "&lt;script&gt;" in shown[0]
@@ -133,6 +133,6 @@ def test_token_note_counts_what_is_trained_and_lost() -> None:
 
 
 def test_cleaned_card_says_what_was_done() -> None:
-    cleaning = Cleaning("uploads/shop.csv", [Deed("drop_duplicates", [3, 4])], [Rejected(7, "empty")])
+    cleaning = Cleaning("uploads/shop.csv", {}, [Deed("drop_duplicates", [3, 4])], [Rejected(7, "empty")])
     card = data_views.cleaned_card(cleaning)
     assert "of shop.csv" in card and "Leave out exact copies: 2 rows" in card and "row 7" in card

@@ -88,7 +88,11 @@ class Examination:
         return sorted({rows[place] for place in places})
 
     def _note_opening(self, answer: str) -> None:
-        opening = " ".join(answer.split(maxsplit=OPENING_WORDS)[:OPENING_WORDS])[:OPENING_CHARACTERS]
+        words = answer.split(maxsplit=OPENING_WORDS)
+        opening = " ".join(words[:OPENING_WORDS])[:OPENING_CHARACTERS]
+        if opening == " ".join(words):  # a label, or a word or two: nothing follows that could begin otherwise
+            self.openings.append(len(self.openings))
+            return
         self.openings.append(hash(opening))
         if len(self.opening_texts) < OPENINGS_KEPT:
             self.opening_texts[hash(opening)] = opening

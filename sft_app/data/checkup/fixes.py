@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,9 +52,13 @@ class Deed:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How a cleaned copy came to be: `<copy>.cleaning.json`. `left_out` are the rows that no fix could save."""
+    """How a cleaned copy came to be: `<copy>.cleaning.json`.
+
+    `settings` are the source's `DataSettings`, `left_out` the rows that no fix could save.
+    """
 
     source: str
+    settings: dict[str, Any]
     deeds: list[Deed]
     left_out: list[Rejected]
 
@@ -63,9 +68,9 @@ def read_cleaning(copy: Path) -> Cleaning | None:
     try:
         told = json.loads(_told_in(copy).read_bytes())
         deeds, left_out = [Deed(**deed) for deed in told["deeds"]], [Rejected(**row) for row in told["left_out"]]
+        return Cleaning(told["source"], told["settings"], deeds, left_out)
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return Cleaning(told["source"], deeds, left_out)
 
 
 def write_cleaned_copy(
@@ -93,7 +98,7 @@ def write_cleaned_copy(
     kept = (example for place, example in enumerate(second) if place not in gone)
     deeds = [Deed(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
     deeds += [Deed(fix, sorted({kinship.rows[place] for place in places})) for fix, places in dropped.items()]
-    cleaning = Cleaning(str(file.path), deeds, first.reading.rejected)
+    cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), deeds, first.reading.rejected)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl_atomically(copy, ({"messages": example.conversation.as_dicts()} for example in kept))

@@ -92,11 +92,16 @@ def from_columns(row: dict[str, Any], columns: ColumnMap, strict: bool = True) -
     """A row of a table. Unless `strict`, numbers are taken as text and every named column must be there."""
     if not strict:
         _check_columns(row, columns)
-    question = [_cell(row, columns.user, strict), _cell(row, columns.context, strict, optional=True)]
+    parts = [_cell(row, columns.user, strict), _cell(row, columns.context, strict, optional=True)]
+    question = "\n".join(part for part in parts if part.strip())
+    answer = _cell(row, columns.assistant, strict)
+    for text, column, meaning in ((question, columns.user, "question"), (answer, columns.assistant, "answer")):
+        if not text.strip():
+            raise DataError(f"`{_in_one_line(column)}`, the {meaning}, is empty")
     messages = [
         {"role": "system", "content": _cell(row, columns.system, strict, optional=True)},
-        {"role": "user", "content": "\n".join(part for part in question if part.strip())},
-        {"role": "assistant", "content": _cell(row, columns.assistant, strict)},
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
     ]
     return [messages if messages[0]["content"].strip() else messages[1:]]
 
@@ -182,8 +187,12 @@ def _turns(value: Any, role: str, column: str) -> Messages:
 def _check_columns(row: dict[str, Any], columns: ColumnMap) -> None:
     missing = next((column for column in columns.used() if column not in row), None)
     if missing is not None:
-        shown = ", ".join(" ".join(str(name).split()) for name in list(row)[:8])
+        shown = ", ".join(_in_one_line(str(name)) for name in list(row)[:8])
         raise DataError(f"there is no column `{missing}`; the columns are {shown}{' …' if len(row) > 8 else ''}")
+
+
+def _in_one_line(column: str) -> str:
+    return " ".join(column.split())
 
 
 def _cell(row: dict[str, Any], column: str, strict: bool = True, optional: bool = False) -> str:
@@ -193,5 +202,5 @@ def _cell(row: dict[str, Any], column: str, strict: bool = True, optional: bool 
     if not strict and isinstance(value, (int, float)) and value == value:
         return str(value)
     if not isinstance(value, str):
-        raise DataError(f"`{' '.join(column.split())}` must be a text, got {kind_of(value)}")
+        raise DataError(f"`{_in_one_line(column)}` must be a text, got {kind_of(value)}")
     return value

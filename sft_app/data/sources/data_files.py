@@ -26,6 +26,7 @@ _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] 
     ".txt": read_txt,
 }
 SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
+HUB_NAMES = "A data set of the Hub is named as on its page: owner/name."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 
@@ -43,7 +44,7 @@ def locate_data(data: str) -> Path:
         DataError: there is no such file, or it is of a kind that cannot be read.
     """
     if _URL.match(data):
-        raise DataError(f"{data} is an address, and a file on this machine is expected; download it first.")
+        raise DataError(f"{data} is an address; download the file first. {HUB_NAMES}")
     path = _find(data)
     if data_suffix(path) not in SUFFIXES:
         got = data_suffix(path) or "no ending"
@@ -96,5 +97,6 @@ def _find(data: str) -> Path:
     if not files and is_folder:
         raise DataError(f"{data} is a folder; name one data file in it.")
     if not files:
-        raise DataError(f"There is no data file {data}.")
+        hint = "" if data_suffix(data) in SUFFIXES else f" {HUB_NAMES}"
+        raise DataError(f"There is no data file {data}.{hint}")
     return files[0]

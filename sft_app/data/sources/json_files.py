@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,6 +14,8 @@ import orjson
 from sft_app.data.sources.lines import MAX_ROW_BYTES, Fault, TooLong, UndecodableError, decode_line, split_lines
 from sft_app.data.sources.rows import Rejected, Row
 
+MAX_OBJECT_BYTES = 2**28
+"""An object around the rows is held to see which of its lists they are; reading it takes four times its size."""
 _KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
 # A whole string, or one of the groups: an opening bracket, a closing one, a comma, a quote whose string goes on.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([\[{])|([\]}])|(,)|(")', re.DOTALL)
@@ -136,7 +138,10 @@ def _read_items(text: Text) -> Iterator[Row | Rejected]:
 
 
 def _read_objects(text: Text) -> Iterator[Row | Rejected]:
-    first = next(text.values(depth=0, limit=None))
+    first = next(text.values(depth=0, limit=MAX_OBJECT_BYTES))
+    if first.too_long:
+        size, most = first.too_long.size / 1e6, MAX_OBJECT_BYTES / 1e6
+        raise Fault(f"an object around all rows may have {most:.0f} MB, got {size:.0f} MB; save the rows as JSON lines")
     if text.peek():
         rest = text.values(depth=0)
         yield from _as_rows(itertools.chain([first], rest))
@@ -148,7 +153,9 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
         if not first.is_whole:
             raise _cut_off(first)
     else:
-        yield from _as_rows(iter([first]))
+        size = len(first.source)
+        too_long = TooLong(size) if size > MAX_ROW_BYTES else None
+        yield from _as_rows(iter([replace(first, too_long=too_long)]))
 
 
 def _lists_of_objects(wrapper: Value) -> Iterator[Value]:

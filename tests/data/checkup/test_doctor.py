@@ -170,6 +170,10 @@ def test_of_two_beginnings_as_frequent_the_first_in_the_file_is_told(number: int
     assert [finding.rows for finding in find_style(examine(conversations))] == [list(range(1, 21, 2))]
 
 
+def test_labels_are_no_openings():
+    assert find_style(examine(ask(f"Is {n} even?", "Yes") for n in range(30))) == []
+
+
 def test_beginning_of_a_script_without_spaces_is_short():
     [finding] = find_style(examine(ask(f"Q{n}", "漢" * 5000) for n in range(10)))
     assert len(finding.message) < 200

@@ -162,7 +162,7 @@ def test_prompt_and_completion_are_texts_or_messages(prompt: Any, completion: An
         ({"prompt": [], "completion": []}, "there is no message in it"),
         ({"prompt": [], "completion": [], "tools": ["f"]}, "there is no assistant message, so there is nothing to"),
         ({"prompt": [USER, ANSWER], "completion": "Yo!"}, "message 3 must come from the user, got 'assistant'"),
-        ({"prompt": ["Hi"], "completion": "Yo!"}, 'message 1 is not {"role": …, "content": …}'),
+        ({"prompt": ["Hi"], "completion": "Yo!"}, "message 1 needs a `role` and a `content`"),
     ],
 )
 def test_prompt_and_completion_that_do_not_fit_are_told(row: dict[str, Any], reason: str):
@@ -252,8 +252,8 @@ def test_table_becomes_a_question_and_its_answer(format: str, row: dict[str, Any
         ({"instruction": "Add.", "output": 3}, "`output` must be a text, got a number"),
         ({"instruction": "Add.", "output": float("nan")}, "`output` must be a text, got nothing"),
         ({"instruction": "Add.", "input": ["1"], "output": "3"}, "`input` must be a text, got a list"),
-        ({"instruction": "Add.", "output": ""}, "message 2 (assistant) is empty"),
-        ({"instruction": "", "input": "", "output": "3"}, "message 1 (user) is empty"),
+        ({"instruction": "Add.", "output": ""}, "`output`, the answer, is empty"),
+        ({"instruction": "", "input": "", "output": "3"}, "`instruction`, the question, is empty"),
     ],
 )
 def test_row_of_a_table_that_does_not_fit_is_told(row: dict[str, Any], reason: str):
@@ -324,7 +324,7 @@ def test_empty_cells_beside_question_and_answer_are_left_out(empty: Any):
         ({"q": "Why?", "a": None}, "`a` must be a text, got nothing"),
         ({"q": "Why?", "a": float("nan")}, "`a` must be a text, got nothing"),
         ({"q": "Why?", "a": ["So."]}, "`a` must be a text, got a list"),
-        ({"q": "Why?", "a": ""}, "message 2 (assistant) is empty"),
+        ({"q": "Why?", "a": ""}, "`a`, the answer, is empty"),
     ],
 )
 def test_row_without_a_named_column_is_told(row: dict[str, Any], reason: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -161,6 +162,13 @@ def running_hub() -> Iterator[HubStandIn]:
     yield handler.hub
     server.shutdown()
     server.server_close()
+
+
+def child_environment(endpoint: str, cache: Path) -> dict[str, str]:
+    """For a process that asks the stand-in; `cache` is all that it remembers."""
+    own = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+    return {**own, **settings, "HF_HUB_DISABLE_XET": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
 
 
 def write_files(folder: Path, files: dict[str, str]) -> Path:

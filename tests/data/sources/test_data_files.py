@@ -78,7 +78,7 @@ def test_folder_is_told(data: str):
 
 @pytest.mark.parametrize("data", ["http://example.org/a.jsonl", "HTTPS://example.org/a.csv", "s3://bucket/a.parquet"])
 def test_address_is_told(data: str):
-    with pytest.raises(DataError, match=f"^{data} is an address, and a file on this machine is expected; download it"):
+    with pytest.raises(DataError, match=f"^{data} is an address; download the file first\\."):
         locate_data(data)
 
 

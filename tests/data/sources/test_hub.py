@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hub_stand_in import (
     HubStandIn,
+    child_environment,
     commit_of,
     running_hub,
     write_files,
@@ -42,12 +43,6 @@ for request in json.load(sys.stdin):
         answer = {"error": str(error)}
     print(json.dumps({**answer, "told": told}))
 """
-
-
-def child_environment(endpoint: str, cache: Path) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
-    return {**own, **settings, "HF_HUB_DISABLE_XET": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
 
 
 def run_child(code: str, environment: dict[str, str], *arguments: str, text: str = "", cwd: Path = PROJECT) -> str:

@@ -275,6 +275,18 @@ def test_object_around_the_rows_may_be_longer_than_a_row():
     assert [row.number for row in from_json(content)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_single_object_may_not_be_longer_than_a_row():
+    content = b'{"prompt": "' + b"x" * 11_000_000 + b'", "completion": "y"}'
+    assert from_json(content) == [Rejected(1, "11.0 MB long; a row may have at most 10 MB")]
+
+
+def test_object_around_the_rows_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sft_app.data.sources.json_files.MAX_OBJECT_BYTES", 2_000_000)
+    content = '{"data": [' + ",".join(['{"a": "' + "x" * 999_990 + '"}'] * 3) + "]}"
+    told = "an object around all rows may have 2 MB, got 3 MB; save the rows as JSON lines"
+    assert until_fault(content) == ([], told)
+
+
 @settings(max_examples=40, deadline=None)
 @given(ROWS, st.integers(1, 40), st.sampled_from([None, 2]))
 def test_written_json_is_read_back(rows: list[dict[str, Any]], size: int, indent: int | None):
