@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,13 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs) -> None:
 
 
 def _wait_for_the_end() -> None:
-    """Until Ctrl-C or SIGTERM."""
-    ended = threading.Event()
+    """Until Ctrl-C or SIGTERM.
+
+    A plain flag, not a `threading.Event`: a handler runs in the thread that waits, and when that holds the event's own
+    lock at the moment, setting the event never ends.
+    """
+    received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    while not ended.wait(1.0):
-        pass
+        signal.signal(number, lambda number, frame: received.append(number))
+    while not received:
+        time.sleep(0.2)
