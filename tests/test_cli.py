@@ -251,15 +251,9 @@ def test_flags_stand_over_assignments_over_the_config_file(
     assert settings.data == str(data_file)
 
 
-def interrupt(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """As a terminal does, and again as a person does: Python drops one that comes in a destructor or a callback."""
-    for _ in range(3):
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            return process.communicate(timeout=15)
-        except subprocess.TimeoutExpired:
-            continue
-    pytest.fail("three interrupts did not end it")
+def heed_interrupts() -> None:
+    """A process that is started in the background inherits that SIGINT is ignored, as these tests may have been."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_interrupt_leaves_the_run_running_and_says_how_to_stop_it(
@@ -268,14 +262,17 @@ def test_interrupt_leaves_the_run_running_and_says_how_to_stop_it(
     command = [sys.executable, "-m", "sft_app", "train", "--json"]
     command += ["--data", str(data_file), "--model", str(tiny_model_dir)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    following = subprocess.Popen(command, cwd=PROJECT, text=True, start_new_session=True, **pipes)
+    following = subprocess.Popen(
+        command, cwd=PROJECT, text=True, start_new_session=True, preexec_fn=heed_interrupts, **pipes
+    )
 
     def supervisor_at_work() -> psutil.Process | None:
         children = psutil.Process(following.pid).children()
         return next((child for child in children if child.cpu_times().user > 0.1), None)
 
     supervisor = wait_until(supervisor_at_work)
-    out, err = interrupt(following)
+    os.killpg(following.pid, signal.SIGINT)  # as a terminal does
+    out, err = following.communicate(timeout=30)
     run = find_run(home, "latest")
     assert_one_clear_line(
         Ended(following.returncode, out, err), f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}"
