@@ -71,6 +71,7 @@ def launch_page(home: Path, host: str | None, port: int) -> None:
     home.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=home / "app.log", level=logging.WARNING)
     ensure_supervisor(home)
+    received = _note_signals()
     address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     chosen = free_port(address, port)
     console = Console(soft_wrap=True)
@@ -94,7 +95,8 @@ def launch_page(home: Path, host: str | None, port: int) -> None:
     if chosen != port:
         console.print(f"Port {port} is in use, so the page took {chosen}.")
     console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (Ctrl-C closes it)")
-    _wait_for_the_end()
+    while not received:
+        time.sleep(0.2)
     for run in list_runs(home):
         if not run.status().has_ended():
             console.print(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}")
@@ -153,14 +155,12 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs) -> None:
     demo.load(attach, None, [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()], **PRIVATE)
 
 
-def _wait_for_the_end() -> None:
-    """Until Ctrl-C or SIGTERM.
+def _note_signals() -> list[int]:
+    """The list in which Ctrl-C and SIGTERM will stand.
 
-    A plain flag, not a `threading.Event`: a handler runs in the thread that waits, and when that holds the event's own
-    lock at the moment, setting the event never ends.
+    Called before the page opens: one that arrives at the moment in which its handler is installed can be lost.
     """
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
-    while not received:
-        time.sleep(0.2)
+    return received
