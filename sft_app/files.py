@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -21,14 +22,21 @@ def write_json_atomically(path: Path, value: Any) -> None:
 
 def write_jsonl_atomically(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """One row at a time, so that there may be more of them than fit in memory."""
-    _write_atomically(path, map(_line, rows))
+    _write_atomically(path, map(jsonl_line, rows))
 
 
 def _write_atomically(path: Path, parts: Iterable[str]) -> None:
+    with appearing_whole(path) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def appearing_whole(path: Path) -> Iterator[TextIO]:
+    """A file to write to that is at `path` only when all of it is written and safe on the disk."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.writelines(parts)
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -43,7 +51,7 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(_line(row).encode())
+        file.write(jsonl_line(row).encode())
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -65,5 +73,5 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _line(row: dict[str, Any]) -> str:
+def jsonl_line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"

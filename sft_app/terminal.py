@@ -19,10 +19,10 @@ from sft_app.errors import AppError
 from sft_app.runs import Run
 from sft_app.summary import clock, loss_change
 
-# Names, prompts and answers are shown as they are, never read as markup.
 if TYPE_CHECKING:
     from sft_app.data.checkup.fixes import Cleaning
 
+# Names, prompts and answers are shown as they are, never read as markup.
 console = Console(markup=False, highlight=False)
 FOLLOW_SECONDS = 0.5
 

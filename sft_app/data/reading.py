@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.formats.detection import Guess, guess_formats
+from sft_app.data.formats.detection import Guess, column_names, guess_formats
 from sft_app.data.formats.layouts import converter
 from sft_app.data.formats.trees import MESSAGE_COLUMNS, conversations_of_rows
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
@@ -139,7 +139,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
     elif settings.format == "auto":
         decided = settings.model_copy(update={"format": guesses[0].format, "columns": guesses[0].columns})
     is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)
-    return DataFile(path, decided, guesses, column_names_of(readable), is_flat)
+    return DataFile(path, decided, guesses, column_names(readable), is_flat)
 
 
 def load_data(file: DataFile, most: int | None = None, on_progress: Progress | None = None) -> LoadedData:
@@ -171,11 +171,7 @@ def first_example(file: DataFile, guess: Guess) -> Conversation | None:
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
     """Of a table whose layout nobody knows. Raises: DataError when it cannot be read."""
-    return column_names_of(_look_ahead(_locate(settings, home, None))[1])
-
-
-def column_names_of(rows: Iterable[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(name) for row in rows for name in row))
+    return column_names(_look_ahead(_locate(settings, home, None))[1])
 
 
 def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) -> Path:

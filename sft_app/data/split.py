@@ -15,6 +15,7 @@ import numpy as np
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import NearDuplicates, equal_groups, merge_groups
 from sft_app.errors import DataError
+from sft_app.settings import RunSettings
 
 GREETING_CHARACTERS = 25
 """A chat of several turns that opens with less ("Hi", "I need some help") has not asked its question yet."""
@@ -95,6 +96,12 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
     if size >= total:
         raise DataError(f"{total} conversations are too few: {size} are held out to measure on, so none is left.")
     return size
+
+
+def hold_out(groups: np.ndarray, settings: RunSettings) -> Split:
+    """The split of a run with these settings. Raises: DataError as `heldout_size`."""
+    size = heldout_size(len(groups), settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+    return split_heldout(groups, size, settings.seed)
 
 
 def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:

@@ -14,7 +14,7 @@ import numpy as np
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
-from sft_app.data.split import Kinship, Split, heldout_size, split_heldout
+from sft_app.data.split import Kinship, Split, hold_out
 from sft_app.errors import DataError, RunError
 from sft_app.models.catalog import resolve_model
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
@@ -108,11 +108,9 @@ def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Spl
     reading, kinship = Reading(file), Kinship()
     for example in reading:
         kinship.add(example.row, example.conversation)
-    total = len(kinship.rows)
-    if total == 0:
+    if not len(kinship.rows):
         raise no_conversation(file, reading.rejected)
-    size = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
-    return reading, split_heldout(kinship.groups(), size, settings.seed)
+    return reading, hold_out(kinship.groups(), settings)
 
 
 def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:

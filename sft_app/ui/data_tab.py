@@ -8,12 +8,12 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError, DataError
-from sft_app.settings import DataSettings, RunSettings, parse_settings
+from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui import checkup, token_view
 from sft_app.ui.checkup import Checkup
 from sft_app.ui.context import PageContext, Superseded
 from sft_app.ui.events import PRIVATE, tells_errors
-from sft_app.ui.forms import values_from_form
+from sft_app.ui.forms import settings_from_form
 from sft_app.ui.reading_form import ReadingChoice, build_reading, reading_values, unreadable_values, wire_reading
 from sft_app.ui.source_form import (
     HUB_FIELDS,
@@ -26,7 +26,8 @@ from sft_app.ui.source_form import (
 )
 from sft_app.ui.token_view import TokenView
 
-SPLIT_FIELDS = ("heldout_fraction", "heldout_min", "heldout_max", "seed")
+CHECKED_TOO = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
+"""Settings that the check-up depends on and the tokens do not."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,37 @@ def build_data_tab(context: PageContext) -> DataTab:
 
 def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields: dict[str, Any]) -> None:
     """Tokens and check-up follow the data and those of the run's settings (`fields`) that they depend on."""
-    names, inputs = list(fields), list(fields.values())
+    changes = [demo.load, *tab.changes(), fields["model"].change, fields["max_length"].change]
+    _wire_tokens(tab, context, fields, changes)
+    _wire_checkup(tab, context, fields, changes)
 
-    def settings_of(shown: tuple[Any, ...]) -> RunSettings:
-        return parse_settings(values_from_form(names, shown))
+
+def _wire_tokens(tab: DataTab, context: PageContext, fields: dict[str, Any], changes: list[Any]) -> None:
+    names = list(fields)
 
     @tells_errors
     def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
-        return token_view.token_values(context, settings_of(shown), wanted)
+        return token_view.token_values(context, settings_from_form(names, shown), wanted)
+
+    gr.on(
+        [*changes, tab.view.number.change],
+        show_tokens,
+        [tab.view.number, *fields.values()],
+        tab.view.outputs(),
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+
+
+def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], changes: list[Any]) -> None:
+    names, inputs = list(fields), list(fields.values())
 
     @tells_errors
     def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         """What is shown already stays, with the person's ticks."""
         skipped = [gr.skip()] * len(tab.checkup.outputs())
         try:
-            settings = settings_of(shown[1:])
+            settings = settings_from_form(names, shown[1:])
             key = context.inspection_key(settings)
             if key == shown[0]:
                 return skipped
@@ -105,34 +122,22 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
 
     @tells_errors
     def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        file = context.data(settings_of(shown[1:]).reading()).file
+        file = context.data(settings_from_form(names, shown[1:]).reading()).file
         copy = checkup.make_cleaned_copy(file, shown[0], context.home, lambda share: progress(share, desc="Copying"))
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
         return [str(copy), "auto", "", "", download]
 
-    model_changes = [fields["model"].change, fields["max_length"].change]
-    changes = [demo.load, *tab.changes(), *model_changes]
-    examined_too = [fields[name].change for name in (*SPLIT_FIELDS, "num_train_epochs", "max_steps")]
-    private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
-        [*changes, tab.view.number.change],
-        show_tokens,
-        [tab.view.number, *inputs],
-        tab.view.outputs(),
-        trigger_mode="always_last",
-        **private,
-    )
-    gr.on(
-        [*changes, *examined_too],
+        [*changes, *(fields[name].change for name in CHECKED_TOO)],
         examine,
         [tab.checkup.seen, *inputs],
         tab.checkup.outputs(),
         show_progress_on=tab.checkup.findings,
         trigger_mode="multiple",  # a new one ends the one at work
-        **private,
+        api_visibility="private",
     )
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
-    tab.checkup.clean.click(clean, [tab.checkup.fixes, *inputs], copied, **private)
+    tab.checkup.clean.click(clean, [tab.checkup.fixes, *inputs], copied, api_visibility="private")
 
 
 def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
@@ -156,16 +161,13 @@ def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
 def _wire_overview(context: PageContext, tab: DataTab) -> None:
     names, inputs = list(tab.fields), list(tab.fields.values())
 
-    def settings_of(shown: tuple[Any, ...]) -> DataSettings:
-        return parse_settings(values_from_form(names, shown)).reading()
-
     @tells_errors
     def show(*shown: Any) -> list[Any]:
-        return overview_values(context, settings_of(shown))
+        return overview_values(context, settings_from_form(names, shown).reading())
 
     @tells_errors
     def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
-        return token_view.chat_at(context.data(settings_of(shown)), wanted)
+        return token_view.chat_at(context.data(settings_from_form(names, shown).reading()), wanted)
 
     gr.on(tab.changes(), show, inputs, tab.overview(), trigger_mode="always_last", **PRIVATE)
     tab.view.number.change(turn_to, [tab.view.number, *inputs], tab.view.chat, **PRIVATE)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from sft_app.settings import RunSettings, takes_none
+from sft_app.settings import RunSettings, parse_settings, takes_none
 
 AUTOMATIC = "automatic"
 
@@ -69,6 +69,11 @@ def values_from_form(names: list[str], shown: tuple[Any, ...]) -> dict[str, Any]
     """A whole form, ready for `parse_settings`; an emptied number falls back to its default."""
     values = {name: from_form(name, value) for name, value in zip(names, shown, strict=True)}
     return {name: value for name, value in values.items() if value is not None or takes_none(name)}
+
+
+def settings_from_form(names: list[str], shown: tuple[Any, ...]) -> RunSettings:
+    """What the named components hold; what is not among them has its default. Raises: SettingsError."""
+    return parse_settings(values_from_form(names, shown))
 
 
 def form_updates(names: list[str], values: Mapping[str, Any]) -> list[Any]:

@@ -9,11 +9,11 @@ import gradio as gr
 
 from sft_app.data.reading import LoadedData, read_column_names
 from sft_app.errors import DataError
-from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings, parse_settings
+from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
 from sft_app.ui import data_views, views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, tells_errors
-from sft_app.ui.forms import make_field, to_form, values_from_form
+from sft_app.ui.forms import make_field, settings_from_form, to_form
 
 NO_COLUMN = "(none)"
 COLUMNS_OFFERED = 1000
@@ -94,12 +94,9 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
     names, inputs = list(fields), list(fields.values())
     layout = [fields["format"], fields["columns"]]
 
-    def settings_of(shown: tuple[Any, ...]) -> DataSettings:
-        return parse_settings(values_from_form(names, shown)).reading()
-
     @tells_errors
     def take_reading(place: int, *shown: Any) -> list[Any]:
-        guess = context.data(settings_of(shown)).file.guesses[place]
+        guess = context.data(settings_from_form(names, shown).reading()).file.guesses[place]
         return [guess.format, to_form("columns", guess.columns)]
 
     def take_mapping(*columns: str | None) -> list[Any]:

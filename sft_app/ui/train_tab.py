@@ -17,7 +17,7 @@ from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab
 from sft_app.ui.events import PRIVATE, tells_errors
-from sft_app.ui.forms import form_updates, make_field, values_from_form
+from sft_app.ui.forms import form_updates, make_field, settings_from_form
 
 POLL_SECONDS = 1.5
 MODELS = [
@@ -113,7 +113,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
     def start_run(*shown: Any) -> str:
         with starting:
             context.release_pair()
-            return submit_run(parse_settings(values_from_form(names, shown)), context.home).id
+            return submit_run(settings_from_form(names, shown), context.home).id
 
     @tells_errors
     def stop_watched(run_id: str | None) -> None:

@@ -24,7 +24,7 @@ from sft_app.data.checkup.lengths import TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.sources.rows import Progress, Rejected
-from sft_app.data.split import heldout_size, split_heldout
+from sft_app.data.split import hold_out
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings
 
@@ -98,7 +98,9 @@ def inspect_data(
     lengths = None
     if tokenizer is not None:
         total, limit = len(seen.examined), settings.max_length
-        lengths = measure_lengths(tokenizer, seen.sample.items, limit, total, lambda s: tell(0.6 + 0.4 * s))
+        lengths = measure_lengths(
+            tokenizer, seen.sample.items, limit, total, lambda share: tell(reading_share + (1 - reading_share) * share)
+        )
     heldout, findings = _diagnose(reading, seen.examined, lengths, settings)
     rejected = sorted(reading.rejected + (lengths.refused if lengths else []), key=lambda row: row.row)
     return Inspection(file, reading.rows, len(seen.examined), rejected, findings, lengths, seen.turns, heldout)
@@ -116,18 +118,14 @@ def _diagnose(
         *find_style(examined),
         *find_languages(examined),
     ]
-    total, heldout = len(examined), 0
+    groups = examined.kinship.groups()
     try:
-        size = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+        split = hold_out(groups, settings)
     except DataError as error:
-        findings.append(Finding("few", [], str(error)))
-    else:
-        groups = examined.kinship.groups()
-        split = split_heldout(groups, size, settings.seed)
-        heldout = int(split.is_heldout.sum())
-        findings += find_leaks(examined, groups, split)
-        findings += find_too_few(total, _passes(settings, lengths))
-    return heldout, findings
+        return 0, [*findings, Finding("few", [], str(error))]
+    findings += find_leaks(examined, groups, split)
+    findings += find_too_few(len(examined), _passes(settings, lengths))
+    return int(split.is_heldout.sum()), findings
 
 
 def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:

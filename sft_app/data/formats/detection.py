@@ -79,7 +79,7 @@ def guess_formats(rows: Rows) -> list[Guess]:
     guesses = _nested(rows) or [*(_named_tables(rows) or _any_table(rows)), *_plain_text(rows)]
     if not guesses:
         raise DataError(
-            f"The columns {_names(_all_columns(rows))} fit no known layout. "
+            f"The columns {_names(column_names(rows))} fit no known layout. "
             "Name the ones that hold the question and the answer: user=COLUMN, assistant=COLUMN."
         )
     return guesses
@@ -181,7 +181,7 @@ def _is_contest(row: dict[str, Any]) -> bool:
 
 
 def _describe(rows: Rows) -> list[Column]:
-    return [_describe_column(name, rows) for name in _all_columns(rows)]
+    return [_describe_column(name, rows) for name in column_names(rows)]
 
 
 def _describe_column(name: str, rows: Rows) -> Column:
@@ -221,7 +221,7 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in spelt_out if not unicodedata.combining(letter))
 
 
-def _all_columns(rows: Rows) -> list[str]:
+def column_names(rows: Rows) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any, TextIO
 from sft_app.data.sources.hub_rows import open_rows, short_reason
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
-from sft_app.files import write_json_atomically
+from sft_app.files import appearing_whole, jsonl_line, write_json_atomically
 
 HUB_TIMEOUT_SECONDS = 10.0
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
@@ -156,7 +153,7 @@ def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | N
     total = min((number for number in (dataset.max_rows, source.total) if number), default=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _appearing_whole(path) as file:
+        with appearing_whole(path) as file:
             count = _write_lines(file, islice(source.rows, dataset.max_rows), total, on_progress)
             if count == 0:
                 raise DataError(f"The split {dataset.split!r} of {dataset.id} has no rows: choose another split.")
@@ -169,7 +166,7 @@ def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | N
 def _write_lines(file: TextIO, rows: Iterable[dict[str, Any]], total: int, on_progress: Progress | None) -> int:
     count, step = 0, max(1, total // 100)
     for count, row in enumerate(rows, start=1):
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(jsonl_line(row))
         if on_progress and total and count % step == 0:
             on_progress(min(1.0, count / total))
     return count
@@ -212,17 +209,3 @@ def _file_stem(dataset: HubDataset, commit: str) -> str:
     rows = "all" if dataset.max_rows is None else str(dataset.max_rows)
     parts = (dataset.id[:96], (dataset.config or "")[:40], dataset.split[:40], commit[:12], rows)
     return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts if part)
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[TextIO]:
-    """A file to write to that is at `path` only when all of it is written."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # whatever stopped the write
