@@ -15,14 +15,20 @@ from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.reading import DataFile
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
+from sft_app.settings import RunSettings
 from sft_app.ui import data_views, views
 
 WAITING = "The check-up begins when the data has been read."
+NOTHING: tuple[str, list[str]] = ("", [])
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """`fixing` shows when there is something to fix. `seen` remembers what is shown already."""
+    """`fixing` shows when there is something to fix.
+
+    `seen` remembers what is shown already, `found` (data file, fixes) what it says can be done, and `offered` the
+    same of the check-up whose fixes stand in `fixes`.
+    """
 
     findings: gr.HTML
     lengths: gr.HTML
@@ -30,9 +36,14 @@ class Checkup:
     fixes: gr.CheckboxGroup
     clean: gr.Button
     seen: gr.State
+    found: gr.State
+    offered: gr.State
 
     def outputs(self) -> list[Any]:
-        return [self.findings, self.lengths, self.fixing, self.fixes, self.seen]
+        return [self.findings, self.lengths, self.found, self.seen]
+
+    def offers(self) -> list[Any]:
+        return [self.fixing, self.fixes, self.offered]
 
 
 def build_checkup(lengths: gr.HTML) -> Checkup:
@@ -42,25 +53,31 @@ def build_checkup(lengths: gr.HTML) -> Checkup:
     with gr.Group(visible=False) as fixing:
         fixes = gr.CheckboxGroup([], label="What to do about it", info="Your file stays as it is.", elem_id="fixes")
         clean = gr.Button("Make a cleaned copy", size="md", elem_id="make-copy")
-    return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None))
+    return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), gr.State(NOTHING), gr.State(NOTHING))
 
 
-def checkup_values(inspection: Inspection, max_length: int, key: int) -> list[Any]:
-    """Fixes that hardly ever take away what was meant are ticked. `key` says what the check-up was of."""
-    offered = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
-    ticked = [name for name in offered if name in RECOMMENDED]
-    chart = data_views.length_chart(inspection.lengths, max_length) if inspection.lengths else ""
-    return [
-        data_views.findings_list(inspection),
-        chart,
-        gr.Group(visible=bool(offered)),
-        gr.CheckboxGroup([(LABELS[name], name) for name in offered], value=ticked),
-        key,
-    ]
+def checkup_values(inspection: Inspection, settings: RunSettings, key: int) -> list[Any]:
+    """`key` says what the check-up was of."""
+    fixes = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
+    chart = data_views.length_chart(inspection.lengths, settings.max_length) if inspection.lengths else ""
+    return [data_views.findings_list(inspection), chart, (settings.data, fixes), key]
 
 
 def checkup_problem(message: str) -> list[Any]:
-    return [views.problem_card(message), "", gr.Group(visible=False), gr.CheckboxGroup([], value=[]), None]
+    return [views.problem_card(message), "", NOTHING, None]
+
+
+def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ticked: list[str]) -> list[Any]:
+    """A person's ticks stay as long as the data is the same; a new fix is ticked if it is a recommended one.
+
+    Called when the check-up is on the page, so that `ticked` is what stands there now.
+    """
+    if found == offered:
+        return [gr.skip()] * 3
+    data, names = found
+    answered = offered[1] if offered[0] == data else []
+    chosen = [name for name in names if (name in ticked if name in answered else name in RECOMMENDED)]
+    return [gr.Group(visible=bool(names)), gr.CheckboxGroup([(LABELS[n], n) for n in names], value=chosen), found]
 
 
 def make_cleaned_copy(file: DataFile, fixes: list[str], home: Path, on_progress: Progress) -> Path:

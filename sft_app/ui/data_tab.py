@@ -101,12 +101,12 @@ def _wire_tokens(tab: DataTab, context: PageContext, fields: dict[str, Any], cha
 
 
 def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], changes: list[Any]) -> None:
-    names, inputs = list(fields), list(fields.values())
+    names, inputs, check = list(fields), list(fields.values()), tab.checkup
 
     @tells_errors
     def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        """What is shown already stays, with the person's ticks."""
-        skipped = [gr.skip()] * len(tab.checkup.outputs())
+        """What is shown already stays."""
+        skipped = [gr.skip()] * len(check.outputs())
         try:
             settings = settings_from_form(names, shown[1:])
             key = context.inspection_key(settings)
@@ -118,7 +118,7 @@ def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], ch
             return skipped
         except AppError as error:
             return checkup.checkup_problem(str(error))
-        return checkup.checkup_values(inspection, settings.max_length, key)
+        return checkup.checkup_values(inspection, settings, key)
 
     @tells_errors
     def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
@@ -130,14 +130,14 @@ def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], ch
     gr.on(
         [*changes, *(fields[name].change for name in CHECKED_TOO)],
         examine,
-        [tab.checkup.seen, *inputs],
-        tab.checkup.outputs(),
-        show_progress_on=tab.checkup.findings,
+        [check.seen, *inputs],
+        check.outputs(),
+        show_progress_on=check.findings,
         trigger_mode="multiple",  # a new one ends the one at work
         api_visibility="private",
-    )
+    ).success(checkup.offer_fixes, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
-    tab.checkup.clean.click(clean, [tab.checkup.fixes, *inputs], copied, api_visibility="private")
+    check.clean.click(clean, [check.fixes, *inputs], copied, api_visibility="private")
 
 
 def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:

@@ -55,16 +55,15 @@ def data_facts(data: LoadedData) -> str:
     return f'<section class="ft-card"><dl>{cells}</dl></section>'
 
 
-def guess_card(data: LoadedData) -> str:
-    """Why the file is read as it is, and where there are several readings, an example of each."""
-    guesses = data.file.guesses
+def guess_card(guesses: Sequence[tuple[Guess, Conversation | None]]) -> str:
+    """Why a file is read as it is; where there are several readings, with an example of each."""
     if not guesses:
         return ""
     if len(guesses) == 1:
-        return f'<p class="ft-evidence">{_with_code(guesses[0].why)}.</p>'
+        return f'<p class="ft-evidence">{_with_code(guesses[0][0].why)}.</p>'
     items = "".join(
-        f"<li><b>{escape(reading_label(guess))}</b> {_with_code(guess.why)}.{_example_of(guess, data)}</li>"
-        for guess in guesses
+        f"<li><b>{escape(reading_label(guess))}</b> {_with_code(guess.why)}.{_quoted(example)}</li>"
+        for guess, example in guesses
     )
     return f'<section class="ft-card ft-readings">{_header("Two readings are possible")}<ol>{items}</ol></section>'
 
@@ -192,10 +191,7 @@ def _finding_item(finding: Finding) -> str:
     return f'<li class="{"ft-fixable" if finding.fix else ""}">{escape(finding.message)}{rows}</li>'
 
 
-def _example_of(guess: Guess, data: LoadedData) -> str:
-    from sft_app.data.reading import first_example
-
-    conversation = first_example(data.file, guess)
+def _quoted(conversation: Conversation | None) -> str:
     if conversation is None:
         return ""
     question, answer = conversation.question(), conversation.answers()[0]

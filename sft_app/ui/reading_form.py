@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.data.reading import LoadedData, read_column_names
+from sft_app.data.reading import LoadedData, first_example, read_column_names
 from sft_app.errors import DataError
 from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
 from sft_app.ui import data_views, views
@@ -43,7 +43,7 @@ class ReadingChoice:
 def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     defaults = RunSettings()
     facts = gr.HTML(data_views.data_facts(loaded), elem_id="data-facts")
-    guess = gr.HTML(data_views.guess_card(loaded), elem_id="guess")
+    guess = gr.HTML(guess_card(loaded), elem_id="guess")
     readings = gr.Radio([], label="Read it as", visible=False, elem_id="readings")
     choices = [(label, name) for name, label in data_views.FORMAT_LABELS.items()]
     fields["format"] = make_field(
@@ -71,7 +71,7 @@ def reading_values(loaded: LoadedData) -> list[Any]:
     choices = [(data_views.reading_label(guess), place) for place, guess in enumerate(guesses)]
     return [
         data_views.data_facts(loaded),
-        data_views.guess_card(loaded),
+        guess_card(loaded),
         gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
         *_mapping_values(decided, loaded.file.column_names, is_shown=decided.format == "columns"),
         gr.Group(visible=decided.format == "oasst"),
@@ -79,6 +79,14 @@ def reading_values(loaded: LoadedData) -> list[Any]:
         gr.Accordion(f"Left out: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
         data_views.left_out_list(loaded.rejected),
     ]
+
+
+def guess_card(loaded: LoadedData) -> str:
+    guesses = loaded.file.guesses
+    has_choice = len(guesses) > 1
+    return data_views.guess_card(
+        [(guess, first_example(loaded.file, guess) if has_choice else None) for guess in guesses]
+    )
 
 
 def unreadable_values(context: PageContext, settings: DataSettings, problem: str) -> list[Any]:

@@ -43,6 +43,10 @@ def choose(page: Page, field: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def upload(page: Page, file: Path) -> None:
+    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(file)
+
+
 @pytest.mark.starter
 def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     starter_server: Any, quiet_page: Page, messy_csv: Path, tiny_model_dir: Path
@@ -51,7 +55,7 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     page.goto(starter_server.url)
     expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
 
-    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(messy_csv)
+    upload(page, messy_csv)
     expect(page.locator("#data-source")).to_contain_text("garden shop.csv")
     expect(page.locator("#data-facts")).to_contain_text("62")
     choose(page, "map-user", "Betreff")
@@ -109,7 +113,7 @@ def test_the_second_reading_of_a_table_can_be_chosen(server: Any, quiet_page: Pa
     table.write_text("\n".join(["left,right", *lines]))
     page = quiet_page
     page.goto(server.url)
-    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(table)
+    upload(page, table)
     expect(page.locator("#guess")).to_contain_text("Two readings are possible")
     expect(page.locator("#data-facts")).to_contain_text("left → right")
     page.get_by_label("right → left").check()
@@ -121,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_told_in_a_sentence(server: Any, quiet_pag
     broken.write_bytes(b"\x89PNG not a table")
     page = quiet_page
     page.goto(server.url)
-    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(broken)
+    upload(page, broken)
     expect(page.locator("#data-facts")).to_contain_text("photo.parquet")
     expect(page.locator("#data-facts")).to_contain_text("parquet")
     page.locator("#use-example").click()

@@ -16,6 +16,7 @@ from sft_app.data.sources.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui import data_views
+from sft_app.ui.reading_form import guess_card
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -40,7 +41,7 @@ def test_text_of_people_is_shown_and_never_run(load: Any, tmp_path: Path) -> Non
     loaded = load([pair(i, MARKUP + " asks {}", MARKUP + " says {}") for i in range(12)])
     inspection = inspect_data(loaded.file, RunSettings(data=str(loaded.file.path)), None)
     shown = [
-        data_views.guess_card(loaded),
+        guess_card(loaded),
         data_views.data_facts(loaded),
         data_views.findings_list(inspection),
         data_views.cleaned_card(Cleaning(MARKUP, {}, [], [])),
@@ -50,13 +51,13 @@ def test_text_of_people_is_shown_and_never_run(load: Any, tmp_path: Path) -> Non
 
 
 def test_two_readings_are_shown_with_an_example_of_each(load: Any) -> None:
-    card = data_views.guess_card(load([pair(i) for i in range(12)]))
+    card = guess_card(load([pair(i) for i in range(12)]))
     assert "Two readings" in card
     assert card.index("<em>asks</em> What is 0?") < card.index("<em>answers</em> What is 0?")
 
 
 def test_one_reading_is_told_with_its_reason(load: Any) -> None:
-    card = data_views.guess_card(load([{"instruction": f"Say {i}", "output": f"Number {i}"} for i in range(6)]))
+    card = guess_card(load([{"instruction": f"Say {i}", "output": f"Number {i}"} for i in range(6)]))
     assert "Alpaca" in card and "<code>instruction</code>" in card and "Two readings" not in card
 
 
