@@ -25,7 +25,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.app
-	$(BIN)/python -m bench.data
+	$(BIN)/python -m bench.data --rows 10000 100000
+	$(BIN)/python -m bench.train
+	$(BIN)/python -m bench.preflight
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -31,6 +31,8 @@ WORDS = 4000
 
 
 def main() -> None:
+    from bench.machine import machine
+
     arguments = _parse()
     rows = QUICK_ROWS if arguments.quick else tuple(arguments.rows)
     with tempfile.TemporaryDirectory() as folder:
@@ -128,15 +130,6 @@ def summarise(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return summary
-
-
-def machine() -> dict[str, Any]:
-    import psutil
-
-    from sft_app.versions import package_versions
-
-    memory = psutil.virtual_memory().total / 2**30
-    return {"cores": psutil.cpu_count(), "memory_gib": round(memory, 1), "versions": package_versions()}
 
 
 def show(report: dict[str, Any]) -> None:

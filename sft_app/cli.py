@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from sft_app.errors import AppError, SettingsError
-from sft_app.runs import app_home, delete_run, find_run, list_runs
+from sft_app.runs import app_home, delete_run, find_run, list_runs, move_in_queue, queued_runs
 from sft_app.settings import (
     EXAMPLE_DATA,
     EXAMPLE_PROMPT,
@@ -33,6 +33,7 @@ from sft_app.terminal import (
     print_inspection,
     print_json,
     print_pair,
+    print_preflight,
     print_runs,
     print_summary,
     progress_bar,
@@ -83,7 +84,7 @@ def inspect(
     format: FormatOption = None,
     columns: MapOption = None,
     model: Annotated[str, typer.Option(help="Whose tokenizer counts the tokens.")] = "starter",
-    max_length: Annotated[int, typer.Option(help="Tokens kept of a conversation.")] = 1024,
+    max_length: Annotated[int | None, typer.Option(help="Tokens kept of a conversation; default: automatic.")] = None,
     assignments: SetOption = None,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the recommended fixes; the source stays as it is.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the usable conversations there as JSONL.")] = None,
@@ -126,7 +127,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="A JSON file with settings.")] = None,
     data: Annotated[str | None, typer.Option(help=f"Data file; default {EXAMPLE_DATA}.")] = None,
     model: Annotated[str | None, typer.Option(help="starter, a Hub id, or a folder.")] = None,
-    method: Annotated[Method | None, typer.Option(help="Default: qlora with a GPU, lora without.")] = None,
+    method: Annotated[
+        Method | None, typer.Option(help="Default: qlora on a GPU, lora without, full if classic.")
+    ] = None,
     trainer: Annotated[TrainerKind | None, typer.Option(help="sft: TRL; classic: transformers.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="Named set of values; default quick.")] = None,
     format: FormatOption = None,
@@ -134,6 +137,8 @@ def train(
     assignments: SetOption = None,
     name: Annotated[str | None, typer.Option(help="A name to recognise the run by.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the run would take.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: try it for two steps.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Fine-tune, and follow the run to its end."""
@@ -143,6 +148,8 @@ def train(
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _settings_from(config, {**given, **parse_assignments(assignments or [])})
+    if dry_run or measure:
+        return _look_ahead(settings, measure, as_json)
     run = submit_run(settings, app_home())
     if not detach:
         follow_run(run, quiet=as_json)
@@ -193,6 +200,22 @@ def resume(run: RunArgument) -> None:
     found = find_run(app_home(), run)
     resume_run(found, app_home())
     console.print(f"Run {found.id} is queued again. Follow it with: python -m sft_app status {found.id}")
+
+
+@app.command()
+def move(
+    run: RunArgument,
+    by: Annotated[int | None, typer.Option(metavar="N", help="So many places later; earlier if negative.")] = None,
+    first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="To its end.")] = False,
+) -> None:
+    """Give a queued run another place in the queue."""
+    if (by is not None) + first + last != 1:
+        raise typer.BadParameter("one of --first, --last and --by N is needed.")
+    found, home = find_run(app_home(), run), app_home()
+    waiting = len(queued_runs(home))
+    move_in_queue(home, found, -waiting if first else waiting if last else by or 0)
+    console.print("They run in this order now: " + ", ".join(queued.id for queued in queued_runs(home)))
 
 
 @app.command()
@@ -248,6 +271,14 @@ def doctor(as_json: JsonFlag = False) -> None:
     print_facts(facts)
 
 
+def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:
+    from sft_app.training.fitting import look_ahead
+
+    with progress_bar("Looking ahead", quiet=as_json) as tell:
+        found, suggestion = look_ahead(settings, app_home(), measure, tell)
+    print_preflight(found, suggestion, as_json)
+
+
 def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
     """A config file's values under the ones given on the command line."""
     from sft_app.models.hardware import default_method
@@ -260,4 +291,5 @@ def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
             raise SettingsError(f"{config} cannot be read as JSON: {error}.") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{config}: an object with settings is expected, got {type(values).__name__}.")
-    return parse_settings({"method": default_method(), **values, **given})
+    values |= given
+    return parse_settings({"method": default_method(values.get("trainer", "sft")), **values})

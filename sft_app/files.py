@@ -61,16 +61,69 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     passed over.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        return _whole_rows(path.read_bytes())
     except FileNotFoundError:
         return []
+
+
+class JsonlTail:
+    """What `read_jsonl` gives of one file, for who asks again and again: only what was added since is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin_anew(0)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole lines so far. A file that was replaced or has become shorter is read anew."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            self._begin_anew(0)
+            return []
+        with file:
+            stat = os.fstat(file.fileno())
+            if stat.st_ino != self._inode or stat.st_size < self._read_bytes:
+                self._begin_anew(stat.st_ino)
+            file.seek(self._read_bytes)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._read_bytes += len(whole)
+        self._rows += _whole_rows(whole)
+        return list(self._rows)
+
+    def _begin_anew(self, inode: int) -> None:
+        self._inode, self._read_bytes = inode, 0
+        self._rows: list[dict[str, Any]] = []
+
+
+def _whole_rows(text: bytes) -> list[dict[str, Any]]:
     rows = []
-    for line in lines:
+    for line in text.split(b"\n")[:-1]:
         try:
             rows.append(json.loads(line))
         except ValueError:
             continue
     return rows
+
+
+def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_jsonl`, one row at a time, for files that are larger than memory."""
+    with path.open("rb") as file:
+        for line in file:
+            yield from _whole_rows(line)
+
+
+def put_on_disk(*paths: Path) -> None:
+    """Returns when files and folders are safe from a power cut; what is not there is passed over."""
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def jsonl_line(row: dict[str, Any]) -> str:

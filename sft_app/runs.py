@@ -13,79 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from sft_app.errors import RunError
 from sft_app.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically
 from sft_app.processes import process_is_alive
-from sft_app.settings import RunSettings
-
-State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
-ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "interrupted"})
-RESUMABLE: frozenset[State] = frozenset({"stopped", "failed", "interrupted"})
-
-
-class SourceRecord(BaseModel):
-    """Where a run's data came from, and what became of its rows. `hub` has a Hub data set's commit and licence."""
-
-    path: str
-    sha256: str
-    format: str
-    columns: tuple[str, ...] = ()
-    hub: dict[str, Any] = {}
-    rows: int
-    conversations: int
-    rejected: int
-
-
-class ModelRecord(BaseModel):
-    """The model a run started from: what was asked for, and what that was at the time."""
-
-    name: str
-    location: str
-    revision: str | None
-    source: str
-
-
-class RunRecord(BaseModel):
-    """`settings.json`: everything needed to repeat the run."""
-
-    settings: RunSettings
-    source: SourceRecord
-    model: ModelRecord
-    versions: dict[str, str]
-    created_utc: str
-
-
-class RunStatus(BaseModel):
-    """`status.json`: where the run is now. `pid_started` is the process's start in seconds since the epoch."""
-
-    state: State = "queued"
-    step: int = 0
-    total_steps: int = 0
-    pid: int | None = None
-    pid_started: float | None = None
-    message: str = ""
-    hint: str = ""
-    created_utc: str = ""
-    started_utc: str | None = None
-    ended_utc: str | None = None
-
-    def has_ended(self) -> bool:
-        return self.state in ENDED
-
-    def is_settled(self) -> bool:
-        """Whether no process has to be alive for this to be true."""
-        return self.state == "queued" or self.has_ended()
-
-    def elapsed_seconds(self, now: datetime | None = None) -> float:
-        """Seconds from the start of the work to its end, or to `now`; 0 while queued."""
-        if self.started_utc is None:
-            return 0.0
-        end = datetime.fromisoformat(self.ended_utc) if self.ended_utc else now or datetime.now(UTC)
-        return (end - datetime.fromisoformat(self.started_utc)).total_seconds()
+from sft_app.records import ENDED as ENDED  # what a run says of itself is named from here
+from sft_app.records import RESUMABLE as RESUMABLE
+from sft_app.records import ModelRecord as ModelRecord
+from sft_app.records import RunRecord, RunStatus
+from sft_app.records import SourceRecord as SourceRecord
 
 
 @dataclass(frozen=True)
@@ -113,6 +52,10 @@ class Run:
     @property
     def checkpoints_dir(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def tokens_dir(self) -> Path:
+        return self.path / "tokens"
 
     @property
     def log_file(self) -> Path:
@@ -148,6 +91,8 @@ class Run:
         if status is None:
             return RunStatus(state="interrupted", message="Its status.json is missing or cannot be read.")
         if status.is_settled() or process_is_alive(status.pid, status.pid_started):
+            return status
+        if process_is_alive(status.supervisor_pid, status.supervisor_started):
             return status
         latest = self._read_status()  # the process may have written how it ended and gone since the first look
         if latest is None or latest != status:
@@ -276,6 +221,39 @@ def find_run(home: Path, reference: str) -> Run:
     if len(found) > 1:
         raise RunError(f"{reference!r} fits {len(found)} runs ({found[-1].id} … {found[0].id}); give more of the id.")
     return found[0]
+
+
+def queued_runs(home: Path) -> list[Run]:
+    """The waiting runs in the order in which they will run: as people moved them, then as they were filed."""
+    waiting = [run for run in reversed(list_runs(home)) if run.status().state == "queued"]
+    places = {run_id: place for place, run_id in enumerate(_moved_runs(home))}
+    return sorted(waiting, key=lambda run: places.get(run.id, len(places)))
+
+
+def move_in_queue(home: Path, run: Run, places: int) -> None:
+    """Moves a waiting run so many places later, or earlier if negative; the ends of the queue stop it.
+
+    Raises: RunError when the run is not waiting.
+    """
+    order = [other.id for other in queued_runs(home)]
+    if run.id not in order:
+        raise RunError(f"Run {run.id} is {run.status().state}; only a queued run can be moved.")
+    place = order.index(run.id)
+    order.insert(max(0, place + places), order.pop(place))
+    write_json_atomically(_queue_file(home), order)
+
+
+def _queue_file(home: Path) -> Path:
+    """A file apart from the runs' own: moving one changes no `status.json` that its worker may be writing."""
+    return home / "queue.json"
+
+
+def _moved_runs(home: Path) -> list[str]:
+    try:
+        order = json.loads(_queue_file(home).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [run_id for run_id in order if isinstance(run_id, str)] if isinstance(order, list) else []
 
 
 def delete_run(run: Run) -> None:

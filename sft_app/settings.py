@@ -34,6 +34,7 @@ Format = Literal[
 ]
 CodeLanguage = Literal["python3", "python2", "cpp", "java", "any"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+PackingStrategy = Literal["step", "bfd"]
 Section = Literal["data", "model", "method", "training", "generation"]
 
 COLUMN_ROLES = ("user", "assistant", "system", "context")
@@ -109,8 +110,12 @@ class RunSettings(DataSettings):
     )
     heldout_min: int = _setting("data", 8, "At least this many conversations are held out.", ge=1, le=1000)
     heldout_max: int = _setting("data", 200, "At most this many conversations are held out.", ge=1, le=10_000)
-    max_length: int = _setting(
-        "data", 1024, "Tokens kept of a conversation; what is longer is cut at the end.", ge=16, le=131_072
+    max_length: int | None = _setting(
+        "data",
+        None,
+        "Tokens kept of a conversation; what is longer is cut at the end. Empty: enough for 99 of 100 conversations.",
+        ge=16,
+        le=131_072,
     )
 
     model: str = _setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
@@ -125,6 +130,8 @@ class RunSettings(DataSettings):
     )
     lora_r: int = _setting("method", 16, "Rank of the adapter: how much it can learn.", ge=1, le=512)
     lora_alpha: int = _setting("method", 32, "Scale of the adapter; usually twice the rank.", ge=1, le=1024)
+    use_rslora: bool = _setting("method", False, "Scale the adapter by the root of its rank; for ranks from 64 up.")
+    use_dora: bool = _setting("method", False, "Train the length of each weight apart from its direction; slower.")
     lora_dropout: float = _setting("method", 0.0, "Share of adapter inputs dropped while training.", ge=0.0, le=0.5)
     lora_target_modules: str = _setting(
         "method", "all-linear", "all-linear, or module names separated by commas.", min_length=1
@@ -144,9 +151,26 @@ class RunSettings(DataSettings):
     warmup_ratio: float = _setting("training", 0.05, "Share of the steps in which the rate rises.", ge=0.0, le=0.5)
     weight_decay: float = _setting("training", 0.0, "Pull of the trained weights towards zero.", ge=0.0, le=1.0)
     max_grad_norm: float = _setting("training", 1.0, "Longer gradients are shortened to this.", gt=0.0, le=100.0)
-    per_device_train_batch_size: int = _setting("training", 2, "Rows in memory at once.", ge=1, le=512)
-    gradient_accumulation_steps: int = _setting("training", 8, "Batches added up to one step.", ge=1, le=1024)
-    packing: bool = _setting("training", True, "Fill each row with several whole conversations; faster.")
+    neftune_noise_alpha: float | None = _setting(
+        "training", None, "Noise on the embeddings against learning by heart, e.g. 5; empty: none.", gt=0.0, le=100.0
+    )
+    per_device_train_batch_size: int = _setting(
+        "training", 4, "Conversations in memory at once, on each GPU.", ge=1, le=512
+    )
+    gradient_accumulation_steps: int = _setting("training", 4, "Batches added up to one step.", ge=1, le=1024)
+    packing: bool = _setting("training", True, "Lay conversations end to end instead of padding them; faster.")
+    packing_strategy: PackingStrategy = _setting(
+        "training",
+        "step",
+        "step: those of a batch, so that a step learns from as many as without; bfd: TRL's, fills rows of max_length.",
+    )
+    block_size: int | None = _setting(
+        "training",
+        None,
+        "For the classic trainer: cut all text into blocks of so many tokens; empty: whole conversations.",
+        ge=16,
+        le=131_072,
+    )
     gradient_checkpointing: bool | None = _setting(
         "training", None, "Save memory by computing activations twice; empty: on for a GPU, off for a CPU."
     )
@@ -156,6 +180,25 @@ class RunSettings(DataSettings):
         "Measure held-out loss and save every so many steps; below 1: share of the run.",
         gt=0.0,
         le=1e6,
+    )
+    save_minutes: float = _setting(
+        "training", 10.0, "Save a checkpoint at least this often, so that a power cut costs no more.", gt=0.0, le=1e5
+    )
+    early_stopping_patience: int | None = _setting(
+        "training",
+        None,
+        "Stop after so many measurements without a better held-out loss; empty: never.",
+        ge=1,
+        le=100,
+    )
+    load_best_model_at_end: bool = _setting("training", True, "Keep the adapter with the best held-out loss.")
+    torch_compile: bool = _setting("training", False, "Compile the model first: minutes, and faster after that.")
+    num_processes: int = _setting("training", 1, "GPUs that share each step; 1: no sharing.", ge=1, le=64)
+    fsdp: Literal["", "full_shard", "shard_grad_op"] = _setting(
+        "training", "", "Split the model over the GPUs (PyTorch FSDP) instead of copying it; empty: copy."
+    )
+    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = _setting(
+        "training", "none", "Also send the curves to this tracker, if it is installed."
     )
     seed: int = _setting("training", 42, "Fixes split, order, initial adapter and sampling.", ge=0, le=2**31 - 1)
 
@@ -176,6 +219,16 @@ class RunSettings(DataSettings):
         rate = 2e-5 if self.method == "full" else 2e-4
         return 5 * rate if self.preset == "quick" else rate  # few steps have to be long ones
 
+    def rows_per_step(self) -> int:
+        """Rows that one optimizer step learns from; a row is a conversation, or else as `row_length` says."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    def row_length(self, max_length: int) -> int | None:
+        """Tokens of a row that is filled with several conversations; None where each row is one of them."""
+        if self.trainer == "classic":
+            return self.block_size
+        return max_length if self.packing and self.packing_strategy == "bfd" else None
+
     @field_validator("max_steps")
     @classmethod
     def _some_steps(cls, value: int) -> int:
@@ -189,6 +242,18 @@ class RunSettings(DataSettings):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _methods_that_go_together(self) -> RunSettings:
+        if self.block_size is not None and self.trainer != "classic":
+            raise ValueError("block_size belongs to the classic trainer; SFTTrainer takes whole conversations")
+        if self.fsdp and self.num_processes == 1:
+            raise ValueError("fsdp splits a model over several GPUs: num_processes must be at least 2")
+        if self.fsdp and self.method == "qlora":
+            raise ValueError("fsdp and a 4-bit model do not go together here; choose lora")
+        if self.method == "full" and (self.use_dora or self.use_rslora):
+            raise ValueError("use_dora and use_rslora are for adapters; full trains every weight")
+        return self
+
+    @model_validator(mode="after")
     def _heldout_range(self) -> RunSettings:
         if self.heldout_min > self.heldout_max:
             raise ValueError(f"heldout_min {self.heldout_min} is more than heldout_max {self.heldout_max}")
@@ -197,25 +262,18 @@ class RunSettings(DataSettings):
 
 PRESETS: dict[Preset, dict[str, Any]] = {
     "quick": {
-        "max_length": 512,
         "max_steps": 44,
-        "per_device_train_batch_size": 1,
+        "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 1,
         "eval_steps": 0.5,
     },
     "balanced": {
-        "max_length": 1024,
         "num_train_epochs": 3.0,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2,
     },
     "thorough": {
-        "max_length": 2048,
         "num_train_epochs": 5.0,
         "lora_r": 32,
         "lora_alpha": 64,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 4,
         "eval_steps": 0.1,
     },
 }

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sft_app.errors import RunError
-from sft_app.runs import Run
+from sft_app.runs import Run, RunRecord
+from sft_app.settings import RunSettings
 
 
-def summarise_run(run: Run) -> dict[str, Any]:
-    """Values that are not known yet are None. Losses are means over trained tokens, seconds are wall clock."""
+def summarise_run(run: Run, metrics: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Values that are not known yet are None. Losses are means over trained tokens, seconds are wall clock.
+
+    `metrics` are the run's, for who has read them already.
+    """
     status = run.status()
-    metrics = run.metrics()
+    metrics = run.metrics() if metrics is None else metrics
     losses = [row["loss"] for row in metrics if "loss" in row]
     speeds = sorted(row["tokens_per_second"] for row in metrics if "tokens_per_second" in row)
-    before, after = heldout_losses(run)
+    before, after = heldout_losses(metrics, status.kept_step if status.has_ended() else None)
     return {
         "run": run.id,
         **_what_was_asked(run),
@@ -31,12 +37,14 @@ def summarise_run(run: Run) -> dict[str, Any]:
     }
 
 
-def heldout_losses(run: Run) -> tuple[float | None, float | None]:
-    """Of the base and of the last evaluation after it."""
-    measured = [(row["step"], row["heldout_loss"]) for row in run.metrics() if "heldout_loss" in row]
+def heldout_losses(
+    metrics: Sequence[dict[str, Any]], kept_step: int | None = None
+) -> tuple[float | None, float | None]:
+    """Of the base and of the weights that were kept, or else of the last evaluation."""
+    measured = [(row["step"], row["heldout_loss"]) for row in metrics if "heldout_loss" in row]
     before = next((loss for step, loss in measured if step == 0), None)
-    after = next((loss for step, loss in reversed(measured) if step > 0), None)
-    return before, after
+    last = next((loss for step, loss in reversed(measured) if step > 0), None)
+    return before, next((loss for step, loss in measured if step == kept_step and step > 0), last)
 
 
 def loss_change(summary: dict[str, Any]) -> str:
@@ -52,6 +60,37 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def differing_settings(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """(name, its value in each run, as text) of what these runs were not alike in; a run's own name is left out.
+
+    Beside the settings: the data's contents where they changed under one path, the model's revision, package versions.
+    """
+    rows = [
+        (name, [_setting_text(record.settings, name) for record in records])
+        for name in RunSettings.model_fields
+        if name != "name"
+    ]
+    for path in sorted({record.source.path for record in records}):  # other paths differ in the row `data` already
+        sums = [record.source.sha256[:12] if record.source.path == path else "–" for record in records]
+        if len(set(sums) - {"–"}) > 1:
+            rows.append((f"contents of {Path(path).name} (sha256)", sums))
+    rows.append(("model as found", [record.model.revision or record.model.source for record in records]))
+    packages = sorted({package for record in records for package in record.versions})
+    rows += [(f"version of {name}", [record.versions.get(name, "–") for record in records]) for name in packages]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def _setting_text(settings: RunSettings, name: str) -> str:
+    value = getattr(settings, name)
+    if name == "learning_rate":
+        return f"{settings.resolved_learning_rate():g}"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return "\n".join(value) or "none"
+    return "not set" if value is None else str(value) or "none"
 
 
 def _what_was_asked(run: Run) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from sft_app.summary import clock, loss_change
 
 if TYPE_CHECKING:
     from sft_app.data.checkup.fixes import Cleaning
+    from sft_app.training.fitting import Suggestion
+    from sft_app.training.preflight import Preflight
 
 # Names, prompts and answers are shown as they are, never read as markup.
 console = Console(markup=False, highlight=False)
@@ -93,6 +95,8 @@ def print_inspection(report: dict[str, Any]) -> None:
     measured = "" if tokens["measured"] == tokens["of"] else f" (from a sample of {tokens['measured']:,})"
     spread = f"half have {tokens['p50']:,} or fewer, 95 % {tokens['p95']:,}, the longest {tokens['max']:,}"
     console.print(f"tokens: {spread}{measured}")
+    automatic = " (automatic)" if tokens["max_length"] == tokens["suggested_max_length"] else ""
+    console.print(f"max_length {tokens['max_length']:,}{automatic}")
     for kept in tokens["kept"]:
         shares = f"{kept['conversations']:.1%} whole, {kept['trained_tokens']:.1%} of the answer tokens"
         console.print(f"  max_length {kept['max_length']:>7,} keeps {shares}")
@@ -117,6 +121,25 @@ def _print_left_out(rows: list[dict[str, Any]]) -> None:
     for reason, numbers in by_reason.items():
         label = "row" if len(numbers) == 1 else f"{len(numbers):,} rows,"
         console.print(f"left out: {label} {_numbers(numbers)}: {reason}", style="red")
+
+
+def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bool) -> None:
+    from sft_app.ui.preflight_views import memory_parts, preflight_facts, preflight_notes
+
+    if as_json:
+        changed = {"changes": suggestion.changes, "sentence": suggestion.sentence} if suggestion else None
+        return print_json({**found.as_json(), "suggestion": changed})
+    for name, value in preflight_facts(found):
+        console.print(f"{name.lower()}: {value}")
+    for name, gib in memory_parts(found):
+        console.print(f"  {name.lower()} {gib:.2f} GiB")
+    if found.measured is not None:
+        measured = found.measured
+        console.print(f"  measured {measured.peak_gib:.2f} GiB, {measured.seconds_per_step:.1f} s a step")
+    for note in preflight_notes(found, suggestion):
+        console.print(note, style="yellow")
+    if suggestion is not None:
+        console.print(" ".join(f"--set {name}={value}" for name, value in suggestion.changes.items()))
 
 
 def print_summary(summary: dict[str, Any]) -> None:

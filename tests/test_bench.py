@@ -21,3 +21,26 @@ def test_data_bench_measures_every_part_at_every_size(tmp_path: Path) -> None:
     }
     assert all(entry["rows_per_second"] > 0 and entry["peak_gib"] > 0 for entry in summary)
     assert "check-up" in done.stdout
+
+
+def test_train_bench_measures_every_arm_and_checks_that_they_agree(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "bench.train", "--quick", "--json", str(report)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(report.read_text())
+    arms = {entry["arm"]: entry for entry in told["summary"]}
+    assert {"ours", "trl", "trl+bf16+packing", "hf"} <= arms.keys()
+    assert all(entry["tokens_per_second"] > 0 and entry["peak_gib"] > 0 for entry in arms.values())
+    assert arms["ours"]["ratio"] == 1
+    assert told["gradient_cosine"] > 0.999
+
+
+def test_a_fast_wrong_answer_is_refused() -> None:
+    from bench.train import is_right
+
+    right = [{"arm": "ours", "first_loss": 2.0}, {"arm": "trl", "first_loss": 2.001}]
+    wrong = [{"arm": "ours", "first_loss": 2.0}, {"arm": "trl", "first_loss": 2.1}]
+    assert is_right({"summary": right, "gradient_cosine": 0.9999})
+    assert not is_right({"summary": wrong, "gradient_cosine": 0.9999})
+    assert not is_right({"summary": right, "gradient_cosine": 0.99})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).resolve().parents[1]
 SMALL = ("max_steps=2", "eval_steps=1", "max_length=128", "lora_r=4", "heldout_min=4", "max_new_tokens=4")
+COMMANDS = ["ui", "inspect", "train", "runs", "status", "stop", "resume", "move", "delete", "compare", "doctor"]
 DESIGNED_TRAIN_KEYS = {
     "run",
     "state",
@@ -81,13 +83,11 @@ def trained_home(trained: tuple[Path, Ended], home: Path, monkeypatch: pytest.Mo
 def test_help_lists_every_command_of_the_design() -> None:
     done = subprocess.run([sys.executable, "-m", "sft_app", "--help"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0
-    for command in ("ui", "inspect", "train", "runs", "status", "stop", "resume", "delete", "compare", "doctor"):
+    for command in COMMANDS:
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["ui", "inspect", "train", "runs", "status", "stop", "resume", "delete", "compare", "doctor"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(cli: Any, command: str) -> None:
     ended = cli(command, "--help")
     assert (ended.status, ended.err) == (0, "")
@@ -218,6 +218,24 @@ def test_stop_delete_and_their_words(cli: Any, queued: Run, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("busy_machine")
+def test_move_changes_the_order_of_the_queue(cli: Any, queued: Run, home: Path) -> None:
+    other = Run(Path(shutil.copytree(queued.path, queued.path.with_name("29991231-235959-zzzz"))))
+    for arguments, expected in (
+        (["--first"], [other, queued]),
+        (["--by", "1"], [queued, other]),
+        (["--by", "-1"], [other, queued]),
+        (["--last"], [queued, other]),
+    ):
+        moved = cli("move", other.id, *arguments)
+        assert moved.status == 0
+        assert moved.out.split() == f"They run in this order now: {expected[0].id}, {expected[1].id}".split()
+    for wrong in ([], ["--first", "--last"], ["--first", "--by", "2"]):
+        refused = cli("move", other.id, *wrong)
+        assert refused.status == 2 and "one of --first, --last and --by N is needed" in " ".join(refused.err.split())
+    cli("stop", other.id)
+    assert_one_clear_line(cli("move", other.id, "--first"), "is stopped; only a queued run can be moved.")
+
+
 def test_resume_puts_the_run_back_into_the_queue(cli: Any, queued: Run) -> None:
     cli("stop", "latest")
     resumed = cli("resume", "latest")

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from sft_app.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically, write_text_atomically
+from sft_app.files import (
+    JsonlTail,
+    append_jsonl,
+    read_jsonl,
+    write_json_atomically,
+    write_jsonl_atomically,
+    write_text_atomically,
+)
 
 
 def test_written_text_replaces_the_old_and_leaves_nothing_else(tmp_path: Path):
@@ -118,3 +125,38 @@ def test_file_cut_at_any_byte_gives_its_whole_lines(tmp_path: Path):
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         assert read_jsonl(path) == rows[: whole[:length].count(b"\n")]
+
+
+def test_a_tail_gives_what_reading_the_whole_file_gives_while_it_grows(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    tail = JsonlTail(path)
+    assert tail.rows() == []
+    for text in ['{"step": 1}\n{"st', 'ep": 2}\n', "not json\n", '{"step": 3}\n{"half']:
+        with path.open("a") as file:
+            file.write(text)
+        assert tail.rows() == read_jsonl(path)
+    assert tail.rows() == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+def test_a_tail_reads_a_file_anew_that_was_replaced_or_cut(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    tail = JsonlTail(path)
+    tail.rows()
+    write_jsonl_atomically(path, [{"step": 7}, {"step": 8}, {"step": 9}])
+    assert tail.rows() == [{"step": 7}, {"step": 8}, {"step": 9}]
+    path.write_text('{"step": 1}\n')
+    assert tail.rows() == [{"step": 1}]
+    path.unlink()
+    assert tail.rows() == []
+
+
+def test_a_tail_reads_only_what_is_new(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    tail = JsonlTail(path)
+    first = tail.rows()
+    with path.open("r+") as file:
+        file.write('{"step": 5}')  # what was read is not looked at again
+    append_jsonl(path, {"step": 2})
+    assert tail.rows() == [{"step": 1}, {"step": 2}] and first == [{"step": 1}]

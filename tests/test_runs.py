@@ -29,8 +29,10 @@ from sft_app.runs import (
     delete_run,
     find_run,
     list_runs,
+    move_in_queue,
     new_run_id,
     process_is_alive,
+    queued_runs,
     runs_dir,
 )
 from sft_app.settings import RunSettings
@@ -174,6 +176,18 @@ def test_working_run_whose_process_is_gone_is_interrupted_for_good(
     assert "Resume" in status.hint
     assert status.ended_utc is not None
     assert run.status() == status
+
+
+def test_run_whose_supervisor_lives_is_not_interrupted(
+    run: Run, dead_child: subprocess.Popen[bytes], own_process: dict[str, Any]
+):
+    """It is about to start another worker, or to tell how this one ended."""
+    gone = {"pid": dead_child.pid, "pid_started": psutil.Process(dead_child.pid).create_time()}
+    supervisor = {"supervisor_pid": own_process["pid"], "supervisor_started": own_process["pid_started"]}
+    run.update_status(state="training", **gone, **supervisor)
+    assert run.status().state == "training"
+    run.update_status(supervisor_started=own_process["pid_started"] - 5)
+    assert run.status().state == "interrupted"
 
 
 @pytest.mark.parametrize("state", ["queued", *sorted(ENDED)])
@@ -324,6 +338,72 @@ def test_adapter_is_there_when_its_folder_is(run: Run):
     assert not run.has_adapter()
     run.adapter_dir.mkdir()
     assert run.has_adapter()
+
+
+# the queue
+
+
+@pytest.fixture
+def waiting(add_run: Callable[[str], Run]) -> list[Run]:
+    """Four queued runs, made in another order than they were filed in."""
+    runs = {name: add_run(f"20260101-00000{name}-aaaa") for name in (3, 1, 4, 2)}
+    return [runs[name] for name in (1, 2, 3, 4)]
+
+
+def order(home: Path) -> str:
+    return "".join(run.id[14] for run in queued_runs(home))
+
+
+def test_queue_is_in_the_order_of_filing_and_holds_what_waits_only(home: Path, waiting: list[Run]):
+    assert order(home) == "1234"
+    waiting[1].update_status(state="finished")
+    assert order(home) == "134"
+
+
+@pytest.mark.parametrize(
+    ("which", "places", "expected"),
+    [
+        (2, -1, "1324"),
+        (2, -2, "3124"),
+        (3, -100, "4123"),
+        (0, 1, "2134"),
+        (0, 2, "2314"),
+        (1, 100, "1342"),
+        (1, 0, "1234"),
+        (0, -1, "1234"),
+        (3, 1, "1234"),
+    ],
+)
+def test_run_is_moved_by_places(home: Path, waiting: list[Run], which: int, places: int, expected: str):
+    move_in_queue(home, waiting[which], places)
+    assert order(home) == expected
+
+
+def test_moves_add_up_and_new_runs_come_last(home: Path, waiting: list[Run], add_run: Callable[[str], Run]):
+    move_in_queue(home, waiting[3], -3)
+    move_in_queue(home, waiting[0], 1)
+    add_run("20260101-000005-aaaa")
+    assert order(home) == "42135"
+    waiting[3].update_status(state="finished")
+    delete_run(waiting[1])
+    assert order(home) == "135"
+    move_in_queue(home, waiting[2], -1)
+    assert order(home) == "315"
+
+
+def test_run_that_does_not_wait_is_not_moved(home: Path, waiting: list[Run]):
+    waiting[0].update_status(state="finished")
+    with pytest.raises(RunError, match=rf"^Run {waiting[0].id} is finished; only a queued run can be moved\.$"):
+        move_in_queue(home, waiting[0], 1)
+    assert list(home.iterdir()) == [runs_dir(home)]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"7", b'[1, null, "20260101-000003-aaaa"]', b"\xff"])
+def test_queue_file_that_cannot_be_read_is_no_harm(home: Path, waiting: list[Run], content: bytes):
+    (home / "queue.json").write_bytes(content)
+    assert order(home) in ("1234", "3124")
+    move_in_queue(home, waiting[3], -100)
+    assert order(home)[0] == "4"
 
 
 # finding and deleting

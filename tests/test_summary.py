@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sft_app.runs import ModelRecord, Run, RunRecord, SourceRecord, create_run
-from sft_app.settings import RunSettings
-from sft_app.summary import heldout_losses, summarise_run
+from sft_app.settings import EXAMPLE_PROMPT, RunSettings
+from sft_app.summary import differing_settings, heldout_losses, summarise_run
 
 
 @pytest.fixture
@@ -77,7 +77,17 @@ def test_heldout_losses_are_of_step_zero_and_of_the_last_evaluation(
 ):
     for row in rows:
         run.log_metric(**row)
-    assert heldout_losses(run) == expected
+    assert heldout_losses(run.metrics()) == expected
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(4, 2.0), (8, 4.0), (None, 4.0), (6, 4.0), (0, 4.0)])
+def test_heldout_loss_is_that_of_the_weights_that_were_kept(run: Run, kept: int | None, expected: float):
+    for step, loss in [(0, 3.0), (4, 2.0), (8, 4.0)]:
+        run.log_metric(step=step, heldout_loss=loss)
+    run.update_status(state="finished", step=8, kept_step=kept)
+    assert summarise_run(run)["heldout_loss_tuned"] == expected
+    run.update_status(state="queued")  # resumed: nothing is kept yet of what it does now
+    assert summarise_run(run)["heldout_loss_tuned"] == 4.0
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"settings": {}}'])
@@ -93,3 +103,42 @@ def test_run_whose_settings_cannot_be_read_is_still_listed(run: Run, content: st
 def test_run_whose_process_is_gone_is_summed_up_as_interrupted(run: Run):
     run.update_status(state="training", step=2, pid=None)
     assert summarise_run(run)["state"] == "interrupted"
+
+
+def record_of(sha256: str = "00", revision: str | None = None, torch: str = "2.13.0", **settings: Any) -> RunRecord:
+    read = {"format": "messages", "rows": 3, "conversations": 3, "rejected": 0}
+    return RunRecord(
+        settings=RunSettings(data="shop.jsonl", **settings),
+        source=SourceRecord(path="/d/shop.jsonl", sha256=sha256, **read),
+        model=ModelRecord(name="starter", location="here", revision=revision, source="test"),
+        versions={"torch": torch},
+        created_utc="2026-01-01T00:00:00+00:00",
+    )
+
+
+def test_runs_with_the_same_settings_differ_in_nothing_but_perhaps_their_names():
+    assert differing_settings([record_of(name="A"), record_of(name="B")]) == []
+
+
+def test_differing_settings_have_a_value_for_each_run_in_the_settings_own_order():
+    records = [record_of(), record_of(lora_r=64, packing=False), record_of(watch_prompts=("One?", "Two?"))]
+    assert differing_settings(records) == [
+        ("lora_r", ["16", "64", "16"]),
+        ("packing", ["on", "off", "on"]),
+        ("watch_prompts", [EXAMPLE_PROMPT, EXAMPLE_PROMPT, "One?\nTwo?"]),
+    ]
+
+
+def test_a_learning_rate_is_compared_as_the_trainer_gets_it():
+    assert differing_settings([record_of(preset="balanced"), record_of(preset="balanced", learning_rate=2e-4)]) == []
+    quick, full = record_of(preset="quick"), record_of(preset="quick", learning_rate=1e-5)
+    assert differing_settings([quick, full]) == [("learning_rate", ["0.001", "1e-05"])]
+
+
+def test_data_that_changed_under_its_name_and_other_packages_are_differences():
+    records = [record_of(), record_of(sha256="ff", revision="main@1", torch="2.11.0")]
+    assert differing_settings(records) == [
+        ("contents of shop.jsonl (sha256)", ["00", "ff"]),
+        ("model as found", ["test", "main@1"]),
+        ("version of torch", ["2.13.0", "2.11.0"]),
+    ]

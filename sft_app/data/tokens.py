@@ -111,7 +111,7 @@ def special_ids(tokenizer: Any) -> set[int]:
 
 def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversation:
     """Text as the tokenizer begins it, with EOS after it. Nothing comes before the first token to predict it from."""
-    ids = tokenizer(text)["input_ids"]
+    ids = tokenizer(text, verbose=False)["input_ids"]  # a text longer than the model's context is no news here
     if ids[-1:] != [tokenizer.eos_token_id]:
         ids = [*ids, tokenizer.eos_token_id]
     return RenderedConversation(ids, [IGNORED, *ids[1:]], min(len(ids), max_length), (len(ids) - 1,))
@@ -189,7 +189,7 @@ def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
     """Ids and, for each, the characters it stands for. The template has already written BOS where it belongs."""
     if not tokenizer.is_fast:
         raise DataError("The model's tokenizer does not tell which characters its tokens stand for.")
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return encoded["input_ids"], _without_gaps(encoded["offset_mapping"])
 
 

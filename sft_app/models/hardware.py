@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from sft_app.settings import Method
+from sft_app.settings import Method, TrainerKind
 
 PROBE_SIZE = 256
 PROBE_SECONDS = 0.02
@@ -45,8 +45,11 @@ def has_nvidia_gpu() -> bool:
     return not hidden and (Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None)
 
 
-def default_method() -> Method:
-    """4-bit saves the memory that a GPU is short of; on a CPU it only costs time."""
+def default_method(trainer: TrainerKind = "sft") -> Method:
+    """The classic way trains every weight. Else an adapter: 4-bit saves the memory that a GPU is short of; on a CPU it
+    only costs time."""
+    if trainer == "classic":
+        return "full"
     return "qlora" if has_nvidia_gpu() else "lora"
 
 

@@ -17,10 +17,15 @@ from sft_app.settings import RunSettings
 
 ADAPTER_NAME = "default"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+UNKNOWN_LENGTH = 10**9
 
 
 def load_tokenizer(ref: ModelRef, home: Path) -> Any:
-    """Raises: ModelError when the model has no usable tokenizer."""
+    """Its `model_max_length` is at most the model's context, which tokenizers often do not tell.
+
+    Raises:
+        ModelError: the model has no usable tokenizer.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -31,7 +36,23 @@ def load_tokenizer(ref: ModelRef, home: Path) -> Any:
         raise ModelError(f"The tokenizer of {ref.name} has no end-of-sequence token, so no answer could ever end.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.model_max_length = min(tokenizer.model_max_length, _context_length(ref, home) or UNKNOWN_LENGTH)
     return tokenizer
+
+
+def load_config(ref: ModelRef, home: Path) -> Any:
+    """The model's transformers config, without its weights. Raises: OSError, ValueError as transformers does."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(**model_files(ref, home))
+
+
+def _context_length(ref: ModelRef, home: Path) -> int | None:
+    """None where the model does not say; what is wrong with its config is told when it is loaded itself."""
+    try:
+        return getattr(load_config(ref, home).get_text_config(), "max_position_embeddings", None)
+    except (OSError, ValueError):
+        return None
 
 
 def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto", in_4bit: bool = False) -> Any:
@@ -77,6 +98,8 @@ def attach_lora(model: Any, settings: RunSettings) -> Any:
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
         target_modules=targets,
         task_type="CAUSAL_LM",
     )

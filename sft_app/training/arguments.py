@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 
 from sft_app.data.tokens import RenderedConversation
 from sft_app.settings import RunSettings
+from sft_app.training.extras import PROJECT_NAME
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a trainer is built from. A job that `is_resumed` goes on from a checkpoint that was evaluated already."""
+    """What a trainer is built from. `train` has the columns `input_ids` and `labels`.
+
+    A job that `is_resumed` goes on from a checkpoint and knows the base's held-out loss already.
+    """
 
     model: Any
     tokenizer: Any
-    train: list[RenderedConversation]
+    train: Dataset
     heldout: list[RenderedConversation]
     settings: RunSettings
     output_dir: Path
@@ -27,9 +33,13 @@ class TrainingJob:
 
 
 def common_arguments(job: TrainingJob) -> dict[str, Any]:
-    """Evaluation, saving and the held-out loss at step 0 (which is the base model's) are always on."""
+    """Evaluation, saving and the held-out loss at step 0 (which is the base model's) are always on.
+
+    There is no `save_total_limit`: `HeldoutEvaluation` keeps the checkpoints that are wanted.
+    """
     settings, model = job.settings, job.model
-    on_gpu = model.device.type == "cuda"
+    # FSDP takes its part of the model to the GPU itself.
+    on_gpu = model.device.type == "cuda" or bool(settings.fsdp and torch.cuda.is_available())
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing
     compute_dtype = training_dtype(model)
     return {
@@ -46,20 +56,39 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "max_grad_norm": settings.max_grad_norm,
         "per_device_train_batch_size": settings.per_device_train_batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "activation_checkpointing": checkpointing,
+        "activation_checkpointing": checkpointing and not settings.fsdp,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
+        "neftune_noise_alpha": noise_alpha(settings),
+        "torch_compile": settings.torch_compile,
+        "fsdp": settings.fsdp or None,
+        "fsdp_config": {"activation_checkpointing": checkpointing} if settings.fsdp else None,
         "eval_strategy": "steps",
         "eval_steps": settings.eval_steps,
         "eval_on_start": not job.is_resumed,
         "save_strategy": "steps",
         "save_steps": settings.eval_steps,
-        "save_total_limit": 2,
+        "metric_for_best_model": "eval_loss",
+        "load_best_model_at_end": settings.load_best_model_at_end,
         "logging_steps": 1,
         "logging_strategy": "steps",
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": settings.report_to,
+        "run_name": settings.name or job.output_dir.parent.name,
+        "project": PROJECT_NAME,
         "seed": settings.seed,
     }
+
+
+def noise_alpha(settings: RunSettings) -> float | None:
+    """NEFTune's alpha for the rows the trainer gets. Noise is alpha over the root of a row's length times width, and a
+    packed row is about as many times longer than a conversation as there are conversations in it.
+
+    Source: Jain et al. 2023, "NEFTune", arXiv 2310.05914.
+    """
+    alpha = settings.neftune_noise_alpha
+    if alpha is None or settings.trainer == "classic" or not settings.packing:
+        return alpha
+    return alpha * math.sqrt(settings.per_device_train_batch_size)
 
 
 def training_dtype(model: Any) -> torch.dtype:

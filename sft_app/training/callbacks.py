@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -11,39 +12,72 @@ import torch
 from transformers import TrainerCallback
 
 from sft_app.compare.scorecard import scores_as_rows
-from sft_app.files import write_jsonl_atomically
+from sft_app.files import put_on_disk, write_jsonl_atomically
 from sft_app.runs import Run
+from sft_app.settings import RunSettings
+from sft_app.training.ranks import from_first_rank, ranks_sum
+from sft_app.training.termination import Termination
 
 STATUS_EVERY_SECONDS = 0.5
+# A checkpoint's small files: tokenizer, random states, what was logged so far.
+SMALL_FILES_BYTES = 32 * 2**20
 
 
 class RunReporter(TrainerCallback):
-    """Writes step, metrics and watch answers; obeys the `stop` file at the end of each step.
+    """Writes step, metrics and watch answers; obeys the `stop` file and SIGTERM at the end of each step; saves by time.
 
     `trainer` is set once the trainer exists, since the two need each other.
     """
 
     trainer: Any = None
+    has_stopped_early = False
 
-    def __init__(self, run: Run, answer_watch_prompts: Callable[[Any], list[dict[str, Any]]]) -> None:
-        self.run = run
+    def __init__(
+        self,
+        run: Run,
+        settings: RunSettings,
+        termination: Termination,
+        answer_watch_prompts: Callable[[Any], list[dict[str, Any]]],
+    ) -> None:
+        self.run, self.settings, self.termination = run, settings, termination
         self.answer_watch_prompts = answer_watch_prompts
-        self.started = self.status_written = time.monotonic()
+        self.started = self.status_written = self.saved = time.monotonic()
         self.last_log = (self.started, 0)
+        self.hint = ""
+        self.checkpoint_bytes = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.run.update_status(
-            state="training", message="", hint="", step=state.global_step, total_steps=state.max_steps
-        )
+        """What the run was told before, such as that its micro-batch is smaller now, stays."""
+        changes = {"state": "training", "message": "", "step": state.global_step, "total_steps": state.max_steps}
+        self.hint = self.run.update_status(**changes).hint
+        self.saved = time.monotonic()
+        trained = (parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad)
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+        self.checkpoint_bytes = 3 * weights + SMALL_FILES_BYTES  # with the optimizer's two moments
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if time.monotonic() - self.status_written > STATUS_EVERY_SECONDS:
             self.run.update_status(step=state.global_step)
             self.status_written = time.monotonic()
-        if self.run.stop_is_requested():
-            control.should_training_stop = True
-        if control.should_training_stop or state.global_step >= state.max_steps:
+        is_due = time.monotonic() - self.saved >= 60 * self.settings.save_minutes
+        asked = (self.run.stop_is_requested(), self.termination.is_requested, is_due, self._bytes_short())
+        stops, is_terminated, is_due, bytes_short = from_first_rank(asked)
+        control.should_training_stop = control.should_training_stop or stops or is_terminated
+        if is_terminated:
+            control.should_save, control.should_evaluate = True, False
+        elif control.should_training_stop or state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = True
+        elif is_due:
+            control.should_save = True
+        if control.should_save and bytes_short > 0:
+            control.should_save = False
+            self._tell_no_room(state.global_step, bytes_short)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """What was logged up to a checkpoint has to outlive a power cut as the checkpoint does."""
+        put_on_disk(self.run.metrics_file, self.run.snapshots_file)
+        self.run.update_status(hint=self.hint)
+        self.saved = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         logs = logs or {}
@@ -61,18 +95,39 @@ class RunReporter(TrainerCallback):
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0:  # kept at once, since a resumed run cannot measure the base again
+        if state.global_step == 0 and state.is_world_process_zero:
+            # Kept at once, since a resumed run cannot measure the base again.
             write_jsonl_atomically(self.run.base_scores_file, scores_as_rows(self.trainer.scores[0]))
         answers = self.answer_watch_prompts(self.trainer.model)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)
         self.run.update_status(step=state.global_step)
+        patience = self.settings.early_stopping_patience
+        if patience and measurements_since_best(state.log_history) >= patience and state.global_step < state.max_steps:
+            self.has_stopped_early = control.should_training_stop = True
 
     def _tokens_per_second(self) -> float:
         """Since the last call, evaluations left out."""
-        now, tokens = time.monotonic() - self.trainer.evaluation_seconds, self.trainer.tokens_seen
+        now, tokens = time.monotonic() - self.trainer.evaluation_seconds, ranks_sum(self.trainer.tokens_seen)
         (before, tokens_before), self.last_log = self.last_log, (now, tokens)
         return round((tokens - tokens_before) / max(now - before, 1e-9), 1)
+
+    def _bytes_short(self) -> int:
+        """What the disk lacks for one more checkpoint; 0 when there is room."""
+        return max(0, self.checkpoint_bytes - shutil.disk_usage(self.run.path).free)
+
+    def _tell_no_room(self, step: int, bytes_short: int) -> None:
+        lacking = f"the disk lacks {bytes_short / 2**20:,.0f} MiB for it"
+        told = f"No checkpoint was saved at step {step}: {lacking}. Make room."
+        self.run.update_status(hint=f"{self.hint} {told}".strip())
+        self.saved = time.monotonic()
+
+
+def measurements_since_best(log_history: Sequence[dict[str, Any]]) -> int:
+    """How many evaluations came after the one with the lowest held-out loss; that of the base does not count."""
+    losses = [row["eval_loss"] for row in log_history if "eval_loss" in row and row["step"] > 0]
+    best = min(range(len(losses)), key=lambda i: (losses[i] != losses[i], losses[i]), default=0)  # not a number: last
+    return max(0, len(losses) - 1 - best)
 
 
 def used_memory_gib() -> float:

@@ -1,4 +1,9 @@
-"""The textbook way: transformers' own `Trainer`, a padding collator, next-token loss. Same data, same run folder."""
+"""The textbook way: transformers' own `Trainer`, a causal-LM collator, next-token loss. Same data, same run folder.
+
+A row is one conversation, padded to the longest of its batch, of which the answers are trained. With `block_size` it
+is a block of running text instead, as in pretraining: every token is trained, questions and role marks too. Either way
+the held-out loss is that of the answers, so that runs can be compared.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,14 @@ class ClassicTrainer(HeldoutEvaluation, Trainer):
 
 
 def build_classic_trainer(job: TrainingJob) -> ClassicTrainer:
-    """The trainer, ready to `train()`; each row is one conversation, padded to the longest of its batch."""
+    """The trainer, ready to `train()` on rows that are conversations or blocks already."""
     return ClassicTrainer(
         model=job.model,
         args=TrainingArguments(**common_arguments(job)),
-        train_dataset=Dataset.from_list(training_rows(job.train)),
+        train_dataset=job.train,
         eval_dataset=Dataset.from_list(training_rows(job.heldout)),
+        # `DataCollatorForLanguageModeling` makes labels of the ids but for every token that is also the padding,
+        # which in many models is the one that ends an answer.
         data_collator=DataCollatorForSeq2Seq(job.tokenizer, label_pad_token_id=IGNORED),
         processing_class=job.tokenizer,
         callbacks=job.callbacks,

@@ -16,13 +16,15 @@ from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
 from sft_app.data.split import Kinship, Split, hold_out
 from sft_app.errors import DataError, RunError
-from sft_app.models.catalog import resolve_model
+from sft_app.models.catalog import ModelRef, resolve_model
+from sft_app.models.starter import starter_dir
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
 from sft_app.settings import RunSettings
+from sft_app.training.disk import disk_needed_gib
+from sft_app.training.extras import check_extras
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.versions import package_versions
 
-DISK_NEEDED_GIB = 1.0
 DOUBLE_CLICK_SECONDS = 5.0
 
 
@@ -41,10 +43,11 @@ def submit_run(settings: RunSettings, home: Path) -> Run:
 
 def create_queued_run(settings: RunSettings, home: Path) -> Run:
     """As `submit_run`, without starting anything."""
+    check_extras(settings)
     file = open_data(settings, home)
     reading, split = _read_and_split(file, settings)
     model = resolve_model(settings.model, settings.revision, home)
-    _check_disk(home)
+    _check_disk(home, settings, model, file.path.stat().st_size)
     record = RunRecord(
         settings=settings,
         source=SourceRecord(
@@ -125,8 +128,10 @@ def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
             yield {"row": example.row, "messages": example.conversation.as_dicts()}
 
 
-def _check_disk(home: Path) -> None:
+def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free / 2**30
-    if free < DISK_NEEDED_GIB:
-        raise RunError(f"Only {free:.2f} GiB are free in {home}; a run needs at least {DISK_NEEDED_GIB:g} GiB.")
+    model_dir = starter_dir(home) if model.location == "starter" else Path(model.location)
+    needed = disk_needed_gib(settings, model_dir, data_bytes)
+    if free < needed:
+        raise RunError(f"Only {free:.2f} GiB are free in {home}; a run needs at least {needed:.3g} GiB.")

@@ -6,25 +6,42 @@ Run as `python -m sft_app.training.supervisor HOME`.
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import RunError
 from sft_app.processes import process_started
-from sft_app.runs import Run, list_runs
+from sft_app.runs import Run, list_runs, queued_runs
 
 OUT_OF_MEMORY_EXIT = 75
+TERMINATED_EXIT = 128 + signal.SIGTERM
 POLL_SECONDS = 0.5
 # A supervisor that has just seen an empty queue needs less than this to let go of the lock.
 HANDOVER_SECONDS = 10.0
+
+
+class _Shutdown:
+    """SIGTERM to the supervisor: its worker gets it too, and the queue is left as it is for the next supervisor."""
+
+    is_requested = False
+    worker: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, *_: object) -> None:
+        self.is_requested = True
+        if self.worker is not None:
+            self.worker.terminate()
+
+
+_shutdown = _Shutdown()
 
 
 def ensure_supervisor(home: Path) -> None:
@@ -44,18 +61,18 @@ def ensure_supervisor(home: Path) -> None:
 
 
 def work_off_queue(home: Path) -> None:
-    """Runs every queued run, the oldest first, until none is left."""
+    """Runs every queued run, in the order of the queue, until none is left."""
     try:
         with FileLock(home / "machine.lock", timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
-            while (run := next_queued(home)) is not None:
+            while not _shutdown.is_requested and (run := next_queued(home)) is not None:
                 _supervise(run)
     except Timeout:
         pass  # another supervisor is at work and will take the queued run
 
 
 def next_queued(home: Path) -> Run | None:
-    return next((run for run in reversed(list_runs(home)) if run.status().state == "queued"), None)
+    return next(iter(queued_runs(home)), None)
 
 
 def _supervise(run: Run) -> None:
@@ -66,29 +83,67 @@ def _supervise(run: Run) -> None:
         run.update_status(state="failed", message=str(error))
         return
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    hand_over(run, os.getpid(), "Starting.")
+    me = os.getpid()
+    hand_over(run, me, "Starting.", supervisor_pid=me, supervisor_started=process_started(me))
     while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
-        batch, accumulation = batch // 2, math.ceil(batch * accumulation / (batch // 2))
-        message = f"The GPU's memory ran out; starting again with {batch} rows at once, {accumulation} to a step."
-        hand_over(run, os.getpid(), message)
-    if run.status().state not in ("finished", "stopped", "failed"):
+        too_large = batch
+        batch, accumulation = _smaller(batch, accumulation)
+        hint = (
+            f"The GPU's memory was too small for {too_large} conversations at once; "
+            f"they go in batches of {batch} now, {accumulation} to a step, which learns from as many as before."
+        )
+        hand_over(run, me, "The GPU's memory ran out; starting again.", hint=hint)
+    with contextlib.suppress(OSError):  # a full disk; once this supervisor has gone, the run reads as interrupted
+        _tell_ending(run, code)
+
+
+def _smaller(batch: int, accumulation: int) -> tuple[int, int]:
+    """At most half the micro-batch, so that a step still learns from exactly as many conversations."""
+    together = batch * accumulation
+    smaller = next(size for size in range(batch // 2, 0, -1) if together % size == 0)
+    return smaller, together // smaller
+
+
+def _tell_ending(run: Run, code: int) -> None:
+    """What the worker has not told itself. One that ends while the supervisor is asked to end was asked too."""
+    if run.status().has_ended():
+        return
+    if code in (TERMINATED_EXIT, -signal.SIGTERM) or _shutdown.is_requested:
+        tell_terminated(run)
+    else:
         run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
 
 
+def tell_terminated(run: Run, step: int | None = None) -> None:
+    """Leaves the run interrupted, with Resume offered; `step` is that of its last checkpoint."""
+    hint = "Resume goes on from " + ("the last checkpoint." if step is None else f"step {step}.")
+    run.update_status(state="interrupted", message="The machine asked the training process to end.", hint=hint)
+
+
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:
-    """Starts a worker, gives it the run, and waits for its exit status."""
-    command = [sys.executable, "-m", "sft_app.training.worker", str(run.path), str(batch), str(accumulation)]
+    """Starts a worker, or several that share the run, gives it the run, and waits for the exit status."""
+    processes = run.record().settings.num_processes
+    start = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.parallel", str(processes)]
+    command = [sys.executable, "-m", *start, str(run.path), str(batch), str(accumulation)]
     with run.log_file.open("ab") as log:
         worker = subprocess.Popen(
-            command, cwd=PROJECT_DIR, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command,
+            cwd=PROJECT_DIR,
+            env=_worker_environment(processes),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
+    _shutdown.worker = worker
+    if _shutdown.is_requested:  # while the worker was being started
+        worker.terminate()
     hand_over(run, worker.pid, run.status().message)
     return worker.wait()
 
 
-def hand_over(run: Run, pid: int, message: str) -> None:
+def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
     """Makes a run the work of a living process, so that nobody deletes it, calls it interrupted or takes it too."""
-    run.update_status(state="preparing", pid=pid, pid_started=process_started(pid), message=message)
+    run.update_status(state="preparing", pid=pid, pid_started=process_started(pid), message=message, **changes)
 
 
 def _ending(code: int) -> str:
@@ -103,7 +158,7 @@ def _ending(code: int) -> str:
 
 def _wait_for_orphans(home: Path) -> None:
     """A worker whose supervisor was killed works on; it has the machine until it ends."""
-    while any(not run.status().is_settled() for run in list_runs(home)):
+    while not _shutdown.is_requested and any(not run.status().is_settled() for run in list_runs(home)):
         time.sleep(POLL_SECONDS)
 
 
@@ -111,5 +166,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
+def _worker_environment(processes: int) -> dict[str, str]:
+    """A single process is shown a single GPU: transformers would spread its batches over all that it sees."""
+    environment = _environment()
+    if processes == 1:
+        environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    return environment
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _shutdown)
     work_off_queue(Path(sys.argv[1]))

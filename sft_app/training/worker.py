@@ -6,8 +6,6 @@ Run as `python -m sft_app.training.worker RUN_DIR MICRO_BATCH ACCUMULATION`; eve
 from __future__ import annotations
 
 import errno
-import logging
-import os
 import shutil
 import signal
 import sys
@@ -20,90 +18,123 @@ import transformers
 
 from sft_app.compare.generate import Sampling, answer_prompts
 from sft_app.compare.scorecard import RowScore, make_scorecard, score_conversations
-from sft_app.data.conversation import make_conversation
-from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt, stop_ids
-from sft_app.errors import AppError, DataError
-from sft_app.files import read_jsonl, write_json_atomically
+from sft_app.data.tokens import render_prompt, stop_ids
+from sft_app.errors import AppError
+from sft_app.files import put_on_disk, read_jsonl, write_json_atomically
 from sft_app.models.catalog import recorded_model
-from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
+from sft_app.training import ranks
 from sft_app.training.arguments import TrainingJob, training_dtype, widen_trainable
 from sft_app.training.callbacks import RunReporter
-from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, hand_over
+from sft_app.training.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
+from sft_app.training.extras import place_tracker
+from sft_app.training.max_length import settle_max_length
+from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
+from sft_app.training.termination import Terminated, Termination
+from sft_app.training.token_rows import render_rows, token_rows
 
 WATCH_MAX_NEW_TOKENS = 100
-logger = logging.getLogger(__name__)
 
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
-    """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller."""
-    run = Run(Path(run_dir))
-    signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
+    """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller,
+    `TERMINATED_EXIT` when the machine asked for it."""
+    run, termination = ranks.as_this_rank_sees(Run(Path(run_dir))), Termination()
+    signal.signal(signal.SIGTERM, termination)
     try:
-        hand_over(run, os.getpid(), _preparing_message(run))
+        hand_over(run, ranks.leading_pid(), _preparing_message(run))
+        ranks.join_ranks()
         smaller = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(accumulation)}
-        train_run(run, run.record().settings.model_copy(update=smaller))
+        train_run(run, run.record().settings.model_copy(update=smaller), termination)
+    except Terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if not run.status().has_ended():  # it may have come when all was done
+            checkpoint = last_complete_checkpoint(run.checkpoints_dir)
+            tell_terminated(run, checkpoint_step(checkpoint) if checkpoint else 0)
+        return TERMINATED_EXIT
     except torch.OutOfMemoryError:
         traceback.print_exc()
         return OUT_OF_MEMORY_EXIT
     except AppError as error:
         run.update_status(state="failed", message=str(error))
+        return ranks.failure_exit(error)
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the run's log
         traceback.print_exc()
         run.update_status(state="failed", message=_in_one_line(error), hint="The whole story is in the run's log.")
+        return ranks.failure_exit(error)
     return 0
 
 
-def train_run(run: Run, settings: RunSettings) -> None:
-    """The whole job, in the order in which it happens."""
+def train_run(run: Run, settings: RunSettings, termination: Termination) -> None:
+    """The whole job, in the order in which it happens. Raises: Terminated; what was learnt is in a checkpoint then."""
     transformers.set_seed(settings.seed)
     home, ref = run.path.parents[1], recorded_model(run)
-    tokenizer = load_tokenizer(ref, home)
-    train, heldout = (_render_file(file, tokenizer, settings) for file in (run.train_file, run.heldout_file))
+    with ranks.first_rank_first():
+        tokenizer = load_tokenizer(ref, home)
+        max_length = settle_max_length(run, tokenizer)
+        settings = settings.model_copy(update={"max_length": max_length})
+        train = token_rows(run, tokenizer, max_length, settings.block_size)
+        discard_incomplete(run.checkpoints_dir)
+    heldout = list(render_rows(run.heldout_file, tokenizer, max_length))
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
-    reporter = RunReporter(run, _watcher(tokenizer, settings))
-    model = _load_trainable(run, settings)
+    reporter = RunReporter(run, settings, termination, _watcher(tokenizer, settings))
+    model = load_trainable(run, settings)
     job = TrainingJob(
         model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
     )
-    trainer = reporter.trainer = _build_trainer(job)
+    place_tracker(run)
+    trainer = reporter.trainer = build_trainer(job)
+    trainer.termination = termination
     if training_dtype(model) == torch.float16:
         widen_trainable(trainer.model)
 
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with termination.held_back():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if termination.is_requested:
+        raise Terminated
 
-    was_stopped = trainer.state.global_step < trainer.state.max_steps
+    was_stopped = trainer.state.global_step < trainer.state.max_steps and not reporter.has_stopped_early
     run.update_status(state="scoring", step=trainer.state.global_step, message="Saving and comparing.")
-    save_adapter(trainer.model, tokenizer, run, ref.public_id)
-    _write_scorecard(run, trainer)
-    run.update_status(state="stopped" if was_stopped else "finished", message="")
+    scores = _kept_scores(trainer)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
+    ranks.leave_ranks()
+    if ranks.is_first_rank():
+        save_adapter(trainer.model, tokenizer, run, ref.public_id, weights)
+        _write_scorecard(run, scores)
+    ended = {"state": "stopped" if was_stopped else "finished", "message": _ending(reporter)}
+    run.update_status(kept_step=trainer.kept_step(), **ended)
+    if not was_stopped and ranks.is_first_rank():
+        shutil.rmtree(run.tokens_dir, ignore_errors=True)  # a stopped run may go on and needs them
 
 
-def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str) -> None:
-    """`adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id."""
+def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: dict[str, Any] | None = None) -> None:
+    """`adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id.
+
+    `weights` are the model's where they do not stand in it, as when FSDP has split it up.
+    """
     draft, old = run.path / ".adapter-new", run.path / ".adapter-old"
     shutil.rmtree(draft, ignore_errors=True)
     if hasattr(model, "peft_config"):
         model.peft_config[ADAPTER_NAME].base_model_name_or_path = base_id
-        model.save_pretrained(draft, save_embedding_layers=False)
+        model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
         (draft / "README.md").unlink(missing_ok=True)  # PEFT's card names the base by its folder on this machine
     else:
-        model.save_pretrained(draft)
+        model.save_pretrained(draft, state_dict=weights)
     tokenizer.save_pretrained(draft)
+    put_on_disk(*draft.rglob("*"), draft)
     if run.has_adapter():
         run.adapter_dir.rename(old)
     draft.rename(run.adapter_dir)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _load_trainable(run: Run, settings: RunSettings) -> Any:
+def load_trainable(run: Run, settings: RunSettings) -> Any:
     """The base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
-    home, hardware = run.path.parents[1], detect_hardware()
+    home, hardware = run.path.parents[1], ranks.this_rank_hardware(settings)
     if settings.method == "full":
         return load_base(recorded_model(run), home, hardware, "float32")
     base = load_base(recorded_model(run), home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
@@ -117,24 +148,19 @@ def _preparing_message(run: Run) -> str:
     return "Loading the model."
 
 
-def _render_file(file: Path, tokenizer: Any, settings: RunSettings) -> list[RenderedConversation]:
-    """Conversations that the model's chat template refuses are left out, and told in the log."""
-    rendered, refused = [], []
-    for row in read_jsonl(file):
-        try:
-            rendered.append(render_conversation(tokenizer, make_conversation(row["messages"]), settings.max_length))
-        except DataError as error:
-            refused.append(f"{file.name}, row {row.get('row', '?')}: {error}")
-    if refused and not rendered:
-        raise DataError(refused[0])
-    if refused:
-        logger.warning("%d conversations are left out. %s", len(refused), "; ".join(refused[:10]))
-    if not any(conversation.trained for conversation in rendered):
-        raise DataError(f"No answer in {file.name} begins within max_length {settings.max_length}; raise it.")
-    return rendered
+def _ending(reporter: RunReporter) -> str:
+    """What there is to say of a run that ended as it should: nothing, unless it is not as a reader expects."""
+    last, kept = reporter.trainer.state.global_step, reporter.trainer.kept_step()
+    told = []
+    if reporter.has_stopped_early:
+        patience = reporter.settings.early_stopping_patience
+        told.append(f"Stopped early at step {last}: {patience} measurements in a row without a better held-out loss.")
+    if kept != last:
+        told.append(f"The weights of step {kept} are kept: there the held-out loss was lowest.")
+    return " ".join(told)
 
 
-def _build_trainer(job: TrainingJob) -> Any:
+def build_trainer(job: TrainingJob) -> Any:
     if job.settings.trainer == "classic":
         from sft_app.training.classic import build_classic_trainer
 
@@ -166,16 +192,23 @@ def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
     return answer
 
 
-def _write_scorecard(run: Run, trainer: Any) -> None:
-    """From the evaluations at step 0, where a fresh adapter changes nothing, and at the last step."""
+def _kept_scores(trainer: Any) -> list[RowScore]:
+    """Of the weights that are kept."""
+    return trainer.scores.get(trainer.kept_step()) or score_conversations(trainer.model, trainer.heldout)
+
+
+def _write_scorecard(run: Run, tuned: list[RowScore]) -> None:
+    """The base's scores are those of the evaluation at step 0, where a fresh adapter changes nothing."""
     base = [RowScore(**row) for row in read_jsonl(run.base_scores_file)]
-    tuned = trainer.scores.get(trainer.state.global_step) or score_conversations(trainer.model, trainer.heldout)
     write_json_atomically(run.path / "scorecard.json", make_scorecard(base, tuned))
 
 
 def _in_one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    lacks_room = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if lacks_room or "No space left on device" in str(error):  # safetensors puts it into an error of its own
         return "The disk is full; make room and resume the run."
+    if ranks.lost_another_rank(error):
+        return "Another of the run's processes ended, so that training could not go on; resume the run."
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"Training stopped on an unexpected error: {type(error).__name__}: {first}"
 

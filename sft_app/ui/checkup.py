@@ -59,7 +59,7 @@ def build_checkup(lengths: gr.HTML) -> Checkup:
 def checkup_values(inspection: Inspection, settings: RunSettings, key: int) -> list[Any]:
     """`key` says what the check-up was of."""
     fixes = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
-    chart = data_views.length_chart(inspection.lengths, settings.max_length) if inspection.lengths else ""
+    chart = data_views.length_chart(inspection.lengths) if inspection.lengths else ""
     return [data_views.findings_list(inspection), chart, (settings.data, fixes), key]
 
 

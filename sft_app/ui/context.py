@@ -8,17 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.checkup.inspection import Inspection, inspect_data
-from sft_app.data.reading import PREVIEWED, LoadedData, load_data, open_data
+from sft_app.data.checkup.lengths import TokenLengths, measure_lengths
+from sft_app.data.checkup.sampling import Sample
+from sft_app.data.reading import PREVIEWED, Example, LoadedData, load_data, open_data
 from sft_app.data.sources.data_files import locate_data
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError
-from sft_app.runs import Run, find_run, list_runs
+from sft_app.files import JsonlTail
+from sft_app.runs import ENDED, Run, find_run, list_runs
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.summary import summarise_run
 from sft_app.ui.views import run_label
 
 if TYPE_CHECKING:
     from sft_app.compare.pair import LoadedPair
+    from sft_app.training.fitting import Suggestion
+    from sft_app.training.preflight import Machine, Measured, Preflight
+
+
+TAILS_KEPT = 16
+SAMPLED = 2_000
+"""Conversations whose tokens are counted before the check-up has counted them all."""
 
 
 class Superseded(Exception):
@@ -36,9 +46,16 @@ class PageContext:
     _tokenizers: dict[str, Any] = field(default_factory=dict)
     _data: tuple[Any, LoadedData] | None = None
     _inspection: tuple[Any, Inspection] | None = None
+    _lengths_lock: threading.Lock = field(default_factory=threading.Lock)
+    _lengths: tuple[Any, TokenLengths] | None = None
+    _looks_at: Machine | None = None
+    _measured: dict[RunSettings, Measured] = field(default_factory=dict)
     _asked: dict[str, int] = field(default_factory=dict)
     _pair: LoadedPair | None = None
     _pair_key: tuple[str, int] | None = None
+    _files_lock: threading.Lock = field(default_factory=threading.Lock)
+    _tails: dict[Path, JsonlTail] = field(default_factory=dict)
+    _summaries: dict[str, tuple[Any, dict[str, Any]]] = field(default_factory=dict)
 
     def data(self, settings: DataSettings) -> LoadedData:
         """The first conversations, read again only when the file or the settings have changed. Raises: DataError."""
@@ -90,7 +107,60 @@ class PageContext:
             tokenizer = self.tokenizer(settings.model)
         except ModelError:
             tokenizer = None
-        return inspect_data(self.data(settings.reading()).file, settings, tokenizer, on_progress)
+        inspection = inspect_data(self.data(settings.reading()).file, settings, tokenizer, on_progress)
+        if inspection.lengths is not None:
+            self._lengths = (_lengths_key(settings), inspection.lengths)
+        return inspection
+
+    def lengths(self, settings: RunSettings) -> TokenLengths:
+        """Of the whole data once it has been checked, before that of a sample of what can be turned to.
+
+        Its `max_length` may be that of other settings. Raises: AppError when there are no tokens to count.
+        """
+        key, tokenizer = _lengths_key(settings), self.tokenizer(settings.model)
+        with self._lengths_lock:  # several events of one change ask at the same time
+            if self._lengths is None or self._lengths[0] != key:
+                loaded, sample = self.data(settings.reading()), Sample[Example](SAMPLED)
+                for example in loaded.examples:
+                    sample.offer(example)
+                self._lengths = (key, measure_lengths(tokenizer, sample.items, None, sample.offered))
+            return self._lengths[1]
+
+    def max_length(self, settings: RunSettings) -> int:
+        """What the settings ask for, or what the data suggests. Raises: AppError as `lengths`."""
+        return settings.max_length or self.lengths(settings).suggested_max_length
+
+    def preflight(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
+        """What a run will take, and what would make it fit; measured if it has been. Raises: AppError."""
+        from sft_app.training.fitting import suggest_fit
+
+        lengths, size = self.lengths(settings), self.data(settings.reading()).file.path.stat().st_size
+        found = self._machine().preflight(settings, lengths, size, self._measured.get(_nameless(settings)))
+        return found, suggest_fit(
+            settings, found, lambda changed: self._machine().preflight(changed, lengths, size)
+        )
+
+    def measure(self, settings: RunSettings, on_progress: Progress) -> None:
+        """A dry run; `preflight` tells what it found from then on. Raises: AppError."""
+        from sft_app.training.measuring import measure_run
+
+        examples = self.data(settings.reading()).examples
+        found = measure_run(settings, examples, self.lengths(settings), self.home, on_progress)
+        self._measured[_nameless(settings)] = found
+
+    def is_measured(self, settings: RunSettings) -> bool:
+        return _nameless(settings) in self._measured
+
+    def is_at_work(self) -> bool:
+        """Whether a run has the machine or waits for it."""
+        return any(not run.status().has_ended() for run in list_runs(self.home))
+
+    def _machine(self) -> Machine:
+        from sft_app.training.preflight import Machine
+
+        with self._lock:
+            self._looks_at = self._looks_at or Machine(self.home)
+            return self._looks_at
 
     def tokenizer(self, model: str) -> Any:
         """Loads it on first use. Raises: ModelError."""
@@ -130,7 +200,35 @@ class PageContext:
 
     def comparable_runs(self) -> list[tuple[str, str]]:
         """(label, id) of every run with an adapter, the newest first."""
-        return [(run_label(summarise_run(run)), run.id) for run in list_runs(self.home) if run.has_adapter()]
+        return [(run_label(summary), summary["run"]) for summary in self.summaries() if summary["adapter"]]
+
+    def metrics(self, run: Run) -> list[dict[str, Any]]:
+        """As `run.metrics()`, without reading a long file anew at every look."""
+        return self._rows(run.metrics_file)
+
+    def snapshots(self, run: Run) -> list[dict[str, Any]]:
+        """As `run.snapshots()`, without reading a long file anew at every look."""
+        return self._rows(run.snapshots_file)
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Of every run, the newest first; a run whose files have not changed is not summed up again."""
+        return [self.summary(run) for run in list_runs(self.home)]
+
+    def summary(self, run: Run) -> dict[str, Any]:
+        """As `summarise_run`."""
+        state, stamp = run.status().state, files_stamp(run)
+        known = self._summaries.get(run.id)
+        if known is None or known[0] != stamp or state not in ENDED:
+            known = self._summaries[run.id] = (stamp, summarise_run(run, self.metrics(run)))
+        return known[1]
+
+    def _rows(self, path: Path) -> list[dict[str, Any]]:
+        with self._files_lock:
+            tail = self._tails.pop(path, None) or JsonlTail(path)
+            self._tails[path] = tail
+            while len(self._tails) > TAILS_KEPT:
+                del self._tails[next(iter(self._tails))]  # the one that was asked for the longest ago
+            return tail.rows()
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""
@@ -139,6 +237,29 @@ class PageContext:
     def get(self, run_id: str | None) -> Run:
         """Raises: RunError when none is chosen or it is gone."""
         return find_run(self.home, run_id or "")
+
+
+def files_stamp(run: Run) -> list[Any]:
+    """The same as long as nobody has written anything that the page shows of this run."""
+    files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.path / "status.json", run.path / "stop"]
+    return [run.id, *(_changed_at(file) for file in files)]
+
+
+def _changed_at(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _nameless(settings: RunSettings) -> RunSettings:
+    """The same for all that are measured the same."""
+    return settings.model_copy(update={"name": ""})
+
+
+def _lengths_key(settings: RunSettings) -> Any:
+    return settings.reading(), settings.model, _stamp(settings)
 
 
 def _stamp(settings: DataSettings) -> int | None:

@@ -120,9 +120,9 @@ def cleaned_card(cleaning: Cleaning) -> str:
     return f'<section class="ft-card ft-good">{_header("Cleaned copy", source)}<ul>{listed}</ul></section>'
 
 
-def length_chart(lengths: TokenLengths, max_length: int) -> str:
+def length_chart(lengths: TokenLengths) -> str:
     """A histogram of conversation lengths, with what is over `max_length` in another colour, and what is kept."""
-    bars = lengths.histogram()
+    bars, max_length = lengths.histogram(), lengths.max_length
     most = max(count for _, _, count in bars)
     drawn = "".join(
         f'<i class="{"ft-over" if low > max_length else "ft-within"}" style="height:{100 * count / most:.1f}%" '

@@ -13,6 +13,9 @@ import gradio as gr
 from sft_app.errors import AppError
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# For events that keep something up to date. What they are given may have been chosen from a list that has changed
+# since, and a component's own check would call that an error before the handler can see to it.
+UNCHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": None}
 logger = logging.getLogger("sft_app")
 
 

@@ -20,12 +20,15 @@ from sft_app.ui.compare_tab import CompareTab, build_compare_tab
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.preflight_panel import wire_preflight
+from sft_app.ui.run_panel import panel_values
 from sft_app.ui.runs_tab import RunsTab, build_runs_tab
-from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values, panel_values
+from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
 
 TITLE = "# Fine-tune & Compare\nTeach a chat model your own way of answering, and see what changed."
 ASSETS = Path(__file__).parent
 PORTS_TRIED = 100
+RUNS = "Runs"
 FONTS = ["Inter", "ui-sans-serif", "system-ui", "sans-serif"]
 # Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
@@ -52,15 +55,16 @@ def build_page(home: Path) -> gr.Blocks:
         with gr.Tabs() as all_tabs:
             with gr.Tab("Data", id="data"):
                 data = build_data_tab(context)
-            with gr.Tab("Train", id="train"):
+            with gr.Tab("Train", id="train") as train_item:
                 train = build_train_tab(context, data)
             with gr.Tab("Compare", id="compare") as compare_item:
                 compare = build_compare_tab(context)
-            with gr.Tab("Runs", id="runs") as runs_item:
+            with gr.Tab(RUNS, id="runs") as runs_item:
                 runs = build_runs_tab(context)
         tabs = Tabs(all_tabs, compare_item, runs_item, data, train, compare, runs)
         data.to_train.click(lambda: gr.Tabs(selected="train"), None, all_tabs, **PRIVATE)
         wire_with_model(data, context, demo, train.fields)
+        wire_preflight(context, train.preflight, train.fields, [data.checkup.seen.change], train_item.select)
         _wire_tabs(context, tabs)
         _wire_load(context, demo, tabs)
     return demo
@@ -128,13 +132,17 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     def lead_to_compare(run_id: str | None) -> list[Any]:
         return [comparable(run_id), gr.Tabs(selected="compare")]
 
+    def only_while_open(event: gr.SelectData) -> gr.Timer:
+        return gr.Timer(active=event.value == RUNS)
+
     @tells_errors
     def lead_to_train(run_id: str | None) -> list[Any]:
         run = context.get(run_id)
         return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
     tabs.compare_item.select(comparable, compare.run, compare.run, **PRIVATE)
-    tabs.runs_item.select(runs.list_all, runs.chosen, runs.listing, **PRIVATE)
+    tabs.runs_item.select(**runs.refresh).then(**runs.several.refresh)
+    tabs.all.select(only_while_open, None, runs.timer, **PRIVATE)
     train.panel.open_compare.click(lead_to_compare, train.watched, [compare.run, tabs.all], **PRIVATE)
     runs.open_compare.click(lead_to_compare, runs.chosen, [compare.run, tabs.all], **PRIVATE)
     opened = [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()]

@@ -1,4 +1,4 @@
-"""Runs: every run with what came of it; open, download or delete one."""
+"""Runs: every run with what came of it; open, download or delete one, order those that wait, compare several."""
 
 from __future__ import annotations
 
@@ -10,58 +10,144 @@ from typing import Any
 import gradio as gr
 
 from sft_app.export.adapter import zip_adapter
-from sft_app.runs import delete_run, list_runs
-from sft_app.summary import summarise_run
+from sft_app.runs import delete_run, list_runs, move_in_queue, queued_runs
+from sft_app.training.launch import stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.run_views import can_be_compared, queue_choices, run_names
+from sft_app.ui.several_runs import SeveralRuns, build_several_runs
+
+REFRESH_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """The question before a run is deleted."""
+
+    group: gr.Group
+    question: gr.Markdown
+    really: gr.Button
+    keep: gr.Button
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The waiting runs in their order, and what can be done with the chosen one. `group` is there while one waits."""
+
+    group: gr.Column
+    waiting: gr.Radio
+    earlier: gr.Button
+    later: gr.Button
+    take_out: gr.Button
 
 
 @dataclass(frozen=True)
 class RunsTab:
-    """What the page's wiring needs of this tab."""
+    """What the page's wiring needs of this tab: `refresh` is the event that brings its lists up to date.
 
+    `timer` does so again and again while the tab is open. `seen` is what the lists show already.
+    """
+
+    table: gr.Dataframe
     chosen: gr.Dropdown
     open_train: gr.Button
     open_compare: gr.Button
-    listing: list[gr.Component]
-    list_all: Any
+    queue: Queue
+    several: SeveralRuns
+    seen: gr.State
+    timer: gr.Timer
+    refresh: dict[str, Any]
 
 
 def build_runs_tab(context: PageContext) -> RunsTab:
-    """A table to read and a row of buttons for the chosen run."""
+    """The table, what can be done with one run, the queue, and several runs side by side."""
+    nothing = gr.HTML(_no_runs(), visible=False, elem_id="no-runs")
     table = gr.Dataframe(
         views.runs_frame([]), interactive=False, datatype="str", wrap=True, show_label=False, elem_id="runs-table"
     )
-    chosen = gr.Dropdown([], label="Chosen run", info="Choose here or click a row.", elem_id="chosen-run")
-    with gr.Row():
-        open_train = gr.Button("Open in Train", size="md", min_width=140)
-        open_compare = gr.Button("Open in Compare", size="md", min_width=140)
-        download = gr.Button("Download adapter", size="md", min_width=140, elem_id="download-adapter")
-        delete = gr.Button("Delete …", variant="stop", size="md", min_width=140, elem_id="delete-run")
-    file = gr.DownloadButton("Save the adapter", visible=False, variant="primary", elem_id="save-adapter")
-    with gr.Group(visible=False) as confirmation:
-        question = gr.Markdown(container=True)
+    with gr.Column(visible=False) as rest:
+        queue = _build_queue()
+        chosen = gr.Dropdown([], label="Chosen run", info="Choose here or click a row.", elem_id="chosen-run")
         with gr.Row():
-            really = gr.Button("Delete it for good", variant="stop", elem_id="really-delete")
-            keep = gr.Button("Keep it")
+            open_train = gr.Button("Open in Train", size="md", min_width=140)
+            open_compare = gr.Button("Open in Compare", size="md", min_width=140)
+            download = gr.Button("Download adapter", size="md", min_width=140, elem_id="download-adapter")
+            delete = gr.Button("Delete …", variant="stop", size="md", min_width=140, elem_id="delete-run")
+        file = gr.DownloadButton("Save the adapter", visible=False, variant="primary", elem_id="save-adapter")
+        deletion = _build_deletion()
+        several = build_several_runs(context)
 
-    def list_all(run_id: str | None) -> list[Any]:
-        summaries = [summarise_run(run) for run in list_runs(context.home)]
-        choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
-        still = run_id if run_id in {summary["run"] for summary in summaries} else None
-        first = summaries[0]["run"] if summaries else None
-        return [views.runs_frame(summaries), gr.Dropdown(choices, value=still or first)]
+    def list_all(*shown: Any) -> list[Any]:
+        return listing_values(context, *shown)
 
+    seen = gr.State(None)
+    listing = [nothing, table, chosen, queue.group, queue.waiting, several.chosen, rest, seen]
+    asked = [chosen, queue.waiting, several.chosen, seen]
+    refresh: dict[str, Any] = {"fn": list_all, "inputs": asked, "outputs": listing, **UNCHECKED}
+    timer = gr.Timer(REFRESH_SECONDS, active=False)
+    tab = RunsTab(table, chosen, open_train, open_compare, queue, several, seen, timer, refresh)
+    timer.tick(**refresh)
+    timer.tick(**several.refresh)
+    _wire_choice(context, tab)
+    _wire_download(context, tab, download, file)
+    _wire_deletion(context, tab, delete, deletion)
+    _wire_queue(context, tab)
+    return tab
+
+
+def listing_values(
+    context: PageContext, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
+) -> list[Any]:
+    """The lists of runs; one that says what it said in `seen` is skipped, so that nobody's choice is disturbed."""
+    summaries = context.summaries()
+    queue = queue_choices([context.summary(run) for run in queued_runs(context.home)])
+    frame = views.runs_frame(summaries)
+    choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
+    begun = [summary for summary in summaries if can_be_compared(summary)]
+    measured = [(name, summary["run"]) for name, summary in zip(run_names(begun), begun, strict=True)]
+    now = {"table": frame.values.tolist(), "choices": choices, "queue": queue, "measured": measured}
+    same = {name: seen is not None and seen[name] == value for name, value in now.items()}
+    still_several = [id for id in several or [] if id in {id for _, id in measured}]
+    return [
+        gr.skip() if same["choices"] else gr.HTML(visible=not summaries),
+        gr.skip() if same["table"] else gr.Dataframe(frame, visible=True if summaries else "hidden"),
+        gr.skip() if same["choices"] else gr.Dropdown(choices, value=_still(run_id, choices)),
+        gr.skip() if same["queue"] else gr.Column(visible=bool(queue)),
+        gr.skip() if same["queue"] else gr.Radio(queue, value=_still(waiting, queue)),
+        gr.skip() if same["measured"] else gr.Dropdown(measured, value=still_several, multiselect=True),
+        gr.skip() if same["choices"] else gr.Column(visible=bool(summaries)),
+        now,
+    ]
+
+
+def _still(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
+    """What is chosen, or the first when that is gone."""
+    ids = [id for _, id in choices]
+    return chosen if chosen in ids else next(iter(ids), None)
+
+
+def _wire_choice(context: PageContext, tab: RunsTab) -> None:
     def choose_row(event: gr.SelectData) -> str | None:
         runs = list_runs(context.home)
         row = event.index[0]
         return runs[row].id if row < len(runs) else None
 
+    tab.table.select(choose_row, None, tab.chosen, **PRIVATE)
+
+
+def _wire_download(context: PageContext, tab: RunsTab, download: gr.Button, file: gr.DownloadButton) -> None:
     @tells_errors
     def pack(run_id: str | None) -> Any:
         folder = Path(tempfile.mkdtemp(prefix="adapter-"))
         return gr.DownloadButton(value=str(zip_adapter(context.get(run_id), folder)), visible=True)
+
+    download.click(pack, tab.chosen, file, api_visibility="private")
+    tab.chosen.change(lambda: gr.DownloadButton(visible=False), None, file, **PRIVATE)
+
+
+def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deletion: Deletion) -> None:
+    group = deletion.group
 
     @tells_errors
     def ask(run_id: str | None) -> list[Any]:
@@ -74,13 +160,53 @@ def build_runs_tab(context: PageContext) -> RunsTab:
         gr.Info(f"Run {run_id} is deleted.")
         return gr.Group(visible=False)
 
-    listing = [table, chosen]
-    table.select(choose_row, None, chosen, **PRIVATE)
-    chosen.change(
-        lambda: [gr.DownloadButton(visible=False), gr.Group(visible=False)], None, [file, confirmation], **PRIVATE
+    delete.click(ask, tab.chosen, [group, deletion.question], **PRIVATE)
+    gr.on([deletion.keep.click, tab.chosen.change], lambda: gr.Group(visible=False), None, group, **PRIVATE)
+    deletion.really.click(delete_chosen, tab.chosen, group, **PRIVATE).success(**tab.refresh)
+
+
+def _wire_queue(context: PageContext, tab: RunsTab) -> None:
+    waiting = tab.queue.waiting
+
+    @tells_errors
+    def earlier(run_id: str | None) -> None:
+        move_in_queue(context.home, context.get(run_id), -1)
+
+    @tells_errors
+    def later(run_id: str | None) -> None:
+        move_in_queue(context.home, context.get(run_id), 1)
+
+    @tells_errors
+    def take_out(run_id: str | None) -> None:
+        stop_run(context.get(run_id))
+        gr.Info(f"Run {run_id} is out of the queue. To have it after all: open it in Train and press Resume.")
+
+    for button, act in ((tab.queue.earlier, earlier), (tab.queue.later, later), (tab.queue.take_out, take_out)):
+        button.click(act, waiting, None, **PRIVATE).then(**tab.refresh)
+
+
+def _build_queue() -> Queue:
+    with gr.Column(visible=False, elem_id="queue") as group:
+        waiting = gr.Radio(
+            [], label="Waiting", info="One run works at a time; these follow in this order.", elem_id="waiting-runs"
+        )
+        with gr.Row():
+            earlier = gr.Button("Earlier", size="md", min_width=90, elem_id="earlier")
+            later = gr.Button("Later", size="md", min_width=90, elem_id="later")
+            take_out = gr.Button("Stop", size="md", min_width=90, elem_id="take-out")
+    return Queue(group, waiting, earlier, later, take_out)
+
+
+def _build_deletion() -> Deletion:
+    with gr.Group(visible=False) as group:
+        question = gr.Markdown(container=True)
+        with gr.Row():
+            really = gr.Button("Delete it for good", variant="stop", elem_id="really-delete")
+            keep = gr.Button("Keep it")
+    return Deletion(group, question, really, keep)
+
+
+def _no_runs() -> str:
+    return views.empty_card(
+        "No runs yet. Press Start in the Train tab; the run then stands here, with what came of it."
     )
-    download.click(pack, chosen, file, api_visibility="private")
-    delete.click(ask, chosen, [confirmation, question], **PRIVATE)
-    keep.click(lambda: gr.Group(visible=False), None, confirmation, **PRIVATE)
-    really.click(delete_chosen, chosen, confirmation, **PRIVATE).success(list_all, chosen, listing, **PRIVATE)
-    return RunsTab(chosen, open_train, open_compare, listing, list_all)

@@ -80,7 +80,7 @@ def token_values(context: PageContext, settings: RunSettings, wanted: float | No
         loaded = context.data(settings.reading())
         tokenizer = context.tokenizer(settings.model)
         conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
-        rendered = render_conversation(tokenizer, conversation, settings.max_length)
+        rendered = render_conversation(tokenizer, conversation, context.max_length(settings))
     except AppError as error:
         return [f"No tokens to show: {error}", []]
     note = data_views.token_note(rendered, template_notes(tokenizer, rendered))

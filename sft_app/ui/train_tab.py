@@ -9,15 +9,15 @@ from typing import Any
 import gradio as gr
 
 from sft_app.models.hardware import default_method
-from sft_app.runs import RESUMABLE, Run
-from sft_app.settings import PRESETS, DataSettings, Preset, RunSettings, fields_of, parse_settings
-from sft_app.summary import summarise_run
+from sft_app.runs import Run
+from sft_app.settings import PRESETS, DataSettings, Preset, RunSettings, TrainerKind, fields_of, parse_settings
 from sft_app.training.launch import resume_run, stop_run, submit_run
-from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import form_updates, make_field, settings_from_form
+from sft_app.ui.preflight_panel import PreflightPanel, build_preflight_panel
+from sft_app.ui.run_panel import RunPanel, build_run_panel, wire_run_panel
 
 POLL_SECONDS = 1.5
 MODELS = [
@@ -33,28 +33,13 @@ SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "trainin
 
 
 @dataclass(frozen=True)
-class RunPanel:
-    """The right half: what a run's folder tells. `seen` remembers what is shown already."""
-
-    card: gr.HTML
-    plot: gr.LinePlot
-    answers: gr.HTML
-    stop: gr.Button
-    resume: gr.Button
-    open_compare: gr.Button
-    seen: gr.State
-
-    def outputs(self) -> list[Any]:
-        return [self.card, self.plot, self.answers, self.stop, self.resume, self.open_compare, self.seen]
-
-
-@dataclass(frozen=True)
 class TrainTab:
     """What the other tabs and the page's wiring need of this one. `watched` is the id of the run that is shown."""
 
     watched: gr.State
     fields: dict[str, Any]
     panel: RunPanel
+    preflight: PreflightPanel
 
 
 def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
@@ -66,34 +51,12 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
                 start = gr.Button("Start", variant="primary", size="md", elem_id="start")
                 stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
                 resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
+            preflight = build_preflight_panel()
         with gr.Column(scale=3, min_width=300):
-            panel = _build_panel(stop, resume)
-    tab = TrainTab(gr.State(None), {**fields, **data_tab.fields}, panel)
+            panel = build_run_panel(stop, resume)
+    tab = TrainTab(gr.State(None), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start)
     return tab
-
-
-def panel_values(context: PageContext, run_id: str | None, seen: Any = None) -> list[Any]:
-    """The panel for a run; parts that have not changed since `seen` are skipped, so that nothing flickers."""
-    run = context.find(run_id)
-    if run is None:
-        hidden = gr.Button(visible=False)
-        unavailable = gr.Button(interactive=False)
-        return [_no_run(), views.loss_frame([]), views.snapshot_cards([]), unavailable, hidden, hidden, None]
-    status, metrics, snapshots = run.status(), run.metrics(), run.snapshots()
-    now = [run.id, len(metrics), len(snapshots)]
-    is_working, is_stopping = not status.has_ended(), run.stop_is_requested()
-    if is_working and is_stopping:
-        status = status.model_copy(update={"message": "Stopping after this step; the adapter so far is kept."})
-    return [
-        views.status_card(summarise_run(run), status, metrics),
-        gr.skip() if seen == now else views.loss_frame(metrics),
-        gr.skip() if seen == now else views.snapshot_cards(snapshots),
-        gr.Button(interactive=is_working and not is_stopping),
-        gr.Button(visible=status.state in RESUMABLE),
-        gr.Button(visible=run.has_adapter() and not is_working),
-        now,
-    ]
 
 
 def form_values(run: Run, tab: TrainTab) -> list[Any]:
@@ -105,9 +68,6 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
     names, panel = list(tab.fields), tab.panel
     preset_names = sorted({name for values in PRESETS.values() for name in values})
     starting = threading.Lock()
-
-    def watch(run_id: str | None, seen: Any) -> list[Any]:
-        return panel_values(context, run_id, seen)
 
     @tells_errors
     def start_run(*shown: Any) -> str:
@@ -126,38 +86,19 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
     def take_preset(preset: Preset) -> list[Any]:
         return form_updates(preset_names, {**_defaults(), **PRESETS[preset]})
 
+    def take_trainer(trainer: TrainerKind) -> Any:
+        return form_updates(["method"], {"method": default_method(trainer)})[0]
+
     once: dict[str, Any] = {**PRIVATE, "trigger_mode": "once"}
-    watching: dict[str, Any] = {"fn": watch, "inputs": [tab.watched, panel.seen], "outputs": panel.outputs(), **PRIVATE}
+    watching = wire_run_panel(context, panel, tab.watched)
     tab.fields["preset"].input(
         take_preset, tab.fields["preset"], [tab.fields[name] for name in preset_names], **PRIVATE
     )
+    tab.fields["trainer"].input(take_trainer, tab.fields["trainer"], tab.fields["method"], **PRIVATE)
     start.click(start_run, list(tab.fields.values()), tab.watched, **once).success(**watching)
     panel.stop.click(stop_watched, tab.watched, None, **once).success(**watching)
     panel.resume.click(resume_watched, tab.watched, None, **once).success(**watching)
-    gr.Timer(POLL_SECONDS).tick(**watching, concurrency_limit=None)
-
-
-def _build_panel(stop: gr.Button, resume: gr.Button) -> RunPanel:
-    return RunPanel(
-        card=gr.HTML(_no_run(), elem_id="run-status"),
-        plot=gr.LinePlot(
-            views.loss_frame([]),
-            x="step",
-            y="loss",
-            color="part",
-            title="Loss",
-            height=260,
-            color_map={"training": "#94a3b8", "held-out": "#10b981"},
-            elem_id="loss-plot",
-        ),
-        open_compare=gr.Button(
-            "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
-        ),
-        answers=gr.HTML(views.snapshot_cards([]), elem_id="watch-answers"),
-        stop=stop,
-        resume=resume,
-        seen=gr.State(None),
-    )
+    gr.Timer(POLL_SECONDS).tick(**watching)
 
 
 def _build_form() -> dict[str, Any]:
@@ -198,7 +139,3 @@ def _radio(name: str, defaults: dict[str, Any], choices: list[str]) -> gr.Radio:
 
 def _defaults() -> dict[str, Any]:
     return parse_settings({"method": default_method()}).model_dump()
-
-
-def _no_run() -> str:
-    return views.empty_card("No run yet. Press Start: with the starter model and the Quick preset it takes minutes.")

@@ -25,7 +25,8 @@ STATE_WORDS = {
     "failed": "Failed",
     "interrupted": "Interrupted",
 }
-RUN_COLUMNS = ["Run", "State", "Model", "Data", "Steps", "Held-out loss", "Time"]
+MOST_MARKS = 6
+RUN_COLUMNS = ["Run", "State", "Held-out loss", "Steps", "Time", "Model", "Data"]
 
 
 def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
@@ -33,7 +34,7 @@ def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[di
     state = status.state
     share = 100 * status.step / status.total_steps if status.total_steps else 0
     facts = [
-        ("Step", f"{status.step} of {status.total_steps}" if status.total_steps else "–"),
+        ("Step", f"{status.step:,} of {status.total_steps:,}" if status.total_steps else "–"),
         ("Elapsed", clock(status.elapsed_seconds()) if status.started_utc else "–"),
         ("Left", time_left(status, metrics)),
         ("Speed", _number(_last(metrics, "tokens_per_second"), "{:.0f} tokens/s")),
@@ -61,23 +62,28 @@ def problem_card(text: str) -> str:
     return f'<section class="ft-card ft-problem">{escape(text)}</section>'
 
 
-def loss_frame(metrics: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """`step`, `loss`, `part` (training or held-out); a step measured twice counts once."""
-    points: dict[tuple[int, str], float] = {}
-    for row in metrics:
-        for key, part in (("loss", "training"), ("heldout_loss", "held-out")):
-            if key in row:
-                points[row["step"], part] = row[key]
-    rows = [(step, loss, part) for (step, part), loss in points.items()]
-    return pd.DataFrame(rows, columns=["step", "loss", "part"])
+def timeline(snapshots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The snapshots by step; of a step that was answered twice only the last."""
+    by_step = {snapshot["step"]: snapshot for snapshot in snapshots}
+    return [by_step[step] for step in sorted(by_step)]
 
 
-def snapshot_cards(snapshots: Sequence[dict[str, Any]]) -> str:
-    """The watch prompts with their answers at each step, the newest first; a repeated answer is not shown again."""
-    if not snapshots:
-        return empty_card("The answers to your watch prompts appear here while the model learns.")
-    prompts = [answer["prompt"] for answer in snapshots[0]["answers"]]
-    return "".join(_snapshot_card(prompt, place, snapshots) for place, prompt in enumerate(prompts))
+def watch_cards(times: Sequence[dict[str, Any]], place: int) -> str:
+    """The answers to the watch prompts at this place of a `timeline`, each beside the base model's."""
+    if not times:
+        return empty_card(
+            "The answers to your watch prompts appear here, before training and at each measurement. "
+            "To ask others: All settings, Answers, watch prompts."
+        )
+    now = times[min(max(place, 0), len(times) - 1)]
+    cards = (
+        _watch_card(before, at, times, now) for before, at in zip(times[0]["answers"], now["answers"], strict=False)
+    )
+    return "".join([_marks(times, now), *cards])
+
+
+def step_name(step: int) -> str:
+    return "Before training" if step == 0 else f"Step {step:,}"
 
 
 def answer_card(side: str, answer: Any, is_waiting: bool) -> str:
@@ -134,11 +140,11 @@ def runs_frame(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
         [
             summary["name"] or summary["run"],
             STATE_WORDS[summary["state"]],
-            summary["model"] or "?",
-            Path(summary["data"] or "?").name,
-            f"{summary['steps']}/{summary['total_steps']}" if summary["total_steps"] else "–",
             loss_change(summary),
-            clock(summary["seconds"]),
+            f"{summary['steps']:,}/{summary['total_steps']:,}" if summary["total_steps"] else "–",
+            clock(summary["seconds"]) if summary["seconds"] else "–",
+            Path(summary["model"] or "?").name,
+            Path(summary["data"] or "?").name,
         ]
         for summary in summaries
     ]
@@ -160,19 +166,35 @@ def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
     return f"about {clock(pace * (status.total_steps - status.step))}"
 
 
-def _snapshot_card(prompt: str, place: int, snapshots: Sequence[dict[str, Any]]) -> str:
-    entries: list[tuple[int, str]] = []
-    for snapshot in snapshots:
-        answer = snapshot["answers"][place]["answer"]
-        if not entries or entries[-1][1] != answer:
-            entries.append((snapshot["step"], answer))
-    items = "".join(
-        f"<li><b>{'Before training' if step == 0 else f'Step {step}'}</b>"
-        f'<div class="ft-text">{escape(answer)}</div></li>'
-        for step, answer in reversed(entries)
+def _watch_card(
+    before: dict[str, Any], at: dict[str, Any], times: Sequence[dict[str, Any]], now: dict[str, Any]
+) -> str:
+    """One prompt: the first answer, and beside it the one at the chosen step."""
+    first = times[0]
+    if now is not first:
+        note = "the same words" if at["answer"] == before["answer"] else "changed"
+        beside = f'<b>{step_name(now["step"])}</b><span>{note}</span><div class="ft-text">{escape(at["answer"])}</div>'
+    elif len(times) > 1:
+        beside = '<div class="ft-text ft-dim">Slide on to see what training changes.</div>'
+    else:
+        beside = '<div class="ft-text ft-dim">The answer at the next measurement appears here.</div>'
+    title = f"<header><strong>“{escape(before['prompt'])}”</strong></header>"
+    return (
+        f'<section class="ft-card ft-watch">{title}<div class="ft-two">'
+        f'<div><b>{step_name(first["step"])}</b><div class="ft-text">{escape(before["answer"])}</div></div>'
+        f'<div class="ft-now">{beside}</div></div></section>'
     )
-    title = f"<header><strong>“{escape(prompt)}”</strong></header>"
-    return f'<section class="ft-card ft-watch">{title}<ol>{items}</ol></section>'
+
+
+def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> str:
+    """What stands at which place of the slider: every step, or where there are many the ends and the chosen one."""
+    if len(times) == 1:
+        return ""
+    shown = (
+        times if len(times) <= MOST_MARKS else [times[0], *([] if now in (times[0], times[-1]) else [now]), times[-1]]
+    )
+    marks = "".join(f"<span{' class=ft-here' if one is now else ''}>{step_name(one['step'])}</span>" for one in shown)
+    return f'<div class="ft-marks">{marks}</div>'
 
 
 def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:

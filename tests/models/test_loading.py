@@ -156,6 +156,39 @@ def test_target_modules_are_the_named_ones(ref: ModelRef, home: Path) -> None:
     assert (model.peft_config["default"].r, model.peft_config["default"].lora_alpha) == (3, 5)
 
 
+def test_rslora_scale_is_alpha_over_the_root_of_the_rank(ref: ModelRef, home: Path) -> None:
+    for use_rslora, expected in ((True, 32 / 64**0.5), (False, 32 / 64)):
+        settings = parse_settings({"lora_r": 64, "lora_alpha": 32, "use_rslora": use_rslora})
+        model = attach_lora(load_base(ref, home, CPU), settings)
+        assert {layer.scaling["default"] for layer in model.modules() if hasattr(layer, "scaling")} == {expected}
+
+
+@pytest.mark.parametrize("in_4bit", [False, True])
+def test_fresh_dora_changes_nothing_and_every_part_of_it_learns(ref: ModelRef, home: Path, in_4bit: bool) -> None:
+    ids = torch.arange(5, 60)[None]
+    base = load_trainable_base(ref, home, in_4bit)
+    with torch.no_grad():
+        before = base(ids).logits
+        model = random_lora(base, use_dora=True).eval()
+        with model.disable_adapter():
+            assert torch.equal(model(ids).logits, before)
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.zero_()
+        torch.testing.assert_close(model(ids).logits, before, rtol=1e-4, atol=1e-4)
+    model = random_lora(load_trainable_base(ref, home, in_4bit), use_dora=True)
+    model(ids, labels=ids).loss.backward()
+    trained = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+    assert sum("magnitude" in name for name in trained) == LINEAR_LAYERS
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in trained.values())
+
+
+def load_trainable_base(ref: ModelRef, home: Path, in_4bit: bool) -> Any:
+    base = load_base(ref, home, CPU, "float32", in_4bit=in_4bit)
+    keep_4bit_differentiable(base, True)
+    return base
+
+
 @pytest.mark.parametrize("names", ["no_such_proj", "norm_x,y", ","])
 def test_target_modules_that_do_not_exist_are_refused_by_name(ref: ModelRef, home: Path, names: str) -> None:
     with pytest.raises(ModelError, match=f"lora_target_modules '{names}': ") as got:

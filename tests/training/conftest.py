@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from sft_app.runs import list_runs
 from tests.waiting import wait_until
 
 SMALL = {
@@ -58,6 +61,22 @@ def work_here(run: Any, batch: int | None = None, accumulation: int | None = Non
 @pytest.fixture
 def make_run(home: Path, tiny_model_dir: Path) -> Callable[..., Any]:
     return lambda **settings: queue_run(home, **{"model": tiny_model_dir, **settings})
+
+
+@pytest.fixture
+def processes(home: Path) -> Iterator[None]:
+    """Ends what a test has started and left, by its id: this test's supervisors, and its runs' workers."""
+    before = {child.pid for child in psutil.Process().children()}
+    yield
+    left = [child for child in psutil.Process().children() if child.pid not in before]
+    for run in list_runs(home):
+        status = run.status()
+        if status.pid and status.pid != os.getpid() and not status.has_ended():
+            left.append(psutil.Process(status.pid))
+    for process in left:
+        if process.is_running():
+            process.kill()
+            process.wait(10)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.reading import load_data, open_data
-from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
+from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation, training_rows
 from sft_app.settings import RunSettings, parse_settings
 from tests.chat_styles import SEVERAL, SINGLE, STYLES, SYSTEM, conversation_of, dress, mark_trained
 
@@ -38,7 +39,8 @@ def rows_in_batches(tmp_path: Path) -> Callable[..., Rows]:
         from sft_app.training.sft import build_sft_trainer
 
         build = build_classic_trainer if settings.trainer == "classic" else build_sft_trainer
-        job = TrainingJob(smallest_model(tokenizer), tokenizer, rendered, rendered[:1], settings, tmp_path / "out", [])
+        model, rows = smallest_model(tokenizer), Dataset.from_list(training_rows(rendered))
+        job = TrainingJob(model, tokenizer, rows, rendered[:1], settings, tmp_path / "out", [])
         batches = build(job).get_train_dataloader()
         return sorted(row for batch in batches for row in conversations_in(batch))
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from sft_app.data.conversation import make_conversation
-from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
+from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation, training_rows
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import attach_lora, keep_4bit_differentiable, load_base
 from sft_app.settings import parse_settings
+from sft_app.training.attention import separate_attention
 
 CPU = Hardware("cpu", "test", "float32", "", 1.0, 1.0, 1)
 ANSWERS = ("Soon!", "It is on its way to you.", "Yes.", "We are sorry, it will be with you on Monday.", "No", "£5.")
@@ -61,7 +64,8 @@ def make_trainer(tiny_model_dir: Path, tokenizer: Any, rendered: Any, tmp_path: 
                     if "lora_B" in name:
                         parameter.normal_(std=0.1)
         build = build_classic_trainer if settings.trainer == "classic" else build_sft_trainer
-        return build(TrainingJob(model, tokenizer, rendered, rendered[:3], settings, tmp_path / "out", list(callbacks)))
+        rows = Dataset.from_list(training_rows(rendered))
+        return build(TrainingJob(model, tokenizer, rows, rendered[:3], settings, tmp_path / "out", list(callbacks)))
 
     return make
 
@@ -90,13 +94,17 @@ def rows_in(batch: dict[str, torch.Tensor], rendered: list[RenderedConversation]
     return [(ids, by_ids[tuple(ids)]) for ids in found]
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_loss_is_transformers_own(make_trainer: Any, rendered: Any, packing: bool) -> None:
-    trainer = make_trainer(packing=packing, per_device_train_batch_size=3)
+@pytest.mark.parametrize("strategy", ["step", "bfd"])
+def test_loss_is_transformers_own(make_trainer: Any, rendered: Any, strategy: str) -> None:
+    trainer = make_trainer(packing_strategy=strategy, per_device_train_batch_size=3)
     batch = next(iter(trainer.get_train_dataloader()))
     rows = rows_in(batch, rendered)
     assert len(rows) >= 3
     expected = trainer.model(**padded(rows)).loss
+    assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(expected.item(), abs=1e-4)
+    with separate_attention(trainer.model):
+        assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(expected.item(), abs=1e-4)
+    trainer.head = None  # as for a model that scales its logits
     loss, outputs = trainer.compute_loss(trainer.model, dict(batch), return_outputs=True)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-4)
     assert outputs.logits.shape[1] == sum(label != IGNORED for _, labels in rows for label in labels)
@@ -143,19 +151,28 @@ def assert_same_step(one: StepRecorder, other: StepRecorder) -> None:
 
 @pytest.mark.parametrize("trainer", ["sft", "classic"])
 def test_accumulation_does_not_change_loss_or_gradients(make_trainer: Any, trainer: str) -> None:
-    """Four rows at once, and four times one row."""
-    same = {"trainer": trainer, "packing": False}
+    """Four conversations at once, and four times one."""
+    same = {"trainer": trainer}
     assert_same_step(
         first_step(make_trainer, per_device_train_batch_size=4, gradient_accumulation_steps=1, **same),
         first_step(make_trainer, per_device_train_batch_size=1, gradient_accumulation_steps=4, **same),
     )
 
 
-def test_accumulation_does_not_change_a_packed_step(make_trainer: Any) -> None:
-    assert_same_step(
-        first_step(make_trainer, per_device_train_batch_size=2, gradient_accumulation_steps=1),
-        first_step(make_trainer, per_device_train_batch_size=1, gradient_accumulation_steps=2),
-    )
+def test_packing_does_not_change_what_a_step_learns(make_trainer: Any) -> None:
+    """Neither which conversations are in it, nor their gradients: packing is about speed."""
+    same = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
+    assert_same_step(first_step(make_trainer, packing=True, **same), first_step(make_trainer, packing=False, **same))
+
+
+def test_filled_rows_hold_more_conversations(make_trainer: Any) -> None:
+    batches = {
+        strategy: next(
+            iter(make_trainer(packing_strategy=strategy, per_device_train_batch_size=1).get_train_dataloader())
+        )
+        for strategy in ("step", "bfd")
+    }
+    assert len(segments(batches["step"])) == 1 and len(segments(batches["bfd"])) > 1
 
 
 def test_gradient_checkpointing_does_not_change_the_step(make_trainer: Any) -> None:
@@ -165,29 +182,32 @@ def test_gradient_checkpointing_does_not_change_the_step(make_trainer: Any) -> N
 
 
 def test_both_trainers_take_the_same_step(make_trainer: Any) -> None:
-    same = {"packing": False, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    same = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
     assert_same_step(
         first_step(make_trainer, trainer="sft", **same), first_step(make_trainer, trainer="classic", **same)
     )
 
 
+@pytest.mark.parametrize("is_separate", [True, False])
 @torch.no_grad()
-def test_packed_conversations_do_not_see_each_other(make_trainer: Any) -> None:
-    trainer = make_trainer(packing=True)
+def test_packed_conversations_do_not_see_each_other(make_trainer: Any, is_separate: bool) -> None:
+    """With attention of our own, and with the library's block mask, which models with special attention keep."""
+    trainer = make_trainer()
     batch = next(batch for batch in trainer.get_train_dataloader() if len(segments(batch)) > 1)
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     trainer.model.eval()
-    together = trainer.model(**inputs, use_cache=False).logits[0]
+    with separate_attention(trainer.model) if is_separate else nullcontext():
+        together = trainer.model(**inputs, use_cache=False).logits[0]
     for part in segments(batch):
         alone = trainer.model(batch["input_ids"][:, part], use_cache=False).logits[0]
         torch.testing.assert_close(together[part], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("strategy", ["step", "bfd"])
 def test_batches_hold_every_conversation_once_with_its_rendered_labels(
-    make_trainer: Any, rendered: list[RenderedConversation], packing: bool
+    make_trainer: Any, rendered: list[RenderedConversation], strategy: str
 ) -> None:
-    trainer = make_trainer(packing=packing, per_device_train_batch_size=2)
+    trainer = make_trainer(packing_strategy=strategy, per_device_train_batch_size=2)
     seen = [
         (batch["input_ids"][0, part].tolist(), batch["labels"][0, part].tolist())
         for batch in trainer.get_train_dataloader()
@@ -206,14 +226,14 @@ def test_classic_batches_hold_the_rendered_labels(make_trainer: Any, rendered: l
     assert sorted(seen) == sorted((item.input_ids, item.labels) for item in rendered)
 
 
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("strategy", ["step", "bfd"])
 def test_conversation_is_cut_to_max_length_in_the_batches(
-    make_trainer: Any, tokenizer: Any, rendered: list[RenderedConversation], packing: bool
+    make_trainer: Any, tokenizer: Any, rendered: list[RenderedConversation], strategy: str
 ) -> None:
     for item in rendered:  # what `render_conversation` gives with a smaller max_length
         object.__setattr__(item, "kept", min(item.kept, 60))
     try:
-        trainer = make_trainer(packing=packing, max_length=60, per_device_train_batch_size=2)
+        trainer = make_trainer(packing_strategy=strategy, max_length=60, per_device_train_batch_size=2)
         seen = [
             batch["input_ids"][0, part].tolist() for batch in trainer.get_train_dataloader() for part in segments(batch)
         ]

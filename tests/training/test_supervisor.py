@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from sft_app.runs import Run, list_runs
+from sft_app.runs import Run, move_in_queue
 from sft_app.training import supervisor
 from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.training.launch import resume_run, stop_run
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, ensure_supervisor, next_queued, work_off_queue
+from sft_app.training.supervisor import (
+    OUT_OF_MEMORY_EXIT,
+    TERMINATED_EXIT,
+    ensure_supervisor,
+    next_queued,
+    work_off_queue,
+)
+from tests.waiting import supervisors
 
 Make = Callable[..., Run]
 Wait = Callable[..., Any]
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def processes(home: Path) -> Iterator[None]:
-    """Ends what a test has started and left, by its id: this test's supervisors, and its runs' workers."""
-    before = {child.pid for child in psutil.Process().children()}
-    yield
-    left = [child for child in psutil.Process().children() if child.pid not in before]
-    for run in list_runs(home):
-        status = run.status()
-        if status.pid and status.pid != os.getpid() and not status.has_ended():
-            left.append(psutil.Process(status.pid))
-    for process in left:
-        if process.is_running():
-            process.kill()
-            process.wait(10)
-
-
-def supervisors() -> list[psutil.Process]:
-    """Those that this test process has started and that still run."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "sft_app.training.supervisor" in child.cmdline()
-    ]
 
 
 @pytest.mark.usefixtures("processes")
@@ -75,7 +57,7 @@ def test_two_supervisors_at_once_run_the_queue_once_in_order(make_run: Make, hom
 def test_run_survives_the_kill_of_its_worker_and_then_of_its_supervisor(
     make_run: Make, home: Path, wait_until: Wait
 ) -> None:
-    run = make_run(max_steps=100_000, eval_steps=10, watch_prompts=())
+    run = make_run(max_steps=100_000, eval_steps=10, watch_prompts=(), load_best_model_at_end=False)
     ensure_supervisor(home)
     wait_until(lambda: last_complete_checkpoint(run.checkpoints_dir), seconds=90)
     worker = psutil.Process(run.status().pid)
@@ -144,7 +126,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandInWorker]:
 
 @pytest.mark.parametrize(
     ("batch", "accumulation", "tries"),
-    [(8, 1, [(8, 1), (4, 2), (2, 4)]), (4, 3, [(4, 3), (2, 6), (1, 12)]), (3, 2, [(3, 2), (1, 6)])],
+    [
+        (8, 1, [(8, 1), (4, 2), (2, 4)]),
+        (4, 3, [(4, 3), (2, 6), (1, 12)]),
+        (3, 2, [(3, 2), (1, 6)]),
+        (5, 1, [(5, 1), (1, 5)]),
+        (6, 1, [(6, 1), (3, 2)]),
+    ],
 )
 def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     make_run: Make, home: Path, stand_in: Any, batch: int, accumulation: int, tries: list[tuple[int, int]]
@@ -154,6 +142,11 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     work_off_queue(home)
     assert worker.calls == [(run.id, *sizes) for sizes in tries]
     assert run.status().state == "finished"
+    before, now = tries[-2][0], tries[-1]
+    assert run.status().hint == (
+        f"The GPU's memory was too small for {before} conversations at once; they go in batches of {now[0]} now, "
+        f"{now[1]} to a step, which learns from as many as before."
+    )
     assert run.record().settings.per_device_train_batch_size == batch
 
 
@@ -193,6 +186,48 @@ def test_worker_that_ends_without_a_word_fails_its_run_with_the_reason(
     assert status.state == "failed"
     assert message in status.message
     assert "last line of the log" in status.hint
+
+
+@pytest.mark.parametrize("code", [TERMINATED_EXIT, -signal.SIGTERM])
+def test_worker_that_the_machine_ended_leaves_its_run_to_be_resumed(
+    make_run: Make, home: Path, stand_in: Any, code: int
+) -> None:
+    """Whether it could say so itself or was still starting; and no supervisor resumes it by itself."""
+    run = make_run()
+    worker = stand_in(code)
+    work_off_queue(home)
+    status = run.status()
+    assert status.state == "interrupted"
+    assert status.message == "The machine asked the training process to end."
+    assert status.hint == "Resume goes on from the last checkpoint."
+    work_off_queue(home)
+    assert len(worker.calls) == 1
+
+
+def test_queue_is_worked_off_in_the_order_that_people_gave_it(make_run: Make, home: Path, stand_in: Any) -> None:
+    first, second, third = make_run(), make_run(), make_run()
+    move_in_queue(home, third, -2)
+    worker = stand_in(0, 0, 0)
+    work_off_queue(home)
+    assert [call[0] for call in worker.calls] == [third.id, first.id, second.id]
+
+
+def test_full_disk_at_the_end_of_a_run_does_not_stop_the_queue(
+    make_run: Make, home: Path, stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_run(), make_run()
+    stand_in(1, 0)
+    write = Run.update_status
+
+    def update_status(run: Run, **changes: Any) -> Any:
+        if changes.get("state") in ("failed", "interrupted"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(run, **changes)
+
+    monkeypatch.setattr(Run, "update_status", update_status)
+    work_off_queue(home)
+    assert second.status().state == "finished"
+    assert not first.status().has_ended()  # it reads as interrupted once its supervisor has gone
 
 
 def test_queue_goes_on_after_a_run_that_failed(make_run: Make, home: Path, stand_in: Any) -> None:

@@ -6,8 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import threading
+import time
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import torch
 from sft_app.files import write_jsonl_atomically
 from sft_app.runs import Run
 from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT
+from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
 Make = Callable[..., Run]
 Work = Callable[..., int]
@@ -191,23 +194,228 @@ def test_stop_keeps_the_adapter_and_its_scorecard(make_run: Make, work: Work) ->
     assert [row["step"] for row in run.snapshots()] == [0, 1]
 
 
-def test_terminate_signal_stops_like_the_stop_file(make_run: Make, work: Work, wait_until: Callable[..., Any]) -> None:
-    run = make_run(max_steps=5000, eval_steps=5000, watch_prompts=())
+@pytest.fixture
+def work_and_terminate(work: Work, wait_until: Callable[..., Any]) -> Callable[..., int]:
+    """Works on a run until a condition holds, sends SIGTERM then, and gives the worker's exit status."""
 
-    def terminate() -> None:
+    def work_and_terminate(run: Run, condition: Callable[[], Any]) -> int:
+        def terminate() -> None:
+            try:
+                wait_until(condition)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until the worker sets its own
+        sender = threading.Thread(target=terminate)
+        sender.start()
         try:
-            wait_until(lambda: len(steps_with(run, "loss")) >= 2)
+            return work(run)
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)
+            sender.join()
+            signal.signal(signal.SIGTERM, before)
 
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until the worker sets its own
-    sender = threading.Thread(target=terminate)
-    sender.start()
+    return work_and_terminate
+
+
+def assert_terminated(run: Run, code: int, step: int) -> None:
+    status = run.status()
+    assert (code, status.state) == (TERMINATED_EXIT, "interrupted")
+    assert status.message == "The machine asked the training process to end."
+    assert status.hint == f"Resume goes on from step {step}."
+    assert not run.has_adapter()
+
+
+def test_terminate_signal_saves_a_checkpoint_and_leaves_the_run_to_be_resumed(
+    make_run: Make, work_and_terminate: Callable[..., int]
+) -> None:
+    run = make_run(max_steps=5000, eval_steps=5000, watch_prompts=())
+    code = work_and_terminate(run, lambda: len(steps_with(run, "loss")) >= 2)
+    checkpoint = last_complete_checkpoint(run.checkpoints_dir)
+    assert checkpoint is not None and 2 <= checkpoint_step(checkpoint) < 5000
+    assert_terminated(run, code, checkpoint_step(checkpoint))
+    assert steps_with(run, "loss") == list(range(1, checkpoint_step(checkpoint) + 1))
+    assert steps_with(run, "heldout_loss") == [0]
+
+
+@pytest.mark.parametrize("at_step", [2, 4])
+def test_terminate_signal_breaks_an_evaluation_off_and_keeps_what_was_learnt(
+    make_run: Make,
+    work: Work,
+    work_and_terminate: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    at_step: int,
+) -> None:
+    """Also one after the last step, which is measured when the run is resumed."""
+    from sft_app.training import heldout
+
+    run, measure, begun = make_run(), heldout.score_conversations, threading.Event()
+
+    def measure_slowly(model: Any, conversations: Any) -> Any:
+        if len(steps_with(run, "loss")) == at_step:
+            begun.set()
+            time.sleep(60)
+        return measure(model, conversations)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(heldout, "score_conversations", measure_slowly)
+        started = time.monotonic()
+        code = work_and_terminate(run, begun.is_set)
+    assert time.monotonic() - started < 30
+    assert_terminated(run, code, at_step)
     assert work(run) == 0
-    sender.join()
-    assert run.status().state == "stopped"
-    assert 2 <= run.status().step < 5000
-    assert run.has_adapter()
+    assert (run.status().state, run.status().step) == ("finished", 4)
+    assert steps_with(run, "loss") == [1, 2, 3, 4]
+    assert steps_with(run, "heldout_loss")[-1] == 4
+
+
+def test_terminate_signal_ends_the_preparation_at_once(
+    make_run: Make, work_and_terminate: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training import worker
+
+    run, begun = make_run(), threading.Event()
+
+    def load_slowly(*_: Any) -> None:
+        begun.set()
+        time.sleep(60)
+
+    monkeypatch.setattr(worker, "load_trainable", load_slowly)
+    started = time.monotonic()
+    code = work_and_terminate(run, begun.is_set)
+    assert time.monotonic() - started < 30
+    assert_terminated(run, code, 0)
+
+
+def held_out_that_gets_worse(run: Run) -> Run:
+    """What is learnt is no help for these answers: each evaluation is worse than the one before."""
+    rows = [
+        {"row": i, "messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "zq" * 20}]}
+        for i in range(4)
+    ]
+    write_jsonl_atomically(run.heldout_file, rows)
+    return run
+
+
+def heldout_loss(run: Run, step: int) -> float:
+    return next(row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row and row["step"] == step)
+
+
+@pytest.mark.parametrize("trainer", ["sft", "classic"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_best_weights_are_kept_saved_and_scored(make_run: Make, work: Work, method: str, trainer: str) -> None:
+    from safetensors.torch import load_file
+
+    run = held_out_that_gets_worse(make_run(max_steps=8, method=method, trainer=trainer))
+    assert work(run) == 0
+    assert heldout_loss(run, 2) < heldout_loss(run, 4) < heldout_loss(run, 6) < heldout_loss(run, 8)
+    status = run.status()
+    assert (status.state, status.step, status.kept_step) == ("finished", 8, 2)
+    assert status.message == "The weights of step 2 are kept: there the held-out loss was lowest."
+    assert sorted(checkpoint_step(path) for path in run.checkpoints_dir.glob("checkpoint-*")) == [2, 6, 8]
+    (best,) = (run.checkpoints_dir / "checkpoint-2").glob("*.safetensors")
+    saved, kept = load_file(best), load_file(run.adapter_dir / best.name)
+    assert saved and all(torch.equal(saved[name], kept[name]) for name in saved)
+    card = run.scorecard()
+    assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, 2))
+
+
+def test_last_weights_are_kept_where_the_best_are_not_wanted(make_run: Make, work: Work) -> None:
+    run = held_out_that_gets_worse(make_run(load_best_model_at_end=False))
+    assert work(run) == 0
+    assert (run.status().kept_step, run.status().message) == (4, "")
+    card = run.scorecard()
+    assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, 4))
+
+
+def test_stopped_run_keeps_its_best_weights_too(
+    make_run: Make, work: Work, failing_disk: Callable[[int], None]
+) -> None:
+    """Also when the best were measured before it was resumed."""
+    run = held_out_that_gets_worse(make_run(max_steps=50))
+    failing_disk(5)
+    work(run)
+    failing_disk(0)
+    run.request_stop()
+    assert work(run) == 0
+    assert (run.status().state, run.status().step, run.status().kept_step) == ("stopped", 5, 2)
+    assert run.status().message == "The weights of step 2 are kept: there the held-out loss was lowest."
+    card = run.scorecard()
+    assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, 2), abs=1e-5)
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_early_stopping_counts_measurements_without_a_better_one(
+    make_run: Make, work: Work, failing_disk: Callable[[int], None], breaks_off: bool
+) -> None:
+    run = held_out_that_gets_worse(make_run(max_steps=50, early_stopping_patience=3))
+    if breaks_off:  # and what was counted before is still known afterwards
+        failing_disk(7)
+        work(run)
+        assert run.status().state == "failed"
+        failing_disk(0)
+    assert work(run) == 0
+    assert (run.status().state, run.status().step, run.status().kept_step) == ("finished", 8, 2)
+    assert run.status().message == (
+        "Stopped early at step 8: 3 measurements in a row without a better held-out loss. "
+        "The weights of step 2 are kept: there the held-out loss was lowest."
+    )
+    assert steps_with(run, "heldout_loss") == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [([], 0), ([3.0], 0), ([3.0, 2.0], 0), ([2.0, 3.0, 2.5], 2), ([2.0, 2.0], 1), ([float("nan"), 2.0, 3.0], 1)],
+)
+def test_measurements_since_the_best_are_counted(losses: list[float], expected: int) -> None:
+    from sft_app.training.callbacks import measurements_since_best
+
+    history = [{"eval_loss": 1.0, "step": 0}, {"loss": 0.1, "step": 1}]
+    history += [{"eval_loss": loss, "step": 2 + i} for i, loss in enumerate(losses)]
+    assert measurements_since_best(history) == expected
+
+
+def test_checkpoint_is_saved_when_its_time_has_come_without_an_evaluation(
+    make_run: Make, work: Work, failing_disk: Callable[[int], None]
+) -> None:
+    run = make_run(max_steps=6, eval_steps=6, save_minutes=1e-6)
+    failing_disk(5)
+    work(run)
+    assert sorted(checkpoint_step(path) for path in run.checkpoints_dir.glob("checkpoint-*")) == [3, 4]
+    assert steps_with(run, "heldout_loss") == [0]
+    failing_disk(0)
+    assert work(run) == 0
+    assert (run.status().state, run.status().step) == ("finished", 6)
+    assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
+    assert steps_with(run, "heldout_loss") == [0, 6]
+
+
+def test_checkpoint_that_the_disk_has_no_room_for_is_left_out_and_told(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training import callbacks
+
+    run, usage = make_run(max_steps=6, watch_prompts=()), namedtuple("usage", "total used free")
+    run.update_status(hint="Told before.")
+    hints: dict[int, str] = {}
+
+    def disk_usage(_: Path) -> Any:
+        step = len(steps_with(run, "loss")) + 1
+        hints[step] = run.status().hint
+        return usage(2**40, 0, 2**20 if step < 4 else 2**30)
+
+    monkeypatch.setattr(callbacks.shutil, "disk_usage", disk_usage)
+    assert work(run) == 0
+    told = r"Told before\. No checkpoint was saved at step 2: the disk lacks 3\d MiB for it\. Make room\."
+    assert hints[2] == "Told before." and re.fullmatch(told, hints[3])
+    assert (run.status().state, run.status().hint) == ("finished", "Told before.")
+    assert sorted(checkpoint_step(path) for path in run.checkpoints_dir.glob("checkpoint-*")) == [4, 6]
+
+
+def test_what_was_told_before_training_is_still_told_at_its_end(make_run: Make, work: Work) -> None:
+    run = make_run(watch_prompts=())
+    run.update_status(hint="The micro-batch is smaller now.")
+    work(run)
+    assert (run.status().state, run.status().hint) == ("finished", "The micro-batch is smaller now.")
 
 
 def test_resumed_run_goes_on_from_its_checkpoint_and_tells_nothing_twice(make_run: Make, work: Work) -> None:
@@ -267,7 +475,7 @@ def test_run_that_broke_off_resumes_from_its_last_checkpoint(
     assert steps_with(run, "loss") == [1, 2, 3]
     failing_disk(0)
     assert work(run) == 0
-    assert (run.status().state, run.status().message, run.status().step) == ("finished", "", 6)
+    assert (run.status().state, run.status().step) == ("finished", 6)
     assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
     assert steps_with(run, "heldout_loss") == [0, 2, 4, 6]
     card = run.scorecard()
@@ -314,7 +522,7 @@ def test_lack_of_gpu_memory_asks_to_be_started_again(
     def run_out(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(worker, "_load_trainable", run_out)
+    monkeypatch.setattr(worker, "load_trainable", run_out)
     run = make_run()
     assert work(run) == OUT_OF_MEMORY_EXIT
     assert not run.status().has_ended()

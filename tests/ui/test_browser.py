@@ -54,12 +54,12 @@ def test_from_example_to_two_answers_growing_at_once(starter_server: Any, quiet_
     page.locator("#start").click()
     expect(page.locator("#run-status")).to_contain_text("Training", timeout=90_000)
     run = list_runs(starter_server.home)[0]
-    expect(page.locator("#loss-plot svg, #loss-plot canvas").first).to_be_visible(timeout=90_000)
+    expect(page.locator("#curves svg").first).to_be_visible(timeout=90_000)
     expect(page.locator("#watch-answers")).to_contain_text("Before training", timeout=90_000)
 
     page.reload()
     expect(page.locator("#run-status")).to_contain_text(run.id)
-    expect(page.locator("#loss-plot svg, #loss-plot canvas").first).to_be_visible()
+    expect(page.locator("#curves svg").first).to_be_visible()
     page.locator("#all-settings button").first.click()
     expect(page.locator("#max_steps input")).to_have_value("4")
 

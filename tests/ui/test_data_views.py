@@ -99,7 +99,7 @@ def test_length_chart_shows_what_max_length_cuts(load: Any, tokenizer: Any) -> N
     settings = RunSettings(data=str(loaded.file.path), max_length=150)
     lengths = inspect_data(loaded.file, settings, tokenizer).lengths
     assert lengths is not None
-    chart = data_views.length_chart(lengths, 150)
+    chart = data_views.length_chart(lengths)
     assert "ft-over" in chart and "ft-within" in chart
     assert "<tr class=ft-chosen><td>150</td>" in chart
     assert "of 40;" in chart

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from sft_app.compare.generate import Answer
@@ -26,10 +29,10 @@ EVIDENCE = Evidence("run-1", "one batch of one model", True, 210, 33, identical=
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '<img src="http://x/y">', "a & b"])
 def test_text_of_people_and_models_is_shown_and_never_run(text: str) -> None:
-    snapshot = {"step": 0, "answers": [{"prompt": text, "answer": text, "finished": True}]}
+    times = [{"step": step, "answers": [{"prompt": text, "answer": text, "finished": True}]} for step in (0, 1)]
     shown = [
         views.answer_card("base", Answer(text, 3, True), False),
-        views.snapshot_cards([snapshot]),
+        views.watch_cards(times, 1),
         views.status_card({**SUMMARY, "name": text}, RunStatus(state="failed", message=text), []),
         views.problem_card(text),
     ]
@@ -50,20 +53,35 @@ def test_time_left_follows_the_pace_of_the_last_steps() -> None:
     assert views.time_left(status, metrics[:1]) == "–"
 
 
-def test_loss_frame_has_a_row_for_each_measurement_and_part() -> None:
-    metrics = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "loss": 3.5}, {"step": 1, "loss": 3.4}]
-    assert views.loss_frame(metrics).to_dict("list") == {
-        "step": [0, 1],
-        "loss": [4.0, 3.4],
-        "part": ["held-out", "training"],
-    }
+def snapshot(step: int, *answers: str) -> dict[str, Any]:
+    return {"step": step, "answers": [{"prompt": f"Q{n}", "answer": answer} for n, answer in enumerate(answers)]}
 
 
-def test_an_answer_that_did_not_change_is_shown_once_and_the_newest_stands_first() -> None:
-    snapshots = [{"step": s, "answers": [{"prompt": "Q", "answer": a}]} for s, a in [(0, "x"), (5, "x"), (9, "y")]]
-    html = views.snapshot_cards(snapshots)
-    assert html.count(">x<") == 1
-    assert html.index("Step 9") < html.index("Before training")
+def test_a_step_that_was_answered_twice_stands_in_the_timeline_once() -> None:
+    times = views.timeline([snapshot(0, "a"), snapshot(9, "b"), snapshot(9, "c")])
+    assert [(one["step"], one["answers"][0]["answer"]) for one in times] == [(0, "a"), (9, "c")]
+
+
+def test_each_place_of_the_timeline_shows_its_answers_beside_the_first_ones() -> None:
+    times = [snapshot(0, "old", "one"), snapshot(5, "new", "one"), snapshot(9, "newest", "two")]
+    middle = views.watch_cards(times, 1)
+    assert middle.count("Q0") == middle.count("Q1") == 1
+    assert ">old<" in middle and ">new<" in middle and ">newest<" not in middle
+    assert middle.count("the same words") == 1 and middle.count("changed") == 1
+    assert "class=ft-here>Step 5<" in middle
+    assert ">newest<" in views.watch_cards(times, 2) and ">newest<" in views.watch_cards(times, 7)
+
+
+def test_at_the_first_place_the_first_answers_stand_alone_with_what_to_do_next() -> None:
+    assert "Slide on" in views.watch_cards([snapshot(0, "old"), snapshot(5, "new")], 0)
+    assert "next measurement" in views.watch_cards([snapshot(0, "old")], 0)
+    assert "watch prompts" in views.watch_cards([], 0)
+
+
+def test_a_long_timeline_names_its_ends_and_the_chosen_step() -> None:
+    times = [snapshot(step, "x") for step in range(0, 2100, 100)]
+    marks = views.watch_cards(times, 10).split("</div>")[0]
+    assert re.findall(r">([^<>]+)</span>", marks) == ["Before training", "Step 1,000", "Step 2,000"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sft_app.data.checkup.doctor import (
     find_too_few,
     find_unread,
 )
-from sft_app.data.checkup.lengths import TokenLengths, measure_lengths
+from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.sources.rows import Progress, Rejected
@@ -113,7 +113,7 @@ def _diagnose(
     findings = [
         *find_unread(reading),
         *find_repeats(examined),
-        *(find_cut(lengths, settings.max_length) if lengths else []),
+        *(_find_cut(lengths, settings) if lengths else []),
         *find_suspicious_text(examined),
         *find_style(examined),
         *find_languages(examined),
@@ -128,12 +128,21 @@ def _diagnose(
     return int(split.is_heldout.sum()), findings
 
 
+def _find_cut(lengths: TokenLengths, settings: RunSettings) -> list[Finding]:
+    """The little that an automatic `max_length` is made to cut is no finding; the table of lengths tells it."""
+    findings = find_cut(lengths, lengths.max_length)
+    is_little = lengths.kept(lengths.max_length).trained_tokens >= COVERED
+    if settings.max_length is None and is_little:
+        return [finding for finding in findings if finding.kind != "cut"]
+    return findings
+
+
 def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:
     """How often the settings go through the data."""
     if settings.max_steps < 0 or lengths is None:
         return settings.num_train_epochs
-    rows = settings.max_steps * settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    if not settings.packing or settings.trainer == "classic":
+    rows, filled = settings.max_steps * settings.rows_per_step(), settings.row_length(lengths.max_length)
+    if filled is None:
         return rows / lengths.total
-    kept = float(np.minimum(lengths.lengths, settings.max_length).mean())
-    return rows * settings.max_length / max(1.0, lengths.total * kept)
+    kept = float(np.minimum(lengths.lengths, lengths.max_length).mean())
+    return rows * filled / max(1.0, lengths.total * kept)

@@ -1,7 +1,9 @@
-"""How many tokens the conversations have, and what each `max_length` keeps of them."""
+"""How many tokens the conversations have, what each `max_length` keeps of them, and which one to take."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +17,9 @@ from sft_app.errors import DataError
 
 CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 BINS = 24
+UNLIMITED = 2**31
+COVERED, MULTIPLE = 0.99, 64
+"""`max_length` is taken so that this share of the conversations stays whole, rounded up to a multiple."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class TokenLengths:
     """Of `total` conversations those that were measured, sorted by row.
 
     `rows`, `lengths` and `trained` are int64 (measured,); `trained_within` (measured, limits) counts the trained
-    tokens within each of `limits`. `refused` are those that the chat template does not take.
+    tokens within each of `limits`. `refused` are those that the chat template does not take. `max_length` is the one
+    that was asked for, or else `suggested_max_length`. All begin with the same `beginning` tokens.
     """
 
     rows: np.ndarray
@@ -41,6 +47,9 @@ class TokenLengths:
     limits: tuple[int, ...]
     refused: list[Rejected]
     total: int
+    max_length: int
+    suggested_max_length: int
+    beginning: int
 
     def percentile(self, share: float) -> int:
         """Nearest rank."""
@@ -79,6 +88,8 @@ class TokenLengths:
             "p95": self.percentile(0.95),
             "p99": self.percentile(0.99),
             "max": int(self.lengths.max()),
+            "max_length": self.max_length,
+            "suggested_max_length": self.suggested_max_length,
             "measured": len(self.lengths),
             "of": self.total,
             "kept": [asdict(kept) for kept in self.kept_table()],
@@ -86,31 +97,69 @@ class TokenLengths:
         }
 
 
+def suggest_max_length(lengths: np.ndarray, context: int) -> int:
+    """The 99th percentile of token `lengths`, rounded up to a multiple of 64, at most the model's `context`."""
+    enough = int(np.percentile(lengths, 100 * COVERED, method="inverted_cdf"))
+    return min(MULTIPLE * math.ceil(enough / MULTIPLE), context, CANDIDATES[-1])
+
+
 def measure_lengths(
-    tokenizer: Any, examples: Sequence[Example], max_length: int, total: int, on_progress: Progress | None = None
+    tokenizer: Any,
+    examples: Sequence[Example],
+    max_length: int | None,
+    total: int,
+    on_progress: Progress | None = None,
 ) -> TokenLengths:
-    """Renders every example.
+    """Renders every example. A `max_length` of None takes the suggested one.
 
     Raises:
         DataError: the template takes none of them.
     """
-    limits = tuple(sorted({*CANDIDATES, max_length}))
-    rows, measured, refused = [], [], []
+    rows, places, lengths, refused = [], [], [], []
+    common: list[int] | None = None
     for done, example in enumerate(sorted(examples, key=lambda example: example.row)):
         try:
-            measured.append(_measure(render_conversation(tokenizer, example.conversation, max_length), limits))
+            rendered = render_conversation(tokenizer, example.conversation, UNLIMITED)
+            lengths.append(len(rendered.labels))
+            places.append(_spans(rendered))
+            common = _common(rendered.input_ids if common is None else common, rendered)
             rows.append(example.row)
         except DataError as error:
             refused.append(Rejected(example.row, str(error)))
         if on_progress and done % 50 == 0:
             on_progress(done / len(examples))
-    if not measured:
+    if not rows:
         raise DataError(f"Row {refused[0].row}: {refused[0].reason}")
-    table = np.array(measured, dtype=np.int64)
-    return TokenLengths(np.array(rows), table[:, 0], table[:, 1], table[:, 2:], limits, refused, total)
+    suggested = suggest_max_length(np.array(lengths), tokenizer.model_max_length)
+    chosen = suggested if max_length is None else max_length
+    limits = tuple(sorted({*CANDIDATES, chosen}))
+    within = np.array([[_within(spans, limit) for limit in (*limits, UNLIMITED)] for spans in places], dtype=np.int64)
+    return TokenLengths(
+        rows=np.array(rows),
+        lengths=np.array(lengths, dtype=np.int64),
+        trained=within[:, -1],
+        trained_within=within[:, :-1],
+        limits=limits,
+        refused=refused,
+        total=total,
+        max_length=chosen,
+        suggested_max_length=suggested,
+        beginning=len(common or ()),
+    )
 
 
-def _measure(rendered: RenderedConversation, limits: tuple[int, ...]) -> list[int]:
-    """Tokens, trained tokens, and the trained ones within each limit."""
-    places = np.flatnonzero(np.array(rendered.labels) != IGNORED)
-    return [len(rendered.labels), len(places), *np.searchsorted(places, limits).tolist()]
+def _common(beginning: list[int], rendered: RenderedConversation) -> list[int]:
+    """What a conversation has of the beginning, short of its first trained token."""
+    pairs = zip(beginning, rendered.input_ids, rendered.labels, strict=False)
+    return [id for id, _, _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[2] == IGNORED, pairs)]
+
+
+def _spans(rendered: RenderedConversation) -> list[tuple[int, int]]:
+    """Where trained tokens stand together: (from, to), `to` not included."""
+    trained = np.diff((np.array(rendered.labels) != IGNORED).astype(np.int8), prepend=0, append=0)
+    return list(zip(np.flatnonzero(trained == 1).tolist(), np.flatnonzero(trained == -1).tolist(), strict=True))
+
+
+def _within(spans: list[tuple[int, int]], limit: int) -> int:
+    """Trained tokens before `limit`."""
+    return sum(min(end, limit) - start for start, end in spans if start < limit)

@@ -140,9 +140,12 @@ def test_too_few_to_hold_any_out_is_a_finding_and_no_error(inspect: Any):
 @pytest.mark.parametrize(
     ("settings", "is_told"),
     [
-        ({"trainer": "sft", "packing": True}, True),  # ten rows of 600 tokens hold 60 times 100
-        ({"trainer": "sft", "packing": False}, False),
-        ({"trainer": "classic", "packing": True}, False),
+        ({"packing_strategy": "bfd"}, True),  # ten rows of 600 tokens hold 60 times 100
+        ({"packing_strategy": "bfd", "packing": False}, False),
+        ({"packing_strategy": "step"}, False),
+        ({"packing_strategy": "step", "gradient_accumulation_steps": 6}, True),
+        ({"trainer": "classic"}, False),
+        ({"trainer": "classic", "block_size": 600}, True),
         ({"max_steps": -1, "num_train_epochs": 9}, True),
         ({"max_steps": -1, "num_train_epochs": 8}, False),
     ],
@@ -158,8 +161,18 @@ def test_data_that_is_learnt_by_heart_is_told(inspect: Any, settings: dict[str, 
 def test_passes_count_what_is_left_of_cut_conversations(inspect: Any):
     """Twenty rows of 100 tokens are ten times what is kept of two conversations of 1,000."""
     rows = [row("a", "x" * 1000), row("b", "y" * 1000)]
-    inspection = inspect(rows, max_length=100, max_steps=20, per_device_train_batch_size=1)
+    inspection = inspect(rows, max_length=100, max_steps=20, per_device_train_batch_size=1, packing_strategy="bfd")
     assert any(finding.kind == "passes" for finding in inspection.findings)
+
+
+def test_the_little_that_an_automatic_max_length_cuts_is_no_finding(inspect: Any):
+    """128 tokens hold 99 of the 100; asked for outright they are a finding, as is a cut that costs much."""
+    rows = [row(f"Why is {n}?", f"Because of {n}" + "x" * 60) for n in range(99)] + [row("Long?", "y" * 130)]
+    assert inspect(rows).lengths.max_length == 128
+    assert "cut" not in [kind for kind, _ in kinds(inspect(rows))]
+    assert ("cut", [100]) in kinds(inspect(rows, max_length=128))
+    costly = [*rows[:-1], row("Long?", "y" * 3000)]
+    assert ("cut", [100]) in kinds(inspect(costly))
 
 
 # refusals
@@ -229,7 +242,7 @@ def test_bundled_example_has_no_finding_with_the_starter(starter_home: Path):
     settings = parse_settings({"data": EXAMPLE_DATA})
     inspection = inspect_data(open_data(settings.reading(), starter_home), settings, tokenizer)
     assert (inspection.findings, inspection.rejected) == ([], [])
-    assert inspection.lengths.kept(settings.max_length).conversations == 1.0
+    assert inspection.lengths.kept(inspection.lengths.max_length).conversations >= 0.99
 
 
 INSPECT_IN_A_PROCESS = """

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sft_app.data.checkup.lengths import CANDIDATES, Kept, TokenLengths, measure_lengths
+from sft_app.data.checkup.lengths import CANDIDATES, Kept, TokenLengths, measure_lengths, suggest_max_length
 from sft_app.data.reading import Example
 from sft_app.data.sources.rows import Rejected
 from sft_app.errors import DataError
@@ -149,3 +150,33 @@ def test_conversations_that_the_template_refuses_are_named_and_not_measured(toke
 def test_template_that_takes_none_is_told(tokenizer: Any):
     with pytest.raises(DataError, match=r"^Row 1: The model's chat template refuses the conversation: No\.$"):
         measure(dress(tokenizer, "{{ raise_exception('No') }}"), [1, 2])
+
+
+# the automatic max_length
+
+
+@pytest.mark.parametrize(
+    ("lengths", "context", "suggested"),
+    [
+        ([1], 512, 64),
+        ([64], 512, 64),
+        ([65], 512, 128),
+        ([100] * 99 + [4000], 8192, 128),  # one of a hundred may be cut
+        ([100] * 98 + [4000] * 2, 8192, 4032),
+        ([4000], 2048, 2048),
+        ([4000], 100, 100),
+        ([10**6], 10**7, 131_072),
+    ],
+)
+def test_suggested_length_holds_99_of_100_in_the_models_context(lengths: list[int], context: int, suggested: int):
+    assert suggest_max_length(np.array(lengths), context) == suggested
+
+
+def test_length_that_is_left_open_is_the_suggested_one(tokenizer: Any):
+    examples = [example(row, 200) for row in range(1, 4)]
+    lengths = measure_lengths(tokenizer, examples, None, 3)
+    assert (lengths.max_length, lengths.suggested_max_length) == (256, 256)
+    assert lengths.kept(256) == Kept(256, 1.0, 1.0)
+    chosen = measure_lengths(tokenizer, examples, 100, 3)
+    assert (chosen.max_length, chosen.suggested_max_length) == (100, 256)
+    assert chosen.as_json()["suggested_max_length"] == 256

@@ -1,0 +1,54 @@
+"""The machine a measurement was made on, and how fast it is at what training is made of."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    import psutil
+
+    from sft_app.versions import package_versions
+
+    memory = psutil.virtual_memory().total / 2**30
+    facts = {"cores": psutil.cpu_count(), "memory_gib": round(memory, 1), "versions": package_versions()}
+    return {**facts, **accelerator()}
+
+
+def accelerator() -> dict[str, Any]:
+    """Name, and the precision in which it is fast."""
+    from sft_app.models.hardware import detect_hardware
+
+    hardware = detect_hardware()
+    return {"device": hardware.device, "name": hardware.name, "dtype": hardware.dtype, "why": hardware.reason}
+
+
+def peak_memory_gib() -> float:
+    """The most that this process has held: of the GPU's memory where there is one, else of the machine's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def matrix_teraflops(dtype: str, seconds: float = 1.0) -> float:
+    """Of products as large as those of a training step: the ceiling that a step can be held against."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 8192 if device == "cuda" else 1024
+    left, right = (torch.randn(size, size, dtype=getattr(torch, dtype), device=device) for _ in range(2))
+    for _ in range(2):
+        left @ right
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        done += 1
+    return 2 * size**3 * done / elapsed / 1e12

@@ -1,0 +1,108 @@
+"""What a model is made of, without loading its weights: for saying beforehand what training it will take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_app.errors import ModelError
+from sft_app.models.catalog import ModelRef
+from sft_app.models.loading import load_config
+from sft_app.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """A linear layer by its full name, `inputs` wide and `outputs` high."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+    @property
+    def weights(self) -> int:
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a decoder. `parameters` counts shared weights once; `linears` are all but the output layer.
+
+    `query_width` and `key_width` are heads times head dimension; `stored_bytes` is one weight's size in the files.
+    """
+
+    parameters: int
+    linears: tuple[LinearShape, ...]
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    vocabulary: int
+    query_width: int
+    key_width: int
+    heads: int
+    stored_bytes: int
+
+    @property
+    def linear_weights(self) -> int:
+        return sum(linear.weights for linear in self.linears)
+
+    def targets(self, settings: RunSettings) -> list[LinearShape]:
+        """The layers that get an adapter."""
+        if settings.lora_target_modules == "all-linear":
+            return list(self.linears)
+        names = [name.strip() for name in settings.lora_target_modules.split(",")]
+        return [linear for linear in self.linears if linear.name.split(".")[-1] in names]
+
+    def trainable(self, settings: RunSettings) -> int:
+        """How many numbers are trained: all, or two low-rank matrices beside each target, with DoRA its lengths too."""
+        if settings.method == "full":
+            return self.parameters
+        targets = self.targets(settings)
+        low_rank = sum(settings.lora_r * (linear.inputs + linear.outputs) for linear in targets)
+        return low_rank + (sum(linear.outputs for linear in targets) if settings.use_dora else 0)
+
+
+def read_shape(ref: ModelRef, home: Path) -> ModelShape:
+    """From the model's config and its code, built without memory for the weights. Imports torch.
+
+    Raises:
+        ModelError: there is no usable config, or transformers has no such model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        config = load_config(ref, home)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"The shape of {ref.name} cannot be told: {str(error).splitlines()[0]}") from error
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    stored = getattr(torch, str(config.dtype).removeprefix("torch."), torch.float32) if config.dtype else torch.float32
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        linears=_linears(model),
+        hidden_size=text.hidden_size,
+        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        layers=text.num_hidden_layers,
+        vocabulary=text.vocab_size,
+        query_width=head_dim * text.num_attention_heads,
+        key_width=head_dim * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
+        heads=text.num_attention_heads,
+        stored_bytes=stored.itemsize,
+    )
+
+
+def _linears(model: Any) -> tuple[LinearShape, ...]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    head, found = model.get_output_embeddings(), []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            found.append(LinearShape(name, module.in_features, module.out_features))
+        elif isinstance(module, Conv1D):
+            found.append(LinearShape(name, *module.weight.shape))
+    return tuple(found)

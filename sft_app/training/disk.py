@@ -1,0 +1,55 @@
+"""How much room a run needs on the disk, as far as it can be told before its model is loaded. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from sft_app.settings import RunSettings
+from sft_app.training.checkpoints import KEPT_CHECKPOINTS, read_safetensors_header
+
+# Enough for logs, tokenizer files and a small adapter.
+LEAST_GIB = 1.0
+# The last ones, the best one, and one more while it is written.
+CHECKPOINTS_AT_ONCE = KEPT_CHECKPOINTS + 2
+# A weight in float32, and with it AdamW's two moments.
+BYTES_SAVED, BYTES_IN_CHECKPOINT = 4, 12
+# The run's copy of the conversations, and their tokens and labels, compared with the source.
+COPIES_OF_DATA = 4
+
+
+def disk_needed_gib(settings: RunSettings, model_dir: Path, data_bytes: int) -> float:
+    """For one run: its data, its checkpoints and its adapter, or for `full` the whole model in place of the adapter.
+
+    A `model_dir` that is not there, since the model has yet to be fetched, counts for nothing.
+    """
+    weights = trained_weights(settings, model_dir)
+    needed = weights * (BYTES_SAVED + CHECKPOINTS_AT_ONCE * BYTES_IN_CHECKPOINT) + COPIES_OF_DATA * data_bytes
+    return max(LEAST_GIB, needed / 2**30)
+
+
+def trained_weights(settings: RunSettings, model_dir: Path) -> int:
+    """How many weights a run trains, from the shapes in the model's files; 0 where they cannot be read."""
+    return sum(_trained_of(settings, name, shape) for name, shape in _shapes(model_dir))
+
+
+def _trained_of(settings: RunSettings, name: str, shape: list[int]) -> int:
+    """Of one tensor: all of it, or the two low-rank matrices beside it."""
+    if settings.method == "full":
+        return math.prod(shape)
+    *_, module, kind = ["", *name.split(".")]
+    targets = settings.lora_target_modules
+    is_linear = len(shape) == 2 and kind == "weight" and "embed" not in name and module != "lm_head"
+    is_target = targets == "all-linear" or module in [target.strip() for target in targets.split(",")]
+    return settings.lora_r * sum(shape) if is_linear and is_target else 0
+
+
+def _shapes(model_dir: Path) -> list[tuple[str, list[int]]]:
+    found: list[tuple[str, list[int]]] = []
+    for file in model_dir.glob("*.safetensors"):
+        try:
+            header, _ = read_safetensors_header(file)
+        except (OSError, ValueError):
+            continue
+        found += [(name, tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+    return found

@@ -1,0 +1,49 @@
+"""What a run may use where the machine has it: a tracker of experiments, a C++ compiler."""
+
+from __future__ import annotations
+
+import importlib.util
+import netrc
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from sft_app.errors import SettingsError
+from sft_app.runs import Run
+from sft_app.settings import RunSettings
+
+PROJECT_NAME = "fine-tune-and-compare"
+
+
+def check_extras(settings: RunSettings) -> None:
+    """Raises: SettingsError when the settings ask for something that is not installed."""
+    tracker = settings.report_to
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise SettingsError(f"report_to: {tracker} is not installed. Run `pip install {tracker}`, or set it to none.")
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if settings.torch_compile and shutil.which(compiler) is None:
+        raise SettingsError(
+            f"torch_compile needs the C++ compiler {compiler}, which is not on this machine. "
+            "Install it (Debian, Ubuntu: `apt install g++`), or set torch_compile to false."
+        )
+
+
+def place_tracker(run: Run) -> None:
+    """Makes the trackers write into the run's folder, and keeps Weights & Biases from asking for a login."""
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.path / "tensorboard")
+    os.environ["WANDB_DIR"] = str(run.path)
+    os.environ.setdefault("WANDB_PROJECT", PROJECT_NAME)
+    if not _knows_wandb():
+        os.environ.setdefault("WANDB_MODE", "offline")  # `wandb sync` sends it later
+
+
+def _knows_wandb() -> bool:
+    """Whether this user is logged in."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        file = os.environ.get("NETRC") or Path.home() / ".netrc"
+        return netrc.netrc(str(file)).authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

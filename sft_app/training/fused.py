@@ -1,0 +1,148 @@
+"""Fewer passes over memory: the parts of a layer that the libraries compute in many small steps, each as one.
+
+On a CPU a training step spends about half its time outside matrix products, walking through activations. Each
+function here gives the numbers of what it replaces (which is checked on the module itself before it takes its place)
+and is used while training only; evaluation and generation run the libraries' own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.functional import linear, silu
+
+from sft_app.models.loading import ADAPTER_NAME
+
+
+class LoraProduct(torch.autograd.Function):
+    """`x W' + bias + scale (x A') B'`, added up in place. Gradients for x, A and B; the base is frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, a: Any, b: Any, scale: float
+    ) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1]).to(weight.dtype)
+        narrow = rows @ a.to(weight.dtype).t()
+        output = linear(rows, weight, bias)
+        output.addmm_(narrow, b.to(weight.dtype).t(), alpha=scale)
+        ctx.save_for_backward(rows, weight, a, b, narrow)
+        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, x.dtype
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight, a, b, narrow = ctx.saved_tensors
+        gradient = gradient.reshape(-1, gradient.shape[-1])
+        of_narrow = (gradient @ b.to(weight.dtype)).mul_(ctx.scale)
+        of_b = (gradient.t() @ narrow).mul_(ctx.scale).to(b.dtype)
+        of_a = (of_narrow.t() @ rows).to(a.dtype)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ weight).addmm_(of_narrow, a.to(weight.dtype)).view(ctx.shape).to(ctx.dtype)
+        return of_x, None, None, of_a, of_b, None
+
+
+class RootMeanSquareNorm(torch.autograd.Function):
+    """`weight x / sqrt(mean(x^2) + eps)` over the last dimension. Gradient for x only; the weight is frozen.
+
+    Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", arXiv 1910.07467.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        mean_square = torch.linalg.vecdot(x, x).unsqueeze_(-1).div_(x.shape[-1])
+        reciprocal = mean_square.add_(eps).rsqrt_()
+        normed = x * reciprocal
+        ctx.save_for_backward(normed, reciprocal, weight)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        normed, reciprocal, weight = ctx.saved_tensors
+        of_x = gradient * weight
+        along = torch.linalg.vecdot(of_x, normed).unsqueeze_(-1).div_(normed.shape[-1])
+        return of_x.addcmul_(normed, along, value=-1).mul_(reciprocal), None, None
+
+
+class GatedUnit(torch.autograd.Function):
+    """`silu(gate) up`, which keeps nothing but its two inputs.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer", arXiv 2002.05202.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, up = ctx.saved_tensors
+        of_up = silu(gate).mul_(gradient)
+        return torch.ops.aten.silu_backward(gradient * up, gate), of_up
+
+
+def fuse(model: Any) -> int:
+    """Puts the functions above where they give the same as the modules that stand there; how many it put in.
+
+    Only on a CPU in float32, where they were measured. Adapters with dropout or of another kind than plain LoRA, and
+    weights that are trained themselves, keep the libraries' code.
+    """
+    modules = [module for module in model.modules() if _is_plain_float32(module)]
+    return sum(_replace(module) for module in modules)
+
+
+def _replace(module: Any) -> bool:
+    """Whether a function stands in for the module's own forward now."""
+    quick, example = _counterpart(module)
+    if quick is None or not _gives_the_same(module.forward, quick, example):
+        return False
+    own = module.forward
+    module.forward = lambda x, *args, **kwargs: (
+        quick(x) if module.training and not args and not kwargs else own(x, *args, **kwargs)
+    )
+    return True
+
+
+def _counterpart(module: Any) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, torch.Tensor]:
+    """The function that may stand in for a module, and an input to try both with."""
+    from peft.tuners.lora import Linear as LoraLinear
+
+    if type(module) is LoraLinear:
+        return _lora_product(module), torch.randn(3, module.in_features)
+    if type(module).__name__.endswith("RMSNorm") and not module.weight.requires_grad:
+        eps = getattr(module, "variance_epsilon", getattr(module, "eps", 1e-6))
+        return lambda x: RootMeanSquareNorm.apply(x, module.weight, eps), torch.randn(3, len(module.weight))
+    if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        width = module.gate_proj.in_features
+        return lambda x: module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x))), torch.randn(
+            3, width
+        )
+    return None, torch.empty(0)
+
+
+def _lora_product(layer: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    base = layer.base_layer
+    is_plain = (
+        list(layer.lora_A) == [ADAPTER_NAME]
+        and not layer.lora_variant
+        and isinstance(layer.lora_dropout[ADAPTER_NAME], torch.nn.Identity)
+        and not layer.lora_bias.get(ADAPTER_NAME)
+        and type(base) is torch.nn.Linear
+        and not base.weight.requires_grad
+    )
+    if not is_plain:
+        return None
+    a, b = layer.lora_A[ADAPTER_NAME], layer.lora_B[ADAPTER_NAME]
+    return lambda x: LoraProduct.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[ADAPTER_NAME])
+
+
+def _is_plain_float32(module: torch.nn.Module) -> bool:
+    return all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in module.parameters())
+
+
+@torch.no_grad()
+def _gives_the_same(own: Callable[..., Any], quick: Callable[..., Any], example: torch.Tensor) -> bool:
+    return torch.allclose(own(example), quick(example), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,67 @@
+"""The loss of the trained tokens alone, a chunk of positions at a time, so that the logits of a batch never stand in
+memory together: a vocabulary of 128,000 makes them larger than the model's other activations.
+
+Forward and backward are one pass, since the gradient of a cross-entropy needs nothing that comes later.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+CHUNK = 256
+
+
+class SummedCrossEntropy(torch.autograd.Function):
+    """`hidden (tokens, width)`, `weight (vocabulary, width)`, `targets (tokens,)` to the summed loss, in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        hidden_gradient = torch.empty_like(hidden)
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(targets), CHUNK):
+            part, wanted = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
+            logits = (part @ weight.t()).float()
+            logits -= logits.amax(dim=-1, keepdim=True)
+            total -= logits.gather(-1, wanted).sum()
+            normaliser = logits.exp_().sum(dim=-1, keepdim=True)
+            total += normaliser.log().sum()
+            gradient = logits.div_(normaliser)  # softmax minus one-hot
+            gradient.scatter_add_(-1, wanted, gradient.new_full(wanted.shape, -1.0))
+            gradient = gradient.to(weight.dtype)
+            torch.mm(gradient, weight, out=hidden_gradient[start : start + CHUNK])
+            if weight_gradient is not None:
+                weight_gradient += gradient.t() @ part
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        of_hidden, of_weight = ctx.saved_tensors
+        return of_hidden * scale, None if of_weight is None else of_weight * scale, None
+
+
+def plain_head(model: Any) -> torch.Tensor | None:
+    """The weight of the model's output layer if its logits are nothing but that, else None.
+
+    Some models scale or cap their logits or add a bias; for them the model's own head has to be asked.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.bias is not None:
+        return None
+    ids = torch.arange(4, device=head.weight.device)[None]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        told = model(input_ids=ids, use_cache=False).logits
+        computed = head(backbone(model)(input_ids=ids, use_cache=False).last_hidden_state)
+    model.train(was_training)
+    return head.weight if torch.allclose(told.float(), computed.float(), rtol=1e-2, atol=1e-2) else None
+
+
+def backbone(model: Any) -> Any:
+    """The model without its output layer; adapters inside it stay."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(inner, inner.base_model_prefix)

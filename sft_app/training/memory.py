@@ -1,0 +1,172 @@
+"""How much memory training takes, part by part, from the model's shape and the largest batch. Imports no torch.
+
+What autograd keeps was counted in the code of the layers (`training/fused`, transformers' Llama, PEFT's LoRA) and
+holds for decoders of that kind. `bench/preflight.py` says how far it is from what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sft_app.models.shapes import LinearShape, ModelShape
+from sft_app.settings import RunSettings
+
+GIB = 2**30
+# Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.
+PROCESS_GIB = 0.67
+# A CUDA context with the kernels of torch.
+CUDA_CONTEXT_GIB = 0.5
+# NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+# What the C library's heap keeps beside what is in use, since tensors of unlike sizes leave gaps.
+HEAP_SHARE = 0.45
+# Positions whose logits stand in memory together (`training/loss_head`).
+HEAD_CHUNK = 256
+MARGIN = 0.10
+# Linear layers that read the same tensor, which is kept once.
+SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
+
+
+@dataclass(frozen=True)
+class LargestBatch:
+    """The most that is in memory at once: `tokens` of `rows`, padding included, with `trained` labels among them.
+
+    `longest` is one row's most tokens and `longest_trained` its labels, as evaluation takes them one by one.
+    """
+
+    rows: int
+    tokens: int
+    trained: int
+    longest: int
+    longest_trained: int
+
+
+@dataclass(frozen=True)
+class MemoryParts:
+    """In GiB. `trained` are the trained weights where they are not among `weights`, gradients, and optimizer."""
+
+    process: float
+    weights: float
+    trained: float
+    activations: float
+    loss_head: float
+    margin: float
+
+    @property
+    def total(self) -> float:
+        return self.expected + self.margin
+
+    @property
+    def expected(self) -> float:
+        """Without the margin: what a measurement should find."""
+        return self.process + self.weights + self.trained + self.activations + self.loss_head
+
+
+def estimate_memory(
+    shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, dtype: str
+) -> MemoryParts:
+    """`dtype` is what the base computes in, by torch's name; `device` is `cuda` or `cpu`."""
+    compute = 2 if dtype in ("bfloat16", "float16") else 4
+    weights = weight_bytes(shape, settings, compute)
+    trained = _trained_bytes(shape, settings, dtype)
+    activations = _activation_bytes(shape, settings, batch, device, compute)
+    head = _head_bytes(shape, settings, batch, compute)
+    process = CUDA_CONTEXT_GIB if device == "cuda" else PROCESS_GIB
+    if settings.gradient_accumulation_steps == 1:
+        # Gradients appear as the activations that they are made from go.
+        activations -= min(activations, gradient_bytes(shape, settings, dtype))
+    if device == "cpu":
+        # What is left of a step fills gaps in the heap that the next one would leave.
+        activations += max(0.0, HEAP_SHARE * _activation_bytes(shape, settings, batch, device, compute) - trained)
+        # Loading holds the file beside the weights made of it; training reuses that room.
+        loading = shape.parameters * shape.stored_bytes
+        activations = max(activations, loading - trained - head)
+    parts = {"weights": weights, "trained": trained, "activations": activations, "loss_head": head}
+    in_gib = {name: part / GIB for name, part in parts.items()}
+    return MemoryParts(process=process, **in_gib, margin=MARGIN * (process + sum(in_gib.values())))
+
+
+def weight_bytes(shape: ModelShape, settings: RunSettings, compute: int) -> float:
+    if settings.method != "qlora":
+        return shape.parameters * compute
+    return shape.linear_weights * NF4_BYTES + (shape.parameters - shape.linear_weights) * compute
+
+
+def compute_dtype(settings: RunSettings, fastest: str) -> str:
+    """What the base computes in: `full` takes small steps, for which float32 is needed."""
+    if settings.method == "full":
+        return "float32"
+    return fastest if settings.dtype == "auto" else settings.dtype
+
+
+def uses_checkpointing(settings: RunSettings, device: str) -> bool:
+    return device == "cuda" if settings.gradient_checkpointing is None else settings.gradient_checkpointing
+
+
+def gradient_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
+    """TRL makes the adapter of a 4-bit model bfloat16."""
+    is_half = settings.method == "qlora" and settings.trainer == "sft" and dtype != "float16"
+    return shape.trainable(settings) * (2 if is_half else 4)
+
+
+def _trained_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
+    """Gradients and AdamW's two moments, and for an adapter its weights."""
+    return gradient_bytes(shape, settings, dtype) * (3 if settings.method == "full" else 4)
+
+
+def _activation_bytes(
+    shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, compute: int
+) -> float:
+    layer = layer_bytes(shape, settings, device, compute)
+    if uses_checkpointing(settings, device):
+        live = 2 * layer  # one layer at a time, with the gradients of what it keeps
+        return batch.tokens * (shape.layers * compute * shape.hidden_size + live)
+    return batch.tokens * shape.layers * layer
+
+
+def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:
+    """What one decoder layer keeps of one token for the backward pass."""
+    attention = compute * (2 * shape.query_width + 2 * shape.key_width) + 4 * shape.heads
+    is_full = settings.method == "full"
+    norms = 2 * 4 * shape.hidden_size * (2 if is_full else 1)
+    # `training/fused` does without the activation's output.
+    is_gated = device == "cpu" and compute == 4 and settings.method != "qlora" and is_packed(settings)
+    gates = compute * (2 if is_gated else 3) * shape.intermediate_size
+    narrow = 0.0 if is_full else compute * settings.lora_r * len(shape.targets(settings)) / shape.layers
+    return attention + norms + gates + narrow + _input_bytes(shape, settings, device, compute)
+
+
+def _input_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:
+    """Of a layer's linear layers that train something. PEFT makes every adapter of another dtype a copy of its own."""
+    if settings.method == "full":
+        return compute * _shared_inputs(list(shape.linears)) / shape.layers
+    targets = shape.targets(settings)
+    adapter = 4 if settings.method == "lora" or settings.trainer == "classic" else 2
+    if adapter == compute:
+        return compute * _shared_inputs(targets) / shape.layers
+    return 2 * sum(linear.inputs for linear in targets) / shape.layers
+
+
+def _shared_inputs(linears: list[LinearShape]) -> int:
+    widths = {}
+    for linear in linears:
+        block, _, name = linear.name.rpartition(".")
+        widths[block, SAME_INPUT.get(name, name)] = linear.inputs
+    return sum(widths.values())
+
+
+def is_packed(settings: RunSettings) -> bool:
+    """Whether conversations lie end to end instead of being padded."""
+    return settings.trainer == "sft" and settings.packing
+
+
+def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, compute: int) -> float:
+    """The larger of training's and evaluation's; in evaluation there are no activations, but its logits are whole."""
+    vocabulary = shape.vocabulary
+    if is_packed(settings):
+        chunk = min(HEAD_CHUNK, batch.trained) * vocabulary * (4 + compute)
+        head = chunk + 2 * compute * batch.trained * shape.hidden_size
+        if settings.method == "full":
+            head += 4 * vocabulary * shape.hidden_size
+        return head
+    return batch.tokens * vocabulary * (3 * 4 + (2 if compute == 2 else 0))

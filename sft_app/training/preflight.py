@@ -1,0 +1,210 @@
+"""What a run will take, said before it begins: steps, tokens, memory, disk, time. By formula, at once.
+
+`training/measuring` measures the same in a throwaway process.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sft_app.data.checkup.lengths import TokenLengths
+from sft_app.data.split import heldout_size
+from sft_app.models.catalog import ModelRef, resolve_model
+from sft_app.models.hardware import Hardware, detect_hardware
+from sft_app.models.shapes import ModelShape, read_shape
+from sft_app.models.starter import starter_dir
+from sft_app.settings import RunSettings
+from sft_app.training.disk import disk_needed_gib
+from sft_app.training.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory, is_packed
+from sft_app.training.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained on. `tokens` and `trained` are those of the conversations that were measured, cut at
+    `max_length`, the longest first; `conversations` and `heldout` count all of them. All have the same first
+    `beginning` tokens."""
+
+    tokens: np.ndarray
+    trained: np.ndarray
+    conversations: int
+    heldout: int
+    max_length: int
+    beginning: int = 0
+
+    @property
+    def mean_tokens(self) -> float:
+        return float(self.tokens.mean())
+
+    @property
+    def mean_trained(self) -> float:
+        return float(self.trained.mean())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a dry run found. `seconds_per_step` is of a step with `tokens_per_step`, at the largest batch."""
+
+    peak_gib: float
+    seconds_per_step: float
+    tokens_per_step: float
+    trained_per_step: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a run will take. `tokens_per_step` are useful ones, on the mean; disk and memory in GiB.
+
+    With `measured`, `memory_gib` and `seconds` are the dry run's, else the formula's.
+    """
+
+    model: str
+    device: str
+    parameters: int
+    trainable: int
+    conversations: int
+    heldout: int
+    max_length: int
+    steps: int
+    rows_per_step: int
+    row_length: int | None
+    tokens_per_step: float
+    memory: MemoryParts
+    memory_free_gib: float
+    disk_needed_gib: float
+    disk_free_gib: float
+    seconds: float
+    measured: Measured | None = None
+
+    @property
+    def memory_gib(self) -> float:
+        """With the margin."""
+        return self.memory.total if self.measured is None else self.measured.peak_gib + self.memory.margin
+
+    @property
+    def row_name(self) -> str:
+        return "conversations" if self.row_length is None else f"rows of {self.row_length:,} tokens"
+
+    @property
+    def fits_memory(self) -> bool:
+        return self.memory_gib <= self.memory_free_gib
+
+    @property
+    def fits_disk(self) -> bool:
+        return self.disk_needed_gib <= self.disk_free_gib
+
+    def as_json(self) -> dict[str, Any]:
+        """What `train --dry-run --json` prints."""
+        own = asdict(self) | {"memory": asdict(self.memory) | {"total": self.memory.total}}
+        share = self.trainable / self.parameters
+        fits = {"memory_gib": self.memory_gib, "fits_memory": self.fits_memory, "fits_disk": self.fits_disk}
+        return own | {"trainable_share": share, **fits}
+
+
+def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
+    """Raises: DataError when so few conversations are there that none is left to train on."""
+    max_length = settings.max_length or lengths.suggested_max_length
+    order = np.argsort(-lengths.lengths)
+    tokens = np.minimum(lengths.lengths[order], max_length)
+    # Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
+    trained = np.maximum(lengths.trained[order] - (lengths.lengths[order] - tokens), 0)
+    total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
+    heldout = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+    return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)
+
+
+def check_plan(
+    settings: RunSettings,
+    work: Workload,
+    shape: ModelShape,
+    hardware: Hardware,
+    speed: MachineSpeed,
+    disk_gib: tuple[float, float],
+    measured: Measured | None = None,
+) -> Preflight:
+    """The preflight of these settings. `disk_gib` is what a run needs and what is free."""
+    dtype = compute_dtype(settings, hardware.dtype)
+    batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
+    return Preflight(
+        model=settings.model,
+        device=hardware.device,
+        parameters=shape.parameters,
+        trainable=shape.trainable(settings),
+        conversations=work.conversations,
+        heldout=work.heldout,
+        max_length=work.max_length,
+        steps=steps,
+        rows_per_step=settings.rows_per_step(),
+        row_length=settings.row_length(work.max_length),
+        tokens_per_step=tokens_per_step(settings, work),
+        memory=estimate_memory(shape, settings, batch, hardware.device, dtype),
+        memory_free_gib=hardware.memory_free_gib,
+        disk_needed_gib=disk_gib[0],
+        disk_free_gib=disk_gib[1],
+        seconds=seconds_for(settings, work, shape, speed, steps, measured),
+        measured=measured,
+    )
+
+
+def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:
+    """Of one micro-batch on one device: the longest conversations together, or rows filled to the brim."""
+    rows = settings.per_device_train_batch_size
+    longest, labels = int(work.tokens[0]), int(work.trained.max())
+    filled = settings.row_length(work.max_length)
+    if filled is not None:
+        share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
+        return LargestBatch(rows, rows * filled, round(rows * filled * share), longest, labels)
+    together = np.resize(work.tokens[:rows], rows), np.resize(work.trained[:rows], rows)
+    shared = (rows - 1) * shared_beginning(settings, work, device)
+    tokens = int(together[0].sum()) - shared if is_packed(settings) else rows * longest
+    return LargestBatch(rows, tokens, int(together[1].sum()), longest, labels)
+
+
+def count_steps(settings: RunSettings, work: Workload) -> int:
+    """Optimizer steps, as transformers counts them: the last of an epoch may be smaller."""
+    if settings.max_steps > 0:
+        return settings.max_steps
+    filled = settings.row_length(work.max_length)
+    rows = work.conversations if filled is None else math.ceil(work.conversations * work.mean_tokens / filled)
+    batches = math.ceil(rows / (settings.per_device_train_batch_size * settings.num_processes))
+    return max(1, math.ceil(settings.num_train_epochs * math.ceil(batches / settings.gradient_accumulation_steps)))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the preflight looks: the home's disk, the models, the hardware. Asks the Hub once for each model."""
+
+    home: Path
+    _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
+    _shapes: dict[ModelRef, ModelShape] = field(default_factory=dict)
+
+    def preflight(
+        self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: Measured | None = None
+    ) -> Preflight:
+        """Imports torch. Raises: AppError when the model is unknown or the data too little."""
+        ref, hardware = self.model(settings), detect_hardware()
+        folder = starter_dir(self.home) if ref.location == "starter" else Path(ref.location)
+        disk = disk_needed_gib(settings, folder, data_bytes), self._disk_free_gib()
+        work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
+        return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
+
+    def model(self, settings: RunSettings) -> ModelRef:
+        name = settings.model, settings.revision
+        if name not in self._models:
+            self._models[name] = resolve_model(*name, self.home)
+        return self._models[name]
+
+    def shape(self, ref: ModelRef) -> ModelShape:
+        if ref not in self._shapes:
+            self._shapes[ref] = read_shape(ref, self.home)
+        return self._shapes[ref]
+
+    def _disk_free_gib(self) -> float:
+        self.home.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.home).free / 2**30

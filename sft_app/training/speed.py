@@ -1,0 +1,156 @@
+"""How long a run will take: the arithmetic at the machine's measured rate, and the memory it walks through."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sft_app.models.hardware import Hardware
+from sft_app.models.shapes import ModelShape
+from sft_app.settings import RunSettings
+from sft_app.training.memory import compute_dtype, is_packed, layer_bytes, uses_checkpointing, weight_bytes
+
+if TYPE_CHECKING:
+    from sft_app.training.preflight import Measured, Workload
+
+PROBE_SECONDS, LEAST_PROBES = 0.15, 4
+# Of the rate of the probe's square products, what the thin ones of a model reach.
+MATRIX_EFFICIENCY = 0.8
+# How often a byte that is kept for the backward pass is read or written, all small operations together.
+WALKS = 10.0
+# Starting Python and the libraries, loading, saving.
+START_SECONDS = 15.0
+# One token of an answer, for each layer, beside reading the weights: the libraries' own work.
+LAYER_SECONDS = 0.0004
+WATCH_TOKENS = 100
+WORTH_SHARING = 8
+
+
+@dataclass(frozen=True)
+class MachineSpeed:
+    """`flops` of a matrix product in the dtype that is computed in, `bytes` through memory; both a second."""
+
+    device: str
+    dtype: str
+    flops: float
+    bytes: float
+
+
+def machine_speed(hardware: Hardware, settings: RunSettings) -> MachineSpeed:
+    """Measured once for each dtype, in a fraction of a second. Imports torch."""
+    dtype = compute_dtype(settings, hardware.dtype)
+    return _probe(hardware.device, dtype)
+
+
+@lru_cache
+def _probe(device: str, dtype: str) -> MachineSpeed:
+    import torch
+
+    size, copied = (4096, 2**28) if device == "cuda" else (512, 2**24)
+    left = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+    source, target = (torch.empty(copied, dtype=torch.uint8, device=device) for _ in range(2))
+    product = _fastest(lambda: left @ left, device)
+    copy = _fastest(lambda: target.copy_(source), device)
+    return MachineSpeed(device, dtype, 2 * size**3 / product, 2 * copied / copy)
+
+
+def _fastest(work: Any, device: str) -> float:
+    """Seconds. The fastest of many, since other work on the machine only ever makes one slower."""
+    import torch
+
+    best, end, done = float("inf"), time.perf_counter() + PROBE_SECONDS, 0
+    while done < LEAST_PROBES or time.perf_counter() < end:
+        done, start = done + 1, time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def seconds_for(
+    settings: RunSettings,
+    work: Workload,
+    shape: ModelShape,
+    speed: MachineSpeed,
+    steps: int,
+    measured: Measured | None = None,
+) -> float:
+    """The whole run. With `measured`, its pace takes the place of the formula's in training."""
+    computed, trained = computed_per_step(settings, work, speed.device)
+    if measured is None:
+        step = step_seconds(settings, shape, speed, computed, trained)
+    else:
+        useful = tokens_per_step(settings, work) / settings.num_processes
+        step = measured.seconds_per_step * useful / measured.tokens_per_step
+    looks = count_evaluations(settings, steps)
+    forward = work.heldout * (
+        work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
+    )
+    answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
+    compute = 2 if speed.dtype in ("bfloat16", "float16") else 4
+    token = weight_bytes(shape, settings, compute) / speed.bytes + shape.layers * LAYER_SECONDS
+    evaluation = forward / (speed.flops * MATRIX_EFFICIENCY) + answers * token
+    return START_SECONDS + steps * step + looks * evaluation
+
+
+def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:
+    """One optimizer step over so many computed tokens, on each device.
+
+    Forward takes 2 operations a weight and token, backward as many again, and as many once more where the weights
+    themselves get a gradient; checkpointing repeats the forward pass.
+    """
+    repeats = uses_checkpointing(settings, speed.device)
+    passes = 2 + 2 + (2 if settings.method == "full" else 0) + (2 if repeats else 0)
+    adapter = 0 if settings.method == "full" else 6 * shape.trainable(settings)
+    head = trained * shape.vocabulary * shape.hidden_size * (6 if settings.method == "full" else 4)
+    arithmetic = tokens * (passes * shape.linear_weights + adapter) + head
+    compute = 2 if speed.dtype in ("bfloat16", "float16") else 4
+    kept = tokens * shape.layers * layer_bytes(shape, settings, speed.device, compute)
+    walked = WALKS * kept * (1.5 if repeats else 1)
+    if settings.method == "full":
+        walked += 7 * 4 * shape.parameters  # AdamW reads weight, gradient and two moments, and writes three of them
+    return arithmetic / (speed.flops * MATRIX_EFFICIENCY) + walked / speed.bytes
+
+
+def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:
+    """Tokens that a batch computes once for all its conversations (`training/prefix`)."""
+    is_plain = is_packed(settings) and not settings.lora_dropout and not settings.neftune_noise_alpha
+    return work.beginning if device == "cpu" and is_plain and work.beginning >= WORTH_SHARING else 0
+
+
+def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tuple[float, float]:
+    """Tokens that a device computes in an optimizer step, padding included, and those at which it has logits."""
+    rows = settings.rows_per_step() / settings.num_processes
+    filled = settings.row_length(work.max_length)
+    if filled is not None:
+        share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
+        return rows * filled, rows * filled * share
+    if is_packed(settings):
+        batches = rows / settings.per_device_train_batch_size
+        once = (rows - batches) * shared_beginning(settings, work, device)
+        return rows * work.mean_tokens - once, rows * work.mean_trained
+    padded = rows * expected_longest(work.tokens, settings.per_device_train_batch_size)
+    return padded, padded
+
+
+def tokens_per_step(settings: RunSettings, work: Workload) -> float:
+    """Useful tokens of an optimizer step, on the mean."""
+    filled = settings.row_length(work.max_length)
+    return settings.rows_per_step() * (work.mean_tokens if filled is None else filled)
+
+
+def expected_longest(tokens: np.ndarray, rows: int) -> float:
+    """The mean of the longest of so many drawn from `tokens`, which has the longest first."""
+    share = np.linspace(1.0, 0.0, len(tokens) + 1) ** rows
+    return float(np.sum(tokens * (share[:-1] - share[1:])))
+
+
+def count_evaluations(settings: RunSettings, steps: int) -> int:
+    """At step 0, at every `eval_steps` and at the end."""
+    every = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
+    return 1 + -(-steps // every)

@@ -1,0 +1,97 @@
+"""Before Start: what the run that the form describes will take, and one click to what makes it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.errors import AppError
+from sft_app.models.hardware import has_nvidia_gpu
+from sft_app.settings import RunSettings
+from sft_app.ui import views
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.forms import form_updates, settings_from_form
+
+WAITING = "What the run will take is told here as soon as the data has been read."
+
+
+@dataclass(frozen=True)
+class PreflightPanel:
+    """`changes` are the settings that would make the run fit."""
+
+    card: gr.HTML
+    measure: gr.Button
+    use: gr.Button
+    changes: gr.State
+
+    def outputs(self) -> list[Any]:
+        return [self.card, self.use, self.changes]
+
+
+def build_preflight_panel() -> PreflightPanel:
+    """The parts in the order in which they are read."""
+    card = gr.HTML(views.empty_card(WAITING), elem_id="preflight")
+    with gr.Row():
+        use = gr.Button("Use these settings", variant="primary", size="sm", visible=False, elem_id="use-suggestion")
+        measure = gr.Button("Measure it", size="sm", elem_id="measure")
+    return PreflightPanel(card, measure, use, gr.State({}))
+
+
+def preflight_values(context: PageContext, settings: RunSettings) -> list[Any]:
+    """Card, button and changes; what stands in the way is told in the card."""
+    from sft_app.ui.preflight_views import preflight_card  # with it come numpy and the training package
+
+    try:
+        found, suggestion = context.preflight(settings)
+    except AppError as error:
+        return [views.problem_card(str(error)), gr.Button(visible=False), {}]
+    changes = suggestion.changes if suggestion else {}
+    return [preflight_card(found, suggestion), gr.Button(visible=bool(changes)), changes]
+
+
+def wire_preflight(
+    context: PageContext, panel: PreflightPanel, fields: dict[str, Any], also: Iterable[Any], opened: Any
+) -> None:
+    """The card follows the form and `also`, events after which the data is another. On a GPU it is measured when the
+    tab is `opened`."""
+    names, inputs = list(fields), list(fields.values())
+
+    @tells_errors
+    def show(*shown: Any) -> list[Any]:
+        try:
+            return preflight_values(context, settings_from_form(names, shown))
+        except AppError as error:
+            return [views.problem_card(str(error)), gr.Button(visible=False), {}]
+
+    @tells_errors
+    def measure(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+        settings = settings_from_form(names, shown)
+        context.release_pair()
+        context.measure(settings, lambda share: progress(share, desc="Two steps on the longest conversations"))
+        return preflight_values(context, settings)
+
+    @tells_errors
+    def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+        if not has_nvidia_gpu() or context.is_at_work() or context.is_measured(settings_from_form(names, shown)):
+            return [gr.skip()] * len(panel.outputs())
+        return measure(progress, *shown)
+
+    def take(changes: dict[str, Any]) -> list[Any]:
+        return form_updates(names, changes)
+
+    following: dict[str, Any] = {"trigger_mode": "always_last", **PRIVATE}
+    measuring: dict[str, Any] = {
+        "inputs": inputs,
+        "outputs": panel.outputs(),
+        "show_progress_on": panel.card,
+        "trigger_mode": "once",
+        "api_visibility": "private",
+    }
+    gr.on([*(field.change for field in inputs), *also], show, inputs, panel.outputs(), **following)
+    panel.measure.click(measure, **measuring)
+    opened(measure_on_gpu, **measuring)
+    panel.use.click(take, panel.changes, inputs, **PRIVATE)

@@ -1,0 +1,145 @@
+"""What one run's folder tells, as the right half of the Train tab: state, curves, and the answers over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.runs import RESUMABLE, Run, RunStatus, queued_runs
+from sft_app.ui import curves, views
+from sft_app.ui.context import PageContext, files_stamp
+from sft_app.ui.events import UNCHECKED
+
+
+@dataclass(frozen=True)
+class RunPanel:
+    """`place` is a slider over the times at which the watch prompts were answered; `seen` is what is shown already."""
+
+    card: gr.HTML
+    curves: gr.HTML
+    place: gr.Slider
+    answers: gr.HTML
+    stop: gr.Button
+    resume: gr.Button
+    open_compare: gr.Button
+    seen: gr.State
+
+    def outputs(self) -> list[Any]:
+        return [
+            self.card,
+            self.curves,
+            self.place,
+            self.answers,
+            self.stop,
+            self.resume,
+            self.open_compare,
+            self.seen,
+        ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a page shows of a run: the state of its files, and how often the watch prompts had been answered."""
+
+    stamp: list[Any]
+    times: int
+
+    def has(self, stamp: list[Any], file: int) -> bool:
+        """Whether this file of this run (its place in the stamp) is as it was."""
+        return (self.stamp[0], self.stamp[file]) == (stamp[0], stamp[file])
+
+
+def build_run_panel(stop: gr.Button, resume: gr.Button) -> RunPanel:
+    """The parts in the order in which they are read; the two buttons stand elsewhere."""
+    return RunPanel(
+        card=gr.HTML(_no_run(), elem_id="run-status"),
+        curves=gr.HTML(elem_id="curves"),
+        open_compare=gr.Button(
+            "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
+        ),
+        place=gr.Slider(
+            0,
+            1,
+            value=0,
+            step=1,
+            label="Answers to the watch prompts",
+            info="Slide from before training to the newest. Ask others: All settings, Answers, watch prompts.",
+            buttons=[],
+            visible=False,
+            elem_id="watch-place",
+        ),
+        answers=gr.HTML(elem_id="watch-answers"),
+        stop=stop,
+        resume=resume,
+        seen=gr.State(None),
+    )
+
+
+def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.State) -> dict[str, Any]:
+    """Makes the slider move the answers; returns the event that brings the panel up to date."""
+
+    def watch(run_id: str | None, place: int, seen: Seen | None) -> list[Any]:
+        return panel_values(context, run_id, place, seen)
+
+    def show_answers(run_id: str | None, place: int) -> Any:
+        run = context.find(run_id)
+        return views.watch_cards(views.timeline(context.snapshots(run)), place) if run else gr.skip()
+
+    panel.place.input(show_answers, [watched, panel.place], panel.answers, **UNCHECKED, trigger_mode="always_last")
+    return {"fn": watch, "inputs": [watched, panel.place, panel.seen], "outputs": panel.outputs(), **UNCHECKED}
+
+
+def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen: Seen | None = None) -> list[Any]:
+    """The panel for a run; parts that have not changed since `seen` are skipped, so that nothing flickers.
+
+    `place` is where the slider stands: at its end it follows the newest answers, elsewhere it stays.
+    """
+    run = context.find(run_id)
+    if run is None:
+        return _without_run()
+    stamp, status = files_stamp(run), run.status()
+    if seen and seen.stamp == stamp and status.has_ended():
+        return [gr.skip()] * len(_without_run())
+    metrics, times = context.metrics(run), views.timeline(context.snapshots(run))
+    follows = seen is None or seen.stamp[0] != run.id or place >= seen.times - 1
+    same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
+    is_working, is_stopping = not status.has_ended(), run.stop_is_requested()
+    return [
+        views.status_card(context.summary(run), _explained(context, run, status), metrics),
+        gr.skip() if same_curves else curves.run_curves(metrics),
+        gr.skip() if same_answers else _slider(len(times) - 1, follows),
+        gr.skip() if same_answers else views.watch_cards(times, len(times) - 1 if follows else place),
+        gr.Button(interactive=is_working and not is_stopping),
+        gr.Button(visible=status.state in RESUMABLE),
+        gr.Button(visible=run.has_adapter() and not is_working),
+        Seen(stamp, len(times)),
+    ]
+
+
+def _without_run() -> list[Any]:
+    hidden, unavailable = gr.Button(visible=False), gr.Button(interactive=False)
+    return [_no_run(), "", gr.Slider(visible=False), "", unavailable, hidden, hidden, None]
+
+
+def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
+    """The status with what a person wants to know while nothing seems to happen."""
+    if status.has_ended():
+        return status
+    if run.stop_is_requested():
+        return status.model_copy(update={"message": "Stopping after this step; the adapter so far is kept."})
+    waiting = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
+    if run.id not in waiting:
+        return status
+    place = f"Place {waiting.index(run.id) + 1} of {len(waiting)} in the queue. The Runs tab changes the order."
+    return status.model_copy(update={"message": place})
+
+
+def _slider(last: int, follows: bool) -> gr.Slider:
+    moved: dict[str, Any] = {"value": max(last, 0)} if follows else {}
+    return gr.Slider(maximum=max(last, 1), visible=last > 0, **moved)
+
+
+def _no_run() -> str:
+    return views.empty_card("No run yet. Press Start: with the starter model and the Quick preset it takes minutes.")

@@ -1,0 +1,111 @@
+"""Several runs side by side, as plain values turned into HTML. No Gradio here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from sft_app.settings import DataSettings
+from sft_app.summary import clock, loss_change
+from sft_app.ui.curves import run_colour
+from sft_app.ui.views import STATE_WORDS, empty_card
+
+# Runs that differ in one of these have other held-out conversations or other tokens: their losses measure other things.
+MEASURED_BY = {
+    *DataSettings.model_fields,
+    "heldout_fraction",
+    "heldout_min",
+    "heldout_max",
+    "max_length",
+    "seed",
+    "model",
+    "revision",
+    "model as found",
+}
+NOT_COMPARABLE = (
+    "These runs were not measured on the same held-out tokens (see the settings below), "
+    "so a lower loss of one does not mean that it is better."
+)
+
+
+def run_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
+    """What each run is called in a comparison; where two have one name, with their ids."""
+    names = [summary["name"] or summary["run"] for summary in summaries]
+    often = Counter(names)
+    return [
+        f"{name} ({summary['run']})" if often[name] > 1 else name
+        for name, summary in zip(names, summaries, strict=True)
+    ]
+
+
+def can_be_compared(summary: dict[str, Any]) -> bool:
+    """Whether the run has begun to learn, and its settings can be read."""
+    return bool(summary["steps"]) and summary["model"] is not None
+
+
+def comparison_card(summaries: Sequence[dict[str, Any]], differing: Sequence[tuple[str, list[str]]]) -> str:
+    """What came of each run, and the settings in which they differ, a column for each run."""
+    is_fair = not any(name in MEASURED_BY or name.startswith("contents of") for name, _ in differing)
+    heads = "".join(
+        f'<th><i style="--c:{run_colour(place)}"></i>{escape(name)}</th>'
+        for place, name in enumerate(run_names(summaries))
+    )
+    results = "".join(_row(name, values, best) for name, values, best in _results(summaries, is_fair))
+    settings = "".join(_row(name.replace("_", " "), values) for name, values in differing)
+    none = f'<tr><td colspan="{len(summaries) + 1}">These runs were asked for with the same settings.</td></tr>'
+    note = "" if is_fair else f'<p class="ft-warning">{NOT_COMPARABLE}</p>'
+    return (
+        f'<section class="ft-card ft-compared">{note}<div class="ft-scroll"><table>'
+        f"<thead><tr><th>Results</th>{heads}</tr></thead><tbody>{results}</tbody>"
+        f'<thead><tr><th colspan="{len(summaries) + 1}">Settings that differ</th></tr></thead>'
+        f"<tbody>{settings or none}</tbody></table></div></section>"
+    )
+
+
+def queue_choices(queued: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(place and name, id) of the waiting runs, given in the order in which they will run."""
+    names = run_names(queued)
+    return [
+        (f"{place}. {name}", summary["run"])
+        for place, (name, summary) in enumerate(zip(names, queued, strict=True), start=1)
+    ]
+
+
+def too_few_card(runs: int) -> str:
+    """What stands in place of a comparison until two runs are chosen."""
+    if runs < 2:
+        return empty_card(
+            "Two runs are needed for a comparison. Train once more with another setting, then choose both here."
+        )
+    return empty_card("Choose two or more runs: their curves come into one chart, with what was set differently.")
+
+
+def _results(summaries: Sequence[dict[str, Any]], is_fair: bool) -> list[tuple[str, list[str], int | None]]:
+    """(name, value of each run, place of the best one if there is one)."""
+    return [
+        ("state", [STATE_WORDS[summary["state"]] for summary in summaries], None),
+        ("steps", [f"{summary['steps']:,} of {summary['total_steps']:,}" for summary in summaries], None),
+        ("held-out loss", [loss_change(summary) for summary in summaries], _lowest(summaries) if is_fair else None),
+        ("tokens/s", [_rounded(summary["tokens_per_second"]) for summary in summaries], None),
+        ("time", [clock(summary["seconds"]) for summary in summaries], None),
+    ]
+
+
+def _lowest(summaries: Sequence[dict[str, Any]]) -> int | None:
+    """The place of the one run with the lowest held-out loss."""
+    losses = [(summary["heldout_loss_tuned"], place) for place, summary in enumerate(summaries)]
+    known = sorted((loss, place) for loss, place in losses if loss is not None)
+    return known[0][1] if len(known) > 1 and known[0][0] < known[1][0] else None
+
+
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _row(name: str, values: Sequence[str], best: int | None = None) -> str:
+    cells = "".join(
+        f"<td{' class=ft-best' if place == best else ''}>{escape(value)}</td>" for place, value in enumerate(values)
+    )
+    return f"<tr><th>{escape(name)}</th>{cells}</tr>"

@@ -1,0 +1,201 @@
+"""A run in two processes (gloo, on the CPU): the same training as in one, and nothing of it is left when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sft_app.training import supervisor
+from sft_app.training.parallel import end_as
+
+STEPS = {"max_steps": 4, "eval_steps": 2, "watch_prompts": ("Where is it?",)}
+
+
+def losses(run: Any, name: str) -> dict[int, float]:
+    return {row["step"]: row[name] for row in run.metrics() if name in row}
+
+
+def train(run: Any) -> Any:
+    """In processes of its own, as the supervisor does it."""
+    supervisor._supervise(run)
+    assert run.status().state == "finished", run.log_tail(60)
+    return run
+
+
+def ranks_of(launcher: psutil.Process) -> list[psutil.Process]:
+    return [child for child in launcher.children() if "sft_app.training.worker" in child.cmdline()]
+
+
+def command_of(pid: int | None) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline() if pid else []
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trainer": "sft", "method": "lora"},
+        {"trainer": "sft", "method": "lora", "packing": False},
+        {"trainer": "classic", "method": "full", "learning_rate": 1e-3},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_two_processes_train_as_one_does(make_run: Any, options: dict[str, Any]) -> None:
+    """4 x 2 x 1 and 2 x 2 x 2 conversations a step, in both cases the same eight."""
+    alone = train(make_run(per_device_train_batch_size=4, gradient_accumulation_steps=2, **STEPS, **options))
+    shared = train(
+        make_run(per_device_train_batch_size=2, gradient_accumulation_steps=2, num_processes=2, **STEPS, **options)
+    )
+    for name in ("loss", "heldout_loss", "grad_norm", "learning_rate"):
+        one, two = losses(alone, name), losses(shared, name)
+        assert one.keys() == two.keys()
+        assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-3, abs=1e-6), name
+    assert shared.scorecard()["tuned"]["loss"] == pytest.approx(alone.scorecard()["tuned"]["loss"], abs=1e-3)
+    assert [row["step"] for row in shared.snapshots()] == [row["step"] for row in alone.snapshots()]
+    file = "adapter_model.safetensors" if options["method"] == "lora" else "model.safetensors"
+    one, two = (load_file(run.adapter_dir / file) for run in (alone, shared))
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], rtol=1e-2, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    assert len([row for row in shared.metrics() if "loss" in row]) == 4
+
+
+@pytest.fixture
+def started(home: Path, make_run: Any, wait_until: Any) -> Any:
+    """A long run in two processes that has taken a step: its run, launcher and ranks. Nothing outlives the test."""
+    run = make_run(method="lora", num_processes=2, max_steps=100_000, eval_steps=50_000, save_minutes=1e4)
+    supervisor.ensure_supervisor(home)
+    begun: list[psutil.Process] = []
+    try:
+        wait_until(lambda: "sft_app.training.parallel" in " ".join(command_of(run.status().pid)), seconds=60)
+        begun.append(psutil.Process(run.status().pid))
+        wait_until(lambda: losses(run, "loss") or run.status().has_ended(), seconds=120)
+        assert not run.status().has_ended(), run.log_tail(60)
+        begun += ranks_of(begun[0])
+        assert len(begun) == 3
+        assert run.status().pid == begun[0].pid
+        yield run, begun[0], begun[1:]
+    finally:
+        run.request_stop()  # for what the list may lack
+        for process in begun:
+            if process.is_running():
+                process.kill()
+
+
+def test_both_processes_stop_at_the_same_step_and_the_adapter_is_kept(started: Any, wait_until: Any) -> None:
+    run, launcher, ranks = started
+    run.request_stop()
+    wait_until(lambda: run.status().state == "stopped", seconds=60)
+    assert (run.adapter_dir / "adapter_model.safetensors").is_file()
+    steps = [row["step"] for row in run.metrics() if "loss" in row]
+    assert steps == list(range(1, len(steps) + 1))
+    wait_until(lambda: not any(process.is_running() for process in [launcher, *ranks]))
+
+
+def test_process_that_dies_ends_the_run_with_a_message(started: Any, wait_until: Any) -> None:
+    run, launcher, ranks = started
+    ranks[1].kill()
+    wait_until(lambda: run.status().state == "failed", seconds=60)
+    assert "Another of the run's processes ended" in run.status().message or "signal 9" in run.status().message
+    wait_until(lambda: not any(process.is_running() for process in [launcher, *ranks]))
+
+
+def test_killed_launcher_leaves_no_process_behind(started: Any, wait_until: Any) -> None:
+    run, launcher, ranks = started
+    launcher.kill()
+    wait_until(lambda: not any(process.is_running() for process in ranks), seconds=30)
+    wait_until(lambda: run.status().state in ("failed", "interrupted"))
+
+
+def test_request_to_end_reaches_both_processes_and_saves_a_checkpoint(started: Any, wait_until: Any) -> None:
+    run, launcher, ranks = started
+    launcher.terminate()
+    wait_until(lambda: not any(process.is_running() for process in [launcher, *ranks]), seconds=60)
+    wait_until(lambda: run.status().state == "interrupted")
+    assert "asked" in run.status().message
+    assert any(run.checkpoints_dir.glob("checkpoint-*/adapter_model.safetensors"))
+
+
+LAUNCH = """
+import sys
+from sft_app.training import parallel
+from accelerate.commands.launch import launch_command_parser
+class Other:
+    def parse_args(self, arguments):
+        return launch_command_parser().parse_args(
+            ["stand_in" if a == "sft_app.training.worker" else a for a in arguments])
+parallel.launch_command_parser = Other
+parallel.end_as(parallel.main(*sys.argv[1:]))
+"""
+STAND_IN = """
+import os, sys, time
+if os.environ["RANK"] == "1":
+    if sys.argv[1] == "signal": os.kill(os.getpid(), 9)
+    sys.exit(int(sys.argv[1]))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("ending", "code"), [("75", 75), ("3", 3), ("signal", -signal.SIGKILL)])
+def test_launcher_ends_as_the_process_that_failed_first(tmp_path: Path, ending: str, code: int) -> None:
+    import subprocess
+
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", LAUNCH, "2", ending]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, timeout=120)
+    assert done.returncode == code, done.stderr.decode()[-2000:]
+
+
+def test_ending_as_a_status_is_that_status() -> None:
+    with pytest.raises(SystemExit) as caught:
+        end_as(75)
+    assert caught.value.code == 75
+
+
+def test_more_processes_than_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sft_app.errors import ModelError
+    from sft_app.training import ranks
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.delenv(ranks.LAUNCHER_PID, raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ModelError, match="num_processes is 3, but this machine has 2 GPU"):
+        ranks.join_ranks()
+
+
+def test_single_process_sees_a_single_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shown, expected in (("2,3", "2"), ("", ""), ("-1", "-1")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+        assert supervisor._worker_environment(1)["CUDA_VISIBLE_DEVICES"] == expected
+        assert supervisor._worker_environment(2)["CUDA_VISIBLE_DEVICES"] == shown
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert supervisor._worker_environment(1)["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "CUDA_VISIBLE_DEVICES" not in supervisor._worker_environment(2)
+
+
+@pytest.mark.parametrize("fsdp", ["full_shard", "shard_grad_op"])
+def test_fsdp_becomes_arguments_that_transformers_accepts(tiny_model_dir: Path, tmp_path: Path, fsdp: str) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, TrainingArguments
+
+    from sft_app.settings import parse_settings
+    from sft_app.training.arguments import TrainingJob, common_arguments
+
+    settings = parse_settings({"fsdp": fsdp, "num_processes": 2, "method": "lora", "gradient_checkpointing": True})
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    job = TrainingJob(model, None, Dataset.from_list([]), [], settings, tmp_path, [])
+    arguments = TrainingArguments(**common_arguments(job))
+    assert arguments.fsdp is True
+    assert arguments.fsdp_plugin_args["reshard_after_forward"] is (fsdp == "full_shard")
+    assert arguments.fsdp_plugin_args["activation_checkpointing"] is True
+    assert not arguments.activation_checkpointing

@@ -1,0 +1,121 @@
+"""The functions that take fewer passes: the libraries' numbers and gradients, while training, where they fit."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sft_app.models.loading import attach_lora
+from sft_app.settings import parse_settings
+from sft_app.training.fused import LoraProduct, fuse
+
+LAYERS = 2
+MODULES = 7 * LAYERS  # linear layers with an adapter
+NORMS = 2 * LAYERS + 1
+
+
+def adapted(**settings: Any) -> Any:
+    """A tiny model with an adapter that has an effect."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    model = LlamaForCausalLM(config)
+    if settings.get("method") == "full":
+        return model
+    model = attach_lora(model, parse_settings({"lora_r": 4, **settings}))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    model.train()
+    model.zero_grad()
+    ids = torch.arange(24).reshape(2, 12) % 50
+    model(input_ids=ids, labels=ids).loss.backward()
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, MODULES + NORMS + LAYERS),
+        ({"lora_target_modules": "q_proj"}, LAYERS + NORMS + LAYERS),
+        ({"use_rslora": True}, MODULES + NORMS + LAYERS),
+        ({"use_dora": True}, NORMS + LAYERS),
+        ({"lora_dropout": 0.1}, NORMS + LAYERS),
+        ({"method": "full"}, LAYERS),
+    ],
+)
+def test_gradients_stay_the_same_whatever_is_trained(settings: dict[str, Any], expected: int) -> None:
+    own, fused = adapted(**settings), adapted(**settings)
+    if "lora_dropout" in settings:
+        for model in (own, fused):
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+    assert fuse(fused) == expected
+    before, after = gradients(own), gradients(fused)
+    assert before.keys() == after.keys()
+    for name, gradient in before.items():
+        torch.testing.assert_close(after[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: n + m)
+
+
+def test_a_strength_of_the_adapter_that_is_set_later_counts() -> None:
+    own, fused = adapted(), adapted()
+    fuse(fused)
+    for model in (own, fused):
+        for module in model.modules():
+            if hasattr(module, "lora_A"):
+                module.scaling["default"] *= 3
+    before, after = gradients(own), gradients(fused)
+    for name, gradient in before.items():
+        torch.testing.assert_close(after[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_runs_the_libraries_own_code() -> None:
+    own, fused = adapted().eval(), adapted()
+    fuse(fused)
+    fused.eval()
+    ids = torch.arange(12)[None]
+    assert torch.equal(own(input_ids=ids).logits, fused(input_ids=ids).logits)
+    with fused.disable_adapter(), own.disable_adapter():
+        assert torch.equal(own(input_ids=ids).logits, fused(input_ids=ids).logits)
+
+
+def test_a_norm_of_another_kind_keeps_its_own() -> None:
+    model = adapted()
+    for module in model.modules():
+        if type(module).__name__ == "LlamaRMSNorm":
+            module.forward = lambda x: x * 2.0
+    assert fuse(model) == MODULES + LAYERS
+
+
+def test_weights_of_less_precision_keep_the_libraries_code() -> None:
+    assert fuse(copy.deepcopy(adapted()).bfloat16()) == 0
+
+
+def test_the_product_of_a_half_precision_base_is_right_too() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 16, requires_grad=True)
+    weight, bias = torch.randn(24, 16).bfloat16(), torch.randn(24).bfloat16()
+    a, b = torch.randn(4, 16, requires_grad=True), torch.randn(24, 4, requires_grad=True)
+    quick = LoraProduct.apply(x, weight, bias, a, b, 0.5)
+    wanted = x @ weight.float().t() + bias.float() + 0.5 * (x @ a.t()) @ b.t()
+    for one, other in zip(
+        torch.autograd.grad(quick.float().square().sum(), (x, a, b)),
+        torch.autograd.grad(wanted.square().sum(), (x, a, b)),
+        strict=True,
+    ):
+        assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999

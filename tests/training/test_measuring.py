@@ -1,0 +1,116 @@
+"""The dry run: a real process with the worker's own trainer, of which nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from filelock import FileLock
+
+from sft_app.data.checkup.lengths import measure_lengths
+from sft_app.data.reading import load_data, open_data
+from sft_app.errors import AppError, RunError
+from sft_app.models.loading import load_tokenizer
+from sft_app.runs import list_runs
+from sft_app.settings import parse_settings
+from sft_app.training.measuring import measure_run
+from sft_app.training.preflight import Machine
+from tests.commands import Ended, assert_one_clear_line
+
+
+@pytest.fixture
+def measure(home: Path, tiny_model_dir: Path, data_file: Path) -> Callable[..., Any]:
+    def run(tell: Any = None, **asked: Any) -> Any:
+        values = {"model": str(tiny_model_dir), "data": str(data_file), "method": "lora", "heldout_min": 4}
+        settings = parse_settings({**values, "per_device_train_batch_size": 2, **asked})
+        examples = load_data(open_data(settings.reading(), home)).examples
+        tokenizer = load_tokenizer(Machine(home).model(parse_settings(values)), home)
+        return measure_run(settings, examples, measure_lengths(tokenizer, examples, None, 24), home, tell)
+
+    return run
+
+
+@pytest.mark.parametrize("asked", [{"gradient_accumulation_steps": 8}, {"method": "full", "trainer": "classic"}])
+def test_dry_run_measures_the_longest_batch_and_leaves_nothing(
+    measure: Callable[..., Any], home: Path, asked: dict[str, Any]
+) -> None:
+    told: list[float] = []
+    found = measure(told.append, **asked)
+    assert found.peak_gib > 0.2
+    assert found.seconds_per_step > 0
+    longest = len("SuserNWhere is order 10?ENSassistantNSoon!EN")  # S, E and N stand for start, end and newline
+    rows = 2 * asked.get("gradient_accumulation_steps", 1)
+    assert found.tokens_per_step == rows * longest
+    assert told == sorted(told) and 0 < told[-1] <= 1
+    assert list_runs(home) == []
+    assert list((home / "dry_runs").iterdir()) == []
+
+
+def test_only_one_thing_at_a_time_has_the_machine(measure: Callable[..., Any], home: Path) -> None:
+    with FileLock(home / "machine.lock"), pytest.raises(RunError, match="A run is at work on this machine"):
+        measure()
+
+
+def test_dry_run_that_is_broken_off_leaves_no_process(measure: Callable[..., Any], home: Path) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(share: float) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        measure(stop)
+    assert [child for child in psutil.Process().children() if "dry_run" in " ".join(child.cmdline())] == []
+    assert list((home / "dry_runs").iterdir()) == []
+
+
+def test_why_a_dry_run_failed_is_told(measure: Callable[..., Any]) -> None:
+    with pytest.raises(AppError, match="^The dry run failed. lora_target_modules 'nowhere'"):
+        measure(lora_target_modules="nowhere")
+
+
+# the command line
+
+TOLD = {"steps", "tokens_per_step", "trainable", "memory", "memory_gib", "seconds", "disk_needed_gib", "suggestion"}
+
+
+def dry_run(cli: Callable[..., Ended], model: Path, data: Path, *more: str) -> Ended:
+    return cli("train", "--dry-run", "--model", model, "--data", data, "--set", "heldout_min=4", *more)
+
+
+def test_command_line_looks_ahead_and_starts_nothing(
+    cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path, home: Path
+) -> None:
+    told = dry_run(cli, tiny_model_dir, data_file, "--json").json
+    assert told.keys() >= TOLD
+    assert (told["steps"], told["conversations"], told["measured"], told["suggestion"]) == (44, 20, None, None)
+    assert list_runs(home) == []
+
+
+def test_command_line_measures_when_asked(
+    cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path, home: Path
+) -> None:
+    told = dry_run(cli, tiny_model_dir, data_file, "--measure", "--json").json
+    assert told["measured"]["peak_gib"] == pytest.approx(told["memory_gib"] - told["memory"]["margin"])
+    assert list_runs(home) == []
+
+
+def test_command_line_says_it_in_words(cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path) -> None:
+    ended = dry_run(cli, tiny_model_dir, data_file)
+    assert ended.status == 0, ended.err
+    assert "steps: 44 of 4 conversations" in ended.out
+    assert "GiB" in ended.out and "time: " in ended.out
+
+
+def test_command_line_suggests_what_fits(cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path) -> None:
+    """512 rows of 100,000 tokens fit on no machine that runs the tests."""
+    more = ("--trainer", "classic", "--method", "lora", "--set", "per_device_train_batch_size=512")
+    ended = dry_run(cli, tiny_model_dir, data_file, *more, "--set", "block_size=100000")
+    assert "does not fit" in ended.out and "per_device_train_batch_size=" in ended.out
+
+
+def test_model_that_is_not_there_is_told(cli: Callable[..., Ended], data_file: Path, tmp_path: Path) -> None:
+    assert_one_clear_line(dry_run(cli, tmp_path, data_file), "is not a model folder")
