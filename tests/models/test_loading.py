@@ -160,7 +160,7 @@ def test_rslora_scale_is_alpha_over_the_root_of_the_rank(ref: ModelRef, home: Pa
     for use_rslora, expected in ((True, 32 / 64**0.5), (False, 32 / 64)):
         settings = parse_settings({"lora_r": 64, "lora_alpha": 32, "use_rslora": use_rslora})
         model = attach_lora(load_base(ref, home, CPU), settings)
-        assert {layer.scaling["default"] for layer in model.modules() if hasattr(layer, "scaling")} == {expected}
+        assert {layer.scaling["default"] for layer in model.modules() if hasattr(layer, "lora_A")} == {expected}
 
 
 @pytest.mark.parametrize("in_4bit", [False, True])
