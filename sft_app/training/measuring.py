@@ -6,7 +6,6 @@ A process, since only one that ends gives back everything it held, and only a fr
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from sft_app.records import ModelRecord, RunRecord, RunStatus, SourceRecord
 from sft_app.runs import Run, new_run_id, utc_now
 from sft_app.settings import RunSettings
 from sft_app.training.preflight import Measured
-from sft_app.training.supervisor import ensure_supervisor
+from sft_app.training.supervisor import ensure_supervisor, worker_environment
 from sft_app.versions import package_versions
 
 POLL_SECONDS = 0.2
@@ -102,10 +101,9 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
 
 def _work(run: Run, tell: Progress) -> None:
     command = [sys.executable, "-m", "sft_app.training.dry_run", str(run.path)]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
     with run.log_file.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=PROJECT_DIR, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command, cwd=PROJECT_DIR, env=worker_environment(1), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
         while process.poll() is None:

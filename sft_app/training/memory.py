@@ -13,13 +13,11 @@ from sft_app.settings import RunSettings
 
 GIB = 2**30
 # Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.
-PROCESS_GIB = 0.67
+PROCESS_GIB = 0.63
 # A CUDA context with the kernels of torch.
 CUDA_CONTEXT_GIB = 0.5
 # NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# What the C library's heap keeps beside what is in use, since tensors of unlike sizes leave gaps.
-HEAP_SHARE = 0.45
 # Positions whose logits stand in memory together (`training/loss_head`).
 HEAD_CHUNK = 256
 MARGIN = 0.10
@@ -76,8 +74,6 @@ def estimate_memory(
         # Gradients appear as the activations that they are made from go.
         activations -= min(activations, gradient_bytes(shape, settings, dtype))
     if device == "cpu":
-        # What is left of a step fills gaps in the heap that the next one would leave.
-        activations += max(0.0, HEAP_SHARE * _activation_bytes(shape, settings, batch, device, compute) - trained)
         # Loading holds the file beside the weights made of it; training reuses that room.
         loading = shape.parameters * shape.stored_bytes
         activations = max(activations, loading - trained - head)

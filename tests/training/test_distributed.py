@@ -176,11 +176,11 @@ def test_more_processes_than_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_single_process_sees_a_single_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for shown, expected in (("2,3", "2"), ("", ""), ("-1", "-1")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-        assert supervisor._worker_environment(1)["CUDA_VISIBLE_DEVICES"] == expected
-        assert supervisor._worker_environment(2)["CUDA_VISIBLE_DEVICES"] == shown
+        assert supervisor.worker_environment(1)["CUDA_VISIBLE_DEVICES"] == expected
+        assert supervisor.worker_environment(2)["CUDA_VISIBLE_DEVICES"] == shown
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert supervisor._worker_environment(1)["CUDA_VISIBLE_DEVICES"] == "0"
-    assert "CUDA_VISIBLE_DEVICES" not in supervisor._worker_environment(2)
+    assert supervisor.worker_environment(1)["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "CUDA_VISIBLE_DEVICES" not in supervisor.worker_environment(2)
 
 
 @pytest.mark.parametrize("fsdp", ["full_shard", "shard_grad_op"])
