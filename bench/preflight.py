@@ -80,8 +80,10 @@ def main() -> None:
         home = _make_home(Path(folder), arguments.quick)
         measured = []
         for case in QUICK_CASES if arguments.quick else CASES:
-            measured.append({**asdict(case), **measure(case, home)})
-            sys.stderr.write(f"{case.model} {case.method} {case.rows} x {case.tokens}\n")
+            entry = {**asdict(case), **measure(case, home)}
+            measured.append(entry)
+            told = f"{entry['peak_gib']:.2f} GiB, formula {entry['formula_gib']:.2f}"
+            sys.stderr.write(f"{case.model} {case.method} {case.rows} x {case.tokens}: {told}\n")
     worst = max(measured, key=lambda entry: abs(entry["memory_error"]))
     report = {"machine": machine(), "goal": GOAL, "measured": measured, "largest_memory_error": worst["memory_error"]}
     if arguments.json:

@@ -136,9 +136,7 @@ class PageContext:
 
         lengths, size = self.lengths(settings), self.data(settings.reading()).file.path.stat().st_size
         found = self._machine().preflight(settings, lengths, size, self._measured.get(_nameless(settings)))
-        return found, suggest_fit(
-            settings, found, lambda changed: self._machine().preflight(changed, lengths, size)
-        )
+        return found, suggest_fit(settings, found, lambda changed: self._machine().preflight(changed, lengths, size))
 
     def measure(self, settings: RunSettings, on_progress: Progress) -> None:
         """A dry run; `preflight` tells what it found from then on. Raises: AppError."""
