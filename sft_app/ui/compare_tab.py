@@ -13,7 +13,7 @@ from sft_app.settings import EXAMPLE_PROMPT, RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import tells_errors
-from sft_app.ui.forms import make_field
+from sft_app.ui.forms import make_field, settings_from_form
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
 EXAMPLE_PROMPTS = [
@@ -42,10 +42,10 @@ def build_compare_tab(context: PageContext) -> CompareTab:
             stop = gr.Button("Stop", size="md", elem_id="stop-answer")
     gr.Examples(EXAMPLE_PROMPTS, prompt, label="Try one of these", api_visibility="private")
     with gr.Accordion("Conditions, the same for both sides", open=False), gr.Row():
-        system = make_field("system_prompt", defaults.system_prompt, scale=2, min_width=220)
-        temperature = make_field("temperature", defaults.temperature, min_width=140)
-        seed = make_field("seed", defaults.seed, min_width=140)
-        max_new_tokens = make_field("max_new_tokens", defaults.max_new_tokens, min_width=140)
+        conditions = {
+            name: make_field(name, getattr(defaults, name), scale=scale, min_width=140)
+            for name, scale in (("system_prompt", 2), ("temperature", 1), ("seed", 1), ("max_new_tokens", 1))
+        }
     with gr.Row(equal_height=True):
         with gr.Column(min_width=300):
             base = gr.HTML(views.blank_answer("base"), elem_id="base-answer")
@@ -54,14 +54,16 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     evidence = gr.HTML(elem_id="evidence")
 
     @tells_errors
-    def compare(run_id: str, text: str, system_text: str, heat: float, number: int, most: int) -> Iterator[list[str]]:
+    def compare(run_id: str, text: str, *shown: Any) -> Iterator[list[str]]:
         from sft_app.compare.generate import Answer, Sampling
         from sft_app.compare.pair import prompt_messages, stream_pair
 
-        chosen, messages = context.get(run_id), prompt_messages(text, system_text)
+        settings = settings_from_form(list(conditions), shown)
+        chosen, messages = context.get(run_id), prompt_messages(text, settings.system_prompt)
         waiting = [views.answer_card(side, Answer(), True) for side in ("base", "tuned")]
         yield [*waiting, views.evidence_note("Loading the model …")]
-        updates = stream_pair(context.pair(chosen), messages, Sampling(heat, number, most))
+        sampling = Sampling(settings.temperature, settings.seed, settings.max_new_tokens)
+        updates = stream_pair(context.pair(chosen), messages, sampling)
         for update in _paced(updates):
             yield [
                 views.answer_card("base", update.base, not update.is_complete),
@@ -72,7 +74,7 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     asked = gr.on(
         [ask.click, prompt.submit],
         compare,
-        [run, prompt, system, temperature, seed, max_new_tokens],
+        [run, prompt, *conditions.values()],
         [base, tuned, evidence],
         concurrency_id="model",
         concurrency_limit=1,

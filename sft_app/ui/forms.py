@@ -1,4 +1,5 @@
-"""Settings to form fields and back. Each field's type, range and help come from the settings model."""
+"""Settings to form fields and back. Each field's type and help come from the settings model, which also checks what
+they hold: a number component's own limits would refuse a value without naming the field."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
-from pydantic.fields import FieldInfo
 
 from sft_app.settings import RunSettings, parse_settings, takes_none
 
@@ -27,7 +27,7 @@ def make_field(name: str, value: Any, **kwargs: Any) -> Any:
         return gr.Textbox(value=shown, placeholder=AUTOMATIC, max_lines=1, **common)
     if kind in (int, float):
         precision = 0 if kind is int else None
-        return gr.Number(value=shown, precision=precision, **_limits(field), **common)
+        return gr.Number(value=shown, precision=precision, **common)
     if get_origin(kind) is Literal:
         return gr.Dropdown(common.pop("choices", list(get_args(kind))), value=shown, **common)
     if get_origin(kind) is tuple:
@@ -85,14 +85,3 @@ def _kind(name: str) -> Any:
     """The type of a setting without its `| None`."""
     annotation = RunSettings.model_fields[name].annotation
     return next(part for part in get_args(annotation) if part is not NoneType) if takes_none(name) else annotation
-
-
-def _limits(field: FieldInfo) -> dict[str, Any]:
-    """`minimum` and `maximum` where the setting's range includes its ends; the settings model checks the rest."""
-    limits: dict[str, Any] = {}
-    for limit in field.metadata:
-        if hasattr(limit, "ge"):
-            limits["minimum"] = limit.ge
-        if hasattr(limit, "le"):
-            limits["maximum"] = limit.le
-    return limits

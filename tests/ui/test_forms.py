@@ -5,8 +5,9 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
+from sft_app.errors import SettingsError
 from sft_app.settings import PRESETS, RunSettings, parse_settings
-from sft_app.ui.forms import form_updates, from_form, make_field, to_form, values_from_form
+from sft_app.ui.forms import form_updates, from_form, make_field, settings_from_form, to_form, values_from_form
 
 NAMES = list(RunSettings.model_fields)
 
@@ -24,10 +25,10 @@ def test_a_field_shows_the_settings_own_help(name: str) -> None:
     assert component.info == RunSettings.model_fields[name].description
 
 
-def test_number_fields_carry_the_range_of_the_setting() -> None:
-    field = make_field("temperature", 0.0)
-    assert isinstance(field, gr.Number)
-    assert (field.minimum, field.maximum) == (0, 2)
+def test_a_value_out_of_range_is_told_with_its_field() -> None:
+    assert isinstance(make_field("temperature", 0.0), gr.Number)
+    with pytest.raises(SettingsError, match="temperature: .* less than or equal to 2"):
+        settings_from_form(["temperature"], (9,))
 
 
 def test_an_emptied_number_falls_back_to_its_default() -> None:
