@@ -98,9 +98,9 @@ def measure(case: Case, home: Path) -> dict[str, float]:
     from sft_app.models.hardware import detect_hardware
     from sft_app.models.loading import load_tokenizer
     from sft_app.settings import parse_settings
-    from sft_app.training.measuring import measure_run
-    from sft_app.training.preflight import Machine
-    from sft_app.training.speed import machine_speed, step_seconds
+    from sft_app.training.preflight.measuring import measure_run
+    from sft_app.training.preflight.plan import Machine
+    from sft_app.training.preflight.speed import machine_speed, step_seconds
 
     data = home / "conversations.jsonl"
     _write_conversations(data, case)

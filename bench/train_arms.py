@@ -127,8 +127,8 @@ def load_model(dtype: str, spec: Spec) -> Any:
 
 
 def build_ours(arm: str, spec: Spec, model: Any, tokenizer: Any, train: list[Any], clock: Any, folder: str) -> Any:
-    from sft_app.training.arguments import TrainingJob
-    from sft_app.training.sft import build_sft_trainer
+    from sft_app.training.trainers.arguments import TrainingJob
+    from sft_app.training.trainers.sft import build_sft_trainer
 
     rows = Dataset.from_list([row.as_training_row() for row in train])
     job = TrainingJob(model, tokenizer, rows, train[:1], settings_of(spec), Path(folder), [clock], is_resumed=True)

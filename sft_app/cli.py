@@ -272,7 +272,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:
-    from sft_app.training.fitting import look_ahead
+    from sft_app.training.preflight.fitting import look_ahead
 
     with progress_bar("Looking ahead", quiet=as_json) as tell:
         found, suggestion = look_ahead(settings, app_home(), measure, tell)

@@ -21,8 +21,8 @@ from sft_app.summary import clock, loss_change
 
 if TYPE_CHECKING:
     from sft_app.data.checkup.fixes import Cleaning
-    from sft_app.training.fitting import Suggestion
-    from sft_app.training.preflight import Preflight
+    from sft_app.training.preflight.fitting import Suggestion
+    from sft_app.training.preflight.plan import Preflight
 
 # Names, prompts and answers are shown as they are, never read as markup.
 console = Console(markup=False, highlight=False)

@@ -20,8 +20,8 @@ from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.starter import starter_dir
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
 from sft_app.settings import RunSettings
-from sft_app.training.disk import disk_needed_gib
 from sft_app.training.extras import check_extras
+from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.versions import package_versions
 

@@ -20,7 +20,7 @@ from sft_app.data.tokens import RenderedConversation, render_conversation
 from sft_app.errors import DataError
 from sft_app.files import iterate_jsonl, put_on_disk
 from sft_app.runs import Run
-from sft_app.training.blocks import cut_into_blocks
+from sft_app.training.trainers.blocks import cut_into_blocks
 
 ROWS_AT_ONCE = 100
 REFUSALS_TOLD = 10

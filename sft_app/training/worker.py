@@ -27,7 +27,6 @@ from sft_app.models.starter import starter_is_ready
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
 from sft_app.training import ranks
-from sft_app.training.arguments import TrainingJob, training_dtype, widen_trainable
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.training.extras import place_tracker
@@ -35,6 +34,8 @@ from sft_app.training.max_length import settle_max_length
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
 from sft_app.training.termination import Terminated, Termination
 from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training.trainers.arguments import TrainingJob
+from sft_app.training.trainers.build import build_trainer
 
 WATCH_MAX_NEW_TOKENS = 100
 
@@ -89,8 +90,6 @@ def train_run(run: Run, settings: RunSettings, termination: Termination) -> None
     place_tracker(run)
     trainer = reporter.trainer = build_trainer(job)
     trainer.termination = termination
-    if training_dtype(model) == torch.float16:
-        widen_trainable(trainer.model)
 
     with termination.held_back():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -158,16 +157,6 @@ def _ending(reporter: RunReporter) -> str:
     if kept != last:
         told.append(f"The weights of step {kept} are kept: there the held-out loss was lowest.")
     return " ".join(told)
-
-
-def build_trainer(job: TrainingJob) -> Any:
-    if job.settings.trainer == "classic":
-        from sft_app.training.classic import build_classic_trainer
-
-        return build_classic_trainer(job)
-    from sft_app.training.sft import build_sft_trainer
-
-    return build_sft_trainer(job)
 
 
 def _watcher(tokenizer: Any, settings: RunSettings) -> Any:

@@ -22,8 +22,9 @@ from sft_app.ui.views import run_label
 
 if TYPE_CHECKING:
     from sft_app.compare.pair import LoadedPair
-    from sft_app.training.fitting import Suggestion
-    from sft_app.training.preflight import Machine, Measured, Preflight
+    from sft_app.training.preflight.fitting import Suggestion
+    from sft_app.training.preflight.plan import Machine, Preflight
+    from sft_app.training.preflight.workload import Measured
 
 
 TAILS_KEPT = 16
@@ -132,7 +133,7 @@ class PageContext:
 
     def preflight(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
         """What a run will take, and what would make it fit; measured if it has been. Raises: AppError."""
-        from sft_app.training.fitting import suggest_fit
+        from sft_app.training.preflight.fitting import suggest_fit
 
         lengths, size = self.lengths(settings), self.data(settings.reading()).file.path.stat().st_size
         found = self._machine().preflight(settings, lengths, size, self._measured.get(_nameless(settings)))
@@ -140,7 +141,7 @@ class PageContext:
 
     def measure(self, settings: RunSettings, on_progress: Progress) -> None:
         """A dry run; `preflight` tells what it found from then on. Raises: AppError."""
-        from sft_app.training.measuring import measure_run
+        from sft_app.training.preflight.measuring import measure_run
 
         examples = self.data(settings.reading()).examples
         found = measure_run(settings, examples, self.lengths(settings), self.home, on_progress)
@@ -154,7 +155,7 @@ class PageContext:
         return any(not run.status().has_ended() for run in list_runs(self.home))
 
     def _machine(self) -> Machine:
-        from sft_app.training.preflight import Machine
+        from sft_app.training.preflight.plan import Machine
 
         with self._lock:
             self._looks_at = self._looks_at or Machine(self.home)

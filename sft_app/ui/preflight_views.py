@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from sft_app.training.fitting import Suggestion
-from sft_app.training.preflight import Preflight
+from sft_app.training.preflight.fitting import Suggestion
+from sft_app.training.preflight.plan import Preflight
 
 PARTS = {
     "process": "Python and libraries",

@@ -189,7 +189,7 @@ def test_fsdp_becomes_arguments_that_transformers_accepts(tiny_model_dir: Path, 
     from transformers import AutoModelForCausalLM, TrainingArguments
 
     from sft_app.settings import parse_settings
-    from sft_app.training.arguments import TrainingJob, common_arguments
+    from sft_app.training.trainers.arguments import TrainingJob, common_arguments
 
     settings = parse_settings({"fsdp": fsdp, "num_processes": 2, "method": "lora", "gradient_checkpointing": True})
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)

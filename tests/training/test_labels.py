@@ -34,9 +34,9 @@ def rows_in_batches(tmp_path: Path) -> Callable[..., Rows]:
     """The ids and labels of every conversation in one epoch of a trainer's own batches, sorted."""
 
     def rows_in_batches(tokenizer: Any, rendered: list[RenderedConversation], settings: RunSettings) -> Rows:
-        from sft_app.training.arguments import TrainingJob
-        from sft_app.training.classic import build_classic_trainer
-        from sft_app.training.sft import build_sft_trainer
+        from sft_app.training.trainers.arguments import TrainingJob
+        from sft_app.training.trainers.classic import build_classic_trainer
+        from sft_app.training.trainers.sft import build_sft_trainer
 
         build = build_classic_trainer if settings.trainer == "classic" else build_sft_trainer
         model, rows = smallest_model(tokenizer), Dataset.from_list(training_rows(rendered))

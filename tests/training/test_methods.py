@@ -16,8 +16,8 @@ from sft_app.compare.generate import Sampling
 from sft_app.compare.pair import compare_prompt, load_pair, scale_rows
 from sft_app.errors import SettingsError
 from sft_app.settings import parse_settings
-from sft_app.training.arguments import noise_alpha
-from sft_app.training.blocks import cut_into_blocks
+from sft_app.training.trainers.arguments import noise_alpha
+from sft_app.training.trainers.blocks import cut_into_blocks
 
 IN_TURN, TOGETHER = "one after the other", "one batch of one model"
 CASES = [
@@ -188,8 +188,8 @@ def test_blocks_train_the_tokens_that_end_an_answer_also_where_they_are_the_padd
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
 
-    from sft_app.training.arguments import TrainingJob
-    from sft_app.training.classic import build_classic_trainer
+    from sft_app.training.trainers.arguments import TrainingJob
+    from sft_app.training.trainers.classic import build_classic_trainer
 
     ends_are_padding = copy.deepcopy(tokenizer)
     ends_are_padding.pad_token = ends_are_padding.eos_token

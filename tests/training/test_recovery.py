@@ -214,7 +214,7 @@ OUT_OF_MEMORY = """
 
     class Finder:
         def find_spec(self, name, path=None, target=None):
-            if name != "sft_app.training.heldout":
+            if name != "sft_app.training.trainers.heldout":
                 return None
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec(name)

@@ -246,7 +246,7 @@ def test_terminate_signal_breaks_an_evaluation_off_and_keeps_what_was_learnt(
     at_step: int,
 ) -> None:
     """Also one after the last step, which is measured when the run is resumed."""
-    from sft_app.training import heldout
+    from sft_app.training.trainers import heldout
 
     run, measure, begun = make_run(), heldout.score_conversations, threading.Event()
 

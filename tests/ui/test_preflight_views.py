@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from sft_app.training.fitting import Suggestion
-from sft_app.training.memory import MemoryParts
-from sft_app.training.preflight import Measured, Preflight
+from sft_app.training.preflight.fitting import Suggestion
+from sft_app.training.preflight.memory import MemoryParts
+from sft_app.training.preflight.plan import Preflight
+from sft_app.training.preflight.workload import Measured
 from sft_app.ui.preflight_views import count, duration, preflight_card, preflight_facts, preflight_notes
 
 FOUND = Preflight(

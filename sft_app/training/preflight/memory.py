@@ -1,6 +1,6 @@
 """How much memory training takes, part by part, from the model's shape and the largest batch. Imports no torch.
 
-What autograd keeps was counted in the code of the layers (`training/fused`, transformers' Llama, PEFT's LoRA) and
+What autograd keeps was counted in the code of the layers (`training/fast/fused`, transformers' Llama, PEFT's LoRA) and
 holds for decoders of that kind. `bench/preflight.py` says how far it is from what is measured.
 """
 
@@ -18,7 +18,7 @@ PROCESS_GIB = 0.63
 CUDA_CONTEXT_GIB = 0.5
 # NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Positions whose logits stand in memory together (`training/loss_head`).
+# Positions whose logits stand in memory together (`training/fast/loss_head`).
 HEAD_CHUNK = 256
 MARGIN = 0.10
 # Linear layers that read the same tensor, which is kept once.
@@ -125,7 +125,7 @@ def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: 
     attention = compute * (2 * shape.query_width + 2 * shape.key_width) + 4 * shape.heads
     is_full = settings.method == "full"
     norms = 2 * 4 * shape.hidden_size * (2 if is_full else 1)
-    # `training/fused` does without the activation's output.
+    # `training/fast/fused` does without the activation's output.
     is_gated = device == "cpu" and compute == 4 and settings.method != "qlora" and is_packed(settings)
     gates = compute * (2 if is_gated else 3) * shape.intermediate_size
     narrow = 0.0 if is_full else compute * settings.lora_r * len(shape.targets(settings)) / shape.layers

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
-from sft_app.training.fused import LoraProduct, fuse
+from sft_app.training.fast.fused import LoraProduct, fuse
 
 LAYERS = 2
 MODULES = 7 * LAYERS  # linear layers with an adapter

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sft_app.data.tokens import IGNORED
-from sft_app.training.attention import can_separate
+from sft_app.training.fast.attention import can_separate
 
 WORTH_IT = 8
 

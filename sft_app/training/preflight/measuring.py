@@ -1,4 +1,4 @@
-"""Starts a dry run (`training/dry_run`) in a process of its own and waits for what it finds.
+"""Starts a dry run (`training/preflight/dry_run`) in a process of its own and waits for what it finds.
 
 A process, since only one that ends gives back everything it held, and only a fresh one has a peak that is the run's.
 """
@@ -25,7 +25,7 @@ from sft_app.models.catalog import resolve_model
 from sft_app.records import ModelRecord, RunRecord, RunStatus, SourceRecord
 from sft_app.runs import Run, new_run_id, utc_now
 from sft_app.settings import RunSettings
-from sft_app.training.preflight import Measured
+from sft_app.training.preflight.workload import MEASURED_FILE, Measured
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
 from sft_app.versions import package_versions
 
@@ -100,7 +100,7 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
 
 
 def _work(run: Run, tell: Progress) -> None:
-    command = [sys.executable, "-m", "sft_app.training.dry_run", str(run.path)]
+    command = [sys.executable, "-m", "sft_app.training.preflight.dry_run", str(run.path)]
     with run.log_file.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=PROJECT_DIR, env=worker_environment(1), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -122,7 +122,7 @@ def _result(run: Run) -> Measured:
     if status.state == "failed":
         raise AppError(f"The dry run failed. {status.message}")
     try:
-        return Measured(**json.loads((run.path / "measured.json").read_bytes()))
+        return Measured(**json.loads((run.path / MEASURED_FILE).read_bytes()))
     except (OSError, ValueError):
         ending = "The process was killed, most likely because the machine's memory ran out."
         raise AppError(f"The dry run ended early. {ending}") from None

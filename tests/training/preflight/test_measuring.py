@@ -16,8 +16,8 @@ from sft_app.errors import AppError, RunError
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs import list_runs
 from sft_app.settings import parse_settings
-from sft_app.training.measuring import measure_run
-from sft_app.training.preflight import Machine
+from sft_app.training.preflight.measuring import measure_run
+from sft_app.training.preflight.plan import Machine
 from tests.commands import Ended, assert_one_clear_line
 
 

@@ -11,8 +11,8 @@ from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from sft_app.data.tokens import IGNORED, training_rows
-from sft_app.training.arguments import TrainingJob, common_arguments
-from sft_app.training.heldout import HeldoutEvaluation
+from sft_app.training.trainers.arguments import TrainingJob, common_arguments
+from sft_app.training.trainers.heldout import HeldoutEvaluation
 
 
 class ClassicTrainer(HeldoutEvaluation, Trainer):

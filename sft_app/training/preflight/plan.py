@@ -1,6 +1,6 @@
 """What a run will take, said before it begins: steps, tokens, memory, disk, time. By formula, at once.
 
-`training/measuring` measures the same in a throwaway process.
+`training/preflight/measuring` measures the same in a throwaway process.
 """
 
 from __future__ import annotations
@@ -14,47 +14,15 @@ from typing import Any
 import numpy as np
 
 from sft_app.data.checkup.lengths import TokenLengths
-from sft_app.data.split import heldout_size
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.models.starter import starter_dir
 from sft_app.settings import RunSettings
-from sft_app.training.disk import disk_needed_gib
-from sft_app.training.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory, is_packed
-from sft_app.training.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is trained on. `tokens` and `trained` are those of the conversations that were measured, cut at
-    `max_length`, the longest first; `conversations` and `heldout` count all of them. All have the same first
-    `beginning` tokens."""
-
-    tokens: np.ndarray
-    trained: np.ndarray
-    conversations: int
-    heldout: int
-    max_length: int
-    beginning: int = 0
-
-    @property
-    def mean_tokens(self) -> float:
-        return float(self.tokens.mean())
-
-    @property
-    def mean_trained(self) -> float:
-        return float(self.trained.mean())
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a dry run found. `seconds_per_step` is of a step with `tokens_per_step`, at the largest batch."""
-
-    peak_gib: float
-    seconds_per_step: float
-    tokens_per_step: float
-    trained_per_step: float
+from sft_app.training.preflight.disk import disk_needed_gib
+from sft_app.training.preflight.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory, is_packed
+from sft_app.training.preflight.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
+from sft_app.training.preflight.workload import Measured, Workload, plan_workload
 
 
 @dataclass(frozen=True)
@@ -105,18 +73,6 @@ class Preflight:
         share = self.trainable / self.parameters
         fits = {"memory_gib": self.memory_gib, "fits_memory": self.fits_memory, "fits_disk": self.fits_disk}
         return own | {"trainable_share": share, **fits}
-
-
-def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
-    """Raises: DataError when so few conversations are there that none is left to train on."""
-    max_length = settings.max_length or lengths.suggested_max_length
-    order = np.argsort(-lengths.lengths)
-    tokens = np.minimum(lengths.lengths[order], max_length)
-    # Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
-    trained = np.maximum(lengths.trained[order] - (lengths.lengths[order] - tokens), 0)
-    total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
-    heldout = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
-    return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)
 
 
 def check_plan(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sft_app.training.attention import SEPARATE, attend_separately, separate_attention
+from sft_app.training.fast.attention import SEPARATE, attend_separately, separate_attention
 
 LENGTHS = (5, 1, 9, 3)
 

@@ -18,7 +18,7 @@ from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import attach_lora, keep_4bit_differentiable, load_base
 from sft_app.settings import parse_settings
-from sft_app.training.attention import separate_attention
+from sft_app.training.fast.attention import separate_attention
 
 CPU = Hardware("cpu", "test", "float32", "", 1.0, 1.0, 1)
 ANSWERS = ("Soon!", "It is on its way to you.", "Yes.", "We are sorry, it will be with you on Monday.", "No", "£5.")
@@ -47,9 +47,9 @@ def make_trainer(tiny_model_dir: Path, tokenizer: Any, rendered: Any, tmp_path: 
     """A trainer of either kind on the tiny model, one step long, with an adapter that has an effect."""
 
     def make(callbacks: tuple[Any, ...] = (), **changes: Any) -> Any:
-        from sft_app.training.arguments import TrainingJob
-        from sft_app.training.classic import build_classic_trainer
-        from sft_app.training.sft import build_sft_trainer
+        from sft_app.training.trainers.arguments import TrainingJob
+        from sft_app.training.trainers.classic import build_classic_trainer
+        from sft_app.training.trainers.sft import build_sft_trainer
 
         defaults = {"max_steps": 1, "max_length": 128, "lora_r": 4, "dtype": "float32", "max_grad_norm": 100.0}
         settings = parse_settings({**defaults, **changes})

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from sft_app.data.tokens import IGNORED
-from sft_app.training.attention import separate_attention
-from sft_app.training.prefix import WORTH_IT, can_share_beginnings, share_beginning
+from sft_app.training.fast.attention import separate_attention
+from sft_app.training.fast.prefix import WORTH_IT, can_share_beginnings, share_beginning
 
 BEGINNING = list(range(10, 10 + WORTH_IT))
 SIZES = {

@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.memory import compute_dtype, is_packed, layer_bytes, uses_checkpointing, weight_bytes
-
-if TYPE_CHECKING:
-    from sft_app.training.preflight import Measured, Workload
+from sft_app.training.preflight.memory import compute_dtype, is_packed, layer_bytes, uses_checkpointing, weight_bytes
+from sft_app.training.preflight.workload import Measured, Workload
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
 # Of the rate of the probe's square products, what the thin ones of a model reach.
@@ -118,7 +116,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
 
 
 def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:
-    """Tokens that a batch computes once for all its conversations (`training/prefix`)."""
+    """Tokens that a batch computes once for all its conversations (`training/fast/prefix`)."""
     is_plain = is_packed(settings) and not settings.lora_dropout and not settings.neftune_noise_alpha
     return work.beginning if device == "cpu" and is_plain and work.beginning >= WORTH_SHARING else 0
 

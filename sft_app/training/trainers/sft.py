@@ -9,12 +9,12 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from sft_app.data.tokens import IGNORED, training_rows
-from sft_app.training.arguments import TrainingJob, common_arguments, training_dtype
-from sft_app.training.attention import is_separate, separate_attention
-from sft_app.training.fused import fuse
-from sft_app.training.heldout import HeldoutEvaluation
-from sft_app.training.loss_head import SummedCrossEntropy, backbone, plain_head
-from sft_app.training.prefix import can_share_beginnings, share_beginning
+from sft_app.training.fast.attention import is_separate, separate_attention
+from sft_app.training.fast.fused import fuse
+from sft_app.training.fast.loss_head import SummedCrossEntropy, backbone, plain_head
+from sft_app.training.fast.prefix import can_share_beginnings, share_beginning
+from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
+from sft_app.training.trainers.heldout import HeldoutEvaluation
 
 
 class PackedTrainer(HeldoutEvaluation, SFTTrainer):

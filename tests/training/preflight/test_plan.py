@@ -19,9 +19,9 @@ from sft_app.errors import DataError
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.training.fitting import suggest_fit
-from sft_app.training.memory import GIB, HEAD_CHUNK, NF4_BYTES, LargestBatch, estimate_memory
-from sft_app.training.preflight import (
+from sft_app.training.preflight.fitting import suggest_fit
+from sft_app.training.preflight.memory import GIB, HEAD_CHUNK, NF4_BYTES, LargestBatch, estimate_memory
+from sft_app.training.preflight.plan import (
     Machine,
     Measured,
     Preflight,
@@ -31,7 +31,7 @@ from sft_app.training.preflight import (
     largest_batch,
     plan_workload,
 )
-from sft_app.training.speed import (
+from sft_app.training.preflight.speed import (
     START_SECONDS,
     MachineSpeed,
     computed_per_step,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig
 
-from sft_app.training.loss_head import CHUNK, SummedCrossEntropy, plain_head
+from sft_app.training.fast.loss_head import CHUNK, SummedCrossEntropy, plain_head
 
 SIZES = {
     "vocab_size": 40,

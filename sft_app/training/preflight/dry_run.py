@@ -1,7 +1,7 @@
 """Two optimizer steps on the largest batch, in a throwaway process: what a run will really take.
 
-Run as `python -m sft_app.training.dry_run RUN_DIR`, where the run's training data are the conversations of that batch.
-The trainer is the worker's own; only evaluation, checkpoints and the rest of the data are left out.
+Run as `python -m sft_app.training.preflight.dry_run RUN_DIR`; the training data of that run are the conversations of
+the batch. The trainer is the worker's own; only evaluation, checkpoints and the rest of the data are left out.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
-from sft_app.training.arguments import TrainingJob, training_dtype, widen_trainable
 from sft_app.training.max_length import settle_max_length
+from sft_app.training.preflight.workload import MEASURED_FILE
 from sft_app.training.token_rows import render_rows, token_rows
-from sft_app.training.worker import build_trainer, load_trainable
+from sft_app.training.trainers.arguments import TrainingJob
+from sft_app.training.trainers.build import build_trainer
+from sft_app.training.worker import load_trainable
 
 STEPS = 2
 # The first is not timed: libraries choose their kernels in it, and the optimizer makes its moments.
 WARM_UP = 1
 MOST_ACCUMULATION = 2
-RESULT = "measured.json"
 
 
 class StepClock(TrainerCallback):
@@ -67,7 +68,7 @@ def main(run_dir: str) -> int:
     run = Run(Path(run_dir))
     logging.disable(logging.WARNING)
     try:
-        write_json_atomically(run.path / RESULT, measure(run, run.record().settings))
+        write_json_atomically(run.path / MEASURED_FILE, measure(run, run.record().settings))
         run.update_status(state="finished", message="")
     except torch.OutOfMemoryError:
         run.update_status(state="failed", message="The GPU's memory is too small for it.")
@@ -107,8 +108,6 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
 
 def _trainer(job: TrainingJob) -> Any:
     trainer = build_trainer(job)
-    if training_dtype(job.model) == torch.float16:
-        widen_trainable(trainer.model)
     trainer.args.eval_on_start = False
     trainer.args.eval_strategy = trainer.args.save_strategy = transformers.IntervalStrategy("no")
     trainer.args.load_best_model_at_end = False

@@ -15,11 +15,11 @@ from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.shapes import read_shape
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.training.arguments import TrainingJob
-from sft_app.training.memory import (
+from sft_app.training.preflight.memory import (
     layer_bytes,
 )
-from sft_app.training.worker import build_trainer
+from sft_app.training.trainers.arguments import TrainingJob
+from sft_app.training.trainers.build import build_trainer
 
 TOKENS = 96
 

@@ -14,8 +14,8 @@ from sft_app.data.sources.rows import Progress
 from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.models.loading import load_tokenizer
 from sft_app.settings import RunSettings
-from sft_app.training.measuring import measure_run
-from sft_app.training.preflight import Machine, Preflight
+from sft_app.training.preflight.measuring import measure_run
+from sft_app.training.preflight.plan import Machine, Preflight
 
 SHORTEST = 128
 SAMPLED = 2_000

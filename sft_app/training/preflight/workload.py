@@ -1,0 +1,58 @@
+"""What a run has before it: how many conversations, how long, and what a dry run found out about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sft_app.data.checkup.lengths import TokenLengths
+from sft_app.data.split import heldout_size
+from sft_app.settings import RunSettings
+
+# Where a dry run leaves its `Measured`, in its run folder.
+MEASURED_FILE = "measured.json"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained on. `tokens` and `trained` are those of the conversations that were measured, cut at
+    `max_length`, the longest first; `conversations` and `heldout` count all of them. All have the same first
+    `beginning` tokens."""
+
+    tokens: np.ndarray
+    trained: np.ndarray
+    conversations: int
+    heldout: int
+    max_length: int
+    beginning: int = 0
+
+    @property
+    def mean_tokens(self) -> float:
+        return float(self.tokens.mean())
+
+    @property
+    def mean_trained(self) -> float:
+        return float(self.trained.mean())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a dry run found. `seconds_per_step` is of a step with `tokens_per_step`, at the largest batch."""
+
+    peak_gib: float
+    seconds_per_step: float
+    tokens_per_step: float
+    trained_per_step: float
+
+
+def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
+    """Raises: DataError when so few conversations are there that none is left to train on."""
+    max_length = settings.max_length or lengths.suggested_max_length
+    order = np.argsort(-lengths.lengths)
+    tokens = np.minimum(lengths.lengths[order], max_length)
+    # Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
+    trained = np.maximum(lengths.trained[order] - (lengths.lengths[order] - tokens), 0)
+    total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
+    heldout = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+    return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)
