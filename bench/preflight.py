@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-WORDS = ["the", "of", "and", "to", "in", "is", "it", "for", "that", "was", "on", "with", "as", "be", "at", "by"]
+from bench.models import make_home, word_tokenizer, write_conversations, write_random_model
+
 GOAL = 0.15
 
 
@@ -54,22 +55,6 @@ CASES = (
     Case("llama-360m", "qlora", 1, 256),
 )
 QUICK_CASES = (Case("tiny", "lora", 2, 64), Case("tiny", "full", 1, 128, checkpointing=True))
-SHAPES: dict[str, dict[str, int]] = {
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    },
-    "llama-360m": {
-        "hidden_size": 960,
-        "intermediate_size": 2560,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 15,
-        "num_key_value_heads": 5,
-    },
-}
 
 
 def main() -> None:
@@ -77,7 +62,7 @@ def main() -> None:
 
     arguments = _parse()
     with tempfile.TemporaryDirectory() as folder:
-        home = _make_home(Path(folder), arguments.quick)
+        home = _home_with_models(Path(folder) / "home", arguments.quick)
         measured = []
         for case in QUICK_CASES if arguments.quick else CASES:
             entry = {**asdict(case), **measure(case, home)}
@@ -102,8 +87,7 @@ def measure(case: Case, home: Path) -> dict[str, float]:
     from sft_app.training.preflight.plan import Machine
     from sft_app.training.preflight.speed import machine_speed, step_seconds
 
-    data = home / "conversations.jsonl"
-    _write_conversations(data, case)
+    data = write_conversations(home / "conversations.jsonl", case.rows + 1, case.tokens)  # one is held out
     settings = parse_settings(
         {
             "data": str(data),
@@ -161,49 +145,16 @@ def show(report: dict[str, Any]) -> None:
     console.print(f"largest error of memory {report['largest_memory_error']:+.1%} (goal: within {GOAL:.0%})")
 
 
-def _make_home(folder: Path, is_quick: bool) -> Path:
-    """With the models that the cases need; the starter is the one that is there already."""
-    from sft_app.models.starter import prepare_starter
-    from sft_app.runs import app_home
+def _home_with_models(folder: Path, is_quick: bool) -> Path:
+    from transformers import AutoTokenizer
 
-    (folder / "models").mkdir()
-    starter = None if is_quick else prepare_starter(app_home())
-    if starter is not None:
-        (folder / "models" / "starter").symlink_to(starter)
-    _write_model(folder / "models", "tiny" if is_quick else "llama-360m", starter)
-    return folder
-
-
-def _write_model(models: Path, name: str, starter: Path | None) -> None:
-    """Seeded random weights in bfloat16; the starter's tokenizer, or one that knows the words of the conversations."""
-    import torch
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import WordLevel
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
-
-    if starter is not None:
-        tokenizer = AutoTokenizer.from_pretrained(starter)
+    home = make_home(folder, with_starter=not is_quick)
+    if is_quick:
+        write_random_model(home / "models" / "tiny", "tiny", word_tokenizer())
     else:
-        core = Tokenizer(WordLevel({word: id for id, word in enumerate(["<pad>", "<end>", "<unk>", *WORDS])}, "<unk>"))
-        core.pre_tokenizer = pre_tokenizers.Whitespace()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<end>")
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<pad>", "<end>"]})
-        tokenizer.chat_template = (
-            "{% for message in messages %}{{ message['role'] + ' ' + message['content'] + '<end>' }}{% endfor %}"
-            "{% if add_generation_prompt %}{{ 'assistant ' }}{% endif %}"
-        )
-    torch.manual_seed(0)
-    config = LlamaConfig(**SHAPES[name], vocab_size=len(tokenizer), tie_word_embeddings=True, pad_token_id=0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(models / name)
-    tokenizer.save_pretrained(models / name)
-
-
-def _write_conversations(path: Path, case: Case) -> None:
-    """A batch of them and one to hold out; the longer half of each is its answer."""
-    half = range(case.tokens // 2)
-    texts = [" ".join(WORDS[(place + n) % len(WORDS)] for n in half) for place in range(case.rows + 1)]
-    rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in texts]
-    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows), encoding="utf-8")
+        tokenizer = AutoTokenizer.from_pretrained(home / "models" / "starter")
+        write_random_model(home / "models" / "llama-360m", "llama-360m", tokenizer)
+    return home
 
 
 def _parse() -> argparse.Namespace:

@@ -9,18 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.models import VOCABULARY, starter_folder, write_random_model
 from sft_app.files import write_jsonl_atomically
 
 if TYPE_CHECKING:
     from bench.train_arms import Spec
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "llama-1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32},
-    "llama-8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
-}
-KEY_VALUE_HEADS = {"tiny": 2, "llama-1b": 8, "llama-8b": 8}
-VOCABULARY = {"tiny": 200, "llama-1b": 128_256, "llama-8b": 128_256}
 HELDOUT = 8
 
 
@@ -33,7 +27,9 @@ def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
     if arguments.shape == "starter":
         model_dir, rows = _starter(needed + HELDOUT)
     else:
-        model_dir = _random_model(folder / "model", arguments.shape)
+        model_dir = write_random_model(
+            folder / "model", arguments.shape, _wordless_tokenizer(), VOCABULARY[arguments.shape]
+        )
         most = 120 if arguments.shape == "tiny" else 1024
         rows = _random_rows(needed + HELDOUT, VOCABULARY[arguments.shape], most)
     write_jsonl_atomically(folder / "train.jsonl", rows[HELDOUT:])
@@ -68,12 +64,11 @@ def _starter(count: int) -> tuple[Path, list[dict[str, Any]]]:
     from sft_app.data.tokens import render_conversation
     from sft_app.models.catalog import resolve_model
     from sft_app.models.loading import load_tokenizer
-    from sft_app.models.starter import prepare_starter
     from sft_app.runs import app_home
     from sft_app.settings import RunSettings
 
     home = app_home()
-    model_dir = prepare_starter(home)
+    model_dir = starter_folder()
     tokenizer = load_tokenizer(resolve_model("starter", None, home), home)
     data = load_data(open_data(RunSettings().reading(), home), count)
     rendered = [render_conversation(tokenizer, example.conversation, 1024) for example in data.examples[:count]]
@@ -91,22 +86,10 @@ def _random_rows(count: int, vocabulary: int, most: int) -> list[dict[str, Any]]
     return rows
 
 
-def _random_model(folder: Path, shape: str) -> Path:
-    """Seeded weights in bfloat16, with a tokenizer that has no words: the rows are tokens already."""
-    import torch
+def _wordless_tokenizer() -> Any:
+    """The rows are tokens already."""
     from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    config = LlamaConfig(
-        **SHAPES[shape],
-        vocab_size=VOCABULARY[shape],
-        num_key_value_heads=KEY_VALUE_HEADS[shape],
-        max_position_embeddings=4096,
-        tie_word_embeddings=shape == "llama-1b",
-    )
-    torch.manual_seed(0)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     core = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>").save_pretrained(folder)
-    return folder
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>")

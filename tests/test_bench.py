@@ -44,3 +44,14 @@ def test_a_fast_wrong_answer_is_refused() -> None:
     assert is_right({"summary": right, "gradient_cosine": 0.9999})
     assert not is_right({"summary": wrong, "gradient_cosine": 0.9999})
     assert not is_right({"summary": right, "gradient_cosine": 0.99})
+
+
+def test_page_bench_trains_with_the_page_open_and_closed(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "bench.page", "--quick", "--json", str(report)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(report.read_text())
+    assert [window["is_open"] for window in told["windows"]] == [False, True, True, False]
+    assert all(window["steps"] > 0 for window in told["windows"])
+    assert told["summary"]["ratio_least"] <= told["summary"]["ratio"] <= told["summary"]["ratio_most"]

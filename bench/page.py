@@ -1,0 +1,190 @@
+"""What an open page costs the run that it shows: useful tokens/s of training with and without it.
+
+    python -m bench.page                       a run of the starter, Chromium on the same machine
+    python -m bench.page --quick               a tiny model, for the tests
+    python -m bench.page --json results.json   everything that was measured
+
+One run trains all the while, one conversation a step. The page is opened and closed beside it in turn, in the order
+closed, open, open, closed, so that a machine that gets slower or faster does so for both. A window of time begins when
+the page has settled and ends before it is closed; what opening costs, once, is told by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.models import make_home, word_tokenizer, write_conversations, write_random_model
+from sft_app.runs import Run
+from sft_app.settings import RunSettings, parse_settings
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+IS_OPEN = (False, True, True, False)
+SETTLING_SECONDS = 5.0
+
+
+def main() -> None:
+    from bench.machine import machine
+
+    arguments = _parse()
+    with tempfile.TemporaryDirectory() as folder:
+        home = make_home(Path(folder) / "home", with_starter=not arguments.quick)
+        settings = _settings(home, arguments.quick)
+        with _page(home) as url, _training(home, settings) as run:
+            windows = measure(run, url, arguments.rounds, arguments.seconds)
+    report = {"machine": machine(), "windows": windows, "summary": summarise(windows)}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
+
+
+def measure(run: Run, url: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Tokens/s of each window, in the order in which they were measured."""
+    from playwright.sync_api import sync_playwright
+
+    windows: list[dict[str, Any]] = []
+    with sync_playwright() as playwright:
+        for is_open in IS_OPEN * rounds:
+            browser = _open(playwright, url) if is_open else None
+            time.sleep(SETTLING_SECONDS)
+            begun = len(run.metrics())
+            time.sleep(seconds)
+            steps = run.metrics()[begun - 1 :]
+            windows.append({"is_open": is_open, "steps": len(steps) - 1, "tokens_per_second": _speed(steps)})
+            sys.stderr.write(f"{'open' if is_open else 'closed'}: {windows[-1]['tokens_per_second']:.0f} tokens/s\n")
+            if browser is not None:
+                browser.close()
+    return windows
+
+
+def summarise(windows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`ratio` is open over closed, of each two neighbours that differ; `noise` is one closed window over the next,
+    which differ in nothing but their time."""
+    by_state = {state: [w["tokens_per_second"] for w in windows if w["is_open"] is state] for state in (False, True)}
+    pairs = [(windows[n], windows[n + 1]) for n in range(0, len(windows), 2)]
+    ratios = [
+        (a if a["is_open"] else b)["tokens_per_second"] / (b if a["is_open"] else a)["tokens_per_second"]
+        for a, b in pairs
+    ]
+    noise = [after / before for before, after in zip(by_state[False], by_state[False][1:], strict=False)]
+    return {
+        "closed": median(by_state[False]),
+        "open": median(by_state[True]),
+        "ratio": median(ratios),
+        "ratio_least": min(ratios),
+        "ratio_most": max(ratios),
+        "noise_least": min(noise),
+        "noise_most": max(noise),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    told = report["summary"]
+    console = Console(markup=False)
+    console.print(f"page closed {told['closed']:,.0f} tokens/s, open {told['open']:,.0f}")
+    console.print(f"open over closed {told['ratio']:.3f} ({told['ratio_least']:.3f} … {told['ratio_most']:.3f})")
+    console.print(f"closed over closed {told['noise_least']:.3f} … {told['noise_most']:.3f}")
+
+
+def _speed(steps: list[dict[str, Any]]) -> float:
+    """Useful tokens/s between the first and the last of these steps."""
+    spent = [
+        after["elapsed_seconds"] - before["elapsed_seconds"] for before, after in zip(steps, steps[1:], strict=False)
+    ]
+    tokens = sum(step["tokens_per_second"] * seconds for step, seconds in zip(steps[1:], spent, strict=True))
+    return tokens / sum(spent)
+
+
+def _open(playwright: Any, url: str) -> Any:
+    """A browser that shows the run at work, as one leaves it open."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    page = browser.new_page()
+    page.goto(url)
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#curves svg").first.wait_for()
+    return browser
+
+
+@contextmanager
+def _page(home: Path) -> Iterator[str]:
+    """The app's page in a process of its own; its address."""
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        env={**os.environ, "SFT_APP_HOME": str(home), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        found = next(filter(None, (re.search(r"open on (http://\S+)", line) for line in process.stdout)))
+        yield found.group(1)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _training(home: Path, settings: RunSettings) -> Iterator[Run]:
+    """A run that has begun to train, and is stopped at the end."""
+    from sft_app.training.launch import stop_run, submit_run
+
+    run = submit_run(settings, home)
+    try:
+        while len(run.metrics()) < 3:
+            if run.status().has_ended():
+                sys.exit(f"The run ended: {run.status().message}")
+            time.sleep(0.5)
+        yield run
+    finally:
+        stop_run(run)
+        while not run.status().has_ended():
+            time.sleep(0.5)
+
+
+def _settings(home: Path, is_quick: bool) -> RunSettings:
+    """More steps than will be taken; evaluated at the first and the last only."""
+    values: dict[str, Any] = {
+        "max_steps": 1_000_000,
+        "eval_steps": 1_000_000.0,
+        "watch_prompts": [],
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "heldout_min": 1,
+        "heldout_max": 2,
+    }
+    if is_quick:
+        data = write_conversations(home / "conversations.jsonl", 20, 64)
+        model = write_random_model(home / "models" / "tiny", "tiny", word_tokenizer())
+        values |= {"data": str(data), "model": str(model)}
+    return parse_settings(values)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="of four windows each")
+    parser.add_argument("--seconds", type=float, default=25.0, help="of a window")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 2.0
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
