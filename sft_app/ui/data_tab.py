@@ -135,7 +135,9 @@ def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], ch
         show_progress_on=check.findings,
         trigger_mode="multiple",  # a new one ends the one at work
         api_visibility="private",
-    ).success(checkup.offer_fixes, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
+    )
+    # Not chained to it: of several at once, only the first to end would surely be followed.
+    check.found.change(checkup.offer_fixes, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
     check.clean.click(clean, [check.fixes, *inputs], copied, api_visibility="private")
 

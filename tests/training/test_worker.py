@@ -175,6 +175,26 @@ def test_run_without_watch_prompts_has_no_snapshots(make_run: Make, work: Work) 
     assert (run.status().state, run.snapshots()) == ("finished", [])
 
 
+def test_watch_prompts_leave_the_weights_and_the_random_state_alone(make_run: Make, work: Work) -> None:
+    """The dropout of each step comes from a random state that an answer in between could have moved."""
+    from safetensors.torch import load_file
+
+    shared = {"lora_dropout": 0.3, "max_steps": 6, "eval_steps": 1.0, "temperature": 1.0}
+    asked, alone = make_run(watch_prompts=("Where is it?", "Hello"), **shared), make_run(watch_prompts=(), **shared)
+    work(asked)
+    work(alone)
+    assert len(asked.snapshots()) == 7
+    losses, weights = (
+        [load(run) for run in (asked, alone)]
+        for load in (
+            lambda run: [row["loss"] for row in run.metrics() if "loss" in row],
+            lambda run: load_file(run.adapter_dir / "adapter_model.safetensors"),
+        )
+    )
+    assert losses[0] == losses[1]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
 def test_epochs_end_the_run_where_no_steps_are_given(make_run: Make, work: Work) -> None:
     run = make_run(max_steps=-1, num_train_epochs=1, eval_steps=0.5, packing=False, per_device_train_batch_size=5)
     work(run)
