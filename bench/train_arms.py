@@ -201,7 +201,7 @@ def load_rows(path: Path) -> list[RenderedConversation]:
 
 
 def _adapter_gradients(model: Any) -> torch.Tensor:
-    return torch.cat([p.grad.float().flatten() for p in model.parameters() if p.grad is not None]).cpu()
+    return torch.cat([p.grad.double().flatten().cpu() for p in model.parameters() if p.grad is not None])
 
 
 def _four_bit(dtype: str, is_ours: bool) -> Any:

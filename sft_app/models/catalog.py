@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.errors import ModelError
-from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_is_ready
+from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_dir, starter_is_ready
 from sft_app.runs import Run
 
 HUB_TIMEOUT_SECONDS = 5.0
@@ -28,6 +28,10 @@ class ModelRef:
         if self.location == "starter":
             return HUB_ID
         return Path(self.location).name if Path(self.location).is_dir() else self.location
+
+    def folder(self, home: Path) -> Path:
+        """Where its files stand once they are on this machine; for a model of the Hub a path that does not exist."""
+        return starter_dir(home) if self.location == "starter" else Path(self.location)
 
 
 def resolve_model(name: str, revision: str | None, home: Path) -> ModelRef:

@@ -17,7 +17,6 @@ from sft_app.data.sources.hub import read_source
 from sft_app.data.split import Kinship, Split, hold_out
 from sft_app.errors import DataError, RunError
 from sft_app.models.catalog import ModelRef, resolve_model
-from sft_app.models.starter import starter_dir
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
 from sft_app.settings import RunSettings
 from sft_app.training.extras import check_extras
@@ -131,7 +130,6 @@ def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
 def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free / 2**30
-    model_dir = starter_dir(home) if model.location == "starter" else Path(model.location)
-    needed = disk_needed_gib(settings, model_dir, data_bytes)
+    needed = disk_needed_gib(settings, model.folder(home), data_bytes)
     if free < needed:
         raise RunError(f"Only {free:.2f} GiB are free in {home}; a run needs at least {needed:.3g} GiB.")

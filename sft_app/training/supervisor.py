@@ -27,9 +27,6 @@ TERMINATED_EXIT = 128 + signal.SIGTERM
 POLL_SECONDS = 0.5
 # A supervisor that has just seen an empty queue needs less than this to let go of the lock.
 HANDOVER_SECONDS = 10.0
-# Bytes from which glibc's malloc takes a block from the system and gives it back, as it does until a program has freed
-# a larger one. On the heap, the gaps between tensors of unlike sizes cost half as much memory again on a CPU.
-LARGE_BLOCK = "1000000"
 
 
 class _Shutdown:
@@ -171,7 +168,7 @@ def _environment() -> dict[str, str]:
 
 def worker_environment(processes: int) -> dict[str, str]:
     """A single process is shown a single GPU: transformers would spread its batches over all that it sees."""
-    environment = {"MALLOC_MMAP_THRESHOLD_": LARGE_BLOCK, **_environment()}
+    environment = _environment()
     if processes == 1:
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     return environment

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.checkup.inspection import Inspection, inspect_data
-from sft_app.data.checkup.lengths import TokenLengths, measure_lengths
+from sft_app.data.checkup.lengths import QUICKLY_MEASURED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import PREVIEWED, Example, LoadedData, load_data, open_data
 from sft_app.data.sources.data_files import locate_data
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError
-from sft_app.files import JsonlTail
-from sft_app.runs import ENDED, Run, find_run, list_runs
+from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import DataSettings, RunSettings
-from sft_app.summary import summarise_run
+from sft_app.ui.run_files import RunFiles
 from sft_app.ui.views import run_label
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Machine, Preflight
     from sft_app.training.preflight.workload import Measured
-
-
-TAILS_KEPT = 16
-SAMPLED = 2_000
-"""Conversations whose tokens are counted before the check-up has counted them all."""
 
 
 class Superseded(Exception):
@@ -41,6 +35,7 @@ class PageContext:
     """Made once by `build_page` and handed to the tabs."""
 
     home: Path
+    run_files: RunFiles = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _data_lock: threading.Lock = field(default_factory=threading.Lock)
     _inspection_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -54,9 +49,9 @@ class PageContext:
     _asked: dict[str, int] = field(default_factory=dict)
     _pair: LoadedPair | None = None
     _pair_key: tuple[str, int] | None = None
-    _files_lock: threading.Lock = field(default_factory=threading.Lock)
-    _tails: dict[Path, JsonlTail] = field(default_factory=dict)
-    _summaries: dict[str, tuple[Any, dict[str, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.run_files = RunFiles(self.home)
 
     def data(self, settings: DataSettings) -> LoadedData:
         """The first conversations, read again only when the file or the settings have changed. Raises: DataError."""
@@ -121,7 +116,7 @@ class PageContext:
         key, tokenizer = _lengths_key(settings), self.tokenizer(settings.model)
         with self._lengths_lock:  # several events of one change ask at the same time
             if self._lengths is None or self._lengths[0] != key:
-                loaded, sample = self.data(settings.reading()), Sample[Example](SAMPLED)
+                loaded, sample = self.data(settings.reading()), Sample[Example](QUICKLY_MEASURED)
                 for example in loaded.examples:
                     sample.offer(example)
                 self._lengths = (key, measure_lengths(tokenizer, sample.items, None, sample.offered))
@@ -199,35 +194,7 @@ class PageContext:
 
     def comparable_runs(self) -> list[tuple[str, str]]:
         """(label, id) of every run with an adapter, the newest first."""
-        return [(run_label(summary), summary["run"]) for summary in self.summaries() if summary["adapter"]]
-
-    def metrics(self, run: Run) -> list[dict[str, Any]]:
-        """As `run.metrics()`, without reading a long file anew at every look."""
-        return self._rows(run.metrics_file)
-
-    def snapshots(self, run: Run) -> list[dict[str, Any]]:
-        """As `run.snapshots()`, without reading a long file anew at every look."""
-        return self._rows(run.snapshots_file)
-
-    def summaries(self) -> list[dict[str, Any]]:
-        """Of every run, the newest first; a run whose files have not changed is not summed up again."""
-        return [self.summary(run) for run in list_runs(self.home)]
-
-    def summary(self, run: Run) -> dict[str, Any]:
-        """As `summarise_run`."""
-        state, stamp = run.status().state, files_stamp(run)
-        known = self._summaries.get(run.id)
-        if known is None or known[0] != stamp or state not in ENDED:
-            known = self._summaries[run.id] = (stamp, summarise_run(run, self.metrics(run)))
-        return known[1]
-
-    def _rows(self, path: Path) -> list[dict[str, Any]]:
-        with self._files_lock:
-            tail = self._tails.pop(path, None) or JsonlTail(path)
-            self._tails[path] = tail
-            while len(self._tails) > TAILS_KEPT:
-                del self._tails[next(iter(self._tails))]  # the one that was asked for the longest ago
-            return tail.rows()
+        return [(run_label(summary), summary["run"]) for summary in self.run_files.summaries() if summary["adapter"]]
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""
@@ -236,20 +203,6 @@ class PageContext:
     def get(self, run_id: str | None) -> Run:
         """Raises: RunError when none is chosen or it is gone."""
         return find_run(self.home, run_id or "")
-
-
-def files_stamp(run: Run) -> list[Any]:
-    """The same as long as nobody has written anything that the page shows of this run."""
-    files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.path / "status.json", run.path / "stop"]
-    return [run.id, *(_changed_at(file) for file in files)]
-
-
-def _changed_at(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
 
 
 def _nameless(settings: RunSettings) -> RunSettings:

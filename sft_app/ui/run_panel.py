@@ -9,8 +9,9 @@ import gradio as gr
 
 from sft_app.runs import RESUMABLE, Run, RunStatus, queued_runs
 from sft_app.ui import curves, views
-from sft_app.ui.context import PageContext, files_stamp
+from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
+from sft_app.ui.run_files import files_stamp
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.State) -> 
 
     def show_answers(run_id: str | None, place: int) -> Any:
         run = context.find(run_id)
-        return views.watch_cards(views.timeline(context.snapshots(run)), place) if run else gr.skip()
+        return views.watch_cards(views.timeline(context.run_files.snapshots(run)), place) if run else gr.skip()
 
     panel.place.input(show_answers, [watched, panel.place], panel.answers, **UNCHECKED, trigger_mode="always_last")
     return {"fn": watch, "inputs": [watched, panel.place, panel.seen], "outputs": panel.outputs(), **UNCHECKED}
@@ -102,12 +103,12 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
     stamp, status = files_stamp(run), run.status()
     if seen and seen.stamp == stamp and status.has_ended():
         return [gr.skip()] * len(_without_run())
-    metrics, times = context.metrics(run), views.timeline(context.snapshots(run))
+    metrics, times = context.run_files.metrics(run), views.timeline(context.run_files.snapshots(run))
     follows = seen is None or seen.stamp[0] != run.id or place >= seen.times - 1
     same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
     is_working, is_stopping = not status.has_ended(), run.stop_is_requested()
     return [
-        views.status_card(context.summary(run), _explained(context, run, status), metrics),
+        views.status_card(context.run_files.summary(run), _explained(context, run, status), metrics),
         gr.skip() if same_curves else curves.run_curves(metrics),
         gr.skip() if same_answers else _slider(len(times) - 1, follows),
         gr.skip() if same_answers else views.watch_cards(times, len(times) - 1 if follows else place),

@@ -100,8 +100,8 @@ def listing_values(
     context: PageContext, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
 ) -> list[Any]:
     """The lists of runs; one that says what it said in `seen` is skipped, so that nobody's choice is disturbed."""
-    summaries = context.summaries()
-    queue = queue_choices([context.summary(run) for run in queued_runs(context.home)])
+    summaries = context.run_files.summaries()
+    queue = queue_choices([context.run_files.summary(run) for run in queued_runs(context.home)])
     frame = views.runs_frame(summaries)
     choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
     begun = [summary for summary in summaries if can_be_compared(summary)]

@@ -8,9 +8,10 @@ from typing import Any
 import gradio as gr
 
 from sft_app.summary import differing_settings
-from sft_app.ui.context import PageContext, files_stamp
+from sft_app.ui.context import PageContext
 from sft_app.ui.curves import loss_of_runs
 from sft_app.ui.events import UNCHECKED, tells_errors
+from sft_app.ui.run_files import files_stamp
 from sft_app.ui.run_views import can_be_compared, comparison_card, run_names, too_few_card
 
 MOST_RUNS = 6
@@ -47,7 +48,7 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
 
 def comparison_values(context: PageContext, run_ids: list[str], seen: Any) -> list[Any]:
     """Chart and table of these runs, skipped while nothing is new since `seen`."""
-    known = [summary for summary in context.summaries() if can_be_compared(summary)]
+    known = [summary for summary in context.run_files.summaries() if can_be_compared(summary)]
     chosen = sorted((one for one in known if one["run"] in run_ids), key=lambda one: run_ids.index(one["run"]))
     runs = [context.get(one["run"]) for one in chosen]
     now = [len(known), *(files_stamp(run) for run in runs)]
@@ -55,6 +56,6 @@ def comparison_values(context: PageContext, run_ids: list[str], seen: Any) -> li
         return [gr.skip(), gr.skip(), gr.skip()]
     if len(runs) < 2:
         return [too_few_card(len(known)), "", now]
-    named = list(zip(run_names(chosen), map(context.metrics, runs), strict=True))
+    named = list(zip(run_names(chosen), map(context.run_files.metrics, runs), strict=True))
     differing = differing_settings([run.record() for run in runs])
     return [loss_of_runs(named), comparison_card(chosen, differing), now]

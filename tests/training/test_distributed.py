@@ -50,9 +50,10 @@ def command_of(pid: int | None) -> list[str]:
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
-def test_two_processes_train_as_one_does(make_run: Any, options: dict[str, Any]) -> None:
+def test_two_processes_train_as_one_does(make_run: Any, work: Any, options: dict[str, Any]) -> None:
     """4 x 2 x 1 and 2 x 2 x 2 conversations a step, in both cases the same eight."""
-    alone = train(make_run(per_device_train_batch_size=4, gradient_accumulation_steps=2, **STEPS, **options))
+    alone = make_run(per_device_train_batch_size=4, gradient_accumulation_steps=2, **STEPS, **options)
+    work(alone)
     shared = train(
         make_run(per_device_train_batch_size=2, gradient_accumulation_steps=2, num_processes=2, **STEPS, **options)
     )

@@ -18,6 +18,7 @@ from sft_app.training.launch import submit_run
 
 FEW_STEPS = {
     "max_steps": "4",
+    "per_device_train_batch_size": "1",
     "max_length": "256",
     "heldout_max": "8",
     "max_new_tokens": "24",

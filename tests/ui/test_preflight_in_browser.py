@@ -61,6 +61,10 @@ def test_measuring_takes_the_place_of_the_estimate(starter_server: Any, quiet_pa
     page = quiet_page
     card = open_train(page, starter_server.url)
     expect(card).to_contain_text("estimated")
+    page.get_by_text("All settings").click()
+    fill_setting(page, "per_device_train_batch_size", "1")
+    fill_setting(page, "max_length", "128")
+    expect(card).to_contain_text("128 tokens")
     page.get_by_role("button", name="Measure it").click()
     expect(card).to_contain_text("Measured peak", timeout=180_000)
     expect(card).to_contain_text(re.compile(r"\d\.\d of \d+\.\d GiB"))

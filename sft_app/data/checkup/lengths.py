@@ -18,6 +18,8 @@ from sft_app.errors import DataError
 CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 BINS = 24
 UNLIMITED = 2**31
+QUICKLY_MEASURED = 2_000
+"""Conversations that are enough where an estimate is wanted at once."""
 COVERED, MULTIPLE = 0.99, 64
 """`max_length` is taken so that this share of the conversations stays whole, rounded up to a multiple."""
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-CHUNK = 256
+LOGITS_AT_ONCE = 2**25
+"""128 MiB of them in float32: enough rows for the matrix product to be fast, and no more than that."""
 
 
 class SummedCrossEntropy(torch.autograd.Function):
@@ -21,9 +22,11 @@ class SummedCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(targets), CHUNK):
-            part, wanted = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
-            logits = (part @ weight.t()).float()
+        rows = positions_at_once(len(weight))
+        room = hidden.new_empty((min(rows, len(targets)), len(weight)), dtype=weight.dtype)
+        for start in range(0, len(targets), rows):
+            part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
+            logits = torch.mm(part, weight.t(), out=room[: len(part)]).float()
             logits -= logits.amax(dim=-1, keepdim=True)
             total -= logits.gather(-1, wanted).sum()
             normaliser = logits.exp_().sum(dim=-1, keepdim=True)
@@ -31,7 +34,7 @@ class SummedCrossEntropy(torch.autograd.Function):
             gradient = logits.div_(normaliser)  # softmax minus one-hot
             gradient.scatter_add_(-1, wanted, gradient.new_full(wanted.shape, -1.0))
             gradient = gradient.to(weight.dtype)
-            torch.mm(gradient, weight, out=hidden_gradient[start : start + CHUNK])
+            torch.mm(gradient, weight, out=hidden_gradient[start : start + rows])
             if weight_gradient is not None:
                 weight_gradient += gradient.t() @ part
         ctx.save_for_backward(hidden_gradient, weight_gradient)
@@ -41,6 +44,11 @@ class SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         of_hidden, of_weight = ctx.saved_tensors
         return of_hidden * scale, None if of_weight is None else of_weight * scale, None
+
+
+def positions_at_once(vocabulary: int) -> int:
+    """Positions whose logits stand in memory together."""
+    return max(1, LOGITS_AT_ONCE // vocabulary)
 
 
 def plain_head(model: Any) -> torch.Tensor | None:

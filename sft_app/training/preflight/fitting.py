@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_app.data.checkup.lengths import measure_lengths
+from sft_app.data.checkup.lengths import QUICKLY_MEASURED, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import Example, Reading, no_conversation, open_data
 from sft_app.data.sources.rows import Progress
@@ -18,8 +18,6 @@ from sft_app.training.preflight.measuring import measure_run
 from sft_app.training.preflight.plan import Machine, Preflight
 
 SHORTEST = 128
-SAMPLED = 2_000
-"""Conversations whose tokens are counted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def look_ahead(
         AppError: the data or the model cannot be used, or the dry run could not be done.
     """
     machine, file = Machine(home), open_data(settings.reading(), home)
-    reading, sample = Reading(file), Sample[Example](SAMPLED)
+    reading, sample = Reading(file), Sample[Example](QUICKLY_MEASURED)
     for example in reading:
         sample.offer(example)
     if not sample.offered:

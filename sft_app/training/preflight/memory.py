@@ -18,9 +18,12 @@ PROCESS_GIB = 0.63
 CUDA_CONTEXT_GIB = 0.5
 # NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Positions whose logits stand in memory together (`training/fast/loss_head`).
-HEAD_CHUNK = 256
+# Logits that stand in memory together (`training/fast/loss_head`).
+LOGITS_AT_ONCE = 2**25
 MARGIN = 0.10
+# On a CPU, the room between tensors that came and went, as a share of what all layers keep without checkpointing:
+# measured, not counted.
+HEAP_GAPS = 0.5
 # Linear layers that read the same tensor, which is kept once.
 SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
@@ -74,6 +77,7 @@ def estimate_memory(
         # Gradients appear as the activations that they are made from go.
         activations -= min(activations, gradient_bytes(shape, settings, dtype))
     if device == "cpu":
+        activations += HEAP_GAPS * batch.tokens * shape.layers * layer_bytes(shape, settings, device, compute)
         # Loading holds the file beside the weights made of it; training reuses that room.
         loading = shape.parameters * shape.stored_bytes
         activations = max(activations, loading - trained - head)
@@ -160,7 +164,7 @@ def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, c
     """The larger of training's and evaluation's; in evaluation there are no activations, but its logits are whole."""
     vocabulary = shape.vocabulary
     if is_packed(settings):
-        chunk = min(HEAD_CHUNK, batch.trained) * vocabulary * (4 + compute)
+        chunk = min(LOGITS_AT_ONCE, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)
         head = chunk + 2 * compute * batch.trained * shape.hidden_size
         if settings.method == "full":
             head += 4 * vocabulary * shape.hidden_size

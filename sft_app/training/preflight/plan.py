@@ -17,7 +17,6 @@ from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
-from sft_app.models.starter import starter_dir
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.preflight.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory, is_packed
@@ -145,8 +144,7 @@ class Machine:
     ) -> Preflight:
         """Imports torch. Raises: AppError when the model is unknown or the data too little."""
         ref, hardware = self.model(settings), detect_hardware()
-        folder = starter_dir(self.home) if ref.location == "starter" else Path(ref.location)
-        disk = disk_needed_gib(settings, folder, data_bytes), self._disk_free_gib()
+        disk = disk_needed_gib(settings, ref.folder(self.home), data_bytes), self._disk_free_gib()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 

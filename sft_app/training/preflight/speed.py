@@ -18,6 +18,8 @@ from sft_app.training.preflight.workload import Measured, Workload
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
 # Of the rate of the probe's square products, what the thin ones of a model reach.
 MATRIX_EFFICIENCY = 0.8
+# How many times as long a step with a 4-bit base takes on a CPU, which has no kernel for it.
+FOUR_BIT_ON_CPU = 2.5
 # How often a byte that is kept for the backward pass is read or written, all small operations together.
 WALKS = 10.0
 # Starting Python and the libraries, loading, saving.
@@ -48,7 +50,7 @@ def machine_speed(hardware: Hardware, settings: RunSettings) -> MachineSpeed:
 def _probe(device: str, dtype: str) -> MachineSpeed:
     import torch
 
-    size, copied = (4096, 2**28) if device == "cuda" else (512, 2**24)
+    size, copied = (4096, 2**28) if device == "cuda" else (512, 2**27)
     left = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
     source, target = (torch.empty(copied, dtype=torch.uint8, device=device) for _ in range(2))
     product = _fastest(lambda: left @ left, device)
@@ -112,7 +114,8 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
     walked = WALKS * kept * (1.5 if repeats else 1)
     if settings.method == "full":
         walked += 7 * 4 * shape.parameters  # AdamW reads weight, gradient and two moments, and writes three of them
-    return arithmetic / (speed.flops * MATRIX_EFFICIENCY) + walked / speed.bytes
+    seconds = arithmetic / (speed.flops * MATRIX_EFFICIENCY) + walked / speed.bytes
+    return FOUR_BIT_ON_CPU * seconds if settings.method == "qlora" and speed.device == "cpu" else seconds
 
 
 def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:

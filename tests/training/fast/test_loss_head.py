@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig
 
-from sft_app.training.fast.loss_head import CHUNK, SummedCrossEntropy, plain_head
+from sft_app.training.fast import loss_head
+from sft_app.training.fast.loss_head import SummedCrossEntropy, plain_head, positions_at_once
 
 SIZES = {
     "vocab_size": 40,
@@ -20,8 +21,11 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("tokens", [0, 1, CHUNK, 2 * CHUNK + 7])
-def test_loss_and_gradients_are_torchs(tokens: int) -> None:
+@pytest.mark.parametrize("tokens", [0, 1, 8, 23])
+def test_loss_and_gradients_are_torchs(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of none, of one, of a whole chunk, and of two and a part."""
+    monkeypatch.setattr(loss_head, "LOGITS_AT_ONCE", 8 * 40)
+    assert positions_at_once(40) == 8
     torch.manual_seed(0)
     hidden, weight = torch.randn(tokens, 16, requires_grad=True), torch.randn(40, 16, requires_grad=True)
     targets = torch.randint(40, (tokens,))
