@@ -24,10 +24,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.app
+bench: $(VENV)/.dev
+	scripts/require-chromium
 	$(BIN)/python -m bench.data --rows 10000 100000
 	$(BIN)/python -m bench.train
 	$(BIN)/python -m bench.preflight
+	$(BIN)/python -m bench.page
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

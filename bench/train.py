@@ -51,7 +51,8 @@ def main() -> None:
         counted = count_tokens(spec)
     report = {
         "machine": facts,
-        "spec": asdict(spec),
+        "shape": arguments.shape,
+        "spec": {name: value for name, value in asdict(spec).items() if not name.endswith("_dir")},
         "data": counted,
         "measured": measured,
         "gradient_cosine": cosine,
