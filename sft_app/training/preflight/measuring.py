@@ -59,11 +59,16 @@ def measure_run(
 
 
 def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenLengths) -> list[Example]:
-    """Those of one batch, the longest first. Where rows are filled, as many as fill them."""
+    """Those of one batch, the longest first. Where rows are filled, as many as fill them.
+
+    One whose answer is cut off altogether is left out, as a run leaves it out; unless there is no other.
+    """
     at_hand = {example.row: example for example in examples}
     tokens = {row: size for row, size in zip(lengths.rows.tolist(), lengths.lengths.tolist(), strict=True)}
     rows = sorted((row for row in at_hand if row in tokens), key=lambda row: -tokens[row])
     max_length = settings.max_length or lengths.suggested_max_length
+    trained = dict(zip(lengths.rows.tolist(), lengths.trained.tolist(), strict=True))
+    rows = [row for row in rows if trained[row] > tokens[row] - max_length] or rows
     batch, filled = settings.per_device_train_batch_size, settings.row_length(max_length)
     if filled is None:
         return [at_hand[rows[place % len(rows)]] for place in range(batch)]
