@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -81,6 +79,7 @@ def measure(part: str, path: Path) -> dict[str, float]:
     from sft_app.data.checkup.inspection import inspect_data
     from sft_app.data.reading import PREVIEWED, Reading, load_data, open_data
     from sft_app.data.sources.data_files import read_rows
+    from sft_app.processes import peak_resident_gib
     from sft_app.settings import RunSettings
 
     settings = RunSettings(data=str(path))
@@ -94,12 +93,10 @@ def measure(part: str, path: Path) -> dict[str, float]:
     else:
         done = inspect_data(open_data(settings.reading(), path.parent), settings, None).conversations
     seconds = time.perf_counter() - start
-    unit = 1 if platform.system() == "Darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
     return {
         "seconds": seconds,
         "rows_per_second": done / seconds,
-        "peak_gib": peak,
+        "peak_gib": peak_resident_gib(),
         "megabytes": path.stat().st_size / 1e6,
     }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import resource
 import time
 from typing import Any
+
+from sft_app.processes import peak_resident_gib
 
 
 def machine() -> dict[str, Any]:
@@ -32,8 +32,7 @@ def peak_memory_gib() -> float:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_resident_gib()
 
 
 def matrix_teraflops(dtype: str, seconds: float = 1.0) -> float:

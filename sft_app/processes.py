@@ -1,6 +1,10 @@
-"""Which process is meant: a pid alone may have been given to another since."""
+"""Which process is meant (a pid alone may have been given to another since), and how much memory this one took."""
 
 from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
 
 import psutil
 
@@ -19,3 +23,17 @@ def process_is_alive(pid: int | None, started: float | None) -> bool:
         return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def peak_resident_gib() -> float:
+    """The most of the machine's memory that this process has held."""
+    try:  # `getrusage` would tell the size of the process that started this one, if that was larger
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found.group(1)) / 2**20
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

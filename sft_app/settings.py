@@ -223,6 +223,16 @@ class RunSettings(DataSettings):
         """Rows that one optimizer step learns from; a row is a conversation, or else as `row_length` says."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
+    def is_packed(self) -> bool:
+        """Whether conversations lie end to end instead of being padded."""
+        return self.trainer == "sft" and self.packing
+
+    def target_modules(self) -> list[str] | None:
+        """The names of the modules that get an adapter; None for every linear layer."""
+        if self.lora_target_modules == "all-linear":
+            return None
+        return [name.strip() for name in self.lora_target_modules.split(",") if name.strip()]
+
     def row_length(self, max_length: int) -> int | None:
         """Tokens of a row that is filled with several conversations; None where each row is one of them."""
         if self.trainer == "classic":

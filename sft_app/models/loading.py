@@ -91,16 +91,14 @@ def attach_lora(model: Any, settings: RunSettings) -> Any:
     """
     from peft import LoraConfig, get_peft_model
 
-    targets: str | list[str] = settings.lora_target_modules
-    if targets != "all-linear":
-        targets = [name.strip() for name in settings.lora_target_modules.split(",") if name.strip()]
+    targets = settings.target_modules()
     config = LoraConfig(
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
-        target_modules=targets,
+        target_modules="all-linear" if targets is None else targets,
         task_type="CAUSAL_LM",
     )
     try:

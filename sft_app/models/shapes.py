@@ -49,10 +49,8 @@ class ModelShape:
 
     def targets(self, settings: RunSettings) -> list[LinearShape]:
         """The layers that get an adapter."""
-        if settings.lora_target_modules == "all-linear":
-            return list(self.linears)
-        names = [name.strip() for name in settings.lora_target_modules.split(",")]
-        return [linear for linear in self.linears if linear.name.split(".")[-1] in names]
+        names = settings.target_modules()
+        return [linear for linear in self.linears if names is None or linear.name.split(".")[-1] in names]
 
     def trainable(self, settings: RunSettings) -> int:
         """How many numbers are trained: all, or two low-rank matrices beside each target, with DoRA its lengths too."""

@@ -53,6 +53,17 @@ class TokenLengths:
     suggested_max_length: int
     beginning: int
 
+    def max_length_for(self, asked: int | None) -> int:
+        """The `max_length` of settings that ask for this one, or for none."""
+        return asked or self.suggested_max_length
+
+    def trained_of(self, max_length: int) -> np.ndarray:
+        """Trained tokens that a cut at `max_length` leaves of each, (measured,).
+
+        Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
+        """
+        return np.maximum(self.trained - np.maximum(self.lengths - max_length, 0), 0)
+
     def percentile(self, share: float) -> int:
         """Nearest rank."""
         return int(np.percentile(self.lengths, 100 * share, method="inverted_cdf"))

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-LOGITS_AT_ONCE = 2**25
-"""128 MiB of them in float32: enough rows for the matrix product to be fast, and no more than that."""
+from sft_app.training.fast.limits import LOGITS_AT_ONCE
 
 
 class SummedCrossEntropy(torch.autograd.Function):

@@ -12,8 +12,7 @@ import torch
 
 from sft_app.data.tokens import IGNORED
 from sft_app.training.fast.attention import can_separate
-
-WORTH_IT = 8
+from sft_app.training.fast.limits import WORTH_SHARING
 
 
 def can_share_beginnings(model: Any) -> bool:
@@ -36,7 +35,7 @@ def share_beginning(inputs: dict[str, Any], labels: torch.Tensor) -> tuple[dict[
     borders = inputs["cu_seq_lens_q"].tolist()
     spans = list(zip(borders, borders[1:], strict=False))
     length = _common_length([(inputs["input_ids"][0, a:b], labels[a:b]) for a, b in spans])
-    if len(spans) < 2 or length < WORTH_IT:
+    if len(spans) < 2 or length < WORTH_SHARING:
         return inputs, labels
     kept = torch.cat([torch.arange(length), *(torch.arange(a + length, b) for a, b in spans)])
     lengths = torch.tensor([length, *(b - a - length for a, b in spans)])

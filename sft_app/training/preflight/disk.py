@@ -38,9 +38,9 @@ def _trained_of(settings: RunSettings, name: str, shape: list[int]) -> int:
     if settings.method == "full":
         return math.prod(shape)
     *_, module, kind = ["", *name.split(".")]
-    targets = settings.lora_target_modules
+    targets = settings.target_modules()
     is_linear = len(shape) == 2 and kind == "weight" and "embed" not in name and module != "lm_head"
-    is_target = targets == "all-linear" or module in [target.strip() for target in targets.split(",")]
+    is_target = targets is None or module in targets
     return settings.lora_r * sum(shape) if is_linear and is_target else 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import re
 import sys
 import time
 import traceback
@@ -25,6 +24,7 @@ from sft_app.errors import AppError
 from sft_app.files import write_json_atomically
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
+from sft_app.processes import peak_resident_gib
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
 from sft_app.training.max_length import settle_max_length
@@ -121,18 +121,7 @@ def _repeated(rows: Dataset, batches: int) -> Dataset:
 
 def peak_gib() -> float:
     """The most memory that this process has had: of the GPU if there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**30
-    try:  # `getrusage` would tell the size of the process that started this one, if that was larger
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found.group(1)) / 2**20
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else peak_resident_gib()
 
 
 if __name__ == "__main__":

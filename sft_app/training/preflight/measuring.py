@@ -66,9 +66,9 @@ def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenL
     at_hand = {example.row: example for example in examples}
     tokens = {row: size for row, size in zip(lengths.rows.tolist(), lengths.lengths.tolist(), strict=True)}
     rows = sorted((row for row in at_hand if row in tokens), key=lambda row: -tokens[row])
-    max_length = settings.max_length or lengths.suggested_max_length
-    trained = dict(zip(lengths.rows.tolist(), lengths.trained.tolist(), strict=True))
-    rows = [row for row in rows if trained[row] > tokens[row] - max_length] or rows
+    max_length = lengths.max_length_for(settings.max_length)
+    answered = set(lengths.rows[lengths.trained_of(max_length) > 0].tolist())
+    rows = [row for row in rows if row in answered] or rows
     batch, filled = settings.per_device_train_batch_size, settings.row_length(max_length)
     if filled is None:
         return [at_hand[rows[place % len(rows)]] for place in range(batch)]
@@ -84,7 +84,7 @@ def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenL
 def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: TokenLengths, home: Path) -> Run:
     """A run folder beside the real ones, which no list of runs shows."""
     model = resolve_model(settings.model, settings.revision, home)
-    max_length = settings.max_length or lengths.suggested_max_length
+    max_length = lengths.max_length_for(settings.max_length)
     record = RunRecord(
         settings=settings.model_copy(update={"max_length": max_length, "num_processes": 1, "fsdp": ""}),
         source=SourceRecord(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings
+from sft_app.training.fast.limits import LOGITS_AT_ONCE
 
 GIB = 2**30
 # Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.
@@ -18,8 +19,6 @@ PROCESS_GIB = 0.63
 CUDA_CONTEXT_GIB = 0.5
 # NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Logits that stand in memory together (`training/fast/loss_head`).
-LOGITS_AT_ONCE = 2**25
 MARGIN = 0.10
 # On a CPU, the room between tensors that came and went, as a share of what all layers keep without checkpointing:
 # measured, not counted.
@@ -30,16 +29,10 @@ SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "g
 
 @dataclass(frozen=True)
 class LargestBatch:
-    """The most that is in memory at once: `tokens` of `rows`, padding included, with `trained` labels among them.
+    """The most that is in memory at once: `tokens`, padding included, with `trained` labels among them."""
 
-    `longest` is one row's most tokens and `longest_trained` its labels, as evaluation takes them one by one.
-    """
-
-    rows: int
     tokens: int
     trained: int
-    longest: int
-    longest_trained: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def estimate_memory(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, dtype: str
 ) -> MemoryParts:
     """`dtype` is what the base computes in, by torch's name; `device` is `cuda` or `cpu`."""
-    compute = 2 if dtype in ("bfloat16", "float16") else 4
+    compute = bytes_of(dtype)
     weights = weight_bytes(shape, settings, compute)
     trained = _trained_bytes(shape, settings, dtype)
     activations = _activation_bytes(shape, settings, batch, device, compute)
@@ -97,6 +90,11 @@ def compute_dtype(settings: RunSettings, fastest: str) -> str:
     if settings.method == "full":
         return "float32"
     return fastest if settings.dtype == "auto" else settings.dtype
+
+
+def bytes_of(dtype: str) -> int:
+    """Of one number, by torch's name of its type."""
+    return 2 if dtype in ("bfloat16", "float16") else 4
 
 
 def uses_checkpointing(settings: RunSettings, device: str) -> bool:
@@ -130,7 +128,7 @@ def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: 
     is_full = settings.method == "full"
     norms = 2 * 4 * shape.hidden_size * (2 if is_full else 1)
     # `training/fast/fused` does without the activation's output.
-    is_gated = device == "cpu" and compute == 4 and settings.method != "qlora" and is_packed(settings)
+    is_gated = device == "cpu" and compute == 4 and settings.method != "qlora" and settings.is_packed()
     gates = compute * (2 if is_gated else 3) * shape.intermediate_size
     narrow = 0.0 if is_full else compute * settings.lora_r * len(shape.targets(settings)) / shape.layers
     return attention + norms + gates + narrow + _input_bytes(shape, settings, device, compute)
@@ -155,15 +153,10 @@ def _shared_inputs(linears: list[LinearShape]) -> int:
     return sum(widths.values())
 
 
-def is_packed(settings: RunSettings) -> bool:
-    """Whether conversations lie end to end instead of being padded."""
-    return settings.trainer == "sft" and settings.packing
-
-
 def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, compute: int) -> float:
-    """The larger of training's and evaluation's; in evaluation there are no activations, but its logits are whole."""
+    """Logits and what comes of them; evaluation has fewer, of one conversation, and no activations beside them."""
     vocabulary = shape.vocabulary
-    if is_packed(settings):
+    if settings.is_packed():
         chunk = min(LOGITS_AT_ONCE, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)
         head = chunk + 2 * compute * batch.trained * shape.hidden_size
         if settings.method == "full":

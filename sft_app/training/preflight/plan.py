@@ -19,7 +19,7 @@ from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.disk import disk_needed_gib
-from sft_app.training.preflight.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory, is_packed
+from sft_app.training.preflight.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory
 from sft_app.training.preflight.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
 from sft_app.training.preflight.workload import Measured, Workload, plan_workload
 
@@ -110,15 +110,14 @@ def check_plan(
 def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:
     """Of one micro-batch on one device: the longest conversations together, or rows filled to the brim."""
     rows = settings.per_device_train_batch_size
-    longest, labels = int(work.tokens[0]), int(work.trained.max())
     filled = settings.row_length(work.max_length)
     if filled is not None:
         share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
-        return LargestBatch(rows, rows * filled, round(rows * filled * share), longest, labels)
+        return LargestBatch(rows * filled, round(rows * filled * share))
     together = np.resize(work.tokens[:rows], rows), np.resize(work.trained[:rows], rows)
     shared = (rows - 1) * shared_beginning(settings, work, device)
-    tokens = int(together[0].sum()) - shared if is_packed(settings) else rows * longest
-    return LargestBatch(rows, tokens, int(together[1].sum()), longest, labels)
+    tokens = int(together[0].sum()) - shared if settings.is_packed() else rows * int(work.tokens[0])
+    return LargestBatch(tokens, int(together[1].sum()))
 
 
 def count_steps(settings: RunSettings, work: Workload) -> int:

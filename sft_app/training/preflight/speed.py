@@ -12,7 +12,8 @@ import numpy as np
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.preflight.memory import compute_dtype, is_packed, layer_bytes, uses_checkpointing, weight_bytes
+from sft_app.training.fast.limits import WORTH_SHARING
+from sft_app.training.preflight.memory import bytes_of, compute_dtype, layer_bytes, uses_checkpointing, weight_bytes
 from sft_app.training.preflight.workload import Measured, Workload
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
@@ -27,7 +28,6 @@ START_SECONDS = 15.0
 # One token of an answer, for each layer, beside reading the weights: the libraries' own work.
 LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
-WORTH_SHARING = 8
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def seconds_for(
         work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
     )
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
-    compute = 2 if speed.dtype in ("bfloat16", "float16") else 4
+    compute = bytes_of(speed.dtype)
     token = weight_bytes(shape, settings, compute) / speed.bytes + shape.layers * LAYER_SECONDS
     evaluation = forward / (speed.flops * MATRIX_EFFICIENCY) + answers * token
     return START_SECONDS + steps * step + looks * evaluation
@@ -109,7 +109,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
     adapter = 0 if settings.method == "full" else 6 * shape.trainable(settings)
     head = trained * shape.vocabulary * shape.hidden_size * (6 if settings.method == "full" else 4)
     arithmetic = tokens * (passes * shape.linear_weights + adapter) + head
-    compute = 2 if speed.dtype in ("bfloat16", "float16") else 4
+    compute = bytes_of(speed.dtype)
     kept = tokens * shape.layers * layer_bytes(shape, settings, speed.device, compute)
     walked = WALKS * kept * (1.5 if repeats else 1)
     if settings.method == "full":
@@ -120,7 +120,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
 
 def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:
     """Tokens that a batch computes once for all its conversations (`training/fast/prefix`)."""
-    is_plain = is_packed(settings) and not settings.lora_dropout and not settings.neftune_noise_alpha
+    is_plain = settings.is_packed() and not settings.lora_dropout and not settings.neftune_noise_alpha
     return work.beginning if device == "cpu" and is_plain and work.beginning >= WORTH_SHARING else 0
 
 
@@ -131,7 +131,7 @@ def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tup
     if filled is not None:
         share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
         return rows * filled, rows * filled * share
-    if is_packed(settings):
+    if settings.is_packed():
         batches = rows / settings.per_device_train_batch_size
         once = (rows - batches) * shared_beginning(settings, work, device)
         return rows * work.mean_tokens - once, rows * work.mean_trained

@@ -48,11 +48,10 @@ class Measured:
 
 def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
     """Raises: DataError when so few conversations are there that none is left to train on."""
-    max_length = settings.max_length or lengths.suggested_max_length
+    max_length = lengths.max_length_for(settings.max_length)
     order = np.argsort(-lengths.lengths)
     tokens = np.minimum(lengths.lengths[order], max_length)
-    # Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
-    trained = np.maximum(lengths.trained[order] - (lengths.lengths[order] - tokens), 0)
+    trained = lengths.trained_of(max_length)[order]
     total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
     heldout = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
     return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)

@@ -86,7 +86,7 @@ def noise_alpha(settings: RunSettings) -> float | None:
     Source: Jain et al. 2023, "NEFTune", arXiv 2310.05914.
     """
     alpha = settings.neftune_noise_alpha
-    if alpha is None or settings.trainer == "classic" or not settings.packing:
+    if alpha is None or not settings.is_packed():
         return alpha
     return alpha * math.sqrt(settings.per_device_train_batch_size)
 

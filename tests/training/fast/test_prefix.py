@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from sft_app.data.tokens import IGNORED
 from sft_app.training.fast.attention import separate_attention
-from sft_app.training.fast.prefix import WORTH_IT, can_share_beginnings, share_beginning
+from sft_app.training.fast.limits import WORTH_SHARING
+from sft_app.training.fast.prefix import can_share_beginnings, share_beginning
 
-BEGINNING = list(range(10, 10 + WORTH_IT))
+BEGINNING = list(range(10, 10 + WORTH_SHARING))
 SIZES = {
     "vocab_size": 60,
     "hidden_size": 32,
@@ -47,13 +48,13 @@ def test_loss_and_gradients_are_those_of_whole_conversations() -> None:
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES))
     rows = [
         ([*BEGINNING, 30, 31, 32, 33], 10),
-        ([*BEGINNING, 40, 41], WORTH_IT + 1),
+        ([*BEGINNING, 40, 41], WORTH_SHARING + 1),
         ([*BEGINNING, 50, 51, 52, 53, 54, 55], 12),
     ]
     inputs, labels = flattened(rows)
     shorter, fewer = share_beginning(inputs, labels)
-    assert shorter["prefix_length"] == WORTH_IT
-    assert shorter["input_ids"].shape[1] == len(fewer) == inputs["input_ids"].shape[1] - 2 * WORTH_IT
+    assert shorter["prefix_length"] == WORTH_SHARING
+    assert shorter["input_ids"].shape[1] == len(fewer) == inputs["input_ids"].shape[1] - 2 * WORTH_SHARING
     gradients = []
     for batch, wanted in ((inputs, labels), (shorter, fewer)):
         model.zero_grad()
@@ -83,8 +84,8 @@ def test_what_cannot_be_shared_stays_as_it_is(rows: list[tuple[list[int], int]])
 def test_equal_conversations_keep_a_token_of_their_own() -> None:
     inputs, labels = flattened([([*BEGINNING, 30, 31], 9), ([*BEGINNING, 30, 31], 9)])
     shorter, fewer = share_beginning(inputs, labels)
-    assert shorter["prefix_length"] == WORTH_IT and (fewer != IGNORED).sum() == 2
-    assert shorter["position_ids"][0].tolist() == [*range(WORTH_IT), 8, 9, 8, 9]
+    assert shorter["prefix_length"] == WORTH_SHARING and (fewer != IGNORED).sum() == 2
+    assert shorter["position_ids"][0].tolist() == [*range(WORTH_SHARING), 8, 9, 8, 9]
 
 
 def model(config: Any) -> Any:

@@ -19,8 +19,9 @@ from sft_app.errors import DataError
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings, parse_settings
+from sft_app.training.fast.limits import LOGITS_AT_ONCE
 from sft_app.training.preflight.fitting import suggest_fit
-from sft_app.training.preflight.memory import GIB, LOGITS_AT_ONCE, NF4_BYTES, LargestBatch, estimate_memory
+from sft_app.training.preflight.memory import GIB, NF4_BYTES, LargestBatch, estimate_memory
 from sft_app.training.preflight.plan import (
     Machine,
     Measured,
@@ -141,12 +142,12 @@ def test_steps_are_those_that_the_trainer_takes(make_run: Any, work: Any, settin
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, LargestBatch(2, 90 + 70, 45 + 35, 90, 45)),
-        ({"packing": False}, LargestBatch(2, 2 * 90, 45 + 35, 90, 45)),
-        ({"trainer": "classic"}, LargestBatch(2, 2 * 90, 45 + 35, 90, 45)),
-        ({"trainer": "classic", "block_size": 64}, LargestBatch(2, 128, 128, 90, 45)),
-        ({"packing_strategy": "bfd"}, LargestBatch(2, 180, 90, 90, 45)),
-        ({"per_device_train_batch_size": 5}, LargestBatch(5, 90 + 70 + 20 + 90 + 70, 170, 90, 45)),
+        ({}, LargestBatch(90 + 70, 45 + 35)),
+        ({"packing": False}, LargestBatch(2 * 90, 45 + 35)),
+        ({"trainer": "classic"}, LargestBatch(2 * 90, 45 + 35)),
+        ({"trainer": "classic", "block_size": 64}, LargestBatch(128, 128)),
+        ({"packing_strategy": "bfd"}, LargestBatch(180, 90)),
+        ({"per_device_train_batch_size": 5}, LargestBatch(90 + 70 + 20 + 90 + 70, 170)),
     ],
 )
 def test_largest_batch_by_hand(settings: dict[str, Any], expected: LargestBatch) -> None:
@@ -176,7 +177,7 @@ def test_padding_is_computed_and_not_counted_as_useful() -> None:
 
 
 def memory_of(batch: LargestBatch | None = None, device: str = "cpu", dtype: str = "float32", **settings: Any) -> Any:
-    return estimate_memory(SHAPE, asked(**settings), batch or LargestBatch(1, 64, 32, 64, 32), device, dtype)
+    return estimate_memory(SHAPE, asked(**settings), batch or LargestBatch(64, 32), device, dtype)
 
 
 def test_weights_and_trained_parts_by_hand() -> None:
@@ -198,7 +199,7 @@ def test_total_is_the_sum_and_a_tenth() -> None:
 
 
 def test_head_of_the_packed_trainer_holds_a_chunk_and_that_of_others_all_logits() -> None:
-    many = LargestBatch(1, 80_000, 40_000, 80_000, 40_000)
+    many = LargestBatch(80_000, 40_000)
     assert LOGITS_AT_ONCE < 40_000 * 1000
     chunk = LOGITS_AT_ONCE * 4 + 2 * 4 * 40_000 * 100
     assert memory_of(many).loss_head * GIB == pytest.approx(chunk)
@@ -207,7 +208,7 @@ def test_head_of_the_packed_trainer_holds_a_chunk_and_that_of_others_all_logits(
 
 @pytest.mark.parametrize("settings", [{}, {"method": "full"}, {"method": "qlora"}, {"trainer": "classic"}])
 def test_more_tokens_take_more_and_checkpointing_less(settings: dict[str, Any]) -> None:
-    few, many = LargestBatch(1, 1000, 500, 1000, 500), LargestBatch(4, 40_000, 20_000, 1000, 500)
+    few, many = LargestBatch(1000, 500), LargestBatch(40_000, 20_000)
     assert memory_of(many, **settings).total > memory_of(few, **settings).total
     twice = memory_of(many, **{**settings, "gradient_checkpointing": True})
     assert twice.activations < 0.7 * memory_of(many, **settings).activations
