@@ -29,7 +29,7 @@ WORDS = 4000
 
 
 def main() -> None:
-    from bench.machine import machine
+    from bench.machine import machine, save_report
 
     arguments = _parse()
     rows = QUICK_ROWS if arguments.quick else tuple(arguments.rows)
@@ -42,8 +42,7 @@ def main() -> None:
             for part in PARTS
         ]
     report = {"machine": machine(), "measured": measured, "summary": summarise(measured)}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    save_report(report, arguments.json)
     show(report)
 
 

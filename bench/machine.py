@@ -1,8 +1,10 @@
-"""The machine a measurement was made on, and how fast it is at what training is made of."""
+"""The machine a measurement was made on, how fast it is at what training is made of, and the report of it all."""
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 from sft_app.processes import peak_resident_gib
@@ -51,3 +53,9 @@ def matrix_teraflops(dtype: str, seconds: float = 1.0) -> float:
             torch.cuda.synchronize()
         done += 1
     return 2 * size**3 * done / elapsed / 1e12
+
+
+def save_report(report: dict[str, Any], path: Path | None) -> None:
+    """As JSON, where a file was asked for."""
+    if path:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -12,11 +12,6 @@ the page has settled and ends before it is closed; what opening costs, once, is 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,17 +21,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.browser import LAUNCH, Server
 from bench.models import make_home, word_tokenizer, write_conversations, write_random_model
 from sft_app.runs import Run
 from sft_app.settings import RunSettings, parse_settings
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IS_OPEN = (False, True, True, False)
 SETTLING_SECONDS = 5.0
 
 
 def main() -> None:
-    from bench.machine import machine
+    from bench.machine import machine, save_report
 
     arguments = _parse()
     with tempfile.TemporaryDirectory() as folder:
@@ -45,8 +40,7 @@ def main() -> None:
         with _page(home) as url, _training(home, settings) as run:
             windows = measure(run, url, arguments.rounds, arguments.seconds)
     report = {"machine": machine(), "windows": windows, "summary": summarise(windows)}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    save_report(report, arguments.json)
     show(report)
 
 
@@ -111,8 +105,7 @@ def _speed(steps: list[dict[str, Any]]) -> float:
 
 def _open(playwright: Any, url: str) -> Any:
     """A browser that shows the run at work, as one leaves it open."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    browser = playwright.chromium.launch(**LAUNCH)
     page = browser.new_page()
     page.goto(url)
     page.get_by_role("tab", name="Train").click()
@@ -122,20 +115,12 @@ def _open(playwright: Any, url: str) -> Any:
 
 @contextmanager
 def _page(home: Path) -> Iterator[str]:
-    """The app's page in a process of its own; its address."""
-    process = subprocess.Popen(
-        [sys.executable, "app.py"],
-        env={**os.environ, "SFT_APP_HOME": str(home), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    """The app's page; its address."""
+    server = Server(home)
     try:
-        assert process.stdout is not None
-        found = next(filter(None, (re.search(r"open on (http://\S+)", line) for line in process.stdout)))
-        yield found.group(1)
+        yield server.url
     finally:
-        process.terminate()
-        process.wait()
+        server.stop()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ LOSS_TOLERANCE, COSINE_GOAL = 1e-2, 0.999
 
 
 def main() -> None:
-    from bench.machine import machine, matrix_teraflops
+    from bench.machine import machine, matrix_teraflops, save_report
     from bench.train_data import make_spec
 
     arguments = _parse()
@@ -58,8 +58,7 @@ def main() -> None:
         "gradient_cosine": cosine,
         "summary": summarise(measured, counted, facts),
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    save_report(report, arguments.json)
     show(report)
     sys.exit(0 if is_right(report) else "The arms do not compute the same thing, so their speed says nothing.")
 
@@ -181,7 +180,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--examples-per-step", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)

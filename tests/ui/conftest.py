@@ -2,61 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.browser import CHROMIUM, LAUNCH, Server
 from tests.waiting import wait_until
-
-PROJECT = Path(__file__).resolve().parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Server:
-    """`python app.py` over one home; `url` is known once the page is open."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.lines: list[str] = []
-        self.open = threading.Event()
-        self.start()
-
-    def start(self) -> None:
-        self.open.clear()
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=PROJECT,
-            env={**os.environ, "SFT_APP_HOME": str(self.home), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self.open.wait(60), "".join(self.lines)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(20)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if found := re.search(r"open on (http://\S+)", line):
-                self.url = found.group(1)
-                self.open.set()
 
 
 @pytest.fixture
@@ -83,11 +36,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     """pytest-playwright's hook: Debian's Chromium instead of a download."""
     if CHROMIUM is None:
         pytest.fail("Chromium is missing; `make test` installs it.")
-    return {
-        **browser_type_launch_args,
-        "executable_path": CHROMIUM,
-        "args": ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"],
-    }
+    return {**browser_type_launch_args, **LAUNCH}
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_building_the_page_imports_no_torch(home: Path) -> None:
 
 
 def test_the_page_is_open_in_under_five_seconds(home: Path) -> None:
-    from tests.ui.conftest import Server
+    from bench.browser import Server
 
     seconds = []
     for _ in range(2):

@@ -1,0 +1,58 @@
+"""The real page in a process of its own, and the browser to look at it: for measurements and for browser tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LAUNCH: dict[str, Any] = {
+    "executable_path": CHROMIUM,
+    "args": ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"],
+}
+
+
+class Server:
+    """`python app.py` over one home; `url` is known once the page is open."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.lines: list[str] = []
+        self.open = threading.Event()
+        self.start()
+
+    def start(self) -> None:
+        self.open.clear()
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=PROJECT,
+            env={**os.environ, "SFT_APP_HOME": str(self.home), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self.open.wait(60), "".join(self.lines)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if found := re.search(r"open on (http://\S+)", line):
+                self.url = found.group(1)
+                self.open.set()
