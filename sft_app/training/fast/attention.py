@@ -18,6 +18,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 SEPARATE = "separate_conversations"
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+QUERIES_AT_ONCE = 128
+"""With a mask the kernel works through all keys, those after a query too; blocks of queries leave most of these out."""
 
 
 @contextmanager
@@ -116,7 +118,11 @@ def _attend_after_prefix(
         keys = torch.cat([first_keys, key[:, :, start:end]], dim=2)
         values = torch.cat([first_values, value[:, :, start:end]], dim=2)
         mask = _after_prefix(end - start, prefix, query.dtype, query.device)
-        outputs.append(attend(query[:, :, start:end], keys, values, attn_mask=mask))
+        for first in range(0, end - start, QUERIES_AT_ONCE):
+            last = min(first + QUERIES_AT_ONCE, end - start)
+            seen = prefix + last
+            queries = query[:, :, start + first : start + last]
+            outputs.append(attend(queries, keys[:, :, :seen], values[:, :, :seen], attn_mask=mask[first:last, :seen]))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from sft_app.data.tokens import IGNORED
-from sft_app.training.fast.attention import separate_attention
+from sft_app.training.fast.attention import QUERIES_AT_ONCE, separate_attention
 from sft_app.training.fast.limits import WORTH_SHARING
 from sft_app.training.fast.prefix import can_share_beginnings, share_beginning
 
@@ -50,11 +50,12 @@ def test_loss_and_gradients_are_those_of_whole_conversations() -> None:
         ([*BEGINNING, 30, 31, 32, 33], 10),
         ([*BEGINNING, 40, 41], WORTH_SHARING + 1),
         ([*BEGINNING, 50, 51, 52, 53, 54, 55], 12),
+        ([*BEGINNING, *torch.randint(60, (2 * QUERIES_AT_ONCE + 5,)).tolist()], 20),
     ]
     inputs, labels = flattened(rows)
     shorter, fewer = share_beginning(inputs, labels)
     assert shorter["prefix_length"] == WORTH_SHARING
-    assert shorter["input_ids"].shape[1] == len(fewer) == inputs["input_ids"].shape[1] - 2 * WORTH_SHARING
+    assert shorter["input_ids"].shape[1] == len(fewer) == inputs["input_ids"].shape[1] - 3 * WORTH_SHARING
     gradients = []
     for batch, wanted in ((inputs, labels), (shorter, fewer)):
         model.zero_grad()
