@@ -30,7 +30,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.data --rows 10000 100000 --repeats 1
 	$(BIN)/python -m bench.train
 	$(BIN)/python -m bench.preflight
-	$(BIN)/python -m bench.page --rounds 2 --seconds 15
+	$(BIN)/python -m bench.page --rounds 2 --seconds 15 --settling 15
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -6,7 +6,7 @@
 
 One run trains all the while, one conversation a step. The page is opened and closed beside it in turn, in the order
 closed, open, open, closed, so that a machine that gets slower or faster does so for both. A window of time begins when
-the page has settled and ends before it is closed; what opening costs, once, is told by itself.
+the page has settled and ends before it is closed, so that what opening costs, once, is not in it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from sft_app.runs import Run
 from sft_app.settings import RunSettings, parse_settings
 
 IS_OPEN = (False, True, True, False)
-SETTLING_SECONDS = 5.0
 
 
 def main() -> None:
@@ -38,23 +37,23 @@ def main() -> None:
         home = make_home(Path(folder) / "home", with_starter=not arguments.quick)
         settings = _settings(home, arguments.quick)
         with _page(home) as url, _training(home, settings) as run:
-            windows = measure(run, url, arguments.rounds, arguments.seconds)
+            windows = measure(run, url, arguments)
     report = {"machine": machine(), "windows": windows, "summary": summarise(windows)}
     save_report(report, arguments.json)
     show(report)
 
 
-def measure(run: Run, url: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
+def measure(run: Run, url: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens/s of each window, in the order in which they were measured."""
     from playwright.sync_api import sync_playwright
 
     windows: list[dict[str, Any]] = []
     with sync_playwright() as playwright:
-        for is_open in IS_OPEN * rounds:
+        for is_open in IS_OPEN * arguments.rounds:
             browser = _open(playwright, url) if is_open else None
-            time.sleep(SETTLING_SECONDS)
+            time.sleep(arguments.settling)
             begun = len(run.metrics())
-            time.sleep(seconds)
+            time.sleep(arguments.seconds)
             steps = run.metrics()[begun - 1 :]
             windows.append({"is_open": is_open, "steps": len(steps) - 1, "tokens_per_second": _speed(steps)})
             sys.stderr.write(f"{'open' if is_open else 'closed'}: {windows[-1]['tokens_per_second']:.0f} tokens/s\n")
@@ -163,11 +162,12 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of four windows each")
     parser.add_argument("--seconds", type=float, default=25.0, help="of a window")
+    parser.add_argument("--settling", type=float, default=20.0, help="seconds before each window")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.seconds = 1, 2.0
+        arguments.rounds, arguments.seconds, arguments.settling = 1, 6.0, 3.0
     return arguments
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -25,8 +26,14 @@ def process_is_alive(pid: int | None, started: float | None) -> bool:
         return False
 
 
+def forget_peak() -> None:
+    """Lets `peak_resident_gib` begin anew, where the system can. Source: Linux, proc_pid_clear_refs(5)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_resident_gib() -> float:
-    """The most of the machine's memory that this process has held."""
+    """The most of the machine's memory that this process has held; since `forget_peak`, if that could be done."""
     try:  # `getrusage` would tell the size of the process that started this one, if that was larger
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:

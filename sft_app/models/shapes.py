@@ -29,7 +29,7 @@ class LinearShape:
 class ModelShape:
     """Sizes of a decoder. `parameters` counts shared weights once; `linears` are all but the output layer.
 
-    `query_width` and `key_width` are heads times head dimension; `stored_bytes` is one weight's size in the files.
+    `query_width` and `key_width` are heads times head dimension.
     """
 
     parameters: int
@@ -41,7 +41,6 @@ class ModelShape:
     query_width: int
     key_width: int
     heads: int
-    stored_bytes: int
 
     @property
     def linear_weights(self) -> int:
@@ -78,7 +77,6 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
         raise ModelError(f"The shape of {ref.name} cannot be told: {str(error).splitlines()[0]}") from error
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    stored = getattr(torch, str(config.dtype).removeprefix("torch."), torch.float32) if config.dtype else torch.float32
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linears=_linears(model),
@@ -89,7 +87,6 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
         query_width=head_dim * text.num_attention_heads,
         key_width=head_dim * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
         heads=text.num_attention_heads,
-        stored_bytes=stored.itemsize,
     )
 
 

@@ -13,10 +13,15 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
 from sft_app.ui.run_files import files_stamp
 
+# A look at the run costs the browser a fifth of a second, which training on the same two cores would have.
+QUICK_SECONDS, CALM_SECONDS = 1.5, 5.0
+QUICK_UNTIL_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class RunPanel:
-    """`place` is a slider over the times at which the watch prompts were answered; `seen` is what is shown already."""
+    """`place` is a slider over the times at which the watch prompts were answered; `seen` is what is shown already, and
+    `timer` says when to look again."""
 
     card: gr.HTML
     curves: gr.HTML
@@ -26,6 +31,7 @@ class RunPanel:
     resume: gr.Button
     open_compare: gr.Button
     seen: gr.State
+    timer: gr.Timer
 
     def outputs(self) -> list[Any]:
         return [
@@ -37,6 +43,7 @@ class RunPanel:
             self.resume,
             self.open_compare,
             self.seen,
+            self.timer,
         ]
 
 
@@ -46,6 +53,7 @@ class Seen:
 
     stamp: list[Any]
     times: int
+    pace: float
 
     def has(self, stamp: list[Any], file: int) -> bool:
         """Whether this file of this run (its place in the stamp) is as it was."""
@@ -75,6 +83,7 @@ def build_run_panel(stop: gr.Button, resume: gr.Button) -> RunPanel:
         stop=stop,
         resume=resume,
         seen=gr.State(None),
+        timer=gr.Timer(QUICK_SECONDS),
     )
 
 
@@ -106,7 +115,7 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
     metrics, times = context.run_files.metrics(run), views.timeline(context.run_files.snapshots(run))
     follows = seen is None or seen.stamp[0] != run.id or place >= seen.times - 1
     same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
-    is_working, is_stopping = not status.has_ended(), run.stop_is_requested()
+    is_working, is_stopping, pace = not status.has_ended(), run.stop_is_requested(), _pace(status)
     return [
         views.status_card(context.run_files.summary(run), _explained(context, run, status), metrics),
         gr.skip() if same_curves else curves.run_curves(metrics),
@@ -115,13 +124,20 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
         gr.Button(interactive=is_working and not is_stopping),
         gr.Button(visible=status.state in RESUMABLE),
         gr.Button(visible=run.has_adapter() and not is_working),
-        Seen(stamp, len(times)),
+        Seen(stamp, len(times), pace),
+        gr.skip() if seen is not None and seen.pace == pace else gr.Timer(pace),
     ]
 
 
 def _without_run() -> list[Any]:
     hidden, unavailable = gr.Button(visible=False), gr.Button(interactive=False)
-    return [_no_run(), "", gr.Slider(visible=False), "", unavailable, hidden, hidden, None]
+    return [_no_run(), "", gr.Slider(visible=False), "", unavailable, hidden, hidden, None, gr.skip()]
+
+
+def _pace(status: RunStatus) -> float:
+    """Seconds until the next look: soon while a run starts, when every step is news."""
+    is_starting = not status.has_ended() and status.state != "queued" and status.elapsed_seconds() < QUICK_UNTIL_SECONDS
+    return QUICK_SECONDS if is_starting else CALM_SECONDS
 
 
 def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:

@@ -19,7 +19,6 @@ from sft_app.ui.forms import form_updates, make_field, settings_from_form
 from sft_app.ui.preflight_panel import PreflightPanel, build_preflight_panel
 from sft_app.ui.run_panel import RunPanel, build_run_panel, wire_run_panel
 
-POLL_SECONDS = 1.5
 MODELS = [
     ("Starter: SmolLM2 135M, runs on any machine", "starter"),
     ("SmolLM2 360M Instruct", "HuggingFaceTB/SmolLM2-360M-Instruct"),
@@ -98,7 +97,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
     start.click(start_run, list(tab.fields.values()), tab.watched, **once).success(**watching)
     panel.stop.click(stop_watched, tab.watched, None, **once).success(**watching)
     panel.resume.click(resume_watched, tab.watched, None, **once).success(**watching)
-    gr.Timer(POLL_SECONDS).tick(**watching)
+    panel.timer.tick(**watching)
 
 
 def _build_form() -> dict[str, Any]:

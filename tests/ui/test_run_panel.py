@@ -15,7 +15,7 @@ from sft_app.ui.run_panel import panel_values
 from sft_app.ui.runs_tab import listing_values
 from sft_app.ui.several_runs import comparison_values
 
-CARD, CURVES, PLACE, ANSWERS, STOP, RESUME, COMPARE, SEEN = range(8)
+CARD, CURVES, PLACE, ANSWERS, STOP, RESUME, COMPARE, SEEN, TIMER = range(9)
 SKIPPED = gr.skip()
 
 
@@ -56,7 +56,7 @@ def test_a_panel_without_a_run_says_how_to_begin(context: PageContext) -> None:
 def test_an_ended_run_that_is_shown_already_is_left_alone(context: PageContext, finished: Run) -> None:
     first = panel_values(context, finished.id)
     assert "old" in first[ANSWERS] and "new" in first[ANSWERS] and "<svg" in first[CURVES]
-    assert panel_values(context, finished.id, 1, first[SEEN]) == [SKIPPED] * 8
+    assert panel_values(context, finished.id, 1, first[SEEN]) == [SKIPPED] * 9
 
 
 def test_the_slider_follows_the_newest_answers_while_it_stands_at_its_end(context: PageContext, finished: Run) -> None:

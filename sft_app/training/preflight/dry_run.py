@@ -24,7 +24,7 @@ from sft_app.errors import AppError
 from sft_app.files import write_json_atomically
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
-from sft_app.processes import peak_resident_gib
+from sft_app.processes import forget_peak, peak_resident_gib
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
 from sft_app.training.max_length import settle_max_length
@@ -96,6 +96,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])
     )
+    forget_peak()  # a model's file counts while it is read, and is given back as soon as memory is short
     trainer.train()
     per_step = settings.gradient_accumulation_steps
     return {
@@ -120,7 +121,7 @@ def _repeated(rows: Dataset, batches: int) -> Dataset:
 
 
 def peak_gib() -> float:
-    """The most memory that this process has had: of the GPU if there is one, else resident."""
+    """The most memory that training took: of the GPU if there is one, else resident."""
     return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else peak_resident_gib()
 
 

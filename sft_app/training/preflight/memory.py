@@ -23,6 +23,8 @@ MARGIN = 0.10
 # On a CPU, the room between tensors that came and went, as a share of what all layers keep without checkpointing:
 # measured, not counted.
 HEAP_GAPS = 0.5
+# The same after a 4-bit weight was taken apart to be used, for the widest of each layer.
+WEIGHT_GAPS = 1.5
 # Linear layers that read the same tensor, which is kept once.
 SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
@@ -71,9 +73,8 @@ def estimate_memory(
         activations -= min(activations, gradient_bytes(shape, settings, dtype))
     if device == "cpu":
         activations += HEAP_GAPS * batch.tokens * shape.layers * layer_bytes(shape, settings, device, compute)
-        # Loading holds the file beside the weights made of it; training reuses that room.
-        loading = shape.parameters * shape.stored_bytes
-        activations = max(activations, loading - trained - head)
+        if settings.method == "qlora":
+            activations += WEIGHT_GAPS * shape.layers * compute * shape.hidden_size * shape.intermediate_size
     parts = {"weights": weights, "trained": trained, "activations": activations, "loss_head": head}
     in_gib = {name: part / GIB for name, part in parts.items()}
     return MemoryParts(process=process, **in_gib, margin=MARGIN * (process + sum(in_gib.values())))

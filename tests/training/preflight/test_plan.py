@@ -52,7 +52,6 @@ SHAPE = ModelShape(
     query_width=100,
     key_width=50,
     heads=4,
-    stored_bytes=2,
 )
 CPU = Hardware("cpu", "a machine", "float32", "", 16.0, 8.0, 2)
 SPEED = MachineSpeed("cpu", "float32", 1e11, 1e10)
