@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from bench.browser import Server
 from sft_app.errors import DataError
 from sft_app.ui.events import tells_errors
 from sft_app.ui.page import build_page, free_port
@@ -48,8 +49,6 @@ def test_building_the_page_imports_no_torch(home: Path) -> None:
 
 
 def test_the_page_is_open_in_under_five_seconds(home: Path) -> None:
-    from bench.browser import Server
-
     seconds = []
     for _ in range(2):
         start = time.monotonic()

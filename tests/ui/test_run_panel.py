@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
+from sft_app.processes import process_started
 from sft_app.runs import ModelRecord, Run, RunRecord, SourceRecord, create_run, move_in_queue
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
-from sft_app.ui.run_panel import panel_values
+from sft_app.ui.run_panel import CALM_SECONDS, QUICK_SECONDS, panel_values
 from sft_app.ui.runs_tab import listing_values
 from sft_app.ui.several_runs import comparison_values
 
@@ -57,6 +59,18 @@ def test_an_ended_run_that_is_shown_already_is_left_alone(context: PageContext, 
     first = panel_values(context, finished.id)
     assert "old" in first[ANSWERS] and "new" in first[ANSWERS] and "<svg" in first[CURVES]
     assert panel_values(context, finished.id, 1, first[SEEN]) == [SKIPPED] * 9
+
+
+def test_a_run_is_looked_at_often_while_it_starts_and_then_calmly(context: PageContext, home: Path) -> None:
+    run = make_run(home)
+    assert panel_values(context, run.id)[TIMER].value == CALM_SECONDS  # it waits in the queue
+    alive = {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
+    run.update_status(state="training", **alive)
+    first = panel_values(context, run.id)
+    assert first[TIMER].value == QUICK_SECONDS
+    assert panel_values(context, run.id, 0, first[SEEN])[TIMER] == SKIPPED
+    run.update_status(started_utc="2026-01-01T00:00:00+00:00")
+    assert panel_values(context, run.id, 0, first[SEEN])[TIMER].value == CALM_SECONDS
 
 
 def test_the_slider_follows_the_newest_answers_while_it_stands_at_its_end(context: PageContext, finished: Run) -> None:
