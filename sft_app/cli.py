@@ -35,6 +35,7 @@ from sft_app.terminal import (
     print_pair,
     print_preflight,
     print_runs,
+    print_scorecard,
     print_summary,
     progress_bar,
 )
@@ -228,36 +229,60 @@ def delete(run: RunArgument) -> None:
 
 @app.command()
 def compare(
-    run: RunArgument,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run, a checkpoint of it (RUN/checkpoint-40), or an adapter of others."),
+    ],
+    against: Annotated[str, typer.Option(help="The other side: `base`, or what RUN can be.")] = "base",
     prompt: Annotated[list[str] | None, typer.Option(help="A question; may be given several times.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, max=2.0, help="0: always the likeliest.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes the sampling.")] = None,
+    strength: Annotated[float, typer.Option(min=0.0, max=1.5, help="Of the adapter; 0 is the base.")] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and the fine-tuned model, side by side."""
-    from dataclasses import asdict
-
     from sft_app.compare.generate import Sampling
-    from sft_app.compare.pair import compare_prompt, load_pair
+    from sft_app.compare.pair import load_pair
+    from sft_app.compare.sides import find_sides, settings_of
+    from sft_app.compare.stream import compare_prompt
 
-    found = find_run(app_home(), run)
-    settings = found.record().settings
+    sides = find_sides(against, run, app_home())
+    settings = settings_of(sides[1], app_home())
     sampling = Sampling(
         temperature=settings.temperature if temperature is None else temperature,
         seed=settings.seed if seed is None else seed,
         max_new_tokens=max_new_tokens or settings.max_new_tokens,
     )
-    pair = load_pair(found, app_home())
+    pair = load_pair(sides, app_home())
     results = []
     for text in prompt or [EXAMPLE_PROMPT]:
-        result = compare_prompt(pair, text, settings.system_prompt if system is None else system, sampling)
-        results.append({"prompt": text, **asdict(result)})
+        found = compare_prompt(pair, text, settings.system_prompt if system is None else system, sampling, strength)
+        results.append({"prompt": text, **found.as_record()})
         if not as_json:
-            print_pair(results[-1])
+            print_pair(text, found)
     if as_json:
-        print_json({"run": found.id, "results": results})
+        print_json({"run": sides[1].name, "results": results})
+
+
+@app.command()
+def score(
+    run: RunArgument,
+    prompts: Annotated[int, typer.Option(min=0, help="Held-out questions that both sides answer themselves.")] = 32,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure base and fine-tuned model on the held-out conversations and on general questions."""
+    from sft_app.compare.pair import load_pair
+    from sft_app.compare.score_run import score_run
+    from sft_app.compare.sides import BASE, find_sides
+
+    found = find_run(app_home(), run)
+    pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
+    with progress_bar("Measuring both sides", quiet=as_json) as tell:
+        card = score_run(found, pair, prompts, tell)
+    found.keep_scorecard(card)
+    print_json(card) if as_json else print_scorecard(card)
 
 
 @app.command()

@@ -70,6 +70,10 @@ class Run:
         return self.path / "base_scores.jsonl"
 
     @property
+    def votes_file(self) -> Path:
+        return self.path / "votes.jsonl"
+
+    @property
     def snapshots_file(self) -> Path:
         return self.path / "snapshots.jsonl"
 
@@ -134,6 +138,9 @@ class Run:
             return json.loads((self.path / "scorecard.json").read_bytes())
         except (OSError, ValueError):
             return None
+
+    def keep_scorecard(self, card: dict[str, Any]) -> None:
+        write_json_atomically(self.path / "scorecard.json", card)
 
     def log_metric(self, **values: Any) -> None:
         append_jsonl(self.metrics_file, values)

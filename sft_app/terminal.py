@@ -20,6 +20,7 @@ from sft_app.runs import Run
 from sft_app.summary import clock, loss_change
 
 if TYPE_CHECKING:
+    from sft_app.compare.stream import PairUpdate
     from sft_app.data.checkup.fixes import Cleaning
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Preflight
@@ -152,14 +153,37 @@ def print_summary(summary: dict[str, Any]) -> None:
         console.print(f"adapter in {summary['adapter']}", soft_wrap=True)
 
 
-def print_pair(result: dict[str, Any]) -> None:
-    table = Table("base", "fine-tuned", title=result["prompt"], title_justify="left", show_lines=True, expand=True)
+def print_pair(prompt: str, found: PairUpdate) -> None:
+    from sft_app.compare.evidence import evidence_parts
+
+    names = found.evidence.left.label, found.evidence.right.label
+    table = Table(*names, title=prompt, title_justify="left", show_lines=True, expand=True)
     table.columns[0].ratio = table.columns[1].ratio = 1
-    table.add_row(*(result[side]["text"] for side in ("base", "tuned")))
-    evidence = result["evidence"]
-    same = "the same text" if evidence["identical"] else "different texts"
+    table.add_row(found.left.text, found.right.text)
     console.print(table)
-    console.print(f"run {evidence['run']}, adapter active in {evidence['modules']} modules, {same}", style="dim")
+    console.print(" · ".join(evidence_parts(found.evidence)), style="dim")
+    for reason in found.evidence.reasons:
+        console.print(reason)
+
+
+def print_scorecard(card: dict[str, Any]) -> None:
+    """The parts as tables, and what they say in a sentence."""
+    from sft_app.compare.verdicts import scorecard_lines, summary_sentence
+
+    parts = {
+        f"{card['heldout']['conversations']} held-out conversations, the given answers": card,
+        f"{card['general']['heldout']['conversations']} general questions: did it forget?": card["general"],
+    }
+    if "answers" in card:
+        parts[f"{card['answers']['prompts']} held-out questions, the models' own answers"] = card["answers"]
+    for title, part in parts.items():
+        table = Table("", "base", "fine-tuned", "difference (95 % interval)", "", title=title, title_justify="left")
+        table.columns[0].no_wrap = True
+        for line in scorecard_lines(part):
+            interval = f" ({line.interval})" if line.interval else ""
+            table.add_row(line.label, line.base, line.tuned, f"{line.difference}{interval}", line.verdict)
+        console.print(table)
+    console.print(summary_sentence(card))
 
 
 def _numbers(rows: list[int], most: int = 10) -> str:

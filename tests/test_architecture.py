@@ -16,7 +16,7 @@ PACKAGE = PROJECT / "sft_app"
 FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.py", *PACKAGE.rglob("*.py")])
 # Each part may import its own row and the rows above it.
 LAYERS = [
-    {"__init__", "errors", "files", "processes", "settings", "records", "runs", "summary", "versions"},
+    {"__init__", "errors", "files", "processes", "settings", "records", "runs", "checkpoints", "summary", "versions"},
     {"data"},
     {"models"},
     {"compare"},
@@ -34,7 +34,7 @@ INNER_LAYERS = {
         {"checkup"},
     ],
     "training": [
-        {"__init__", "ranks", "termination", "checkpoints", "extras", "max_length"},
+        {"__init__", "ranks", "termination", "extras", "max_length"},
         {"fast"},
         {"trainers"},
         {"token_rows", "callbacks"},

@@ -26,7 +26,20 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).resolve().parents[1]
 SMALL = ("max_steps=2", "eval_steps=1", "max_length=128", "lora_r=4", "heldout_min=4", "max_new_tokens=4")
-COMMANDS = ["ui", "inspect", "train", "runs", "status", "stop", "resume", "move", "delete", "compare", "doctor"]
+COMMANDS = [
+    "ui",
+    "inspect",
+    "train",
+    "runs",
+    "status",
+    "stop",
+    "resume",
+    "move",
+    "delete",
+    "compare",
+    "score",
+    "doctor",
+]
 DESIGNED_TRAIN_KEYS = {
     "run",
     "state",
@@ -146,8 +159,27 @@ def test_compare_prints_one_json_document_with_the_keys_of_the_design(cli: Any, 
 def test_compare_for_people_shows_both_answers_and_their_evidence(cli: Any, trained_home: Path) -> None:
     ended = cli("compare", "latest", "--max-new-tokens", "3")
     assert ended.status == 0, ended.err
-    assert "base" in ended.out and "fine-tuned" in ended.out
+    run = find_run(trained_home, "latest")
+    assert "Base model" in ended.out and (run.record().settings.name or run.id) in ended.out
     assert "adapter active in 14 modules" in ended.out
+
+
+def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, trained_home: Path) -> None:
+    ended = cli("score", "latest", "--prompts", "2", "--json")
+    assert ended.status == 0, ended.err
+    card = ended.json
+    assert {"heldout", "base", "tuned", "difference", "rows", "general", "answers", "most_changed"} == set(card)
+    assert set(card["heldout"]) == {"conversations", "trained_tokens"}
+    assert set(card["difference"]["loss"]) == {"value", "low", "high"}
+    assert card["answers"]["prompts"] == 2
+    assert find_run(trained_home, "latest").scorecard() == card
+
+
+def test_score_for_people_says_what_it_means(cli: Any, trained_home: Path) -> None:
+    ended = cli("score", "latest", "--prompts", "1")
+    assert ended.status == 0, ended.err
+    assert "did it forget?" in ended.out and "tokens predicted right" in ended.out
+    assert "held-out answers" in ended.out
 
 
 def test_inspect_prints_one_json_document_with_the_keys_of_the_design(

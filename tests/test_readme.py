@@ -67,7 +67,15 @@ def test_commands_work_as_written(starter_home: Path, home: Path, tmp_path: Path
     assert len(commands) >= 5
     for command in commands:
         words = [sys.executable, *shlex.split(command)[1:]]
-        hurry = HURRY if "train" in words else ["--max-new-tokens", "8"] if "compare" in words else []
+        hurry = (
+            HURRY
+            if "train" in words
+            else ["--max-new-tokens", "8"]
+            if "compare" in words
+            else ["--prompts", "1"]
+            if "score" in words
+            else []
+        )
         done = subprocess.run(  # in a folder of its own, because some write files
             [*words, *hurry],
             cwd=tmp_path,

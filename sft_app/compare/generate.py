@@ -7,8 +7,9 @@ in, so that two models are compared under equal conditions.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,11 +28,28 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """`tokens` counts what was generated, the end-of-turn token included; `finished`: it ended by itself."""
+    """`tokens` counts what was generated, the end-of-turn token included; `finished`: it ended by itself.
+
+    `ids` are those tokens. The seconds, to the first one and to the last, are a measurement and no part of what an
+    answer is.
+    """
 
     text: str = ""
     tokens: int = 0
     finished: bool = False
+    ids: tuple[int, ...] = field(default=(), repr=False)
+    first_token_seconds: float = field(default=0.0, compare=False)
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """After the first token, which waits for the prompt."""
+        spent = self.seconds - self.first_token_seconds
+        return (self.tokens - 1) / spent if spent > 0 else 0.0
+
+    def as_record(self) -> dict[str, Any]:
+        """What is the same each time."""
+        return {"text": self.text, "tokens": self.tokens, "finished": self.finished}
 
 
 def generate_tokens(
@@ -61,24 +79,49 @@ def collect_answers(
 ) -> Iterator[list[Answer]]:
     """The rows' answers so far, after each step."""
     endings = frozenset(stops)
-    rows: list[list[int]] = []
-    for step in steps:
-        rows = rows or [[] for _ in step]
-        for row, id in zip(rows, step, strict=True):
-            if id is not None:
-                row.append(id)
-        yield [_answer(tokenizer, row, endings) for row in rows]
+    for rows in _grow(steps):
+        yield [row.answer(tokenizer, endings) for row in rows]
 
 
 def answer_prompts(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: frozenset[int]
 ) -> list[Answer]:
     """The finished answers to all prompts, generated as one batch."""
-    answers = [Answer() for _ in prompts]
-    steps = generate_tokens(model, prompts, sampling, stops, tokenizer.pad_token_id)
-    for answers in collect_answers(tokenizer, steps, stops):  # noqa: B007 - the last ones are wanted
+    rows = [_Row() for _ in prompts]
+    for rows in _grow(generate_tokens(model, prompts, sampling, stops, tokenizer.pad_token_id)):  # noqa: B007
         pass
-    return answers
+    return [row.answer(tokenizer, stops) for row in rows]
+
+
+@dataclass
+class _Row:
+    """An answer while it grows."""
+
+    ids: list[int] = field(default_factory=list)
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, id: int, seconds: float) -> None:
+        self.first_token_seconds, self.seconds = self.first_token_seconds or seconds, seconds
+        self.ids.append(id)
+
+    def answer(self, tokenizer: Any, endings: frozenset[int]) -> Answer:
+        """A last character that is not complete yet is held back."""
+        text = tokenizer.decode(self.ids, skip_special_tokens=True).rstrip("\ufffd")
+        finished = bool(self.ids) and self.ids[-1] in endings
+        return Answer(text, len(self.ids), finished, tuple(self.ids), self.first_token_seconds, self.seconds)
+
+
+def _grow(steps: Iterable[tuple[int | None, ...]]) -> Iterator[list[_Row]]:
+    """The same rows again and again, a token longer each time until they end."""
+    began = time.perf_counter()
+    rows: list[_Row] = []
+    for step in steps:
+        rows = rows or [_Row() for _ in step]
+        for row, id in zip(rows, step, strict=True):
+            if id is not None:
+                row.add(id, time.perf_counter() - began)
+        yield rows
 
 
 @torch.no_grad()
@@ -131,9 +174,3 @@ def _room_for_answer(model: Any, prompts: Sequence[Sequence[int]]) -> int:
     if longest >= context:
         raise ModelError(f"The prompt has {longest} tokens and the model's context is {context}; shorten it.")
     return context - longest
-
-
-def _answer(tokenizer: Any, ids: list[int], endings: frozenset[int]) -> Answer:
-    """A last character that is not complete yet is held back."""
-    text = tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd")
-    return Answer(text, len(ids), bool(ids) and ids[-1] in endings)

@@ -1,193 +1,91 @@
-"""Base and fine-tuned answer from one loaded model, under equal conditions."""
+"""Two sides in memory, and the model as each of them has it: together as rows of a batch, or one at a time."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sft_app.compare.generate import Answer, Sampling, collect_answers, generate_tokens
-from sft_app.data.tokens import render_prompt, stop_ids
-from sft_app.errors import ModelError, RunError
-from sft_app.models.catalog import ModelRef, recorded_model
-from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import (
-    ADAPTER_NAME,
-    holds_full_model,
-    load_adapter,
-    load_base,
-    load_tokenizer,
-)
-from sft_app.runs import Run
+from sft_app.compare.loaded import LoadedModels, Voice
+from sft_app.compare.rows import RowAdapter, can_scale_rows, only_active, scale_rows
+from sft_app.compare.sides import Side
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What was really compared. `identical` is None until both answers are complete."""
+class LoadedPair:
+    """Two sides in memory."""
 
-    run: str
-    how: str
-    adapter_active: bool
-    modules: int
-    prompt_tokens: int
-    identical: bool | None = None
-
-
-@dataclass(frozen=True)
-class PairUpdate:
-    base: Answer
-    tuned: Answer
-    evidence: Evidence
+    sides: tuple[Side, Side]
+    voices: tuple[Voice, Voice]
+    models: LoadedModels
 
     @property
-    def is_complete(self) -> bool:
-        """Whether this is the last update: both answers have ended."""
-        return self.evidence.identical is not None
+    def tokenizer(self) -> Any:
+        return self.models.tokenizer
+
+    def can_work_together(self) -> bool:
+        """Whether both sides are rows of one batch."""
+        left, right = self.voices
+        return left.model is right.model and all(has_strength(voice) for voice in self.voices)
 
 
-@dataclass
-class LoadedPair:
-    """A run's two sides in memory. `model` carries the adapter; a full fine-tune has a second model in `tuned_model`.
+def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None = None) -> LoadedPair:
+    """Sides from `find_sides`, with the `models` that are loaded already where they serve them.
 
-    `lock` is held while answers are generated, because the adapter's scaling is changed for that time.
+    Raises: ModelError when the base cannot be loaded, or an adapter does not fit it.
     """
-
-    run_id: str
-    model: Any
-    tokenizer: Any
-    tuned_model: Any = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    if models is None or not models.serves(sides[0]):
+        models = LoadedModels.of(sides[0], home)
+    return LoadedPair(sides, models.voices(*sides), models)
 
 
-def load_pair(run: Run, home: Path) -> LoadedPair:
-    """Raises: RunError when the run has saved nothing yet; ModelError when the base cannot be loaded."""
-    if not run.has_adapter():
-        raise RunError(f"Run {run.id} is {run.status().state} and has no adapter to compare yet.")
-    record, hardware = run.record(), detect_hardware()
-    settings, ref = record.settings, recorded_model(run)
-    tokenizer = load_tokenizer(ref, home)
-    base = load_base(ref, home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
-    if not holds_full_model(run.adapter_dir):
-        return LoadedPair(run.id, load_adapter(base, run.adapter_dir), tokenizer)
-    tuned = ModelRef(run.id, str(run.adapter_dir), None, "full fine-tune")
-    return LoadedPair(run.id, base, tokenizer, load_base(tuned, home, hardware, settings.dtype))
+def next_logits(
+    pair: LoadedPair, prompts: Sequence[Sequence[int]], strength: float, positions: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both sides' logits after each of the last `positions` tokens of their prompts, `(positions, vocabulary)`."""
+    if pair.can_work_together() and len(prompts[0]) == len(prompts[1]):
+        with both_sides(pair, strength) as model:
+            left, right = _logits(model, prompts, positions)
+        return left, right
+    found = []
+    for voice, prompt in zip(pair.voices, prompts, strict=True):
+        with side_alone(voice, strength) as model:
+            found += list(_logits(model, [prompt], positions))
+    return found[0], found[1]
 
 
-def stream_pair(pair: LoadedPair, messages: Sequence[dict[str, str]], sampling: Sampling) -> Iterator[PairUpdate]:
-    """Both answers so far, again and again until both have ended. Closing the generator stops the work.
-
-    Raises:
-        DataError, ModelError: the prompt does not suit the model.
-    """
-    prompt = render_prompt(pair.tokenizer, messages)
-    with pair.lock:
-        modules = 0 if pair.tuned_model is not None else active_modules(pair.model)
-        together = pair.tuned_model is None and can_scale_rows(pair.model)
-        evidence = Evidence(
-            run=pair.run_id,
-            how="one batch of one model" if together else "one after the other",
-            adapter_active=modules > 0 or pair.tuned_model is not None,
-            modules=modules,
-            prompt_tokens=len(prompt),
-        )
-        answers = _stream_together(pair, prompt, sampling) if together else _stream_in_turn(pair, prompt, sampling)
-        base = tuned = Answer()
-        for base, tuned in answers:
-            yield PairUpdate(base, tuned, evidence)
-        same = base.text == tuned.text and base.tokens == tuned.tokens
-        yield PairUpdate(base, tuned, replace(evidence, identical=same))
+@torch.no_grad()
+def _logits(model: Any, prompts: Sequence[Sequence[int]], positions: int) -> torch.Tensor:
+    """`(batch, positions, vocabulary)` of prompts of one length."""
+    ids = torch.tensor([list(prompt) for prompt in prompts], device=model.device)
+    return model(input_ids=ids, use_cache=False, logits_to_keep=min(positions, ids.shape[1])).logits
 
 
-def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Sampling) -> PairUpdate:
-    """Both answers, complete."""
-    update = None
-    for update in stream_pair(pair, prompt_messages(prompt, system), sampling):  # noqa: B007 - the last one is wanted
-        pass
-    assert update is not None  # a generator of answers ends with one
-    return update
-
-
-def prompt_messages(prompt: str, system: str = "") -> list[dict[str, str]]:
-    """Raises: ModelError when the prompt is empty."""
-    if not prompt.strip():
-        raise ModelError("The prompt is empty.")
-    messages = [{"role": "system", "content": system}] if system.strip() else []
-    return [*messages, {"role": "user", "content": prompt}]
+def has_strength(voice: Voice) -> bool:
+    """Whether the side is a share of an adapter's effect on the base; the base has none of it."""
+    if voice.adapter is None:
+        return voice.is_base
+    return can_scale_rows(voice.model, [voice.adapter])
 
 
 @contextmanager
-def scale_rows(model: Any, factors: Sequence[float]) -> Iterator[None]:
-    """Row i of a batch sees the adapter at `factors[i]` times its strength; 0 is the base, exactly.
-
-    The adapter's product is multiplied by a tensor of shape `(batch, 1, 1)` in place of its usual number. Do not save
-    or train inside.
-    """
-    layers = lora_layers(model)
-    weight, _ = _factors(layers[0])
-    rows = torch.tensor(factors, dtype=weight.dtype, device=weight.device).view(-1, 1, 1)
-    before = [layer.scaling[ADAPTER_NAME] for layer in layers]
-    try:
-        for layer, scaling in zip(layers, before, strict=True):
-            layer.scaling[ADAPTER_NAME] = rows * scaling
-        yield
-    finally:
-        for layer, scaling in zip(layers, before, strict=True):
-            layer.scaling[ADAPTER_NAME] = scaling
-
-
-def can_scale_rows(model: Any) -> bool:
-    """Not where the adapter is more than a scaled product added on (DoRA) or is merged into the weights."""
-    layers = lora_layers(model)
-    return bool(layers) and not any(layer.merged or layer.use_dora.get(ADAPTER_NAME) for layer in layers)
-
-
-def lora_layers(model: Any) -> list[Any]:
-    from peft.tuners.lora import LoraLayer
-
-    return [module for module in model.modules() if isinstance(module, LoraLayer) and ADAPTER_NAME in module.scaling]
-
-
-def active_modules(model: Any) -> int:
-    """How many modules the adapter changes: those whose second factor is not zero."""
-    return sum(bool(_factors(layer)[1].any()) for layer in lora_layers(model))
-
-
-def _factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and B of a layer's low-rank product; an embedding keeps them under other names."""
-    if ADAPTER_NAME in layer.lora_A:
-        return layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
-    return layer.lora_embedding_A[ADAPTER_NAME], layer.lora_embedding_B[ADAPTER_NAME]
-
-
-def _stream_together(pair: LoadedPair, prompt: list[int], sampling: Sampling) -> Iterator[tuple[Answer, Answer]]:
-    with scale_rows(pair.model, (0.0, 1.0)):
-        yield from ((base, tuned) for base, tuned in _answers(pair, pair.model, [prompt, prompt], sampling))
-
-
-def _stream_in_turn(pair: LoadedPair, prompt: list[int], sampling: Sampling) -> Iterator[tuple[Answer, Answer]]:
-    base = Answer()
-    with _base_of(pair) as model:
-        for (base,) in _answers(pair, model, [prompt], sampling):
-            yield base, Answer()
-    for (tuned,) in _answers(pair, pair.tuned_model or pair.model, [prompt], sampling):
-        yield base, tuned
+def both_sides(pair: LoadedPair, strength: float) -> Iterator[Any]:
+    """The model whose two rows are the two sides."""
+    rows = [RowAdapter(voice.adapter, strength) for voice in pair.voices]
+    with scale_rows(pair.voices[0].model, rows):
+        yield pair.voices[0].model
 
 
 @contextmanager
-def _base_of(pair: LoadedPair) -> Iterator[Any]:
-    if pair.tuned_model is not None:
-        yield pair.model
+def side_alone(voice: Voice, strength: float) -> Iterator[Any]:
+    """The model as one side has it."""
+    if voice.adapter is not None and has_strength(voice):
+        with scale_rows(voice.model, [RowAdapter(voice.adapter, strength)]):
+            yield voice.model
     else:
-        with pair.model.disable_adapter():
-            yield pair.model
-
-
-def _answers(pair: LoadedPair, model: Any, prompts: list[list[int]], sampling: Sampling) -> Iterator[list[Answer]]:
-    stops = stop_ids(pair.tokenizer)
-    steps = generate_tokens(model, prompts, sampling, stops, pair.tokenizer.pad_token_id)
-    return collect_answers(pair.tokenizer, steps, stops)
+        with only_active(voice.model, voice.adapter):
+            yield voice.model

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sft_app.compare.bootstrap import paired_intervals
 from sft_app.data.tokens import IGNORED, RenderedConversation
-
-BOOTSTRAP_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def score_conversations(model: Any, conversations: Iterable[RenderedConversation
     was_training = model.training
     model.eval()
     try:
-        return [_score(model, conversation) for conversation in conversations if conversation.trained > 0]
+        return [score_copies(model, conversation, 1)[0] for conversation in conversations if conversation.trained > 0]
     finally:
         model.train(was_training)
 
@@ -61,15 +60,19 @@ def scores_as_rows(scores: Iterable[RowScore]) -> list[dict[str, Any]]:
     return [asdict(score) for score in scores]
 
 
-def _score(model: Any, conversation: RenderedConversation) -> RowScore:
+@torch.no_grad()
+def score_copies(model: Any, conversation: RenderedConversation, copies: int) -> list[RowScore]:
+    """So many equal rows of one batch, for a model that is another one in each of them."""
     row = conversation.as_training_row()
     labels = torch.tensor(row["labels"][1:], device=model.device)
     wanted = (labels != IGNORED).nonzero()[:, 0]
-    ids = torch.tensor([row["input_ids"]], device=model.device)
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits[0].float()
+    ids = torch.tensor([row["input_ids"]] * copies, device=model.device)
     targets = labels[wanted]
-    loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    return RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum()))
+    scores = []
+    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits:
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        scores.append(RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum())))
+    return scores
 
 
 def _table(scores: Sequence[RowScore]) -> np.ndarray:
@@ -84,15 +87,8 @@ def _summary(table: np.ndarray) -> dict[str, float]:
 
 
 def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
-    """Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval."""
-    samples = np.random.default_rng(seed).integers(len(base), size=(BOOTSTRAP_SAMPLES, len(base)))
-    drawn = [_ratios(tuned[rows]) - _ratios(base[rows]) for rows in samples]
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    value = _ratios(tuned) - _ratios(base)
-    return {
-        name: {"value": float(value[i]), "low": float(low[i]), "high": float(high[i])}
-        for i, name in enumerate(("loss", "token_accuracy"))
-    }
+    intervals = paired_intervals(base, tuned, _ratios, seed)
+    return {name: asdict(interval) for name, interval in zip(("loss", "token_accuracy"), intervals, strict=True)}
 
 
 def _ratios(table: np.ndarray) -> np.ndarray:

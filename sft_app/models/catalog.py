@@ -45,7 +45,7 @@ def resolve_model(name: str, revision: str | None, home: Path) -> ModelRef:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _resolve_folder(name, folder)
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         raise ModelError(f"Model {name!r}: expected starter, a Hub id such as {HUB_ID}, or a local folder.")
     revision = _hub_revision(name, revision)
     return ModelRef(name, name, revision, "Hugging Face Hub")
@@ -63,7 +63,7 @@ def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -91,8 +91,46 @@ def _resolve_folder(name: str, folder: Path) -> ModelRef:
     return ModelRef(name, str(folder.resolve()), None, "local folder")
 
 
+def fetch_adapter(name: str, revision: str | None = None) -> Path:
+    """The folder of a LoRA adapter of the Hub, fetched on first use: its config and its safetensors weights only.
+
+    Raises:
+        ModelError: the Hub has no such adapter, or cannot be reached and it is not on this machine.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = ["adapter_config.json", "adapter_model.safetensors"]
+    try:
+        info = _ask_hub(name, revision)
+    except NotReached as error:
+        try:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise ModelError(f"{name} is not on this machine and the Hugging Face Hub cannot be reached.") from error
+    missing = set(wanted) - {file.rfilename for file in info.siblings or ()}
+    if missing:
+        raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
+    return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted))
+
+
+class NotReached(Exception):
+    """The Hub did not answer."""
+
+
 def _hub_revision(name: str, revision: str | None) -> str:
     """The commit that `revision` is now, or was when it was last downloaded if the Hub cannot be reached."""
+    try:
+        info = _ask_hub(name, revision)
+    except NotReached as error:
+        return _cached_revision(name, revision, error)
+    if not any(file.rfilename == "config.json" for file in info.siblings or ()):
+        raise ModelError(f"{name} is not a transformers model: it has no config.json.")
+    return str(info.sha)
+
+
+def _ask_hub(name: str, revision: str | None) -> Any:
+    """What the Hub says of a model repository. Raises: ModelError when it refuses; NotReached."""
     import httpx2
     from huggingface_hub import HfApi, errors
 
@@ -112,10 +150,8 @@ def _hub_revision(name: str, revision: str | None) -> str:
     except errors.HfHubHTTPError as error:
         raise ModelError(f"The Hub did not give {name}: {str(error).splitlines()[0]}.") from error
     except (httpx2.HTTPError, OSError) as error:  # no network, or offline by choice
-        return _cached_revision(name, revision, error)
-    if not any(file.rfilename == "config.json" for file in info.siblings or ()):
-        raise ModelError(f"{name} is not a transformers model: it has no config.json.")
-    return str(info.sha)
+        raise NotReached from error
+    return info
 
 
 def _cached_revision(name: str, revision: str | None, error: Exception) -> str:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from sft_app.checkpoints import read_safetensors_header
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
 from sft_app.settings import RunSettings
 
 ADAPTER_NAME = "default"
+ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 UNKNOWN_LENGTH = 10**9
+_LORA_WEIGHT = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
 def load_tokenizer(ref: ModelRef, home: Path) -> Any:
@@ -107,8 +111,10 @@ def attach_lora(model: Any, settings: RunSettings) -> Any:
         raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {_first_line(error)}") from error
 
 
-def load_adapter(model: Any, adapter_dir: Path) -> Any:
-    """The base with a saved adapter on it, in evaluation mode; weights from safetensors only.
+def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any:
+    """The model with a saved adapter on it, beside those it has already; weights from safetensors only.
+
+    The model is as it was when the adapter is refused.
 
     Raises:
         ModelError: the folder holds no adapter, or one for another model.
@@ -117,22 +123,49 @@ def load_adapter(model: Any, adapter_dir: Path) -> Any:
 
     if not (adapter_dir / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{adapter_dir.name} has no {ADAPTER_WEIGHTS}.")
+    adapted = model
     try:
-        adapted = PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=ADAPTER_NAME).eval()
-        _check_same_modules(adapted, adapter_dir / ADAPTER_WEIGHTS)
+        _check_shapes(model, adapter_dir / ADAPTER_WEIGHTS)
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(adapter_dir), adapter_name=name, torch_device=str(model.device))
+        else:
+            adapted = PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=name)
+        _check_same_modules(adapted, adapter_dir / ADAPTER_WEIGHTS, name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(model, PeftModel) and name in model.peft_config:
+            model.delete_adapter(name)
+        elif adapted is not model:
+            adapted.unload()
         raise ModelError(f"The adapter does not fit this base model: {_first_line(error)}") from error
-    return adapted
+    return adapted.eval()
 
 
-def _check_same_modules(adapted: Any, weights: Path) -> None:
+def _check_shapes(model: Any, weights: Path) -> None:
+    """Whether the modules that the file names are there, as wide as it expects them; nothing is loaded for this."""
+    modules = dict((model.get_base_model() if hasattr(model, "get_base_model") else model).named_modules())
+    tensors, _ = read_safetensors_header(weights)
+    for key, tensor in tensors.items():
+        found = _LORA_WEIGHT.fullmatch(key)
+        if found is None:
+            continue
+        name, factor = found.groups()
+        module = modules.get(name)
+        if module is None:
+            raise ValueError(f"it has no module {name}.")
+        reads, width = ("in", tensor["shape"][1]) if factor == "A" else ("out", tensor["shape"][0])
+        there = getattr(module, f"{reads}_features", width)
+        if there != width:
+            raise ValueError(f"{name} is {there} wide, and the adapter expects {width}.")
+
+
+def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
     """PEFT passes over what is missing or too much in the file, which is an adapter of another model."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file:
         saved = set(file.keys())
-    wanted = set(get_peft_model_state_dict(adapted, adapter_name=ADAPTER_NAME, save_embedding_layers=False))
+    wanted = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
     if saved != wanted:
         raise ValueError(f"{len(wanted - saved)} of its modules are missing and {len(saved - wanted)} too many.")
 
@@ -157,7 +190,7 @@ def linear_4bit_layers(model: Any) -> Iterator[Any]:
 
 
 def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:
-    return json.loads((adapter_dir / "adapter_config.json").read_text())
+    return json.loads((adapter_dir / ADAPTER_CONFIG).read_text())
 
 
 def free_memory() -> None:

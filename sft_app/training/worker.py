@@ -16,11 +16,12 @@ from typing import Any
 import torch
 import transformers
 
+from sft_app.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.compare.generate import Sampling, answer_prompts
 from sft_app.compare.scorecard import RowScore, make_scorecard, score_conversations
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError
-from sft_app.files import put_on_disk, read_jsonl, write_json_atomically
+from sft_app.files import put_on_disk, read_jsonl
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
@@ -28,7 +29,6 @@ from sft_app.runs import Run
 from sft_app.settings import RunSettings
 from sft_app.training import ranks
 from sft_app.training.callbacks import RunReporter
-from sft_app.training.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.training.extras import place_tracker
 from sft_app.training.max_length import settle_max_length
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
@@ -189,7 +189,7 @@ def _kept_scores(trainer: Any) -> list[RowScore]:
 def _write_scorecard(run: Run, tuned: list[RowScore]) -> None:
     """The base's scores are those of the evaluation at step 0, where a fresh adapter changes nothing."""
     base = [RowScore(**row) for row in read_jsonl(run.base_scores_file)]
-    write_json_atomically(run.path / "scorecard.json", make_scorecard(base, tuned))
+    run.keep_scorecard(make_scorecard(base, tuned))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -1,21 +1,26 @@
-"""Compare: one prompt, two answers growing side by side from one loaded model."""
+"""Compare: one question, two answers growing side by side, and a look at where and why they differ."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from sft_app.compare.chat import PairChat
 from sft_app.settings import EXAMPLE_PROMPT, RunSettings
-from sft_app.ui import views
+from sft_app.ui import compare_views as views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import tells_errors
+from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import make_field, settings_from_form
+from sft_app.ui.next_token import build_next_token
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
+CONDITIONS = {"system_prompt": 2, "temperature": 1, "seed": 1, "max_new_tokens": 1}
+BASE_CHOICE = ("Base model", "base")
+MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
 EXAMPLE_PROMPTS = [
     EXAMPLE_PROMPT,
     "The pot I ordered came broken.",
@@ -28,61 +33,146 @@ EXAMPLE_PROMPTS = [
 class CompareTab:
     """What the page's wiring needs of this tab."""
 
-    run: gr.Dropdown
+    left: gr.Dropdown
+    right: gr.Dropdown
 
 
 def build_compare_tab(context: PageContext) -> CompareTab:
-    """Prompt on top, the two panes below it, the evidence under them."""
-    defaults = RunSettings()
-    run = gr.Dropdown(context.comparable_runs(), label="Fine-tuned run", elem_id="compare-run")
+    """Who answers, the question, the two panes, the evidence under them, and a closer look."""
+    with gr.Row():
+        left, right = _make_side("Left", "compare-left"), _make_side("Right", "compare-right")
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(EXAMPLE_PROMPT, label="Prompt", lines=2, scale=5, min_width=280, elem_id="prompt")
         with gr.Column(scale=1, min_width=140):
             ask = gr.Button("Compare", variant="primary", size="md", elem_id="ask")
             stop = gr.Button("Stop", size="md", elem_id="stop-answer")
     gr.Examples(EXAMPLE_PROMPTS, prompt, label="Try one of these", api_visibility="private")
-    with gr.Accordion("Conditions, the same for both sides", open=False), gr.Row():
-        conditions = {
-            name: make_field(name, getattr(defaults, name), scale=scale, min_width=140)
-            for name, scale in (("system_prompt", 2), ("temperature", 1), ("seed", 1), ("max_new_tokens", 1))
-        }
+    conditions, strength = _make_conditions()
+    view = gr.Radio(list(views.VIEWS), value=views.VIEWS[0], show_label=False, container=False, elem_id="compare-view")
     with gr.Row(equal_height=True):
-        with gr.Column(min_width=300):
-            base = gr.HTML(views.blank_answer("base"), elem_id="base-answer")
-        with gr.Column(min_width=300):
-            tuned = gr.HTML(views.blank_answer("tuned"), elem_id="tuned-answer")
-    evidence = gr.HTML(elem_id="evidence")
+        panes = [_make_pane("left"), _make_pane("right")]
+    shown = [*panes, gr.HTML(elem_id="evidence")]
+    with gr.Row():
+        reply = gr.Button("Ask on: the prompt as the next question", size="sm", elem_id="reply")
+        again = gr.Button("Once more", size="sm", elem_id="again")
+        edit = gr.Button("Edit the last question", size="sm", elem_id="edit-question")
+    chat = gr.State(PairChat())
+    asked = [left, right, prompt, chat, view, strength, *conditions.values()]
+    events = []
+    for triggers, start in (([ask.click, prompt.submit], _begin), ([reply.click], _go_on), ([again.click], _repeat)):
+        handler = _answering(context, start, list(conditions))
+        events.append(gr.on(triggers, handler, asked, shown, **MODEL_EVENT))
+        events[-1].failure(_as_left, [chat, view], shown, **PRIVATE)
+    stop.click(_as_left, [chat, view], shown, cancels=events, **PRIVATE)
+    view.change(_as_left, [chat, view], shown, **PRIVATE)
+    edit.click(_take_back, [chat, view], [prompt, *shown], **PRIVATE)
+    build_next_token(context, [left, right], chat, strength, [event.success for event in events], MODEL_EVENT)
+    return CompareTab(left, right)
+
+
+def side_choices(
+    context: PageContext, left: str | None, right: str | None, wanted: str | None = None
+) -> list[gr.Dropdown]:
+    """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run."""
+    choices = context.sides()
+    names = [name for _, name in choices]
+    newest = names[1] if len(names) > 1 else None
+    first = left or BASE_CHOICE[1]
+    second = wanted or (right if right in names or (right and "/" in right) else newest)
+    return [gr.Dropdown(choices, value=first), gr.Dropdown(choices, value=second)]
+
+
+def _make_side(label: str, name: str) -> gr.Dropdown:
+    info = "The base model, a run or one of its checkpoints. Or type an adapter's folder or its name on the Hub."
+    value = BASE_CHOICE[1] if label == "Left" else None
+    return gr.Dropdown(
+        [BASE_CHOICE], value=value, label=label, info=info, allow_custom_value=True, min_width=280, elem_id=name
+    )
+
+
+def _make_pane(place: views.Place) -> gr.HTML:
+    with gr.Column(min_width=300):
+        return gr.HTML(views.blank_pane(place), elem_id={"left": "base-answer", "right": "tuned-answer"}[place])
+
+
+def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
+    defaults = RunSettings()
+    with gr.Accordion("Conditions, the same for both sides", open=False):
+        with gr.Row():
+            fields = {
+                name: make_field(name, getattr(defaults, name), scale=scale, min_width=140, elem_id=f"compare-{name}")
+                for name, scale in CONDITIONS.items()
+            }
+        strength = gr.Slider(
+            0,
+            1.5,
+            value=1,
+            step=0.05,
+            label="adapter strength",
+            info="How much of what was learnt is used. 0 is the base model, 1 the adapter as it was trained.",
+            elem_id="strength",
+        )
+    return fields, strength
+
+
+def _begin(chat: PairChat, question: str, system: str) -> Any:
+    return chat.begin(question, system)
+
+
+def _go_on(chat: PairChat, question: str, _: str) -> Any:
+    return chat.go_on(question)
+
+
+def _repeat(chat: PairChat, _: str, __: str) -> Any:
+    return chat.repeat()
+
+
+def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any], names: list[str]) -> Any:
+    """The handler that answers; `start` puts the question into the chat and gives each side's messages."""
 
     @tells_errors
-    def compare(run_id: str, text: str, *shown: Any) -> Iterator[list[str]]:
-        from sft_app.compare.generate import Answer, Sampling
-        from sft_app.compare.pair import prompt_messages, stream_pair
+    def answer(
+        left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
+    ) -> Iterator[list[str]]:
+        from sft_app.compare.generate import Sampling
+        from sft_app.compare.stream import stream_pair
 
-        settings = settings_from_form(list(conditions), shown)
-        chosen, messages = context.get(run_id), prompt_messages(text, settings.system_prompt)
-        waiting = [views.answer_card(side, Answer(), True) for side in ("base", "tuned")]
-        yield [*waiting, views.evidence_note("Loading the model …")]
+        settings = settings_from_form(names, shown)
+        sides = context.find_sides(left, right)
+        for_left, for_right = start(chat, question, settings.system_prompt)
+        chat.labels = sides[0].label, sides[1].label
+        yield _panes(chat, view, "waiting", "Loading the model …")
         sampling = Sampling(settings.temperature, settings.seed, settings.max_new_tokens)
-        updates = stream_pair(context.pair(chosen), messages, sampling)
-        for update in _paced(updates):
-            yield [
-                views.answer_card("base", update.base, not update.is_complete),
-                views.answer_card("tuned", update.tuned, not update.is_complete),
-                views.evidence_line(update.evidence),
-            ]
+        for update in _paced(stream_pair(context.pair(sides), for_left, for_right, sampling, strength)):
+            chat.update = update
+            yield _panes(chat, view, "done" if update.is_complete else "waiting")
 
-    asked = gr.on(
-        [ask.click, prompt.submit],
-        compare,
-        [run, prompt, *conditions.values()],
-        [base, tuned, evidence],
-        concurrency_id="model",
-        concurrency_limit=1,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    stop.click(None, None, None, cancels=[asked], api_visibility="private")
-    return CompareTab(run)
+    return answer
+
+
+@tells_errors
+def _as_left(chat: PairChat, view: str) -> list[str]:
+    """What there is to show when nothing is at work."""
+    return _panes(chat, view, "done" if chat.update is None or chat.update.is_complete else "stopped")
+
+
+@tells_errors
+def _take_back(chat: PairChat, view: str) -> list[Any]:
+    question = chat.take_back()
+    return [question or gr.skip(), *_as_left(chat, view)]
+
+
+def _panes(chat: PairChat, view: str, state: views.State, note: str = "") -> list[str]:
+    """Left, right and evidence."""
+    if chat.update is None:
+        return [*views.panes_without_answer(chat, state), views.evidence_line([note] if note else [])]
+    from sft_app.compare.evidence import evidence_parts
+
+    evidence = chat.update.evidence
+    return [
+        *views.panes(chat, chat.update, view, state),
+        views.evidence_line(evidence_parts(evidence), evidence.reasons),
+    ]
 
 
 def _paced(updates: Iterator[Any]) -> Iterator[Any]:

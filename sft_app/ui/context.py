@@ -1,4 +1,4 @@
-"""What the page keeps in memory between clicks: one tokenizer, one loaded pair. Everything else is on disk."""
+"""What the page keeps in memory between clicks: a tokenizer, a base model with adapters. All else is on disk."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from sft_app.errors import DataError, ModelError
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.run_files import RunFiles
-from sft_app.ui.views import run_label
 
 if TYPE_CHECKING:
+    from sft_app.compare.loaded import LoadedModels
     from sft_app.compare.pair import LoadedPair
+    from sft_app.compare.sides import Side
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Machine, Preflight
     from sft_app.training.preflight.workload import Measured
@@ -47,8 +48,7 @@ class PageContext:
     _looks_at: Machine | None = None
     _measured: dict[RunSettings, Measured] = field(default_factory=dict)
     _asked: dict[str, int] = field(default_factory=dict)
-    _pair: LoadedPair | None = None
-    _pair_key: tuple[str, int] | None = None
+    _models: LoadedModels | None = None
 
     def __post_init__(self) -> None:
         self.run_files = RunFiles(self.home)
@@ -166,35 +166,44 @@ class PageContext:
                 self._tokenizers = {model: load_tokenizer(resolve_model(model, None, self.home), self.home)}
             return self._tokenizers[model]
 
-    def pair(self, run: Run) -> LoadedPair:
-        """The run's two sides, loaded unless they are the ones already in memory. Raises: AppError."""
+    def pair(self, sides: tuple[Side, Side]) -> LoadedPair:
+        """Two sides, loaded unless they are in memory already. Raises: AppError."""
         from sft_app.compare.pair import load_pair
-        from sft_app.models.loading import free_memory
 
         with self._lock:
-            key = (run.id, run.adapter_dir.stat().st_mtime_ns if run.has_adapter() else 0)
-            if self._pair is None or self._pair_key != key:
-                self._pair = None
-                free_memory()
-                self._pair, self._pair_key = load_pair(run, self.home), key
-            return self._pair
+            if self._models is not None and not self._models.serves(sides[0]):
+                self._forget_models()
+            pair = load_pair(sides, self.home, self._models)
+            self._models = pair.models
+            return pair
 
     def release_pair(self) -> None:
         """Gives the memory to a run that is about to start."""
-        if self._pair is not None:
-            from sft_app.models.loading import free_memory
+        if self._models is not None:
+            self._forget_models()
 
-            self._pair = None
-            free_memory()
+    def _forget_models(self) -> None:
+        from sft_app.models.loading import free_memory
+
+        self._models = None
+        free_memory()
 
     def run_to_show(self) -> Run | None:
         """The run at work, else the newest."""
         runs = list_runs(self.home)
         return next((run for run in runs if not run.status().has_ended()), runs[0] if runs else None)
 
-    def comparable_runs(self) -> list[tuple[str, str]]:
-        """(label, id) of every run with an adapter, the newest first."""
-        return [(run_label(summary), summary["run"]) for summary in self.run_files.summaries() if summary["adapter"]]
+    def sides(self) -> list[tuple[str, str]]:
+        """(label, name) of what can be compared: the base model, then runs and their checkpoints, the newest first."""
+        from sft_app.compare.sides import list_sides
+
+        return list_sides(self.home)
+
+    def find_sides(self, left: str, right: str) -> tuple[Side, Side]:
+        """Raises: AppError when one is not there, or no base model answers for both."""
+        from sft_app.compare.sides import find_sides
+
+        return find_sides(left or "", right or "", self.home)
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sft_app.runs import list_runs
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.ui.compare_tab import CompareTab, build_compare_tab
+from sft_app.ui.compare_tab import CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import PRIVATE, tells_errors
@@ -132,13 +132,11 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     """Lists are read anew when their tab is opened; a button leads to a tab with the run chosen there."""
     train, compare, runs = tabs.train, tabs.compare, tabs.runs
 
-    def comparable(run_id: str | None) -> Any:
-        choices = context.comparable_runs()
-        ids = [id for _, id in choices]
-        return gr.Dropdown(choices, value=run_id if run_id in ids else ids[0] if ids else None)
+    def compare_choices(left: str | None, right: str | None) -> list[Any]:
+        return side_choices(context, left, right)
 
-    def lead_to_compare(run_id: str | None) -> list[Any]:
-        return [comparable(run_id), gr.Tabs(selected="compare")]
+    def lead_to_compare(run_id: str | None, left: str | None, right: str | None) -> list[Any]:
+        return [*side_choices(context, left, right, wanted=run_id), gr.Tabs(selected="compare")]
 
     def only_while_open(event: gr.SelectData) -> gr.Timer:
         return gr.Timer(active=event.value == RUNS)
@@ -148,11 +146,12 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
         run = context.get(run_id)
         return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
-    tabs.compare_item.select(comparable, compare.run, compare.run, **PRIVATE)
+    sides = [compare.left, compare.right]
+    tabs.compare_item.select(compare_choices, sides, sides, **PRIVATE)
     tabs.runs_item.select(**runs.refresh).then(**runs.several.refresh)
     tabs.all.select(only_while_open, None, runs.timer, **PRIVATE)
-    train.panel.open_compare.click(lead_to_compare, train.watched, [compare.run, tabs.all], **PRIVATE)
-    runs.open_compare.click(lead_to_compare, runs.chosen, [compare.run, tabs.all], **PRIVATE)
+    train.panel.open_compare.click(lead_to_compare, [train.watched, *sides], [*sides, tabs.all], **PRIVATE)
+    runs.open_compare.click(lead_to_compare, [runs.chosen, *sides], [*sides, tabs.all], **PRIVATE)
     opened = [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()]
     runs.open_train.click(lead_to_train, runs.chosen, opened, **PRIVATE)
 

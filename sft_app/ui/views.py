@@ -86,54 +86,6 @@ def step_name(step: int) -> str:
     return "Before training" if step == 0 else f"Step {step:,}"
 
 
-def answer_card(side: str, answer: Any, is_waiting: bool) -> str:
-    """One pane of a comparison: exact text, and how it ended."""
-    text, tokens, finished = answer.text, answer.tokens, answer.finished
-    if is_waiting:
-        ending = f"{tokens} tokens …" if tokens else "thinking …"
-    else:
-        ending = f"{tokens} tokens, {'ended by itself' if finished else 'cut at the limit'}"
-    name = {"base": "Base model", "tuned": "Fine-tuned"}[side]
-    return (
-        f'<section class="ft-card ft-answer ft-{side}"><header><strong>{name}</strong><span>{ending}</span></header>'
-        f'<div class="ft-text" data-side="{side}">{escape(text)}</div></section>'
-    )
-
-
-def blank_answer(side: str) -> str:
-    """A pane before the first comparison."""
-    name, text = {
-        "base": ("Base model", "The model as it was, before your examples."),
-        "tuned": ("Fine-tuned", "The same model after training on your examples."),
-    }[side]
-    return (
-        f'<section class="ft-card ft-answer ft-{side} ft-blank"><header><strong>{name}</strong></header>'
-        f'<div class="ft-text">{text}</div></section>'
-    )
-
-
-def evidence_line(evidence: Any) -> str:
-    """What was really compared, in one line."""
-    if evidence.modules:
-        active = f"adapter active in {evidence.modules} modules"
-    else:
-        active = "fully fine-tuned weights" if evidence.adapter_active else "the adapter changes nothing"
-    parts = [
-        f"Run <code>{escape(evidence.run)}</code>",
-        active,
-        evidence.how,
-        f"{evidence.prompt_tokens} prompt tokens",
-    ]
-    if evidence.identical is not None:
-        parts.append("<b>the two answers are the same</b>" if evidence.identical else "the two answers differ")
-    return f'<p class="ft-evidence">{" · ".join(parts)}</p>'
-
-
-def evidence_note(text: str) -> str:
-    """The same line while there is nothing to prove yet."""
-    return f'<p class="ft-evidence">{escape(text)}</p>'
-
-
 def runs_frame(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The table of runs, one row each."""
     rows = [

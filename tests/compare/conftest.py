@@ -46,7 +46,9 @@ def randomise_adapter(model: Any, seed: int = 1, scale: float = 0.5) -> Any:
 def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """A run folder with a saved adapter, or a full model, as a worker leaves it; `change` edits the model first."""
 
-    def make(change: Callable[[Any], Any] = randomise_adapter, **settings: Any) -> SimpleNamespace:
+    def make(
+        change: Callable[[Any], Any] = randomise_adapter, home: Path | None = None, **settings: Any
+    ) -> SimpleNamespace:
         from sft_app.models.catalog import recorded_model
         from sft_app.models.hardware import detect_hardware
         from sft_app.models.loading import attach_lora, load_base, load_tokenizer
@@ -54,7 +56,7 @@ def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         from sft_app.training.launch import create_queued_run
         from sft_app.training.worker import save_adapter
 
-        home = tmp_path_factory.mktemp("home")
+        home = home or tmp_path_factory.mktemp("home")
         data = home / "data.jsonl"
         row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
         data.write_text((json.dumps(row) + "\n") * 10)

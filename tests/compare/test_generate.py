@@ -177,9 +177,9 @@ def test_answers_grow_by_the_steps_and_know_their_end(tokenizer: Any) -> None:
     h, i = tokenizer.convert_tokens_to_ids(["H", "i"])
     steps = [(h, h), (i, END), (END, None)]
     assert list(collect_answers(tokenizer, steps, [END])) == [
-        [Answer("H", 1, False), Answer("H", 1, False)],
-        [Answer("Hi", 2, False), Answer("H", 2, True)],
-        [Answer("Hi", 3, True), Answer("H", 2, True)],
+        [Answer("H", 1, False, (h,)), Answer("H", 1, False, (h,))],
+        [Answer("Hi", 2, False, (h, i)), Answer("H", 2, True, (h, END))],
+        [Answer("Hi", 3, True, (h, i, END)), Answer("H", 2, True, (h, END))],
     ]
 
 

@@ -13,7 +13,10 @@ import torch
 from transformers import TrainerCallback
 
 from sft_app.compare.generate import Sampling
-from sft_app.compare.pair import compare_prompt, load_pair, scale_rows
+from sft_app.compare.pair import load_pair
+from sft_app.compare.rows import RowAdapter, scale_rows
+from sft_app.compare.sides import find_sides
+from sft_app.compare.stream import compare_prompt
 from sft_app.errors import SettingsError
 from sft_app.settings import parse_settings
 from sft_app.training.trainers.arguments import noise_alpha
@@ -49,11 +52,11 @@ def test_run_learns_and_can_be_compared(
     assert run.status().state == "finished", run.log_tail()
     card = run.scorecard()
     assert card["tuned"]["loss"] < card["base"]["loss"] - 0.05
-    pair = load_pair(run, home)
+    pair = load_pair(find_sides("base", run.id, home), home)
     update = compare_prompt(pair, "Where is order 3?", "", Sampling(max_new_tokens=8))
     assert update.evidence.how == how
-    assert update.evidence.adapter_active
-    assert update.base.tokens > 0 and update.tuned.tokens > 0
+    assert update.evidence.right.has_effect()
+    assert update.left.tokens > 0 and update.right.tokens > 0
     assert run.record().settings.method == method
 
 
@@ -68,21 +71,22 @@ def pair_of(home: Path, make_run: Any, work: Any) -> Callable[..., Any]:
         run = make_run(method="lora", **options)
         assert work(run) == 0
         assert run.status().state == "finished", run.log_tail()
-        return load_pair(run, home), run
+        return load_pair(find_sides("base", run.id, home), home), run
 
     return make
 
 
 def test_rslora_scales_each_row_by_alpha_over_the_root_of_the_rank(pair_of: Any) -> None:
     pair, _ = pair_of(use_rslora=True, lora_r=16, lora_alpha=8)
-    layers = [layer for layer in pair.model.modules() if hasattr(layer, "lora_A")]
-    assert {layer.scaling["default"] for layer in layers} == {8 / math.sqrt(16)}
+    model = pair.voices[1].model
+    layers = [layer for layer in model.modules() if hasattr(layer, "lora_A")]
+    assert {layer.scaling["side1"] for layer in layers} == {8 / math.sqrt(16)}
     ids = torch.arange(5, 25)[None]
-    with pair.model.disable_adapter():
-        base = logits_of(pair.model, ids)
-    tuned = logits_of(pair.model, ids)
-    with scale_rows(pair.model, (0.0, 1.0)):
-        both = logits_of(pair.model, ids.repeat(2, 1))
+    with model.disable_adapter():
+        base = logits_of(model, ids)
+    tuned = logits_of(model, ids)
+    with scale_rows(model, (RowAdapter(), RowAdapter("side1"))):
+        both = logits_of(model, ids.repeat(2, 1))
     assert not torch.allclose(base, tuned, atol=1e-2)
     torch.testing.assert_close(both, torch.cat([base, tuned]), rtol=1e-4, atol=1e-5)
 
@@ -94,13 +98,13 @@ def test_dora_answers_are_those_of_the_base_and_of_the_merged_adapter(pair_of: A
     pair, run = pair_of(use_dora=True)
     answers = compare_prompt(pair, "Where is order 3?", "", Sampling(max_new_tokens=8))
     assert answers.evidence.how == IN_TURN
-    ids = torch.arange(5, 25)[None]
+    ids, model = torch.arange(5, 25)[None], pair.voices[1].model
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
-    with pair.model.disable_adapter():
-        torch.testing.assert_close(logits_of(pair.model, ids), logits_of(base, ids), rtol=1e-4, atol=1e-5)
-    tuned = logits_of(pair.model, ids)
+    with model.disable_adapter():
+        torch.testing.assert_close(logits_of(model, ids), logits_of(base, ids), rtol=1e-4, atol=1e-5)
+    tuned = logits_of(model, ids)
     assert not torch.allclose(tuned, logits_of(base, ids), atol=1e-2)
-    merged = pair.model.merge_and_unload()
+    merged = model.merge_and_unload()
     torch.testing.assert_close(logits_of(merged, ids), tuned, rtol=1e-3, atol=1e-4)
     assert json.loads((run.adapter_dir / "adapter_config.json").read_text())["use_dora"] is True
 

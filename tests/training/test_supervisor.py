@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.runs import Run, move_in_queue
 from sft_app.training import supervisor
-from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.training.supervisor import (
     OUT_OF_MEMORY_EXIT,

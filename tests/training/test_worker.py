@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
+from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.files import write_jsonl_atomically
 from sft_app.runs import Run
-from sft_app.training.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
 Make = Callable[..., Run]

@@ -75,13 +75,13 @@ def test_from_example_to_two_answers_growing_at_once(starter_server: Any, quiet_
             const text = side => document.querySelector(`[data-side="${side}"]`)?.innerText ?? '';
             const endings = [...document.querySelectorAll('.ft-answer header span')].map(s => s.innerText);
             const waiting = endings.some(text => text.endsWith('…'));
-            return waiting && text('base').length > 5 && text('tuned').length > 5;
+            return waiting && text('left').length > 5 && text('right').length > 5;
         }""",
         timeout=60_000,
     )
     assert grew_together
     expect(page.locator("#evidence")).to_contain_text("the two answers differ", timeout=90_000)
-    assert answer(page, "base") != answer(page, "tuned")
+    assert answer(page, "left") != answer(page, "right")
 
 
 def test_kill_of_the_server_leaves_the_run_running_and_a_new_page_finds_it(

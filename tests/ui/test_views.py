@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from sft_app.compare.generate import Answer
-from sft_app.compare.pair import Evidence
 from sft_app.runs import RunStatus
 from sft_app.ui import views
 
@@ -24,14 +22,12 @@ SUMMARY = {
     "heldout_loss_tuned": 3.0,
     "seconds": 65.0,
 }
-EVIDENCE = Evidence("run-1", "one batch of one model", True, 210, 33, identical=False)
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '<img src="http://x/y">', "a & b"])
 def test_text_of_people_and_models_is_shown_and_never_run(text: str) -> None:
     times = [{"step": step, "answers": [{"prompt": text, "answer": text, "finished": True}]} for step in (0, 1)]
     shown = [
-        views.answer_card("base", Answer(text, 3, True), False),
         views.watch_cards(times, 1),
         views.status_card({**SUMMARY, "name": text}, RunStatus(state="failed", message=text), []),
         views.problem_card(text),
@@ -82,21 +78,3 @@ def test_a_long_timeline_names_its_ends_and_the_chosen_step() -> None:
     times = [snapshot(step, "x") for step in range(0, 2100, 100)]
     marks = views.watch_cards(times, 10).split("</div>")[0]
     assert re.findall(r">([^<>]+)</span>", marks) == ["Before training", "Step 1,000", "Step 2,000"]
-
-
-@pytest.mark.parametrize(
-    ("identical", "words"), [(True, "the two answers are the same"), (False, "the two answers differ")]
-)
-def test_evidence_line_says_whether_the_answers_are_the_same(identical: bool, words: str) -> None:
-    line = views.evidence_line(Evidence("run-1", "one batch of one model", True, 210, 33, identical))
-    assert words in line and "210 modules" in line and "run-1" in line
-
-
-def test_evidence_line_says_when_the_adapter_changes_nothing() -> None:
-    line = views.evidence_line(Evidence("run-1", "one batch of one model", False, 0, 33, None))
-    assert "the adapter changes nothing" in line
-
-
-def test_an_answer_says_how_it_ended() -> None:
-    assert "12 tokens, ended by itself" in views.answer_card("base", Answer("Hi", 12, True), False)
-    assert "12 tokens, cut at the limit" in views.answer_card("tuned", Answer("Hi", 12, False), False)

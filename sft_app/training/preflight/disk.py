@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from sft_app.checkpoints import KEPT_CHECKPOINTS, read_safetensors_header
 from sft_app.settings import RunSettings
-from sft_app.training.checkpoints import KEPT_CHECKPOINTS, read_safetensors_header
 
 # Enough for logs, tokenizer files and a small adapter.
 LEAST_GIB = 1.0

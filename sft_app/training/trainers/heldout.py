@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from sft_app.checkpoints import checkpoint_step, prune_checkpoints, writing_checkpoint
 from sft_app.compare.scorecard import RowScore, mean_loss, score_conversations
 from sft_app.data.tokens import RenderedConversation
-from sft_app.training.checkpoints import checkpoint_step, prune_checkpoints, writing_checkpoint
 from sft_app.training.termination import Terminated, Termination
 
 

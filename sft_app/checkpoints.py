@@ -25,7 +25,12 @@ _INCOMPLETE_MARK = "checkpoint-is-incomplete.txt"
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the highest step that has all its files, each of them whole, or None."""
-    return next(iter(_newest_first(folder)), None)
+    return next(iter(complete_checkpoints(folder)), None)
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Those that have all their files, each of them whole; the newest first."""
+    return sorted(filter(_is_complete, _checkpoints(folder)), key=checkpoint_step, reverse=True)
 
 
 def checkpoint_step(path: Path) -> int:
@@ -49,7 +54,7 @@ def writing_checkpoint(path: Path) -> Iterator[None]:
 
 def prune_checkpoints(folder: Path, best_step: int) -> None:
     """Leaves the newest two and that of `best_step`; what is incomplete goes too."""
-    keep = [path.name for path in _newest_first(folder)][:KEPT_CHECKPOINTS] + [f"checkpoint-{best_step}"]
+    keep = [path.name for path in complete_checkpoints(folder)][:KEPT_CHECKPOINTS] + [f"checkpoint-{best_step}"]
     for path in _checkpoints(folder):
         if path.name not in keep:
             delete_checkpoint(path)
@@ -63,7 +68,7 @@ def delete_checkpoint(path: Path) -> None:
 
 def discard_incomplete(folder: Path) -> None:
     """Clears away what a killed process left half written."""
-    complete = _newest_first(folder)
+    complete = complete_checkpoints(folder)
     for path in _checkpoints(folder):
         if path not in complete:
             delete_checkpoint(path)
@@ -73,10 +78,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(filter(_is_complete, _checkpoints(folder)), key=checkpoint_step, reverse=True)
 
 
 def _is_complete(path: Path) -> bool:

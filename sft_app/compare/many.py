@@ -1,0 +1,54 @@
+"""Both sides over many rows: how well they predict given answers, and what they answer themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sft_app.compare.generate import Answer, Sampling, answer_prompts
+from sft_app.compare.loaded import Voice
+from sft_app.compare.pair import LoadedPair, both_sides, side_alone
+from sft_app.compare.rows import RowAdapter, scale_rows
+from sft_app.compare.scorecard import RowScore, score_conversations, score_copies
+from sft_app.data.tokens import RenderedConversation, stop_ids
+
+
+def score_both(
+    pair: LoadedPair, conversations: Iterable[RenderedConversation]
+) -> tuple[list[RowScore], list[RowScore]]:
+    """Both sides over the same conversations; in one pass where they are rows of one batch."""
+    kept = [conversation for conversation in conversations if conversation.trained > 0]
+    with pair.models.lock:
+        if not pair.can_work_together():
+            one, other = (_score_alone(voice, kept) for voice in pair.voices)
+            return one, other
+        with both_sides(pair, 1.0) as model:
+            scores = [score_copies(model, conversation, 2) for conversation in kept]
+    return [both[0] for both in scores], [both[1] for both in scores]
+
+
+def answer_both(
+    pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
+) -> tuple[list[Answer], list[Answer]]:
+    """Both sides' answers to many prompts, generated as one batch, or as one for each side.
+
+    Raises: ModelError when a prompt is empty or fills the model's context.
+    """
+    stops = stop_ids(pair.tokenizer)
+    with pair.models.lock:
+        if not pair.can_work_together():
+            one, other = (_answer_alone(pair, voice, prompts, sampling) for voice in pair.voices)
+            return one, other
+        model, rows = pair.voices[0].model, [RowAdapter(voice.adapter) for voice in pair.voices for _ in prompts]
+        with scale_rows(model, rows):
+            answers = answer_prompts(model, pair.tokenizer, [*prompts, *prompts], sampling, stops)
+    return answers[: len(prompts)], answers[len(prompts) :]
+
+
+def _score_alone(voice: Voice, conversations: list[RenderedConversation]) -> list[RowScore]:
+    with side_alone(voice, 1.0) as model:
+        return score_conversations(model, conversations)
+
+
+def _answer_alone(pair: LoadedPair, voice: Voice, prompts: Sequence[list[int]], sampling: Sampling) -> list[Answer]:
+    with side_alone(voice, 1.0) as model:
+        return answer_prompts(model, pair.tokenizer, prompts, sampling, stop_ids(pair.tokenizer))

@@ -1,0 +1,130 @@
+"""The whole scorecard of a run, on demand: predicted answers, generated answers, and what it may have forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_app.compare.answers import score_answer, summarise_answers
+from sft_app.compare.generate import Answer, Sampling
+from sft_app.compare.many import answer_both, score_both
+from sft_app.compare.pair import LoadedPair
+from sft_app.compare.scorecard import RowScore, make_scorecard
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt
+from sft_app.errors import DataError, ModelError
+from sft_app.files import iterate_jsonl
+from sft_app.runs import Run
+
+GENERAL = Path(__file__).with_name("general.jsonl")
+PROMPTS = 32
+PROMPTS_AT_ONCE = 8
+MOST_CHANGED = 10
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A conversation, its number in the data file, and its tokens."""
+
+    number: int
+    conversation: Conversation
+    rendered: RenderedConversation
+
+
+def score_run(
+    run: Run, pair: LoadedPair, prompts: int = PROMPTS, on_progress: Progress = lambda share: None
+) -> dict[str, Any]:
+    """`scorecard.json` with everything in it; `pair` is the base on the left and the run on the right.
+
+    `general` are the same numbers for bundled questions that have nothing to do with the training. `answers` compares
+    what both sides write to the first `prompts` held-out questions with the answers given there.
+
+    Raises:
+        DataError: no held-out conversation can be read with this model.
+    """
+    settings = run.record().settings
+    heldout = read_rows(run.heldout_file, pair.tokenizer, settings.max_length)
+    base, tuned = score_both(pair, [row.rendered for row in heldout])
+    on_progress(0.3)
+    card = make_scorecard(base, tuned)
+    general = read_rows(GENERAL, pair.tokenizer, None)
+    card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general]))
+    on_progress(0.4)
+    asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
+    sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
+    answers = _answer_rows(pair, asked, sampling, lambda share: on_progress(0.4 + 0.6 * share))
+    if answers:
+        scores = [
+            [
+                score_answer(answer, row.conversation.messages[-1].content)
+                for row, answer in zip(asked, side, strict=True)
+            ]
+            for side in zip(*answers, strict=True)
+        ]
+        card["answers"] = summarise_answers(*scores)
+    card["most_changed"] = most_changed(
+        heldout, base, tuned, dict(zip((r.number for r in asked), answers, strict=True))
+    )
+    return card
+
+
+def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
+    """Those with an answer to score. Raises: DataError when there is none."""
+    rows = []
+    for number, row in enumerate(iterate_jsonl(file), start=1):
+        conversation = make_conversation(row["messages"])
+        try:
+            rendered = render_conversation(tokenizer, conversation, max_length or tokenizer.model_max_length)
+        except DataError:  # training left it out too, and told so
+            continue
+        if rendered.trained:
+            rows.append(Row(row.get("row", number), conversation, rendered))
+    if not rows:
+        raise DataError(f"{file.name} has no conversation that this model can be measured on.")
+    return rows
+
+
+def most_changed(
+    rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, tuple[Answer, Answer]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows whose answer became easiest and hardest to predict, with what both sides write themselves."""
+    changes = sorted(
+        (after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True))
+    )
+
+    def told(places: Iterable[int]) -> list[dict[str, Any]]:
+        return [
+            {
+                "row": rows[place].number,
+                "messages": rows[place].conversation.as_dicts(),
+                "base_loss": base[place].loss,
+                "tuned_loss": tuned[place].loss,
+                "answers": [answer.text for answer in answers.get(rows[place].number, ())],
+            }
+            for place in places
+        ]
+
+    better = [place for change, place in changes if change < 0][:MOST_CHANGED]
+    worse = [place for change, place in reversed(changes) if change > 0][:MOST_CHANGED]
+    return {"improved": told(better), "damaged": told(worse)}
+
+
+def _answer_rows(
+    pair: LoadedPair, rows: Sequence[Row], sampling: Sampling, on_progress: Progress
+) -> list[tuple[Answer, Answer]]:
+    """Both answers to each row's last question. Prompts of about one length go together, since a batch is padded."""
+    prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda place: len(prompts[place]))
+    found: dict[int, tuple[Answer, Answer]] = {}
+    for start in range(0, len(order), PROMPTS_AT_ONCE):
+        batch = order[start : start + PROMPTS_AT_ONCE]
+        try:
+            both = answer_both(pair, [prompts[place] for place in batch], sampling)
+        except ModelError:  # a prompt that fills the context has no answer
+            both = ([Answer()] * len(batch), [Answer()] * len(batch))
+        found |= dict(zip(batch, zip(*both, strict=True), strict=True))
+        on_progress((start + len(batch)) / len(order))
+    return [found[place] for place in range(len(rows))]

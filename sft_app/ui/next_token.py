@@ -1,0 +1,60 @@
+"""A closer look at one place of an answer: which tokens each side finds likely there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from sft_app.compare.chat import PairChat
+from sft_app.errors import ModelError
+from sft_app.ui import compare_views as views
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+
+FOLLOWED = ("left answer", "right answer")
+SHOWN_BEFORE = 60
+
+
+def build_next_token(
+    context: PageContext,
+    sides: Sequence[gr.Dropdown],
+    chat: gr.State,
+    strength: gr.Slider,
+    answered: Sequence[Callable[..., Any]],
+    model_event: dict[str, Any],
+) -> None:
+    """Below the panes; the slider is as long as the answer, from when it has been `answered`."""
+    with gr.Accordion("Word by word: what each side would say next", open=False), gr.Row():
+        followed = gr.Radio(FOLLOWED, value=FOLLOWED[0], label="After the beginning of the", min_width=200)
+        place = gr.Slider(0, 1, value=0, step=1, label="cut after so many tokens", elem_id="next-place", scale=2)
+    table = gr.HTML(elem_id="next-token")
+
+    def fit(chat: PairChat, followed: str, place: float) -> gr.Slider:
+        tokens = len(_written(chat, followed))
+        return gr.Slider(maximum=max(1, tokens), value=min(place, tokens))
+
+    @tells_errors
+    def look(left: str, right: str, chat: PairChat, strength: float, followed: str, place: float) -> str:
+        from sft_app.compare.stream import candidates_after
+
+        if chat.update is None:
+            raise ModelError("Compare two answers first; then each place of them can be looked at.")
+        pair = context.pair(context.find_sides(left, right))
+        written = _written(chat, followed)[: int(place)]
+        before = pair.tokenizer.decode(written)[-SHOWN_BEFORE:]
+        found = candidates_after(pair, chat.asked(), written, strength)
+        return views.candidates_card(found, before, (pair.sides[0].label, pair.sides[1].label))
+
+    for event in answered:
+        event(fit, [chat, followed, place], place, **PRIVATE)
+    followed.change(fit, [chat, followed, place], place, **PRIVATE)
+    gr.on([place.release, followed.change], look, [*sides, chat, strength, followed, place], table, **model_event)
+
+
+def _written(chat: PairChat, followed: str) -> tuple[int, ...]:
+    """The tokens of the answer that is followed."""
+    if chat.update is None:
+        return ()
+    return (chat.update.left if followed == FOLLOWED[0] else chat.update.right).ids

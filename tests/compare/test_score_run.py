@@ -1,0 +1,126 @@
+"""The whole scorecard of a run, against separate models and plain forward passes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from sft_app.compare.answers import score_answer
+from sft_app.compare.generate import Sampling, answer_prompts
+from sft_app.compare.many import answer_both, score_both
+from sft_app.compare.pair import LoadedPair, load_pair
+from sft_app.compare.score_run import GENERAL, read_rows, score_run
+from sft_app.compare.sides import BASE, find_sides
+from sft_app.data.tokens import render_prompt, stop_ids
+from sft_app.errors import DataError
+from tests.compare.conftest import randomise_adapter
+
+QUESTIONS = ["Where is it?", "Hi", "Do you ship to Spain? I need it by Friday.", "Thanks!"]
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module", params=["LoRA", "DoRA"])
+def made(request: pytest.FixtureRequest, make_run: Make) -> Any:
+    """A run with four held-out conversations, of which one has two turns."""
+    made = make_run(
+        change=lambda model: randomise_adapter(model, 3, 0.2),
+        dtype="float32",
+        use_dora=request.param == "DoRA",
+        max_length=256,
+        max_new_tokens=6,
+    )
+    rows = []
+    for number, question in enumerate(QUESTIONS, start=5):
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": f"Answer {number}."}]
+        more = [{"role": "user", "content": "And?"}, {"role": "assistant", "content": "That is all."}]
+        rows.append({"row": number, "messages": messages + (more if number == 7 else [])})
+    made.run.heldout_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return made
+
+
+@pytest.fixture(scope="module")
+def pair(made: Any) -> LoadedPair:
+    return load_pair(find_sides(BASE, made.run.id, made.home), made.home)
+
+
+@pytest.fixture(scope="module")
+def models(made: Any, load_untouched: Make) -> list[Any]:
+    """Base and fine-tuned model apart from each other, the adapter merged by PEFT."""
+    from peft import PeftModel
+
+    merged = PeftModel.from_pretrained(load_untouched(made), str(made.run.adapter_dir)).merge_and_unload()
+    return [load_untouched(made), merged.eval()]
+
+
+@torch.no_grad()
+def plain_loss(model: Any, rendered: Any) -> tuple[float, int]:
+    ids, labels = torch.tensor([rendered.input_ids]), torch.tensor([rendered.labels])
+    tokens = int((labels[0, 1:] != -100).sum())
+    return float(model(input_ids=ids, labels=labels).loss) * tokens, tokens
+
+
+def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models: list[Any]) -> None:
+    card = score_run(made.run, pair, prompts=0)
+    for part, file in ((card, made.run.heldout_file), (card["general"], GENERAL)):
+        rows = [row.rendered for row in read_rows(file, pair.tokenizer, 256)]
+        for side, model in zip(("base", "tuned"), models, strict=True):
+            losses, tokens = zip(*(plain_loss(model, rendered) for rendered in rows), strict=True)
+            assert part[side]["loss"] == pytest.approx(sum(losses) / sum(tokens), abs=1e-3)
+    assert "answers" not in card
+
+
+def test_rows_scored_together_are_those_scored_alone(pair: LoadedPair, made: Any, models: list[Any]) -> None:
+    rows = [row.rendered for row in read_rows(made.run.heldout_file, pair.tokenizer, 256)]
+    base, tuned = score_both(pair, rows)
+    for scores, model in ((base, models[0]), (tuned, models[1])):
+        for score, rendered in zip(scores, rows, strict=True):
+            loss, tokens = plain_loss(model, rendered)
+            assert (score.loss_sum, score.tokens) == (pytest.approx(loss, abs=1e-3), tokens)
+
+
+def test_answers_are_those_of_each_side_alone(made: Any, pair: LoadedPair, models: list[Any]) -> None:
+    prompts = [render_prompt(pair.tokenizer, [{"role": "user", "content": text}]) for text in QUESTIONS]
+    sampling, stops = Sampling(max_new_tokens=6), stop_ids(pair.tokenizer)
+    base, tuned = answer_both(pair, prompts, sampling)
+    assert base == answer_prompts(models[0], pair.tokenizer, prompts, sampling, stops)
+    assert [answer.ids for answer in tuned] != [answer.ids for answer in base]
+
+
+def test_generated_answers_are_scored_against_the_given_ones(made: Any, pair: LoadedPair, models: list[Any]) -> None:
+    told: list[float] = []
+    card = score_run(made.run, pair, prompts=3, on_progress=told.append)
+    assert card["answers"]["prompts"] == 3
+    rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:3]
+    expected = []
+    for row in rows:
+        prompt = render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1])
+        (answer,) = answer_prompts(
+            models[0], pair.tokenizer, [prompt], Sampling(max_new_tokens=6), stop_ids(pair.tokenizer)
+        )
+        expected.append(score_answer(answer, row.conversation.messages[-1].content))
+    for name in ("rouge_l", "chrf", "stopped", "repetition"):
+        mean = sum(getattr(score, name) for score in expected) / 3
+        assert card["answers"]["base"][name] == pytest.approx(mean)
+    assert told == sorted(told) and told[-1] == 1
+    assert json.loads(json.dumps(card)) == card
+
+
+def test_the_most_changed_rows_can_be_read(made: Any, pair: LoadedPair) -> None:
+    card = score_run(made.run, pair, prompts=4)
+    improved, damaged = card["most_changed"]["improved"], card["most_changed"]["damaged"]
+    assert len(improved) == card["rows"]["better"] and len(damaged) == card["rows"]["worse"]
+    assert all(row["tuned_loss"] < row["base_loss"] for row in improved)
+    assert all(row["tuned_loss"] > row["base_loss"] for row in damaged)
+    both = improved + damaged
+    assert sorted(row["row"] for row in both) == [5, 6, 7, 8]
+    assert all(len(row["answers"]) == 2 and row["messages"][-1]["role"] == "assistant" for row in both)
+
+
+def test_nothing_to_measure_on_is_told(pair: LoadedPair, made: Any, tmp_path: Any) -> None:
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"none\.jsonl has no conversation"):
+        read_rows(tmp_path / "none.jsonl", pair.tokenizer, 256)
