@@ -1,0 +1,146 @@
+"""Many prompts at once: pasted or from a file, answered by both sides, and the table of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_app.compare.chat import prompt_messages
+from sft_app.data.sources.data_files import read_rows
+from sft_app.data.sources.rows import Row
+from sft_app.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from sft_app.compare.generate import Sampling
+    from sft_app.compare.pair import LoadedPair
+
+PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
+REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
+PROMPTS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`reference` is a given answer, empty where there is none."""
+
+    text: str
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """`change` is 0 where both sides say the same, 1 where they share nothing; `problem` why there is no answer."""
+
+    number: int
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+    change: float
+    problem: str = ""
+
+
+def paste_prompts(text: str) -> list[Prompt]:
+    """One a line. Raises: DataError when there is none."""
+    prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
+    if not prompts:
+        raise DataError("Paste at least one prompt, one a line.")
+    return prompts
+
+
+def load_prompts(path: Path, prompt: str = "", reference: str = "") -> list[Prompt]:
+    """From the named columns of a data file, or those with a usual name; a text file has a prompt a line.
+
+    Raises:
+        DataError: the file cannot be read, has no such column, or no prompt.
+    """
+    if path.suffix == ".txt":
+        return paste_prompts(path.read_text(encoding="utf-8", errors="replace"))
+    rows = [row.values for row in read_rows(path) if isinstance(row, Row)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    asked = _column(columns, prompt, PROMPT_COLUMNS, path, "prompt")
+    given = _column(columns, reference, REFERENCE_COLUMNS, path, "reference") if reference or asked else ""
+    prompts = [Prompt(_text(row.get(asked)), _text(row.get(given))) for row in rows]
+    found = [prompt for prompt in prompts if prompt.text.strip()]
+    if not found:
+        raise DataError(f"The column {asked!r} of {path.name} has no prompt in it.")
+    return found
+
+
+def answer_prompt_set(
+    pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling
+) -> Iterator[list[PromptResult]]:
+    """The results of a batch at a time, in the order of the prompts. Closing the generator stops the work."""
+    from sft_app.compare.many import answer_both
+    from sft_app.data.tokens import render_prompt
+
+    for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+        batch = prompts[start : start + PROMPTS_AT_ONCE]
+        rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
+        try:
+            found = list(zip(*answer_both(pair, rendered, sampling), strict=True))
+            yield [_result(start + n, prompt, *both) for n, (prompt, both) in enumerate(zip(batch, found, strict=True))]
+        except ModelError:  # one that is too long refuses the whole batch
+            yield [
+                _alone(pair, start + n, prompt, ids, sampling)
+                for n, (prompt, ids) in enumerate(zip(batch, rendered, strict=True))
+            ]
+
+
+def change_between(left: str, right: str) -> float:
+    """The share of words that the two texts do not have in common, in order."""
+    return 1 - SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()
+
+
+def as_csv(results: Sequence[PromptResult]) -> str:
+    """For spreadsheets. A cell that one would take for a formula gets an apostrophe before it."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(PromptResult.__dataclass_fields__))
+    writer.writeheader()
+    for result in results:
+        writer.writerow({name: _harmless(value) for name, value in asdict(result).items()})
+    return table.getvalue()
+
+
+def as_jsonl(results: Sequence[PromptResult]) -> str:
+    return "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
+
+
+def _alone(pair: LoadedPair, number: int, prompt: Prompt, ids: list[int], sampling: Sampling) -> PromptResult:
+    from sft_app.compare.many import answer_both
+
+    try:
+        (base,), (tuned,) = answer_both(pair, [ids], sampling)
+    except ModelError as error:
+        return PromptResult(number + 1, prompt.text, prompt.reference, "", "", 0.0, str(error))
+    return _result(number, prompt, base, tuned)
+
+
+def _result(number: int, prompt: Prompt, base: Any, tuned: Any) -> PromptResult:
+    change = change_between(base.text, tuned.text)
+    return PromptResult(number + 1, prompt.text, prompt.reference, base.text, tuned.text, change)
+
+
+def _column(columns: list[str], asked: str, usual: Sequence[str], path: Path, what: str) -> str:
+    """The column with this name, or with one of the usual ones; "" for a reference that is not there."""
+    if asked and asked not in columns:
+        raise DataError(f"{path.name} has no column {asked!r}. It has: {', '.join(columns) or 'none'}.")
+    lowered = {name.lower(): name for name in columns}
+    found = asked or next((lowered[name] for name in usual if name in lowered), "")
+    if not found and what == "prompt":
+        raise DataError(f"Which column of {path.name} has the prompts? It has: {', '.join(columns) or 'none'}.")
+    return found
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
