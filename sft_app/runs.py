@@ -70,6 +70,10 @@ class Run:
         return self.path / "base_scores.jsonl"
 
     @property
+    def pairs_file(self) -> Path:
+        return self.path / "answer_pairs.jsonl"
+
+    @property
     def votes_file(self) -> Path:
         return self.path / "votes.jsonl"
 

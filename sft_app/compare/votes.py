@@ -8,28 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from sft_app.compare.answer_pairs import AnswerPair
 from sft_app.errors import RunError
 from sft_app.files import append_jsonl, read_jsonl
 from sft_app.runs import Run
 
 Choice = Literal["base", "tuned", "tie", "both bad"]
 Key = Literal["1", "2", "0", "-"]
-
-
-@dataclass(frozen=True)
-class AnswerPair:
-    """A prompt with both answers; `reference` is empty where none was given."""
-
-    prompt: str
-    base: str
-    tuned: str
-    reference: str = ""
-
-    @property
-    def id(self) -> str:
-        """The same for the same prompt and answers, whoever made them and when."""
-        text = "\0".join((self.prompt, self.base, self.tuned))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

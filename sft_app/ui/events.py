@@ -16,6 +16,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 # For events that keep something up to date. What they are given may have been chosen from a list that has changed
 # since, and a component's own check would call that an error before the handler can see to it.
 UNCHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": None}
+# The loaded model answers one event at a time.
+MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
 logger = logging.getLogger("sft_app")
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sft_app.runs import list_runs
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.ui.compare_tab import CompareTab, build_compare_tab, side_choices
+from sft_app.ui.compare.tab import CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import PRIVATE, tells_errors

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_app.compare.votes import AnswerPair, Ballot, cast, open_ballots, read_votes, sign_test, tally, wilson_interval
+from sft_app.compare.answer_pairs import AnswerPair
+from sft_app.compare.votes import Ballot, cast, open_ballots, read_votes, sign_test, tally, wilson_interval
 from sft_app.errors import RunError
 from sft_app.runs import Run
 

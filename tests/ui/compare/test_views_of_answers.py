@@ -9,7 +9,7 @@ from sft_app.compare.differences import Candidate
 from sft_app.compare.evidence import Evidence, SideFacts, evidence_parts
 from sft_app.compare.generate import Answer
 from sft_app.compare.stream import PairUpdate
-from sft_app.ui import compare_views as views
+from sft_app.ui.compare import views
 
 BASE = SideFacts("base", "Base model", is_base=True, is_full_model=False)
 RUN = SideFacts("r1", "shop", is_base=False, is_full_model=False, modules=210, update_norm=12.34)

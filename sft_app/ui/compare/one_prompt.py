@@ -1,26 +1,23 @@
-"""Compare: one question, two answers growing side by side, and a look at where and why they differ."""
+"""One question, two answers growing side by side, and a look at where and why they differ."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from sft_app.compare.chat import PairChat
 from sft_app.settings import EXAMPLE_PROMPT, RunSettings
-from sft_app.ui import compare_views as views
+from sft_app.ui.compare import views
+from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 from sft_app.ui.forms import make_field, settings_from_form
-from sft_app.ui.next_token import build_next_token
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
 CONDITIONS = {"system_prompt": 2, "temperature": 1, "seed": 1, "max_new_tokens": 1}
-BASE_CHOICE = ("Base model", "base")
-MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
 EXAMPLE_PROMPTS = [
     EXAMPLE_PROMPT,
     "The pot I ordered came broken.",
@@ -29,18 +26,8 @@ EXAMPLE_PROMPTS = [
 ]
 
 
-@dataclass(frozen=True)
-class CompareTab:
-    """What the page's wiring needs of this tab."""
-
-    left: gr.Dropdown
-    right: gr.Dropdown
-
-
-def build_compare_tab(context: PageContext) -> CompareTab:
-    """Who answers, the question, the two panes, the evidence under them, and a closer look."""
-    with gr.Row():
-        left, right = _make_side("Left", "compare-left"), _make_side("Right", "compare-right")
+def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
+    """The question, the two panes, the evidence under them, and a closer look."""
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(EXAMPLE_PROMPT, label="Prompt", lines=2, scale=5, min_width=280, elem_id="prompt")
         with gr.Column(scale=1, min_width=140):
@@ -66,28 +53,7 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     stop.click(_as_left, [chat, view], shown, cancels=events, **PRIVATE)
     view.change(_as_left, [chat, view], shown, **PRIVATE)
     edit.click(_take_back, [chat, view], [prompt, *shown], **PRIVATE)
-    build_next_token(context, [left, right], chat, strength, [event.success for event in events], MODEL_EVENT)
-    return CompareTab(left, right)
-
-
-def side_choices(
-    context: PageContext, left: str | None, right: str | None, wanted: str | None = None
-) -> list[gr.Dropdown]:
-    """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run."""
-    choices = context.sides()
-    names = [name for _, name in choices]
-    newest = names[1] if len(names) > 1 else None
-    first = left or BASE_CHOICE[1]
-    second = wanted or (right if right in names or (right and "/" in right) else newest)
-    return [gr.Dropdown(choices, value=first), gr.Dropdown(choices, value=second)]
-
-
-def _make_side(label: str, name: str) -> gr.Dropdown:
-    info = "The base model, a run or one of its checkpoints. Or type an adapter's folder or its name on the Hub."
-    value = BASE_CHOICE[1] if label == "Left" else None
-    return gr.Dropdown(
-        [BASE_CHOICE], value=value, label=label, info=info, allow_custom_value=True, min_width=280, elem_id=name
-    )
+    build_next_token(context, [left, right], chat, strength, [event.success for event in events])
 
 
 def _make_pane(place: views.Place) -> gr.HTML:

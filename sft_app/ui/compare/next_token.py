@@ -9,9 +9,9 @@ import gradio as gr
 
 from sft_app.compare.chat import PairChat
 from sft_app.errors import ModelError
-from sft_app.ui import compare_views as views
+from sft_app.ui.compare import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 
 FOLLOWED = ("left answer", "right answer")
 SHOWN_BEFORE = 60
@@ -23,7 +23,6 @@ def build_next_token(
     chat: gr.State,
     strength: gr.Slider,
     answered: Sequence[Callable[..., Any]],
-    model_event: dict[str, Any],
 ) -> None:
     """Below the panes; the slider is as long as the answer, from when it has been `answered`."""
     with gr.Accordion("Word by word: what each side would say next", open=False), gr.Row():
@@ -50,7 +49,7 @@ def build_next_token(
     for event in answered:
         event(fit, [chat, followed, place], place, **PRIVATE)
     followed.change(fit, [chat, followed, place], place, **PRIVATE)
-    gr.on([place.release, followed.change], look, [*sides, chat, strength, followed, place], table, **model_event)
+    gr.on([place.release, followed.change], look, [*sides, chat, strength, followed, place], table, **MODEL_EVENT)
 
 
 def _written(chat: PairChat, followed: str) -> tuple[int, ...]:

@@ -1,0 +1,49 @@
+"""Compare: which two sides, and the ways of telling them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from sft_app.ui.compare.one_prompt import build_one_prompt
+from sft_app.ui.context import PageContext
+
+BASE_CHOICE = ("Base model", "base")
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """What the page's wiring needs of this tab."""
+
+    left: gr.Dropdown
+    right: gr.Dropdown
+
+
+def build_compare_tab(context: PageContext) -> CompareTab:
+    """Who answers, and below it a tab for each way of looking at the answers."""
+    with gr.Row():
+        left, right = _make_side("Left", "compare-left"), _make_side("Right", "compare-right")
+    with gr.Tabs(elem_id="compare-ways"), gr.Tab("One prompt"):
+        build_one_prompt(context, left, right)
+    return CompareTab(left, right)
+
+
+def side_choices(
+    context: PageContext, left: str | None, right: str | None, wanted: str | None = None
+) -> list[gr.Dropdown]:
+    """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run."""
+    choices = context.sides()
+    names = [name for _, name in choices]
+    newest = names[1] if len(names) > 1 else None
+    first = left or BASE_CHOICE[1]
+    second = wanted or (right if right in names or (right and "/" in right) else newest)
+    return [gr.Dropdown(choices, value=first), gr.Dropdown(choices, value=second)]
+
+
+def _make_side(label: str, name: str) -> gr.Dropdown:
+    info = "The base model, a run or one of its checkpoints. Or type an adapter's folder or its name on the Hub."
+    value = BASE_CHOICE[1] if label == "Left" else None
+    return gr.Dropdown(
+        [BASE_CHOICE], value=value, label=label, info=info, allow_custom_value=True, min_width=280, elem_id=name
+    )
