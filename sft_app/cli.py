@@ -269,19 +269,21 @@ def compare(
 @app.command()
 def score(
     run: RunArgument,
-    prompts: Annotated[int, typer.Option(min=0, help="Held-out questions that both sides answer themselves.")] = 32,
+    prompts: Annotated[
+        int | None, typer.Option(min=0, help="Held-out questions that both sides answer; default: the run's setting.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure base and fine-tuned model on the held-out conversations and on general questions."""
     from sft_app.compare.pair import load_pair
-    from sft_app.compare.score_run import score_run
+    from sft_app.compare.score_run import keep_score
     from sft_app.compare.sides import BASE, find_sides
 
     found = find_run(app_home(), run)
+    asked = found.record().settings.scorecard_prompts if prompts is None else prompts
     pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
     with progress_bar("Measuring both sides", quiet=as_json) as tell:
-        card = score_run(found, pair, prompts, tell)
-    found.keep_scorecard(card)
+        card = keep_score(found, pair, asked, tell)
     print_json(card) if as_json else print_scorecard(card)
 
 

@@ -153,7 +153,9 @@ class Run:
         append_jsonl(self.snapshots_file, values)
 
     def forget_after(self, step: int) -> None:
-        """Drops what was logged after `step`, so that a resumed run does not tell it twice."""
+        """Drops what was logged after `step`, so that a resumed run does not tell it twice, and answers of weights that
+        will be replaced."""
+        self.pairs_file.unlink(missing_ok=True)
         for file in (self.metrics_file, self.snapshots_file):
             write_jsonl_atomically(file, [row for row in read_jsonl(file) if row.get("step", 0) <= step])
 

@@ -205,6 +205,13 @@ class RunSettings(DataSettings):
     watch_prompts: tuple[str, ...] = _setting(
         "generation", (EXAMPLE_PROMPT,), "Prompts answered during training, so that you see it learn.", max_length=8
     )
+    scorecard_prompts: int = _setting(
+        "generation",
+        16,
+        "Held-out questions that both models answer at the end of a run, to be compared.",
+        ge=0,
+        le=1000,
+    )
     system_prompt: str = _setting("generation", "", "Put before every prompt in Compare; empty: the model's own.")
     temperature: float = _setting("generation", 0.0, "0: always the likeliest word; higher: more varied.", ge=0, le=2)
     max_new_tokens: int = _setting("generation", 160, "Longest answer, in tokens.", ge=1, le=8192)

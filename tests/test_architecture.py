@@ -37,7 +37,7 @@ INNER_LAYERS = {
         {"__init__", "ranks", "termination", "extras", "max_length"},
         {"fast"},
         {"trainers"},
-        {"token_rows", "callbacks"},
+        {"token_rows", "callbacks", "scoring"},
         {"supervisor"},
         {"worker", "parallel"},
         {"preflight"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sft_app.compare.generate import Answer, Sampling, answer_prompts
 from sft_app.compare.loaded import Voice
@@ -13,16 +13,18 @@ from sft_app.data.tokens import RenderedConversation, stop_ids
 
 
 def score_both(
-    pair: LoadedPair, conversations: Iterable[RenderedConversation]
+    pair: LoadedPair,
+    conversations: Iterable[RenderedConversation],
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[list[RowScore], list[RowScore]]:
     """Both sides over the same conversations; in one pass where they are rows of one batch."""
     kept = [conversation for conversation in conversations if conversation.trained > 0]
     with pair.models.lock:
         if not pair.can_work_together():
-            one, other = (_score_alone(voice, kept) for voice in pair.voices)
-            return one, other
+            one = _score_alone(pair.voices[0], kept, lambda share: on_progress(share / 2))
+            return one, _score_alone(pair.voices[1], kept, lambda share: on_progress(0.5 + share / 2))
         with both_sides(pair, 1.0) as model:
-            scores = [score_copies(model, conversation, 2) for conversation in kept]
+            scores = [score_copies(model, conversation, 2) for conversation in _counted(kept, on_progress)]
     return [both[0] for both in scores], [both[1] for both in scores]
 
 
@@ -44,9 +46,21 @@ def answer_both(
     return answers[: len(prompts)], answers[len(prompts) :]
 
 
-def _score_alone(voice: Voice, conversations: list[RenderedConversation]) -> list[RowScore]:
+def _score_alone(
+    voice: Voice, conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+) -> list[RowScore]:
     with side_alone(voice, 1.0) as model:
-        return score_conversations(model, conversations)
+        return score_conversations(model, _counted(conversations, on_progress))
+
+
+def _counted(
+    conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+) -> Iterator[RenderedConversation]:
+    """Tells the share done as each is asked for, and that all are."""
+    for number, conversation in enumerate(conversations):
+        on_progress(number / len(conversations))
+        yield conversation
+    on_progress(1.0)
 
 
 def _answer_alone(pair: LoadedPair, voice: Voice, prompts: Sequence[list[int]], sampling: Sampling) -> list[Answer]:

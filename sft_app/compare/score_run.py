@@ -1,4 +1,4 @@
-"""The whole scorecard of a run, on demand: predicted answers, generated answers, and what it may have forgotten."""
+"""The whole scorecard of a run: predicted answers, generated answers, and what it may have forgotten."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_app.compare.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
 from sft_app.compare.answers import score_answer, summarise_answers
 from sft_app.compare.generate import Answer, Sampling
 from sft_app.compare.many import answer_both, score_both
 from sft_app.compare.pair import LoadedPair
+from sft_app.compare.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.compare.scorecard import RowScore, make_scorecard
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt
@@ -19,10 +21,9 @@ from sft_app.files import iterate_jsonl
 from sft_app.runs import Run
 
 GENERAL = Path(__file__).with_name("general.jsonl")
-PROMPTS = 32
-PROMPTS_AT_ONCE = 8
 MOST_CHANGED = 10
 Progress = Callable[[float], None]
+BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
 
 
 @dataclass(frozen=True)
@@ -34,41 +35,52 @@ class Row:
     rendered: RenderedConversation
 
 
-def score_run(
-    run: Run, pair: LoadedPair, prompts: int = PROMPTS, on_progress: Progress = lambda share: None
+def keep_score(
+    run: Run,
+    pair: LoadedPair,
+    prompts: int,
+    on_progress: Progress = lambda share: None,
+    known: BothScores | None = None,
 ) -> dict[str, Any]:
-    """`scorecard.json` with everything in it; `pair` is the base on the left and the run on the right.
+    """Measures a run, and writes its `scorecard.json` and the answers that there are to vote on. As `score_run`."""
+    card, pairs = score_run(run, pair, prompts, on_progress, known)
+    keep_pairs(run, pairs)
+    run.keep_scorecard(card)
+    return card
+
+
+def score_run(
+    run: Run,
+    pair: LoadedPair,
+    prompts: int,
+    on_progress: Progress = lambda share: None,
+    known: BothScores | None = None,
+) -> tuple[dict[str, Any], list[AnswerPair]]:
+    """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
 
     `general` are the same numbers for bundled questions that have nothing to do with the training. `answers` compares
-    what both sides write to the first `prompts` held-out questions with the answers given there.
+    what both sides write to the first `prompts` held-out questions with the answers given there. `known` are both
+    sides' scores of the held-out conversations, where training has them already.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
     """
     settings = run.record().settings
     heldout = read_rows(run.heldout_file, pair.tokenizer, settings.max_length)
-    base, tuned = score_both(pair, [row.rendered for row in heldout])
-    on_progress(0.3)
-    card = make_scorecard(base, tuned)
     general = read_rows(GENERAL, pair.tokenizer, None)
-    card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general]))
-    on_progress(0.4)
+    if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
+        known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
+    card = make_scorecard(*known)
+    card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5)))
     asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answers = _answer_rows(pair, asked, sampling, lambda share: on_progress(0.4 + 0.6 * share))
+    answers = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
     if answers:
-        scores = [
-            [
-                score_answer(answer, row.conversation.messages[-1].content)
-                for row, answer in zip(asked, side, strict=True)
-            ]
-            for side in zip(*answers, strict=True)
-        ]
-        card["answers"] = summarise_answers(*scores)
+        card["answers"] = _compared(asked, answers)
     card["most_changed"] = most_changed(
-        heldout, base, tuned, dict(zip((r.number for r in asked), answers, strict=True))
+        heldout, *known, {row.number: both for row, both in zip(asked, answers, strict=True)}
     )
-    return card
+    return card, [_as_pair(row, *both) for row, both in zip(asked, answers, strict=True)]
 
 
 def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
@@ -110,6 +122,25 @@ def most_changed(
     better = [place for change, place in changes if change < 0][:MOST_CHANGED]
     worse = [place for change, place in reversed(changes) if change > 0][:MOST_CHANGED]
     return {"improved": told(better), "damaged": told(worse)}
+
+
+def _compared(rows: Sequence[Row], answers: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
+    """Both sides' answers against the given ones."""
+    scores = [
+        [score_answer(answer, row.conversation.messages[-1].content) for row, answer in zip(rows, side, strict=True)]
+        for side in zip(*answers, strict=True)
+    ]
+    return summarise_answers(*scores)
+
+
+def _as_pair(row: Row, base: Answer, tuned: Answer) -> AnswerPair:
+    *asked, given = row.conversation.as_dicts()
+    return AnswerPair(told_as_prompt(asked), base.text, tuned.text, given["content"])
+
+
+def _part(on_progress: Progress, begin: float, end: float) -> Progress:
+    """Tells a part's share done as a share of the whole."""
+    return lambda share: on_progress(begin + (end - begin) * share)
 
 
 def _answer_rows(

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ import transformers
 
 from sft_app.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.compare.generate import Sampling, answer_prompts
-from sft_app.compare.scorecard import RowScore, make_scorecard, score_conversations
+from sft_app.compare.scorecard import RowScore, score_conversations
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError
-from sft_app.files import put_on_disk, read_jsonl
+from sft_app.files import put_on_disk
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
@@ -31,6 +32,7 @@ from sft_app.training import ranks
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.extras import place_tracker
 from sft_app.training.max_length import settle_max_length
+from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
 from sft_app.training.termination import Terminated, Termination
 from sft_app.training.token_rows import render_rows, token_rows
@@ -70,7 +72,33 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
 
 
 def train_run(run: Run, settings: RunSettings, termination: Termination) -> None:
-    """The whole job, in the order in which it happens. Raises: Terminated; what was learnt is in a checkpoint then."""
+    """The whole job: train and save, then measure what was saved, in the memory that training has left.
+
+    Raises: Terminated; what was learnt is in a checkpoint then.
+    """
+    trained = _train(run, settings, termination)
+    told = trained.message
+    if ranks.is_first_rank():
+        prompts = 0 if trained.was_stopped else settings.scorecard_prompts
+        told = " ".join(filter(None, [told, complete_scorecard(run, trained.scores, prompts)]))
+    state = "stopped" if trained.was_stopped else "finished"
+    run.update_status(state=state, message=told, kept_step=trained.kept_step)
+    if not trained.was_stopped and ranks.is_first_rank():
+        shutil.rmtree(run.tokens_dir, ignore_errors=True)  # a stopped run may go on and needs them
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How training ended: the held-out scores of the weights that were kept, and what there is to say of it."""
+
+    scores: list[RowScore]
+    kept_step: int
+    was_stopped: bool
+    message: str
+
+
+def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained:
+    """From the run folder to the saved adapter, in the order in which it happens. Raises: Terminated."""
     transformers.set_seed(settings.seed)
     home, ref = run.path.parents[1], recorded_model(run)
     with ranks.first_rank_first():
@@ -97,17 +125,14 @@ def train_run(run: Run, settings: RunSettings, termination: Termination) -> None
         raise Terminated
 
     was_stopped = trainer.state.global_step < trainer.state.max_steps and not reporter.has_stopped_early
-    run.update_status(state="scoring", step=trainer.state.global_step, message="Saving and comparing.")
+    run.update_status(state="scoring", step=trainer.state.global_step, message="Saving the adapter.")
     scores = _kept_scores(trainer)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
     ranks.leave_ranks()
     if ranks.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, ref.public_id, weights)
-        _write_scorecard(run, scores)
-    ended = {"state": "stopped" if was_stopped else "finished", "message": _ending(reporter)}
-    run.update_status(kept_step=trainer.kept_step(), **ended)
-    if not was_stopped and ranks.is_first_rank():
-        shutil.rmtree(run.tokens_dir, ignore_errors=True)  # a stopped run may go on and needs them
+        keep_heldout_scores(run, scores)
+    return Trained(scores, trainer.kept_step(), was_stopped, _ending(reporter))
 
 
 def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: dict[str, Any] | None = None) -> None:
@@ -184,12 +209,6 @@ def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
 def _kept_scores(trainer: Any) -> list[RowScore]:
     """Of the weights that are kept."""
     return trainer.scores.get(trainer.kept_step()) or score_conversations(trainer.model, trainer.heldout)
-
-
-def _write_scorecard(run: Run, tuned: list[RowScore]) -> None:
-    """The base's scores are those of the evaluation at step 0, where a fresh adapter changes nothing."""
-    base = [RowScore(**row) for row in read_jsonl(run.base_scores_file)]
-    run.keep_scorecard(make_scorecard(base, tuned))
 
 
 def _in_one_line(error: Exception) -> str:

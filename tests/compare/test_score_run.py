@@ -64,7 +64,7 @@ def plain_loss(model: Any, rendered: Any) -> tuple[float, int]:
 
 
 def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models: list[Any]) -> None:
-    card = score_run(made.run, pair, prompts=0)
+    card, _ = score_run(made.run, pair, prompts=0)
     for part, file in ((card, made.run.heldout_file), (card["general"], GENERAL)):
         rows = [row.rendered for row in read_rows(file, pair.tokenizer, 256)]
         for side, model in zip(("base", "tuned"), models, strict=True):
@@ -92,7 +92,7 @@ def test_answers_are_those_of_each_side_alone(made: Any, pair: LoadedPair, model
 
 def test_generated_answers_are_scored_against_the_given_ones(made: Any, pair: LoadedPair, models: list[Any]) -> None:
     told: list[float] = []
-    card = score_run(made.run, pair, prompts=3, on_progress=told.append)
+    card, _ = score_run(made.run, pair, prompts=3, on_progress=told.append)
     assert card["answers"]["prompts"] == 3
     rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:3]
     expected = []
@@ -110,7 +110,7 @@ def test_generated_answers_are_scored_against_the_given_ones(made: Any, pair: Lo
 
 
 def test_the_most_changed_rows_can_be_read(made: Any, pair: LoadedPair) -> None:
-    card = score_run(made.run, pair, prompts=4)
+    card, _ = score_run(made.run, pair, prompts=4)
     improved, damaged = card["most_changed"]["improved"], card["most_changed"]["damaged"]
     assert len(improved) == card["rows"]["better"] and len(damaged) == card["rows"]["worse"]
     assert all(row["tuned_loss"] < row["base_loss"] for row in improved)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sft_app.compare.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
@@ -28,6 +29,8 @@ START_SECONDS = 15.0
 # One token of an answer, for each layer, beside reading the weights: the libraries' own work.
 LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
+# Loading base and adapter once more to measure what was saved, and the tokens of the general questions.
+LOADING_SECONDS, GENERAL_TOKENS = 5.0, 2000
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,27 @@ def seconds_for(
     forward = work.heldout * (
         work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
     )
+    token = token_seconds(settings, shape, speed)
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
-    compute = bytes_of(speed.dtype)
-    token = weight_bytes(shape, settings, compute) / speed.bytes + shape.layers * LAYER_SECONDS
     evaluation = forward / (speed.flops * MATRIX_EFFICIENCY) + answers * token
-    return START_SECONDS + steps * step + looks * evaluation
+    return START_SECONDS + steps * step + looks * evaluation + scoring_seconds(settings, work, shape, speed)
+
+
+def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:
+    """One more token of an answer: every weight is read once."""
+    read = weight_bytes(shape, settings, bytes_of(speed.dtype))
+    return read / speed.bytes + shape.layers * LAYER_SECONDS
+
+
+def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, speed: MachineSpeed) -> float:
+    """The scorecard at the end: loading, general questions, and both sides' answers to held-out questions, in batches;
+    each is as long as the longest of its answers."""
+    prompts = min(settings.scorecard_prompts, work.heldout)
+    batches = -(-prompts // PROMPTS_AT_ONCE)
+    rows = 2 * prompts / batches if batches else 0
+    arithmetic = 2 * shape.linear_weights / (speed.flops * MATRIX_EFFICIENCY)
+    step = token_seconds(settings, shape, speed) + rows * arithmetic
+    return LOADING_SECONDS + 2 * GENERAL_TOKENS * arithmetic + batches * settings.max_new_tokens * step
 
 
 def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:

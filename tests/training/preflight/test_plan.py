@@ -38,6 +38,7 @@ from sft_app.training.preflight.speed import (
     computed_per_step,
     count_evaluations,
     expected_longest,
+    scoring_seconds,
     seconds_for,
     step_seconds,
 )
@@ -236,7 +237,20 @@ def test_measured_pace_takes_the_place_of_the_formula() -> None:
     settings = asked(max_steps=10, per_device_train_batch_size=4, gradient_accumulation_steps=1, watch_prompts=())
     measured = Measured(peak_gib=2.0, seconds_per_step=8.0, tokens_per_step=400.0, trained_per_step=200.0)
     seconds = seconds_for(settings, workload([25] * 40), SHAPE, SPEED, 10, measured)
-    assert seconds == pytest.approx(START_SECONDS + 10 * 2.0, rel=0.01)
+    scoring = scoring_seconds(settings, workload([25] * 40), SHAPE, SPEED)
+    assert seconds == pytest.approx(START_SECONDS + 10 * 2.0 + scoring, rel=0.01)
+
+
+def test_answers_of_the_scorecard_take_their_time_in_batches() -> None:
+    def took(prompts: int, tokens: int) -> float:
+        return scoring_seconds(
+            asked(scorecard_prompts=prompts, max_new_tokens=tokens), workload([25] * 400), SHAPE, SPEED
+        )
+
+    none = took(0, 100)
+    assert took(0, 50) == none
+    assert took(16, 100) - none == pytest.approx(2 * (took(8, 100) - none))
+    assert took(16, 200) - none == pytest.approx(2 * (took(16, 100) - none))
 
 
 # the whole

@@ -1,0 +1,62 @@
+"""What changed, measured at the end of a run with the adapter as it was saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from sft_app.compare.pair import load_pair
+from sft_app.compare.score_run import keep_score
+from sft_app.compare.scorecard import RowScore, make_scorecard
+from sft_app.compare.sides import BASE, find_sides
+from sft_app.errors import AppError
+from sft_app.files import read_jsonl
+from sft_app.models.loading import free_memory
+from sft_app.runs import Run
+
+logger = logging.getLogger(__name__)
+
+
+class EnoughMeasured(Exception):
+    """Somebody asked the run to stop while it was measured."""
+
+
+def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
+    """The scorecard as far as training knows it: the base's scores are those of the evaluation at step 0, where a fresh
+    adapter changes nothing."""
+    run.keep_scorecard(make_scorecard(_base_scores(run), tuned))
+
+
+def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int) -> str:
+    """Adds what has to be generated, and what may have been forgotten; returns why not, where that cannot be had.
+
+    A run that cannot be measured is trained and saved all the same, so nothing is raised; a stop ends the measuring.
+    """
+    free_memory()
+    was_stopped = run.stop_is_requested()
+
+    def tell(share: float) -> None:
+        if run.stop_is_requested() and not was_stopped:
+            raise EnoughMeasured
+        run.update_status(message=f"Measuring what changed: {share:.0%}.")
+
+    home = run.path.parents[1]
+    try:
+        pair = load_pair(find_sides(BASE, run.id, home), home)
+        keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned))
+    except EnoughMeasured:
+        return "Stopped while it was measured: the scorecard has the held-out loss only."
+    except AppError as error:
+        return f"The scorecard has the held-out loss only: {error}"
+    except torch.OutOfMemoryError:
+        return "The scorecard has the held-out loss only: the GPU's memory was too small for answers to be generated."
+    except Exception:  # whatever a library does here, the adapter is saved; the traceback goes to the run's log
+        logger.exception("the scorecard could not be completed")
+        return "The scorecard has the held-out loss only; the run's log says why."
+    return ""
+
+
+def _base_scores(run: Run) -> list[RowScore]:
+    return [RowScore(**row) for row in read_jsonl(run.base_scores_file)]

@@ -1,0 +1,79 @@
+"""The scorecard at the end of a run: whole where it can be had, told where not, and never in the way of the run."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sft_app.errors import ModelError
+from sft_app.runs import Run
+from sft_app.training import scoring
+
+Make = Callable[..., Run]
+Work = Callable[..., int]
+
+
+def test_run_ends_with_the_whole_scorecard_and_answers_to_vote_on(finished_run: Run) -> None:
+    from sft_app.compare.answer_pairs import kept_pairs
+
+    card = finished_run.scorecard()
+    assert card is not None
+    assert card["general"]["heldout"]["conversations"] == 40
+    assert card["answers"]["prompts"] == card["heldout"]["conversations"] == 4
+    assert card["rows"]["better"] == len(card["most_changed"]["improved"]) == 4
+    pairs = kept_pairs(finished_run)
+    assert [pair.reference for pair in pairs] == ["Soon!"] * 4
+    assert all(pair.prompt.startswith("Where is order") and pair.base != pair.tuned for pair in pairs)
+
+
+def test_nothing_of_training_is_in_memory_while_it_is_measured(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedModel
+
+    left: list[Any] = []
+
+    def look(*_: Any) -> Any:
+        left.extend(found for found in gc.get_objects() if isinstance(found, PreTrainedModel) and found not in before)
+        raise ModelError("There is no room for it.")
+
+    gc.collect()
+    before = [found for found in gc.get_objects() if isinstance(found, PreTrainedModel)]
+    monkeypatch.setattr(scoring, "load_pair", look)
+    run = make_run()
+    assert work(run) == 0
+    assert left == []
+    assert run.status().state == "finished"
+    assert run.status().message == "The scorecard has the held-out loss only: There is no room for it."
+    card = run.scorecard()
+    assert card is not None and card["rows"]["better"] == 4 and "general" not in card
+
+
+def test_stop_ends_the_measuring_and_the_run_is_finished(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    load_pair = scoring.load_pair
+
+    def load_and_stop(*given: Any) -> Any:
+        run.request_stop()
+        return load_pair(*given)
+
+    monkeypatch.setattr(scoring, "load_pair", load_and_stop)
+    assert work(run) == 0
+    assert (run.status().state, run.status().step) == ("finished", 4)
+    assert "Stopped while it was measured" in run.status().message
+    card = run.scorecard()
+    assert card is not None and "general" not in card
+
+
+def test_stopped_run_is_measured_without_generated_answers(make_run: Make, work: Work) -> None:
+    run = make_run()
+    run.request_stop()
+    assert work(run) == 0
+    assert run.status().state == "stopped"
+    card = run.scorecard()
+    assert card is not None and "general" in card and "answers" not in card
