@@ -242,10 +242,10 @@ def test_measured_pace_takes_the_place_of_the_formula() -> None:
 
 
 def test_answers_of_the_scorecard_take_their_time_in_batches() -> None:
+    many = replace(workload([25] * 400), heldout=100)
+
     def took(prompts: int, tokens: int) -> float:
-        return scoring_seconds(
-            asked(scorecard_prompts=prompts, max_new_tokens=tokens), workload([25] * 400), SHAPE, SPEED
-        )
+        return scoring_seconds(asked(scorecard_prompts=prompts, max_new_tokens=tokens), many, SHAPE, SPEED)
 
     none = took(0, 100)
     assert took(0, 50) == none
