@@ -32,7 +32,8 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One number of both sides; `interval` is that of the difference, and empty for a number without one."""
+    """One number of both sides; `interval`, from `low` to `high`, is that of the difference, and empty for a number
+    without one."""
 
     name: str
     label: str
@@ -41,6 +42,8 @@ class Line:
     difference: str
     interval: str
     verdict: Verdict
+    low: float = 0.0
+    high: float = 0.0
 
 
 def scorecard_lines(part: dict[str, Any]) -> list[Line]:
@@ -50,22 +53,30 @@ def scorecard_lines(part: dict[str, Any]) -> list[Line]:
 
 def summary_sentence(card: dict[str, Any]) -> str:
     """What the scorecard says, in one sentence."""
-    rows, loss = card["rows"], card["difference"]["loss"]
-    verdict = _verdict(METRICS["loss"], loss)
+    rows = card["rows"]
+    verdict = verdict_of_loss(card)
     counted = f"{rows['better']} of {card['heldout']['conversations']} held-out answers became more likely"
     share = card["tuned"]["loss"] / card["base"]["loss"] - 1
     if verdict == "not enough rows to tell":
         return f"Not enough rows to tell: {counted}, and the interval of the loss includes no change."
-    return f"The held-out answers are predicted {verdict}: loss {share:+.0%}, and {counted}."
+    sign = "−" if share < 0 else "+"
+    return f"The held-out answers are predicted {verdict}: loss {sign}{abs(share):.0%}, and {counted}."
+
+
+def verdict_of_loss(part: dict[str, Any]) -> Verdict:
+    """Of a scorecard or its `general`, by what is measured on every token."""
+    return _verdict(METRICS["loss"], part["difference"]["loss"])
 
 
 def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
     base, tuned = (part[side][name] for side in ("base", "tuned"))
+    before, after, change = metric.shown.format(base), metric.shown.format(tuned), _signed(metric, tuned - base)
     found = part["difference"].get(name)
-    interval = f"{_signed(metric, found['low'])} … {_signed(metric, found['high'])}" if found else ""
-    verdict = _verdict(metric, found) if found else ""
-    before, after = metric.shown.format(base), metric.shown.format(tuned)
-    return Line(name, metric.label, before, after, _signed(metric, tuned - base), interval, verdict)
+    if found is None:
+        return Line(name, metric.label, before, after, change, "", "")
+    low, high = found["low"], found["high"]
+    interval = f"{_signed(metric, low)} … {_signed(metric, high)}"
+    return Line(name, metric.label, before, after, change, interval, _verdict(metric, found), low, high)
 
 
 def _verdict(metric: Metric, found: dict[str, float]) -> Verdict:

@@ -13,7 +13,7 @@ from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import PREVIEWED, Example, LoadedData, load_data, open_data
 from sft_app.data.sources.data_files import locate_data
 from sft_app.data.sources.rows import Progress
-from sft_app.errors import DataError, ModelError
+from sft_app.errors import DataError, ModelError, RunError
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.run_files import RunFiles
@@ -177,6 +177,14 @@ class PageContext:
             self._models = pair.models
             return pair
 
+    def measure_run(self, side: str | None, prompts: int, on_progress: Progress) -> None:
+        """Writes the scorecard of the run that is on this side anew. Raises: AppError."""
+        from sft_app.compare.score_run import keep_score
+        from sft_app.compare.sides import BASE
+
+        run = self.run_of_side(side)
+        keep_score(run, self.pair(self.find_sides(BASE, run.id)), prompts, on_progress)
+
     def release_pair(self) -> None:
         """Gives the memory to a run that is about to start."""
         if self._models is not None:
@@ -204,6 +212,13 @@ class PageContext:
         from sft_app.compare.sides import find_sides
 
         return find_sides(left or "", right or "", self.home)
+
+    def run_of_side(self, name: str | None) -> Run:
+        """The run that a side of Compare is, or whose checkpoint it is. Raises: RunError when it is none."""
+        run = self.find((name or "").partition("/checkpoint-")[0])
+        if run is None:
+            raise RunError("Choose a run on the right side: this is told of a run against its base model.")
+        return run
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""

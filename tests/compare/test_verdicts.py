@@ -52,6 +52,6 @@ def test_a_number_without_an_interval_has_no_verdict() -> None:
 
 
 def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
-    assert summary_sentence(card(-2.0, -1.0, -0.5)).startswith("The held-out answers are predicted better: loss -25%")
+    assert summary_sentence(card(-2.0, -1.0, -0.5)).startswith("The held-out answers are predicted better: loss −25%")
     assert "15 of 20" in summary_sentence(card(-2.0, -1.0, -0.5))
     assert summary_sentence(card(-1.0, -0.5, 0.1)).startswith("Not enough rows to tell")

@@ -1,0 +1,111 @@
+"""The scorecard as HTML: what it says, both sides' numbers with their intervals, and the rows behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from sft_app.compare.verdicts import Line, scorecard_lines, summary_sentence, verdict_of_loss
+
+KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
+ROWS = (("better", "became more likely"), ("equal", "stayed the same"), ("worse", "became less likely"))
+NO_GENERAL = "Not measured yet: “Measure” asks general questions too, so that damage outside your task shows."
+NO_ANSWERS = "No answers were generated. Set a number of questions below and press “Measure”."
+
+
+def scorecard_view(card: dict[str, Any]) -> str:
+    """What the scorecard says, with the forgetting check beside the task itself."""
+    heldout = card["heldout"]["conversations"]
+    verdict = verdict_of_loss(card)
+    said = (
+        f'<section class="ft-card ft-said {KINDS.get(verdict, "")}"><p>{escape(summary_sentence(card))}</p></section>'
+    )
+    task = _part(f"Your held-out examples · {heldout}", "How likely each model finds the given answers.", card)
+    return f'{said}<div class="ft-cards">{task}{_general(card)}{_answers(card)}</div>'
+
+
+def changed_rows_view(card: dict[str, Any]) -> str:
+    """The rows that changed most, to be read."""
+    changed = card.get("most_changed", {})
+    titles = {"improved": "Most improved", "damaged": "Most damaged"}
+    return "".join(_rows(title, changed.get(kind, ())) for kind, title in titles.items() if changed.get(kind))
+
+
+def _general(card: dict[str, Any]) -> str:
+    if "general" not in card:
+        return _empty("Did it forget?", NO_GENERAL)
+    part, verdict = card["general"], verdict_of_loss(card["general"])
+    told = {
+        "worse": "It got worse at questions that have nothing to do with your examples.",
+        "better": "It even got better at questions that have nothing to do with your examples.",
+    }.get(verdict, "Nothing says that it got worse at questions that have nothing to do with your examples.")
+    return _part(f"Did it forget? · {part['heldout']['conversations']} general questions", told, part)
+
+
+def _answers(card: dict[str, Any]) -> str:
+    if "answers" not in card:
+        return _empty("The models' own answers", NO_ANSWERS, "ft-wide")
+    asked = card["answers"]["prompts"]
+    told = "What each model writes itself, beside the given answer."
+    return _part(f"Their own answers · {asked} held-out questions", told, card["answers"], "ft-wide")
+
+
+def _empty(title: str, text: str, kind: str = "") -> str:
+    return f'<section class="ft-card ft-empty {kind}"><header><strong>{title}</strong></header><p>{text}</p></section>'
+
+
+def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> str:
+    lines = "".join(_line(line) for line in scorecard_lines(part))
+    head = "<th></th><th>base</th><th>fine-tuned</th><th>difference, 95&nbsp;% interval</th><th></th>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    counted = _counted(part["rows"]) if "rows" in part else ""
+    return (
+        f'<section class="ft-card ft-score {kind}"><header><strong>{escape(title)}</strong></header>'
+        f'<p class="ft-dim">{escape(told)}</p>{counted}<div class="ft-scroll">{table}</div></section>'
+    )
+
+
+def _line(line: Line) -> str:
+    verdict = f'<b class="ft-verdict {KINDS.get(line.verdict, "")}">{line.verdict}</b>' if line.verdict else ""
+    interval = f"{_bar(line)}<small>{escape(line.interval)}</small>" if line.interval else ""
+    return (
+        f"<tr><th>{escape(line.label)}</th><td>{line.base}</td><td>{line.tuned}</td>"
+        f"<td><span>{line.difference}</span>{interval}</td><td>{verdict}</td></tr>"
+    )
+
+
+def _bar(line: Line) -> str:
+    """The interval around the middle, which is no difference; as wide as its far end is from there."""
+    reach = max(abs(line.low), abs(line.high)) or 1.0
+    left, right = (50 + 50 * end / reach for end in (line.low, line.high))
+    kind = KINDS.get(line.verdict, "")
+    return f'<i class="ft-interval {kind}"><i style="left:{left:.1f}%;width:{max(right - left, 1):.1f}%"></i></i>'
+
+
+def _counted(rows: dict[str, int]) -> str:
+    """How many rows went which way, as one bar."""
+    total = sum(rows.values()) or 1
+    parts = "".join(
+        f'<i class="{KINDS.get(name, "ft-equal")}" style="width:{100 * rows[name] / total:.1f}%"></i>'
+        for name, _ in ROWS
+    )
+    words = ", ".join(f"{rows[name]} {told}" for name, told in ROWS if rows[name])
+    return f'<div class="ft-rows">{parts}</div><p class="ft-key">{words}</p>'
+
+
+def _rows(title: str, rows: Sequence[dict[str, Any]]) -> str:
+    items = "".join(_row(row) for row in rows)
+    return f'<details class="ft-card ft-changes"><summary>{title}: {len(rows)} to read</summary>{items}</details>'
+
+
+def _row(row: dict[str, Any]) -> str:
+    *asked, given = row["messages"]
+    question = asked[-1]["content"] if asked else ""
+    losses = f"loss {row['base_loss']:.2f} → {row['tuned_loss']:.2f}"
+    texts = [("given", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
+    cells = "".join(f'<div><b>{name}</b><div class="ft-text">{escape(text)}</div></div>' for name, text in texts)
+    return (
+        f"<article><header><strong>{escape(question)}</strong><span>row {row['row']} · {losses}</span></header>"
+        f'<div class="ft-three">{cells}</div></article>'
+    )

@@ -1,0 +1,82 @@
+"""The scorecard on the page: what it says, what is missing, and that nothing in it is taken for markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.runs import Run
+from sft_app.ui.compare.scorecard_panel import scorecard_values
+from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
+from sft_app.ui.context import PageContext
+
+SHORT = {
+    "heldout": {"conversations": 10, "trained_tokens": 400},
+    "base": {"loss": 3.0, "perplexity": 20.0, "token_accuracy": 0.3},
+    "tuned": {"loss": 2.0, "perplexity": 7.4, "token_accuracy": 0.4},
+    "difference": {
+        "loss": {"value": -1.0, "low": -1.5, "high": -0.5},
+        "token_accuracy": {"value": 0.1, "low": -0.05, "high": 0.25},
+    },
+    "rows": {"better": 8, "worse": 1, "equal": 1},
+}
+ROW = {
+    "row": 7,
+    "messages": [{"role": "user", "content": "Where <b>is</b> it?"}, {"role": "assistant", "content": "Here."}],
+    "base_loss": 3.0,
+    "tuned_loss": 1.5,
+    "answers": ["<script>alert(1)</script>", "Fine."],
+}
+
+
+def whole(general_low: float, general_high: float) -> dict[str, Any]:
+    value = {"value": (general_low + general_high) / 2, "low": general_low, "high": general_high}
+    general = {**SHORT, "difference": {**SHORT["difference"], "loss": value}}
+    answers = {name: SHORT[name] for name in ("base", "tuned", "difference")}
+    return {**SHORT, "general": general, "answers": {"prompts": 4, **answers}}
+
+
+def test_it_says_what_changed_and_shows_both_sides_with_the_interval() -> None:
+    shown = scorecard_view(SHORT)
+    assert "predicted better" in shown and "8 of 10" in shown
+    assert "3.000" in shown and "2.000" in shown and "−1.500 … −0.500" in shown
+    assert 'class="ft-verdict ft-better">better' in shown
+    assert "not enough rows to tell" in shown  # of the accuracy, whose interval includes zero
+    assert "8 became more likely, 1 stayed the same, 1 became less likely" in shown
+
+
+def test_a_bar_lies_where_the_interval_does() -> None:
+    assert "left:0.0%;width:33.3%" in scorecard_view(SHORT)  # -1.5 … -0.5 around a middle at 50 %
+    assert "left:40.0%;width:60.0%" in scorecard_view(SHORT)  # -0.05 … 0.25
+
+
+def test_what_was_not_measured_is_told_in_its_place() -> None:
+    shown = scorecard_view(SHORT)
+    assert "Did it forget?" in shown and "Not measured yet" in shown and "No answers were generated" in shown
+    assert changed_rows_view(SHORT) == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.1, 0.3, "It got worse"), (-0.3, -0.1, "It even got better"), (-0.1, 0.2, "Nothing says that it got worse")],
+)
+def test_forgetting_is_told_in_words(low: float, high: float, said: str) -> None:
+    assert said in scorecard_view(whole(low, high))
+
+
+def test_changed_rows_are_shown_as_they_were_written() -> None:
+    shown = changed_rows_view({"most_changed": {"improved": [ROW], "damaged": []}})
+    assert "Most improved: 1 to read" in shown and "Most damaged" not in shown
+    assert "row 7 · loss 3.00 → 1.50" in shown
+    assert "<script>" not in shown and "&lt;script&gt;" in shown and "<b>is" not in shown
+
+
+def test_a_side_without_a_run_or_scorecard_says_what_to_do(home: Path) -> None:
+    context, run = PageContext(home), Run(home / "runs" / "20260101-120000-abcd")
+    run.path.mkdir(parents=True)
+    assert "Choose a run on the right side" in scorecard_values(context, "base")[0]
+    assert "“Measure” makes one now" in scorecard_values(context, run.id)[0]
+    run.keep_scorecard(SHORT)
+    assert "predicted better" in scorecard_values(context, f"{run.id}/checkpoint-2")[0]
