@@ -46,7 +46,8 @@ class Divergence:
 class Evidence:
     """What is known before the answers, and with `identical`, which is None until both are complete, what after.
 
-    `divergence` needs the same prompt on both sides. `reasons` say why the answers are the same, if they are.
+    `note` says what is out of the ordinary about the machine. `divergence` needs the same prompt on both sides.
+    `reasons` say why the answers are the same, if they are.
     """
 
     left: SideFacts
@@ -54,6 +55,7 @@ class Evidence:
     how: str
     prompt_tokens: tuple[int, int]
     strength: float = 1.0
+    note: str = ""
     identical: bool | None = None
     divergence: Divergence | None = None
     reasons: tuple[str, ...] = ()
@@ -70,7 +72,7 @@ def describe_side(side: Side, modules: int, update_norm: float | None) -> SideFa
 
 def evidence_parts(evidence: Evidence) -> list[str]:
     """What was compared and how, in a few words each, for the eye."""
-    parts = [evidence.how]
+    parts = [evidence.how, evidence.note] if evidence.note else [evidence.how]
     for side in (evidence.left, evidence.right):
         if side.is_full_model:
             parts.append(f"{side.label}: all weights")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.checkpoints import read_safetensors_header
+from sft_app.compare.device import choose_device
 from sft_app.compare.sides import Side
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef
-from sft_app.models.hardware import detect_hardware
+from sft_app.models.hardware import Hardware, free_gib
 from sft_app.models.loading import ADAPTER_WEIGHTS, free_memory, load_adapter, load_base, load_tokenizer
 
 KEPT_ADAPTERS = 4
@@ -35,6 +36,7 @@ class LoadedModels:
     """One base model for any two of its sides. A whole fine-tuned model is held beside it, one at a time.
 
     `lock` is held while a side works, because which adapters are active, and how strongly, is changed for that time.
+    `note` is what there is to say of the device they are on.
     """
 
     home: Path
@@ -43,6 +45,8 @@ class LoadedModels:
     dtype: str
     model: Any
     tokenizer: Any
+    hardware: Hardware
+    note: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None
@@ -50,10 +54,11 @@ class LoadedModels:
 
     @classmethod
     def of(cls, side: Side, home: Path) -> LoadedModels:
-        """The base of this side. Raises: ModelError."""
+        """The base of this side. Raises: ModelError, also where there is no room for it."""
         tokenizer = load_tokenizer(side.base, home)
-        model = load_base(side.base, home, detect_hardware(), side.dtype, in_4bit=side.in_4bit)
-        return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer)
+        hardware, note = choose_device(side, home)
+        model = load_base(side.base, home, hardware, side.dtype, in_4bit=side.in_4bit)
+        return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
 
     def serves(self, side: Side) -> bool:
         """Whether this base, as it is loaded, is that of the side."""
@@ -98,17 +103,15 @@ class LoadedModels:
         if self._full is None or self._full[0] != key:
             self._full = None
             free_memory()
-            hardware = detect_hardware()
-            needed = ROOM_FOR_LOADING * _weights_gib(
-                side.folder, hardware.dtype if side.dtype == "auto" else side.dtype
-            )
-            if needed > hardware.memory_free_gib:
+            dtype = self.hardware.dtype if side.dtype == "auto" else side.dtype
+            needed, free = ROOM_FOR_LOADING * _weights_gib(side.folder, dtype), free_gib(self.hardware.device)
+            if needed > free:
                 raise ModelError(
                     f"{side.label} is a whole second model, which needs {needed:.1f} GiB of memory beside the base, "
-                    f"and {hardware.memory_free_gib:.1f} GiB are free."
+                    f"and {free:.1f} GiB are free."
                 )
             own = ModelRef(side.name, str(side.folder), None, "full fine-tune")
-            self._full = (key, load_base(own, self.home, hardware, side.dtype))
+            self._full = (key, load_base(own, self.home, self.hardware, side.dtype))
         return self._full[1]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sft_app.compare.chat import prompt_messages
+from sft_app.compare.device import slowed_down_by
 from sft_app.compare.differences import Candidate, likeliest
 from sft_app.compare.evidence import (
     MEASURED_POSITIONS,
@@ -96,7 +97,8 @@ def candidates_after(
 def _evidence_before(pair: LoadedPair, prompts: Sequence[list[int]], strength: float) -> Evidence:
     left, right = (_facts(side, voice, strength) for side, voice in zip(pair.sides, pair.voices, strict=True))
     how = TOGETHER if pair.can_work_together() else IN_TURN
-    return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength)
+    note = pair.models.note or slowed_down_by(pair.models.home)
+    return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength, note)
 
 
 def _concluded(pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdate, strength: float) -> PairUpdate:

@@ -39,6 +39,15 @@ def detect_hardware() -> Hardware:
     return _cuda_hardware() if torch.cuda.is_available() else _cpu_hardware()
 
 
+def free_gib(device: str) -> float:
+    """Memory of the device that is free now. Imports torch for a GPU."""
+    if device == "cpu":
+        return psutil.virtual_memory().available / 2**30
+    import torch
+
+    return torch.cuda.mem_get_info(0)[0] / 2**30
+
+
 def has_nvidia_gpu() -> bool:
     """A guess without importing torch, good enough to choose a form's default."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1")
@@ -57,7 +66,6 @@ def _cuda_hardware() -> Hardware:
     import torch
 
     properties = torch.cuda.get_device_properties(0)
-    free, total = torch.cuda.mem_get_info(0)
     # `torch.cuda.is_bf16_supported()` also says yes where bfloat16 is only emulated.
     has_bfloat16 = (properties.major, properties.minor) >= (8, 0)
     return Hardware(
@@ -65,8 +73,8 @@ def _cuda_hardware() -> Hardware:
         name=properties.name,
         dtype="bfloat16" if has_bfloat16 else "float16",
         reason=f"compute capability {properties.major}.{properties.minor}",
-        memory_gib=total / 2**30,
-        memory_free_gib=free / 2**30,
+        memory_gib=properties.total_memory / 2**30,
+        memory_free_gib=free_gib("cuda"),
         cores=os.cpu_count() or 1,
     )
 
@@ -75,14 +83,13 @@ def _cpu_hardware() -> Hardware:
     import torch
 
     float32, bfloat16 = matrix_gflops(torch.float32), matrix_gflops(torch.bfloat16)
-    memory = psutil.virtual_memory()
     return Hardware(
         device="cpu",
         name=_cpu_name(),
         dtype="bfloat16" if bfloat16 > float32 else "float32",
         reason=f"measured {bfloat16:.0f} GFLOP/s in bfloat16, {float32:.0f} in float32",
-        memory_gib=memory.total / 2**30,
-        memory_free_gib=memory.available / 2**30,
+        memory_gib=psutil.virtual_memory().total / 2**30,
+        memory_free_gib=free_gib("cpu"),
         cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
     )
 

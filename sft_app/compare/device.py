@@ -1,0 +1,58 @@
+"""Which device answers, when a run may be training on it at the same time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sft_app.compare.sides import Side
+from sft_app.errors import ModelError
+from sft_app.models.hardware import Hardware, detect_hardware, free_gib
+from sft_app.models.shapes import read_shape
+from sft_app.runs import list_runs
+
+# Of a number held in 4 bits, with its share of the scales.
+FOUR_BIT_BYTES = 0.55
+# What loading and a conversation take beside the weights.
+ROOM = 1.2
+
+
+def choose_device(side: Side, home: Path) -> tuple[Hardware, str]:
+    """The GPU, or where it has no room for the side's base the CPU, with what there is to say of that.
+
+    Raises: ModelError when there is no room anywhere, with what the memory is needed for.
+    """
+    hardware = detect_hardware()
+    if hardware.device == "cpu":
+        return hardware, ""
+    needed = ROOM * _weights_gib(side, home, hardware.dtype)
+    if needed <= hardware.memory_free_gib:
+        return hardware, ""
+    why = f"the GPU has {hardware.memory_free_gib:.1f} GiB free of the {needed:.1f} that the model needs"
+    why += f", because {work}" if (work := work_at_hand(home)) else ""
+    free = free_gib("cpu")
+    if ROOM * _weights_gib(side, home, "float32") > free:
+        raise ModelError(f"There is no room for the model: {why}. Wait until there is, or stop what has it.")
+    on_cpu = replace(hardware, device="cpu", dtype="float32", memory_free_gib=free)
+    return on_cpu, f"answered on the CPU, since {why}"
+
+
+def slowed_down_by(home: Path) -> str:
+    """What to say while a run is training on the same machine; empty when none is."""
+    work = work_at_hand(home)
+    return f"{work} on this machine, so this takes longer" if work else ""
+
+
+def work_at_hand(home: Path) -> str:
+    """Which run is training now; empty when none is."""
+    for run in list_runs(home):
+        if not run.status().is_settled():
+            return f"run {run.id} is {run.status().state}"
+    return ""
+
+
+def _weights_gib(side: Side, home: Path, dtype: str) -> float:
+    import torch
+
+    each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype if side.dtype == "auto" else side.dtype).itemsize
+    return read_shape(side.base, home).parameters * each / 2**30
