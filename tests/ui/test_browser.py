@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -23,6 +25,7 @@ FEW_STEPS = {
     "heldout_max": "8",
     "max_new_tokens": "24",
 }
+HALF_A_SECOND, A_LITTLE = 0.5, 0.4
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -82,6 +85,40 @@ def test_from_example_to_two_answers_growing_at_once(starter_server: Any, quiet_
     assert grew_together
     expect(page.locator("#evidence")).to_contain_text("the two answers differ", timeout=90_000)
     assert answer(page, "left") != answer(page, "right")
+
+    open_tab(page, "Scorecard")
+    expect(page.locator("#scorecard")).to_contain_text("Did it forget? · 40 general questions")
+    expect(page.locator("#scorecard")).to_contain_text("Their own answers · 8 held-out questions")
+    open_tab(page, "One prompt")
+    page.get_by_role("button", name="Conditions, the same for both sides").click()
+    page.locator("#compare-max_new_tokens input").fill("1500")
+    page.locator("#compare-max_new_tokens input").blur()
+    ask_for_long(page)
+    page.locator("#stop-answer").click()
+    expect(page.locator("#base-answer header span")).to_contain_text("stopped by you")
+    assert spent_after(HALF_A_SECOND, starter_server) < A_LITTLE
+    ask_for_long(page)
+    page.close()
+    assert spent_after(HALF_A_SECOND, starter_server) < A_LITTLE
+
+
+def ask_for_long(page: Page) -> None:
+    """Comes back while both answers grow."""
+    page.locator("#prompt textarea").fill("Tell me the story of a whole long year, day by day.")
+    page.locator("#ask").click()
+    for side in ("base", "tuned"):
+        expect(page.locator(f"#{side}-answer header span")).to_contain_text(
+            re.compile(r"[1-9]\d tokens …"), timeout=60_000
+        )
+
+
+def spent_after(pause: float, server: Any) -> float:
+    """Cores that the page's process keeps busy in the second that follows a pause."""
+    time.sleep(pause)
+    process = psutil.Process(server.process.pid)
+    process.cpu_percent()
+    time.sleep(1)
+    return process.cpu_percent() / 100
 
 
 def test_kill_of_the_server_leaves_the_run_running_and_a_new_page_finds_it(
