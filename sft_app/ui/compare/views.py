@@ -7,9 +7,10 @@ from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from sft_app.compare.chat import PairChat
+from sft_app.compare.words import Passage, compare_words
 
 if TYPE_CHECKING:
-    from sft_app.compare.differences import Candidate, Passage
+    from sft_app.compare.differences import Candidate
     from sft_app.compare.generate import Answer
     from sft_app.compare.stream import PairUpdate
 
@@ -41,8 +42,6 @@ def panes(chat: PairChat, update: PairUpdate, view: str, state: State) -> list[s
     """Both panes with the answers so far; differences and raw text once they are complete."""
     texts = escape(update.left.text), escape(update.right.text)
     if view == "Differences" and update.is_complete:
-        from sft_app.compare.differences import compare_words
-
         left, right = compare_words(update.left.text, update.right.text)
         texts = _marked(left), _marked(right)
     elif view == "Raw text" and update.is_complete:
