@@ -59,6 +59,19 @@ def summary_sentence(card: dict[str, Any]) -> str:
     return f"The held-out answers are predicted {verdict}: loss {share:+.0%}, and {counted}."
 
 
+def forgetting_sentence(general: dict[str, Any]) -> str:
+    """What the scorecard's `general` says, in one sentence."""
+    verdict = _verdict(METRICS["loss"], general["difference"]["loss"])
+    questions = f"{general['heldout']['conversations']} general questions"
+    share = general["tuned"]["loss"] / general["base"]["loss"] - 1
+    if verdict == "not enough rows to tell":
+        return f"Not enough rows to tell: the interval of the loss over {questions} includes no change."
+    if verdict == "":
+        return f"The answers to {questions} are predicted as before."
+    told = "Something was forgotten" if verdict == "worse" else "No sign of it"
+    return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {share:+.1%}."
+
+
 def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
     base, tuned = (part[side][name] for side in ("base", "tuned"))
     found = part["difference"].get(name)
