@@ -53,19 +53,19 @@ def report_markdown(run: Run, chosen: Sequence[str] | None = None) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def write_report(run: Run, folder: Path, chosen: Sequence[str] | None = None) -> list[Path]:
-    """Writes `report.html` and `report.md` into `folder`, which is made where it is missing.
+def write_report(run: Run, folder: Path, chosen: Sequence[str] | None = None, name: str = "report") -> list[Path]:
+    """Writes `report.html` and `report.md`, or what `name` says, into `folder`, which is made where it is missing.
 
     Raises: RunError when the run's settings cannot be read, or the folder cannot be written.
     """
-    texts = {"report.html": report_html(run, chosen), "report.md": report_markdown(run, chosen)}
+    texts = {f"{name}.html": report_html(run, chosen), f"{name}.md": report_markdown(run, chosen)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_text_atomically(folder / name, text)
+        for file, text in texts.items():
+            write_text_atomically(folder / file, text)
     except OSError as error:
         raise RunError(f"The report could not be written to {folder}: {error.strerror or error}.") from error
-    return [folder / name for name in texts]
+    return [folder / file for file in texts]
 
 
 def markdown_text(text: str) -> Markup:

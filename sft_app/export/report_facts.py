@@ -155,9 +155,7 @@ def _headline(card: dict[str, Any] | None, summary: dict[str, Any], votes: Votes
     else:
         lines = {line.name: line for line in scorecard_lines(card)}
         found = [("Held-out loss", f"{card['base']['loss']:.2f} → {card['tuned']['loss']:.2f}")]
-        found += [
-            ("Answers more likely than before", f"{card['rows']['better']} of {card['heldout']['conversations']}")
-        ]
+        found += [("Answers more likely", f"{card['rows']['better']} of {card['heldout']['conversations']}")]
         right = lines.get("token_accuracy")
         found += [("Tokens predicted right", f"{right.base} → {right.tuned}")] if right else []
         general = card.get("general")
