@@ -56,6 +56,8 @@ def summary_sentence(card: dict[str, Any]) -> str:
     share = card["tuned"]["loss"] / card["base"]["loss"] - 1
     if verdict == "not enough rows to tell":
         return f"Not enough rows to tell: {counted}, and the interval of the loss includes no change."
+    if verdict == "":
+        return f"The held-out answers are predicted as before: {counted}."
     return f"The held-out answers are predicted {verdict}: loss {share:+.0%}, and {counted}."
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sft_app.curves import CURVES_CSS, run_curves
+from sft_app.curves import CURVES_CSS, points_of, run_curves
 from sft_app.errors import RunError
 from sft_app.export.report_facts import ScoreTable, gather_facts
 from sft_app.files import write_text_atomically
@@ -32,7 +32,7 @@ def report_html(run: Run, chosen: Sequence[str] | None = None) -> str:
     """
     facts = gather_facts(run, chosen)
     styles = [CURVES_CSS.read_text(encoding="utf-8"), (HERE / "report.css").read_text(encoding="utf-8")]
-    has_curves = any("loss" in row or "heldout_loss" in row for row in facts.metrics)
+    has_curves = any(points_of(facts.metrics, key) for key in ("loss", "heldout_loss"))
     curves = Markup(run_curves(facts.metrics)) if has_curves else ""  # it escapes what it is given
     return (
         _environment()

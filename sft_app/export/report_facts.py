@@ -105,7 +105,8 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
     """
     record, status, metrics, card = run.record(), run.status(), run.metrics(), run.scorecard()
     summary = summarise_run(run, metrics)
-    pairs, votes = choose_pairs(run, chosen), _votes(run)
+    known, votes = pairs_of(run), _votes(run)
+    pairs = choose_pairs(known, chosen)
     return ReportFacts(
         title=record.settings.name or f"Run {run.id}",
         run_id=run.id,
@@ -118,7 +119,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         forgetting=_forgetting(card),
         metrics=metrics,
         pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
-        pairs_note=_pairs_note(len(pairs), len(pairs_of(run)), chosen is None),
+        pairs_note=_pairs_note(len(pairs), len(known), chosen is None),
         votes=votes,
         data=data_facts(run, record),
         training=training_facts(record, status, summary),

@@ -23,10 +23,9 @@ def pairs_of(run: Run) -> list[AnswerPair]:
     return sorted(reversed(unique.values()), key=lambda pair: -share_changed(pair))
 
 
-def choose_pairs(run: Run, chosen: Sequence[str] | None) -> list[AnswerPair]:
-    """Those with these ids, in the order of `pairs_of`; by default the most changed ones."""
-    pairs = pairs_of(run)
-    return pairs[:SHOWN] if chosen is None else [pair for pair in pairs if pair.id in chosen]
+def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> list[AnswerPair]:
+    """Of what `pairs_of` gives those with these ids; by default the first ones."""
+    return list(pairs[:SHOWN]) if chosen is None else [pair for pair in pairs if pair.id in chosen]
 
 
 def share_changed(pair: AnswerPair) -> float:

@@ -55,6 +55,7 @@ def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
     assert summary_sentence(card(-2.0, -1.0, -0.5)).startswith("The held-out answers are predicted better: loss -25%")
     assert "15 of 20" in summary_sentence(card(-2.0, -1.0, -0.5))
     assert summary_sentence(card(-1.0, -0.5, 0.1)).startswith("Not enough rows to tell")
+    assert summary_sentence(card(0.0, 0.0, 0.0)).startswith("The held-out answers are predicted as before: 15 of 20")
 
 
 @pytest.mark.parametrize(

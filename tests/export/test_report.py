@@ -246,7 +246,7 @@ def test_a_run_that_has_nothing_yet_has_a_report(home: Path, status: dict[str, A
     for text in (report_html(run), report_markdown(run)):
         assert told in text and status.get("message", "") in text
         assert "has saved no adapter" in text
-    assert "No step has been logged." in report_html(run)
+    assert "No loss has been logged." in report_html(run)
 
 
 def test_settings_are_told_from_the_preset_and_repeat_the_run(home: Path) -> None:
@@ -297,6 +297,12 @@ def test_pairs_come_from_what_was_kept_scored_and_watched(home: Path) -> None:
         ("Scored?", "a c", "Given."),
         ("Kept?", "x y w", ""),
     ]
+
+
+def test_losses_that_are_no_numbers_are_no_curves(home: Path) -> None:
+    run = make_run(home)
+    run.log_metric(step=1, loss=float("nan"))
+    assert "No loss has been logged." in report_html(run)
 
 
 def test_a_run_that_cannot_be_read_is_told(home: Path) -> None:
