@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -51,6 +51,7 @@ MapOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. max_steps=20.")
 ]
+Export = Literal["adapter", "report"]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -285,6 +286,21 @@ def score(
     with progress_bar("Measuring both sides", quiet=as_json) as tell:
         card = keep_score(found, pair, asked, tell)
     print_json(card) if as_json else print_scorecard(card)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    kind: Annotated[Export, typer.Option("--as", help="report: what changed, as HTML and Markdown; adapter: a zip.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into; made where it is missing.")],
+) -> None:
+    """Take something out of a run: its report to pass on, or its adapter."""
+    from sft_app.export.adapter import zip_adapter
+    from sft_app.export.report import write_report
+
+    found = find_run(app_home(), run)
+    for file in write_report(found, to) if kind == "report" else [zip_adapter(found, to)]:
+        console.print(str(file), soft_wrap=True)
 
 
 @app.command()

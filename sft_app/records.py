@@ -37,12 +37,13 @@ class ModelRecord(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """`settings.json`: everything needed to repeat the run."""
+    """`settings.json`: everything needed to repeat the run. `machine` is in words, and empty where it was not noted."""
 
     settings: RunSettings
     source: SourceRecord
     model: ModelRecord
     versions: dict[str, str]
+    machine: str = ""
     created_utc: str
 
 

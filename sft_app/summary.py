@@ -68,7 +68,7 @@ def differing_settings(records: Sequence[RunRecord]) -> list[tuple[str, list[str
     Beside the settings: the data's contents where they changed under one path, the model's revision, package versions.
     """
     rows = [
-        (name, [_setting_text(record.settings, name) for record in records])
+        (name, [setting_text(record.settings, name) for record in records])
         for name in RunSettings.model_fields
         if name != "name"
     ]
@@ -82,7 +82,8 @@ def differing_settings(records: Sequence[RunRecord]) -> list[tuple[str, list[str
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
-def _setting_text(settings: RunSettings, name: str) -> str:
+def setting_text(settings: RunSettings, name: str) -> str:
+    """A setting's value in words."""
     value = getattr(settings, name)
     if name == "learning_rate":
         return f"{settings.resolved_learning_rate():g}"

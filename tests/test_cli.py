@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ COMMANDS = [
     "delete",
     "compare",
     "score",
+    "export",
     "doctor",
 ]
 DESIGNED_TRAIN_KEYS = {
@@ -180,6 +182,38 @@ def test_score_for_people_says_what_it_means(cli: Any, trained_home: Path) -> No
     assert ended.status == 0, ended.err
     assert "did it forget?" in ended.out and "tokens predicted right" in ended.out
     assert "held-out answers" in ended.out
+
+
+def test_export_writes_the_report_and_says_where(cli: Any, trained_home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "for" / "the boss"
+    ended = cli("export", "latest", "--as", "report", "--to", folder)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [str(folder / "report.html"), str(folder / "report.md")]
+    assert "A [first] run £" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "A \\[first\\] run £" in (folder / "report.md").read_text(encoding="utf-8")
+    assert str(trained_home) not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_export_writes_the_adapter_as_a_zip(cli: Any, trained_home: Path, tmp_path: Path) -> None:
+    ended = cli("export", "latest", "--as", "adapter", "--to", tmp_path / "out")
+    assert (ended.status, ended.err) == (0, "")
+    with zipfile.ZipFile(ended.out.strip()) as packed:
+        assert "adapter_model.safetensors" in packed.namelist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("report", "The report could not be written to"), ("adapter", "could not be packed")]
+)
+def test_a_place_that_cannot_be_written_is_told(
+    cli: Any, trained_home: Path, tmp_path: Path, kind: str, told: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert_one_clear_line(cli("export", "latest", "--as", kind, "--to", tmp_path / "file"), told)
+
+
+def test_a_run_without_an_adapter_has_a_report_and_nothing_to_pack(cli: Any, queued: Run, tmp_path: Path) -> None:
+    assert cli("export", "latest", "--as", "report", "--to", tmp_path / "out").status == 0
+    assert_one_clear_line(cli("export", "latest", "--as", "adapter", "--to", tmp_path), "has no adapter to download")
 
 
 def test_inspect_prints_one_json_document_with_the_keys_of_the_design(
@@ -412,6 +446,8 @@ def test_config_that_is_no_object_is_refused(cli: Any, tmp_path: Path, text: str
         ["compare", "latest", "--temperature", "9"],
         ["compare", "latest", "--max-new-tokens", "none"],
         ["inspect", "x.jsonl", "--format", "xml"],
+        ["export", "latest", "--as", "poem", "--to", "x"],
+        ["export", "latest", "--as", "report"],
     ],
 )
 def test_wrong_usage_ends_with_status_2(cli: Any, arguments: list[str]) -> None:

@@ -1,24 +1,12 @@
-"""Where two answers differ: word by word, and in what each side would have said next."""
+"""Where two answers part: what each side would have said next."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 import torch
-
-_WORD = re.compile(r"\s*\S+|\s+$")
-
-
-@dataclass(frozen=True)
-class Passage:
-    """Some words of an answer, with the white space before them; `is_shared`: the other answer has them too."""
-
-    text: str
-    is_shared: bool
 
 
 @dataclass(frozen=True)
@@ -28,19 +16,6 @@ class Candidate:
     text: str
     left: float
     right: float
-
-
-def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
-    """Both texts in passages, which put together again are the texts."""
-    one, other = _WORD.findall(left), _WORD.findall(right)
-    matcher = SequenceMatcher(None, [word.strip() for word in one], [word.strip() for word in other], autojunk=False)
-    passages: tuple[list[Passage], list[Passage]] = ([], [])
-    for kind, one_start, one_end, other_start, other_end in matcher.get_opcodes():
-        spans = (one[one_start:one_end], other[other_start:other_end])
-        for side, words in zip(passages, spans, strict=True):
-            if words:
-                side.append(Passage("".join(words), kind == "equal"))
-    return passages
 
 
 def likeliest(tokenizer: Any, left: torch.Tensor, right: torch.Tensor, count: int = 8) -> list[Candidate]:

@@ -59,13 +59,27 @@ def summary_sentence(card: dict[str, Any]) -> str:
     share = card["tuned"]["loss"] / card["base"]["loss"] - 1
     if verdict == "not enough rows to tell":
         return f"Not enough rows to tell: {counted}, and the interval of the loss includes no change."
-    sign = "−" if share < 0 else "+"
-    return f"The held-out answers are predicted {verdict}: loss {sign}{abs(share):.0%}, and {counted}."
+    if verdict == "":
+        return f"The held-out answers are predicted as before: {counted}."
+    return f"The held-out answers are predicted {verdict}: loss {_signed_share(share)}, and {counted}."
 
 
 def verdict_of_loss(part: dict[str, Any]) -> Verdict:
     """Of a scorecard or its `general`, by what is measured on every token."""
     return _verdict(METRICS["loss"], part["difference"]["loss"])
+
+
+def forgetting_sentence(general: dict[str, Any]) -> str:
+    """What the scorecard's `general` says, in one sentence."""
+    verdict = verdict_of_loss(general)
+    questions = f"{general['heldout']['conversations']} general questions"
+    share = general["tuned"]["loss"] / general["base"]["loss"] - 1
+    if verdict == "not enough rows to tell":
+        return f"Not enough rows to tell: the interval of the loss over {questions} includes no change."
+    if verdict == "":
+        return f"The answers to {questions} are predicted as before."
+    told = "Something was forgotten" if verdict == "worse" else "No sign of it"
+    return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_signed_share(share)}."
 
 
 def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
@@ -85,6 +99,10 @@ def _verdict(metric: Metric, found: dict[str, float]) -> Verdict:
     if metric.direction == 0:
         return "changed"
     return "better" if (found["value"] > 0) == (metric.direction > 0) else "worse"
+
+
+def _signed_share(share: float) -> str:
+    return f"{'−' if share < 0 else '+'}{abs(share):.0%}"
 
 
 def _signed(metric: Metric, value: float) -> str:

@@ -1,1 +1,1 @@
-"""What leaves the app: for now the adapter as one file."""
+"""What leaves the app: a run's adapter as one file, and its report."""

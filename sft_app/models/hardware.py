@@ -15,6 +15,7 @@ import psutil
 
 from sft_app.settings import Method, TrainerKind
 
+GPU_NOTES = Path("/proc/driver/nvidia/gpus")
 PROBE_SIZE = 256
 PROBE_SECONDS = 0.02
 
@@ -52,6 +53,26 @@ def has_nvidia_gpu() -> bool:
     """A guess without importing torch, good enough to choose a form's default."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1")
     return not hidden and (Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None)
+
+
+def describe_machine() -> str:
+    """In words and without importing torch, e.g. `2 cores, AMD EPYC, 8 GiB of memory`, after the GPUs if there are any.
+
+    Source for the names of the GPUs: the files that NVIDIA's kernel driver keeps.
+    """
+    gpus = [name for file in sorted(GPU_NOTES.glob("*/information")) for name in _noted_model(file)]
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory"
+    named = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)] if has_nvidia_gpu() else []
+    return ", ".join([*named, f"{cores} cores", _cpu_name(), memory])
+
+
+def _noted_model(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 
 def default_method(trainer: TrainerKind = "sft") -> Method:

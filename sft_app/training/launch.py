@@ -17,6 +17,7 @@ from sft_app.data.sources.hub import read_source
 from sft_app.data.split import Kinship, Split, hold_out
 from sft_app.errors import DataError, RunError
 from sft_app.models.catalog import ModelRef, resolve_model
+from sft_app.models.hardware import describe_machine
 from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
 from sft_app.settings import RunSettings
 from sft_app.training.extras import check_extras
@@ -61,6 +62,7 @@ def create_queued_run(settings: RunSettings, home: Path) -> Run:
         ),
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
         versions=package_versions(),
+        machine=describe_machine(),
         created_utc=utc_now(),
     )
     return create_run(home, record, _rows_where(file, ~split.is_heldout), _rows_where(file, split.is_heldout))

@@ -215,10 +215,14 @@ class PageContext:
 
     def run_of_side(self, name: str | None) -> Run:
         """The run that a side of Compare is, or whose checkpoint it is. Raises: RunError when it is none."""
-        run = self.find((name or "").partition("/checkpoint-")[0])
+        run = self.find_of_side(name)
         if run is None:
             raise RunError("Choose a run on the right side: this is told of a run against its base model.")
         return run
+
+    def find_of_side(self, name: str | None) -> Run | None:
+        """The same, or None."""
+        return self.find((name or "").partition("/checkpoint-")[0])
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from rich.console import Console
 
+from sft_app.curves import CURVES_CSS
 from sft_app.runs import list_runs
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.tab import CompareTab, build_compare_tab, side_choices
@@ -101,7 +102,7 @@ def launch_page(home: Path, host: str | None, port: int) -> None:
         footer_links=["settings"],
         max_file_size="200mb",
         theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
-        css_paths=[ASSETS / "page.css"],
+        css_paths=[ASSETS / "page.css", CURVES_CSS],
         head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{CALM_TIMERS}</script>',
     )
     if chosen != port:

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from sft_app import curves
 from sft_app.runs import RESUMABLE, Run, RunStatus, queued_runs
-from sft_app.ui import curves, views
+from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
 from sft_app.ui.run_files import files_stamp

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.compare.verdicts import METRICS, scorecard_lines, summary_sentence
+from sft_app.compare.verdicts import METRICS, forgetting_sentence, scorecard_lines, summary_sentence
 
 
 def card(low: float, value: float, high: float, name: str = "loss") -> dict[str, Any]:
@@ -55,3 +55,17 @@ def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
     assert summary_sentence(card(-2.0, -1.0, -0.5)).startswith("The held-out answers are predicted better: loss −25%")
     assert "15 of 20" in summary_sentence(card(-2.0, -1.0, -0.5))
     assert summary_sentence(card(-1.0, -0.5, 0.1)).startswith("Not enough rows to tell")
+    assert summary_sentence(card(0.0, 0.0, 0.0)).startswith("The held-out answers are predicted as before: 15 of 20")
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "told"),
+    [
+        (0.1, 0.4, 0.6, "Something was forgotten: the answers to 20 general questions are predicted worse"),
+        (-0.6, -0.4, -0.1, "No sign of it: the answers to 20 general questions are predicted better"),
+        (-0.1, 0.1, 0.4, "Not enough rows to tell"),
+        (0.0, 0.0, 0.0, "The answers to 20 general questions are predicted as before."),
+    ],
+)
+def test_forgetting_is_told_only_where_the_interval_says_so(low: float, value: float, high: float, told: str) -> None:
+    assert forgetting_sentence(card(low, value, high)).startswith(told)

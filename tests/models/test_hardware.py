@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_app.models.hardware import default_method, detect_hardware, has_nvidia_gpu, matrix_gflops
+from sft_app.models import hardware
+from sft_app.models.hardware import (
+    default_method,
+    describe_machine,
+    detect_hardware,
+    has_nvidia_gpu,
+    matrix_gflops,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -68,3 +75,15 @@ def test_diagnosis_is_plain_facts(home: Path) -> None:
     assert facts["device"] in ("cpu", "cuda")
     assert facts["disk_free_gib"] > 0
     assert {"torch", "transformers", "trl", "peft", "bitsandbytes", "python"} <= facts.keys()
+
+
+def test_a_machine_is_described_with_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, model in enumerate(("Great GPU", "Small GPU", "Great GPU")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "information").write_text(f"Model: \t\t {model}\nIRQ: 7\n")
+    monkeypatch.setattr(hardware, "GPU_NOTES", tmp_path)
+    monkeypatch.setattr(hardware, "has_nvidia_gpu", lambda: True)
+    told = describe_machine()
+    assert told.startswith("2 × Great GPU, 1 × Small GPU, ") and told.endswith(" GiB of memory")
+    monkeypatch.setattr(hardware, "has_nvidia_gpu", lambda: False)
+    assert "GPU," not in describe_machine() and " cores, " in describe_machine()

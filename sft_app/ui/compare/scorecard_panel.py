@@ -16,7 +16,7 @@ from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 NOT_MEASURED = "This run has no scorecard yet: it is written at the end of a run. “Measure” makes one now."
 
 
-def build_scorecard(context: PageContext, opened: gr.Tab, right: gr.Dropdown) -> None:
+def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) -> None:
     """What the run's scorecard says; read anew when its tab is `opened` or the side changes."""
     card = gr.HTML(views.empty_card(NOT_MEASURED), elem_id="scorecard")
     rows = gr.HTML(elem_id="changed-rows")

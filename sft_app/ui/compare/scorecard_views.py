@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sft_app.compare.verdicts import Line, scorecard_lines, summary_sentence, verdict_of_loss
+from sft_app.compare.verdicts import Line, forgetting_sentence, scorecard_lines, summary_sentence, verdict_of_loss
 
 KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
 ROWS = (("better", "became more likely"), ("equal", "stayed the same"), ("worse", "became less likely"))
@@ -35,12 +35,10 @@ def changed_rows_view(card: dict[str, Any]) -> str:
 def _general(card: dict[str, Any]) -> str:
     if "general" not in card:
         return _empty("Did it forget?", NO_GENERAL)
-    part, verdict = card["general"], verdict_of_loss(card["general"])
-    told = {
-        "worse": "It got worse at questions that have nothing to do with your examples.",
-        "better": "It even got better at questions that have nothing to do with your examples.",
-    }.get(verdict, "Nothing says that it got worse at questions that have nothing to do with your examples.")
-    return _part(f"Did it forget? · {part['heldout']['conversations']} general questions", told, part)
+    part = card["general"]
+    return _part(
+        f"Did it forget? · {part['heldout']['conversations']} general questions", forgetting_sentence(part), part
+    )
 
 
 def _answers(card: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sft_app.ui.compare.one_prompt import build_one_prompt
+from sft_app.ui.compare.report_panel import build_report
 from sft_app.ui.compare.scorecard_panel import build_scorecard
 from sft_app.ui.context import PageContext
 
@@ -29,7 +30,9 @@ def build_compare_tab(context: PageContext) -> CompareTab:
         with gr.Tab("One prompt"):
             build_one_prompt(context, left, right)
         with gr.Tab("Scorecard") as scorecard:
-            build_scorecard(context, scorecard, right)
+            build_scorecard(context, right, scorecard)
+        with gr.Tab("Report") as report:
+            build_report(context, right, report)
     return CompareTab(left, right)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from textwrap import shorten
 from typing import TYPE_CHECKING, Literal
 
 from sft_app.compare.chat import PairChat
+from sft_app.compare.words import Passage, compare_words
 
 if TYPE_CHECKING:
-    from sft_app.compare.differences import Candidate, Passage
+    from sft_app.compare.answer_pairs import AnswerPair
+    from sft_app.compare.differences import Candidate
     from sft_app.compare.generate import Answer
     from sft_app.compare.stream import PairUpdate
 
 Place = Literal["left", "right"]
 State = Literal["waiting", "done", "stopped"]
+LONGEST_LABEL = 70
 VIEWS = ("Text", "Differences", "Raw text")
 BLANK = {
     "left": ("Base model", "The model as it was, before your examples; or what you choose above."),
@@ -41,8 +45,6 @@ def panes(chat: PairChat, update: PairUpdate, view: str, state: State) -> list[s
     """Both panes with the answers so far; differences and raw text once they are complete."""
     texts = escape(update.left.text), escape(update.right.text)
     if view == "Differences" and update.is_complete:
-        from sft_app.compare.differences import compare_words
-
         left, right = compare_words(update.left.text, update.right.text)
         texts = _marked(left), _marked(right)
     elif view == "Raw text" and update.is_complete:
@@ -73,6 +75,11 @@ def candidates_card(found: Sequence[Candidate], before: str, labels: tuple[str, 
     return (
         f'<section class="ft-card ft-next"><p class="ft-dim">{told}</p><div class="ft-scroll">{table}</div></section>'
     )
+
+
+def pair_choices(pairs: Sequence[AnswerPair]) -> list[tuple[str, str]]:
+    """(place and question, id) of pairs of answers, for a list to choose from."""
+    return [(f"{place}. {shorten(pair.prompt, LONGEST_LABEL)}", pair.id) for place, pair in enumerate(pairs, start=1)]
 
 
 def _places(chat: PairChat) -> list[tuple[Place, str]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sft_app.runs import Run
 from sft_app.ui.compare.scorecard_panel import scorecard_values
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
@@ -58,12 +56,10 @@ def test_what_was_not_measured_is_told_in_its_place() -> None:
     assert changed_rows_view(SHORT) == ""
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "said"),
-    [(0.1, 0.3, "It got worse"), (-0.3, -0.1, "It even got better"), (-0.1, 0.2, "Nothing says that it got worse")],
-)
-def test_forgetting_is_told_in_words(low: float, high: float, said: str) -> None:
-    assert said in scorecard_view(whole(low, high))
+def test_forgetting_is_told_beside_the_task() -> None:
+    shown = scorecard_view(whole(0.1, 0.3))
+    assert "Did it forget? · 10 general questions" in shown and "Something was forgotten" in shown
+    assert shown.index("Your held-out examples") < shown.index("Did it forget?") < shown.index("Their own answers")
 
 
 def test_changed_rows_are_shown_as_they_were_written() -> None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sft_app.ui import curves
+from sft_app import curves
 
 LONG = [
     {"step": step, "loss": 3.0 + (5.0 if step == 4321 else 0.001 * (step % 7)), "grad_norm": 1.0}

@@ -10,8 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
+CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
 MOST_POINTS = 240
 MOST_SMALL_POINTS = 80
 MOST_SPOTS = 80

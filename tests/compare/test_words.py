@@ -1,4 +1,4 @@
-"""Where two answers differ."""
+"""Where two answers differ, word by word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_app.compare.differences import compare_words
+from sft_app.compare.words import compare_words
 
 TEXT = st.text(alphabet="ab \n", max_size=40)
 

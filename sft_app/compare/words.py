@@ -1,0 +1,30 @@
+"""Where two answers differ, word by word. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+_WORD = re.compile(r"\s*\S+|\s+$")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Some words of an answer, with the white space before them; `is_shared`: the other answer has them too."""
+
+    text: str
+    is_shared: bool
+
+
+def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
+    """Both texts in passages, which put together again are the texts."""
+    one, other = _WORD.findall(left), _WORD.findall(right)
+    matcher = SequenceMatcher(None, [word.strip() for word in one], [word.strip() for word in other], autojunk=False)
+    passages: tuple[list[Passage], list[Passage]] = ([], [])
+    for kind, one_start, one_end, other_start, other_end in matcher.get_opcodes():
+        spans = (one[one_start:one_end], other[other_start:other_end])
+        for side, words in zip(passages, spans, strict=True):
+            if words:
+                side.append(Passage("".join(words), kind == "equal"))
+    return passages

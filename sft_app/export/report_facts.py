@@ -1,0 +1,232 @@
+"""What a report of a run says, as plain values: gathered once, shown as HTML and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sft_app.compare.answer_pairs import AnswerPair
+from sft_app.compare.verdicts import Line, forgetting_sentence, scorecard_lines, summary_sentence
+from sft_app.compare.votes import Tally, read_votes, tally
+from sft_app.compare.words import Passage, compare_words
+from sft_app.export.report_origin import data_facts, made_with_facts, training_facts
+from sft_app.export.report_pairs import choose_pairs, pairs_of
+from sft_app.export.report_settings import (
+    Fact,
+    changed_settings,
+    data_name,
+    every_setting,
+    needed_to_repeat,
+    public_model,
+    public_text,
+    public_values,
+)
+from sft_app.runs import Run
+from sft_app.summary import loss_change, summarise_run
+
+COMMANDS = (
+    "python -m sft_app train --config settings.json",
+    "python -m sft_app score latest",
+    "python -m sft_app export latest --as report --to report",
+)
+STATES = {
+    "queued": "This run waits for its turn: nothing has been trained yet.",
+    "preparing": "This run is being prepared: nothing has been trained yet.",
+    "training": "This run is still training. The report tells what is there so far.",
+    "scoring": "This run has been trained and is being measured. The report tells what is there so far.",
+    "stopped": "This run was stopped before its end. The report tells what is there.",
+    "failed": "This run failed. The report tells what is there.",
+    "interrupted": "This run was interrupted. The report tells what is there.",
+}
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One part of the scorecard. `spans` are the intervals of its lines, for a picture: low, value and high."""
+
+    title: str
+    note: str
+    lines: list[Line]
+    spans: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """A prompt with both answers, in passages of which some are the other side's too."""
+
+    pair: AnswerPair
+    base: list[Passage]
+    tuned: list[Passage]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """`rows` are those of all voters, and of each where there are several."""
+
+    sentence: str
+    rows: list[tuple[str, Tally]]
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """In the reader's order. What there is none of is empty; `unmeasured` says in words what was not measured."""
+
+    title: str
+    run_id: str
+    subtitle: str
+    state: str
+    summary: str
+    headline: list[Fact]
+    scores: list[ScoreTable]
+    unmeasured: str
+    forgetting: ScoreTable | None
+    metrics: list[dict[str, Any]]
+    pairs: list[ShownPair]
+    pairs_note: str
+    votes: Votes | None
+    data: list[Fact]
+    training: list[Fact]
+    preset: str
+    changed: list[Fact]
+    settings: list[Fact]
+    made_with: list[Fact]
+    versions: dict[str, str]
+    needs: list[str]
+    commands: list[str]
+    config: str
+
+
+def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
+    """All that the run's folder tells; `chosen` are ids of the pairs to show.
+
+    Raises: RunError when the run's settings cannot be read.
+    """
+    record, status, metrics, card = run.record(), run.status(), run.metrics(), run.scorecard()
+    summary = summarise_run(run, metrics)
+    known, votes = pairs_of(run), _votes(run)
+    pairs = choose_pairs(known, chosen)
+    return ReportFacts(
+        title=record.settings.name or f"Run {run.id}",
+        run_id=run.id,
+        subtitle=f"{public_model(record)}, fine-tuned on {data_name(record)}",
+        state=_state(run),
+        summary=_summary(card, summary),
+        headline=_headline(card, summary, votes),
+        scores=_score_tables(card),
+        unmeasured=_unmeasured(run, card),
+        forgetting=_forgetting(card),
+        metrics=metrics,
+        pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
+        pairs_note=_pairs_note(len(pairs), len(known), chosen is None),
+        votes=votes,
+        data=data_facts(run, record),
+        training=training_facts(record, status, summary),
+        preset=record.settings.preset,
+        changed=changed_settings(record),
+        settings=every_setting(record),
+        made_with=made_with_facts(record, status, metrics),
+        versions=record.versions,
+        needs=needed_to_repeat(record),
+        commands=list(COMMANDS),
+        config=json.dumps(public_values(record), indent=2, ensure_ascii=False),
+    )
+
+
+def _state(run: Run) -> str:
+    """What a reader has to know of a run that has not finished."""
+    status = run.status()
+    return " ".join(filter(None, [STATES.get(status.state, ""), public_text(run, status.message)]))
+
+
+def _summary(card: dict[str, Any] | None, summary: dict[str, Any]) -> str:
+    if card is not None:
+        return summary_sentence(card)
+    if summary["heldout_loss_tuned"] is not None:
+        return f"Held-out loss {loss_change(summary)}, measured during training."
+    return "Nothing has been measured after training yet."
+
+
+def _headline(card: dict[str, Any] | None, summary: dict[str, Any], votes: Votes | None) -> list[Fact]:
+    """The few numbers that stand at the top."""
+    if card is None:
+        known = summary["heldout_loss_base"] is not None
+        found = [("Held-out loss", loss_change(summary))] if known else []
+    else:
+        lines = {line.name: line for line in scorecard_lines(card)}
+        found = [("Held-out loss", f"{card['base']['loss']:.2f} → {card['tuned']['loss']:.2f}")]
+        found += [("Answers more likely", f"{card['rows']['better']} of {card['heldout']['conversations']}")]
+        right = lines.get("token_accuracy")
+        found += [("Tokens predicted right", f"{right.base} → {right.tuned}")] if right else []
+        general = card.get("general")
+        losses = [f"{general[side]['loss']:.2f}" for side in ("base", "tuned")] if general else []
+        found += [("Loss on general questions", " → ".join(losses))] if losses else []
+    share = votes.rows[0][1].win_rate if votes else None
+    found += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
+    return found
+
+
+def _score_tables(card: dict[str, Any] | None) -> list[ScoreTable]:
+    if card is None:
+        return []
+    counted = f"{card['heldout']['conversations']} conversations that training never saw"
+    note = f"How well each side predicts the given answers of {counted} ({card['heldout']['trained_tokens']:,} tokens)."
+    tables = [_score_table("The given answers", note, card)]
+    if answers := card.get("answers"):
+        note = (
+            f"What each side writes itself to {answers['prompts']} of these questions, compared with the given answers."
+        )
+        tables.append(_score_table("Their own answers", note, answers))
+    return tables
+
+
+def _forgetting(card: dict[str, Any] | None) -> ScoreTable | None:
+    general = (card or {}).get("general")
+    return _score_table("General questions", forgetting_sentence(general), general) if general else None
+
+
+def _score_table(title: str, note: str, part: dict[str, Any]) -> ScoreTable:
+    spans = {name: (found["low"], found["value"], found["high"]) for name, found in part["difference"].items()}
+    return ScoreTable(title, note, scorecard_lines(part), spans)
+
+
+def _unmeasured(run: Run, card: dict[str, Any] | None) -> str:
+    if not run.has_adapter():
+        return "The run has saved no adapter, so there is nothing to compare with the base model."
+    if card is None:
+        return "The run has no scorecard."
+    parts = {"answers": "the answers that both sides write themselves", "general": "what may have been forgotten"}
+    missing = [told for name, told in parts.items() if name not in card]
+    return f"Not measured: {' and '.join(missing)}." if missing else ""
+
+
+def _pairs_note(shown: int, known: int, is_default: bool) -> str:
+    if not known:
+        return "The run has no answers of both sides yet."
+    if shown == known:
+        return f"All {known} questions that this run has both answers to." if known > 1 else ""
+    how = "those whose words changed most" if is_default else "chosen by hand"
+    return f"{shown} of the {known} questions that this run has both answers to, {how}."
+
+
+def _votes(run: Run) -> Votes | None:
+    votes = read_votes(run)
+    if not votes:
+        return None
+    names = sorted({vote["voter"] for vote in votes})
+    each = [(name, tally(vote for vote in votes if vote["voter"] == name)) for name in names]
+    found = tally(votes)
+    return Votes(_votes_sentence(found, names), [("All voters", found), *each] if len(each) > 1 else each)
+
+
+def _votes_sentence(found: Tally, voters: Sequence[str]) -> str:
+    """What the votes say, and how sure that is."""
+    who = "one person" if len(voters) == 1 else f"{len(voters)} people"
+    if found.win_rate is None or found.low is None or found.high is None or found.p_value is None:
+        return f"{found.tie + found.both_bad} votes of {who}, none of them for a side."
+    share = f"{found.tuned} of {found.tuned + found.base} votes for a side ({found.win_rate:.0%})"
+    sure = f"95 % interval {found.low:.0%} … {found.high:.0%}, sign test p = {found.p_value:.2g}"
+    told = f"{who}, who did not see which answer was which, gave the fine-tuned model {share}; {sure}."
+    unclear = found.low <= 0.5 <= found.high
+    return told[0].upper() + told[1:] + (" Not enough votes to tell which is preferred." if unclear else "")

@@ -1,0 +1,68 @@
+"""The report of the run on the right side: which answers it shows, and its two files."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.runs import Run
+from sft_app.ui.compare.views import pair_choices
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+
+TOLD = (
+    "Everything that shows what the run on the right changed, in one file to pass on: scorecard, curves, answers side "
+    "by side, votes, data, settings, and how to repeat it. It opens in any browser, without network. "
+    "The Markdown has the same, shortened, for a model card."
+)
+
+
+def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
+    """What goes into the report, and its files; the list of answers is read anew when `tab` is opened."""
+    gr.Markdown(TOLD, elem_id="report-told")
+    pairs = gr.Dropdown(
+        [],
+        multiselect=True,
+        label="Pairs to show",
+        info="Questions that this run has both answers to, those first whose words changed most.",
+        elem_id="report-pairs",
+    )
+    make = gr.Button("Make the report", variant="primary", size="md", elem_id="make-report")
+    with gr.Row():
+        files = [
+            gr.DownloadButton("Save as one HTML file", visible=False, elem_id="save-report"),
+            gr.DownloadButton("Save as Markdown", visible=False, elem_id="save-markdown"),
+        ]
+
+    @tells_errors
+    def list_pairs(name: str | None, chosen: list[str] | None) -> gr.Dropdown:
+        return _pairs_field(context.find_of_side(name), chosen or [])
+
+    @tells_errors
+    def write(name: str | None, chosen: list[str]) -> list[gr.DownloadButton]:
+        from sft_app.export.report import write_report
+
+        run = context.run_of_side(name)
+        written = write_report(run, Path(tempfile.mkdtemp(prefix="report-")), chosen, f"{run.id}-report")
+        return [gr.DownloadButton(value=str(file), visible=True) for file in written]
+
+    gr.on([tab.select, right.change], list_pairs, [right, pairs], pairs, **UNCHECKED)
+    make.click(write, [right, pairs], files, api_visibility="private")
+    gr.on([right.change, pairs.input], _hide_files, None, files, **PRIVATE)
+
+
+def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
+    """The run's pairs, with those chosen before that it has, else those that a report shows by itself."""
+    from sft_app.export.report_pairs import SHOWN, pairs_of
+
+    pairs = pairs_of(run) if run else []
+    still = [pair.id for pair in pairs if pair.id in chosen]
+    return gr.Dropdown(pair_choices(pairs), value=still or [pair.id for pair in pairs[:SHOWN]])
+
+
+def _hide_files() -> list[Any]:
+    """What was made is no longer what is chosen."""
+    return [gr.DownloadButton(visible=False), gr.DownloadButton(visible=False)]

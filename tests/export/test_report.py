@@ -1,0 +1,383 @@
+"""The report of a run: everything is in it, nothing leaves the machine that should not, nobody's text breaks it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from sft_app.compare.answer_pairs import AnswerPair, keep_pairs
+from sft_app.errors import RunError
+from sft_app.export.report import markdown_text, report_html, report_markdown, write_report
+from sft_app.export.report_pairs import SHOWN, pairs_of
+from sft_app.files import append_jsonl, write_json_atomically
+from sft_app.records import ModelRecord, RunRecord, SourceRecord
+from sft_app.runs import Run, create_run
+from sft_app.settings import RunSettings, parse_settings
+
+NASTY = "<script>alert(1)</script> | `x` ![a](http://evil/) </style>\"'&\n# not a heading\n- no list\n\n```\n</details>"
+MODEL = ModelRecord(name="org/model", location="org/model", revision="abc123", source="Hugging Face Hub")
+HEADINGS = [
+    "What changed",
+    "Did it forget?",
+    "How it learned",
+    "Side by side",
+    "Blind votes",
+    "The data",
+    "Training",
+    "Model, machine and versions",
+    "How to repeat it",
+]
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements with their attributes, headings, and all text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self._in_heading = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._in_heading = tag == "h2"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._in_heading:
+            self.headings.append(data)
+            self._in_heading = False
+
+
+def part(low: float, value: float, high: float) -> dict[str, Any]:
+    return {
+        "heldout": {"conversations": 20, "trained_tokens": 400},
+        "base": {"loss": 4.0, "perplexity": 54.6, "token_accuracy": 0.25},
+        "tuned": {"loss": 4.0 + value, "perplexity": 20.1, "token_accuracy": 0.5},
+        "difference": {"loss": {"value": value, "low": low, "high": high}},
+        "rows": {"better": 15, "worse": 5, "equal": 0},
+    }
+
+
+def whole_card() -> dict[str, Any]:
+    answers = {
+        "prompts": 8,
+        "base": {"rouge_l": 0.1},
+        "tuned": {"rouge_l": 0.4},
+        "difference": {"rouge_l": {"value": 0.3, "low": 0.2, "high": 0.4}},
+    }
+    return {**part(-2.0, -1.0, -0.5), "general": part(0.1, 0.2, 0.3), "answers": answers}
+
+
+def make_run(home: Path, model: ModelRecord = MODEL, source: dict[str, Any] | None = None, **settings: Any) -> Run:
+    """A run that was asked for, and nothing else."""
+    values = {"name": "Shop voice", "data": str(home / "private" / "shop.jsonl"), "model": model.name, **settings}
+    record = RunRecord(
+        settings=parse_settings(values),
+        source=SourceRecord(
+            path=str(values["data"]),
+            sha256="f" * 64,
+            format="messages",
+            rows=120,
+            conversations=110,
+            rejected=7,
+            **(source or {}),
+        ),
+        model=model,
+        versions={"torch": "2.11.0", "trl": "1.16.0"},
+        machine="1 × Great GPU, 16 cores",
+        created_utc="2026-11-23T15:00:00+00:00",
+    )
+    row = {"row": 1, "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    return create_run(home, record, [row], [row] * 10)
+
+
+def finish(run: Run, **changes: Any) -> None:
+    """The run as its worker leaves it, without a scorecard."""
+    run.adapter_dir.mkdir()
+    for step in range(0, 5):
+        run.log_metric(step=step, loss=3.0 - step / 10, learning_rate=1e-4, tokens_per_second=100.0, memory_gib=1.5)
+    run.log_metric(step=0, heldout_loss=4.0)
+    run.log_metric(step=4, heldout_loss=3.0)
+    run.update_status(state="training", step=4, total_steps=4)
+    run.update_status(**{"state": "finished", "kept_step": 4, **changes})
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    """A run with everything a report can tell."""
+    run = make_run(home)
+    finish(run)
+    run.keep_scorecard(whole_card())
+    keep_pairs(
+        run, [AnswerPair(f"Question {n}?", "It is what it is.", f"Sorry about {n}!", "Given.") for n in range(9)]
+    )
+    for voter, choice in (("Ada", "tuned"), ("Bo", "tie")):
+        append_jsonl(run.votes_file, {"pair": "p", "voter": voter, "choice": choice, "base_was": "left", "prompt": "Q"})
+    return run
+
+
+def test_the_page_has_every_part_in_the_readers_order(run: Run) -> None:
+    page = Page(report_html(run))
+    assert page.headings == HEADINGS
+    for told in (
+        "Shop voice",
+        "The held-out answers are predicted better: loss −25%",
+        "−2.000 … −0.500",
+        "Something was forgotten: the answers to 20 general questions",
+        "ROUGE-L with the given",
+        "2 people, who did not see which answer was which",
+        "org/model",
+        "abc123",
+        "1 × Great GPU, 16 cores",
+        "f" * 64,
+        "7 rows that could not be used",
+        "torch 2.11.0",
+        "python -m sft_app train --config settings.json",
+    ):
+        assert told in page.text, told
+    assert '"max_steps": 44' in page.text and f"All {len(RunSettings.model_fields)} settings" in page.text
+
+
+def test_the_markdown_has_the_same_facts(run: Run) -> None:
+    text = report_markdown(run)
+    assert text.startswith("# Shop voice\n")
+    assert "| loss | 4.000 | 3.000 | −1.000 | −2.000 … −0.500 | better |" in text
+    for told in ("Did it forget? General questions", "Something was forgotten", "2 people", "org/model", "Great GPU"):
+        assert told in text, told
+    assert text.count("**Fine-tuned**") == 3
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize("make", [report_html, report_markdown])
+def test_no_folder_of_this_machine_is_told(home: Path, make: Any) -> None:
+    folder = home / "models" / "mine"
+    model = ModelRecord(name=str(folder), location=str(folder), revision=None, source="local folder")
+    run = make_run(home, model)
+    finish(run, state="failed", message=f"No room in {home}/runs; see '{home / 'My files' / 'a.log'}' and ~/x/y.txt.")
+    text = make(run)
+    assert str(home) not in text and str(home.parent) not in text and "~/x" not in text
+    assert "shop.jsonl" in text and "mine" in text and "private" not in text
+    assert not re.search(r"/(tmp|home|root|Users)/", text)
+
+
+def test_what_people_and_models_write_stays_text(home: Path) -> None:
+    run = make_run(home, name=NASTY[:80], system_prompt=NASTY, watch_prompts=[NASTY])
+    finish(run)
+    keep_pairs(run, [AnswerPair(NASTY, NASTY + " base", NASTY + " tuned", NASTY)])
+    append_jsonl(run.votes_file, {"pair": "p", "voter": NASTY, "choice": "tuned"})
+    append_jsonl(run.votes_file, {"pair": "p", "voter": "Bo", "choice": "tuned"})
+    html = report_html(run)
+    assert "<script" not in html
+    page = Page(html)
+    assert {tag for tag, _ in page.elements} <= {
+        *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "div", "span"),
+        *(
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "p",
+            "dl",
+            "dt",
+            "dd",
+            "table",
+            "thead",
+            "tbody",
+            "tr",
+            "th",
+            "td",
+            "strong",
+            "small",
+        ),
+        *("em", "i", "b", "u", "mark", "code", "pre", "details", "summary", "svg", "path", "figure", "figcaption"),
+    }
+    assert page.text.count("<script>alert(1)</script>") > 6
+
+
+def test_the_page_loads_nothing(run: Run) -> None:
+    html = report_html(run)
+    page = Page(html)
+    loading = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
+    assert [(tag, attrs) for tag, attrs in page.elements if loading & set(attrs)] == []
+    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "img", "iframe", "object", "base"})
+    assert "@import" not in html and "url(" not in html and "http" not in re.sub('http-equiv="[^"]+"', "", html)
+    policy = dict(next(attrs for _, attrs in page.elements if attrs.get("http-equiv")))
+    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_an_older_scorecard_says_what_was_not_measured(run: Run) -> None:
+    run.keep_scorecard(part(-2.0, -1.0, -0.5))
+    page = Page(report_html(run))
+    assert "Did it forget?" not in page.headings
+    assert "Not measured: the answers that both sides write themselves and what may have been forgotten." in page.text
+    assert f"python -m sft_app score {run.id}" in page.text
+    assert "Not measured" in report_markdown(run)
+
+
+def test_without_a_scorecard_the_losses_of_training_are_told(home: Path) -> None:
+    run = make_run(home)
+    finish(run)
+    page = Page(report_html(run))
+    assert "Held-out loss 4.00 → 3.00 (-25%), measured during training." in page.text
+    assert "The run has no scorecard." in page.text and "Blind votes" not in page.headings
+    assert "Held-out loss 4.00 → 3.00" in report_markdown(run)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ({}, "waits for its turn"),
+        ({"state": "stopped", "message": "Stopped before it began."}, "was stopped before its end"),
+        ({"state": "failed", "message": "The loss is not a number."}, "This run failed. The report tells what is"),
+    ],
+)
+def test_a_run_that_has_nothing_yet_has_a_report(home: Path, status: dict[str, Any], told: str) -> None:
+    run = make_run(home)
+    run.update_status(**status)
+    for text in (report_html(run), report_markdown(run)):
+        assert told in text and status.get("message", "") in text
+        assert "has saved no adapter" in text
+    assert "No loss has been logged." in report_html(run)
+
+
+def test_settings_are_told_from_the_preset_and_repeat_the_run(home: Path) -> None:
+    run = make_run(home, max_steps=12, watch_prompts=["Where?"], learning_rate=0.003)
+    text = report_markdown(run)
+    changed = re.findall(r"^  - (\S+): (.*)$", text, flags=re.M)
+    assert changed == [("max\\_steps", "12"), ("learning\\_rate", "0.003"), ("watch\\_prompts", "Where?")]
+    values = json.loads(text.split("```\n")[3])
+    asked = run.record().settings.model_copy(update={"data": "shop.jsonl", "revision": "abc123"})
+    assert parse_settings(values) == asked
+
+
+def test_data_of_the_hub_keeps_its_name_and_tells_its_licence(home: Path) -> None:
+    hub = {"id": "org/set", "config": None, "split": "train", "commit": "0123abc", "licence": "cc-by-4.0"}
+    text = report_markdown(make_run(home, data="org/set", source={"hub": hub}))
+    for told in ("Source: org/set", "Commit: 0123abc", "Licence: cc-by-4.0", '"data": "org/set"'):
+        assert told in text
+    assert "This needs" not in text
+
+
+def test_pairs_are_chosen_or_the_most_changed_ones(run: Run) -> None:
+    pairs = pairs_of(run)
+    assert report_html(run).count("<article>") == SHOWN < len(pairs)
+    html = report_html(run, [pairs[7].id])
+    assert html.count("<article>") == 1 and f">{pairs[7].prompt}</h3>" in html
+    assert "1 of the 9 questions that this run has both answers to, chosen by hand." in html
+    assert report_html(run, []).count("<article>") == 0
+
+
+def test_the_words_that_differ_are_marked(home: Path) -> None:
+    run = make_run(home)
+    keep_pairs(run, [AnswerPair("Q?", "I am sorry.", "I am very sorry.")])
+    assert "I am<mark> very</mark> sorry." in report_html(run)
+
+
+def test_pairs_come_from_what_was_kept_scored_and_watched(home: Path) -> None:
+    run = make_run(home)
+    finish(run)
+    asked = [{"role": "user", "content": "Scored?"}, {"role": "assistant", "content": "Given."}]
+    row = {"row": 3, "messages": asked, "base_loss": 2.0, "tuned_loss": 1.0}
+    rows = [{**row, "answers": ["a b", "a c"]}, {**row, "answers": []}]
+    run.keep_scorecard({**whole_card(), "most_changed": {"improved": rows, "damaged": []}})
+    keep_pairs(run, [AnswerPair("Kept?", "x y z", "x y w")])
+    for step, text in ((0, "before"), (4, "after"), (8, "later")):
+        run.log_snapshot(step=step, answers=[{"prompt": "Watched?", "answer": text, "finished": True}])
+    assert [(pair.prompt, pair.tuned, pair.reference) for pair in pairs_of(run)] == [
+        ("Watched?", "after", ""),
+        ("Scored?", "a c", "Given."),
+        ("Kept?", "x y w", ""),
+    ]
+
+
+def test_losses_that_are_no_numbers_are_no_curves(home: Path) -> None:
+    run = make_run(home)
+    run.log_metric(step=1, loss=float("nan"))
+    assert "No loss has been logged." in report_html(run)
+
+
+def test_a_run_that_cannot_be_read_is_told(home: Path) -> None:
+    run = make_run(home)
+    write_json_atomically(run.path / "settings.json", {})
+    with pytest.raises(RunError, match="its settings.json cannot be read"):
+        report_html(run)
+
+
+def test_a_folder_that_cannot_be_written_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="The report could not be written to"):
+        write_report(run, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a | b", "a \\| b"),
+        ("`code` *b* _c_", "\\`code\\` \\*b\\* \\_c\\_"),
+        ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+        ("# title", "\\# title"),
+        ("- item", "\\- item"),
+        ("12. item", "12\\. item"),
+        ("---", "\\---"),
+        ("-5 and 3.14", "-5 and 3.14"),
+        ("    code", "code"),
+        ("two\nlines\ttab", "two lines tab"),
+        ("![x](y)", "\\!\\[x\\](y)"),
+    ],
+)
+def test_markdown_shows_the_text_itself(text: str, expected: str) -> None:
+    assert markdown_text(text) == expected
+
+
+def test_nothing_written_breaks_the_markdown(home: Path) -> None:
+    run = make_run(home, name="a | b `c`", watch_prompts=["```\nx"], system_prompt=NASTY)
+    finish(run)
+    run.keep_scorecard(whole_card())
+    pair = AnswerPair(NASTY, NASTY + "\r\n| - |", "    code\n===\n1. one\n" + NASTY)
+    keep_pairs(run, [pair])
+    tokens = MarkdownIt("commonmark").enable("table").parse(report_markdown(run))
+    headings = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings == [
+        "a \\| b \\`c\\`",
+        "What changed",
+        "The given answers",
+        "Their own answers",
+        "Did it forget? General questions",
+        "Examples",
+        "Data",
+        "Training",
+        "How to repeat it",
+    ]
+    inline = [child for token in tokens for child in token.children or []]
+    assert {child.type for child in inline}.isdisjoint({"html_inline", "link_open", "image"})
+    html = [token.content.strip() for token in tokens if token.type == "html_block"]
+    assert html == ["<details>\n<summary>settings.json</summary>", "</details>"]
+    repeated = json.loads([token.content for token in tokens if token.type == "fence"][1])
+    assert (repeated["system_prompt"], repeated["watch_prompts"]) == (NASTY, ["```\nx"])
+    rows = [token for token in tokens if token.type == "tr_open"]
+    assert len(rows) == 3 + 1 + 3 + 3  # a head and its lines, of three tables
+    assert quoted_texts(tokens) == [text.split() for text in (pair.prompt, pair.base, pair.tuned)]
+
+
+def quoted_texts(tokens: list[Any]) -> list[list[str]]:
+    """The words of each block quote as they are shown; a quote has paragraphs and nothing else in it."""
+    found: list[list[str]] = []
+    inside = False
+    for token in tokens:
+        if token.type == "blockquote_open":
+            found.append([])
+        inside = token.type == "blockquote_open" or (inside and token.type != "blockquote_close")
+        if inside and token.type == "inline":
+            shown = "".join("\n" if child.type.endswith("break") else child.content for child in token.children)
+            found[-1] += shown.split()
+        assert not inside or token.type in ("blockquote_open", "paragraph_open", "paragraph_close", "inline")
+    return found
