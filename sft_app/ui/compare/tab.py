@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sft_app.ui.compare.blind_test import build_blind_test
 from sft_app.ui.compare.one_prompt import build_one_prompt
 from sft_app.ui.context import PageContext
 
@@ -24,8 +25,11 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     """Who answers, and below it a tab for each way of looking at the answers."""
     with gr.Row():
         left, right = _make_side("Left", "compare-left"), _make_side("Right", "compare-right")
-    with gr.Tabs(elem_id="compare-ways"), gr.Tab("One prompt"):
-        build_one_prompt(context, left, right)
+    with gr.Tabs(elem_id="compare-ways"):
+        with gr.Tab("One prompt"):
+            build_one_prompt(context, left, right)
+        with gr.Tab("Blind test") as blind_item:
+            build_blind_test(context, right, blind_item)
     return CompareTab(left, right)
 
 
