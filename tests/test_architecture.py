@@ -111,7 +111,11 @@ def test_library_is_imported_at_home_only(library: str):
 
 
 @pytest.mark.parametrize(
-    "file", [f"sft_app/ui/{name}.py" for name in ("views", "data_views", "curves", "run_views", "compare/views")]
+    "file",
+    [
+        *(f"sft_app/ui/{name}.py" for name in ("views", "data_views", "curves", "run_views")),
+        *(f"sft_app/ui/compare/{name}.py" for name in ("views", "blind_views", "prompt_set_views")),
+    ],
 )
 def test_views_know_no_gradio(file: str):
     assert [name for name in imports_of(file) if name.split(".")[0] == "gradio"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
 REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
 PROMPTS_AT_ONCE = 8
+LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,17 @@ def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> Promp
     return PromptFile(found, tuple(columns), asked, given, len(read) - len(found))
 
 
+def column_names(path: Path) -> list[str]:
+    """Those of the first rows; none for a text file, or one that cannot be read."""
+    if path.suffix == ".txt":
+        return []
+    try:
+        rows = [row.values for row in islice(read_rows(path), LOOKED_AT) if isinstance(row, Row)]
+    except DataError:
+        return []
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
 def answer_prompt_set(
     pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling
 ) -> Iterator[list[PromptResult]]:
@@ -118,11 +131,15 @@ def change_between(left: str, right: str) -> float:
 
 def as_csv(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
     """For spreadsheets; `names` head the columns of the two answers."""
-    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), (_row(one, names) for one in results))
+    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), rows_of(results, names))
 
 
 def as_jsonl(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
-    return jsonl_text(_row(result, names) for result in results)
+    return jsonl_text(rows_of(results, names))
+
+
+def rows_of(results: Sequence[PromptResult], names: tuple[str, str]) -> list[dict[str, Any]]:
+    return [_row(result, names) for result in results]
 
 
 def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, tells_errors
 
 KEYS: dict[str, tuple[Key, str]] = {
-    "vote-1": ("1", "1  Left"),
-    "vote-2": ("2", "2  Right"),
+    "vote-1": ("1", "1  First"),
+    "vote-2": ("2", "2  Second"),
     "vote-0": ("0", "0  Tie"),
     "vote-both-bad": ("-", "−  Both bad"),
 }
@@ -122,7 +122,7 @@ class Room:
     files: list[gr.DownloadButton]
 
     def of_ballot(self) -> list[Any]:
-        return [self.position, self.told, self.ballot, self.buttons, *self.of_result()]
+        return [self.position, self.told, self.ballot, self.buttons, self.show, *self.of_result()]
 
     def of_result(self) -> list[Any]:
         return [self.result, self.downloads, *self.files]
@@ -138,11 +138,8 @@ def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> 
 def _build_door() -> Door:
     with gr.Column(elem_id="blind-door") as box:
         invitation = gr.HTML(blind_views.invitation("", 0, 0, []), elem_id="blind-invitation")
-        with gr.Row(equal_height=True):
-            voter = gr.Textbox(
-                label="Who votes", placeholder="Your name", max_lines=1, scale=3, min_width=200, elem_id="voter"
-            )
-            start = gr.Button("Start / go on", variant="primary", size="md", min_width=140, elem_id="start-blind")
+        voter = gr.Textbox(label="Who votes", placeholder="Your name", max_lines=1, elem_id="voter")
+        start = gr.Button("Start / go on", variant="primary", size="md", elem_id="start-blind")
     return Door(box, invitation, voter, start)
 
 
@@ -150,7 +147,7 @@ def _build_room() -> Room:
     with gr.Column(visible=False, elem_id="blind-test") as box:
         position, told, ballot = gr.HTML(elem_id="blind-progress"), gr.HTML(elem_id="blind-told"), gr.HTML()
         with gr.Row(elem_id="vote-buttons") as buttons:
-            keys = [gr.Button(label, size="md", min_width=90, elem_id=id) for id, (_, label) in KEYS.items()]
+            keys = [gr.Button(label, size="md", min_width=130, elem_id=id) for id, (_, label) in KEYS.items()]
         with gr.Row():
             undo = gr.Button("Take my last vote back", size="sm", min_width=120, elem_id="undo-vote")
             show = gr.Button("Show the result so far (may bias you)", size="sm", min_width=120, elem_id="show-result")
@@ -228,12 +225,13 @@ def invite(context: PageContext, name: str | None) -> str:
 
 
 def ballot_values(test: BlindTest, told: str = "") -> list[Any]:
-    """Position, what was told, ballot, buttons and the result, which stands there when all is voted."""
+    """What `Room.of_ballot` names; with the result, which stands there when all is voted."""
     position = blind_views.progress_line(test.progress(), test.voter, test.label)
     if test.ballot is None:
-        return [position, told, "", gr.Row(visible=False), *result_values(test)]
+        return [position, told, "", gr.Row(visible=False), gr.Button(visible=False), *result_values(test)]
     hidden = ["", gr.Row(visible=False), None, None]
-    return [position, told, blind_views.ballot_card(test.ballot), gr.Row(visible=True), *hidden]
+    card = blind_views.ballot_card(test.ballot)
+    return [position, told, card, gr.Row(visible=True), gr.Button(visible=True), *hidden]
 
 
 def result_values(test: BlindTest) -> list[Any]:

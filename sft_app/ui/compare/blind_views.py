@@ -15,7 +15,7 @@ CHOSEN = {
     "tie": "a tie",
     "both bad": "both bad",
 }
-STOOD = {True: "The base model stood on the left.", False: "The base model stood on the right."}
+STOOD = {True: "The first one was the base model’s.", False: "The second one was the base model’s."}
 COUNTED = ("Votes", "Fine-tuned better", "Base better", "Tie", "Both bad")
 
 
@@ -30,11 +30,12 @@ def invitation(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
     told = f"{_counted(pairs, 'pair')} of answers of {run}."
     if alike:
         told += f" {_counted(alike, 'more pair')} {'is' if alike == 1 else 'are'} left out: both sides say the same."
-    so_far = f"Voted so far: {', '.join(voters)}. The same name goes on where it stopped." if voters else ""
+    names = escape(", ".join(voters))
+    so_far = f"<p>Voted so far: {names}. The same name goes on where it stopped.</p>" if voters else ""
     return (
         f'<section class="ft-card"><strong>Which answer is better, without knowing whose it is?</strong>'
-        f"<p>{escape(told)} Left and right are drawn by lot for each of them, and each vote is kept at once.</p>"
-        f"<p>{escape(so_far)}</p></section>"
+        f"<p>{escape(told)} Which one comes first is drawn by lot for each of them. Each vote is kept "
+        f"at once. By button, or with the keys 1, 2, 0 and −.</p>{so_far}</section>"
     )
 
 
@@ -43,7 +44,7 @@ def ballot_card(ballot: Ballot) -> str:
     panes = "".join(
         f'<section class="ft-card ft-blind"><header><strong>{name}</strong></header>'
         f'<div class="ft-text">{escape(text) or "<em>(an empty answer)</em>"}</div></section>'
-        for name, text in (("Left", ballot.left), ("Right", ballot.right))
+        for name, text in (("First answer", ballot.left), ("Second answer", ballot.right))
     )
     return (
         f'<section class="ft-card ft-asked"><p class="ft-question">{escape(ballot.pair.prompt)}</p></section>'

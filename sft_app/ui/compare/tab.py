@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sft_app.ui.compare.blind_test import build_blind_test
+from sft_app.ui.compare.many_prompts import build_many_prompts
 from sft_app.ui.compare.one_prompt import build_one_prompt
 from sft_app.ui.context import PageContext
 
@@ -28,6 +29,8 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     with gr.Tabs(elem_id="compare-ways"):
         with gr.Tab("One prompt"):
             build_one_prompt(context, left, right)
+        with gr.Tab("Many prompts"):
+            build_many_prompts(context, left, right)
         with gr.Tab("Blind test") as blind_item:
             build_blind_test(context, right, blind_item)
     return CompareTab(left, right)
