@@ -34,6 +34,7 @@ from sft_app.terminal import (
     print_json,
     print_pair,
     print_preflight,
+    print_prompt_job,
     print_runs,
     print_scorecard,
     print_summary,
@@ -236,6 +237,10 @@ def compare(
     ],
     against: Annotated[str, typer.Option(help="The other side: `base`, or what RUN can be.")] = "base",
     prompt: Annotated[list[str] | None, typer.Option(help="A question; may be given several times.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of prompts, as the page's “Many prompts” takes.")] = None,
+    prompt_column: Annotated[str, typer.Option(help="Of that file; default: found by its name.")] = "",
+    reference_column: Annotated[str, typer.Option(help="Its given answers; default: found by its name.")] = "",
+    out: Annotated[Path | None, typer.Option(help="With --prompts: write a .csv or .jsonl there.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, max=2.0, help="0: always the likeliest.")] = None,
@@ -246,9 +251,17 @@ def compare(
     """Answer prompts with the base and the fine-tuned model, side by side."""
     from sft_app.compare.generate import Sampling
     from sft_app.compare.pair import load_pair
+    from sft_app.compare.prompt_job import answer_all, refuse_other_endings, write_results
+    from sft_app.compare.prompt_sets import read_prompt_file
     from sft_app.compare.sides import find_sides, settings_of
     from sft_app.compare.stream import compare_prompt
 
+    if prompts is not None and (prompt or strength != 1.0):
+        raise SettingsError("--prompts goes without --prompt and --strength.")
+    if out is not None:
+        if prompts is None:
+            raise SettingsError("--out goes with --prompts FILE.")
+        refuse_other_endings(out)
     sides = find_sides(against, run, app_home())
     settings = settings_of(sides[1], app_home())
     sampling = Sampling(
@@ -256,10 +269,18 @@ def compare(
         seed=settings.seed if seed is None else seed,
         max_new_tokens=max_new_tokens or settings.max_new_tokens,
     )
+    system = settings.system_prompt if system is None else system
+    if prompts is not None:
+        found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts
+        with progress_bar("Answering", quiet=as_json) as tell:
+            job = answer_all(sides, found_prompts, system, sampling, app_home(), tell)
+        if out is not None:
+            write_results(job, out)
+        return print_prompt_job(job, out, as_json)
     pair = load_pair(sides, app_home())
     results = []
     for text in prompt or [EXAMPLE_PROMPT]:
-        found = compare_prompt(pair, text, settings.system_prompt if system is None else system, sampling, strength)
+        found = compare_prompt(pair, text, system, sampling, strength)
         results.append({"prompt": text, **found.as_record()})
         if not as_json:
             print_pair(text, found)

@@ -20,6 +20,7 @@ from sft_app.runs import Run
 from sft_app.summary import clock, loss_change
 
 if TYPE_CHECKING:
+    from sft_app.compare.prompt_job import PromptJob
     from sft_app.compare.stream import PairUpdate
     from sft_app.data.checkup.fixes import Cleaning
     from sft_app.training.preflight.fitting import Suggestion
@@ -164,6 +165,23 @@ def print_pair(prompt: str, found: PairUpdate) -> None:
     console.print(" · ".join(evidence_parts(found.evidence)), style="dim")
     for reason in found.evidence.reasons:
         console.print(reason)
+
+
+def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
+    from sft_app.compare.prompt_sets import rows_of
+
+    if as_json:
+        return print_json({"run": job.run, "results": rows_of(job.results, job.names)})
+    told = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
+    if out is not None:
+        return console.print(f"{told}; the answers are in {out}")
+    table = Table("", "Prompt", *job.labels, "Change", title=told, title_justify="left", show_lines=True, expand=True)
+    for column, ratio in zip(table.columns, (None, 2, 4, 4, None), strict=True):
+        column.ratio = ratio
+    for result in job.results:
+        answers = (f"Not answered: {result.problem}", "") if result.problem else (result.base, result.tuned)
+        table.add_row(str(result.number), result.prompt, *answers, f"{result.change:.0%}")
+    console.print(table)
 
 
 def print_scorecard(card: dict[str, Any]) -> None:

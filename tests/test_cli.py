@@ -17,6 +17,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from sft_app.compare.answer_pairs import kept_pairs
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import parse_settings
 from sft_app.summary import summarise_run
@@ -164,6 +165,31 @@ def test_compare_for_people_shows_both_answers_and_their_evidence(cli: Any, trai
     run = find_run(trained_home, "latest")
     assert "Base model" in ended.out and (run.record().settings.name or run.id) in ended.out
     assert "adapter active in 14 modules" in ended.out
+
+
+def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
+    cli: Any, trained_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.csv").write_text("q,expected\nWhere is it?,Here\nWhen [b]?,Now\n")
+    command = ("compare", "latest", "--prompts", tmp_path / "mine.csv", "--prompt-column", "q", "--max-new-tokens", "3")
+    ended = cli(*command, "--json", "--out", tmp_path / "out.jsonl")
+    assert ended.status == 0, ended.err
+    results = ended.json["results"]
+    assert [(one["prompt"], one["reference"]) for one in results] == [("Where is it?", "Here"), ("When [b]?", "Now")]
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == results
+    kept = kept_pairs(find_run(trained_home, "latest"))
+    assert [(one["base"], one["tuned"]) for one in results] == [(pair.base, pair.tuned) for pair in kept]
+    shown = cli(*command)
+    assert "2 prompts answered in" in shown.out and "When [b]?" in shown.out
+
+
+def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, trained_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("q,a\nHi,\n")
+    many = ("compare", "latest", "--prompts", tmp_path / "a.csv")
+    assert_one_clear_line(cli(*many), "Which column of a.csv has the prompts? It has: q, a.")
+    assert_one_clear_line(cli(*many, "--prompt", "Hi"), "--prompts goes without --prompt")
+    assert_one_clear_line(cli(*many, "--out", "x.pdf"), "answers are written as .csv or .jsonl, got '.pdf'")
+    assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out goes with --prompts FILE")
 
 
 def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, trained_home: Path) -> None:

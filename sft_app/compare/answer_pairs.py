@@ -27,13 +27,21 @@ class AnswerPair:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def keep_pairs(run: Run, pairs: Iterable[AnswerPair]) -> None:
-    """Adds those that the run does not have yet."""
-    known = {pair.id for pair in kept_pairs(run)}
+def keep_pairs(run: Run, pairs: Iterable[AnswerPair], known: set[str] | None = None) -> None:
+    """Adds those that the run does not have yet.
+
+    `known` are the ids of those it has, for who adds again and again; they are read from the run otherwise.
+    """
+    known = known_pairs(run) if known is None else known
     for pair in pairs:
         if pair.id not in known:
             known.add(pair.id)
             append_jsonl(run.pairs_file, asdict(pair))
+
+
+def known_pairs(run: Run) -> set[str]:
+    """The ids of the pairs that it has."""
+    return {pair.id for pair in kept_pairs(run)}
 
 
 def kept_pairs(run: Run) -> list[AnswerPair]:

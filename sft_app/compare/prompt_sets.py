@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.compare.chat import prompt_messages
+from sft_app.compare.tables import csv_text, jsonl_text
 from sft_app.data.sources.data_files import read_rows
 from sft_app.data.sources.rows import Row
 from sft_app.errors import DataError, ModelError
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
 REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
 PROMPTS_AT_ONCE = 8
+LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,20 @@ class Prompt:
 
     text: str
     reference: str = ""
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """The prompts of a file, and how they were read: `asked` and `given` are the columns of prompts and references.
+
+    `left_out` counts rows without a prompt or that cannot be read.
+    """
+
+    prompts: tuple[Prompt, ...]
+    columns: tuple[str, ...] = ()
+    asked: str = ""
+    given: str = ""
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,22 +69,39 @@ def paste_prompts(text: str) -> list[Prompt]:
 
 
 def load_prompts(path: Path, prompt: str = "", reference: str = "") -> list[Prompt]:
+    """Those of `read_prompt_file`. Raises: DataError."""
+    return list(read_prompt_file(path, prompt, reference).prompts)
+
+
+def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> PromptFile:
     """From the named columns of a data file, or those with a usual name; a text file has a prompt a line.
 
     Raises:
         DataError: the file cannot be read, has no such column, or no prompt.
     """
     if path.suffix == ".txt":
-        return paste_prompts(path.read_text(encoding="utf-8", errors="replace"))
-    rows = [row.values for row in read_rows(path) if isinstance(row, Row)]
+        return PromptFile(_text_prompts(path))
+    read = list(read_rows(path))
+    rows = [row.values for row in read if isinstance(row, Row)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     asked = _column(columns, prompt, PROMPT_COLUMNS, path, "prompt")
-    given = _column(columns, reference, REFERENCE_COLUMNS, path, "reference") if reference or asked else ""
+    given = _column(columns, reference, REFERENCE_COLUMNS, path, "reference")
     prompts = [Prompt(_text(row.get(asked)), _text(row.get(given))) for row in rows]
-    found = [prompt for prompt in prompts if prompt.text.strip()]
+    found = tuple(prompt for prompt in prompts if prompt.text.strip())
     if not found:
         raise DataError(f"The column {asked!r} of {path.name} has no prompt in it.")
-    return found
+    return PromptFile(found, tuple(columns), asked, given, len(read) - len(found))
+
+
+def column_names(path: Path) -> list[str]:
+    """Those of the first rows; none for a text file, or one that cannot be read."""
+    if path.suffix == ".txt":
+        return []
+    try:
+        rows = [row.values for row in islice(read_rows(path), LOOKED_AT) if isinstance(row, Row)]
+    except DataError:
+        return []
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def answer_prompt_set(
@@ -98,18 +129,22 @@ def change_between(left: str, right: str) -> float:
     return 1 - SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()
 
 
-def as_csv(results: Sequence[PromptResult]) -> str:
-    """For spreadsheets. A cell that one would take for a formula gets an apostrophe before it."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(PromptResult.__dataclass_fields__))
-    writer.writeheader()
-    for result in results:
-        writer.writerow({name: _harmless(value) for name, value in asdict(result).items()})
-    return table.getvalue()
+def as_csv(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
+    """For spreadsheets; `names` head the columns of the two answers."""
+    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), rows_of(results, names))
 
 
-def as_jsonl(results: Sequence[PromptResult]) -> str:
-    return "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
+def as_jsonl(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
+    return jsonl_text(rows_of(results, names))
+
+
+def rows_of(results: Sequence[PromptResult], names: tuple[str, str]) -> list[dict[str, Any]]:
+    return [_row(result, names) for result in results]
+
+
+def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:
+    called = {"base": names[0], "tuned": names[1]}
+    return {called.get(name, name): value for name, value in asdict(result).items()}
 
 
 def _alone(pair: LoadedPair, number: int, prompt: Prompt, ids: list[int], sampling: Sampling) -> PromptResult:
@@ -127,6 +162,13 @@ def _result(number: int, prompt: Prompt, base: Any, tuned: Any) -> PromptResult:
     return PromptResult(number + 1, prompt.text, prompt.reference, base.text, tuned.text, change)
 
 
+def _text_prompts(path: Path) -> tuple[Prompt, ...]:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if not text.strip():
+        raise DataError(f"{path.name} has no prompt in it; a text file has one a line.")
+    return tuple(paste_prompts(text))
+
+
 def _column(columns: list[str], asked: str, usual: Sequence[str], path: Path, what: str) -> str:
     """The column with this name, or with one of the usual ones; "" for a reference that is not there."""
     if asked and asked not in columns:
@@ -140,7 +182,3 @@ def _column(columns: list[str], asked: str, usual: Sequence[str], path: Path, wh
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

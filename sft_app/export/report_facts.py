@@ -9,7 +9,7 @@ from typing import Any
 
 from sft_app.compare.answer_pairs import AnswerPair
 from sft_app.compare.verdicts import Line, forgetting_sentence, scorecard_lines, summary_sentence
-from sft_app.compare.votes import Tally, read_votes, tally
+from sft_app.compare.votes import Tally, by_voter, read_votes, tally, votes_sentence
 from sft_app.compare.words import Passage, compare_words
 from sft_app.export.report_origin import data_facts, made_with_facts, training_facts
 from sft_app.export.report_pairs import choose_pairs, pairs_of
@@ -214,19 +214,5 @@ def _votes(run: Run) -> Votes | None:
     votes = read_votes(run)
     if not votes:
         return None
-    names = sorted({vote["voter"] for vote in votes})
-    each = [(name, tally(vote for vote in votes if vote["voter"] == name)) for name in names]
-    found = tally(votes)
-    return Votes(_votes_sentence(found, names), [("All voters", found), *each] if len(each) > 1 else each)
-
-
-def _votes_sentence(found: Tally, voters: Sequence[str]) -> str:
-    """What the votes say, and how sure that is."""
-    who = "one person" if len(voters) == 1 else f"{len(voters)} people"
-    if found.win_rate is None or found.low is None or found.high is None or found.p_value is None:
-        return f"{found.tie + found.both_bad} votes of {who}, none of them for a side."
-    share = f"{found.tuned} of {found.tuned + found.base} votes for a side ({found.win_rate:.0%})"
-    sure = f"95 % interval {found.low:.0%} … {found.high:.0%}, sign test p = {found.p_value:.2g}"
-    told = f"{who}, who did not see which answer was which, gave the fine-tuned model {share}; {sure}."
-    unclear = found.low <= 0.5 <= found.high
-    return told[0].upper() + told[1:] + (" Not enough votes to tell which is preferred." if unclear else "")
+    each = [(name, tally(theirs)) for name, theirs in by_voter(votes).items()]
+    return Votes(votes_sentence(votes), [("All votes", tally(votes)), *each] if len(each) > 1 else each)

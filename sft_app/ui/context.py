@@ -38,6 +38,7 @@ class PageContext:
     home: Path
     run_files: RunFiles = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _models_lock: threading.Lock = field(default_factory=threading.Lock)
     _data_lock: threading.Lock = field(default_factory=threading.Lock)
     _inspection_lock: threading.Lock = field(default_factory=threading.Lock)
     _tokenizers: dict[str, Any] = field(default_factory=dict)
@@ -170,7 +171,7 @@ class PageContext:
         """Two sides, loaded unless they are in memory already. Raises: AppError."""
         from sft_app.compare.pair import load_pair
 
-        with self._lock:
+        with self._models_lock:  # not that of the tokenizer, which may wait for a model that is being fetched
             if self._models is not None and not self._models.serves(sides[0]):
                 self._forget_models()
             pair = load_pair(sides, self.home, self._models)

@@ -17,6 +17,7 @@ from rich.console import Console
 from sft_app.curves import CURVES_CSS
 from sft_app.runs import list_runs
 from sft_app.training.supervisor import ensure_supervisor
+from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
@@ -38,6 +39,7 @@ CALM_TIMERS = (
     "const raf=window.requestAnimationFrame.bind(window);window.requestAnimationFrame="
     "f=>String(f).includes('performance.now()')?setTimeout(()=>raf(f),250):raf(f)"
 )
+SCRIPTS = f"{CALM_TIMERS};{VOTE_KEYS}"
 # Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 
@@ -103,7 +105,7 @@ def launch_page(home: Path, host: str | None, port: int) -> None:
         max_file_size="200mb",
         theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
         css_paths=[ASSETS / "page.css", CURVES_CSS],
-        head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{CALM_TIMERS}</script>',
+        head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',
     )
     if chosen != port:
         console.print(f"Port {port} is in use, so the page took {chosen}.")

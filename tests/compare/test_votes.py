@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import pytest
 
 from sft_app.compare.answer_pairs import AnswerPair
-from sft_app.compare.votes import Ballot, cast, open_ballots, read_votes, sign_test, tally, wilson_interval
+from sft_app.compare.votes import (
+    Ballot,
+    Progress,
+    by_majority,
+    by_voter,
+    cast,
+    open_ballots,
+    progress,
+    read_votes,
+    sign_test,
+    tally,
+    tally_sentence,
+    voter_name,
+    votes_csv,
+    votes_jsonl,
+    wilson_interval,
+    withdraw_last,
+)
 from sft_app.errors import RunError
 from sft_app.runs import Run
 
@@ -97,3 +117,67 @@ def test_sign_test_by_hand(wins: int, losses: int, chance: float) -> None:
 def test_wilson_interval_stays_between_0_and_1() -> None:
     assert wilson_interval(0, 10) == (pytest.approx(0, abs=1e-9), pytest.approx(0.2775, abs=1e-4))
     assert wilson_interval(10, 10)[1] == pytest.approx(1)
+
+
+def test_a_vote_taken_back_is_open_again_and_the_one_before_it_is_the_last(run: Run) -> None:
+    first, second = open_ballots(PAIRS[:2], "Ada", [])
+    cast(run, first, "1", "Ada")
+    cast(run, second, "0", "Ada")
+    cast(run, first, "2", "Bo")
+    assert withdraw_last(run, "Ada") == second.pair.id
+    assert open_ballots(PAIRS[:2], "Ada", read_votes(run)) == [second]
+    assert withdraw_last(run, "Ada") == first.pair.id
+    assert [vote["voter"] for vote in read_votes(run)] == ["Bo"]
+    with pytest.raises(RunError, match="no vote of yours"):
+        withdraw_last(run, "Ada")
+    cast(run, second, "0", "Ada")
+    assert [vote["choice"] for vote in by_voter(read_votes(run))["Ada"]] == ["tie"]
+
+
+def test_votes_stand_in_the_order_in_which_they_were_cast(run: Run) -> None:
+    for number in (0, 1, 0):
+        cast(run, Ballot(PAIRS[number], True), "0", "Ada")
+    assert withdraw_last(run, "Ada") == PAIRS[0].id
+
+
+def test_progress_counts_what_can_be_voted_on(run: Run) -> None:
+    pairs = [*PAIRS[:3], AnswerPair("Q", "same", "same")]
+    cast(run, Ballot(PAIRS[0], True), "1", "Ada")
+    cast(run, Ballot(PAIRS[100], True), "1", "Ada")  # of a pair that is there no more
+    assert progress(pairs, "Ada", read_votes(run)) == Progress(voted=1, total=3, alike=1)
+
+
+def test_the_same_name_is_the_same_voter() -> None:
+    assert voter_name("  Ada   Lovelace\n") == "Ada Lovelace"
+    with pytest.raises(RunError, match="Tell who votes"):
+        voter_name(" \t")
+
+
+def test_a_majority_is_one_vote_for_a_pair() -> None:
+    choices = {"a": ["tuned", "tuned", "base"], "b": ["tuned", "base"], "c": ["both bad", "both bad", "tie"]}
+    votes = [{"pair": pair, "choice": choice} for pair, several in choices.items() for choice in several]
+    assert {vote["pair"]: vote["choice"] for vote in by_majority(votes)} == {"a": "tuned", "b": "tie", "c": "both bad"}
+
+
+@pytest.mark.parametrize(
+    ("tuned", "base", "words"),
+    [
+        (15, 5, "won 15 of the 20 votes for a side: 75%, and with 95% confidence between 53% and 89%"),
+        (15, 5, "unlikely to be chance (sign test, p = 0.041)"),
+        (6, 4, "could well be chance"),
+        (40, 0, "p < 0.001"),
+        (0, 1, "won 0 of the 1 vote for a side: 0%"),
+        (0, 0, "nothing to conclude"),
+    ],
+)
+def test_a_tally_in_plain_words(tuned: int, base: int, words: str) -> None:
+    votes = [{"choice": "tuned"}] * tuned + [{"choice": "base"}] * base
+    assert words in tally_sentence(tally(votes))
+
+
+def test_votes_leave_with_the_answers_they_are_about(run: Run) -> None:
+    pair = AnswerPair("Q", "=1+1", "tuned, really")
+    cast(run, Ballot(pair, base_is_left=False), "1", "Ada")
+    (row,) = csv.DictReader(io.StringIO(votes_csv(read_votes(run), [pair])))
+    assert (row["voter"], row["choice"], row["base_was"], row["base"]) == ("Ada", "tuned", "right", "'=1+1")
+    assert json.loads(votes_jsonl(read_votes(run), []))["tuned"] == ""

@@ -9,15 +9,15 @@ from typing import Any
 import gradio as gr
 
 from sft_app.compare.chat import PairChat
-from sft_app.settings import EXAMPLE_PROMPT, RunSettings
+from sft_app.settings import EXAMPLE_PROMPT
 from sft_app.ui.compare import views
+from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
-from sft_app.ui.forms import make_field, settings_from_form
+from sft_app.ui.forms import settings_from_form
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
-CONDITIONS = {"system_prompt": 2, "temperature": 1, "seed": 1, "max_new_tokens": 1}
 EXAMPLE_PROMPTS = [
     EXAMPLE_PROMPT,
     "The pot I ordered came broken.",
@@ -62,13 +62,9 @@ def _make_pane(place: views.Place) -> gr.HTML:
 
 
 def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
-    defaults = RunSettings()
     with gr.Accordion("Conditions, the same for both sides", open=False):
         with gr.Row():
-            fields = {
-                name: make_field(name, getattr(defaults, name), scale=scale, min_width=140, elem_id=f"compare-{name}")
-                for name, scale in CONDITIONS.items()
-            }
+            fields = make_conditions("compare")
         strength = gr.Slider(
             0,
             1.5,
@@ -100,7 +96,6 @@ def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any],
     def answer(
         left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
     ) -> Iterator[list[str]]:
-        from sft_app.compare.generate import Sampling
         from sft_app.compare.stream import stream_pair
 
         settings = settings_from_form(names, shown)
@@ -108,8 +103,8 @@ def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any],
         for_left, for_right = start(chat, question, settings.system_prompt)
         chat.labels = sides[0].label, sides[1].label
         yield _panes(chat, view, "waiting", "Loading the model …")
-        sampling = Sampling(settings.temperature, settings.seed, settings.max_new_tokens)
-        for update in _paced(stream_pair(context.pair(sides), for_left, for_right, sampling, strength)):
+        answers = stream_pair(context.pair(sides), for_left, for_right, sampling_of(settings), strength)
+        for update in _paced(answers):
             chat.update = update
             yield _panes(chat, view, "done" if update.is_complete else "waiting")
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sft_app.ui.compare.blind_test import build_blind_test
+from sft_app.ui.compare.many_prompts import build_many_prompts
 from sft_app.ui.compare.one_prompt import build_one_prompt
 from sft_app.ui.compare.report_panel import build_report
 from sft_app.ui.compare.scorecard_panel import build_scorecard
@@ -31,6 +33,10 @@ def build_compare_tab(context: PageContext) -> CompareTab:
             build_one_prompt(context, left, right)
         with gr.Tab("Scorecard") as scorecard:
             build_scorecard(context, right, scorecard)
+        with gr.Tab("Many prompts"):
+            build_many_prompts(context, left, right)
+        with gr.Tab("Blind test") as blind_test:
+            build_blind_test(context, right, blind_test)
         with gr.Tab("Report") as report:
             build_report(context, right, report)
     return CompareTab(left, right)

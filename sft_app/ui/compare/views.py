@@ -56,6 +56,15 @@ def panes(chat: PairChat, update: PairUpdate, view: str, state: State) -> list[s
     ]
 
 
+def both_in_full(left: str, right: str, labels: tuple[str, str]) -> list[str]:
+    """Two panes with complete answers, marked where they differ."""
+    sides: tuple[tuple[Place, str], tuple[Place, str]] = (("left", labels[0]), ("right", labels[1]))
+    return [
+        _pane(place, label, "", f'<div class="ft-text" data-side="{place}">{_marked(passages)}</div>')
+        for (place, label), passages in zip(sides, compare_words(left, right), strict=True)
+    ]
+
+
 def evidence_line(parts: Sequence[str], reasons: Sequence[str] = ()) -> str:
     """What was really compared, and why the sides are the same where they are."""
     why = "".join(f'<p class="ft-warning">{escape(reason)}</p>' for reason in reasons)

@@ -1,0 +1,239 @@
+"""The blind test: one pair of answers at a time without names, a vote by button or key, and what all votes say."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.compare.answer_pairs import AnswerPair, kept_pairs
+from sft_app.compare.votes import (
+    Ballot,
+    Key,
+    Progress,
+    by_voter,
+    cast,
+    open_ballots,
+    progress,
+    read_votes,
+    voter_name,
+    votes_csv,
+    votes_jsonl,
+    withdraw_last,
+)
+from sft_app.errors import AppError, RunError
+from sft_app.runs import Run
+from sft_app.ui.compare import blind_views
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+
+KEYS: dict[str, tuple[Key, str]] = {
+    "vote-1": ("1", "1  First"),
+    "vote-2": ("2", "2  Second"),
+    "vote-0": ("0", "0  Tie"),
+    "vote-both-bad": ("-", "−  Both bad"),
+}
+# For the page's head: a key clicks its button where the button is to be seen and nobody is writing.
+VOTE_KEYS = (
+    "document.addEventListener('keydown',e=>{"
+    "const id={'1':'vote-1','2':'vote-2','0':'vote-0','-':'vote-both-bad'}[e.key],b=id&&document.getElementById(id);"
+    "if(!b||!b.offsetParent||b.disabled||e.repeat||e.ctrlKey||e.metaKey||e.altKey"
+    "||e.target.closest('input,textarea,select,[contenteditable]'))return;"
+    "e.preventDefault();b.click()})"
+)
+# Votes of all pages are written one after the other.
+VOTE_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "votes", "concurrency_limit": 1}
+
+
+@dataclass
+class BlindTest:
+    """What one page votes on: `ballot` is the one it shows. All else is in the run folder."""
+
+    run: Run | None = None
+    label: str = ""
+    voter: str = ""
+    pairs: tuple[AnswerPair, ...] = ()
+    ballot: Ballot | None = None
+
+    def begin(self, run: Run, label: str, voter: str) -> None:
+        """Raises: RunError when the voter has no name or the run has no answers."""
+        self.run, self.label, self.voter = run, label, voter_name(voter)
+        self.pairs = tuple(kept_pairs(run))
+        if not self.progress().total:
+            raise RunError("There is nothing to vote on yet; the card above says where pairs of answers come from.")
+        self.go_on()
+
+    def go_on(self, pair_id: str = "") -> None:
+        """To this pair, or the next one that the voter has not voted on."""
+        ballots = open_ballots(self.pairs, self.voter, self.votes())
+        wanted = (ballot for ballot in ballots if ballot.pair.id == pair_id)
+        self.ballot = next(wanted, ballots[0] if ballots else None)
+
+    def vote(self, key: Key) -> str:
+        """On the ballot that is shown; tells what the vote was for. Raises: RunError when there is no ballot."""
+        if self.run is None or self.ballot is None:
+            raise RunError("There is no pair to vote on here; press Start / go on.")
+        ballot = self.ballot
+        cast(self.run, ballot, key, self.voter)
+        self.go_on()
+        return blind_views.revealed(ballot, ballot.choice(key), self.progress().voted)
+
+    def take_back(self) -> None:
+        """The voter's last vote; its pair is shown again. Raises: RunError when there is none."""
+        if self.run is None:
+            raise RunError("There is no vote of yours to take back.")
+        self.go_on(withdraw_last(self.run, self.voter))
+
+    def progress(self) -> Progress:
+        return progress(self.pairs, self.voter, self.votes())
+
+    def votes(self) -> list[dict[str, Any]]:
+        return read_votes(self.run) if self.run else []
+
+
+@dataclass(frozen=True)
+class Door:
+    """What there is before a test."""
+
+    box: gr.Column
+    invitation: gr.HTML
+    voter: gr.Textbox
+    start: gr.Button
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is during a test; `buttons` while there is a ballot, `downloads` with the result."""
+
+    box: gr.Column
+    position: gr.HTML
+    told: gr.HTML
+    ballot: gr.HTML
+    buttons: gr.Row
+    keys: list[gr.Button]
+    undo: gr.Button
+    show: gr.Button
+    leave: gr.Button
+    result: gr.HTML
+    downloads: gr.Row
+    files: list[gr.DownloadButton]
+
+    def of_ballot(self) -> list[Any]:
+        return [self.position, self.told, self.ballot, self.buttons, self.show, *self.of_result()]
+
+    def of_result(self) -> list[Any]:
+        return [self.result, self.downloads, *self.files]
+
+
+def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> None:
+    """The door with the voter's name, and behind it one ballot after the other; `item` is the tab this stands in."""
+    test, door, room = gr.State(BlindTest()), _build_door(), _build_room()
+    _wire_door(context, right, item, test, door, room)
+    _wire_votes(test, room)
+
+
+def _build_door() -> Door:
+    with gr.Column(elem_id="blind-door") as box:
+        invitation = gr.HTML(blind_views.invitation("", 0, 0, []), elem_id="blind-invitation")
+        voter = gr.Textbox(label="Who votes", placeholder="Your name", max_lines=1, elem_id="voter")
+        start = gr.Button("Start / go on", variant="primary", size="md", elem_id="start-blind")
+    return Door(box, invitation, voter, start)
+
+
+def _build_room() -> Room:
+    with gr.Column(visible=False, elem_id="blind-test") as box:
+        position, told, ballot = gr.HTML(elem_id="blind-progress"), gr.HTML(elem_id="blind-told"), gr.HTML()
+        with gr.Row(elem_id="vote-buttons") as buttons:
+            keys = [gr.Button(label, size="md", min_width=130, elem_id=id) for id, (_, label) in KEYS.items()]
+        with gr.Row():
+            undo = gr.Button("Take my last vote back", size="sm", min_width=120, elem_id="undo-vote")
+            show = gr.Button("Show the result so far (may bias you)", size="sm", min_width=120, elem_id="show-result")
+            leave = gr.Button("Someone else votes", size="sm", min_width=120, elem_id="leave-blind")
+        result = gr.HTML(elem_id="blind-result")
+        with gr.Row(visible=False) as downloads:
+            files = [
+                gr.DownloadButton(f"All votes as {kind}", size="sm", min_width=120, elem_id=f"votes-{kind.lower()}")
+                for kind in ("CSV", "JSONL")
+            ]
+    return Room(box, position, told, ballot, buttons, keys, undo, show, leave, result, downloads, files)
+
+
+def _wire_door(context: PageContext, right: gr.Dropdown, item: gr.Tab, test: gr.State, door: Door, room: Room) -> None:
+    @tells_errors
+    def begin(test: BlindTest, name: str, voter: str) -> list[Any]:
+        run = context.run_of_side(name)
+        test.begin(run, run_label(run), voter)
+        return [gr.Column(visible=False), gr.Column(visible=True), *ballot_values(test)]
+
+    def close(name: str) -> list[Any]:
+        return [invite(context, name), gr.Column(visible=True), gr.Column(visible=False)]
+
+    boxes = [door.box, room.box]
+    starts = [door.start.click, door.voter.submit]
+    gr.on(starts, begin, [test, right, door.voter], [*boxes, *room.of_ballot()], **VOTE_EVENT)
+    gr.on([room.leave.click, right.change], close, right, [door.invitation, *boxes], **PRIVATE)
+    item.select(lambda name: invite(context, name), right, door.invitation, **PRIVATE)
+
+
+def _wire_votes(test: gr.State, room: Room) -> None:
+    @tells_errors
+    def vote(test: BlindTest, event: gr.EventData) -> list[Any]:
+        return ballot_values(test, test.vote(key_of(event)))
+
+    @tells_errors
+    def take_back(test: BlindTest) -> list[Any]:
+        test.take_back()
+        return ballot_values(test, blind_views.note("Your last vote is taken back. Vote again:"))
+
+    # One event for all four, so that a second click waits for the next ballot.
+    gr.on([button.click for button in room.keys], vote, test, room.of_ballot(), **VOTE_EVENT)
+    room.undo.click(take_back, test, room.of_ballot(), **VOTE_EVENT)
+    room.show.click(tells_errors(result_values), test, room.of_result(), **PRIVATE)
+
+
+def key_of(event: gr.EventData) -> Key:
+    """That of the button that was clicked."""
+    return KEYS[getattr(event.target, "elem_id", "")][0]
+
+
+def run_label(run: Run) -> str:
+    try:
+        return run.record().settings.name or run.id
+    except AppError:
+        return run.id
+
+
+def invite(context: PageContext, name: str | None) -> str:
+    """What there is to vote on for the side of this name."""
+    try:
+        run = context.run_of_side(name)
+    except RunError:
+        return blind_views.invitation("", 0, 0, [])
+    found = progress(kept_pairs(run), "", [])
+    return blind_views.invitation(run_label(run), found.total, found.alike, list(by_voter(read_votes(run))))
+
+
+def ballot_values(test: BlindTest, told: str = "") -> list[Any]:
+    """What `Room.of_ballot` names; with the result, which stands there when all is voted."""
+    position = blind_views.progress_line(test.progress(), test.voter, test.label)
+    if test.ballot is None:
+        return [position, told, "", gr.Row(visible=False), gr.Button(visible=False), *result_values(test)]
+    hidden = ["", gr.Row(visible=False), None, None]
+    card = blind_views.ballot_card(test.ballot)
+    return [position, told, card, gr.Row(visible=True), gr.Button(visible=True), *hidden]
+
+
+def result_values(test: BlindTest) -> list[Any]:
+    """The result, and files with all votes."""
+    votes = test.votes()
+    card = blind_views.result_card(votes, test.voter)
+    if not votes:
+        return [card, gr.Row(visible=False), None, None]
+    folder = Path(tempfile.mkdtemp(prefix="votes-"))
+    files = [folder / "votes.csv", folder / "votes.jsonl"]
+    for file, write in zip(files, (votes_csv, votes_jsonl), strict=True):
+        file.write_text(write(votes, test.pairs), encoding="utf-8", newline="")
+    return [card, gr.Row(visible=True), *map(str, files)]

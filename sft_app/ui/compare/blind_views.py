@@ -1,0 +1,117 @@
+"""The blind test as HTML: a ballot that shows no names, what a vote was for, and the result. No Gradio here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from sft_app.compare.votes import Ballot, Choice, Progress, by_voter, tally, tally_sentence, votes_sentence
+from sft_app.ui import views
+
+CHOSEN = {
+    "tuned": "you chose the fine-tuned answer",
+    "base": "you chose the base model’s answer",
+    "tie": "a tie",
+    "both bad": "both bad",
+}
+STOOD = {True: "The first one was the base model’s.", False: "The second one was the base model’s."}
+COUNTED = ("Votes", "Fine-tuned better", "Base better", "Tie", "Both bad")
+
+
+def invitation(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
+    """Before the first ballot: what there is to vote on, and who has voted already."""
+    if not run:
+        return views.empty_card(
+            "Choose a run on the right side above: the blind test votes on the answers it has kept."
+        )
+    if not pairs:
+        return views.empty_card(f"There is nothing to vote on for {run} yet. {_where_from(alike)}")
+    told = f"{_counted(pairs, 'pair')} of answers of {run}."
+    if alike:
+        told += f" {_counted(alike, 'more pair')} {'is' if alike == 1 else 'are'} left out: both sides say the same."
+    names = escape(", ".join(voters))
+    so_far = f"<p>Voted so far: {names}. The same name goes on where it stopped.</p>" if voters else ""
+    return (
+        f'<section class="ft-card"><strong>Which answer is better, without knowing whose it is?</strong>'
+        f"<p>{escape(told)} Which one comes first is drawn by lot for each of them. Each vote is kept "
+        f"at once. By button, or with the keys 1, 2, 0 and −.</p>{so_far}</section>"
+    )
+
+
+def ballot_card(ballot: Ballot) -> str:
+    """The prompt and two answers that only differ in what they say."""
+    panes = "".join(
+        f'<section class="ft-card ft-blind"><header><strong>{name}</strong></header>'
+        f'<div class="ft-text">{escape(text) or "<em>(an empty answer)</em>"}</div></section>'
+        for name, text in (("First answer", ballot.left), ("Second answer", ballot.right))
+    )
+    return (
+        f'<section class="ft-card ft-asked"><p class="ft-question">{escape(ballot.pair.prompt)}</p></section>'
+        f'<div class="ft-columns">{panes}</div>'
+    )
+
+
+def progress_line(done: Progress, voter: str, run: str) -> str:
+    """Where the voter is."""
+    share = 100 * done.voted / done.total if done.total else 0
+    place = "All voted" if done.voted >= done.total else f"{done.voted + 1} of {done.total}"
+    return (
+        f'<section class="ft-progress"><header><strong>{place}</strong>'
+        f"<span>{escape(voter)} · {escape(run)}</span></header>"
+        f'<div class="ft-bar" role="progressbar" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
+        "</section>"
+    )
+
+
+def revealed(ballot: Ballot, choice: Choice, place: int) -> str:
+    """What the last vote was for; `place` makes it another text each time, so that it is seen anew."""
+    return note(f"Vote {place}: {CHOSEN[choice]}. {STOOD[ballot.base_is_left]}")
+
+
+def note(text: str) -> str:
+    return f'<p class="ft-revealed">{escape(text)}</p>'
+
+
+def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
+    """This voter's votes in words, those of all voters, and a table with a row for each."""
+    if not votes:
+        return views.empty_card("Nobody has voted yet.")
+    voters = by_voter(votes)
+    parts = []
+    if voter in voters:
+        parts.append(f"<h4>{escape(voter)}</h4><p>{escape(tally_sentence(tally(voters[voter])))}</p>")
+    if set(voters) != {voter}:
+        parts.append(f"<h4>All voters together</h4><p>{escape(votes_sentence(votes))}</p>")
+    rows = [*voters.items(), *([("All together", list(votes))] if len(voters) > 1 else [])]
+    return (
+        f'<section class="ft-card ft-result">{"".join(parts)}<div class="ft-scroll ft-compared">{_table(rows)}</div>'
+        '<p class="ft-dim">Ties and pairs that are both bad say nothing for either side; they are counted, '
+        "and left out of the share.</p></section>"
+    )
+
+
+def _table(rows: Iterable[tuple[str, Sequence[dict[str, Any]]]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("Voter", *COUNTED, "Fine-tuned won"))
+    body = "".join(f"<tr><th>{escape(name)}</th>{_cells(votes)}</tr>" for name, votes in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(votes: Sequence[dict[str, Any]]) -> str:
+    found = tally(votes)
+    share = "–" if found.win_rate is None else f"{found.win_rate:.0%} ({found.low:.0%} to {found.high:.0%})"
+    shown = (len(votes), found.tuned, found.base, found.tie, found.both_bad, share)
+    return "".join(f"<td>{value}</td>" for value in shown)
+
+
+def _where_from(alike: int) -> str:
+    if alike:
+        return f"It has kept {_counted(alike, 'pair')} of answers, but in each of them both sides say the same."
+    return (
+        "Answer prompts in “Many prompts” with the base model on the left and this run on the right, "
+        "or measure the scorecard: its answers are used."
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

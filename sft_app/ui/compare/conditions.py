@@ -1,0 +1,28 @@
+"""The conditions of an answer, which are the same for both sides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sft_app.settings import RunSettings
+from sft_app.ui.forms import make_field
+
+if TYPE_CHECKING:
+    from sft_app.compare.generate import Sampling
+
+WIDTHS = {"system_prompt": 2, "temperature": 1, "seed": 1, "max_new_tokens": 1}
+
+
+def make_conditions(prefix: str) -> dict[str, Any]:
+    """The fields by name; their ids begin with `prefix`."""
+    defaults = RunSettings()
+    return {
+        name: make_field(name, getattr(defaults, name), scale=scale, min_width=140, elem_id=f"{prefix}-{name}")
+        for name, scale in WIDTHS.items()
+    }
+
+
+def sampling_of(settings: RunSettings) -> Sampling:
+    from sft_app.compare.generate import Sampling
+
+    return Sampling(settings.temperature, settings.seed, settings.max_new_tokens)

@@ -1,0 +1,221 @@
+"""Many prompts answered by both sides: pasted or from a file, batch by batch into a table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.compare.prompt_job import PromptJob, run_that_keeps, write_results
+from sft_app.compare.prompt_sets import (
+    PROMPTS_AT_ONCE,
+    Prompt,
+    answer_prompt_set,
+    column_names,
+    paste_prompts,
+    read_prompt_file,
+)
+from sft_app.errors import DataError
+from sft_app.ui import views
+from sft_app.ui.compare import prompt_set_views
+from sft_app.ui.compare.conditions import make_conditions, sampling_of
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.forms import settings_from_form
+
+FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """`columns` is there while a file is chosen that has some."""
+
+    pasted: gr.Textbox
+    file: gr.File
+    columns: gr.Row
+    asked: gr.Dropdown
+    given: gr.Dropdown
+    note: gr.HTML
+
+    def inputs(self) -> list[Any]:
+        return [self.pasted, self.file, self.asked, self.given]
+
+
+@dataclass(frozen=True)
+class Results:
+    """`below` is there once there are rows."""
+
+    progress: gr.HTML
+    below: gr.Column
+    most_changed: gr.Checkbox
+    table: gr.Dataframe
+    detail: gr.HTML
+    downloads: gr.Row
+    files: list[gr.DownloadButton]
+
+    def outputs(self) -> list[Any]:
+        return [self.progress, self.below, self.table, self.downloads, *self.files]
+
+
+def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
+    """Where prompts come from, the conditions, and the table with one of them in full beneath."""
+    job, source = gr.State(PromptJob()), _build_source()
+    with gr.Accordion("Conditions, the same for both sides", open=False), gr.Row():
+        conditions = make_conditions("many")
+    with gr.Row():
+        ask = gr.Button("Answer all", variant="primary", size="md", min_width=140, elem_id="answer-all")
+        stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
+    results = _build_results()
+    handler = _answering(context, list(conditions))
+    asked = [job, left, right, *source.inputs(), *conditions.values()]
+    work = ask.click(handler, asked, [*results.outputs(), results.detail], **MODEL_EVENT)
+    work.failure(_as_left, job, results.outputs(), **PRIVATE)
+    stop.click(_stop, job, results.progress, **PRIVATE)
+    _wire_source(source)
+    _wire_results(job, results)
+
+
+def _build_source() -> Source:
+    with gr.Row(equal_height=False):
+        pasted = gr.Textbox(
+            label="Prompts, one a line",
+            placeholder="My order hasn't arrived yet. What should I do?\nThe pot I ordered came broken.",
+            lines=6,
+            max_lines=12,
+            scale=3,
+            min_width=280,
+            elem_id="pasted-prompts",
+        )
+        with gr.Column(scale=2, min_width=280):
+            file = gr.File(
+                label="Or a file: .txt, .csv, .tsv, .jsonl, .json, .parquet",
+                file_types=FILE_TYPES,
+                height=140,
+                elem_id="prompt-file",
+            )
+            with gr.Row(visible=False) as columns:
+                asked, given = (
+                    gr.Dropdown([], label=label, info=info, allow_custom_value=True, min_width=120, elem_id=id)
+                    for label, info, id in (
+                        ("Prompt column", "Empty: found by its name.", "prompt-column"),
+                        ("Reference column", "A given answer, if any.", "reference-column"),
+                    )
+                )
+            note = gr.HTML(elem_id="prompt-file-note")
+    return Source(pasted, file, columns, asked, given, note)
+
+
+def _build_results() -> Results:
+    progress = gr.HTML(prompt_set_views.progress_card(PromptJob()), elem_id="many-progress")
+    with gr.Column(visible=False) as below:
+        most_changed = gr.Checkbox(False, label="Most changed first", container=False, elem_id="most-changed")
+        table = gr.Dataframe(interactive=False, wrap=True, show_label=False, max_height=560, elem_id="many-table")
+        detail = gr.HTML(prompt_set_views.click_a_row(), elem_id="many-detail")
+        with gr.Row(visible=False) as downloads:
+            files = [
+                gr.DownloadButton(f"All answers as {kind}", size="sm", min_width=120, elem_id=f"many-{kind.lower()}")
+                for kind in ("CSV", "JSONL")
+            ]
+    return Results(progress, below, most_changed, table, detail, downloads, files)
+
+
+def _wire_source(source: Source) -> None:
+    @tells_errors
+    def take_file(file: str | None) -> list[Any]:
+        names = column_names(Path(file)) if file else []
+        chosen = [gr.Dropdown(["", *names], value="") for _ in range(2)]
+        return [gr.Row(visible=bool(names)), *chosen, look(file, "", "")]
+
+    def look(file: str | None, asked: str | None, given: str | None) -> str:
+        try:
+            return prompt_set_views.file_note(read_prompt_file(Path(file), asked or "", given or "")) if file else ""
+        except DataError as error:
+            return views.problem_card(str(error))
+
+    outputs = [source.columns, source.asked, source.given, source.note]
+    source.file.change(take_file, source.file, outputs, **PRIVATE)
+    named = [source.file, source.asked, source.given]
+    gr.on([source.asked.input, source.given.input], look, named, source.note, **PRIVATE)
+
+
+def _wire_results(job: gr.State, results: Results) -> None:
+    @tells_errors
+    def choose_row(job: PromptJob, event: gr.SelectData) -> str:
+        number = int(event.row_value[0])
+        return prompt_set_views.pair_card(job.results[number - 1], job.labels)
+
+    def sort(job: PromptJob, most_changed_first: bool) -> gr.Dataframe:
+        job.most_changed_first = most_changed_first
+        return table_value(job)
+
+    results.table.select(choose_row, job, results.detail, **PRIVATE)
+    results.most_changed.change(sort, [job, results.most_changed], results.table, **PRIVATE)
+
+
+def _answering(context: PageContext, names: list[str]) -> Any:
+    @tells_errors
+    def answer(
+        job: PromptJob,
+        left: str,
+        right: str,
+        pasted: str,
+        file: str | None,
+        asked: str,
+        given: str,
+        *shown: Any,
+    ) -> Iterator[list[Any]]:
+        settings = settings_from_form(names, shown)
+        prompts, sides = chosen_prompts(pasted, file, asked, given), context.find_sides(left, right)
+        job.begin(sides, len(prompts))
+        yield [*result_values(job, "Loading the model …"), prompt_set_views.click_a_row()]
+        batches = answer_prompt_set(context.pair(sides), prompts, settings.system_prompt, sampling_of(settings))
+        for _ in job.work(batches, run_that_keeps(sides, context.find(sides[1].name))):
+            yield [*result_values(job), gr.skip()]
+        yield [*_as_left(job), gr.skip()]
+
+    return answer
+
+
+def chosen_prompts(pasted: str, file: str | None, asked: str | None, given: str | None) -> list[Prompt]:
+    """Those of the file where one is chosen. Raises: DataError."""
+    if file:
+        return list(read_prompt_file(Path(file), asked or "", given or "").prompts)
+    return paste_prompts(pasted or "")
+
+
+def table_value(job: PromptJob) -> gr.Dataframe:
+    table = prompt_set_views.results_table(job)
+    return gr.Dataframe(table.frame, datatype=table.kinds, column_widths=list(table.widths))
+
+
+def result_values(job: PromptJob, note: str = "") -> list[Any]:
+    """While it works: the rows so far; a table that is full in the order of the prompts stays as it is."""
+    is_full = len(job.results) >= prompt_set_views.SHOWN_ROWS + PROMPTS_AT_ONCE and not job.most_changed_first
+    progress = prompt_set_views.progress_card(job, note)
+    table = gr.skip() if is_full else table_value(job)
+    return [progress, gr.Column(visible=bool(job.results)), table, gr.Row(visible=False), None, None]
+
+
+@tells_errors
+def _as_left(job: PromptJob) -> list[Any]:
+    """What there is when nothing is at work, with the files."""
+    progress, below = prompt_set_views.progress_card(job), gr.Column(visible=bool(job.results))
+    files: list[Any] = [*_export(job)] if job.results else [None, None]
+    return [progress, below, table_value(job), gr.Row(visible=bool(job.results)), *files]
+
+
+def _export(job: PromptJob) -> list[str]:
+    folder = Path(tempfile.mkdtemp(prefix="answers-"))
+    files = [folder / "answers.csv", folder / "answers.jsonl"]
+    for file in files:
+        write_results(job, file)
+    return [str(file) for file in files]
+
+
+def _stop(job: PromptJob) -> str:
+    job.is_stopping = True
+    return prompt_set_views.progress_card(job)

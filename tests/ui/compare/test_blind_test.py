@@ -1,0 +1,131 @@
+"""The blind test: what a ballot shows, what the result says, and what the page keeps between clicks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sft_app.compare.answer_pairs import AnswerPair, keep_pairs
+from sft_app.compare.votes import Ballot, Progress, read_votes
+from sft_app.errors import RunError
+from sft_app.runs import Run
+from sft_app.ui.compare import blind_views as views
+from sft_app.ui.compare.blind_test import BlindTest, invite
+from sft_app.ui.context import PageContext
+
+BAD = "<script>alert(1)</script>"
+PAIRS = [AnswerPair(f"Q{number}", f"plain {number}", f"warm {number}", "given") for number in range(4)]
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    (home / "runs" / "r1").mkdir(parents=True)
+    run = Run(home / "runs" / "r1")
+    keep_pairs(run, [*PAIRS, AnswerPair("Q", "same", "same")])
+    return run
+
+
+def begun(run: Run, voter: str = "Ada") -> BlindTest:
+    test = BlindTest()
+    test.begin(run, "shop", voter)
+    return test
+
+
+def votes(**choices: int) -> list[dict[str, str]]:
+    kinds = {"tuned": "tuned", "base": "base", "tie": "tie", "bad": "both bad"}
+    return [
+        {"voter": "Ada", "pair": f"{kind}{n}", "choice": kinds[kind]}
+        for kind, count in choices.items()
+        for n in range(count)
+    ]
+
+
+def test_a_ballot_is_the_same_whichever_side_is_which() -> None:
+    card = views.ballot_card(Ballot(PAIRS[0], base_is_left=True))
+    turned = views.ballot_card(Ballot(AnswerPair("Q0", "warm 0", "plain 0"), base_is_left=False))
+    assert card == turned
+    for hint in ("base", "tuned", "given", PAIRS[0].id):
+        assert hint not in card
+
+
+def test_text_of_people_and_models_is_shown_and_never_run() -> None:
+    pair = AnswerPair(BAD, BAD, BAD + "more")
+    shown = [
+        views.ballot_card(Ballot(pair, True)),
+        views.progress_line(Progress(0, 1, 0), BAD, BAD),
+        views.result_card([{"voter": BAD, "pair": "p", "choice": "tuned"}], BAD),
+        views.invitation(BAD, 1, 0, [BAD]),
+        views.invitation(BAD, 0, 0, []),
+    ]
+    for html in shown:
+        assert BAD not in html and "&lt;script&gt;" in html
+
+
+def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
+    context = PageContext(home)
+    assert "4 pairs of answers of r1. 1 more pair is left out" in invite(context, "r1")
+    assert "4 pairs" in invite(context, "r1/checkpoint-7")
+    begun(run, "Bo").vote("1")
+    assert "Voted so far: Bo." in invite(context, "r1")
+    run.pairs_file.unlink()
+    assert "Answer prompts in “Many prompts”" in invite(context, "r1")
+    keep_pairs(run, [AnswerPair("Q", "same", "same")])
+    assert "in each of them both sides say the same" in invite(context, "r1")
+    assert "Choose a run on the right side" in invite(context, "base")
+    with pytest.raises(RunError, match="Choose a run on the right side"):
+        context.run_of_side("owner/adapter")
+
+
+def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> None:
+    test = begun(run)
+    first = test.ballot
+    assert first is not None
+    told = test.vote("1")
+    assert ("fine-tuned" if not first.base_is_left else "base model’s answer") in told and "Vote 1:" in told
+    assert test.ballot is not None and test.ballot.pair != first.pair
+    test.take_back()
+    assert test.ballot == first and read_votes(run) == []
+    for _ in PAIRS:
+        test.vote("0")
+    assert test.ballot is None and test.progress() == Progress(4, 4, 1)
+    with pytest.raises(RunError, match="no pair to vote on here"):
+        test.vote("0")
+
+
+def test_another_page_of_the_same_voter_goes_on_where_this_one_is(run: Run) -> None:
+    one, other = begun(run), begun(run, " Ada ")
+    assert one.ballot == other.ballot
+    one.vote("1")
+    other.vote("2")
+    assert one.ballot == other.ballot and len(read_votes(run)) == 1
+    other.vote("0")
+    one.vote("0")
+    assert one.ballot == other.ballot and len(read_votes(run)) == 2
+
+
+def test_a_page_that_was_reloaded_says_what_to_press() -> None:
+    with pytest.raises(RunError, match="press Start"):
+        BlindTest().vote("1")
+    with pytest.raises(RunError, match="no vote of yours"):
+        BlindTest().take_back()
+
+
+def test_a_test_needs_a_name_and_answers(run: Run) -> None:
+    with pytest.raises(RunError, match="Tell who votes"):
+        begun(run, " ")
+    run.pairs_file.unlink()
+    with pytest.raises(RunError, match="nothing to vote on yet"):
+        begun(run)
+
+
+def test_the_result_is_told_for_the_voter_and_for_all() -> None:
+    mine = votes(tuned=9, base=1, tie=2, bad=1)
+    card = views.result_card(mine, "Ada")
+    assert "won 9 of the 10 votes for a side: 90%" in card and "unlikely to be chance" in card
+    assert "<td>13</td><td>9</td><td>1</td><td>2</td><td>1</td>" in card and "All voters together" not in card
+    both = [*mine, *({**vote, "voter": "Bo"} for vote in mine)]
+    card = views.result_card(both, "Ada")
+    assert card.count("<tr>") == 4 and "each pair counts once" in card
+    assert card.count("won 9 of the 10") == 2  # a second voter who agrees makes it no more certain
+    assert "Nobody has voted yet" in views.result_card([], "Ada")
