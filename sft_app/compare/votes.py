@@ -198,7 +198,8 @@ def votes_sentence(votes: Sequence[dict[str, Any]]) -> str:
     voters = len(by_voter(votes))
     if voters == 1:
         return tally_sentence(tally(votes))
-    return f"{voters} people, who did not see which answer was which; each pair counts once, as most saw it. {tally_sentence(tally(by_majority(votes)))}"
+    told = f"{voters} people, who did not see which answer was which; each pair counts once, as most saw it."
+    return f"{told} {tally_sentence(tally(by_majority(votes)))}"
 
 
 def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:
