@@ -34,8 +34,8 @@ def invitation(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
     so_far = f"<p>Voted so far: {names}. The same name goes on where it stopped.</p>" if voters else ""
     return (
         f'<section class="ft-card"><strong>Which answer is better, without knowing whose it is?</strong>'
-        f"<p>{escape(told)} Which one comes first is drawn by lot for each of them. Each vote is kept "
-        f"at once. By button, or with the keys 1, 2, 0 and −.</p>{so_far}</section>"
+        f"<p>{escape(told)} Which one comes first is drawn by lot for each of them. Vote with the "
+        f"buttons or the keys 1, 2, 0 and −; each vote is kept at once.</p>{so_far}</section>"
     )
 
 

@@ -92,9 +92,9 @@ def _build_source() -> Source:
         )
         with gr.Column(scale=2, min_width=280):
             file = gr.File(
-                label="Or a file: .txt, .csv, .tsv, .jsonl, .json, .parquet",
+                label="Or a file: text, CSV, JSONL, Parquet",
                 file_types=FILE_TYPES,
-                height=140,
+                height=150,
                 elem_id="prompt-file",
             )
             with gr.Row(visible=False) as columns:

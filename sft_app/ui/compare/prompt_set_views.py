@@ -36,7 +36,7 @@ def results_table(job: PromptJob) -> ResultsTable:
     columns = [NUMBER, "Prompt", *(["Reference"] if with_reference else [])]
     columns += [f"Left: {job.labels[0]}", f"Right: {job.labels[1]}", CHANGE]
     texts: list[Kind] = ["str"] * (len(columns) - 2)
-    widths = ["64px", "220px", *(["180px"] if with_reference else []), "360px", "360px", "110px"]
+    widths = ["64px", "240px", *(["180px"] if with_reference else []), "380px", "380px", "110px"]
     frame = pd.DataFrame([_cells(result, with_reference) for result in results], columns=columns)
     return ResultsTable(frame, ["number", *texts, "number"], widths)
 
