@@ -55,7 +55,7 @@ def side_choices(
 
 
 def _make_side(label: str, name: str) -> gr.Dropdown:
-    info = "The base model, a run or one of its checkpoints. Or type an adapter's folder or its name on the Hub."
+    info = "The base model, a run, a checkpoint. Or type an adapter's folder, or its name on the Hub."
     value = BASE_CHOICE[1] if label == "Left" else None
     return gr.Dropdown(
         [BASE_CHOICE], value=value, label=label, info=info, allow_custom_value=True, min_width=280, elem_id=name
