@@ -87,7 +87,7 @@ def expected_ids(spec: Spec) -> list[list[int]]:
     return [_timed(model, [spec.prompt] * copies, spec.tokens).ids[0] for model in (base, tuned)]
 
 
-def measure_scoring(spec: Spec, rounds: int = 3) -> dict[str, Any]:
+def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
     """Seconds for all conversations with both sides in one pass and in two, turn about, and both sides' losses."""
     model = _tuned(spec)
     voices = (Voice(model, is_base=True), Voice(model, ADAPTER_NAME))

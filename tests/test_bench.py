@@ -61,7 +61,7 @@ def test_compare_bench_measures_every_arm_and_each_gives_the_tokens_of_the_sides
     assert arms["one after the other"]["first_token"]["median"] > 1
     assert all(entry["decode_seconds"]["median"] > 0 and entry["peak_gib"] > 0 for entry in arms.values())
     assert told["scoring"][0]["conversations"] == 4 and told["scoring_summary"]["ratio"]["median"] > 0
-    assert "goal for" in printed
+    assert "two loaded models" in printed and "goals for ours, at most: decode × 1." in printed
 
 
 def test_fast_comparison_with_wrong_tokens_or_losses_is_refused() -> None:
