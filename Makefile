@@ -29,6 +29,7 @@ bench: $(VENV)/.dev
 	scripts/require-chromium
 	$(BIN)/python -m bench.data --rows 10000 100000 --repeats 1
 	$(BIN)/python -m bench.train
+	$(BIN)/python -m bench.compare
 	$(BIN)/python -m bench.preflight
 	$(BIN)/python -m bench.page --rounds 2 --seconds 15 --settling 15
 

@@ -23,15 +23,7 @@ def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
     from bench.train_arms import Spec
     from sft_app.models.hardware import detect_hardware
 
-    needed = arguments.examples_per_step * arguments.steps
-    if arguments.shape == "starter":
-        model_dir, rows = _starter(needed + HELDOUT)
-    else:
-        model_dir = write_random_model(
-            folder / "model", arguments.shape, _wordless_tokenizer(), VOCABULARY[arguments.shape]
-        )
-        most = 120 if arguments.shape == "tiny" else 1024
-        rows = _random_rows(needed + HELDOUT, VOCABULARY[arguments.shape], most)
+    model_dir, rows = model_and_rows(folder, arguments.shape, arguments.examples_per_step * arguments.steps + HELDOUT)
     write_jsonl_atomically(folder / "train.jsonl", rows[HELDOUT:])
     write_jsonl_atomically(folder / "heldout.jsonl", rows[:HELDOUT])
     dtype = detect_hardware().dtype
@@ -39,6 +31,14 @@ def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
         str(model_dir), str(folder), arguments.examples_per_step, arguments.steps, 1024, arguments.method, dtype
     )
     return replace(spec, max_length=256) if arguments.shape == "tiny" else spec
+
+
+def model_and_rows(folder: Path, shape: str, count: int) -> tuple[Path, list[dict[str, Any]]]:
+    """A model of this shape on disk, and so many conversations for it as `input_ids` and `labels`."""
+    if shape == "starter":
+        return _starter(count)
+    model_dir = write_random_model(folder / "model", shape, _wordless_tokenizer(), VOCABULARY[shape])
+    return model_dir, _random_rows(count, VOCABULARY[shape], most=120 if shape == "tiny" else 1024)
 
 
 def flops_per_token(spec: Spec) -> float:

@@ -49,6 +49,38 @@ def test_a_fast_wrong_answer_is_refused() -> None:
     assert not is_right({"summary": right, "gradient_cosine": 0.99})
 
 
+def test_compare_bench_measures_every_arm_and_each_gives_the_tokens_of_the_sides(tmp_path: Path) -> None:
+    told, printed = measure("compare", tmp_path)
+    base, tuned = told["expected"]
+    assert len(base) == len(tuned) == 16 and base != tuned
+    ids = {entry["arm"]: entry["ids"] for entry in told["measured"]}
+    assert ids.pop("base alone") == [base]
+    assert len(ids) == 4 and all(sides == [base, tuned] for sides in ids.values())
+    arms = {entry["arm"]: entry for entry in told["summary"]}
+    assert arms["base alone"]["decode"]["median"] == 1
+    assert arms["one after the other"]["first_token"]["median"] > 1
+    assert all(entry["decode_seconds"]["median"] > 0 and entry["peak_gib"] > 0 for entry in arms.values())
+    assert told["scoring"][0]["conversations"] == 4 and told["scoring_summary"]["ratio"]["median"] > 0
+    assert "two loaded models" in printed and "goals for ours, at most: decode × 1." in printed
+
+
+def test_fast_comparison_with_wrong_tokens_or_losses_is_refused() -> None:
+    from bench.compare import is_right
+
+    def report(ours: list[list[int]], alone: list[int], loss: float, dtype: str = "float32") -> dict[str, Any]:
+        measured = [{"arm": "ours", "ids": ours}, {"arm": "base alone", "ids": [alone]}]
+        scoring = [{"losses": {"one": [[2.0], [loss]], "two": [[2.0], [1.5]]}}]
+        return {"spec": {"dtype": dtype}, "expected": [[5, 6], [5, 7]], "measured": measured, "scoring": scoring}
+
+    assert is_right(report([[5, 6], [5, 7]], [5, 6], 1.5))
+    assert not is_right(report([[5, 6], [5, 6]], [5, 6], 1.5))
+    assert not is_right(report([[5, 6], [5, 7]], [5, 8], 1.5))
+    assert is_right(report([[5, 6], [5, 7]], [5, 8], 1.5, "bfloat16"))
+    assert not is_right(report([[5, 6], [5, 7]], [5, 6], 1.6))
+    same = report([[5, 6], [5, 6]], [5, 6], 1.5) | {"expected": [[5, 6], [5, 6]]}
+    assert not is_right(same), "an adapter without effect proves nothing"
+
+
 def test_page_bench_trains_with_the_page_open_and_closed(tmp_path: Path) -> None:
     told, _ = measure("page", tmp_path)
     assert [window["is_open"] for window in told["windows"]] == [False, True, True, False]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from sft_app.compare.few_rows import few_row_products, replaced_forward
 from sft_app.errors import ModelError
 
 
@@ -131,17 +132,18 @@ def _decode(
     """Yields the next id of every row `max_new_tokens` times, without regard to where an answer ends."""
     input_ids, attention_mask = _left_padded(prompts, pad_id, model.device)
     random = torch.Generator().manual_seed(sampling.seed)
-    cache = None
+    cache, products = None, few_row_products(model, len(prompts))
     for _ in range(max_new_tokens):
         positions = attention_mask.cumsum(-1).sub(1).clamp(min=0)[:, -input_ids.shape[1] :]
-        output = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with replaced_forward(products if cache is not None else {}):
+            output = model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         cache = output.past_key_values
         next_ids = _choose(output.logits[:, -1], sampling.temperature, random)
         yield next_ids.tolist()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
+from torch.nn.functional import linear
+
+from sft_app.compare.few_rows import replaced_forward
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ def scale_rows(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
     """
     names = sorted({row.name for row in rows if row.name is not None})
     before = [(layer, dict(layer.scaling)) for layer in lora_layers(model)]
-    with only_active(model, *names):
+    steps = {layer: _step_of(layer, rows) for layer, _ in before if _is_plain(layer)}
+    with only_active(model, *names), replaced_forward(steps):
         try:
             for layer, scaling in before:
                 for name in names:
@@ -40,6 +45,31 @@ def scale_rows(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
         finally:
             for layer, scaling in before:
                 layer.scaling.update(scaling)
+
+
+def _is_plain(layer: Any) -> bool:
+    from peft.tuners.lora.layer import Linear
+
+    return type(layer) is Linear and not layer.merged and not layer.lora_variant
+
+
+def _step_of(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.Tensor]:
+    """The layer for one more token of each row: the same arithmetic, for those rows only that have an adapter."""
+    usual, runs, start = layer.forward, [], 0
+    for row, equal in groupby(rows):
+        run = slice(start, start := start + len(list(equal)))
+        if row.name is not None and row.name in layer.lora_A and row.strength != 0:
+            runs.append((run, *factors_of(layer, row.name), row.strength * layer.scaling[row.name]))
+
+    def step(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if x.shape[:-1] != (len(rows), 1):
+            return usual(x, *args, **kwargs)
+        result = layer.base_layer(x, *args, **kwargs)
+        for run, a, b, scaling in runs:
+            result[run].add_(linear(linear(x[run].to(a.dtype), a), b) * scaling)
+        return result
+
+    return step
 
 
 def can_scale_rows(model: Any, names: Sequence[str]) -> bool:

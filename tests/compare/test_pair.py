@@ -97,6 +97,24 @@ def test_tuned_row_is_the_adapter_alone_bit_for_bit(kind: tuple[LoadedPair, Any]
     assert not torch.equal(alone[1], logits_of(untouched, pair)[1]), "this adapter must have an effect"
 
 
+@torch.no_grad()
+def test_one_more_token_is_that_of_each_side(kind: tuple[LoadedPair, Any]) -> None:
+    """What a layer does for a single token of each row is written otherwise."""
+
+    def after(model: Any) -> torch.Tensor:
+        read = model(torch.tensor([ids[:-1]] * 2), use_cache=True)
+        return model(torch.tensor([ids[-1:]] * 2), past_key_values=read.past_key_values).logits[:, 0]
+
+    pair, untouched = kind
+    ids = render_prompt(pair.tokenizer, prompt_messages(QUESTION))
+    base, tuned = after(untouched), after(model_of(pair))
+    with scale_rows(model_of(pair), BASE_AND_TUNED):
+        together = after(model_of(pair))
+    assert torch.equal(together[0], base[0])
+    torch.testing.assert_close(together[1], tuned[1], rtol=2e-2, atol=2e-2)
+    assert (tuned[1] - base[1]).abs().max() > 0.1
+
+
 def test_base_answer_is_the_untouched_models_token_for_token(kind: tuple[LoadedPair, Any]) -> None:
     pair, untouched = kind
     update = compare(pair)
@@ -364,6 +382,23 @@ def test_two_adapters_answer_as_rows_of_one_batch_each_as_if_alone(two_runs: tup
     for row, alone in zip(rows[:2], (pair_of(one), pair_of(other)), strict=True):
         assert torch.equal(row, logits_of(model_of(alone), alone, rows=3)[0])
     assert torch.equal(rows[2], logits_of(base_model, together, rows=3)[0])
+
+
+def test_rows_in_any_order_and_at_any_strength_answer_as_if_alone(two_runs: tuple[Any, Any]) -> None:
+    one, other = two_runs
+    pair = pair_of(one, one.run.id, other.run.id)
+    prompt, stops = render_prompt(pair.tokenizer, prompt_messages(QUESTION)), stop_ids(pair.tokenizer)
+    prompts = [prompt, prompt[3:], prompt, prompt[1:]]
+    rows = (RowAdapter("side1"), RowAdapter(), RowAdapter("side2", 0.5), RowAdapter("side1", 0.0))
+
+    def answers(of: Any, to: Any) -> list[Answer]:
+        with scale_rows(model_of(pair), of):
+            return answer_prompts(model_of(pair), pair.tokenizer, to, SAMPLING, stops)
+
+    together = answers(rows, prompts)
+    assert together == [answers([row], [prompt])[0] for row, prompt in zip(rows, prompts, strict=True)]
+    assert together[3] == answers([RowAdapter()], [prompts[3]])[0]
+    assert len({answer.ids for answer in together}) > 2
 
 
 def test_changing_a_side_keeps_the_base_in_memory(two_runs: tuple[Any, Any]) -> None:

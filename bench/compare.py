@@ -1,0 +1,222 @@
+"""What it costs to answer with both sides at once, beside other ways to the same two answers, in the same run.
+
+    python -m bench.compare                               the starter model on this machine
+    python -m bench.compare --shape llama-8b              random weights in real shapes, for a GPU
+    python -m bench.compare --method qlora                a base in 4 bits
+    python -m bench.compare --quick                       a tiny model, for the tests
+    python -m bench.compare --json results.json           everything that was measured
+
+Arms: `base alone` (one answer of the plain base model, the yardstick), `ours` (both sides as rows of one batch), `one
+after the other` (one model, its adapter off and then on), `adapter_names` (PEFT's own mixed batch) and `two loaded
+models`. Each runs in a fresh process, in an order that turns with every repeat, and takes the likeliest token at each
+step, so many times as were asked for. `ours` has to give the tokens of each side by itself in every repeat. The second
+part scores given answers with both sides, in one pass and in two, turn about in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.compare_arms import Spec
+
+ARMS = ("base alone", "ours", "one after the other", "adapter_names", "two loaded models")
+DECODE_GOALS = {"cpu": 1.4, "cuda": 1.15}
+FIRST_TOKEN_GOAL, MEMORY_GOAL, SCORING_GOAL = 1.1, 1.05, 1.6
+LOSS_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-2}
+
+
+def main() -> None:
+    from bench.machine import machine, save_report
+
+    arguments = _parse()
+    with tempfile.TemporaryDirectory() as folder:
+        spec = make_spec(Path(folder), arguments)
+        expected = _apart("adapter", "", spec)["ids"]
+        measured = []
+        for repeat in range(arguments.repeats):
+            for arm in ARMS if repeat % 2 == 0 else reversed(ARMS):
+                measured.append({"repeat": repeat, **_apart("arm", arm, spec)})
+                sys.stderr.write(f"repeat {repeat + 1}: {arm}\n")
+        scoring = [_apart("scoring", "", spec) for _ in range(arguments.repeats)]
+    facts = machine()
+    report = {
+        "machine": facts,
+        "shape": arguments.shape,
+        "spec": {"prompt_tokens": len(spec.prompt), "tokens": spec.tokens, "method": spec.method, "dtype": spec.dtype},
+        "goals": {
+            "decode": DECODE_GOALS[facts["device"]],
+            "first_token": FIRST_TOKEN_GOAL,
+            "peak": MEMORY_GOAL,
+            "scoring": SCORING_GOAL,
+        },
+        "expected": expected,
+        "measured": measured,
+        "scoring": scoring,
+        "summary": summarise(measured),
+        "scoring_summary": summarise_scoring(scoring),
+    }
+    save_report(report, arguments.json)
+    show(report)
+    sys.exit(0 if is_right(report) else "The sides are not what they are by themselves, so the speed says nothing.")
+
+
+def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
+    """Writes model and conversations into `folder`. The prompt is the beginning of all conversations end to end."""
+    from bench.compare_arms import Spec
+    from bench.train_data import model_and_rows
+    from sft_app.files import write_jsonl_atomically
+    from sft_app.models.hardware import detect_hardware
+
+    model_dir, rows = model_and_rows(folder, arguments.shape, arguments.conversations)
+    write_jsonl_atomically(folder / "rows.jsonl", rows)
+    prompt = [id for row in rows for id in row["input_ids"]][: arguments.prompt_tokens]
+    return Spec(
+        str(model_dir),
+        str(folder / "adapter"),
+        str(folder / "rows.jsonl"),
+        tuple(prompt),
+        arguments.tokens,
+        arguments.method,
+        detect_hardware().dtype,
+        arguments.shape == "tiny",
+    )
+
+
+def summarise(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Seconds of each arm and, for the figures that have goals, how many times those of `base alone` they are, from
+    repeat to repeat: median, least and most."""
+    summary = []
+    for arm in ARMS:
+        entries = [entry for entry in measured if entry["arm"] == arm]
+        alone = {entry["repeat"]: entry for entry in measured if entry["arm"] == "base alone"}
+
+        def ratios(name: str, entries: Any = entries, alone: Any = alone) -> dict[str, float]:
+            return _spread([entry[name] / alone[entry["repeat"]][name] for entry in entries])
+
+        summary.append(
+            {
+                "arm": arm,
+                "decode_seconds": _spread([entry["decode_seconds"] for entry in entries]),
+                "decode": ratios("decode_seconds"),
+                "whole": ratios("seconds"),
+                "first_token_seconds": _spread([entry["first_token_seconds"] for entry in entries]),
+                "first_token": ratios("first_token_seconds"),
+                "peak_gib": max(entry["peak_gib"] for entry in entries),
+                "peak": ratios("peak_gib"),
+            }
+        )
+    return summary
+
+
+def summarise_scoring(scoring: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds of both ways, and how many times as fast one pass is, from round to round."""
+    one, two = ([second for entry in scoring for second in entry["seconds"][way]] for way in ("one", "two"))
+    faster = [both / alone for alone, both in zip(one, two, strict=True)]
+    return {"one_pass_seconds": _spread(one), "two_passes_seconds": _spread(two), "ratio": _spread(faster)}
+
+
+def is_right(report: dict[str, Any]) -> bool:
+    """Whether the sides differ, `ours` has each as it is by itself, and both ways of scoring find the same losses."""
+    base, tuned = report["expected"]
+    ours = [entry["ids"] for entry in report["measured"] if entry["arm"] == "ours"]
+    alone = [entry["ids"] for entry in report["measured"] if entry["arm"] == "base alone"]
+    is_float32 = report["spec"]["dtype"] == "float32"
+    tolerance = LOSS_TOLERANCE[report["spec"]["dtype"]]
+    differences = [
+        abs(one - other)
+        for entry in report["scoring"]
+        for sides in zip(entry["losses"]["one"], entry["losses"]["two"], strict=True)
+        for one, other in zip(*sides, strict=True)
+    ]
+    return (
+        base != tuned
+        and all(ids == [base, tuned] for ids in ours)
+        and (not is_float32 or all(ids == [base] for ids in alone))
+        and max(differences) < tolerance
+    )
+
+
+def show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    spec, goals, scoring = report["spec"], report["goals"], report["scoring_summary"]
+    console = Console(markup=False)
+    console.print(f"{report['machine']['name']}, {report['shape']}, {spec['method']}, {spec['dtype']}")
+    console.print(f"{spec['tokens']} tokens after a prompt of {spec['prompt_tokens']}; × is of base alone")
+    table = Table("arm", "decode s", "×", "with prompt ×", "first token ×", "peak ×")
+    table.columns[0].no_wrap = True
+    for entry in report["summary"]:
+        table.add_row(
+            entry["arm"],
+            f"{entry['decode_seconds']['median']:.2f}",
+            *(_told(entry[name], "\n") for name in ("decode", "whole", "first_token", "peak")),
+        )
+    console.print(table)
+    limits = ("decode", "first_token", "peak")
+    told = ", ".join(f"{name.replace('_', ' ')} × {goals[name]:g}" for name in limits)
+    console.print(f"goals for ours, at most: {told}")
+    conversations = report["scoring"][0]["conversations"]
+    one, two, ratio = (_told(scoring[name]) for name in ("one_pass_seconds", "two_passes_seconds", "ratio"))
+    console.print(f"scoring {conversations} conversations with both sides, seconds: {one} in one pass, {two} in two")
+    console.print(f"one pass is × {ratio} as fast (goal: × {goals['scoring']:g})")
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": median(values), "least": min(values), "most": max(values)}
+
+
+def _told(values: dict[str, float], between: str = " ") -> str:
+    return f"{values['median']:.2f}{between}({values['least']:.2f} … {values['most']:.2f})"
+
+
+def _apart(what: str, arm: str, spec: Spec) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.compare", "--child", what, arm, json.dumps(asdict(spec))]
+    # for tiny tensors a second thread only waits
+    threads = {"OMP_NUM_THREADS": "1"} if spec.is_tiny else {}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads})
+    if done.returncode:
+        sys.exit(f"{what} {arm} failed:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _child(what: str, arm: str, spec_json: str) -> None:
+    from bench.compare_arms import Spec, expected_ids, measure_arm, measure_scoring, save_random_adapter
+
+    spec = Spec(**json.loads(spec_json))
+    if what == "adapter":
+        save_random_adapter(spec)
+        result = {"ids": expected_ids(spec)}
+    else:
+        result = measure_arm(arm, spec) if what == "arm" else measure_scoring(spec)
+    sys.stdout.write("\n" + json.dumps(result) + "\n")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=("starter", "llama-1b", "llama-8b", "tiny"), default="starter")
+    parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--conversations", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.shape, arguments.repeats, arguments.tokens, arguments.conversations = "tiny", 1, 16, 4
+    return arguments
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main()
