@@ -59,14 +59,20 @@ def _step_of(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.Tens
     for row, equal in groupby(rows):
         run = slice(start, start := start + len(list(equal)))
         if row.name is not None and row.name in layer.lora_A and row.strength != 0:
-            runs.append((run, *factors_of(layer, row.name), row.strength * layer.scaling[row.name]))
+            a, b = factors_of(layer, row.name)
+            runs.append((run, a, b.T, row.strength * layer.scaling[row.name]))
 
     def step(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if x.shape[:-1] != (len(rows), 1):
             return usual(x, *args, **kwargs)
         result = layer.base_layer(x, *args, **kwargs)
+        tokens, results = x[:, 0], result[:, 0]
         for run, a, b, scaling in runs:
-            result[run].add_(linear(linear(x[run].to(a.dtype), a), b) * scaling)
+            inner = linear(tokens[run].to(a.dtype), a)
+            if a.dtype == result.dtype:
+                results[run].addmm_(inner, b, alpha=scaling)
+            else:
+                results[run].add_(inner @ b * scaling)
         return result
 
     return step
