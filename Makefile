@@ -24,7 +24,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# About half an hour. Data and page are measured at greater length in bench/results.
+# Under three quarters of an hour. Data and page are measured at greater length in bench/results.
 bench: $(VENV)/.dev
 	scripts/require-chromium
 	$(BIN)/python -m bench.data --rows 10000 100000 --repeats 1
