@@ -56,7 +56,7 @@ def finished_run(home: Path, tiny_model_dir: Path, data_file: Path) -> Any:
     from sft_app.training.launch import submit_run
 
     values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 2, "max_length": 64}
-    run = submit_run(parse_settings({**values, "max_new_tokens": 4}), home)
+    run = submit_run(parse_settings({**values, "max_new_tokens": 4, "scorecard_prompts": 0}), home)
     wait_until(lambda: run.status().has_ended(), seconds=90)
     assert run.status().state == "finished", run.status()
     return run
