@@ -178,7 +178,7 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
     assert [(one["prompt"], one["reference"]) for one in results] == [("Where is it?", "Here"), ("When [b]?", "Now")]
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == results
     kept = kept_pairs(find_run(trained_home, "latest"))
-    assert [(one["base"], one["tuned"]) for one in results] == [(pair.base, pair.tuned) for pair in kept]
+    assert [(one["base"], one["tuned"]) for one in results] == [(pair.base, pair.tuned) for pair in kept[-2:]]
     shown = cli(*command)
     assert "2 prompts answered in" in shown.out and "When [b]?" in shown.out
 
