@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from sft_app.errors import AppError, SettingsError
-from sft_app.processes import share_the_cores
 from sft_app.runs import app_home, delete_run, find_run, list_runs, move_in_queue, queued_runs
 from sft_app.settings import (
     EXAMPLE_DATA,
@@ -59,7 +58,6 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document 
 
 def main(arguments: list[str] | None = None) -> None:
     """Errors for the reader become one line on stderr and exit status 1."""
-    share_the_cores()
     warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell their developers
     try:
         app(arguments)

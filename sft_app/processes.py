@@ -1,24 +1,13 @@
-"""Which process is meant (a pid alone may have been given to another since), how much memory this one took, and how it
-shares the cores with others."""
+"""Which process is meant (a pid alone may have been given to another since), and how much memory this one took."""
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
-
-
-def share_the_cores() -> None:
-    """Lets threads that wait for others sleep instead of spin, in this process and those that it starts.
-
-    Before torch is imported. Two programs with a thread for each core, such as a run and a comparison beside it, slow
-    each other down far more than twofold otherwise. Source: OpenMP 5.2, section 21.7, `OMP_WAIT_POLICY`.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def process_started(pid: int) -> float:

@@ -515,16 +515,3 @@ def test_loss_that_is_not_a_number_is_still_json(cli: Any, queued: Run) -> None:
     queued.log_metric(step=1, heldout_loss=float("inf"))
     assert cli("status", "latest", "--json").json["heldout_loss_base"] == 2.0
     assert cli("status", "latest").status == 0
-
-
-def test_threads_that_wait_leave_the_cores_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sft_app.cli import main
-
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
