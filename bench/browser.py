@@ -22,8 +22,8 @@ LAUNCH: dict[str, Any] = {
 class Server:
     """`python app.py` over one home; `url` is known once the page is open."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home, self.environment = home, environment
         self.lines: list[str] = []
         self.open = threading.Event()
         self.start()
@@ -33,7 +33,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "app.py"],
             cwd=PROJECT,
-            env={**os.environ, "SFT_APP_HOME": str(self.home), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "SFT_APP_HOME": str(self.home), "PYTHONUNBUFFERED": "1", **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -43,11 +43,11 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def _read(self) -> None:
         assert self.process.stdout is not None

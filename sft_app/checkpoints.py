@@ -20,7 +20,7 @@ _STATE = "trainer_state.json"
 # One file or folder of each kind; several processes, or FSDP, write others beside the usual name.
 _NEEDED = (_STATE, "scheduler.pt", "optimizer*", "rng_state*.pth")
 _WEIGHTS = ("*.safetensors", "pytorch_model_fsdp*")
-_INCOMPLETE_MARK = "checkpoint-is-incomplete.txt"
+INCOMPLETE_MARK = "checkpoint-is-incomplete.txt"
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
@@ -42,7 +42,7 @@ def checkpoint_step(path: Path) -> int:
 @contextmanager
 def writing_checkpoint(path: Path) -> Iterator[None]:
     """Marks a checkpoint as incomplete until all that was written to it is safe on the disk."""
-    mark = path / _INCOMPLETE_MARK
+    mark = path / INCOMPLETE_MARK
     path.mkdir(parents=True, exist_ok=True)
     mark.touch()
     put_on_disk(mark, path)
@@ -81,7 +81,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _is_complete(path: Path) -> bool:
-    if (path / _INCOMPLETE_MARK).exists() or not all(any(path.glob(name)) for name in _NEEDED):
+    if (path / INCOMPLETE_MARK).exists() or not all(any(path.glob(name)) for name in _NEEDED):
         return False
     if not any(any(path.glob(name)) for name in _WEIGHTS):
         return False

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from sft_app.cli_hub import push, push_space
+from sft_app.cli_options import JsonFlag, RunArgument
 from sft_app.errors import AppError, SettingsError
-from sft_app.runs import app_home, delete_run, find_run, list_runs, move_in_queue, queued_runs
+from sft_app.runs import Run, app_home, find_run, list_runs, move_in_queue, queued_runs
 from sft_app.settings import (
     EXAMPLE_DATA,
     EXAMPLE_PROMPT,
@@ -32,6 +34,7 @@ from sft_app.terminal import (
     print_facts,
     print_inspection,
     print_json,
+    print_ollama,
     print_pair,
     print_preflight,
     print_prompt_job,
@@ -43,7 +46,6 @@ from sft_app.terminal import (
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, or `latest`.")]
 FormatOption = Annotated[Format | None, typer.Option(help="How the rows are laid out; auto looks at them.")]
 MapOption = Annotated[
     list[str] | None,
@@ -52,8 +54,7 @@ MapOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. max_steps=20.")
 ]
-Export = Literal["adapter", "report"]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Export = Literal["adapter", "merged", "ollama", "report"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,12 +74,17 @@ def ui(
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
     """Open the page."""
+    from sft_app.hosting import detect_hosting, lock_secrets_away
     from sft_app.ui.quick_import import skip_stub_writing
+    from sft_app.ui.zero_gpu import import_spaces
 
+    hosting = detect_hosting()
+    lock_secrets_away()
     skip_stub_writing()
+    import_spaces()
     from sft_app.ui.page import launch_page
 
-    launch_page(app_home(), host, port)
+    launch_page(app_home(), host, port, hosting)
 
 
 @app.command()
@@ -224,9 +230,10 @@ def move(
 @app.command()
 def delete(run: RunArgument) -> None:
     """Delete a run with everything in its folder."""
+    from sft_app.storage.keeper import delete_everywhere
+
     found = find_run(app_home(), run)
-    delete_run(found)
-    console.print(f"Run {found.id} is deleted.")
+    console.print(f"Run {found.id} is deleted. {delete_everywhere(app_home(), found)}".rstrip())
 
 
 @app.command()
@@ -249,11 +256,10 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and the fine-tuned model, side by side."""
-    from sft_app.compare.generate import Sampling
     from sft_app.compare.pair import load_pair
     from sft_app.compare.prompt_job import answer_all, refuse_other_endings, write_results
     from sft_app.compare.prompt_sets import read_prompt_file
-    from sft_app.compare.sides import find_sides, settings_of
+    from sft_app.compare.sides import conditions_of, find_sides
     from sft_app.compare.stream import compare_prompt
 
     if prompts is not None and (prompt or strength != 1.0):
@@ -263,13 +269,7 @@ def compare(
             raise SettingsError("--out goes with --prompts FILE.")
         refuse_other_endings(out)
     sides = find_sides(against, run, app_home())
-    settings = settings_of(sides[1], app_home())
-    sampling = Sampling(
-        temperature=settings.temperature if temperature is None else temperature,
-        seed=settings.seed if seed is None else seed,
-        max_new_tokens=max_new_tokens or settings.max_new_tokens,
-    )
-    system = settings.system_prompt if system is None else system
+    system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
     if prompts is not None:
         found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts
         with progress_bar("Answering", quiet=as_json) as tell:
@@ -312,16 +312,29 @@ def score(
 @app.command()
 def export(
     run: RunArgument,
-    kind: Annotated[Export, typer.Option("--as", help="report: what changed, as HTML and Markdown; adapter: a zip.")],
+    kind: Annotated[
+        Export,
+        typer.Option(
+            "--as",
+            help="adapter: a zip; merged: one model of base and adapter; ollama: that with a Modelfile; "
+            "report: what changed, as HTML and Markdown.",
+        ),
+    ],
     to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into; made where it is missing.")],
 ) -> None:
-    """Take something out of a run: its report to pass on, or its adapter."""
+    """Take something out of a run: its report to pass on, its adapter, or the whole model."""
     from sft_app.export.adapter import zip_adapter
     from sft_app.export.report import write_report
 
     found = find_run(app_home(), run)
+    if kind in ("merged", "ollama"):
+        return _export_merged(found, to, for_ollama=kind == "ollama")
     for file in write_report(found, to) if kind == "report" else [zip_adapter(found, to)]:
         console.print(str(file), soft_wrap=True)
+
+
+app.command()(push)
+app.command()(push_space)
 
 
 @app.command()
@@ -333,6 +346,21 @@ def doctor(as_json: JsonFlag = False) -> None:
     if as_json:
         return print_json(facts)
     print_facts(facts)
+
+
+def _export_merged(run: Run, to: Path, for_ollama: bool) -> None:
+    from sft_app.export.merged import follow
+    from sft_app.export.package import prepare_merged, prepare_ollama, told_fidelity
+
+    with progress_bar("Merging", quiet=False) as tell:
+        merged = follow(prepare_merged(run, to.absolute() / run.merged_dir.name), lambda step: tell(step.share))
+        package = follow(prepare_ollama(run, merged), lambda step: tell(step.share)) if for_ollama else None
+    for file in sorted(merged.folder.iterdir()):
+        console.print(str(file), soft_wrap=True)
+    sentence, is_warning = told_fidelity(merged)
+    console.print(sentence, style="yellow" if is_warning else None, soft_wrap=True)
+    if package is not None:
+        print_ollama(package)
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:

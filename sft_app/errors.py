@@ -23,3 +23,15 @@ class ModelError(AppError):
 
 class RunError(AppError):
     """A run does not exist, or is not in a state that allows what was asked."""
+
+
+class AccessError(AppError):
+    """This visitor may not do what was asked, here."""
+
+
+class ExportError(AppError):
+    """Something cannot be written, sent or made fit for another program."""
+
+
+class StorageError(AppError):
+    """The place where copies of runs are kept cannot be reached or used."""

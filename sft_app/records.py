@@ -37,13 +37,17 @@ class ModelRecord(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """`settings.json`: everything needed to repeat the run. `machine` is in words, and empty where it was not noted."""
+    """`settings.json`: everything needed to repeat the run. `machine` is in words, and empty where it was not noted.
+
+    `owner` is who started it on a Space, by their name on the Hub.
+    """
 
     settings: RunSettings
     source: SourceRecord
     model: ModelRecord
     versions: dict[str, str]
     machine: str = ""
+    owner: str = ""
     created_utc: str
 
 

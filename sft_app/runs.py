@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,11 @@ class Run:
     @property
     def adapter_dir(self) -> Path:
         return self.path / "adapter"
+
+    @property
+    def merged_dir(self) -> Path:
+        """Where the page puts base and adapter as one model: below the home, so that no copy of the run has it."""
+        return self.path.parents[1] / "exports" / f"{self.id}-merged"
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -226,6 +231,13 @@ def find_run(home: Path, reference: str) -> Run:
     runs = list_runs(home)
     if not runs:
         raise RunError(f"There are no runs in {runs_dir(home)} yet.")
+    return choose_run(runs, reference)
+
+
+def choose_run(runs: Sequence[Run], reference: str) -> Run:
+    """As `find_run`, of these, which begin with the newest."""
+    if not runs:
+        raise RunError("There are no runs yet.")
     if reference == "latest":
         return runs[0]
     found = [run for run in runs if run.id == reference] or [run for run in runs if run.id.startswith(reference)]
@@ -270,11 +282,13 @@ def _moved_runs(home: Path) -> list[str]:
 
 
 def delete_run(run: Run) -> None:
-    """Raises: RunError while the run is working; it has to be stopped first."""
+    """With the model that was merged from it. Raises: RunError while the run is working; it has to be stopped first."""
     status = run.status()
     if not status.is_settled():
         raise RunError(f"Run {run.id} is {status.state}; stop it before deleting it.")
     shutil.rmtree(run.path)
+    for folder in run.merged_dir.parent.glob(f"*{run.merged_dir.name}*"):  # also what a killed merge left
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_run_id() -> str:

@@ -40,6 +40,8 @@ Section = Literal["data", "model", "method", "training", "generation"]
 COLUMN_ROLES = ("user", "assistant", "system", "context")
 
 EXAMPLE_DATA = "examples/customer_service.jsonl"
+# A small adapter of the starter, trained on the bundled data: there is something to compare before the first run.
+EXAMPLE_ADAPTER = "examples/adapter"
 EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
 
 
@@ -308,7 +310,12 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
     try:
         return RunSettings.model_validate({**PRESETS[preset], "preset": preset, **values})
     except ValidationError as error:
-        raise SettingsError("\n".join(_fault_line(fault) for fault in error.errors())) from error
+        raise SettingsError(faults_told(error)) from error
+
+
+def faults_told(error: ValidationError) -> str:
+    """One line per fault, all of them."""
+    return "\n".join(_fault_line(fault) for fault in error.errors())
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

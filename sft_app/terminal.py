@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sft_app.compare.prompt_job import PromptJob
     from sft_app.compare.stream import PairUpdate
     from sft_app.data.checkup.fixes import Cleaning
+    from sft_app.export.package import OllamaPackage
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Preflight
 
@@ -165,6 +166,21 @@ def print_pair(prompt: str, found: PairUpdate) -> None:
     console.print(" · ".join(evidence_parts(found.evidence)), style="dim")
     for reason in found.evidence.reasons:
         console.print(reason)
+
+
+def print_ollama(package: OllamaPackage) -> None:
+    """What Ollama does otherwise, and what to type next."""
+    for note in package.model.notes:
+        console.print(note, style="yellow", soft_wrap=True)
+    if package.gguf_problem:
+        console.print(package.gguf_problem, style="yellow", soft_wrap=True)
+    console.print("Next:", soft_wrap=True)
+    console.print(f"  {package.model.command}", soft_wrap=True)
+    console.print(f"  ollama run {package.model.name}", soft_wrap=True)
+    if package.by_hand:
+        console.print("For a GGUF file, and where Ollama does not know the architecture:", soft_wrap=True)
+        for command in package.by_hand:
+            console.print(f"  {command}", soft_wrap=True)
 
 
 def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:

@@ -117,8 +117,12 @@ def cli(capfd: pytest.CaptureFixture[str], home: Path) -> Callable[..., Ended]:
 
 @pytest.fixture
 def data_file(tmp_path: Path) -> Path:
+    return write_data(tmp_path)
+
+
+def write_data(folder: Path) -> Path:
     """24 short conversations that a tiny model can learn something from."""
-    path = tmp_path / "examples.jsonl"
+    path = folder / "examples.jsonl"
     rows = [
         {"messages": [{"role": "user", "content": f"Where is order {i}?"}, {"role": "assistant", "content": "Soon!"}]}
         for i in range(24)

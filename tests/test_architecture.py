@@ -17,12 +17,13 @@ FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.
 # Each part may import its own row and the rows above it.
 LAYERS = [
     {"__init__", "errors", "files", "processes", "settings", "records", "runs", "checkpoints", "summary", "versions"},
+    {"hosting", "hub_login", "storage"},
     {"curves"},
     {"data"},
     {"models"},
     {"compare"},
     {"training", "export"},
-    {"ui", "cli", "terminal", "__main__"},
+    {"ui", "cli", "cli_hub", "cli_options", "terminal", "__main__"},
 ]
 # The same within folders that have many parts.
 INNER_LAYERS = {
@@ -33,6 +34,12 @@ INNER_LAYERS = {
         {"reading"},
         {"tokens", "split"},
         {"checkup"},
+    ],
+    "storage": [
+        {"__init__", "stores"},
+        {"copies"},
+        {"restoring"},
+        {"keeper"},
     ],
     "training": [
         {"__init__", "ranks", "termination", "extras", "max_length"},
@@ -134,6 +141,7 @@ def test_functions_are_short(file: str):
         ("sft_app.training.launch", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.data.checkup.inspection", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.export.report", {"torch", "transformers", "trl", "gradio"}),
+        ("sft_app.export.hub", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.ui.views", {"torch", "transformers", "trl", "gradio"}),
         ("sft_app.ui.page", {"torch", "transformers", "trl"}),
     ],

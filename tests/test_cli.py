@@ -224,11 +224,44 @@ def test_export_writes_the_adapter_as_a_zip(cli: Any, trained_home: Path, tmp_pa
     ended = cli("export", "latest", "--as", "adapter", "--to", tmp_path / "out")
     assert (ended.status, ended.err) == (0, "")
     with zipfile.ZipFile(ended.out.strip()) as packed:
-        assert "adapter_model.safetensors" in packed.namelist()
+        assert "adapter_model.safetensors" in {Path(name).name for name in packed.namelist()}
+
+
+def test_export_merges_and_tells_ollama_how(
+    cli: Any, trained_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = find_run(trained_home, "latest")
+    folder = tmp_path / "out" / f"{run.id}-merged"
+    ended = cli("export", "latest", "--as", "merged", "--to", tmp_path / "out")
+    assert (ended.status, ended.err) == (0, "")
+    assert str(folder / "model.safetensors") in ended.out.splitlines()
+    assert "The merged model predicts the held-out answers" in ended.out and "Modelfile" not in ended.out
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+
+    ended = cli("export", "latest", "--as", "ollama", "--to", tmp_path / "out")
+    assert (ended.status, ended.err) == (0, "")
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made  # it is not merged again
+    assert str(folder / "Modelfile") in ended.out
+    assert f"-f {folder}/Modelfile" in ended.out and "ollama run a-first-run" in ended.out
+    assert "convert_hf_to_gguf.py" in ended.out
+    assert "\nFROM .\n" in (folder / "Modelfile").read_text(encoding="utf-8")
+
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama" / "convert_hf_to_gguf.py").write_text("import sys; open(sys.argv[3], 'w').write('GGUF')")
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path / "llama"))
+    ended = cli("export", "latest", "--as", "ollama", "--to", tmp_path / "out")
+    assert (ended.status, ended.err) == (0, "")
+    assert "\nFROM ./model-q8_0.gguf\n" in (folder / "Modelfile").read_text(encoding="utf-8")
+    assert str(folder / "model-q8_0.gguf") in ended.out and "git clone" not in ended.out
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("report", "The report could not be written to"), ("adapter", "could not be packed")]
+    ("kind", "told"),
+    [
+        ("report", "The report could not be written to"),
+        ("adapter", "could not be packed"),
+        ("merged", "cannot be written to"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_told(
     cli: Any, trained_home: Path, tmp_path: Path, kind: str, told: str

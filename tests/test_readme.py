@@ -43,8 +43,18 @@ def test_front_matter_is_valid_for_a_gradio_space() -> None:
 
 
 def test_sdk_version_is_the_gradio_that_is_pinned() -> None:
-    pinned = re.search(r"^gradio==(\S+)$", (PROJECT / "requirements.txt").read_text(), flags=re.M)
+    pinned = re.search(r"^gradio\[oauth\]==(\S+)$", (PROJECT / "requirements.txt").read_text(), flags=re.M)
     assert pinned and front_matter()["sdk_version"] == pinned.group(1)
+
+
+def test_visitors_are_asked_for_no_more_than_pushing_and_gated_models_need() -> None:
+    values = front_matter()
+    assert values["hf_oauth"] is True
+    assert values["hf_oauth_scopes"] == ["contribute-repos", "gated-repos"]
+
+
+def test_python_of_the_space_is_one_that_zero_gpu_has_too() -> None:
+    assert front_matter()["python_version"] == "3.12"
 
 
 def test_every_picture_and_linked_file_exists() -> None:

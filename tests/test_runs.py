@@ -478,6 +478,7 @@ def test_working_run_is_not_deleted(run: Run, own_process: dict[str, Any], state
 def test_run_without_a_living_process_is_deleted_with_everything(home: Path, run: Run, state: str):
     run.update_status(state=state)
     (run.checkpoints_dir / "checkpoint-4").mkdir(parents=True)
+    run.merged_dir.mkdir(parents=True)
     delete_run(run)
     assert list_runs(home) == []
-    assert not run.path.exists()
+    assert not run.path.exists() and not run.merged_dir.exists()

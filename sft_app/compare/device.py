@@ -24,6 +24,7 @@ def choose_device(side: Side, home: Path) -> tuple[Hardware, str]:
     """
     hardware = detect_hardware()
     if hardware.device == "cpu":
+        _refuse_without_room(side, home, hardware)
         return hardware, ""
     needed = ROOM * _weights_gib(side, home, hardware.dtype)
     if needed <= hardware.memory_free_gib:
@@ -35,6 +36,14 @@ def choose_device(side: Side, home: Path) -> tuple[Hardware, str]:
         raise ModelError(f"There is no room for the model: {why}. Wait until there is, or stop what has it.")
     on_cpu = replace(hardware, device="cpu", dtype="float32", memory_free_gib=free)
     return on_cpu, f"answered on the CPU, since {why}"
+
+
+def _refuse_without_room(side: Side, home: Path, hardware: Hardware) -> None:
+    needed, free = ROOM * _weights_gib(side, home, hardware.dtype), free_gib("cpu")
+    if needed > free:
+        raise ModelError(
+            f"{side.base.name} needs {needed:.1f} GiB of memory, and {free:.1f} GiB are free. Take a smaller model."
+        )
 
 
 def slowed_down_by(home: Path) -> str:

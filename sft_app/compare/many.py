@@ -10,6 +10,7 @@ from sft_app.compare.pair import LoadedPair, both_sides, side_alone
 from sft_app.compare.rows import RowAdapter, scale_rows
 from sft_app.compare.scorecard import RowScore, score_conversations, score_copies
 from sft_app.data.tokens import RenderedConversation, stop_ids
+from sft_app.errors import ModelError
 
 
 def score_both(
@@ -44,6 +45,19 @@ def answer_both(
         with scale_rows(model, rows):
             answers = answer_prompts(model, pair.tokenizer, [*prompts, *prompts], sampling, stops)
     return answers[: len(prompts)], answers[len(prompts) :]
+
+
+def answer_each(
+    pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
+) -> list[tuple[Answer, Answer] | ModelError]:
+    """Both answers to each prompt, or why it has none. One that is too long refuses a whole batch, and then each is
+    asked by itself."""
+    try:
+        return list(zip(*answer_both(pair, prompts, sampling), strict=True))
+    except ModelError as error:
+        if len(prompts) == 1:
+            return [error]
+        return [found for prompt in prompts for found in answer_each(pair, [prompt], sampling)]
 
 
 def _score_alone(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_app.compare.answer_pairs import AnswerPair, keep_pairs, known_pairs
 from sft_app.compare.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl
-from sft_app.compare.sides import BASE, Side
+from sft_app.compare.sides import BASE, Side, run_of_side
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.runs import Run, list_runs
@@ -42,7 +42,7 @@ class PromptJob:
         self.labels, self.names = (sides[0].label, sides[1].label), file_names(sides)
         self.is_kept, self.is_stopping = False, False
 
-    def work(self, batches: Iterator[list[PromptResult]], run: Run | None) -> Iterator[None]:
+    def work(self, batches: Iterator[list[PromptResult]], run: Run | None) -> Generator[None]:
         """Takes one batch after the other, until the last one or a stop, and keeps it with `run` before the next."""
         started, known = time.monotonic(), known_pairs(run) if run else set()
         self.is_at_work, self.is_kept = True, run is not None
@@ -83,7 +83,7 @@ def answer_all(
 
     job = PromptJob()
     job.begin(sides, len(prompts))
-    run = next((run for run in list_runs(home) if run.id == sides[1].name), None)
+    run = run_of_side(sides[1].name, list_runs(home))
     batches = answer_prompt_set(load_pair(sides, home), prompts, system, sampling)
     for _ in job.work(batches, run_that_keeps(sides, run)):
         on_progress(len(job.results) / job.total)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.compare.chat import prompt_messages
 from sft_app.compare.tables import csv_text, jsonl_text
+from sft_app.compare.words import change_between
 from sft_app.data.sources.data_files import read_rows
 from sft_app.data.sources.rows import Row
 from sft_app.errors import DataError, ModelError
 
 if TYPE_CHECKING:
-    from sft_app.compare.generate import Sampling
+    from sft_app.compare.generate import Answer, Sampling
     from sft_app.compare.pair import LoadedPair
 
 PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
@@ -68,11 +68,6 @@ def paste_prompts(text: str) -> list[Prompt]:
     return prompts
 
 
-def load_prompts(path: Path, prompt: str = "", reference: str = "") -> list[Prompt]:
-    """Those of `read_prompt_file`. Raises: DataError."""
-    return list(read_prompt_file(path, prompt, reference).prompts)
-
-
 def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> PromptFile:
     """From the named columns of a data file, or those with a usual name; a text file has a prompt a line.
 
@@ -108,25 +103,14 @@ def answer_prompt_set(
     pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling
 ) -> Iterator[list[PromptResult]]:
     """The results of a batch at a time, in the order of the prompts. Closing the generator stops the work."""
-    from sft_app.compare.many import answer_both
+    from sft_app.compare.many import answer_each
     from sft_app.data.tokens import render_prompt
 
     for start in range(0, len(prompts), PROMPTS_AT_ONCE):
         batch = prompts[start : start + PROMPTS_AT_ONCE]
         rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
-        try:
-            found = list(zip(*answer_both(pair, rendered, sampling), strict=True))
-            yield [_result(start + n, prompt, *both) for n, (prompt, both) in enumerate(zip(batch, found, strict=True))]
-        except ModelError:  # one that is too long refuses the whole batch
-            yield [
-                _alone(pair, start + n, prompt, ids, sampling)
-                for n, (prompt, ids) in enumerate(zip(batch, rendered, strict=True))
-            ]
-
-
-def change_between(left: str, right: str) -> float:
-    """The share of words that the two texts do not have in common, in order."""
-    return 1 - SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()
+        found = zip(batch, answer_each(pair, rendered, sampling), strict=True)
+        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(found, start=start + 1)]
 
 
 def as_csv(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
@@ -147,19 +131,11 @@ def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:
     return {called.get(name, name): value for name, value in asdict(result).items()}
 
 
-def _alone(pair: LoadedPair, number: int, prompt: Prompt, ids: list[int], sampling: Sampling) -> PromptResult:
-    from sft_app.compare.many import answer_both
-
-    try:
-        (base,), (tuned,) = answer_both(pair, [ids], sampling)
-    except ModelError as error:
-        return PromptResult(number + 1, prompt.text, prompt.reference, "", "", 0.0, str(error))
-    return _result(number, prompt, base, tuned)
-
-
-def _result(number: int, prompt: Prompt, base: Any, tuned: Any) -> PromptResult:
-    change = change_between(base.text, tuned.text)
-    return PromptResult(number + 1, prompt.text, prompt.reference, base.text, tuned.text, change)
+def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
+    if isinstance(both, ModelError):
+        return PromptResult(number, prompt.text, prompt.reference, "", "", 0.0, str(both))
+    base, tuned = (answer.text for answer in both)
+    return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
 
 
 def _text_prompts(path: Path) -> tuple[Prompt, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from sft_app.compare.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
 from sft_app.compare.answers import score_answer, summarise_answers
 from sft_app.compare.generate import Answer, Sampling
-from sft_app.compare.many import answer_both, score_both
+from sft_app.compare.many import answer_each, score_both
 from sft_app.compare.pair import LoadedPair
 from sft_app.compare.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.compare.scorecard import RowScore, make_scorecard
@@ -152,10 +152,8 @@ def _answer_rows(
     found: dict[int, tuple[Answer, Answer]] = {}
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
-        try:
-            both = answer_both(pair, [prompts[place] for place in batch], sampling)
-        except ModelError:  # a prompt that fills the context has no answer
-            both = ([Answer()] * len(batch), [Answer()] * len(batch))
-        found |= dict(zip(batch, zip(*both, strict=True), strict=True))
+        for place, both in zip(batch, answer_each(pair, [prompts[place] for place in batch], sampling), strict=True):
+            # A prompt that fills the context has no answer.
+            found[place] = (Answer(), Answer()) if isinstance(both, ModelError) else both
         on_progress((start + len(batch)) / len(order))
     return [found[place] for place in range(len(rows))]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sft_app.checkpoints import checkpoint_step, complete_checkpoints
+from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import ModelError, RunError
 from sft_app.models.catalog import ModelRef, fetch_adapter, is_hub_id, recorded_model, resolve_model
 from sft_app.models.loading import ADAPTER_CONFIG, holds_full_model
 from sft_app.models.starter import HUB_ID
 from sft_app.runs import Run, find_run, list_runs
-from sft_app.settings import RunSettings
+from sft_app.settings import EXAMPLE_ADAPTER, RunSettings, parse_settings
+
+if TYPE_CHECKING:
+    from sft_app.compare.generate import Sampling
 
 BASE = "base"
 
@@ -32,10 +38,10 @@ class Side:
         return self.folder is not None and holds_full_model(self.folder)
 
 
-def list_sides(home: Path) -> list[tuple[str, str]]:
-    """(label, name) of what is there to compare: the base model, then runs with their checkpoints, the newest first."""
+def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """(label, name) of what is there to compare: the base model, these runs with their checkpoints, the example."""
     found = [("Base model", BASE)]
-    for run in list_runs(home):
+    for run in runs:
         try:
             name = run.record().settings.name
         except RunError:
@@ -45,7 +51,7 @@ def list_sides(home: Path) -> list[tuple[str, str]]:
             found.append((label, run.id))
         for checkpoint in complete_checkpoints(run.checkpoints_dir):
             found.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
-    return found
+    return [*found, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
 
 
 def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
@@ -73,22 +79,50 @@ def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
     return left_side, right_side
 
 
+def run_of_side(name: str, runs: Iterable[Run]) -> Run | None:
+    """Which of the runs a side is, or has a checkpoint of; None for the base and for adapters from elsewhere."""
+    run_id = name.partition("/checkpoint-")[0]
+    return next((run for run in runs if run.id == run_id), None)
+
+
 def settings_of(side: Side, home: Path) -> RunSettings:
     """Those of the run that the side is of; the usual ones for an adapter from elsewhere."""
-    run_id = side.name.partition("/checkpoint-")[0]
-    run = next((run for run in list_runs(home) if run.id == run_id), None)
+    run = run_of_side(side.name, list_runs(home))
     return run.record().settings if run else RunSettings()
+
+
+def conditions_of(
+    side: Side,
+    home: Path,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+) -> tuple[str, Sampling]:
+    """The system prompt and the sampling: what is given, else that of the side's run. Raises: SettingsError."""
+    from sft_app.compare.generate import Sampling
+
+    asked = {"system_prompt": system, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    settings = settings_of(side, home)
+    given = {name: value for name, value in asked.items() if value is not None}
+    settings = parse_settings({**settings.model_dump(), **given})
+    return settings.system_prompt, Sampling(settings.temperature, settings.seed, settings.max_new_tokens)
 
 
 def _find(name: str, home: Path) -> Side:
     run_id, _, step = name.partition("/checkpoint-")
     if step:
         return _checkpoint_side(find_run(home, run_id), step)
+    if name == EXAMPLE_ADAPTER:
+        return replace(_adapter_side(name, PROJECT_DIR / EXAMPLE_ADAPTER), label="Bundled example")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _adapter_side(name, folder.resolve())
     if is_hub_id(name):
-        return _adapter_side(name, fetch_adapter(name))
+        side = _adapter_side(name, fetch_adapter(name))
+        if not is_hub_id(side.base.location) or Path(side.base.location).expanduser().exists():
+            raise ModelError(f"{name} names {side.base.location[:80]!r} as its base, which is no model of the Hub.")
+        return side
     if "/" in name:
         raise ModelError(f"{name!r} is no folder on this machine and no name on the Hub.")
     return _run_side(find_run(home, name))

@@ -28,3 +28,8 @@ def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
             if words:
                 side.append(Passage("".join(words), kind == "equal"))
     return passages
+
+
+def change_between(left: str, right: str) -> float:
+    """The share of words that the two texts do not have in common, in order."""
+    return 1 - SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()

@@ -94,8 +94,12 @@ def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[in
 
     Raises: DataError as `render_conversation`.
     """
-    taken = _as_template_takes(tokenizer, messages)
-    return _encode(tokenizer, _render(tokenizer, taken, add_generation_prompt=True))[0]
+    return _encode(tokenizer, prompt_text(tokenizer, messages))[0]
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> str:
+    """The text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
+    return _render(tokenizer, _as_template_takes(tokenizer, messages), add_generation_prompt)
 
 
 def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:

@@ -1,22 +1,108 @@
-"""A run's adapter as a zip."""
+"""A run's adapter, or the whole model of a full fine-tune, as others get it: weights, tokenizer, card, settings."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from sft_app.errors import RunError
+from sft_app.errors import ExportError
+from sft_app.export.card import model_card, saved_kind
+from sft_app.export.report_settings import public_model, public_values
 from sft_app.runs import Run
+
+# What stands in a folder, a zip or a repository: a file's name there, and a file of this machine or its contents.
+Files = Mapping[str, Path | bytes]
+KEPT_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".txt")
+BASE_KEYS = ("base_model_name_or_path", "_name_or_path", "name_or_path")
+PACKED = (".safetensors",)  # random numbers do not become smaller
+
+
+def adapter_files(run: Run, name: str, chosen: Sequence[str] | None = None) -> Files:
+    """All that goes with it: nothing of the run's data or logs, and no folder of this machine.
+
+    `name` and `chosen` are the card's.
+
+    Raises:
+        ExportError: the run has saved nothing yet.
+        RunError: its settings cannot be read.
+    """
+    card, base = model_card(run, name, chosen=chosen), public_model(run.record())
+    files: dict[str, Path | bytes] = {}
+    for path in sorted(run.adapter_dir.rglob("*")):
+        if path.is_file() and path.suffix in KEPT_ENDINGS:
+            file = path.relative_to(run.adapter_dir).as_posix()
+            files[file] = _public_config(path, base) if path.name.endswith("config.json") else path
+    return {**files, **description_files(run, card)}
+
+
+def description_files(run: Run, card: str) -> Files:
+    """What tells of the weights beside them: the card, the settings and the scores. Raises: RunError."""
+    scorecard = run.scorecard()
+    return {
+        "README.md": card.encode(),
+        "settings.json": _as_json(public_values(run.record())),
+        **({"scorecard.json": _as_json(_without_rows(scorecard))} if scorecard else {}),
+    }
+
+
+def write_files(files: Files, folder: Path) -> None:
+    """Into a folder that is made where it is missing. Raises: ExportError if it is not writable."""
+    try:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                (folder / name).write_bytes(content)
+            else:
+                shutil.copyfile(content, folder / name)
+    except OSError as error:
+        raise ExportError(f"{folder} could not be written: {error.strerror or error}.") from error
 
 
 def zip_adapter(run: Run, folder: Path) -> Path:
-    """Writes `RUN-adapter.zip` into `folder`, with tokenizer and chat template.
-
-    Raises: RunError when the run has no adapter, or there is no room.
-    """
+    """`RUN-adapter.zip`, or `RUN-model.zip` of a full fine-tune, in `folder`; its files stand in a folder of that
+    name, by which the card loads them. Raises: as `adapter_files`."""
     if not run.has_adapter():
-        raise RunError(f"Run {run.id} has no adapter to download.")
+        raise ExportError(f"Run {run.id} has no adapter to download.")
+    name = f"{run.id}-{'adapter' if saved_kind(run) == 'adapter' else 'model'}"
+    files, path = adapter_files(run, name), folder / f"{name}.zip"
+    draft = folder / f".{name}.zip"
     try:
-        return Path(shutil.make_archive(str(folder / f"{run.id}-adapter"), "zip", run.adapter_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        _zip({f"{name}/{file}": content for file, content in files.items()}, draft)
+        os.replace(draft, path)
     except OSError as error:
-        raise RunError(f"The adapter of {run.id} could not be packed: {error.strerror or error}.") from error
+        raise ExportError(f"The adapter of {run.id} could not be packed: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return path
+
+
+def _zip(files: Files, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            if isinstance(content, bytes):
+                archive.writestr(name, content)
+            else:
+                archive.write(content, name, zipfile.ZIP_STORED if content.suffix in PACKED else None)
+
+
+def _public_config(path: Path, base: str) -> bytes:
+    """A config in which the base model has the name that others know it by."""
+    config = json.loads(path.read_bytes())
+    return _as_json({key: base if key in BASE_KEYS and value else value for key, value in config.items()})
+
+
+def _without_rows(scorecard: dict[str, Any]) -> dict[str, Any]:
+    """The numbers; the rows that changed most are the run's data."""
+    return {name: value for name, value in scorecard.items() if name != "most_changed"}
+
+
+def _as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

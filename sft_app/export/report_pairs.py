@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sft_app.compare.answer_pairs import AnswerPair, kept_pairs, told_as_prompt
-from sft_app.compare.words import compare_words
+from sft_app.compare.words import change_between
 from sft_app.runs import Run
 
 SHOWN = 6
@@ -18,9 +18,9 @@ def pairs_of(run: Run) -> list[AnswerPair]:
     They are what was kept while comparing, what the scorecard tells of its most changed rows, and the prompts that were
     watched during training.
     """
-    found = [*kept_pairs(run), *_scored_pairs(run.scorecard() or {}), *_watched_pairs(run)]
+    found = [*kept_pairs(run), *_scored_pairs(run.scorecard() or {}), *watched_pairs(run)]
     unique = {pair.id: pair for pair in reversed(found)}  # of two that are the same the first one stays
-    return sorted(reversed(unique.values()), key=lambda pair: -share_changed(pair))
+    return sorted(reversed(unique.values()), key=lambda pair: -change_between(pair.base, pair.tuned))
 
 
 def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> list[AnswerPair]:
@@ -28,11 +28,16 @@ def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> l
     return list(pairs[:SHOWN]) if chosen is None else [pair for pair in pairs if pair.id in chosen]
 
 
-def share_changed(pair: AnswerPair) -> float:
-    """The share of all words of both answers that the other one does not have there."""
-    passages = [part for side in compare_words(pair.base, pair.tuned) for part in side]
-    words = sum(len(part.text.split()) for part in passages)
-    return sum(len(part.text.split()) for part in passages if not part.is_shared) / max(words, 1)
+def watched_pairs(run: Run) -> list[AnswerPair]:
+    """What was answered before training and by the weights that were kept."""
+    answers = {row["step"]: {one["prompt"]: one["answer"] for one in row["answers"]} for row in run.snapshots()}
+    kept = run.status().kept_step
+    last = kept if kept in answers else max(answers, default=0)
+    if last == 0 or 0 not in answers:
+        return []
+    return [
+        AnswerPair(prompt, answers[0][prompt], text) for prompt, text in answers[last].items() if prompt in answers[0]
+    ]
 
 
 def _scored_pairs(card: dict[str, Any]) -> list[AnswerPair]:
@@ -45,16 +50,4 @@ def _scored_pairs(card: dict[str, Any]) -> list[AnswerPair]:
             reference=str(row["messages"][-1]["content"]),
         )
         for row in rows
-    ]
-
-
-def _watched_pairs(run: Run) -> list[AnswerPair]:
-    """What was answered before training and by the weights that were kept."""
-    answers = {row["step"]: {one["prompt"]: one["answer"] for one in row["answers"]} for row in run.snapshots()}
-    kept = run.status().kept_step
-    last = kept if kept in answers else max(answers, default=0)
-    if last == 0 or 0 not in answers:
-        return []
-    return [
-        AnswerPair(prompt, answers[0][prompt], text) for prompt, text in answers[last].items() if prompt in answers[0]
     ]

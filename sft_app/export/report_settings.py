@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sft_app.models.catalog import ModelRef
+from sft_app.models.catalog import LOCAL_FOLDER, ModelRef
 from sft_app.runs import Run, RunRecord
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 from sft_app.summary import setting_text
 
 Fact = tuple[str, str]
-LOCAL_FOLDER = "local folder"
 TOLD_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 

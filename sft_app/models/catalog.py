@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.errors import ModelError
+from sft_app.hub_login import hub_token
+from sft_app.models.fetching import fetched_folder
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_dir, starter_is_ready
 from sft_app.runs import Run
 
 HUB_TIMEOUT_SECONDS = 5.0
+MOST_ADAPTER_GIB = 4
+# What `ModelRef.source` says of where a model comes from.
+HUB, LOCAL_FOLDER = "Hugging Face Hub", "local folder"
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def resolve_model(name: str, revision: str | None, home: Path) -> ModelRef:
     if not is_hub_id(name):
         raise ModelError(f"Model {name!r}: expected starter, a Hub id such as {HUB_ID}, or a local folder.")
     revision = _hub_revision(name, revision)
-    return ModelRef(name, name, revision, "Hugging Face Hub")
+    return ModelRef(name, name, revision, HUB)
 
 
 def recorded_model(run: Run) -> ModelRef:
@@ -60,7 +65,10 @@ def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
     """The arguments of `from_pretrained` that load this model; makes the starter's folder on first use."""
     if ref.location == "starter":
         return {"pretrained_model_name_or_path": str(prepare_starter(home))}
-    return {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
+    if folder := fetched_folder(ref, home):
+        return {"pretrained_model_name_or_path": str(folder)}
+    found = {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
+    return {**found, "token": hub_token()}
 
 
 def is_hub_id(name: str) -> bool:
@@ -77,7 +85,7 @@ def is_hub_id(name: str) -> bool:
 def _resolve_starter(home: Path) -> ModelRef:
     if not starter_is_ready(home):
         try:
-            return ModelRef("starter", HUB_ID, _hub_revision(HUB_ID, None), "Hugging Face Hub")
+            return ModelRef("starter", HUB_ID, _hub_revision(HUB_ID, None), HUB)
         except ModelError:
             pass  # no Hub from here: the package index carries the same model
     return ModelRef("starter", "starter", None, SOURCE)
@@ -88,21 +96,22 @@ def _resolve_folder(name: str, folder: Path) -> ModelRef:
         raise ModelError(f"{name} is not a model folder: it has no config.json.")
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{name} has no .safetensors weights; other kinds of weight files are not loaded.")
-    return ModelRef(name, str(folder.resolve()), None, "local folder")
+    return ModelRef(name, str(folder.resolve()), None, LOCAL_FOLDER)
 
 
 def fetch_adapter(name: str, revision: str | None = None) -> Path:
     """The folder of a LoRA adapter of the Hub, fetched on first use: its config and its safetensors weights only.
 
     Raises:
-        ModelError: the Hub has no such adapter, or cannot be reached and it is not on this machine.
+        ModelError: the Hub has no such adapter, it is too large for one, or the Hub cannot be reached and it is not on
+            this machine.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     wanted = ["adapter_config.json", "adapter_model.safetensors"]
     try:
-        info = _ask_hub(name, revision)
+        info = _ask_hub(name, revision, with_sizes=True)
     except NotReached as error:
         try:
             return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
@@ -111,7 +120,10 @@ def fetch_adapter(name: str, revision: str | None = None) -> Path:
     missing = set(wanted) - {file.rfilename for file in info.siblings or ()}
     if missing:
         raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
-    return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted))
+    size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in wanted) / 2**30
+    if size > MOST_ADAPTER_GIB:
+        raise ModelError(f"{name} has {size:.1f} GiB; an adapter may have {MOST_ADAPTER_GIB}.")
+    return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted, token=hub_token()))
 
 
 class NotReached(Exception):
@@ -129,14 +141,14 @@ def _hub_revision(name: str, revision: str | None) -> str:
     return str(info.sha)
 
 
-def _ask_hub(name: str, revision: str | None) -> Any:
+def _ask_hub(name: str, revision: str | None, with_sizes: bool = False) -> Any:
     """What the Hub says of a model repository. Raises: ModelError when it refuses; NotReached."""
     import httpx2
     from huggingface_hub import HfApi, errors
 
-    api = HfApi()
+    api = HfApi(token=hub_token())
     try:
-        info = api.model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        info = api.model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS, files_metadata=with_sizes)
         if info.gated:
             api.auth_check(name)
     except errors.GatedRepoError as error:

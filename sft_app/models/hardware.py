@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -43,10 +44,24 @@ def detect_hardware() -> Hardware:
 def free_gib(device: str) -> float:
     """Memory of the device that is free now. Imports torch for a GPU."""
     if device == "cpu":
-        return psutil.virtual_memory().available / 2**30
+        return min(psutil.virtual_memory().available, _left_to_container()) / 2**30
     import torch
 
     return torch.cuda.mem_get_info(0)[0] / 2**30
+
+
+def _left_to_container(limits: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes; infinite where there is no limit. What is cached of files counts as used, but is given back when needed.
+
+    Source: the kernel's documentation of cgroup v2, memory.max, memory.current and memory.stat.
+    """
+    try:
+        most = (limits / "memory.max").read_text().strip()
+        used = int((limits / "memory.current").read_text())
+        stat = dict(line.split() for line in (limits / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return math.inf
+    return math.inf if most == "max" else int(most) - used + int(stat.get("inactive_file", 0))
 
 
 def has_nvidia_gpu() -> bool:

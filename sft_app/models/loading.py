@@ -21,6 +21,13 @@ ADAPTER_NAME = "default"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 UNKNOWN_LENGTH = 10**9
+# Settings of an adapter that leave the base alone whatever they are.
+HARMLESS = {
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "auto_mapping", "inference_mode"),
+    *("r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias"),
+    *("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern"),
+    *("peft_version", "fan_in_fan_out", "target_parameters", "trainable_token_indices", "ensure_weight_tying"),
+}
 _LORA_WEIGHT = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
@@ -125,6 +132,7 @@ def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any
         raise ModelError(f"{adapter_dir.name} has no {ADAPTER_WEIGHTS}.")
     adapted = model
     try:
+        _refuse_changed_base(read_adapter_config(adapter_dir))
         _check_shapes(model, adapter_dir / ADAPTER_WEIGHTS)
         if isinstance(model, PeftModel):
             model.load_adapter(str(adapter_dir), adapter_name=name, torch_device=str(model.device))
@@ -138,6 +146,20 @@ def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any
             adapted.unload()
         raise ModelError(f"The adapter does not fit this base model: {_first_line(error)}") from error
     return adapted.eval()
+
+
+def _refuse_changed_base(config: dict[str, Any]) -> None:
+    """Some settings rewrite the base's own weights while the adapter is loaded (PiSSA, OLoRA, LoftQ), or its layers;
+    what is then compared is no longer the base, for anybody. Only what is known not to may differ from PEFT's
+    defaults. Raises: ValueError."""
+    from peft import LoraConfig
+
+    usual = LoraConfig()
+    for name, value in config.items():
+        if name == "init_lora_weights" and value in (True, False, "gaussian"):
+            continue
+        if value and name not in HARMLESS and hasattr(usual, name) and value != getattr(usual, name):
+            raise ValueError(f"its {name} is {str(value)[:40]!r}, with which the base would not stay as it is.")
 
 
 def _check_shapes(model: Any, weights: Path) -> None:

@@ -28,7 +28,7 @@ from sft_app.versions import package_versions
 DOUBLE_CLICK_SECONDS = 5.0
 
 
-def submit_run(settings: RunSettings, home: Path) -> Run:
+def submit_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
     """Checks data, model and disk, writes the run and sets it going; it waits its turn if another is at work.
 
     The same settings again within seconds are a second click, not a second run.
@@ -36,12 +36,12 @@ def submit_run(settings: RunSettings, home: Path) -> Run:
     Raises:
         AppError: the data or the model cannot be used, or the disk is full; nothing has been written then.
     """
-    run = _just_submitted(settings, home) or create_queued_run(settings, home)
+    run = _just_submitted(settings, home, owner) or create_queued_run(settings, home, owner)
     ensure_supervisor(home)
     return run
 
 
-def create_queued_run(settings: RunSettings, home: Path) -> Run:
+def create_queued_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
     """As `submit_run`, without starting anything."""
     check_extras(settings)
     file = open_data(settings, home)
@@ -63,6 +63,7 @@ def create_queued_run(settings: RunSettings, home: Path) -> Run:
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
         versions=package_versions(),
         machine=describe_machine(),
+        owner=owner,
         created_utc=utc_now(),
     )
     return create_run(home, record, _rows_where(file, ~split.is_heldout), _rows_where(file, split.is_heldout))
@@ -95,14 +96,15 @@ def resume_run(run: Run, home: Path) -> None:
     ensure_supervisor(home)
 
 
-def _just_submitted(settings: RunSettings, home: Path) -> Run | None:
+def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None:
     for run in list_runs(home)[:1]:
         try:
             record = run.record()
         except RunError:  # a broken folder is nobody's second click
             return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
-        if record.settings == settings and age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
+        is_same = (record.settings, record.owner) == (settings, owner)
+        if is_same and age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
             return run
     return None
 

@@ -21,6 +21,8 @@ from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import RunError
 from sft_app.processes import process_started
 from sft_app.runs import Run, list_runs, queued_runs
+from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies
+from sft_app.storage.stores import without_storage_token
 
 OUT_OF_MEMORY_EXIT = 75
 TERMINATED_EXIT = 128 + signal.SIGTERM
@@ -167,8 +169,11 @@ def _environment() -> dict[str, str]:
 
 
 def worker_environment(processes: int) -> dict[str, str]:
-    """A single process is shown a single GPU: transformers would spread its batches over all that it sees."""
-    environment = _environment()
+    """A single process is shown a single GPU: transformers would spread its batches over all that it sees.
+
+    The supervisor copies the runs, so what opens the storage stays with it.
+    """
+    environment = without_storage_token(_environment())
     if processes == 1:
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     return environment
@@ -176,4 +181,5 @@ def worker_environment(processes: int) -> dict[str, str]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _shutdown)
-    work_off_queue(Path(sys.argv[1]))
+    with keeping_copies(Path(sys.argv[1]), SUPERVISOR_SECONDS):
+        work_off_queue(Path(sys.argv[1]))

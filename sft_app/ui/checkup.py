@@ -80,12 +80,12 @@ def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ti
     return [gr.Group(visible=bool(names)), gr.CheckboxGroup([(LABELS[n], n) for n in names], value=chosen), found]
 
 
-def make_cleaned_copy(file: DataFile, fixes: list[str], home: Path, on_progress: Progress) -> Path:
-    """In `<home>/cleaned`, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
+def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progress: Progress) -> Path:
+    """In the folder, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
     if not fixes:
         raise DataError("Choose what to do first.")
     stem = file.path.name.partition(".")[0]
-    copies = (home / "cleaned" / f"{stem}-cleaned{number or ''}.jsonl" for number in range(10_000))
+    copies = (folder / f"{stem}-cleaned{number or ''}.jsonl" for number in range(10_000))
     copy = next(path for path in copies if not path.exists())
     write_cleaned_copy(file, fixes, copy, on_progress)
     return copy

@@ -14,8 +14,10 @@ from sft_app.data.reading import PREVIEWED, Example, LoadedData, load_data, open
 from sft_app.data.sources.data_files import locate_data
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError, RunError
-from sft_app.runs import Run, find_run, list_runs
+from sft_app.hosting import Hosting
+from sft_app.runs import Run, choose_run, list_runs, queued_runs
 from sft_app.settings import DataSettings, RunSettings
+from sft_app.ui.access import Access
 from sft_app.ui.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -36,12 +38,14 @@ class PageContext:
     """Made once by `build_page` and handed to the tabs."""
 
     home: Path
+    hosting: Hosting = field(default_factory=Hosting)
+    access: Access = field(init=False)
     run_files: RunFiles = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _models_lock: threading.Lock = field(default_factory=threading.Lock)
     _data_lock: threading.Lock = field(default_factory=threading.Lock)
     _inspection_lock: threading.Lock = field(default_factory=threading.Lock)
-    _tokenizers: dict[str, Any] = field(default_factory=dict)
+    _tokenizers: dict[tuple[str, str], Any] = field(default_factory=dict)
     _data: tuple[Any, LoadedData] | None = None
     _inspection: tuple[Any, Inspection] | None = None
     _lengths_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -52,11 +56,13 @@ class PageContext:
     _models: LoadedModels | None = None
 
     def __post_init__(self) -> None:
+        self.access = Access(self.hosting, self.home)
         self.run_files = RunFiles(self.home)
 
     def data(self, settings: DataSettings) -> LoadedData:
         """The first conversations, read again only when the file or the settings have changed. Raises: DataError."""
-        key = (settings, _stamp(settings))
+        self.access.check_data(settings)
+        key = (settings, _stamp(settings), self.access.whose())
         with self._data_lock:  # several events of one change ask at the same time
             if self._data is None or self._data[0] != key:
                 self._data = (key, load_data(open_data(settings, self.home), PREVIEWED))
@@ -64,13 +70,14 @@ class PageContext:
 
     def fetch(self, settings: DataSettings, on_progress: Progress) -> None:
         """Fetches a data set from the Hub, anew where it has changed there. Raises: DataError."""
+        self.access.refuse_unless_trusted("fetch data sets")
         open_data(settings, self.home, on_progress)
         with self._data_lock:
             self._data = None
 
     def inspection_key(self, settings: RunSettings) -> int:
         """The same for the same data and settings."""
-        return hash((settings, _stamp(settings)))
+        return hash((settings, _stamp(settings), self.access.whose()))
 
     def inspect(self, session: str, settings: RunSettings, on_progress: Progress) -> Inspection:
         """The check-up of the data with the model's tokenizer, for one browser page (`session`).
@@ -79,6 +86,7 @@ class PageContext:
             Superseded: the same page asks for another meanwhile, or has asked for this one already.
             AppError: the data cannot be used; a model that cannot be loaded only leaves the lengths out.
         """
+        self.access.check_data(settings)
         key = self.inspection_key(settings)
         if self._asked.get(session) == key:
             raise Superseded  # the one at work will show it
@@ -106,7 +114,7 @@ class PageContext:
             tokenizer = None
         inspection = inspect_data(self.data(settings.reading()).file, settings, tokenizer, on_progress)
         if inspection.lengths is not None:
-            self._lengths = (_lengths_key(settings), inspection.lengths)
+            self._lengths = (self._lengths_key(settings), inspection.lengths)
         return inspection
 
     def lengths(self, settings: RunSettings) -> TokenLengths:
@@ -114,7 +122,8 @@ class PageContext:
 
         Its `max_length` may be that of other settings. Raises: AppError when there are no tokens to count.
         """
-        key, tokenizer = _lengths_key(settings), self.tokenizer(settings.model)
+        self.access.check_data(settings)
+        key, tokenizer = self._lengths_key(settings), self.tokenizer(settings.model)
         with self._lengths_lock:  # several events of one change ask at the same time
             if self._lengths is None or self._lengths[0] != key:
                 loaded, sample = self.data(settings.reading()), Sample[Example](QUICKLY_MEASURED)
@@ -122,6 +131,9 @@ class PageContext:
                     sample.offer(example)
                 self._lengths = (key, measure_lengths(tokenizer, sample.items, None, sample.offered))
             return self._lengths[1]
+
+    def _lengths_key(self, settings: RunSettings) -> Any:
+        return settings.reading(), settings.model, _stamp(settings), self.access.whose()
 
     def max_length(self, settings: RunSettings) -> int:
         """What the settings ask for, or what the data suggests. Raises: AppError as `lengths`."""
@@ -139,12 +151,26 @@ class PageContext:
         """A dry run; `preflight` tells what it found from then on. Raises: AppError."""
         from sft_app.training.preflight.measuring import measure_run
 
+        self.access.refuse_unless_trains()
         examples = self.data(settings.reading()).examples
         found = measure_run(settings, examples, self.lengths(settings), self.home, on_progress)
         self._measured[_nameless(settings)] = found
 
     def is_measured(self, settings: RunSettings) -> bool:
         return _nameless(settings) in self._measured
+
+    def submit(self, settings: RunSettings) -> Run:
+        """A run of the one who asks. Raises: AppError."""
+        from sft_app.models.catalog import resolve_model
+        from sft_app.models.fetching import fetch_if_restricted
+        from sft_app.training.launch import submit_run
+
+        self.access.refuse_unless_trains()
+        self.access.check_settings(settings)
+        if self.hosting.is_hosted:
+            fetch_if_restricted(resolve_model(settings.model, settings.revision, self.home), self.home)
+        self.release_pair()
+        return submit_run(settings, self.home, self.access.visitor().name or "")
 
     def is_at_work(self) -> bool:
         """Whether a run has the machine or waits for it."""
@@ -162,10 +188,12 @@ class PageContext:
         from sft_app.models.catalog import resolve_model
         from sft_app.models.loading import load_tokenizer
 
+        self.access.check_model(model)
+        key = (model, self.access.whose())
         with self._lock:
-            if model not in self._tokenizers:
-                self._tokenizers = {model: load_tokenizer(resolve_model(model, None, self.home), self.home)}
-            return self._tokenizers[model]
+            if key not in self._tokenizers:
+                self._tokenizers = {key: load_tokenizer(resolve_model(model, None, self.home), self.home)}
+            return self._tokenizers[key]
 
     def pair(self, sides: tuple[Side, Side]) -> LoadedPair:
         """Two sides, loaded unless they are in memory already. Raises: AppError."""
@@ -183,6 +211,7 @@ class PageContext:
         from sft_app.compare.score_run import keep_score
         from sft_app.compare.sides import BASE
 
+        self.access.refuse_unless_trusted("measure runs")
         run = self.run_of_side(side)
         keep_score(run, self.pair(self.find_sides(BASE, run.id)), prompts, on_progress)
 
@@ -199,20 +228,44 @@ class PageContext:
 
     def run_to_show(self) -> Run | None:
         """The run at work, else the newest."""
-        runs = list_runs(self.home)
+        runs = self.runs()
         return next((run for run in runs if not run.status().has_ended()), runs[0] if runs else None)
+
+    def runs(self) -> list[Run]:
+        """Those that the one who asks may see, the newest first."""
+        return [run for run in list_runs(self.home) if self.access.sees(run)]
+
+    def waiting_runs(self) -> list[Run]:
+        """Of these the queued ones, in the order in which they will run."""
+        return [run for run in queued_runs(self.home) if self.access.sees(run)]
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Of the runs that the one who asks may see."""
+        return [self.run_files.summary(run) for run in self.runs()]
 
     def sides(self) -> list[tuple[str, str]]:
         """(label, name) of what can be compared: the base model, then runs and their checkpoints, the newest first."""
         from sft_app.compare.sides import list_sides
 
-        return list_sides(self.home)
+        return list_sides(self.runs())
 
     def find_sides(self, left: str, right: str) -> tuple[Side, Side]:
         """Raises: AppError when one is not there, or no base model answers for both."""
         from sft_app.compare.sides import find_sides
 
-        return find_sides(left or "", right or "", self.home)
+        names = [self._full_name(name) for name in (left or "", right or "")]
+        return find_sides(names[0], names[1], self.home)
+
+    def _full_name(self, side: str) -> str:
+        """With the whole id of the run, where it is one that the one who asks may see. Raises: AppError where not."""
+        from sft_app.compare.sides import BASE
+
+        name = side.strip() or BASE
+        self.access.check_side(name)
+        run_id, *step = name.split("/checkpoint-")
+        if not self.hosting.is_hosted or name == BASE or "/" in run_id:
+            return name
+        return "/checkpoint-".join([self.get(run_id).id, *step])
 
     def run_of_side(self, name: str | None) -> Run:
         """The run that a side of Compare is, or whose checkpoint it is. Raises: RunError when it is none."""
@@ -223,24 +276,22 @@ class PageContext:
 
     def find_of_side(self, name: str | None) -> Run | None:
         """The same, or None."""
-        return self.find((name or "").partition("/checkpoint-")[0])
+        from sft_app.compare.sides import run_of_side
+
+        return run_of_side(name or "", self.runs())
 
     def find(self, run_id: str | None) -> Run | None:
         """None when there is no such run (any more)."""
-        return next((run for run in list_runs(self.home) if run.id == run_id), None)
+        return next((run for run in self.runs() if run.id == run_id), None)
 
     def get(self, run_id: str | None) -> Run:
-        """Raises: RunError when none is chosen or it is gone."""
-        return find_run(self.home, run_id or "")
+        """Raises: RunError when none is chosen, it is gone, or it is someone else's."""
+        return choose_run(self.runs(), run_id or "")
 
 
 def _nameless(settings: RunSettings) -> RunSettings:
     """The same for all that are measured the same."""
     return settings.model_copy(update={"name": ""})
-
-
-def _lengths_key(settings: RunSettings) -> Any:
-    return settings.reading(), settings.model, _stamp(settings)
 
 
 def _stamp(settings: DataSettings) -> int | None:

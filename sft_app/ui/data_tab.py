@@ -122,8 +122,10 @@ def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], ch
 
     @tells_errors
     def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+        context.access.refuse_unless_trusted("make copies of data")
         file = context.data(settings_from_form(names, shown[1:]).reading()).file
-        copy = checkup.make_cleaned_copy(file, shown[0], context.home, lambda share: progress(share, desc="Copying"))
+        folder = context.access.cleaned_folder()
+        copy = checkup.make_cleaned_copy(file, shown[0], folder, lambda share: progress(share, desc="Copying"))
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
         return [str(copy), "auto", "", "", download]
 

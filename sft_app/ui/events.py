@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
+from sft_app.hub_login import hide_tokens
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # For events that keep something up to date. What they are given may have been chosen from a list that has changed
@@ -49,7 +50,7 @@ def _for_the_page(error: Exception) -> Exception:
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, AppError):
-        return gr.Error(str(error), duration=None, print_exception=False)
+        return gr.Error(hide_tokens(str(error)), duration=None, print_exception=False)
     logger.error("unexpected error in the page", exc_info=error)
     return gr.Error(
         f"Something unexpected went wrong ({type(error).__name__}). The details are in app.log in the workspace.",

@@ -1,4 +1,4 @@
-"""The four tabs in one page, what leads from one to another, and the server."""
+"""The tabs in one page, what leads from one to another, and the server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ import gradio as gr
 from rich.console import Console
 
 from sft_app.curves import CURVES_CSS
+from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
+from sft_app.hub_login import hide_tokens, take_tokens_from
 from sft_app.runs import list_runs
+from sft_app.storage.keeper import PAGE_SECONDS, keeping_copies
 from sft_app.training.supervisor import ensure_supervisor
+from sft_app.ui.access import MOST_UPLOAD_MB
+from sft_app.ui.api import offer_api
 from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.export.tab import build_export_tab
+from sft_app.ui.place import build_place
 from sft_app.ui.preflight_panel import wire_preflight
 from sft_app.ui.run_panel import panel_values
 from sft_app.ui.runs_tab import RunsTab, build_runs_tab
@@ -57,20 +64,26 @@ class Tabs:
     runs: RunsTab
 
 
-def build_page(home: Path) -> gr.Blocks:
+def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
     """The whole page over one home folder; nothing heavy is imported."""
-    context = PageContext(home)
+    context = PageContext(home, hosting or Hosting())
+    take_tokens_from(context.access.token)
+    only_compares = context.hosting.adapter is not None
     with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(TITLE, elem_id="title")
-        with gr.Tabs() as all_tabs:
-            with gr.Tab("Data", id="data"):
+        offer_api(context)  # first, or a handler of the same name takes the endpoint's
+        build_place(context, demo)
+        with gr.Tabs(selected="data" if context.hosting.trains else "compare") as all_tabs:
+            with gr.Tab("Data", id="data", visible=not only_compares):
                 data = build_data_tab(context)
-            with gr.Tab("Train", id="train") as train_item:
+            with gr.Tab("Train", id="train", visible=not only_compares) as train_item:
                 train = build_train_tab(context, data)
             with gr.Tab("Compare", id="compare") as compare_item:
                 compare = build_compare_tab(context)
-            with gr.Tab(RUNS, id="runs") as runs_item:
+            with gr.Tab(RUNS, id="runs", visible=not only_compares) as runs_item:
                 runs = build_runs_tab(context)
+            with gr.Tab("Export", id="export", visible=not only_compares) as export_item:
+                build_export_tab(context, export_item)
         tabs = Tabs(all_tabs, compare_item, runs_item, data, train, compare, runs)
         data.to_train.click(lambda: gr.Tabs(selected="train"), None, all_tabs, **PRIVATE)
         wire_with_model(data, context, demo, train.fields)
@@ -80,16 +93,16 @@ def build_page(home: Path) -> gr.Blocks:
     return demo
 
 
-def launch_page(home: Path, host: str | None, port: int) -> None:
+def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> None:
     """Serves the page until Ctrl-C or SIGTERM. Runs go on; what is still queued starts now."""
     home.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=home / "app.log", level=logging.WARNING)
+    _open_log(home / "app.log")
     ensure_supervisor(home)
     received = _note_signals()
     address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     chosen = free_port(address, port)
     console = Console(soft_wrap=True)
-    demo = build_page(home)
+    demo = build_page(home, hosting)
     demo.queue(max_size=32, default_concurrency_limit=8)
     demo._queue.sleep_when_free = IDLE_SECONDS
     demo.launch(
@@ -101,8 +114,10 @@ def launch_page(home: Path, host: str | None, port: int) -> None:
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
-        footer_links=["settings"],
-        max_file_size="200mb",
+        footer_links=["api", "settings"],
+        auth=self_hosting_logins(os.environ),
+        mcp_server=wants_mcp(os.environ),
+        max_file_size=f"{MOST_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
         theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
         css_paths=[ASSETS / "page.css", CURVES_CSS],
         head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',
@@ -110,12 +125,24 @@ def launch_page(home: Path, host: str | None, port: int) -> None:
     if chosen != port:
         console.print(f"Port {port} is in use, so the page took {chosen}.")
     console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (Ctrl-C closes it)")
-    while not received:
-        time.sleep(0.2)
+    with keeping_copies(home, PAGE_SECONDS, restores=True):
+        while not received:
+            time.sleep(0.2)
     for run in list_runs(home):
         if not run.status().has_ended():
             console.print(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}")
     demo.close(verbose=False)
+
+
+class _WithoutTokens(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_tokens(super().format(record))
+
+
+def _open_log(file: Path) -> None:
+    handler = logging.FileHandler(file)
+    handler.setFormatter(_WithoutTokens(logging.BASIC_FORMAT))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 def free_port(host: str, first: int) -> int:

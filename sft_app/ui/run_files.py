@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.files import JsonlTail
-from sft_app.runs import ENDED, Run, list_runs
+from sft_app.runs import ENDED, Run
+from sft_app.storage.copies import RECORD
 from sft_app.summary import summarise_run
 
 TAILS_KEPT = 16
@@ -31,10 +32,6 @@ class RunFiles:
         """As `run.snapshots()`, without reading a long file anew at every look."""
         return self._rows(run.snapshots_file)
 
-    def summaries(self) -> list[dict[str, Any]]:
-        """Of every run, the newest first; a run whose files have not changed is not summed up again."""
-        return [self.summary(run) for run in list_runs(self.home)]
-
     def summary(self, run: Run) -> dict[str, Any]:
         """As `summarise_run`."""
         state, stamp = run.status().state, files_stamp(run)
@@ -55,6 +52,7 @@ class RunFiles:
 def files_stamp(run: Run) -> list[Any]:
     """The same as long as nobody has written anything that the page shows of this run."""
     files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.path / "status.json", run.path / "stop"]
+    files.append(run.path / RECORD)
     return [run.id, *(_changed_at(file) for file in files)]
 
 

@@ -9,6 +9,7 @@ import gradio as gr
 
 from sft_app import curves
 from sft_app.runs import RESUMABLE, Run, RunStatus, queued_runs
+from sft_app.storage.copies import copy_trouble
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
@@ -61,10 +62,10 @@ class Seen:
         return (self.stamp[0], self.stamp[file]) == (stamp[0], stamp[file])
 
 
-def build_run_panel(stop: gr.Button, resume: gr.Button) -> RunPanel:
+def build_run_panel(context: PageContext, stop: gr.Button, resume: gr.Button) -> RunPanel:
     """The parts in the order in which they are read; the two buttons stand elsewhere."""
     return RunPanel(
-        card=gr.HTML(_no_run(), elem_id="run-status"),
+        card=gr.HTML(_no_run(context), elem_id="run-status"),
         curves=gr.HTML(elem_id="curves"),
         open_compare=gr.Button(
             "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
@@ -109,10 +110,10 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
     """
     run = context.find(run_id)
     if run is None:
-        return _without_run()
+        return _without_run(context)
     stamp, status = files_stamp(run), run.status()
     if seen and seen.stamp == stamp and status.has_ended():
-        return [gr.skip()] * len(_without_run())
+        return [gr.skip()] * len(_without_run(context))
     metrics, times = context.run_files.metrics(run), views.timeline(context.run_files.snapshots(run))
     follows = seen is None or seen.stamp[0] != run.id or place >= seen.times - 1
     same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
@@ -130,9 +131,9 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
     ]
 
 
-def _without_run() -> list[Any]:
+def _without_run(context: PageContext) -> list[Any]:
     hidden, unavailable = gr.Button(visible=False), gr.Button(interactive=False)
-    return [_no_run(), "", gr.Slider(visible=False), "", unavailable, hidden, hidden, None, gr.skip()]
+    return [_no_run(context), "", gr.Slider(visible=False), "", unavailable, hidden, hidden, None, gr.skip()]
 
 
 def _pace(status: RunStatus) -> float:
@@ -142,7 +143,11 @@ def _pace(status: RunStatus) -> float:
 
 
 def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
-    """The status with what a person wants to know while nothing seems to happen."""
+    """The status with what a person wants to know while nothing seems to happen, or is not copied as it should be."""
+    trouble = copy_trouble(run)
+    if trouble:
+        told = f"This run is not copied to the storage at the moment, which is tried again: {trouble}"
+        status = status.model_copy(update={"hint": f"{status.hint} {told}".strip()})
     if status.has_ended():
         return status
     if run.stop_is_requested():
@@ -159,5 +164,7 @@ def _slider(last: int, follows: bool) -> gr.Slider:
     return gr.Slider(maximum=max(last, 1), visible=last > 0, **moved)
 
 
-def _no_run() -> str:
+def _no_run(context: PageContext) -> str:
+    if not context.hosting.trains:
+        return views.empty_card("No run here.")
     return views.empty_card("No run yet. Press Start: with the starter model and the Quick preset it takes minutes.")

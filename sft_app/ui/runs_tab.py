@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from sft_app.export.adapter import zip_adapter
-from sft_app.runs import delete_run, list_runs, move_in_queue, queued_runs
+from sft_app.runs import move_in_queue
+from sft_app.storage.copies import delete_run_and_copy
 from sft_app.training.launch import stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
@@ -100,8 +102,8 @@ def listing_values(
     context: PageContext, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
 ) -> list[Any]:
     """The lists of runs; one that says what it said in `seen` is skipped, so that nobody's choice is disturbed."""
-    summaries = context.run_files.summaries()
-    queue = queue_choices([context.run_files.summary(run) for run in queued_runs(context.home)])
+    summaries = context.summaries()
+    queue = queue_choices([context.run_files.summary(run) for run in context.waiting_runs()])
     frame = views.runs_frame(summaries)
     choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
     begun = [summary for summary in summaries if can_be_compared(summary)]
@@ -129,7 +131,7 @@ def _still(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
 
 def _wire_choice(context: PageContext, tab: RunsTab) -> None:
     def choose_row(event: gr.SelectData) -> str | None:
-        runs = list_runs(context.home)
+        runs = context.runs()
         row = event.index[0]
         return runs[row].id if row < len(runs) else None
 
@@ -138,9 +140,9 @@ def _wire_choice(context: PageContext, tab: RunsTab) -> None:
 
 def _wire_download(context: PageContext, tab: RunsTab, download: gr.Button, file: gr.DownloadButton) -> None:
     @tells_errors
-    def pack(run_id: str | None) -> Any:
-        folder = Path(tempfile.mkdtemp(prefix="adapter-"))
-        return gr.DownloadButton(value=str(zip_adapter(context.get(run_id), folder)), visible=True)
+    def pack(run_id: str | None) -> Iterator[Any]:
+        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
+            yield gr.DownloadButton(value=str(zip_adapter(context.get(run_id), Path(folder))), visible=True)
 
     download.click(pack, tab.chosen, file, api_visibility="private")
     tab.chosen.change(lambda: gr.DownloadButton(visible=False), None, file, **PRIVATE)
@@ -156,7 +158,8 @@ def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deleti
 
     @tells_errors
     def delete_chosen(run_id: str | None) -> Any:
-        delete_run(context.get(run_id))
+        context.access.refuse_unless_trusted("delete runs")
+        delete_run_and_copy(context.home, context.get(run_id))
         gr.Info(f"Run {run_id} is deleted.")
         return gr.Group(visible=False)
 
@@ -170,14 +173,17 @@ def _wire_queue(context: PageContext, tab: RunsTab) -> None:
 
     @tells_errors
     def earlier(run_id: str | None) -> None:
+        context.access.refuse_unless_trusted("move runs")
         move_in_queue(context.home, context.get(run_id), -1)
 
     @tells_errors
     def later(run_id: str | None) -> None:
+        context.access.refuse_unless_trusted("move runs")
         move_in_queue(context.home, context.get(run_id), 1)
 
     @tells_errors
     def take_out(run_id: str | None) -> None:
+        context.access.refuse_unless_trusted("stop runs")
         stop_run(context.get(run_id))
         gr.Info(f"Run {run_id} is out of the queue. To have it after all: open it in Train and press Resume.")
 

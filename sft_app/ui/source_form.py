@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import gradio as gr
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256
 from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.errors import DataError
+from sft_app.files import write_text_atomically
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui import checkup
 from sft_app.ui.context import PageContext
@@ -81,7 +84,8 @@ def wire_source(context: PageContext, source: SourceChoice, cleaned: CleanedBox,
 
     @tells_errors
     def take_upload(file: str) -> list[Any]:
-        return [str(_keep_upload(Path(file), context.home / "uploads")), "auto", ""]
+        context.access.check_upload(Path(file))
+        return [str(keep_upload(Path(file).name, Path(file), context.home)), "auto", ""]
 
     @tells_errors
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
@@ -110,12 +114,28 @@ def source_line(settings: DataSettings) -> str:
     return f"`{settings.data}`: from the Hugging Face Hub"
 
 
-def _keep_upload(file: Path, folder: Path) -> Path:
-    """A copy in a folder named by its contents: the page's own copy is cleared away after a day."""
-    kept = folder / file_sha256(file)[:8] / file.name
+def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
+    """A copy in a folder named by its contents: the page's own copy is cleared away after a day. Raises: DataError.
+
+    The name cannot be told from the contents alone, whose hash stands in model cards: who knows it may use the file.
+    """
+    sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
     try:
+        kept = home / "uploads" / hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest() / name
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, kept)
+        if isinstance(content, Path):
+            shutil.copyfile(content, kept)
+        else:
+            kept.write_bytes(content)
     except OSError as error:
-        raise DataError(f"{file.name} could not be stored: {error.strerror or error}.") from error
+        raise DataError(f"{name} could not be stored: {error.strerror or error}.") from error
     return kept
+
+
+def _upload_key(home: Path) -> bytes:
+    """Made once for a home. Raises: OSError."""
+    file = home / "uploads" / ".key"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(file, secrets.token_hex(16))
+    return file.read_bytes()

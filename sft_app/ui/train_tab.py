@@ -8,16 +8,19 @@ from typing import Any
 
 import gradio as gr
 
+from sft_app.hosting import NO_TRAINING
 from sft_app.models.hardware import default_method
 from sft_app.runs import Run
 from sft_app.settings import PRESETS, DataSettings, Preset, RunSettings, TrainerKind, fields_of, parse_settings
-from sft_app.training.launch import resume_run, stop_run, submit_run
+from sft_app.training.launch import resume_run, stop_run
+from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import form_updates, make_field, settings_from_form
 from sft_app.ui.preflight_panel import PreflightPanel, build_preflight_panel
 from sft_app.ui.run_panel import RunPanel, build_run_panel, wire_run_panel
+from sft_app.ui.storage_notice import build_storage_notice
 
 MODELS = [
     ("Starter: SmolLM2 135M, runs on any machine", "starter"),
@@ -45,14 +48,17 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
     """Form on the left, the run on the right."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
+            if why_not := NO_TRAINING.get(context.hosting.mode):
+                gr.HTML(views.problem_card(why_not), elem_id="no-training")
             fields = _build_form()
             with gr.Row():
-                start = gr.Button("Start", variant="primary", size="md", elem_id="start")
+                start = gr.Button("Start", variant="primary", size="md", interactive=not why_not, elem_id="start")
                 stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
                 resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
+            build_storage_notice(context)
             preflight = build_preflight_panel()
         with gr.Column(scale=3, min_width=300):
-            panel = build_run_panel(stop, resume)
+            panel = build_run_panel(context, stop, resume)
     tab = TrainTab(gr.State(None), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start)
     return tab
@@ -71,8 +77,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
     @tells_errors
     def start_run(*shown: Any) -> str:
         with starting:
-            context.release_pair()
-            return submit_run(settings_from_form(names, shown), context.home).id
+            return context.submit(settings_from_form(names, shown)).id
 
     @tells_errors
     def stop_watched(run_id: str | None) -> None:
@@ -80,6 +85,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
 
     @tells_errors
     def resume_watched(run_id: str | None) -> None:
+        context.access.refuse_unless_trains()
         resume_run(context.get(run_id), context.home)
 
     def take_preset(preset: Preset) -> list[Any]:

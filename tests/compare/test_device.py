@@ -66,6 +66,14 @@ def test_no_room_anywhere_is_an_error_that_says_what_has_it(made: Any, side: Sid
         choose_device(side, made.home)
 
 
+def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
+    made: Any, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "free_gib", lambda _: 0.0)
+    with pytest.raises(ModelError, match=r"tiny needs 0\.0 GiB of memory, and 0\.0 GiB are free\. Take a smaller"):
+        choose_device(side, made.home)
+
+
 def test_answers_beside_a_run_at_work_say_so(made: Any) -> None:
     assert slowed_down_by(made.home) == ""
     pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)

@@ -19,12 +19,12 @@ from sft_app.compare.prompt_sets import (
     answer_prompt_set,
     as_csv,
     as_jsonl,
-    change_between,
-    load_prompts,
     paste_prompts,
+    read_prompt_file,
 )
 from sft_app.compare.sides import BASE, find_sides
 from sft_app.compare.stream import compare_prompt
+from sft_app.compare.words import change_between
 from sft_app.errors import DataError
 
 
@@ -51,22 +51,22 @@ def test_pasted_prompts_stand_one_a_line() -> None:
 )
 def test_prompts_are_found_by_the_usual_names(tmp_path: Path, name: str, content: str, expected: list[Prompt]) -> None:
     (tmp_path / name).write_text(content)
-    assert load_prompts(tmp_path / name) == expected
+    assert list(read_prompt_file(tmp_path / name).prompts) == expected
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q,a\nWhere?,Here\n")
-    assert load_prompts(tmp_path / "a.csv", "q", "a") == [Prompt("Where?", "Here")]
+    assert list(read_prompt_file(tmp_path / "a.csv", "q", "a").prompts) == [Prompt("Where?", "Here")]
     with pytest.raises(DataError, match=r"has no column 'z'\. It has: q, a\."):
-        load_prompts(tmp_path / "a.csv", "q", "z")
+        list(read_prompt_file(tmp_path / "a.csv", "q", "z").prompts)
     with pytest.raises(DataError, match=r"Which column of a\.csv has the prompts\? It has: q, a\."):
-        load_prompts(tmp_path / "a.csv")
+        list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 
 def test_a_column_without_prompts_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,answer\n ,Here\n")
     with pytest.raises(DataError, match="'prompt' of a.csv has no prompt in it"):
-        load_prompts(tmp_path / "a.csv")
+        list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 
 def test_every_prompt_gets_what_it_gets_alone(pair: LoadedPair) -> None:

@@ -11,12 +11,12 @@ import torch
 
 from sft_app.compare.answers import score_answer
 from sft_app.compare.generate import Sampling, answer_prompts
-from sft_app.compare.many import answer_both, score_both
+from sft_app.compare.many import answer_both, answer_each, score_both
 from sft_app.compare.pair import LoadedPair, load_pair
 from sft_app.compare.score_run import GENERAL, read_rows, score_run
 from sft_app.compare.sides import BASE, find_sides
 from sft_app.data.tokens import render_prompt, stop_ids
-from sft_app.errors import DataError
+from sft_app.errors import DataError, ModelError
 from tests.compare.conftest import randomise_adapter
 
 QUESTIONS = ["Where is it?", "Hi", "Do you ship to Spain? I need it by Friday.", "Thanks!"]
@@ -124,3 +124,14 @@ def test_nothing_to_measure_on_is_told(pair: LoadedPair, made: Any, tmp_path: An
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(DataError, match=r"none\.jsonl has no conversation"):
         read_rows(tmp_path / "none.jsonl", pair.tokenizer, 256)
+
+
+def test_a_prompt_too_long_costs_only_its_own_answer(pair: LoadedPair, made: Any) -> None:
+    rows = read_rows(made.run.heldout_file, pair.tokenizer, None)
+    prompt = render_prompt(pair.tokenizer, rows[0].conversation.as_dicts()[:-1])
+    too_long = [5] * (pair.models.model.config.max_position_embeddings + 1)
+    sampling = Sampling(0.0, 0, 8)
+    first, second, third = answer_each(pair, [prompt, too_long, prompt], sampling)
+    ((base,), (tuned,)) = answer_both(pair, [prompt], sampling)
+    assert first == third == (base, tuned)
+    assert isinstance(second, ModelError) and "tokens" in str(second)

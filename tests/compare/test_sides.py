@@ -12,6 +12,8 @@ import pytest
 
 from sft_app.compare.sides import BASE, find_sides, list_sides, settings_of
 from sft_app.errors import ModelError, RunError
+from sft_app.runs import list_runs
+from sft_app.settings import EXAMPLE_ADAPTER, RunSettings
 
 Make = Callable[..., Any]
 
@@ -48,15 +50,23 @@ def elsewhere(made: Any, tmp_path: Path) -> Path:
 
 
 def test_base_stands_first_and_checkpoints_under_their_run(whole: Any) -> None:
-    assert list_sides(whole.home) == [
+    assert list_sides(list_runs(whole.home)) == [
         ("Base model", BASE),
         (f"shop · {whole.run.id}", whole.run.id),
         (f"shop · {whole.run.id}, step 4", f"{whole.run.id}/checkpoint-4"),
+        ("Bundled example: customer service", EXAMPLE_ADAPTER),
     ]
 
 
+def test_the_bundled_adapter_stands_on_the_starter(home: Path) -> None:
+    base, side = find_sides(BASE, EXAMPLE_ADAPTER, home)
+    assert (base.base.name, side.label) == ("starter", "Bundled example")
+    assert settings_of(side, home) == RunSettings()
+    assert (side.folder / "adapter_model.safetensors").stat().st_size < 3_000_000
+
+
 def test_every_listed_side_is_found_by_its_name(whole: Any) -> None:
-    for _, name in list_sides(whole.home)[1:]:
+    for _, name in list_sides(list_runs(whole.home))[1:-1]:
         base, side = find_sides(BASE, name, whole.home)
         assert (base.name, base.folder, side.name) == (BASE, None, name)
         assert base.base == side.base == whole.ref

@@ -94,7 +94,8 @@ def test_hub_model_is_recorded_at_its_commit(home: Path, hub: Any) -> None:
     hub.add_model("org/name", SHA)
     ref = resolve_model("org/name", None, home)
     assert ref == ModelRef("org/name", "org/name", SHA, "Hugging Face Hub")
-    assert model_files(ref, home) == {"pretrained_model_name_or_path": "org/name", "revision": SHA}
+    files = {"pretrained_model_name_or_path": "org/name", "revision": SHA, "token": None}
+    assert model_files(ref, home) == files
 
 
 def test_revision_is_asked_for_and_resolved(home: Path, hub: Any) -> None:

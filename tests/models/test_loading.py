@@ -261,6 +261,32 @@ def test_adapter_of_a_model_of_another_depth_is_refused(
         load_adapter(load_base(make_other_model(num_hidden_layers=layers), home, CPU), adapter_dir)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer_replication": [[0, 1], [0, 2], [0, 2]]},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"bias": "all"},
+        {"megatron_config": {"x": 1}, "megatron_core": "antigravity"},
+    ],
+)
+def test_adapter_that_would_change_the_base_is_refused(
+    ref: ModelRef, home: Path, adapter_dir: Path, changes: dict[str, Any]
+) -> None:
+    """The base answers for everybody, and is what the adapter is compared with."""
+    config = json.loads((adapter_dir / "adapter_config.json").read_text())
+    (adapter_dir / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+    base = load_base(ref, home, CPU)
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    with pytest.raises(
+        ModelError, match=f"its {next(iter(changes))} is .*, with which the base would not stay as it is"
+    ):
+        load_adapter(base, adapter_dir)
+    after = base.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+
 def test_adapter_whose_file_is_cut_is_refused(ref: ModelRef, home: Path, adapter_dir: Path) -> None:
     weights = adapter_dir / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])

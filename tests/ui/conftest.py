@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from bench.browser import CHROMIUM, LAUNCH, Server
+from sft_app.runs import Run, runs_dir
+from tests.conftest import write_data
 from tests.waiting import wait_until
 
 
@@ -49,14 +52,21 @@ def quiet_page(page: Any) -> Iterator[Any]:
     assert not faults, faults
 
 
-@pytest.fixture
-def finished_run(home: Path, tiny_model_dir: Path, data_file: Path) -> Any:
-    """A short run of the tiny model, trained by the real processes."""
+@pytest.fixture(scope="session")
+def trained_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A short run of the tiny model, trained once by the real processes; not to be changed."""
     from sft_app.settings import parse_settings
     from sft_app.training.launch import submit_run
 
-    values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 2, "max_length": 64}
-    run = submit_run(parse_settings({**values, "max_new_tokens": 4, "scorecard_prompts": 0}), home)
+    folder = tmp_path_factory.mktemp("trained")
+    values = {"model": str(tiny_model_dir), "data": str(write_data(folder)), "max_steps": 2, "max_length": 64}
+    run = submit_run(parse_settings({**values, "max_new_tokens": 4, "scorecard_prompts": 0}), folder / "home")
     wait_until(lambda: run.status().has_ended(), seconds=90)
     assert run.status().state == "finished", run.status()
     return run
+
+
+@pytest.fixture
+def finished_run(home: Path, trained_run: Run) -> Run:
+    """The same in the test's own home."""
+    return Run(shutil.copytree(trained_run.path, runs_dir(home) / trained_run.id))

@@ -36,8 +36,9 @@ _CONTROL = re.compile(
 _CODE = re.compile(
     r"(```.*?(?:```|\Z)|`[^`\n]+`|(?:<!doctype[ ]html|<html)\b.*?(?:</html\s*>|\Z))", re.DOTALL | re.IGNORECASE
 )
+# Each looks no further than to where another of its kind begins, or a text full of beginnings would take hours.
 _TAG = re.compile(
-    r"""<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|<(?P<break>br)\s*/?>[^\S\n]*\n?
+    r"""<!--(?:(?!<!--).)*?-->|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>|<(?P<break>br)\s*/?>[^\S\n]*\n?
     |<(?P<closing>/?)(?P<name>p|div|span|h[1-6]|ul|ol|li|dl|dt|dd|table|thead|tbody|tr|td|th|hr|pre|blockquote|img|strong
     |em|a|b|i|u|q|del|ins|sub|sup|small|big|font|center|code|kbd|tt|head|body|meta|link|form|input|button|select
     |textarea|figure|figcaption|script|style|iframe|svg|video|audio)(?P<attributes>\s+[\w:-]+\s*=[^<>]*)?\s*/?>""",
@@ -47,7 +48,7 @@ _TAG = re.compile(
 _SURELY_HTML = re.compile("p|div|span|h[1-6]|ul|ol|li|table|tr|td|th|hr|img|strong|em|blockquote", re.IGNORECASE)
 _BLOCK = re.compile("p|div|h[1-6]|ul|ol|dl|dt|dd|table|tr|hr|pre|blockquote|center|form|figure", re.IGNORECASE)
 _CLOSED = re.compile(r"</([a-z]+[1-6]?)\s*>", re.IGNORECASE)
-_EMPTY_LINES = re.compile(r"[^\S\n]*\n(?:[^\S\n]*\n)+")
+_EMPTY_LINES = re.compile(r"(?<![^\S\n])[^\S\n]*\n(?:[^\S\n]*\n)+")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|([A-Za-z][A-Za-z0-9]{1,30}));")
 
 _ROLES = "system|user|assistant|model|tool|ipython|human"

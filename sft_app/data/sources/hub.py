@@ -14,6 +14,7 @@ from sft_app.data.sources.hub_rows import open_rows, short_reason
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.files import appearing_whole, jsonl_line, write_json_atomically
+from sft_app.hub_login import hub_token
 
 HUB_TIMEOUT_SECONDS = 10.0
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
@@ -109,7 +110,7 @@ def _ask_hub(dataset: HubDataset) -> Any:
     import httpx2
     from huggingface_hub import HfApi, errors
 
-    id, api = dataset.id, HfApi()
+    id, api = dataset.id, HfApi(token=hub_token())
     try:
         info = api.dataset_info(id, revision=dataset.revision, timeout=HUB_TIMEOUT_SECONDS)
         if info.gated:

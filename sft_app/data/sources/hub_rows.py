@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.errors import DataError
+from sft_app.hub_login import hub_token
 
 NAMES_SHOWN = 8
 
@@ -70,19 +71,21 @@ def short_reason(error: Exception) -> str:
 
 def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
     """`hf://` keeps `datasets` from taking a folder of this machine that has the same name."""
-    from datasets import get_dataset_config_names, load_dataset_builder
+    from datasets import DownloadConfig, get_dataset_config_names, load_dataset_builder
 
     address = f"hf://datasets/{id}"
     with _failures_told(id):
         try:
-            builder = load_dataset_builder(address, name=config, revision=commit)
+            builder = load_dataset_builder(address, name=config, revision=commit, token=hub_token())
             _refuse_files_from_elsewhere(id, builder.config.data_files or {}, f"{address}@{commit}/")
             splits = builder.as_streaming_dataset()
         except (FileNotFoundError, StopIteration) as error:  # the second where the first JSON file is empty
             hint = "Parquet, JSON, JSONL, CSV or text files are expected, the first of them not empty"
             raise DataError(f"{id} has no rows that can be read: {hint}. Use another data set.") from error
         except ValueError:
-            _refuse_unknown_config(id, config, get_dataset_config_names(address, revision=commit))
+            asking = DownloadConfig(token=hub_token())
+            known = get_dataset_config_names(address, revision=commit, download_config=asking)
+            _refuse_unknown_config(id, config, known)
             raise
     if split not in splits:
         place = id if builder.config.name == "default" else f"{id}, config {builder.config.name}"

@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.sources.csv_files import unique_names
-from sft_app.data.sources.lines import Fault, at_most_20_a_second
+from sft_app.data.sources.lines import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    MAX_ROW_BYTES,
+    Fault,
+    TooLong,
+    at_most_20_a_second,
+)
 from sft_app.data.sources.rows import Progress, Rejected, Row
 
 if TYPE_CHECKING:
     import pyarrow
 
 BATCH_BYTES = 2**24
-MAX_BATCH_ROWS = 1000
+# Of a value that stands in the file once and in every row, a batch has this many.
+MAX_BATCH_ROWS = 64
 BINARY_LEFT_OUT = "read without their binary values"
 
 
@@ -32,8 +40,12 @@ def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Ro
     with path.open("rb") as file:
         try:
             source = pyarrow.parquet.ParquetFile(file)
-            number, total = 0, source.metadata.num_rows
-            for batch in source.iter_batches(batch_size=_rows_a_batch(source.metadata)):
+            number, total, unpacked = 0, source.metadata.num_rows, 0
+            most = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
+            for batch in _batches(source):
+                unpacked += batch.nbytes
+                if unpacked > most:
+                    raise Fault(f"it unpacks to more than {most / 1e6:.0f} MB, which no text does")
                 yield from _read_batch(number, batch)
                 number += batch.num_rows
                 tell(number / max(1, total))
@@ -41,6 +53,27 @@ def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Ro
             if isinstance(error, OSError) and error.errno:  # the disk; pyarrow's own have no number
                 raise
             raise Fault("the file is not parquet, or it is damaged or cut off; write or download it again") from error
+
+
+def _batches(source: pyarrow.parquet.ParquetFile) -> Iterator[pyarrow.RecordBatch]:
+    """None of them has rows of two row groups, so that what is damaged in one leaves those before it whole."""
+    for group in range(source.metadata.num_row_groups):
+        for batch in source.iter_batches(batch_size=_rows_a_batch(source.metadata), row_groups=[group]):
+            yield _in_full(batch)
+
+
+def _in_full(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """A value that is shared by rows stands in each of them, so that `nbytes` counts what Python will hold."""
+    import pyarrow
+
+    shared = [pyarrow.types.is_dictionary(column.type) for column in batch.columns]
+    if not any(shared):
+        return batch
+    columns = [
+        column.dictionary_decode() if is_shared else column
+        for column, is_shared in zip(batch.columns, shared, strict=True)
+    ]
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _rows_a_batch(metadata: pyarrow.parquet.FileMetaData) -> int:
@@ -53,6 +86,13 @@ def _rows_a_batch(metadata: pyarrow.parquet.FileMetaData) -> int:
 def _read_batch(before: int, batch: pyarrow.RecordBatch) -> Iterator[Row | Rejected]:
     """The rows of a batch that `before` rows stand before. One by one if pyarrow cannot make values of all."""
     names = unique_names(batch.schema.names)
+    if batch.num_rows == 1 and batch.nbytes > MAX_ROW_BYTES:
+        yield Rejected(before + 1, TooLong(batch.nbytes).reason)
+        return
+    if batch.nbytes > MAX_ROW_BYTES:
+        for place in range(batch.num_rows):
+            yield from _read_batch(before + place, batch.slice(place, 1))
+        return
     try:
         columns = [column.to_pylist() for column in batch.columns]
     except (ValueError, OverflowError) as error:

@@ -10,22 +10,24 @@ from typing import Any
 
 import gradio as gr
 
+from sft_app.compare.pair_tasks import PromptSetTask
 from sft_app.compare.prompt_job import PromptJob, run_that_keeps, write_results
 from sft_app.compare.prompt_sets import (
     PROMPTS_AT_ONCE,
     Prompt,
-    answer_prompt_set,
+    PromptFile,
     column_names,
     paste_prompts,
     read_prompt_file,
 )
-from sft_app.errors import DataError
+from sft_app.errors import AppError
 from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.gpu_slice import results_of
 
 FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
@@ -75,7 +77,7 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
     work = ask.click(handler, asked, [*results.outputs(), results.detail], **MODEL_EVENT)
     work.failure(_as_left, job, results.outputs(), **PRIVATE)
     stop.click(_stop, job, results.progress, **PRIVATE)
-    _wire_source(source)
+    _wire_source(context, source)
     _wire_results(job, results)
 
 
@@ -123,17 +125,19 @@ def _build_results() -> Results:
     return Results(progress, below, most_changed, table, detail, downloads, files)
 
 
-def _wire_source(source: Source) -> None:
+def _wire_source(context: PageContext, source: Source) -> None:
     @tells_errors
     def take_file(file: str | None) -> list[Any]:
+        if file:
+            context.access.check_upload(Path(file))
         names = column_names(Path(file)) if file else []
         chosen = [gr.Dropdown(["", *names], value="") for _ in range(2)]
         return [gr.Row(visible=bool(names)), *chosen, look(file, "", "")]
 
     def look(file: str | None, asked: str | None, given: str | None) -> str:
         try:
-            return prompt_set_views.file_note(read_prompt_file(Path(file), asked or "", given or "")) if file else ""
-        except DataError as error:
+            return prompt_set_views.file_note(read_prompts(context, file, asked, given)) if file else ""
+        except AppError as error:
             return views.problem_card(str(error))
 
     outputs = [source.columns, source.asked, source.given, source.note]
@@ -169,22 +173,32 @@ def _answering(context: PageContext, names: list[str]) -> Any:
         *shown: Any,
     ) -> Iterator[list[Any]]:
         settings = settings_from_form(names, shown)
-        prompts, sides = chosen_prompts(pasted, file, asked, given), context.find_sides(left, right)
+        prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.find_sides(left, right)
+        context.access.check_questions([one.text for one in prompts], settings.system_prompt, settings.max_new_tokens)
         job.begin(sides, len(prompts))
         yield [*result_values(job, "Loading the model …"), prompt_set_views.click_a_row()]
-        batches = answer_prompt_set(context.pair(sides), prompts, settings.system_prompt, sampling_of(settings))
-        for _ in job.work(batches, run_that_keeps(sides, context.find(sides[1].name))):
+        task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
+        batches, kept_with = results_of(context, sides, task), run_that_keeps(sides, context.find(sides[1].name))
+        for _ in context.access.within_time(job.work(batches, kept_with)):
             yield [*result_values(job), gr.skip()]
         yield [*_as_left(job), gr.skip()]
 
     return answer
 
 
-def chosen_prompts(pasted: str, file: str | None, asked: str | None, given: str | None) -> list[Prompt]:
-    """Those of the file where one is chosen. Raises: DataError."""
+def chosen_prompts(
+    context: PageContext, pasted: str, file: str | None, asked: str | None, given: str | None
+) -> list[Prompt]:
+    """Those of the file where one is chosen. Raises: DataError, AccessError."""
     if file:
-        return list(read_prompt_file(Path(file), asked or "", given or "").prompts)
+        return list(read_prompts(context, file, asked, given).prompts)
     return paste_prompts(pasted or "")
+
+
+def read_prompts(context: PageContext, file: str, asked: str | None, given: str | None) -> PromptFile:
+    """Raises: DataError, AccessError when it is more than what this visitor may bring."""
+    context.access.check_upload(Path(file))
+    return read_prompt_file(Path(file), asked or "", given or "")
 
 
 def table_value(job: PromptJob) -> gr.Dataframe:

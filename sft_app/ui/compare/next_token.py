@@ -8,10 +8,12 @@ from typing import Any
 import gradio as gr
 
 from sft_app.compare.chat import PairChat
+from sft_app.compare.pair_tasks import NextTokenTask
 from sft_app.errors import ModelError
 from sft_app.ui.compare import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.gpu_slice import results_of
 
 FOLLOWED = ("left answer", "right answer")
 SHOWN_BEFORE = 60
@@ -19,7 +21,7 @@ SHOWN_BEFORE = 60
 
 def build_next_token(
     context: PageContext,
-    sides: Sequence[gr.Dropdown],
+    chosen: Sequence[gr.Dropdown],
     chat: gr.State,
     strength: gr.Slider,
     answered: Sequence[Callable[..., Any]],
@@ -36,20 +38,17 @@ def build_next_token(
 
     @tells_errors
     def look(left: str, right: str, chat: PairChat, strength: float, followed: str, place: float) -> str:
-        from sft_app.compare.stream import candidates_after
-
         if chat.update is None:
             raise ModelError("Compare two answers first; then each place of them can be looked at.")
-        pair = context.pair(context.find_sides(left, right))
-        written = _written(chat, followed)[: int(place)]
-        before = pair.tokenizer.decode(written)[-SHOWN_BEFORE:]
-        found = candidates_after(pair, chat.asked(), written, strength)
-        return views.candidates_card(found, before, (pair.sides[0].label, pair.sides[1].label))
+        sides = context.find_sides(left, right)
+        task = NextTokenTask(chat.asked(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
+        before, found = next(results_of(context, sides, task))
+        return views.candidates_card(found, before, (sides[0].label, sides[1].label))
 
     for event in answered:
         event(fit, [chat, followed, place], place, **PRIVATE)
     followed.change(fit, [chat, followed, place], place, **PRIVATE)
-    gr.on([place.release, followed.change], look, [*sides, chat, strength, followed, place], table, **MODEL_EVENT)
+    gr.on([place.release, followed.change], look, [*chosen, chat, strength, followed, place], table, **MODEL_EVENT)
 
 
 def _written(chat: PairChat, followed: str) -> tuple[int, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import gradio as gr
 
 from sft_app.compare.chat import PairChat
+from sft_app.compare.pair_tasks import AnswerTask
 from sft_app.settings import EXAMPLE_PROMPT
 from sft_app.ui.compare import views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
@@ -16,6 +17,7 @@ from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.gpu_slice import results_of
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
 EXAMPLE_PROMPTS = [
@@ -96,15 +98,14 @@ def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any],
     def answer(
         left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
     ) -> Iterator[list[str]]:
-        from sft_app.compare.stream import stream_pair
-
         settings = settings_from_form(names, shown)
+        context.access.check_questions([question or ""], settings.system_prompt, settings.max_new_tokens)
         sides = context.find_sides(left, right)
         for_left, for_right = start(chat, question, settings.system_prompt)
         chat.labels = sides[0].label, sides[1].label
         yield _panes(chat, view, "waiting", "Loading the model …")
-        answers = stream_pair(context.pair(sides), for_left, for_right, sampling_of(settings), strength)
-        for update in _paced(answers):
+        task = AnswerTask(for_left, for_right, sampling_of(settings), strength)
+        for update in context.access.within_time(_paced(results_of(context, sides, task))):
             chat.update = update
             yield _panes(chat, view, "done" if update.is_complete else "waiting")
 
@@ -136,7 +137,7 @@ def _panes(chat: PairChat, view: str, state: views.State, note: str = "") -> lis
     ]
 
 
-def _paced(updates: Iterator[Any]) -> Iterator[Any]:
+def _paced(updates: Iterator[Any]) -> Generator[Any]:
     """As many as the eye can follow, and the last one always."""
     shown = 0.0
     for update in updates:

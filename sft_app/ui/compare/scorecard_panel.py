@@ -12,6 +12,7 @@ from sft_app.ui import views
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.gpu_slice import refuse_where_lent
 
 NOT_MEASURED = "This run has no scorecard yet: it is written at the end of a run. “Measure” makes one now."
 
@@ -39,6 +40,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
 
     @tells_errors
     def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> list[str]:  # noqa: B008
+        refuse_where_lent("Measuring a run")
         context.measure_run(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
         return show(side)
 

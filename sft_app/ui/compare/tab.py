@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sft_app.settings import EXAMPLE_ADAPTER
 from sft_app.ui.compare.blind_test import build_blind_test
 from sft_app.ui.compare.many_prompts import build_many_prompts
 from sft_app.ui.compare.one_prompt import build_one_prompt
@@ -14,6 +15,7 @@ from sft_app.ui.compare.scorecard_panel import build_scorecard
 from sft_app.ui.context import PageContext
 
 BASE_CHOICE = ("Base model", "base")
+EXAMPLE_CHOICE = ("Bundled example: customer service", EXAMPLE_ADAPTER)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class CompareTab:
 def build_compare_tab(context: PageContext) -> CompareTab:
     """Who answers, and below it a tab for each way of looking at the answers."""
     with gr.Row():
-        left, right = _make_side("Left", "compare-left"), _make_side("Right", "compare-right")
+        left, right = _make_side(context, "Left", "compare-left"), _make_side(context, "Right", "compare-right")
     with gr.Tabs(elem_id="compare-ways"):
         with gr.Tab("One prompt"):
             build_one_prompt(context, left, right)
@@ -45,18 +47,33 @@ def build_compare_tab(context: PageContext) -> CompareTab:
 def side_choices(
     context: PageContext, left: str | None, right: str | None, wanted: str | None = None
 ) -> list[gr.Dropdown]:
-    """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run."""
+    """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run.
+
+    The bundled example stands in as long as there is no run.
+    """
+    if only := context.hosting.adapter:
+        choices = [BASE_CHOICE, (only, only)]
+        return [gr.Dropdown(choices, value=left or BASE_CHOICE[1]), gr.Dropdown(choices, value=right or only)]
     choices = context.sides()
     names = [name for _, name in choices]
-    newest = names[1] if len(names) > 1 else None
     first = left or BASE_CHOICE[1]
-    second = wanted or (right if right in names or (right and "/" in right) else newest)
+    is_chosen = right != EXAMPLE_ADAPTER and (right in names or "/" in (right or ""))
+    second = wanted or (right if is_chosen else names[1])
     return [gr.Dropdown(choices, value=first), gr.Dropdown(choices, value=second)]
 
 
-def _make_side(label: str, name: str) -> gr.Dropdown:
+def _make_side(context: PageContext, label: str, name: str) -> gr.Dropdown:
     info = "The base model, a run, a checkpoint. Or type an adapter's folder, or its name on the Hub."
-    value = BASE_CHOICE[1] if label == "Left" else None
+    if context.hosting.is_hosted:
+        info = "The base model, a run of yours, or an adapter's name on the Hub."
+    only = context.hosting.adapter
+    other = (only, only) if only else EXAMPLE_CHOICE
     return gr.Dropdown(
-        [BASE_CHOICE], value=value, label=label, info=info, allow_custom_value=True, min_width=280, elem_id=name
+        [BASE_CHOICE, other],
+        value=(BASE_CHOICE if label == "Left" else other)[1],
+        label=label,
+        info=None if only else info,
+        allow_custom_value=not only,
+        min_width=280,
+        elem_id=name,
     )

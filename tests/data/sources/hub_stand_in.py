@@ -5,18 +5,18 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import yaml
+
+from tests.hub_server import JsonHandler, serving
+from tests.hub_server import child_environment as child_environment
 
 API = re.compile(r"/api/datasets/(?P<id>[^/]+/[^/]+)(/(?P<what>revision|tree|paths-info|auth-check))?(/(?P<rest>.*))?")
 FILE = re.compile(r"/datasets/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
@@ -86,7 +86,7 @@ def about(id: str, folder: Path, gated: bool) -> dict[str, Any]:
     }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     hub: HubStandIn
 
     def do_GET(self) -> None:
@@ -135,40 +135,12 @@ class Handler(BaseHTTPRequestHandler):
             named = {"ETag": f'"{digest(folder / path)}"', "X-Repo-Commit": commit_of(folder)}
             self.send(206 if part else 200, body, named)
 
-    def reply(self, value: Any) -> None:
-        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def refuse(self, status: int, code: str) -> None:
-        self.send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
-
-    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 @contextmanager
 def running_hub() -> Iterator[HubStandIn]:
-    handler = type("BoundHandler", (Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    handler.hub = HubStandIn(f"http://127.0.0.1:{server.server_port}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield handler.hub
-    server.shutdown()
-    server.server_close()
-
-
-def child_environment(endpoint: str, cache: Path) -> dict[str, str]:
-    """For a process that asks the stand-in; `cache` is all that it remembers."""
-    own = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
-    return {**own, **settings, "HF_HUB_DISABLE_XET": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
+    with serving(Handler) as (endpoint, handler):
+        handler.hub = HubStandIn(endpoint)
+        yield handler.hub
 
 
 def write_files(folder: Path, files: dict[str, str]) -> Path:

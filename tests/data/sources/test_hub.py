@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_stand_in import (
+
+from sft_app.data.sources.hub import HubDataset, fetch_dataset, read_source
+from sft_app.errors import DataError
+from tests.data.sources.hub_stand_in import (
     HubStandIn,
     child_environment,
     commit_of,
@@ -23,9 +26,6 @@ from hub_stand_in import (
     write_table,
     write_thief,
 )
-
-from sft_app.data.sources.hub import HubDataset, fetch_dataset, read_source
-from sft_app.errors import DataError
 
 PROJECT = Path(__file__).resolve().parents[3]
 PLAIN = HubDataset("team/plain", None, "train", None, None)

@@ -104,8 +104,26 @@ def test_rows_are_read_in_batches_and_progress_told(tmp_path: Path):
     path = write(tmp_path / "a.parquet", {"a": list(range(2500))})
     shares: list[float] = []
     assert [row.number for row in read_parquet(path, shares.append)] == list(range(1, 2501))
-    assert shares[0] == 0.4, "after the first 1000 rows"
+    assert shares[0] == 64 / 2500, "after the first batch"
     assert shares[-1] == 1
+
+
+def test_one_value_for_every_row_does_not_fill_the_memory(tmp_path: Path):
+    once = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 50_000, pyarrow.int32()), ["x" * 1_000_000])
+    path = write(tmp_path / "a.parquet", {"a": once}, compression="zstd")
+    assert path.stat().st_size < 1_000_000
+    rows = read_parquet(path)
+    assert len(next(rows).values["a"]) == 1_000_000  # type: ignore[union-attr]
+    with pytest.raises(Fault, match="it unpacks to more than 268 MB"):
+        for _ in rows:
+            pass
+
+
+def test_a_row_that_is_too_long_is_left_out(tmp_path: Path):
+    path = write(tmp_path / "a.parquet", {"a": ["short", "x" * 11_000_000, "last"]})
+    first, second, third = read_parquet(path)
+    assert (first, third) == (Row(1, {"a": "short"}), Row(3, {"a": "last"}))
+    assert isinstance(second, Rejected) and "11.0 MB long; a row may have at most 10 MB" in second.reason
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

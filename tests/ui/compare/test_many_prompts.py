@@ -8,9 +8,11 @@ import pytest
 
 from sft_app.compare.prompt_job import PromptJob
 from sft_app.compare.prompt_sets import Prompt, PromptFile, PromptResult
-from sft_app.errors import DataError
+from sft_app.errors import AccessError, DataError
+from sft_app.hosting import Hosting
 from sft_app.ui.compare import many_prompts
 from sft_app.ui.compare import prompt_set_views as views
+from sft_app.ui.context import PageContext
 
 BAD = '<img src="http://x/y">'
 
@@ -83,12 +85,22 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
     assert BAD not in note and "1 row left out" in note
 
 
-def test_a_file_goes_before_what_is_pasted(tmp_path: Path) -> None:
+def test_a_file_goes_before_what_is_pasted(home: Path, tmp_path: Path) -> None:
+    context = PageContext(home)
     (tmp_path / "a.txt").write_text("From the file\n")
-    assert many_prompts.chosen_prompts("Pasted", str(tmp_path / "a.txt"), None, "") == [Prompt("From the file")]
-    assert many_prompts.chosen_prompts("Pasted", None, None, None) == [Prompt("Pasted")]
+    assert many_prompts.chosen_prompts(context, "Pasted", str(tmp_path / "a.txt"), None, "") == [
+        Prompt("From the file")
+    ]
+    assert many_prompts.chosen_prompts(context, "Pasted", None, None, None) == [Prompt("Pasted")]
     with pytest.raises(DataError, match="Paste at least one prompt"):
-        many_prompts.chosen_prompts("", None, None, None)
+        many_prompts.chosen_prompts(context, "", None, None, None)
+
+
+def test_a_visitors_file_has_a_limit(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"x" * (21 * 2**20))
+    context = PageContext(home, Hosting(space="ann/app", owner="ann"))
+    with pytest.raises(AccessError, match="at most 20 MB"):
+        many_prompts.chosen_prompts(context, "", str(tmp_path / "a.jsonl"), None, None)
 
 
 def test_a_full_table_is_not_sent_again_and_files_come_at_the_end() -> None:

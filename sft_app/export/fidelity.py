@@ -1,0 +1,109 @@
+"""Whether a merged model says the same as base and adapter did: what was measured, and what that means in words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sft_app.files import write_json_atomically
+
+FIDELITY_FILE = "fidelity.json"
+PROMPTS = 8
+# In nats a token. Rounding the merged weights of the starter to bfloat16 moved the held-out loss by 0.0003; an adapter
+# merged at nine tenths of its strength by 0.007, one without its `v_proj` by 0.011, without its adapter by 1.06.
+MOST_BY_ROUNDING = 0.005
+# The base that the adapter learnt on was itself rounded to 4 bits, and the one it is merged into is not: the starter's
+# loss fell by 0.07 with that, and none of 8 answers stayed the same. Only a rise is to be warned of.
+MOST_BY_4BIT = 0.05
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The merged model, read back from disk, beside what the run was compared as.
+
+    Losses are means over the trained tokens of `conversations` held-out ones; `largest_change` is that of the one
+    conversation whose loss changed most, either way. `equal_answers` of `prompts` greedy answers are the same to the
+    last token, and `shared_beginning` is the mean share of an answer before the first token that differs.
+    `unchecked` says why nothing could be measured; empty where it was. `arithmetic` is the dtype of both sides.
+    `adapter_ns` is when the adapter that was merged had been saved.
+    """
+
+    run: str
+    arithmetic: str = ""
+    conversations: int = 0
+    reference_loss: float = 0.0
+    merged_loss: float = 0.0
+    largest_change: float = 0.0
+    prompts: int = 0
+    equal_answers: int = 0
+    shared_beginning: float = 0.0
+    is_in_4bit: bool = False
+    is_copy: bool = False
+    unchecked: str = ""
+    adapter_ns: int = 0
+
+    @property
+    def difference(self) -> float:
+        return self.merged_loss - self.reference_loss
+
+    def as_record(self) -> dict[str, object]:
+        return {**asdict(self), "difference": self.difference, "is_warning": is_warning(self)}
+
+
+def write_fidelity(fidelity: Fidelity, folder: Path) -> None:
+    write_json_atomically(folder / FIDELITY_FILE, fidelity.as_record())
+
+
+def read_fidelity(folder: Path) -> Fidelity | None:
+    """None where the folder has none that this version can read."""
+    try:
+        record = json.loads((folder / FIDELITY_FILE).read_bytes())
+        return Fidelity(**{key: value for key, value in record.items() if key in Fidelity.__dataclass_fields__})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def is_warning(fidelity: Fidelity) -> bool:
+    """Whether the merged model predicts the held-out answers otherwise than rounding explains, or nobody could look.
+
+    Better is no less suspicious, but after 4 bits, where it is usual.
+    """
+    if fidelity.unchecked:
+        return True
+    if fidelity.is_in_4bit:
+        return not fidelity.difference <= MOST_BY_4BIT  # also a loss that is no number
+    return not abs(fidelity.difference) <= MOST_BY_ROUNDING
+
+
+def fidelity_sentence(fidelity: Fidelity) -> str:
+    """What the page, the command line and the model card say of it."""
+    if fidelity.is_copy:
+        return "A full fine-tune is one model already: its files are copied as they are."
+    if fidelity.unchecked:
+        return f"Whether it answers as base and adapter do could not be checked. {fidelity.unchecked}"
+    losses = f"loss {fidelity.merged_loss:.4f} after {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
+    before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "base and adapter"
+    if is_warning(fidelity):
+        allowed = MOST_BY_4BIT if fidelity.is_in_4bit else MOST_BY_ROUNDING
+        how = "worse than" if fidelity.difference > 0 else "otherwise than"
+        return (
+            f"The merged model predicts the held-out answers {how} {before}: {losses}, more than the "
+            f"{allowed:g} that rounding explains. Do not rely on it before you have compared some answers; "
+            "the adapter by itself is what was measured."
+        )
+    if fidelity.is_in_4bit:
+        return (
+            "The merged model is not rounded to 4 bits as the base was in training and in Compare, so its answers can "
+            f"be other ones. On the held-out answers: {losses} (lower is better).{_equal_told(fidelity)}"
+        )
+    return f"The merged model predicts the held-out answers as {before} do: {losses}.{_equal_told(fidelity)}"
+
+
+def _equal_told(fidelity: Fidelity) -> str:
+    if not fidelity.prompts:
+        return ""
+    told = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are the same word for word"
+    if fidelity.equal_answers == fidelity.prompts or fidelity.is_in_4bit:
+        return f"{told}."
+    return f"{told}; on average they agree for the first {fidelity.shared_beginning:.0%}, then rounding tips a word."

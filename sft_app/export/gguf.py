@@ -1,0 +1,81 @@
+"""A merged model as one GGUF file, by the converter of a llama.cpp checkout where the machine has one.
+
+Source: llama.cpp, `convert_hf_to_gguf.py --help`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+from sft_app.data.sources.data_files import PROJECT_DIR
+from sft_app.errors import ExportError
+from sft_app.export.merged import Step
+
+VARIABLE = "LLAMA_CPP_DIR"
+CONVERTER = "convert_hf_to_gguf.py"
+# The smallest that the converter writes by itself; half the size of bfloat16.
+PRECISION = "q8_0"
+GGUF, LOG = f"model-{PRECISION}.gguf", "gguf.log"
+LOG_LINES = 3
+POLL_SECONDS = 0.2
+
+
+def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Raises: ExportError when the variable is set and its folder has no converter."""
+    named = environment.get(VARIABLE)
+    if not named:
+        return None
+    folder = Path(named).expanduser().absolute()
+    if not (folder / CONVERTER).is_file():
+        raise ExportError(
+            f"{VARIABLE} is {named}, which has no {CONVERTER}. Name a checkout of llama.cpp, or unset it."
+        )
+    return folder
+
+
+def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
+    """Writes the GGUF file beside the merged model, in 8 bits; it appears whole, and closing the generator ends the
+    converter. One that is there and newer than the weights is left as it is.
+
+    Raises: ExportError when the converter fails, with its last words.
+    """
+    target, log = folder / GGUF, folder / LOG
+    weights = max((file.stat().st_mtime_ns for file in folder.glob("*.safetensors")), default=0)
+    if target.is_file() and target.stat().st_mtime_ns >= weights:
+        return target
+    draft = folder / f".draft-{secrets.token_hex(4)}.gguf"
+    command = [sys.executable, str(llama_cpp / CONVERTER), str(folder), "--outfile", str(draft), "--outtype", PRECISION]
+    try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, cwd=PROJECT_DIR, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            while process.poll() is None:
+                yield Step(1.0, "Writing the GGUF file")
+                time.sleep(POLL_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode != 0 or not draft.is_file():
+            words = " ".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) or "it said nothing"
+            raise ExportError(f"{CONVERTER} failed with exit status {process.returncode}: {words}")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
+    return target
+
+
+def gguf_commands(folder: Path) -> list[str]:
+    """What to type to make the file by hand."""
+    source, target = shlex.quote(str(folder)), shlex.quote(str(folder / GGUF))
+    return [
+        "git clone https://github.com/ggml-org/llama.cpp && pip install -r llama.cpp/requirements.txt",
+        f"python llama.cpp/{CONVERTER} {source} --outfile {target} --outtype {PRECISION}",
+    ]

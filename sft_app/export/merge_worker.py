@@ -1,0 +1,165 @@
+"""Merges one run in a process of its own, and measures what came of it.
+
+Run as `python -m sft_app.export.merge_worker RUN_DIR SCRATCH PROMPTS PARENT_PID`: `SCRATCH/model` is the merged model,
+`SCRATCH/progress.json` how far it is. It ends with its parent, and clears SCRATCH away then.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sft_app.errors import AppError, ExportError
+from sft_app.export.fidelity import Fidelity, write_fidelity
+from sft_app.export.fidelity_check import check_fidelity
+from sft_app.export.merged import DRAFT, PROGRESS_FILE, check_room, saved_ns, size_gib
+from sft_app.files import put_on_disk, write_json_atomically
+from sft_app.models.catalog import recorded_model
+from sft_app.models.fetching import fetch_base
+from sft_app.models.hardware import detect_hardware
+from sft_app.models.loading import (
+    free_memory,
+    holds_full_model,
+    load_adapter,
+    load_base,
+    load_config,
+    load_tokenizer,
+)
+from sft_app.runs import Run
+
+PARENT_SECONDS = 1.0
+SHARD = "5GB"
+# Where the stages begin, as shares of the whole; measuring is the longest of them on a CPU.
+MERGING, WRITING, CHECKING = 0.1, 0.2, 0.3
+WEIGHTS = "*.safetensors*"
+BESIDE_WEIGHTS = ("config.json", "generation_config.json", "chat_template.jinja", "tokenizer*", "*.model")
+# Only true on the machine that wrote them.
+LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
+Tell = Callable[[float, str], None]
+
+
+def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
+    """What went wrong stands in `progress.json`, in a sentence."""
+    folder = Path(scratch)
+    threading.Thread(target=_end_with, args=(int(parent), folder), daemon=True).start()
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    try:
+        merge(Run(Path(run_dir)), folder, int(prompts), lambda share, what: _report(folder, share=share, what=what))
+        _report(folder, share=1.0, what="Done", is_done=True)
+    except AppError as error:
+        _report(folder, error=str(error))
+    except Exception as error:  # the last place that can tell the reader; the traceback goes to the log
+        traceback.print_exc()
+        first = (str(error).strip() or "no message").splitlines()[0]
+        _report(folder, error=f"{type(error).__name__}: {first}")
+    return 0
+
+
+def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
+    """`scratch/model` with `fidelity.json` in it. Raises: AppError."""
+    draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
+    tell(0.0, "Loading the base")
+    tokenizer = load_tokenizer(recorded_model(run), run.path.parents[1])
+    if is_copy:
+        _copy_full_model(run, draft, tell)
+    else:
+        _merge_adapter(run, draft, tell)
+    tokenizer.save_pretrained(draft)
+    finish_configs(draft, tokenizer)
+    tell(CHECKING, "Checking that it answers the same")
+    fidelity = Fidelity(run.id, is_copy=True)
+    if not is_copy:
+        free_memory()
+        fidelity = check_fidelity(
+            run,
+            draft,
+            prompts,
+            lambda share: tell(CHECKING + share * (1 - CHECKING), "Checking that it answers the same"),
+        )
+    write_fidelity(replace(fidelity, adapter_ns=adapter_ns), draft)
+    put_on_disk(*draft.rglob("*"), draft)
+
+
+def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
+    """The base is loaded in bfloat16 also where it was trained on in 4 bits: merged into 4-bit weights, what was
+    learnt would be rounded away with them."""
+    ref, home = recorded_model(run), run.path.parents[1]
+    if getattr(load_config(ref, home), "quantization_config", None) is not None:
+        raise ExportError(
+            f"{ref.name} is itself stored quantised, and merging into rounded weights would lose what was learnt. "
+            "Export the adapter, or train on the unquantised model."
+        )
+    if size_gib(run) == 0:  # not on this machine, so that nobody could look before
+        tell(0.0, "Fetching the base")
+        fetch_base(ref, home)
+        check_room(run, draft)
+    base = load_base(ref, home, replace(detect_hardware(), device="cpu"), "bfloat16")
+    tell(MERGING, "Merging")
+    adapted = load_adapter(base, run.adapter_dir)
+    try:
+        merged = adapted.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise ExportError(f"The adapter cannot be merged: {str(error).splitlines()[0]}") from error
+    tell(WRITING, "Writing")
+    merged.save_pretrained(draft, max_shard_size=SHARD)
+
+
+def _copy_full_model(run: Run, draft: Path, tell: Tell) -> None:
+    """As it is, in its own precision."""
+    draft.mkdir()
+    names = (WEIGHTS, *BESIDE_WEIGHTS)
+    files = sorted({file for name in names for file in run.adapter_dir.glob(name)})
+    for place, file in enumerate(files):
+        tell(CHECKING * place / len(files), "Copying")
+        shutil.copyfile(file, draft / file.name)
+
+
+def finish_configs(folder: Path, tokenizer: Any) -> None:
+    """Nothing of this machine in the configs, and every token that ends an answer in `generation_config.json`, where
+    transformers, vLLM and Ollama look for them."""
+    from sft_app.data.tokens import stop_ids
+
+    def name_stops(config: dict[str, Any]) -> dict[str, Any]:
+        given = config.get("eos_token_id") or []
+        stops = sorted(stop_ids(tokenizer) | set(given if isinstance(given, list) else [given]))
+        config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
+        config.setdefault("pad_token_id", tokenizer.pad_token_id)
+        return config
+
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        _edit_json(folder / name, lambda config: {key: config[key] for key in config if key not in LOCAL_KEYS})
+    _edit_json(folder / "generation_config.json", name_stops)
+
+
+def _edit_json(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    config = json.loads(file.read_bytes()) if file.is_file() else {}
+    write_json_atomically(file, change(config))
+
+
+def _report(scratch: Path, **values: Any) -> None:
+    if scratch.is_dir():
+        write_json_atomically(scratch / PROGRESS_FILE, values)
+
+
+def _end_with(parent: int, scratch: Path) -> None:
+    """Nobody waits for the result of a merge whose parent was killed."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

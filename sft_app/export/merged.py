@@ -1,0 +1,245 @@
+"""The fine-tuned model as one model: the adapter worked into the weights of its base, by a process of its own.
+
+A process (`export/merge_worker`), since only one that ends gives back all that it held, and since it can be ended at
+any moment. What it writes stands aside until it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from sft_app.checkpoints import read_safetensors_header
+from sft_app.data.sources.data_files import PROJECT_DIR
+from sft_app.errors import ExportError
+from sft_app.export.adapter import Files, description_files, write_files
+from sft_app.export.card import model_card
+from sft_app.export.fidelity import PROMPTS, Fidelity, fidelity_sentence, read_fidelity
+from sft_app.files import put_on_disk
+from sft_app.models.catalog import ModelRef, is_hub_id, recorded_model
+from sft_app.models.hardware import free_gib
+from sft_app.models.loading import holds_full_model
+from sft_app.runs import Run
+from sft_app.training.supervisor import worker_environment
+
+POLL_SECONDS = 0.2
+PROGRESS_FILE, LOG_FILE, DRAFT = "progress.json", "merge.log", "model"
+Result = TypeVar("Result")
+# bfloat16.
+BYTES_WRITTEN = 2
+# Tokenizer, configs and the card.
+GIB_BESIDE = 0.05
+# Python with its libraries, and what merging a layer takes beside the weights.
+GIB_TO_WORK, ROOM = 0.6, 1.1
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a merge is: the share done, and what it is at in a word or two."""
+
+    share: float
+    what: str
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """A folder that transformers, vLLM, llama.cpp and others open; `fidelity` says how true it is to the run."""
+
+    folder: Path
+    fidelity: Fidelity
+
+
+def merge_run(
+    run: Run, folder: Path, on_progress: Callable[[Step], None] = lambda step: None, prompts: int = PROMPTS
+) -> MergedModel:
+    """`merging` to its end. What `on_progress` raises ends the process too."""
+    return follow(merging(run, folder, prompts), on_progress)
+
+
+def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], None]) -> Result:
+    """The steps to their end; they are closed whatever happens."""
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            on_progress(step)
+
+
+def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
+    """Writes the merged model of a run to `folder`; closing the generator ends the process and leaves nothing.
+
+    One that is there already is replaced once the new one is whole. `prompts` held-out questions are answered by both.
+
+    Raises:
+        ExportError: there is nothing to merge, no room, something else in the folder, or the process failed.
+    """
+    if not run.has_adapter():
+        raise ExportError(f"Run {run.id} has not saved anything to merge yet; it is {run.status().state}.")
+    folder = folder.absolute()
+    refuse_other_folder(folder)
+    check_room(run, folder)
+    scratch = _make_scratch(folder)
+    try:
+        yield from _work(run, scratch, prompts)
+        fidelity = _result(run, scratch)
+        write_files(describe(run, folder.name, fidelity), scratch / DRAFT)
+        _put_in_place(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return MergedModel(folder, fidelity)
+
+
+def find_merged(run: Run, folder: Path) -> MergedModel | None:
+    """What an earlier merge of this run wrote there, if the run has not learnt anything since."""
+    fidelity = read_fidelity(folder)
+    if fidelity is None or fidelity.run != run.id or not run.has_adapter():
+        return None
+    return MergedModel(folder, fidelity) if fidelity.adapter_ns == saved_ns(run) else None
+
+
+def saved_ns(run: Run) -> int:
+    """When the run last saved its adapter or model, in nanoseconds; it may still be learning."""
+    return max((file.stat().st_mtime_ns for file in run.adapter_dir.glob("*.safetensors")), default=0)
+
+
+def describe(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
+    """Card, settings and scores of a merged model; `name` and `chosen` are the card's. Raises: as `model_card`."""
+    notes = [] if fidelity.is_copy else [fidelity_sentence(fidelity)]
+    card = model_card(run, name, "full" if fidelity.is_copy else "merged", notes, chosen)
+    return description_files(run, card)
+
+
+def size_gib(run: Run) -> float:
+    """Of the merged model's weights; 0 where the base is not on this machine yet, so that nobody can tell."""
+    ref, home = recorded_model(run), run.path.parents[1]
+    if holds_full_model(run.adapter_dir):
+        return sum(file.stat().st_size for file in run.adapter_dir.glob("*.safetensors")) / 2**30
+    return _count_weights(_weights_folder(ref, home)) * BYTES_WRITTEN / 2**30
+
+
+def check_room(run: Run, folder: Path) -> None:
+    """Raises: ExportError with the numbers when disk or memory are too small."""
+    size = size_gib(run)
+    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    needed, free = size + GIB_BESIDE, shutil.disk_usage(place).free / 2**30
+    if needed > free:
+        raise ExportError(
+            f"The merged model needs {needed:.1f} GiB of disk and {free:.1f} GiB are free at {place}. "
+            "Make room, or choose another folder."
+        )
+    if holds_full_model(run.adapter_dir):
+        return  # its files are copied
+    needed, free = size * ROOM + GIB_TO_WORK, free_gib("cpu")
+    if needed > free:
+        raise ExportError(
+            f"Merging needs {needed:.1f} GiB of memory and {free:.1f} GiB are free. "
+            "End what else has it, or merge on a larger machine; the adapter alone can be exported here."
+        )
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Raises: ExportError where writing would destroy something that is no merged model."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and read_fidelity(folder) is None):
+        raise ExportError(f"{folder} is there already and is no merged model of this app; choose another folder.")
+
+
+def _make_scratch(folder: Path) -> Path:
+    """Beside the folder, so that renaming is enough; what killed processes left there goes."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}-merging-*"):
+            if not psutil.pid_exists(int(left.name.split("-")[-2])):
+                shutil.rmtree(left, ignore_errors=True)
+        scratch = folder.with_name(f".{folder.name}-merging-{os.getpid()}-{secrets.token_hex(4)}")
+        scratch.mkdir()
+    except OSError as error:
+        raise ExportError(f"{folder.parent} cannot be written to: {error.strerror or error}.") from error
+    return scratch
+
+
+def _work(run: Run, scratch: Path, prompts: int) -> Generator[Step, None, None]:
+    command = [sys.executable, "-m", "sft_app.export.merge_worker"]
+    command += [str(run.path), str(scratch), str(prompts), str(os.getpid())]
+    with (scratch / LOG_FILE).open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=PROJECT_DIR, env=worker_environment(1), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield Step(0.0, "Starting")
+        while process.poll() is None:
+            told = _read_progress(scratch)
+            yield Step(told.get("share", 0.0), told.get("what", "Starting"))
+            time.sleep(POLL_SECONDS)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _result(run: Run, scratch: Path) -> Fidelity:
+    told, fidelity = _read_progress(scratch), read_fidelity(scratch / DRAFT)
+    if "error" in told:
+        raise ExportError(f"Run {run.id} could not be merged. {told['error']}")
+    if fidelity is None or not told.get("is_done"):
+        words = (scratch / LOG_FILE).read_text(errors="replace").splitlines()[-1:]
+        why = words[0] if words else "It was killed, most likely because the machine's memory ran out."
+        raise ExportError(f"The process that merged run {run.id} ended before it was done. {why}")
+    return fidelity
+
+
+def _read_progress(scratch: Path) -> dict:
+    with suppress(OSError, ValueError):
+        return json.loads((scratch / PROGRESS_FILE).read_bytes())
+    return {}
+
+
+def _put_in_place(scratch: Path, folder: Path) -> None:
+    """What stood there goes with the scratch folder; it comes back where the new one cannot take its place."""
+    old = scratch / "old"
+    try:
+        if folder.is_dir():
+            folder.rename(old)
+        (scratch / DRAFT).rename(folder)
+        put_on_disk(folder.parent)
+    except OSError as error:
+        if old.is_dir():
+            old.rename(folder)
+        raise ExportError(f"{folder} could not be put in place: {error.strerror or error}.") from error
+
+
+def _weights_folder(ref: ModelRef, home: Path) -> Path:
+    """Where the base's weights stand; for a model of the Hub its place in the Hub's cache."""
+    folder = ref.folder(home)
+    if folder.is_dir() or not is_hub_id(ref.location):
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(ref.location, "config.json", revision=ref.revision or "main")
+    return Path(config).parent if isinstance(config, str) else folder
+
+
+def _count_weights(folder: Path) -> int:
+    """0 for a folder that is not there; shared weights stand in the files once."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        if file.name.startswith("consolidated"):  # the same once more, in Mistral's own form
+            continue
+        with suppress(OSError, ValueError):
+            tensors, _ = read_safetensors_header(file)
+            total += sum(math.prod(tensor["shape"]) for name, tensor in tensors.items() if name != "__metadata__")
+    return total

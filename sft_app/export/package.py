@@ -1,0 +1,67 @@
+"""A run made ready for another program: the merged model in its folder, and beside it what Ollama needs."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_app.errors import ExportError
+from sft_app.export.adapter import write_files
+from sft_app.export.fidelity import fidelity_sentence, is_warning
+from sft_app.export.gguf import converting, gguf_commands, llama_cpp_dir
+from sft_app.export.merged import MergedModel, Step, describe, find_merged, merging
+from sft_app.export.ollama import OllamaModel, write_modelfile
+from sft_app.runs import Run
+
+
+@dataclass(frozen=True)
+class OllamaPackage:
+    """`gguf_problem` says why there is no GGUF file though llama.cpp is there; `by_hand` are commands that make one."""
+
+    model: OllamaModel
+    gguf: Path | None = None
+    gguf_problem: str = ""
+    by_hand: tuple[str, ...] = ()
+
+
+def prepare_merged(run: Run, folder: Path) -> Generator[Step, None, MergedModel]:
+    """Merges, unless an earlier export left the model there and the run has not learnt more since; then only what is
+    said of it is written anew. Raises: ExportError."""
+    merged = find_merged(run, folder)
+    if merged is None:
+        return (yield from merging(run, folder))
+    write_files(describe(run, folder.name, merged.fidelity), folder)
+    return merged
+
+
+def prepare_ollama(run: Run, merged: MergedModel) -> Generator[Step, None, OllamaPackage]:
+    """A Modelfile; with llama.cpp at hand also a GGUF file, which Ollama then takes, since it reads every
+    architecture in that form and only some as safetensors. Raises: ExportError when the folder cannot be written."""
+    gguf, problem = None, ""
+    yield Step(1.0, "Writing the Modelfile")
+    try:
+        if (llama_cpp := llama_cpp_dir()) is not None:
+            gguf = yield from converting(merged.folder, llama_cpp)
+    except ExportError as error:
+        problem = str(error)
+    model = write_modelfile(run, merged.folder, f"./{gguf.name}" if gguf else ".")
+    return OllamaPackage(model, gguf, problem, () if gguf else tuple(gguf_commands(merged.folder)))
+
+
+def zip_folder(folder: Path, into: Path) -> Path:
+    """As it is, since weights hardly become smaller. Raises: ExportError."""
+    packed = into / f"{folder.name}.zip"
+    try:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+            for file in sorted(folder.iterdir()):
+                archive.write(file, f"{folder.name}/{file.name}")
+    except OSError as error:
+        raise ExportError(f"{folder.name} could not be packed: {error.strerror or error}.") from error
+    return packed
+
+
+def told_fidelity(merged: MergedModel) -> tuple[str, bool]:
+    """The sentence, and whether it is a warning."""
+    return fidelity_sentence(merged.fidelity), is_warning(merged.fidelity)

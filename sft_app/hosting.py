@@ -1,0 +1,153 @@
+"""Where the app runs and for whom: at home for one person, or as a Hugging Face Space for visitors.
+
+Decided once, from the environment. Imports no torch, and looks at no GPU through it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from sft_app.errors import AccessError, SettingsError
+from sft_app.storage.stores import STORAGE_VARIABLE, TOKEN_VARIABLE
+
+Mode = Literal["full", "demo", "zerogpu"]
+MODE_VARIABLE = "SFT_APP_MODE"
+ALLOWED_VARIABLE = "SFT_APP_ALLOWED"
+ADAPTER_VARIABLE = "SFT_APP_ADAPTER"
+AUTH_VARIABLE = "SFT_APP_AUTH"
+MCP_VARIABLE = "SFT_APP_MCP"
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
+NO_TRAINING: dict[Mode, str] = {
+    "demo": "Training is off in this demo, which has no GPU of its own. "
+    "Duplicate the Space onto a GPU, or run it at home.",
+    "zerogpu": "Training is off on ZeroGPU: a run needs a GPU for longer than one is lent. "
+    "Duplicate the Space onto a GPU of its own, or run it at home.",
+}
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks. `token` is what they let the app do on the Hub in their name; it is never printed."""
+
+    name: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may ask for who does not own the place."""
+
+    prompt_characters: int = 4_000
+    max_new_tokens: int = 256
+    answer_seconds: float = 60.0
+    prompts: int = 20
+    upload_mb: int = 20
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """`space` is the id of the Space, None at home. `adapter` is the only one shown by a comparison Space."""
+
+    mode: Mode = "full"
+    space: str | None = None
+    owner: str | None = None
+    allowed: frozenset[str] = frozenset()
+    adapter: str | None = None
+    limits: Limits = Limits()
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether people come who do not own the machine."""
+        return self.space is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether anybody can train here."""
+        return self.mode == "full"
+
+    def trusts(self, visitor: Visitor) -> bool:
+        """Whether this person may train, push and delete: at home everyone, on a Space its owner and those allowed."""
+        return not self.is_hosted or (visitor.name is not None and visitor.name.lower() in self.trusted_names())
+
+    def trusted_names(self) -> frozenset[str]:
+        """In lower case, since names of the Hub are the same in either."""
+        return self.allowed | ({self.owner.lower()} if self.owner else frozenset())
+
+    def refuse_unless_trusted(self, visitor: Visitor, what: str) -> None:
+        """`what` is said as in "Only its owner may …". Raises: AccessError."""
+        if not self.trusts(visitor):
+            hint = "Sign in first" if visitor.name is None else "Duplicate the Space to have your own"
+            raise AccessError(f"Only the owner of this Space and those whom they let may {what}. {hint}.")
+
+    def refuse_unless_trains(self, visitor: Visitor) -> None:
+        """Raises: AccessError where nobody trains, or this person may not."""
+        if not self.trains:
+            raise AccessError(NO_TRAINING[self.mode])
+        self.refuse_unless_trusted(visitor, "train")
+
+
+def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
+    """What this machine is, unless `SFT_APP_MODE` says it. Raises: SettingsError when that is no mode."""
+    space = environment.get("SPACE_ID") or None
+    mode = environment.get(MODE_VARIABLE) or _mode_of(environment, space)
+    if mode not in get_args(Mode):
+        raise SettingsError(f"{MODE_VARIABLE}={mode!r}: one of {', '.join(get_args(Mode))} is expected.")
+    owner = environment.get("SPACE_AUTHOR_NAME") or (space or "").partition("/")[0] or None
+    names = environment.get(ALLOWED_VARIABLE, "").split(",")
+    return Hosting(
+        mode=mode,  # type: ignore[arg-type]
+        space=space,
+        owner=owner if space else None,
+        allowed=frozenset(name.strip().lower() for name in names if name.strip()),
+        adapter=environment.get(ADAPTER_VARIABLE) or None,
+    )
+
+
+def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]] | None:
+    """Who may open a page that is reachable from elsewhere: `SFT_APP_AUTH=name:password,other:password`.
+
+    Raises: SettingsError when it is not written so; what it says is not repeated.
+    """
+    given = environment.get(AUTH_VARIABLE, "")
+    logins = []
+    for login in given.split(",") if given else []:
+        name, _, password = login.strip().partition(":")
+        logins.append((name, password))
+    if any(not name or not password for name, password in logins):
+        raise SettingsError(f"{AUTH_VARIABLE}: name:password is expected, several with commas between them.")
+    return logins or None
+
+
+def wants_mcp(environment: Mapping[str, str]) -> bool:
+    """Whether language models may call the API too, as tools of the Model Context Protocol. Raises: SettingsError."""
+    if environment.get(MCP_VARIABLE, "0") in ("", "0"):
+        return False
+    if find_spec("mcp") is None:
+        raise SettingsError(f'{MCP_VARIABLE} is set and the library for it is missing: pip install "gradio[mcp]".')
+    return True
+
+
+def lock_secrets_away(environment: MutableMapping[str, str] = os.environ) -> None:
+    """On a Space, before any library looks: what visitors name is never loaded with the Space's own token.
+
+    Its only use is the Space's own storage, under a name that no library of the Hub knows.
+    """
+    if not environment.get("SPACE_ID"):
+        return
+    tokens = [token for name in HUB_TOKENS if (token := environment.pop(name, ""))]
+    if tokens and environment.get(STORAGE_VARIABLE):
+        environment.setdefault(TOKEN_VARIABLE, tokens[0])
+    environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+
+
+def _mode_of(environment: Mapping[str, str], space: str | None) -> Mode:
+    if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):  # as the `spaces` package reads it
+        return "zerogpu"
+    has_gpu = any(Path(device).exists() for device in GPU_DEVICES)
+    return "full" if space is None or has_gpu else "demo"

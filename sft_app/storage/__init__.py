@@ -1,0 +1,1 @@
+"""Copies of runs in a place that outlives the disk they work on, and the way back."""

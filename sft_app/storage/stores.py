@@ -1,0 +1,205 @@
+"""Where copies are kept: a mounted folder, or a bucket of the Hub. A store only puts, fetches, lists and deletes files.
+
+Neither can be trusted to rename or append, so nothing here is written twice under one name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sft_app.errors import SettingsError, StorageError
+from sft_app.files import put_on_disk
+
+STORAGE_VARIABLE = "SFT_APP_STORAGE"
+TOKEN_VARIABLE = "SFT_APP_STORAGE_TOKEN"
+BUCKETS = "hf://buckets/"
+FOLDER = "runs"  # of the place; it may have other things in it
+
+
+class Store(Protocol):
+    """A place for files by name, such as `RUN/3/settings.json`. All methods raise StorageError."""
+
+    @property
+    def place(self) -> str:
+        """As it was asked for."""
+
+    def names(self, folder: str) -> list[str]:
+        """Of all files below this folder; "" for all there are."""
+
+    def put(self, files: Mapping[str, Path | bytes]) -> None:
+        """Raises FileNotFoundError when one is not there (any more)."""
+
+    def fetch(self, files: Mapping[str, Path]) -> None:
+        """Each name into a file, whose folder is there already."""
+
+    def delete(self, names: Sequence[str]) -> None: ...
+
+
+def open_store(environment: Mapping[str, str] = os.environ) -> Store | None:
+    """What `SFT_APP_STORAGE` names; None where it names nothing. Raises: SettingsError."""
+    place = environment.get(STORAGE_VARIABLE, "").strip()
+    if not place:
+        return None
+    if not place.startswith("hf://"):
+        if not Path(place).is_absolute():
+            raise SettingsError(f"{STORAGE_VARIABLE}={place!r}: {_EXPECTED}")
+        return FolderStore(Path(place))
+    parts = place.removeprefix(BUCKETS).strip("/").split("/")
+    if not place.startswith(BUCKETS) or len(parts) < 2 or not all(parts):
+        raise SettingsError(f"{STORAGE_VARIABLE}={place!r}: {_EXPECTED}")
+    return BucketStore("/".join(parts[:2]), "/".join(parts[2:]), storage_token(environment))
+
+
+_EXPECTED = f"the path of a mounted folder (such as /data) or {BUCKETS}USER/NAME is expected."
+
+
+def storage_is_named(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether somebody wants copies, wherever."""
+    return bool(environment.get(STORAGE_VARIABLE, "").strip())
+
+
+def storage_token(environment: Mapping[str, str] = os.environ) -> str | None:
+    """With whose rights a bucket is used."""
+    return environment.get(TOKEN_VARIABLE) or environment.get("HF_TOKEN") or None
+
+
+def without_storage_token(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for processes that have nothing to do with the storage, without the token that opens it."""
+    used = storage_token(environment) if environment.get(STORAGE_VARIABLE, "").startswith("hf://") else None
+    return {key: text for key, text in environment.items() if key != TOKEN_VARIABLE and (not used or text != used)}
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A folder on another disk or a mounted bucket. It has to be there: made here, it would be on the wrong disk."""
+
+    root: Path
+
+    @property
+    def place(self) -> str:
+        return str(self.root)
+
+    def names(self, folder: str) -> list[str]:
+        with self._telling("read"):
+            start = self._base() / folder
+            return sorted(path.relative_to(self._base()).as_posix() for path in start.rglob("*") if path.is_file())
+
+    def put(self, files: Mapping[str, Path | bytes]) -> None:
+        for name, source in files.items():
+            content = source if isinstance(source, bytes) else None
+            opened = None if isinstance(source, bytes) else source.open("rb")  # what is gone here is no fault there
+            with self._telling("written to"):
+                path = self._base() / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:
+                    if opened is None:
+                        file.write(content or b"")
+                    else:
+                        with opened:
+                            shutil.copyfileobj(opened, file, 2**20)
+                put_on_disk(path)
+
+    def fetch(self, files: Mapping[str, Path]) -> None:
+        for name, target in files.items():
+            with self._telling("read"):
+                shutil.copyfile(self._base() / name, target)
+
+    def delete(self, names: Sequence[str]) -> None:
+        with self._telling("cleared"):
+            for name in names:
+                (self._base() / name).unlink(missing_ok=True)
+            for folder in sorted({self._base() / name for name in names}, key=lambda path: -len(path.parts)):
+                _remove_empty(folder.parent, self._base())
+
+    def _base(self) -> Path:
+        if not self.root.is_dir():
+            raise StorageError(f"There is no folder {self.root}. Is the storage mounted?")
+        return self.root / FOLDER
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self.root} cannot be {what}: {error.strerror or error}.") from error
+
+
+def _remove_empty(folder: Path, base: Path) -> None:
+    while folder != base and folder.is_relative_to(base):
+        try:
+            folder.rmdir()
+        except OSError:  # something else is in it, or it is gone
+            return
+        folder = folder.parent
+
+
+@dataclass(frozen=True)
+class BucketStore:
+    """A bucket of the Hub. Source: huggingface_hub 2.4, `HfApi.batch_bucket_files` and its neighbours."""
+
+    bucket: str
+    prefix: str = ""
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        return BUCKETS + "/".join(filter(None, (self.bucket, self.prefix)))
+
+    def names(self, folder: str) -> list[str]:
+        from huggingface_hub.errors import EntryNotFoundError
+
+        below = self._path(folder)
+        with self._telling():
+            try:
+                found = list(self._api().list_bucket_tree(self.bucket, prefix=below, recursive=True))
+            except EntryNotFoundError:  # nothing has been put there yet
+                found = []
+        paths = [item.path for item in found if item.type == "file" and item.path.startswith(f"{below}/")]
+        return sorted(path.removeprefix(f"{self._path('')}/") for path in paths)
+
+    def put(self, files: Mapping[str, Path | bytes]) -> None:
+        for source in files.values():
+            if isinstance(source, Path):
+                source.stat()
+        added: list[Any] = [(source, self._path(name)) for name, source in files.items()]
+        with self._telling():
+            self._api().batch_bucket_files(self.bucket, add=added)
+
+    def fetch(self, files: Mapping[str, Path]) -> None:
+        wanted: list[Any] = [(self._path(name), target) for name, target in files.items()]
+        with self._telling():
+            self._api().download_bucket_files(self.bucket, wanted, raise_on_missing_files=True)
+
+    def delete(self, names: Sequence[str]) -> None:
+        if names:
+            with self._telling():
+                self._api().batch_bucket_files(self.bucket, delete=[self._path(name) for name in names])
+
+    def _path(self, name: str) -> str:
+        return "/".join(filter(None, (self.prefix, FOLDER, name)))
+
+    def _api(self) -> Any:
+        from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()  # they would fill the log
+        return HfApi(token=self.token or False)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """The client's errors are mostly OSErrors, those of its transfers RuntimeErrors and ValueErrors too."""
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, EntryNotFoundError) as error:
+            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            text = text.replace(self.token, "…") if self.token else text
+            hint = f"Check {STORAGE_VARIABLE} and {TOKEN_VARIABLE}."
+            raise StorageError(f"{self.place}: {text}. {hint}") from error

@@ -1,0 +1,142 @@
+"""What the one who asks may see, name and do. At home everything; on a Space what is theirs, and published things.
+
+Every event and every call of the API goes through here: what the page hides or disables can still be called.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradio.context import LocalContext
+
+from sft_app.errors import AccessError, RunError
+from sft_app.hosting import Hosting, Visitor
+from sft_app.hub_login import Token
+from sft_app.models.catalog import is_hub_id
+from sft_app.runs import Run
+from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSettings
+from sft_app.ui.visitors import visitor_of
+
+MOST_UPLOAD_MB = 200
+OWN_FOLDERS = ("uploads", "cleaned")
+NO_FOLDERS = "folders and files of this machine cannot be named on a Space"
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rules of one page."""
+
+    hosting: Hosting
+    home: Path
+
+    def visitor(self) -> Visitor:
+        """Who caused the event at work in this thread; nobody in particular where there is none."""
+        return visitor_of(self.hosting, LocalContext.request.get(None))
+
+    def token(self) -> Token:
+        """With what the Hub is asked for them: on a Space with their own token or with none."""
+        return (self.visitor().token or False) if self.hosting.is_hosted else None
+
+    def whose(self) -> str:
+        """For the keys of what is kept in memory: what one visitor's login gave is not for another's."""
+        return (self.visitor().name or "") if self.hosting.is_hosted else ""
+
+    def cleaned_folder(self) -> Path:
+        """A new one on a Space, whose name nobody can guess: whoever knows the name of a copy may use it."""
+        return self.home / "cleaned" / (secrets.token_hex(8) if self.hosting.is_hosted else "")
+
+    def is_trusted(self) -> bool:
+        return self.hosting.trusts(self.visitor())
+
+    def sees(self, run: Run) -> bool:
+        """On a Space a run is its owner's and the Space owner's: it shows rows of the data that it was trained on."""
+        if not self.hosting.is_hosted:
+            return True
+        name = (self.visitor().name or "").lower()
+        if not name:
+            return False
+        try:
+            return name in ((self.hosting.owner or "").lower(), run.record().owner.lower())
+        except RunError:  # its settings cannot be read, so it is nobody's
+            return False
+
+    def refuse_unless_trusted(self, what: str) -> None:
+        """Raises: AccessError."""
+        self.hosting.refuse_unless_trusted(self.visitor(), what)
+
+    def refuse_unless_trains(self) -> None:
+        """Raises: AccessError."""
+        self.hosting.refuse_unless_trains(self.visitor())
+
+    def check_data(self, settings: DataSettings) -> None:
+        """Raises: AccessError when the data is a file that this visitor has not put here, or would be fetched."""
+        if not self.hosting.is_hosted or settings.data == EXAMPLE_DATA:
+            return
+        path = Path(settings.data).expanduser()
+        if any(path.resolve().is_relative_to(self.home / folder) for folder in OWN_FOLDERS):
+            return
+        if path.exists() or not is_hub_id(settings.data):
+            raise AccessError(f"Data {settings.data[:80]!r}: {NO_FOLDERS}. Upload the file.")
+        self.refuse_unless_trusted("fetch data sets")
+
+    def check_model(self, name: str) -> None:
+        """Raises: AccessError when it is a folder of this machine."""
+        if self.hosting.is_hosted and name != "starter" and (not is_hub_id(name) or Path(name).expanduser().exists()):
+            raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Give a Hub id, or `starter`.")
+
+    def check_settings(self, settings: RunSettings) -> None:
+        """Raises: AccessError as `check_data` and `check_model`."""
+        self.check_data(settings)
+        self.check_model(settings.model)
+
+    def check_side(self, name: str) -> None:
+        """Raises: AccessError when it is a folder of this machine, or not the adapter that this Space shows."""
+        if not self.hosting.is_hosted or name == "base":
+            return
+        if self.hosting.adapter and name != self.hosting.adapter:
+            raise AccessError(f"This Space compares {self.hosting.adapter} with its base model, and nothing else.")
+        is_ours = name == EXAMPLE_ADAPTER or "/" not in name.partition("/checkpoint-")[0]
+        if not is_ours and (not is_hub_id(name) or Path(name).expanduser().exists()):
+            raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Give an adapter's name on the Hub.")
+
+    def check_questions(self, prompts: list[str], system_prompt: str, max_new_tokens: int) -> None:
+        """Raises: AccessError when a visitor asks for more than there is for them."""
+        limits = self.hosting.limits
+        if self.is_trusted():
+            return
+        longest = max(map(len, [*prompts, system_prompt]))
+        if longest > limits.prompt_characters:
+            raise AccessError(
+                f"The prompt has {longest:,} characters; here it may have {limits.prompt_characters:,}. Shorten it."
+            )
+        if max_new_tokens > limits.max_new_tokens:
+            raise AccessError(f"max new tokens: at most {limits.max_new_tokens} here, got {max_new_tokens}.")
+        if len(prompts) > limits.prompts:
+            raise AccessError(f"At most {limits.prompts} prompts at once here, got {len(prompts):,}.")
+
+    def most_upload_mb(self) -> int:
+        return MOST_UPLOAD_MB if self.is_trusted() else self.hosting.limits.upload_mb
+
+    def check_upload(self, file: Path) -> None:
+        """Raises: AccessError when it is larger than what this visitor may bring, or could be, unpacked."""
+        if file.suffix == ".parquet" and not self.is_trusted():
+            raise AccessError(f"{file.name}: a Parquet file can hold a thousand times its size. Bring JSONL or CSV.")
+        most, size = self.most_upload_mb(), file.stat().st_size / 2**20
+        if size > most:
+            raise AccessError(f"{file.name} has {size:.0f} MB; at most {most} MB can be uploaded here.")
+
+    def within_time(self, updates: Generator[Any]) -> Iterator[Any]:
+        """A visitor's answers end after so many seconds. Raises: AccessError then; what was shown stays."""
+        limit, started = self.hosting.limits.answer_seconds, time.monotonic()
+        is_trusted = self.is_trusted()
+        with closing(updates):
+            for update in updates:
+                yield update
+                if not is_trusted and time.monotonic() - started > limit:
+                    raise AccessError(f"Answers end after {limit:.0f} seconds here. Ask for fewer tokens.")

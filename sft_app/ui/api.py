@@ -1,0 +1,152 @@
+"""The API: what the page can do, for programs. The same functions, the same settings, the same rules of access.
+
+Each function's docstring is what `/?view=api` shows of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect as python_inspect
+from collections.abc import Callable, Generator
+from pathlib import PurePath
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+from pydantic import ValidationError, validate_call
+
+from sft_app.compare.chat import prompt_messages
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix
+from sft_app.errors import DataError, SettingsError
+from sft_app.runs import Run
+from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told, parse_settings
+from sft_app.training.launch import stop_run as ask_to_stop
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import MODEL_EVENT, tells_errors
+from sft_app.ui.gpu_slice import refuse_where_lent, results_of
+from sft_app.ui.source_form import keep_upload
+
+MEGABYTE = 2**20
+# Of `MODEL_EVENT`, what an endpoint takes too.
+MODEL_CALL: dict[str, Any] = {name: MODEL_EVENT[name] for name in ("concurrency_id", "concurrency_limit")}
+
+
+def offer_api(context: PageContext) -> None:
+    """Adds every function as an endpoint of its own name to the page that is being built."""
+    for make in (_data_functions, _run_functions):
+        for function in make(context):
+            gr.api(tells_errors(_checked(function)), api_name=function.__name__)
+    for function in _model_functions(context):
+        gr.api(tells_errors(_checked(function)), api_name=function.__name__, **MODEL_CALL)
+
+
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gradio tells clients the types of the arguments and lets any others through."""
+    call, signature = validate_call(function), python_inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def checked(*args: Any) -> Any:
+        try:
+            return call(**signature.bind(*args).arguments)
+        except ValidationError as error:
+            raise SettingsError(faults_told(error)) from error
+
+    checked.__signature__ = signature  # type: ignore[attr-defined]
+    return checked
+
+
+def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
+    def upload(name: str, content: str) -> str:
+        """Keeps a data file, given as text, and returns the name that `inspect` and `start_run` know it by.
+
+        `name` is that of the file; its ending tells the kind, e.g. `examples.jsonl`.
+        """
+        suffix, most = data_suffix(name), context.access.most_upload_mb()
+        if suffix not in SUFFIXES or suffix.endswith((".gz", ".parquet")):
+            raise DataError(f"{name[:80]!r}: the name of a text file is expected, such as examples.jsonl or table.csv.")
+        if len(content.encode()) > most * MEGABYTE:
+            raise DataError(f"The file has more than {most} MB. Leave out what is not needed.")
+        return str(keep_upload(PurePath(name).name, content.encode(), context.home))
+
+    def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What is in a data file or a data set of the Hub: layout, rows, what is left out and why, findings."""
+        wanted = parse_settings({**(settings or {}), "data": data})
+        return context.inspect(uuid4().hex, wanted, lambda share: None).as_json()
+
+    return [upload, inspect]
+
+
+def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
+    def start_run(settings: dict[str, Any]) -> dict[str, Any]:
+        """Starts a run, or puts it into the queue. `settings` are those of `train --config`; `data` is the least."""
+        return _told(context, context.submit(parse_settings(settings)))
+
+    def run_status(run: str) -> dict[str, Any]:
+        """Where a run is: its state, step, losses, speed. `run` is an id, the beginning of one, or `latest`."""
+        return _told(context, context.get(run))
+
+    def stop_run(run: str) -> dict[str, Any]:
+        """Ends a run after the step at work; the adapter so far is kept."""
+        found = context.get(run)
+        context.access.refuse_unless_trusted("stop runs")
+        ask_to_stop(found)
+        return _told(context, found)
+
+    def list_runs() -> list[dict[str, Any]]:
+        """Every run that the caller may see, the newest first."""
+        return [_told(context, run) for run in context.runs()]
+
+    return [start_run, run_status, stop_run, list_runs]
+
+
+def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
+    def compare(
+        run: str,
+        prompts: list[str] | None = None,
+        against: str = "base",
+        system: str | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        strength: float = 1.0,
+    ) -> dict[str, Any]:
+        """Both answers to each prompt, under equal conditions.
+
+        `run` is a run, a checkpoint of one (`RUN/checkpoint-40`) or an adapter of the Hub; so is `against`, by default
+        the base model. What is not given is as it was set for the run.
+        """
+        from sft_app.compare.pair_tasks import AnswerTask
+        from sft_app.compare.sides import conditions_of
+
+        texts = prompts or [EXAMPLE_PROMPT]
+        context.access.check_questions(texts, system or "", max_new_tokens or 0)
+        sides = context.find_sides(against, run)
+        system_prompt, sampling = conditions_of(sides[1], context.home, system, max_new_tokens, temperature, seed)
+
+        def answers() -> Generator[tuple[int, Any]]:
+            for place, text in enumerate(texts):
+                messages = prompt_messages(text, system_prompt)
+                for both in results_of(context, sides, AnswerTask(messages, messages, sampling, strength)):
+                    yield place, both
+
+        found = dict(context.access.within_time(answers()))  # of each the last, which is whole
+        results = [{"prompt": text, **found[place].as_record()} for place, text in enumerate(texts)]
+        return {"run": sides[1].name, "results": results}
+
+    def score(run: str, prompts: int | None = None) -> dict[str, Any]:
+        """Measures base and run on the held-out conversations and on general questions, and keeps the scorecard."""
+        refuse_where_lent("Measuring a run")
+        found = context.get(run)
+        asked = found.record().settings.scorecard_prompts if prompts is None else prompts
+        context.measure_run(found.id, asked, lambda share: None)
+        return found.scorecard() or {}
+
+    return [compare, score]
+
+
+def _told(context: PageContext, run: Run) -> dict[str, Any]:
+    """Its summary; on a Space without a folder of the machine."""
+    summary = context.run_files.summary(run)
+    if summary["adapter"] and context.hosting.is_hosted:
+        return {**summary, "adapter": run.adapter_dir.name}
+    return summary

@@ -1,0 +1,1 @@
+"""Export: what can be taken out of a run, and where it can be put."""

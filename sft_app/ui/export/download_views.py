@@ -1,0 +1,62 @@
+"""What the Download panel shows, from plain values."""
+
+from __future__ import annotations
+
+from html import escape
+
+from sft_app.export.merged import MergedModel, Step
+from sft_app.export.package import OllamaPackage, told_fidelity
+
+KINDS = [
+    ("Adapter: what training changed", "adapter"),
+    ("Merged model: base and adapter as one", "merged"),
+    ("Ollama: to chat at home", "ollama"),
+]
+TOO_LARGE = "It is too large for a download through the browser: push it to the Hub."
+TOLD = {
+    "adapter": "A zip of what was trained: of an adapter some megabytes, which whoever has the base model loads on top "
+    "with PEFT; of a full fine-tune the whole model.",
+    "merged": "For transformers, vLLM and others: the adapter is worked into the weights of its base, in bfloat16. It "
+    "takes the room of the whole model, and minutes, since the result is read back and compared with base and adapter.",
+    "ollama": "The merged model, and beside it a Modelfile with the chat template, the system prompt, the stop tokens "
+    "and the temperature of the run, for Ollama on your own computer.",
+}
+
+
+def progress_card(step: Step) -> str:
+    share = 100 * step.share
+    return (
+        f'<section class="ft-card"><header><strong>{escape(step.what)} …</strong><span>{share:.0f} %</span></header>'
+        f'<div class="ft-bar" role="progressbar" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
+        "</section>"
+    )
+
+
+def told_card(text: str) -> str:
+    return f'<section class="ft-card ft-empty">{escape(text)}</section>'
+
+
+def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) -> str:
+    """`where` it is, in a sentence; empty where a button says it."""
+    sentence, is_warning = told_fidelity(merged)
+    verdict = f'<p class="{"ft-warning" if is_warning else ""}" id="fidelity">{escape(sentence)}</p>'
+    parts = [f"<header><strong>{'Ready for Ollama' if package else 'The merged model is ready'}</strong></header>"]
+    if where:
+        parts.append(f"<p>{escape(where)}</p>")
+    parts.append(verdict)
+    if package is not None:
+        parts += [f'<p class="ft-warning">{escape(note)}</p>' for note in _notes(package)]
+    return f'<section class="ft-card">{"".join(parts)}</section>'
+
+
+def ollama_commands(package: OllamaPackage, is_at_home: bool) -> str:
+    """What to type in a terminal; from the folder itself where the model is fetched as a zip."""
+    make = package.model.command if is_at_home else f"ollama create {package.model.name} -f Modelfile"
+    commands = [make, f"ollama run {package.model.name}"]
+    if package.by_hand and is_at_home:
+        commands += ["# For a GGUF file, and where Ollama does not know the architecture:", *package.by_hand]
+    return "\n".join(commands)
+
+
+def _notes(package: OllamaPackage) -> list[str]:
+    return [*package.model.notes, *filter(None, [package.gguf_problem])]

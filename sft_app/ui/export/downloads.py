@@ -1,0 +1,145 @@
+"""Files to take along: the adapter, the merged model, or what Ollama needs, of the chosen run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.export.adapter import zip_adapter
+from sft_app.export.merged import MergedModel, Result, Step, find_merged
+from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.export import download_views
+from sft_app.ui.visitors import visitor_of
+
+# More than this is taken from the folder, not through the browser.
+MOST_ZIPPED_GIB = 2.0
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """`pack` makes a zip of the merged model, `file` saves what there is."""
+
+    result: gr.HTML
+    commands: gr.Code
+    pack: gr.Button
+    file: gr.DownloadButton
+
+    def outputs(self) -> list[Any]:
+        return [self.result, self.commands, self.pack, self.file]
+
+
+def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
+    """What can be made of the run that `chosen` names, and what has been made of it."""
+    kind = gr.Radio(download_views.KINDS, value="adapter", label="What to take along", elem_id="export-kind")
+    with gr.Row():
+        make = gr.Button("Make it", variant="primary", size="md", min_width=140, elem_id="make-export")
+        stop = gr.Button("Stop", size="md", min_width=140, visible=False, elem_id="stop-export")
+    shown = _build_shown()
+    handlers = _Handlers(context)
+    asked, outputs = [chosen, kind], [*shown.outputs(), make, stop]
+    work = make.click(handlers.make, asked, outputs, trigger_mode="once", **PRIVATE)
+    work.failure(handlers.look, asked, outputs, **PRIVATE)
+    stop.click(handlers.look, asked, outputs, cancels=[work], **PRIVATE)
+    gr.on([chosen.change, kind.change], handlers.look, asked, outputs, cancels=[work], **UNCHECKED)
+    shown.pack.click(handlers.pack, chosen, [shown.pack, shown.file], api_visibility="private")
+
+
+def _build_shown() -> Downloads:
+    result = gr.HTML(download_views.told_card(download_views.TOLD["adapter"]), elem_id="export-result")
+    commands = gr.Code(
+        label="Then, in a terminal",
+        language="shell",
+        lines=2,
+        interactive=False,
+        visible=False,
+        elem_id="ollama-commands",
+    )
+    with gr.Row():
+        pack = gr.Button("Pack it as a zip", size="md", min_width=140, visible=False, elem_id="pack-merged")
+        file = gr.DownloadButton("Save the zip", variant="primary", size="md", visible=False, elem_id="save-export")
+    return Downloads(result, commands, pack, file)
+
+
+class _Handlers:
+    """What the events call; all give the values of `Downloads.outputs()`, then of Make and Stop."""
+
+    def __init__(self, context: PageContext) -> None:
+        self.context = context
+        self.make, self.look = tells_errors(self._make), tells_errors(self._look)
+        self.pack = tells_errors(self._pack)
+
+    def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[list[Any]]:
+        hosting, run = self.context.hosting, self.context.get(run_id)
+        if kind == "adapter":
+            with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
+                packed = zip_adapter(run, Path(folder))
+                yield _values(download_views.told_card(f"{packed.name} is ready."), file=packed)
+            return
+        hosting.refuse_unless_trusted(visitor_of(hosting, request), "merge")
+        if find_merged(run, run.merged_dir) is None:
+            self.context.release_pair()
+        merged = yield from _step_by_step(prepare_merged(run, run.merged_dir))
+        package = (yield from _step_by_step(prepare_ollama(run, merged))) if kind == "ollama" else None
+        yield self._merged_values(merged, package)
+
+    def _look(self, run_id: str | None, kind: str) -> list[Any]:
+        """What is there already of an earlier time, else what the choice is for."""
+        run = self.context.find(run_id)
+        merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
+        return (
+            self._merged_values(merged, None)
+            if merged
+            else _values(download_views.told_card(download_views.TOLD[kind]))
+        )
+
+    def _pack(self, run_id: str | None, request: gr.Request) -> Iterator[list[Any]]:
+        hosting, run = self.context.hosting, self.context.get(run_id)
+        hosting.refuse_unless_trusted(visitor_of(hosting, request), "take the merged model")
+        with tempfile.TemporaryDirectory(prefix="merged-") as folder:
+            packed = zip_folder(run.merged_dir, Path(folder))
+            yield [gr.Button(visible=False), gr.DownloadButton(value=str(packed), visible=True)]
+
+    def _merged_values(self, merged: MergedModel, package: OllamaPackage | None) -> list[Any]:
+        is_at_home = not self.context.hosting.is_hosted
+        size = sum(file.stat().st_size for file in merged.folder.iterdir()) / 2**30
+        can_pack = size < MOST_ZIPPED_GIB
+        where = f"It is in {merged.folder}" if is_at_home else "" if can_pack else download_views.TOO_LARGE
+        card = download_views.merged_card(merged, where, package)
+        commands = download_views.ollama_commands(package, is_at_home) if package else ""
+        return _values(card, commands, can_pack)
+
+
+def _step_by_step(steps: Generator[Step, None, Result]) -> Generator[list[Any], None, Result]:
+    """Closing it closes them."""
+    try:
+        while True:
+            try:
+                yield _working(next(steps))
+            except StopIteration as end:
+                return end.value
+    finally:
+        steps.close()
+
+
+def _working(step: Step) -> list[Any]:
+    return _values(download_views.progress_card(step), is_working=True)
+
+
+def _values(
+    card: str, commands: str = "", can_pack: bool = False, file: Path | None = None, is_working: bool = False
+) -> list[Any]:
+    return [
+        card,
+        gr.Code(value=commands, visible=bool(commands)),
+        gr.Button(visible=can_pack),
+        gr.DownloadButton(value=str(file) if file else None, visible=file is not None),
+        gr.Button(interactive=not is_working),
+        gr.Button(visible=is_working),
+    ]

@@ -1,0 +1,214 @@
+"""To the Hugging Face Hub: the chosen run as a repository, and this app as a Space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.export.card import default_pairs, saved_kind
+from sft_app.export.hub import Target, checked_target, is_logged_in, push_run, suggested_name, warning_for
+from sft_app.export.merged import MergedModel, find_merged, follow
+from sft_app.export.package import prepare_merged
+from sft_app.export.report_pairs import pairs_of
+from sft_app.export.space import push_space
+from sft_app.runs import Run
+from sft_app.ui.compare.views import pair_choices
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.export.download_views import KINDS
+from sft_app.ui.export.push_views import login_line, pushed_line
+from sft_app.ui.visitors import visitor_of
+
+HUB_TOLD = (
+    "What was trained, with its tokenizer, a model card and its settings, as a repository of yours on the Hugging Face "
+    "Hub. If it breaks off, push again: what is there already is not sent again."
+)
+SPACE_TOLD = "This app online, for others to open in their browser. Spaces with Gradio may need a paid plan of the Hub."
+WHOLE, COMPARISON = "The whole app", "Only compare an adapter that is on the Hub"
+SPACE_NAMES = {WHOLE: "fine-tune-and-compare", COMPARISON: "compare"}
+NAME_INFO = "USER/NAME, or NAME alone for one of your own."
+
+
+@dataclass(frozen=True)
+class HubFields:
+    """What is asked before a run is pushed."""
+
+    login: gr.Markdown
+    kind: gr.Radio
+    repo: gr.Textbox
+    private: gr.Checkbox
+    include_data: gr.Checkbox
+    warning: gr.HTML
+    pairs: gr.Dropdown
+    push: gr.Button
+    result: gr.Markdown
+
+
+@dataclass(frozen=True)
+class SpaceFields:
+    """What is asked before a Space is made."""
+
+    login: gr.Markdown
+    what: gr.Radio
+    adapter: gr.Textbox
+    repo: gr.Textbox
+    private: gr.Checkbox
+    push: gr.Button
+    result: gr.Markdown
+
+
+def build_push_tabs(context: PageContext, chosen: gr.Dropdown) -> None:
+    """A tab for the repository of the run that `chosen` names, and one for a Space."""
+    with gr.Tab("Hub", id="hub") as hub_tab:
+        hub = _hub_fields()
+    with gr.Tab("Space", id="space") as space_tab:
+        space = _space_fields()
+    _wire_hub(context, chosen, hub, hub_tab, space.adapter)
+    _wire_space(context, space, space_tab)
+
+
+def _hub_fields() -> HubFields:
+    gr.Markdown(HUB_TOLD, elem_id="push-told")
+    login = gr.Markdown(elem_id="push-login")
+    kind = gr.Radio(KINDS[:2], value="adapter", label="What to push", elem_id="push-kind")
+    repo = gr.Textbox(label="Repository", info=NAME_INFO, max_lines=1, elem_id="push-repo")
+    with gr.Row():
+        private = gr.Checkbox(True, label="Private", info="Only you, and those whom you let, can see it.")
+        include_data = gr.Checkbox(False, label="With the data", info="Also the conversations it was trained on.")
+    warning = gr.HTML(visible=False, elem_id="push-warning")
+    pairs = gr.Dropdown(
+        [],
+        multiselect=True,
+        label="Answers to show in the card",
+        info="Rows of your data are shown only where you choose them here.",
+        elem_id="push-pairs",
+    )
+    push = gr.Button("Push", variant="primary", size="md", elem_id="push-run")
+    return HubFields(login, kind, repo, private, include_data, warning, pairs, push, _result("push-result"))
+
+
+def _space_fields() -> SpaceFields:
+    gr.Markdown(SPACE_TOLD, elem_id="space-told")
+    login = gr.Markdown(elem_id="space-login")
+    what = gr.Radio([WHOLE, COMPARISON], value=WHOLE, label="What it shows", elem_id="space-what")
+    adapter = gr.Textbox(
+        label="Adapter",
+        info="One that you, or anybody, has pushed to the Hub.",
+        placeholder="USER/NAME",
+        max_lines=1,
+        visible=False,
+        elem_id="space-adapter",
+    )
+    repo = gr.Textbox(SPACE_NAMES[WHOLE], label="Space", info=NAME_INFO, max_lines=1, elem_id="space-repo")
+    private = gr.Checkbox(True, label="Private", info="Only you, and those whom you let, can open it.")
+    push = gr.Button("Make the Space", variant="primary", size="md", elem_id="push-space")
+    return SpaceFields(login, what, adapter, repo, private, push, _result("space-result"))
+
+
+def _result(elem_id: str) -> gr.Markdown:
+    """As high as the progress that is shown in its place."""
+    return gr.Markdown(elem_id=elem_id, min_height=72)
+
+
+def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr.Tab, adapter: gr.Textbox) -> None:
+    """What is pushed becomes the adapter that a Space can compare."""
+
+    @tells_errors
+    def list_pairs(run_id: str | None, before: list[str] | None) -> gr.Dropdown:
+        run = context.find(run_id)
+        pairs = pairs_of(run) if run else []
+        still = [pair.id for pair in pairs if pair.id in (before or [])]
+        return gr.Dropdown(pair_choices(pairs), value=still or (default_pairs(run) if run else []))
+
+    @tells_errors
+    def suggest(run_id: str | None, kind: str) -> list[Any]:
+        run = context.find(run_id)
+        return [suggested_name(run, kind) if run else "", ""]
+
+    @tells_errors
+    def rename(run_id: str | None, kind: str, name: str) -> str:
+        """What was typed stays."""
+        run = context.find(run_id)
+        is_typed = run and name not in {suggested_name(run, known) for _, known in KINDS}
+        return suggested_name(run, kind) if run and not is_typed else name
+
+    @tells_errors
+    def push(
+        run_id: str | None,
+        kind: str,
+        repo: str,
+        private: bool,
+        include_data: bool,
+        pairs: list[str],
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        target = target_of(context, request, repo, private)
+        run = context.get(run_id)
+        checked_target(target)
+        merged = _merged_of(context, run, progress) if kind == "merged" else None
+        progress(0.0, desc="Sending")
+        pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Sending"), merged)
+        return [pushed_line(pushed), pushed.repo if merged is None and saved_kind(run) == "adapter" else gr.skip()]
+
+    def warn(private: bool, include_data: bool) -> gr.HTML:
+        warning = warning_for(private, include_data)
+        return gr.HTML(f'<p class="ft-warning">{warning}</p>', visible=bool(warning))
+
+    asked = [chosen, hub.kind, hub.repo, hub.private, hub.include_data, hub.pairs]
+    gr.on([tab.select, chosen.change], list_pairs, [chosen, hub.pairs], hub.pairs, **UNCHECKED)
+    chosen.change(suggest, [chosen, hub.kind], [hub.repo, hub.result], **UNCHECKED)
+    hub.kind.change(rename, [chosen, hub.kind, hub.repo], hub.repo, **UNCHECKED)
+    tab.select(_login_of(context), None, hub.login, **PRIVATE)
+    gr.on([hub.private.change, hub.include_data.change], warn, [hub.private, hub.include_data], hub.warning, **PRIVATE)
+    hub.push.click(push, asked, [hub.result, adapter], api_visibility="private", show_progress_on=hub.result)
+
+
+def _merged_of(context: PageContext, run: Run, progress: Any) -> MergedModel:
+    """The merge has the memory of Compare's models for itself."""
+    if find_merged(run, run.merged_dir) is None:
+        context.release_pair()
+    return follow(prepare_merged(run, run.merged_dir), lambda step: progress(step.share, desc=step.what))
+
+
+def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
+    @tells_errors
+    def make(
+        what: str,
+        adapter: str,
+        repo: str,
+        private: bool,
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> str:
+        target = target_of(context, request, repo, private)
+        progress(0.0, desc="Sending")
+        shown = adapter if what == COMPARISON else None
+        return pushed_line(push_space(target, shown, lambda share: progress(share, desc="Sending")))
+
+    def choose(what: str, adapter: str) -> list[Any]:
+        name = adapter.rpartition("/")[2]
+        repo = f"{SPACE_NAMES[what]}-{name}" if what == COMPARISON and name else SPACE_NAMES[what]
+        return [gr.Textbox(visible=what == COMPARISON), repo, ""]
+
+    asked = [space.what, space.adapter, space.repo, space.private]
+    shown = [space.adapter, space.repo, space.result]
+    gr.on([space.what.change, space.adapter.change], choose, [space.what, space.adapter], shown, **PRIVATE)
+    tab.select(_login_of(context), None, space.login, **PRIVATE)
+    space.push.click(make, asked, space.result, api_visibility="private")
+
+
+def _login_of(context: PageContext) -> Any:
+    def login(request: gr.Request) -> str:
+        return login_line(context.hosting, visitor_of(context.hosting, request), is_logged_in())
+
+    return login
+
+
+def target_of(context: PageContext, request: gr.Request, repo: str, private: bool) -> Target:
+    """In the visitor's name on a Space, never with the Space's own token. Raises: AccessError."""
+    visitor = visitor_of(context.hosting, request)
+    context.hosting.refuse_unless_trusted(visitor, "push")
+    return Target(repo, private, (visitor.token or False) if context.hosting.is_hosted else None)

@@ -1,0 +1,49 @@
+"""Export: choose a run, and take it along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from sft_app.ui import views
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import UNCHECKED
+from sft_app.ui.export.downloads import build_downloads
+from sft_app.ui.export.push_panel import build_push_tabs
+
+TOLD = "A fine-tune is yours: take it to another program, to the Hugging Face Hub, or online as a Space."
+RUN_INFO = "Those that have saved an adapter, the newest first."
+NO_RUNS = "No run has saved an adapter yet. Train one, and it can be taken along from here."
+
+
+@dataclass(frozen=True)
+class ExportTab:
+    """What the page's wiring needs of this tab."""
+
+    chosen: gr.Dropdown
+
+
+def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
+    """The run, and below it a tab for each place it can go to; the list of runs is read anew when the tab is opened."""
+    gr.Markdown(TOLD, elem_id="export-told")
+    chosen = gr.Dropdown([], label="Run", info=RUN_INFO, elem_id="export-run")
+    with gr.Tabs(elem_id="export-ways"):
+        with gr.Tab("Download"):
+            build_downloads(context, chosen)
+        build_push_tabs(context, chosen)
+
+    def list_runs(run_id: str | None) -> gr.Dropdown:
+        return run_choices(context, run_id)
+
+    opened.select(list_runs, chosen, chosen, **UNCHECKED)
+    return ExportTab(chosen)
+
+
+def run_choices(context: PageContext, wanted: str | None) -> gr.Dropdown:
+    """The runs that have something to export; `wanted` if it is one of them, else the newest."""
+    summaries = [summary for summary in context.summaries() if summary["adapter"]]
+    ids = [summary["run"] for summary in summaries]
+    choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
+    info = RUN_INFO if ids else NO_RUNS
+    return gr.Dropdown(choices, value=wanted if wanted in ids else next(iter(ids), None), info=info)

@@ -1,0 +1,50 @@
+"""Where the page runs, what that allows, and how to have more of it: a line at home, a card and a login on a Space."""
+
+from __future__ import annotations
+
+import os
+
+import gradio as gr
+from gradio.utils import get_space
+
+from sft_app.hosting import NO_TRAINING, Hosting
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import UNCHECKED
+
+DUPLICATE = "Duplicate Space"
+
+
+def build_place(context: PageContext, demo: gr.Blocks) -> None:
+    """Below the title. What it says depends on who looks, so on a Space it is told anew to each one."""
+    hosting = context.hosting
+    if not hosting.is_hosted:
+        return
+    with gr.Row(elem_id="place", equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            told = gr.Markdown(place_told(hosting, None, False), elem_id="place-told")
+        if get_space():  # elsewhere gradio's login would take the machine's own for the visitor's
+            with gr.Column(scale=2, min_width=300), gr.Row():
+                if os.environ.get("OAUTH_CLIENT_ID"):  # or gradio would not start: the Space's card has no hf_oauth
+                    gr.LoginButton("Sign in", size="sm", min_width=130, elem_id="login")
+                gr.DuplicateButton(DUPLICATE, size="sm", scale=1, min_width=130, elem_id="duplicate")
+
+    def tell() -> str:
+        return place_told(hosting, context.access.visitor().name, context.access.is_trusted())
+
+    demo.load(tell, None, told, **UNCHECKED)
+
+
+def place_told(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
+    """The mode, and what it means for this visitor."""
+    if hosting.adapter:
+        return f"**Comparison**: `{hosting.adapter}` beside its base model."
+    if hosting.mode != "full":
+        name_of = MODE_NAMES[hosting.mode]
+        return f"**{name_of}** Compare adapters that are published on the Hub. {NO_TRAINING[hosting.mode]}"
+    if is_trusted:
+        return f"**Full.** Signed in as {name}: train, compare, export."
+    who = "Sign in" if name is None else f"Signed in as {name}"
+    return f"**Full.** {who}: here its owner trains. You can compare adapters of the Hub, or duplicate the Space."
+
+
+MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}
