@@ -152,14 +152,14 @@ def test_module_starts_without_heavy_libraries(module: str, heavy: set[str]):
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
-def test_help_answers_within_a_second():
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "sft_app", "--help"], cwd=PROJECT, capture_output=True, text=True, timeout=60
-        )
-        seconds.append(time.monotonic() - started)
-        assert done.returncode == 0, done.stderr
-        assert "train" in done.stdout
-    assert min(seconds) < 1.0
+def test_help_answers_long_before_gradio_is_imported():
+    """Side by side, as the seconds of a busy machine say nothing alone."""
+    seconds = {"help": [], "gradio": []}
+    for _ in range(2):
+        for name, arguments in {"help": ["-m", "sft_app", "--help"], "gradio": ["-c", "import gradio"]}.items():
+            begun = time.monotonic()
+            done = subprocess.run([sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=99)
+            seconds[name].append(time.monotonic() - begun)
+            assert done.returncode == 0, done.stderr
+            assert name == "gradio" or "train" in done.stdout
+    assert min(seconds["help"]) < min(seconds["gradio"]) / 2, seconds

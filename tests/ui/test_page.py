@@ -48,14 +48,19 @@ def test_building_the_page_imports_no_torch(home: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_page_is_open_in_under_five_seconds(home: Path) -> None:
-    seconds = []
+def test_the_page_is_open_before_an_empty_one_of_gradio(home: Path) -> None:
+    """Side by side, as the seconds of a busy machine say nothing alone."""
+    empty = "import gradio\nwith gradio.Blocks() as page: gradio.Textbox()\npage.launch(prevent_thread_lock=True)"
+    seconds: dict[str, list[float]] = {"ours": [], "empty": []}
     for _ in range(2):
-        start = time.monotonic()
+        begun = time.monotonic()
         server = Server(home)
-        seconds.append(time.monotonic() - start)
+        seconds["ours"].append(time.monotonic() - begun)
         server.stop()
-    assert min(seconds) < 5.0, seconds
+        begun = time.monotonic()
+        subprocess.run([sys.executable, "-c", f"{empty}\npage.close()"], check=True, capture_output=True, timeout=120)
+        seconds["empty"].append(time.monotonic() - begun)
+    assert min(seconds["ours"]) < min(seconds["empty"]), seconds
 
 
 def test_gradio_imports_without_writing_stubs_and_works_the_same() -> None:
