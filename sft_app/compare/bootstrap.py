@@ -19,10 +19,6 @@ class Interval:
     low: float
     high: float
 
-    def excludes_zero(self) -> bool:
-        """Whether the rows are enough to say that there is a difference."""
-        return self.low > 0 or self.high < 0
-
 
 def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, seed: int = 0) -> list[Interval]:
     """The difference of each number that `statistic` makes of a table, `(rows, columns)`, drawn over rows.

@@ -64,11 +64,11 @@ class PairChat:
         return self._messages("left"), self._messages("right")
 
     def _messages(self, side: str) -> Messages:
-        messages = [{"role": "system", "content": self.system}] if self.system.strip() else []
+        *opening, question = prompt_messages(self.question, self.system)
         for exchange in self.exchanges:
-            messages.append({"role": "user", "content": exchange.question})
-            messages.append({"role": "assistant", "content": getattr(exchange, side)})
-        return [*messages, {"role": "user", "content": self.question}]
+            opening.append({"role": "user", "content": exchange.question})
+            opening.append({"role": "assistant", "content": getattr(exchange, side)})
+        return [*opening, question]
 
 
 def prompt_messages(prompt: str, system: str = "") -> Messages:

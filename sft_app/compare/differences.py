@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +24,6 @@ def likeliest(tokenizer: Any, left: torch.Tensor, right: torch.Tensor, count: in
     """
     one, other = (torch.softmax(logits.float(), dim=-1) for logits in (left, right))
     ids = sorted({*one.topk(count).indices.tolist(), *other.topk(count).indices.tolist()})
-    found = [Candidate(_shown(tokenizer, [id]), float(one[id]), float(other[id])) for id in ids]
+    texts = [tokenizer.decode([id], skip_special_tokens=False) for id in ids]
+    found = [Candidate(text, float(one[id]), float(other[id])) for text, id in zip(texts, ids, strict=True)]
     return sorted(found, key=lambda candidate: -max(candidate.left, candidate.right))
-
-
-def _shown(tokenizer: Any, ids: Sequence[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False)
