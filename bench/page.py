@@ -34,7 +34,7 @@ def main() -> None:
 
     arguments = _parse()
     with tempfile.TemporaryDirectory() as folder:
-        home = make_home(Path(folder) / "home", with_starter=not arguments.quick)
+        home = make_home(Path(folder) / "home", with_starter=True)  # the page shows it
         settings = _settings(home, arguments.quick)
         with _page(home) as url, _training(home, settings) as run:
             windows = measure(run, url, arguments)

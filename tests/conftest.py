@@ -139,3 +139,14 @@ def starter_home() -> Path:
     kept = Path(os.environ.get("SFT_TEST_HOME") or PROJECT / "workspace")
     prepare_starter(kept)
     return kept
+
+
+@pytest.fixture(scope="session")
+def give_starter(starter_home: Path) -> Callable[[Path], None]:
+    """Makes the converted starter that of another home too, so that a page opened there does not fetch it."""
+
+    def give(home: Path) -> None:
+        (home / "models").mkdir()
+        (home / "models" / "starter").symlink_to(starter_home / "models" / "starter")
+
+    return give

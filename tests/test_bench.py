@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -15,7 +18,8 @@ def measure(bench: str, folder: Path, *options: str) -> tuple[dict[str, Any], st
     """The report and what was printed of a bench in its small size."""
     report = folder / "report.json"
     command = [sys.executable, "-m", f"bench.{bench}", "--quick", *options, "--json", str(report)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # for a tiny model a second thread only waits
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(report.read_text()), done.stdout
 
@@ -81,7 +85,11 @@ def test_fast_comparison_with_wrong_tokens_or_losses_is_refused() -> None:
     assert not is_right(same), "an adapter without effect proves nothing"
 
 
-def test_page_bench_trains_with_the_page_open_and_closed(tmp_path: Path) -> None:
+@pytest.mark.starter
+def test_page_bench_trains_with_the_page_open_and_closed(
+    tmp_path: Path, starter_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFT_APP_HOME", str(starter_home))
     told, _ = measure("page", tmp_path)
     assert [window["is_open"] for window in told["windows"]] == [False, True, True, False]
     assert all(window["steps"] > 0 for window in told["windows"])

@@ -39,6 +39,7 @@ from sft_app.models.loading import (
 from sft_app.runs import Run
 
 PARENT_SECONDS = 1.0
+MOST_TRIES = 100
 SHARD = "5GB"
 # Where the stages begin, as shares of the whole; measuring is the longest of them on a CPU.
 MERGING, WRITING, CHECKING = 0.1, 0.2, 0.3
@@ -157,7 +158,10 @@ def _end_with(parent: int, scratch: Path) -> None:
     """Nobody waits for the result of a merge whose parent was killed."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
-    shutil.rmtree(scratch, ignore_errors=True)
+    for _ in range(MOST_TRIES):  # the merge is still writing
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
+            break
     os._exit(1)
 
 

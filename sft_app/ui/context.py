@@ -108,11 +108,12 @@ class PageContext:
                 del self._asked[session]
 
     def _inspect(self, settings: RunSettings, on_progress: Progress) -> Inspection:
+        file = self.data(settings.reading()).file  # first, as what is wrong with it is told in no time
         try:
             tokenizer = self.tokenizer(settings.model)
         except ModelError:
             tokenizer = None
-        inspection = inspect_data(self.data(settings.reading()).file, settings, tokenizer, on_progress)
+        inspection = inspect_data(file, settings, tokenizer, on_progress)
         if inspection.lengths is not None:
             self._lengths = (self._lengths_key(settings), inspection.lengths)
         return inspection

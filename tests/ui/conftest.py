@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,8 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture
-def server(home: Path) -> Iterator[Server]:
-    server = Server(home)
-    yield server
-    if server.process.poll() is None:
-        server.stop()
-
-
-@pytest.fixture
-def starter_server(home: Path, starter_home: Path) -> Iterator[Server]:
-    """A page whose home already has the converted starter."""
-    (home / "models").mkdir()
-    (home / "models" / "starter").symlink_to(starter_home / "models" / "starter")
+def server(home: Path, give_starter: Callable[[Path], None]) -> Iterator[Server]:
+    give_starter(home)
     server = Server(home)
     yield server
     if server.process.poll() is None:

@@ -27,11 +27,15 @@ def hub() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def make_space(tmp_path_factory: pytest.TempPathFactory, hub: Any) -> Iterator[Callable[..., Space]]:
+def make_space(
+    tmp_path_factory: pytest.TempPathFactory, hub: Any, give_starter: Callable[[Path], None]
+) -> Iterator[Callable[..., Space]]:
     spaces: list[Space] = []
 
     def make(**environment: str) -> Space:
-        space = Space(tmp_path_factory.mktemp("space"), f"http://127.0.0.1:{hub.server_port}", **environment)
+        home = tmp_path_factory.mktemp("space")
+        give_starter(home)
+        space = Space(home, f"http://127.0.0.1:{hub.server_port}", **environment)
         spaces.append(space)
         return space
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def test_wrong_arguments_are_told_in_a_sentence(
 
 
 @pytest.fixture(scope="module")
-def shared_client(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Any:
+def shared_client(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, give_starter: Callable[[Path], None]
+) -> Any:
     """One page for all that only asks; its home has a finished run."""
     from bench.browser import Server
     from sft_app.settings import parse_settings
@@ -97,6 +100,7 @@ def shared_client(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path
     run = create_queued_run(parse_settings({"model": str(tiny_model_dir), "data": str(data), **HURRIED}), home)
     run.update_status(state="finished")
     run.adapter_dir.mkdir()
+    give_starter(home)
     server = Server(home)
     yield Client(server.url, verbose=False)
     server.stop()

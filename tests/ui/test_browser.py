@@ -45,9 +45,9 @@ def answer(page: Page, side: str) -> str:
 
 
 @pytest.mark.starter
-def test_from_example_to_two_answers_growing_at_once(starter_server: Any, quiet_page: Page) -> None:
+def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Page) -> None:
     page = quiet_page
-    page.goto(starter_server.url)
+    page.goto(server.url)
     expect(page.locator("#data-facts")).to_contain_text("252")
     expect(page.locator("#conversation-chat")).to_contain_text("Nell at Fernhill")
     expect(page.locator("#token-note")).to_contain_text("tokens are trained", timeout=60_000)
@@ -57,7 +57,7 @@ def test_from_example_to_two_answers_growing_at_once(starter_server: Any, quiet_
     fill_settings(page, FEW_STEPS)
     page.locator("#start").click()
     expect(page.locator("#run-status")).to_contain_text("Training", timeout=90_000)
-    run = list_runs(starter_server.home)[0]
+    run = list_runs(server.home)[0]
     expect(page.locator("#curves svg").first).to_be_visible(timeout=90_000)
     expect(page.locator("#watch-answers")).to_contain_text("Before training", timeout=90_000)
 
@@ -96,10 +96,10 @@ def test_from_example_to_two_answers_growing_at_once(starter_server: Any, quiet_
     ask_for_long(page)
     page.locator("#stop-answer").click()
     expect(page.locator("#base-answer header span")).to_contain_text("stopped by you")
-    assert spent_after(HALF_A_SECOND, starter_server) < A_LITTLE
+    assert spent_after(HALF_A_SECOND, server) < A_LITTLE
     ask_for_long(page)
     page.close()
-    assert spent_after(HALF_A_SECOND, starter_server) < A_LITTLE
+    assert spent_after(HALF_A_SECOND, server) < A_LITTLE
 
 
 def ask_for_long(page: Page) -> None:

@@ -49,10 +49,10 @@ def upload(page: Page, file: Path) -> None:
 
 @pytest.mark.starter
 def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
-    starter_server: Any, quiet_page: Page, messy_csv: Path, tiny_model_dir: Path
+    server: Any, quiet_page: Page, messy_csv: Path, tiny_model_dir: Path
 ) -> None:
     page = quiet_page
-    page.goto(starter_server.url)
+    page.goto(server.url)
     expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
 
     upload(page, messy_csv)
@@ -100,7 +100,7 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     fill_settings(page, {"max_steps": "2", "max_length": "256", "max_new_tokens": "4"})
     page.locator("#start").click()
     expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
-    run = list_runs(starter_server.home)[0]
+    run = list_runs(server.home)[0]
     trained = read_jsonl(run.train_file) + read_jsonl(run.heldout_file)
     assert len(trained) == 61
     answers = [row["messages"][-1]["content"] for row in trained]

@@ -29,9 +29,9 @@ def fill_setting(page: Any, name: str, value: str) -> None:
     field.press("Enter")
 
 
-def test_card_follows_the_form_and_one_click_makes_it_fit(starter_server: Any, quiet_page: Any) -> None:
+def test_card_follows_the_form_and_one_click_makes_it_fit(server: Any, quiet_page: Any) -> None:
     page = quiet_page
-    card = open_train(page, starter_server.url)
+    card = open_train(page, server.url)
     expect(card).to_contain_text("44 of 4 conversations")
     page.get_by_text("All settings").click()
     fill_setting(page, "max_steps", "30")
@@ -47,9 +47,9 @@ def test_card_follows_the_form_and_one_click_makes_it_fit(starter_server: Any, q
     assert int(batch) < 512 and int(batch) * int(together) == 512
 
 
-def test_what_cannot_be_told_is_said_in_the_card(starter_server: Any, quiet_page: Any) -> None:
+def test_what_cannot_be_told_is_said_in_the_card(server: Any, quiet_page: Any) -> None:
     page = quiet_page
-    card = open_train(page, starter_server.url)
+    card = open_train(page, server.url)
     page.get_by_text("All settings").click()
     fill_setting(page, "lora_dropout", "9")
     expect(card).to_contain_text("lora_dropout")
@@ -57,9 +57,9 @@ def test_what_cannot_be_told_is_said_in_the_card(starter_server: Any, quiet_page
     expect(card).to_contain_text("of 134.5 million weights")
 
 
-def test_measuring_takes_the_place_of_the_estimate(starter_server: Any, quiet_page: Any, home: Path) -> None:
+def test_measuring_takes_the_place_of_the_estimate(server: Any, quiet_page: Any, home: Path) -> None:
     page = quiet_page
-    card = open_train(page, starter_server.url)
+    card = open_train(page, server.url)
     expect(card).to_contain_text("estimated")
     page.get_by_text("All settings").click()
     fill_setting(page, "per_device_train_batch_size", "1")

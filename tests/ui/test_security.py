@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,12 @@ class Exploit:
 
 
 @pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Iterator[Space]:
+def space(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, give_starter: Callable[[Path], None]
+) -> Iterator[Space]:
     """A full Space in which Alice has a run, as she sees it; it can be reached by anyone."""
     home = tmp_path_factory.mktemp("security")
+    give_starter(home)
     data = home / "data.jsonl"
     row = {"messages": [{"role": "user", "content": "My secret is 4711"}, {"role": "assistant", "content": "Hello"}]}
     data.write_text((json.dumps(row) + "\n") * 12)

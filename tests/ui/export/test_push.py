@@ -73,7 +73,12 @@ def patiently() -> Iterator[None]:
 
 @pytest.fixture
 def hub_server(
-    request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: Callable
+    request: pytest.FixtureRequest,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_run: Callable,
+    give_starter: Callable[[Path], None],
 ) -> Iterator[tuple[Server, PushHub]]:
     """A page with one run; it is logged in unless the test says otherwise."""
     run = make_run(home=home, name="Shop voice!").run
@@ -82,6 +87,7 @@ def hub_server(
         for name, value in child_environment(hub.endpoint, tmp_path / "cache").items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HF_TOKEN", getattr(request, "param", GOOD_TOKEN))
+        give_starter(home)
         server = Server(home)
         yield server, hub
         server.stop()
