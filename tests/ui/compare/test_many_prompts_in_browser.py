@@ -6,24 +6,23 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from sft_app.compare.answer_pairs import kept_pairs
-from sft_app.runs import Run
+from tests.ui.compare.conftest import Shared
 from tests.ui.test_browser import open_tab
 
 PROMPTS = ["Where is it?", "When <b>now</b>?", "Why?"]
 
 
 @pytest.fixture
-def many(finished_run: Run, server: Any, quiet_page: Page) -> Page:
+def many(shared: Shared, quiet_page: Page) -> Page:
     page = quiet_page
-    page.goto(server.url)
+    page.goto(shared.url)
     open_tab(page, "Compare")
-    expect(page.locator("#compare-right input")).to_have_value(re.compile(finished_run.id), timeout=30_000)
+    expect(page.locator("#compare-right input")).to_have_value(re.compile(shared.run.id), timeout=30_000)
     open_tab(page, "Many prompts")
     page.get_by_role("button", name="Conditions, the same for both sides").locator("visible=true").click()
     page.locator("#many-max_new_tokens input").fill("6")
@@ -47,7 +46,7 @@ def saved(page: Page, kind: str, folder: Path) -> Path:
     return folder / f"saved.{kind}"
 
 
-def test_pasted_prompts_become_rows_and_files(many: Page, finished_run: Run, tmp_path: Path) -> None:
+def test_pasted_prompts_become_rows_and_files(many: Page, shared: Shared, tmp_path: Path) -> None:
     page = many
     page.locator("#pasted-prompts textarea").fill("\n".join([*PROMPTS, "x" * 600]))
     answer_all(page, "4 prompts answered")
@@ -62,7 +61,7 @@ def test_pasted_prompts_become_rows_and_files(many: Page, finished_run: Run, tmp
     expect(page.locator("#many-detail [data-side=right]")).to_have_text(
         json.loads(lines[1])["tuned"], use_inner_text=False
     )
-    pairs = {pair.prompt: pair for pair in kept_pairs(finished_run)}
+    pairs = {pair.prompt: pair for pair in kept_pairs(shared.run)}
     assert [pairs[row["prompt"]].tuned for row in rows[:3]] == [json.loads(line)["tuned"] for line in lines[:3]]
     assert rows[3]["prompt"] not in pairs
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.compare.conftest import Shared
 from tests.ui.test_browser import open_tab
 
 
 @pytest.fixture
-def compared(finished_run: Any, server: Any, quiet_page: Page) -> Page:
+def compared(shared: Shared, quiet_page: Page) -> Page:
     """The tab after a first question to the base model and the finished run."""
     page = quiet_page
-    page.goto(server.url)
+    page.goto(shared.url)
     open_tab(page, "Compare")
-    expect(page.locator("#compare-right input")).to_have_value(re.compile(finished_run.id), timeout=30_000)
+    expect(page.locator("#compare-right input")).to_have_value(re.compile(shared.run.id), timeout=30_000)
     set_field(page, "max_new_tokens", "12")
     page.locator("#prompt textarea").fill("Where is it?")
     page.locator("#ask").click()
@@ -58,9 +58,9 @@ def test_the_view_changes_without_asking_again(compared: Page) -> None:
     expect(page.locator('#base-answer [data-side="left"]')).to_have_text(answer)
 
 
-def test_a_side_can_be_changed_to_itself_and_that_is_said(compared: Page, finished_run: Any) -> None:
+def test_a_side_can_be_changed_to_itself_and_that_is_said(compared: Page, shared: Shared) -> None:
     page = compared
-    page.locator("#compare-left input").fill(finished_run.id)
+    page.locator("#compare-left input").fill(shared.run.id)
     page.locator("#compare-left input").press("Enter")
     page.locator("#ask").click()
     expect(page.locator("#evidence")).to_contain_text("Both sides are the same.", timeout=60_000)
