@@ -167,7 +167,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.seconds, arguments.settling = 1, 6.0, 3.0
+        arguments.rounds, arguments.seconds, arguments.settling = 1, 4.0, 1.0
     return arguments
 
 
