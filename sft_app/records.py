@@ -54,7 +54,8 @@ class RunRecord(BaseModel):
 class RunStatus(BaseModel):
     """`status.json`: where the run is now. A process's start is in seconds since the epoch.
 
-    `kept_step` is the step whose weights `adapter/` has. The supervisor will tell how its worker ended, so while it
+    `kept_step` is the step whose weights `adapter/` has, `precision` the torch dtype that the base computes in while it
+    is trained. The supervisor will tell how its worker ended, so while it
     lives the run goes on, also in the moments without a worker.
     """
 
@@ -62,6 +63,7 @@ class RunStatus(BaseModel):
     step: int = 0
     total_steps: int = 0
     kept_step: int | None = None
+    precision: str = ""
     pid: int | None = None
     pid_started: float | None = None
     supervisor_pid: int | None = None

@@ -232,6 +232,13 @@ class RunSettings(DataSettings):
         """Rows that one optimizer step learns from; a row is a conversation, or else as `row_length` says."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
+    def compute_dtype(self, fastest: str) -> str:
+        """What the base computes in, where `fastest` is the machine's best: `full` takes small steps, which only
+        float32 can express."""
+        if self.method == "full":
+            return "float32"
+        return fastest if self.dtype == "auto" else self.dtype
+
     def is_packed(self) -> bool:
         """Whether conversations lie end to end instead of being padded."""
         return self.trainer == "sft" and self.packing

@@ -26,6 +26,7 @@ def summarise_run(run: Run, metrics: Sequence[dict[str, Any]] | None = None) -> 
         **_what_was_asked(run),
         "state": status.state,
         "message": status.message,
+        "precision": status.precision or None,
         "steps": status.step,
         "total_steps": status.total_steps,
         "train_loss": sum(losses) / len(losses) if losses else None,

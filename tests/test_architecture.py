@@ -42,7 +42,7 @@ INNER_LAYERS = {
         {"keeper"},
     ],
     "training": [
-        {"__init__", "ranks", "termination", "extras", "max_length"},
+        {"__init__", "ranks", "termination", "extras", "open_settings"},
         {"fast"},
         {"trainers"},
         {"token_rows", "callbacks", "scoring"},

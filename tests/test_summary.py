@@ -33,6 +33,7 @@ def test_queued_run_has_no_numbers_yet(run: Run):
         "data": "shop.jsonl",
         "state": "queued",
         "message": "",
+        "precision": None,
         "steps": 0,
         "total_steps": 0,
         "train_loss": None,

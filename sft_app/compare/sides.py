@@ -145,7 +145,8 @@ def _checkpoint_side(run: Run, step: str) -> Side:
 
 def _side_of_run(run: Run, name: str, label: str, folder: Path) -> Side:
     settings = run.record().settings
-    return Side(name, label, recorded_model(run), folder, settings.method == "qlora", settings.dtype)
+    dtype = run.status().precision or settings.dtype
+    return Side(name, label, recorded_model(run), folder, settings.method == "qlora", dtype)
 
 
 def _adapter_side(name: str, folder: Path) -> Side:

@@ -34,6 +34,7 @@ def training_facts(record: RunRecord, status: RunStatus, summary: dict[str, Any]
     settings = record.settings
     rank = "" if settings.method == "full" else f", rank {settings.lora_r}, alpha {settings.lora_alpha}"
     facts = [("Method", METHODS[settings.method] + rank), ("Trainer", TRAINERS[settings.trainer])]
+    facts += [("Precision", status.precision)] if status.precision else []
     facts += [("Steps", f"{status.step:,} of {status.total_steps:,}")]
     facts += [("Kept weights", f"of step {status.kept_step:,}")] if status.kept_step else []
     facts += [("Rows for each step", f"{settings.rows_per_step():,}")]

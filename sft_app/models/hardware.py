@@ -1,24 +1,19 @@
-"""What this machine can do, found out by looking and by a short probe rather than by a table of names."""
+"""What this machine can do, found out by looking rather than by a table of names."""
 
 from __future__ import annotations
 
 import math
 import os
-import platform
 import shutil
-import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from sft_app.models.precision import cpu_dtype, cpu_name
 from sft_app.settings import Method, TrainerKind
 
 GPU_NOTES = Path("/proc/driver/nvidia/gpus")
-PROBE_SIZE = 256
-PROBE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def describe_machine() -> str:
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory"
     named = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)] if has_nvidia_gpu() else []
-    return ", ".join([*named, f"{cores} cores", _cpu_name(), memory])
+    return ", ".join([*named, f"{cores} cores", cpu_name(), memory])
 
 
 def _noted_model(file: Path) -> list[str]:
@@ -116,40 +111,13 @@ def _cuda_hardware() -> Hardware:
 
 
 def _cpu_hardware() -> Hardware:
-    import torch
-
-    float32, bfloat16 = matrix_gflops(torch.float32), matrix_gflops(torch.bfloat16)
+    dtype, reason = cpu_dtype()
     return Hardware(
         device="cpu",
-        name=_cpu_name(),
-        dtype="bfloat16" if bfloat16 > float32 else "float32",
-        reason=f"measured {bfloat16:.0f} GFLOP/s in bfloat16, {float32:.0f} in float32",
+        name=cpu_name(),
+        dtype=dtype,
+        reason=reason,
         memory_gib=psutil.virtual_memory().total / 2**30,
         memory_free_gib=free_gib("cpu"),
         cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
     )
-
-
-@lru_cache
-def matrix_gflops(dtype: Any) -> float:
-    """Speed of a `(256, 256)` matrix product in GFLOP/s, measured once for 20 ms.
-
-    bfloat16 is several times faster than float32 on a CPU with matrix units and many times slower on one without.
-    """
-    import torch
-
-    left, right = (torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype) for _ in range(2))
-    left @ right
-    products, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < PROBE_SECONDS:
-        left @ right
-        products += 1
-    return 2 * PROBE_SIZE**3 * products / elapsed / 1e9
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -66,7 +66,7 @@ def as_this_rank_sees(run: Run) -> Run:
 
 def this_rank_hardware(settings: RunSettings) -> Hardware:
     """The machine with this rank's own GPU as its device; with FSDP the CPU, where a model waits to be split up."""
-    (hardware,) = from_first_rank((detect_hardware(),))  # the probe for its dtype may end differently on each rank
+    (hardware,) = from_first_rank((detect_hardware(),))
     if hardware.device != "cuda" or world_size() == 1:
         return hardware
     return replace(hardware, device="cpu" if settings.fsdp else f"cuda:{torch.cuda.current_device()}")

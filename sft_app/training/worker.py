@@ -31,7 +31,7 @@ from sft_app.settings import RunSettings
 from sft_app.training import ranks
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.extras import place_tracker
-from sft_app.training.max_length import settle_max_length
+from sft_app.training.open_settings import settle_max_length, settle_precision
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
 from sft_app.training.termination import Terminated, Termination
@@ -159,9 +159,10 @@ def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: di
 def load_trainable(run: Run, settings: RunSettings) -> Any:
     """The base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
     home, hardware = run.path.parents[1], ranks.this_rank_hardware(settings)
+    dtype = settle_precision(run, settings, hardware)
+    base = load_base(recorded_model(run), home, hardware, dtype, in_4bit=settings.method == "qlora")
     if settings.method == "full":
-        return load_base(recorded_model(run), home, hardware, "float32")
-    base = load_base(recorded_model(run), home, hardware, settings.dtype, in_4bit=settings.method == "qlora")
+        return base
     keep_4bit_differentiable(base, True)
     return attach_lora(base, settings)
 

@@ -17,7 +17,6 @@ from sft_app.models.hardware import (
     describe_machine,
     detect_hardware,
     has_nvidia_gpu,
-    matrix_gflops,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -30,18 +29,6 @@ def test_hardware_is_what_torch_sees() -> None:
     assert hardware.name and hardware.reason
     assert 0 < hardware.memory_free_gib <= hardware.memory_gib
     assert hardware.cores >= 1
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's dtype is not measured")
-def test_dtype_of_a_cpu_is_the_faster_one() -> None:
-    float32, bfloat16 = matrix_gflops(torch.float32), matrix_gflops(torch.bfloat16)
-    assert detect_hardware().dtype == ("bfloat16" if bfloat16 > float32 else "float32")
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_speed_is_measured_once(dtype: torch.dtype) -> None:
-    assert matrix_gflops(dtype) > 0
-    assert matrix_gflops(dtype) == matrix_gflops(dtype)
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])

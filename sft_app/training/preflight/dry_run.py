@@ -27,7 +27,7 @@ from sft_app.models.loading import load_tokenizer
 from sft_app.processes import forget_peak, peak_resident_gib
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
-from sft_app.training.max_length import settle_max_length
+from sft_app.training.open_settings import settle_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
 from sft_app.training.token_rows import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob

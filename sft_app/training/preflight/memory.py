@@ -86,13 +86,6 @@ def weight_bytes(shape: ModelShape, settings: RunSettings, compute: int) -> floa
     return shape.linear_weights * NF4_BYTES + (shape.parameters - shape.linear_weights) * compute
 
 
-def compute_dtype(settings: RunSettings, fastest: str) -> str:
-    """What the base computes in: `full` takes small steps, for which float32 is needed."""
-    if settings.method == "full":
-        return "float32"
-    return fastest if settings.dtype == "auto" else settings.dtype
-
-
 def bytes_of(dtype: str) -> int:
     """Of one number, by torch's name of its type."""
     return 2 if dtype in ("bfloat16", "float16") else 4

@@ -19,7 +19,7 @@ from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.disk import disk_needed_gib
-from sft_app.training.preflight.memory import LargestBatch, MemoryParts, compute_dtype, estimate_memory
+from sft_app.training.preflight.memory import LargestBatch, MemoryParts, estimate_memory
 from sft_app.training.preflight.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
 from sft_app.training.preflight.workload import Measured, Workload, plan_workload
 
@@ -84,7 +84,7 @@ def check_plan(
     measured: Measured | None = None,
 ) -> Preflight:
     """The preflight of these settings. `disk_gib` is what a run needs and what is free."""
-    dtype = compute_dtype(settings, hardware.dtype)
+    dtype = settings.compute_dtype(hardware.dtype)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
         model=settings.model,

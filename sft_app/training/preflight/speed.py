@@ -14,7 +14,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
 from sft_app.training.fast.limits import WORTH_SHARING
-from sft_app.training.preflight.memory import bytes_of, compute_dtype, layer_bytes, uses_checkpointing, weight_bytes
+from sft_app.training.preflight.memory import bytes_of, layer_bytes, uses_checkpointing, weight_bytes
 from sft_app.training.preflight.workload import Measured, Workload
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
@@ -45,7 +45,7 @@ class MachineSpeed:
 
 def machine_speed(hardware: Hardware, settings: RunSettings) -> MachineSpeed:
     """Measured once for each dtype, in a fraction of a second. Imports torch."""
-    dtype = compute_dtype(settings, hardware.dtype)
+    dtype = settings.compute_dtype(hardware.dtype)
     return _probe(hardware.device, dtype)
 
 

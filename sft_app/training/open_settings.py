@@ -1,17 +1,22 @@
-"""`max_length` where the settings leave it to us: told by the data and the tokenizer, and written into the run."""
+"""What the settings leave open: settled once, when the run begins, and written into the run."""
 
 from __future__ import annotations
 
 import heapq
 from typing import Any
 
+import torch
+
 from sft_app.data.checkup.inspection import MEASURED
 from sft_app.data.checkup.lengths import measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import make_conversation
 from sft_app.data.reading import Example
+from sft_app.errors import ModelError
 from sft_app.files import iterate_jsonl, write_json_atomically
+from sft_app.models.hardware import Hardware
 from sft_app.runs import Run
+from sft_app.settings import RunSettings
 from sft_app.training.ranks import is_first_rank
 
 
@@ -34,3 +39,19 @@ def settle_max_length(run: Run, tokenizer: Any) -> int:
     if is_first_rank():
         write_json_atomically(run.path / "settings.json", record.model_dump())
     return found
+
+
+def settle_precision(run: Run, settings: RunSettings, hardware: Hardware) -> str:
+    """The torch dtype that the base computes in. It stands in the run's status from then on, and a resumed run keeps
+    it: with another one its losses would not go on from where they were.
+
+    Raises:
+        ModelError: float16 without a GPU.
+    """
+    began_in = run.status().precision
+    dtype = began_in or settings.compute_dtype(hardware.dtype)
+    if dtype == "float16" and not torch.cuda.is_available():
+        advice = "Resume the run on a machine with a GPU." if began_in else "Set dtype to auto."
+        raise ModelError(f"Training in float16 needs a GPU, and this machine has none. {advice}")
+    run.update_status(precision=dtype)
+    return dtype
