@@ -373,7 +373,7 @@ def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:
 
 def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
     """A config file's values under the ones given on the command line."""
-    from sft_app.models.hardware import default_method
+    from sft_app.models.hardware import complete_settings
 
     values: dict[str, Any] = {}
     if config is not None:
@@ -384,4 +384,4 @@ def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
         if not isinstance(values, dict):
             raise SettingsError(f"{config}: an object with settings is expected, got {type(values).__name__}.")
     values |= given
-    return parse_settings({"method": default_method(values.get("trainer", "sft")), **values})
+    return complete_settings(values)

@@ -349,6 +349,11 @@ def takes_none(name: str) -> bool:
     return field is not None and NoneType in get_args(field.annotation)
 
 
+def choices_of(name: str) -> list[str]:
+    """What a setting can be that is one of a few words."""
+    return list(get_args(RunSettings.model_fields[name].annotation))
+
+
 def fields_of(section: Section) -> list[str]:
     """The names of a section's settings, in the order they are written."""
     return [name for name, field in RunSettings.model_fields.items() if _section(field) == section]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from sft_app.models.precision import cpu_dtype, cpu_name
-from sft_app.settings import Method, TrainerKind
+from sft_app.settings import Method, RunSettings, TrainerKind, parse_settings
 
 GPU_NOTES = Path("/proc/driver/nvidia/gpus")
 
@@ -91,6 +93,14 @@ def default_method(trainer: TrainerKind = "sft") -> Method:
     if trainer == "classic":
         return "full"
     return "qlora" if has_nvidia_gpu() else "lora"
+
+
+def complete_settings(chosen: Mapping[str, Any]) -> RunSettings:
+    """The settings of a new run, from what a person chose; page, command line, config file and API all ask here.
+
+    What is not chosen comes from the preset; the method from the trainer and this machine. Raises: SettingsError.
+    """
+    return parse_settings({"method": default_method(chosen.get("trainer", "sft")), **chosen})
 
 
 def _cuda_hardware() -> Hardware:

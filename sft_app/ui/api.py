@@ -18,8 +18,9 @@ from pydantic import ValidationError, validate_call
 from sft_app.compare.chat import prompt_messages
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.errors import DataError, SettingsError
+from sft_app.models.hardware import complete_settings
 from sft_app.runs import Run
-from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told, parse_settings
+from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, tells_errors
@@ -70,7 +71,7 @@ def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
 
     def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """What is in a data file or a data set of the Hub: layout, rows, what is left out and why, findings."""
-        wanted = parse_settings({**(settings or {}), "data": data})
+        wanted = complete_settings({**(settings or {}), "data": data})
         return context.inspect(uuid4().hex, wanted, lambda share: None).as_json()
 
     return [upload, inspect]
@@ -79,7 +80,7 @@ def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
 def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
     def start_run(settings: dict[str, Any]) -> dict[str, Any]:
         """Starts a run, or puts it into the queue. `settings` are those of `train --config`; `data` is the least."""
-        return _told(context, context.submit(parse_settings(settings)))
+        return _told(context, context.submit(complete_settings(settings)))
 
     def run_status(run: str) -> dict[str, Any]:
         """Where a run is: its state, step, losses, speed. `run` is an id, the beginning of one, or `latest`."""

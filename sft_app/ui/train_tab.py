@@ -9,15 +9,15 @@ from typing import Any
 import gradio as gr
 
 from sft_app.hosting import NO_TRAINING
-from sft_app.models.hardware import default_method
+from sft_app.models.hardware import complete_settings
 from sft_app.runs import Run
-from sft_app.settings import PRESETS, DataSettings, Preset, RunSettings, TrainerKind, fields_of, parse_settings
+from sft_app.settings import PRESETS, DataSettings, RunSettings, choices_of, fields_of
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab
 from sft_app.ui.events import PRIVATE, tells_errors
-from sft_app.ui.forms import form_updates, make_field, settings_from_form
+from sft_app.ui.forms import answered_in_browser, form_updates, make_field, settings_from_form, to_form
 from sft_app.ui.preflight_panel import PreflightPanel, build_preflight_panel
 from sft_app.ui.run_panel import RunPanel, build_run_panel, wire_run_panel
 from sft_app.ui.storage_notice import build_storage_notice
@@ -29,6 +29,7 @@ MODELS = [
     ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
+PRESET_SETS = " Choosing one sets epochs, steps, batch size, rank, alpha and measuring; your other settings stay."
 AT_THE_TOP = ("name", "model", "method", "preset")
 IN_THE_DATA_TAB = tuple(DataSettings.model_fields)
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
@@ -88,18 +89,17 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
         context.access.refuse_unless_trains()
         resume_run(context.get(run_id), context.home)
 
-    def take_preset(preset: Preset) -> list[Any]:
-        return form_updates(preset_names, {**_defaults(), **PRESETS[preset]})
+    def take_preset(preset: str) -> list[Any]:
+        return form_updates(preset_names, complete_settings({"preset": preset}).model_dump())
 
-    def take_trainer(trainer: TrainerKind) -> Any:
-        return form_updates(["method"], {"method": default_method(trainer)})[0]
+    def take_trainer(trainer: str) -> Any:
+        return to_form("method", complete_settings({"trainer": trainer}).method)
 
     once: dict[str, Any] = {**PRIVATE, "trigger_mode": "once"}
     watching = wire_run_panel(context, panel, tab.watched)
-    tab.fields["preset"].input(
-        take_preset, tab.fields["preset"], [tab.fields[name] for name in preset_names], **PRIVATE
-    )
-    tab.fields["trainer"].input(take_trainer, tab.fields["trainer"], tab.fields["method"], **PRIVATE)
+    for field, handler, outputs in (("preset", take_preset, preset_names), ("trainer", take_trainer, ["method"])):
+        answered = answered_in_browser(handler, choices_of(field))
+        tab.fields[field].input(answered, tab.fields[field], [tab.fields[name] for name in outputs], **PRIVATE)
     start.click(start_run, list(tab.fields.values()), tab.watched, **once).success(**watching)
     panel.stop.click(stop_watched, tab.watched, None, **once).success(**watching)
     panel.resume.click(resume_watched, tab.watched, None, **once).success(**watching)
@@ -118,7 +118,7 @@ def _build_form() -> dict[str, Any]:
             elem_id="model",
         ),
         "method": _radio("method", defaults, ["qlora", "lora", "full"]),
-        "preset": _radio("preset", defaults, list(PRESETS)),
+        "preset": _radio("preset", defaults, list(PRESETS), PRESET_SETS),
         "name": make_field("name", defaults["name"], label="Name", placeholder="optional"),
     }
     with gr.Accordion("All settings", open=False, elem_id="all-settings"):
@@ -131,16 +131,16 @@ def _build_form() -> dict[str, Any]:
     return fields
 
 
-def _radio(name: str, defaults: dict[str, Any], choices: list[str]) -> gr.Radio:
+def _radio(name: str, defaults: dict[str, Any], choices: list[str], more_info: str = "") -> gr.Radio:
     labels = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full"}
     return gr.Radio(
         [(labels.get(choice, choice.capitalize()), choice) for choice in choices],
         value=defaults[name],
         label=name.capitalize(),
-        info=RunSettings.model_fields[name].description,
+        info=f"{RunSettings.model_fields[name].description}{more_info}",
         elem_id=name,
     )
 
 
 def _defaults() -> dict[str, Any]:
-    return parse_settings({"method": default_method()}).model_dump()
+    return complete_settings({}).model_dump()
