@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @app.command()
 def ui(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1, which only this machine reaches.")] = None,
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
     """Open the page."""

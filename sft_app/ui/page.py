@@ -33,6 +33,7 @@ from sft_app.ui.preflight_panel import wire_preflight
 from sft_app.ui.run_panel import panel_values
 from sft_app.ui.runs_tab import RunsTab, build_runs_tab
 from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
+from sft_app.ui.trusted_hosts import GuardedApp, trusted_hosts
 
 TITLE = "# Fine-tune & Compare\nTeach a chat model your own way of answering, and see what changed."
 ASSETS = Path(__file__).parent
@@ -99,7 +100,8 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     _open_log(home / "app.log")
     ensure_supervisor(home)
     received = _note_signals()
-    address = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    address = _in_a_url(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    app = GuardedApp(trusted_hosts(address, hosting, os.environ))
     chosen = free_port(address, port)
     console = Console(soft_wrap=True)
     demo = build_page(home, hosting)
@@ -114,6 +116,8 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
+        num_workers=0,  # they would serve files at a port of their own, unguarded
+        _app=app,
         footer_links=["api", "settings"],
         auth=self_hosting_logins(os.environ),
         mcp_server=wants_mcp(os.environ),
@@ -145,13 +149,19 @@ def _open_log(file: Path) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
+def _in_a_url(host: str) -> str:
+    """An IPv6 address in the brackets without which its end would be read as a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 def free_port(host: str, first: int) -> int:
     """The first port from `first` on that nobody listens on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in range(first, first + PORTS_TRIED):
-        with socket.socket() as probe:
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((host, port))
+                probe.bind((host.strip("[]"), port))
             except OSError:
                 continue
             return port
