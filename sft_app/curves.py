@@ -13,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from sft_app.summary import as_float
+
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
 MOST_POINTS = 240
 MOST_SMALL_POINTS = 80
@@ -70,12 +72,15 @@ def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
     """The loss of one run, and below it four small curves of how training goes."""
     training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
+    broken = broken_sentence(metrics)
     if not training and not held_out:
-        return '<section class="ft-card ft-empty">The curves appear here with the first step.</section>'
+        told = broken or "The curves appear here with the first step."
+        return f'<section class="ft-card ft-empty">{told}</section>'
     small = "".join(_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES)
     latest = [(one, f"{one.points[-1][1]:.3f}") for one in series if one.points]
     head = _head("Loss", latest)
-    return f'<section class="ft-card ft-curves">{head}{plot(series)}<div class="ft-small">{small}</div></section>'
+    note = f'<p class="ft-key">{broken}</p>' if broken else ""
+    return f'<section class="ft-card ft-curves">{head}{plot(series)}{note}<div class="ft-small">{small}</div></section>'
 
 
 def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
@@ -87,9 +92,12 @@ def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
         training = Series(f"{name}, training", points_of(metrics, "loss"), colour)
         series += [training, held_out]
         named.append((Series(name, (), colour), ""))
+    found = [(name, broken_sentence(metrics)) for name, metrics in runs]
+    broken = "".join(f'<p class="ft-key">{escape(name)}: {sentence}</p>' for name, sentence in found if sentence)
     if not any(one.points for one in series):
-        return '<section class="ft-card ft-empty">None of these runs has measured a loss yet.</section>'
-    note = '<p class="ft-key">Thick line: held-out loss, the one to compare. Thin line: training loss.</p>'
+        told = broken or "None of these runs has measured a loss yet."
+        return f'<section class="ft-card ft-empty">{told}</section>'
+    note = '<p class="ft-key">Thick line: held-out loss, the one to compare. Thin line: training loss.</p>' + broken
     return f'<section class="ft-card ft-curves">{_head("Loss", named)}{plot(series)}{note}</section>'
 
 
@@ -102,6 +110,13 @@ def points_of(metrics: Sequence[dict[str, Any]], key: str) -> tuple[Point, ...]:
     """(step, value) by step; a step measured twice counts once, what is no finite number is left out."""
     points = {row["step"]: value for row in metrics if (value := row.get(key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))
+
+
+def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
+    """From which step on there is a loss that cannot be drawn; empty where every loss is a number."""
+    losses = [(row["step"], as_float(row[key])) for row in metrics for key in ("loss", "heldout_loss") if key in row]
+    steps = [step for step, loss in losses if not math.isfinite(loss)]
+    return f"At step {min(steps):,} the loss is not a number: from there on nothing can be judged." if steps else ""
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Stretch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ from sft_app.errors import RunError
 from sft_app.runs import Run, RunRecord
 from sft_app.settings import RunSettings
 
+NOT_A_NUMBER = "not a number"
+# From here on the digits before the point say nothing.
+MOST_DIGITS = 1e6
+
 
 def summarise_run(run: Run, metrics: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Values that are not known yet are None. Losses are means over trained tokens, seconds are wall clock.
+    """Values that are not known yet are None, losses that were measured and are no number NaN. Losses are means over
+    trained tokens, seconds are wall clock.
 
     `metrics` are the run's, for who has read them already.
     """
     status = run.status()
     metrics = run.metrics() if metrics is None else metrics
-    losses = [row["loss"] for row in metrics if "loss" in row]
-    speeds = sorted(row["tokens_per_second"] for row in metrics if "tokens_per_second" in row)
+    losses = [as_float(row["loss"]) for row in metrics if "loss" in row]
+    speeds = sorted(filter(math.isfinite, (as_float(row.get("tokens_per_second")) for row in metrics)))
     before, after = heldout_losses(metrics, status.kept_step if status.has_ended() else None)
     return {
         "run": run.id,
@@ -42,18 +48,61 @@ def heldout_losses(
     metrics: Sequence[dict[str, Any]], kept_step: int | None = None
 ) -> tuple[float | None, float | None]:
     """Of the base and of the weights that were kept, or else of the last evaluation."""
-    measured = [(row["step"], row["heldout_loss"]) for row in metrics if "heldout_loss" in row]
+    measured = [(row["step"], as_float(row["heldout_loss"])) for row in metrics if "heldout_loss" in row]
     before = next((loss for step, loss in measured if step == 0), None)
     last = next((loss for step, loss in reversed(measured) if step > 0), None)
     return before, next((loss for step, loss in measured if step == kept_step and step > 0), last)
 
 
 def loss_change(summary: dict[str, Any]) -> str:
-    """In words, e.g. `3.91 → 2.82 (-28%)`."""
+    """In words, e.g. `3.91 → 2.82 (-28%)`, or `3.91 → not a number`."""
     before, after = summary["heldout_loss_base"], summary["heldout_loss_tuned"]
     if before is None:
         return "–"
-    return f"{before:.2f}" if after is None else f"{before:.2f} → {after:.2f} ({after / before - 1:+.0%})"
+    told, change = number_text(before, "{:.2f}"), relative_change(before, after)
+    if after is None:
+        return told
+    return f"{told} → {number_text(after, '{:.2f}')}" + ("" if change is None else f" ({change:+.0%})")
+
+
+def unjudged_note(summary: dict[str, Any]) -> str:
+    """Why nothing can be said of what a run learned, and what to do; empty where its losses are numbers."""
+    if _is_broken(summary.get("heldout_loss_base")):
+        return (
+            "The base model's own loss is not a number, so nothing can be compared with it. "
+            "Check the model, or train with dtype float32."
+        )
+    if _is_broken(summary.get("train_loss")) or _is_broken(summary.get("heldout_loss_tuned")):
+        return (
+            "The loss of this run is not a number, so what it learned cannot be judged. "
+            "Train again with a lower learning rate."
+        )
+    return ""
+
+
+def _is_broken(loss: float | None) -> bool:
+    return loss is not None and not math.isfinite(loss)
+
+
+def as_float(value: float | None) -> float:
+    """A measured number as a file has it, where null stands for NaN."""
+    return math.nan if value is None else float(value)
+
+
+def number_text(value: float | None, form: str) -> str:
+    """As `form` writes it, e.g. `{:.3f}`, or in words where it is none."""
+    if value is None or math.isnan(value):
+        return NOT_A_NUMBER
+    if math.isinf(value):
+        return "too large to write"
+    return form.format(value) if abs(value) < MOST_DIGITS else f"{value:.3g}"
+
+
+def relative_change(before: float | None, after: float | None) -> float | None:
+    """After over before, less 1; None where that is no number, as from zero."""
+    if before is None or after is None or not before or not math.isfinite(before) or not math.isfinite(after):
+        return None
+    return after / before - 1
 
 
 def clock(seconds: float) -> str:

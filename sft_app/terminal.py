@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +14,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from sft_app.errors import AppError
+from sft_app.files import json_text
 from sft_app.runs import Run
-from sft_app.summary import clock, loss_change
+from sft_app.summary import clock, loss_change, unjudged_note
 
 if TYPE_CHECKING:
     from sft_app.compare.prompt_job import PromptJob
@@ -67,15 +66,7 @@ def _follow_in_lines(run: Run) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document; a loss that is not a number, which JSON has no word for, is null."""
-    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sys.stdout.write(json_text(value, indent=2) + "\n")
 
 
 @contextmanager
@@ -151,6 +142,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.print(f"steps {summary['steps']}/{summary['total_steps']}, {clock(summary['seconds'])}")
     if summary["heldout_loss_tuned"] is not None:
         console.print(f"held-out loss {loss_change(summary)}")
+    if summary["state"] != "failed" and (note := unjudged_note(summary)):
+        console.print(note, style="yellow")
     if summary["adapter"]:
         console.print(f"adapter in {summary['adapter']}", soft_wrap=True)
 
@@ -202,7 +195,7 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
 
 def print_scorecard(card: dict[str, Any]) -> None:
     """The parts as tables, and what they say in a sentence."""
-    from sft_app.compare.verdicts import scorecard_lines, summary_sentence
+    from sft_app.compare.verdicts import rows_note, scorecard_lines, summary_sentence
 
     parts = {
         f"{card['heldout']['conversations']} held-out conversations, the given answers": card,
@@ -217,6 +210,8 @@ def print_scorecard(card: dict[str, Any]) -> None:
             interval = f" ({line.interval})" if line.interval else ""
             table.add_row(line.label, line.base, line.tuned, f"{line.difference}{interval}", line.verdict)
         console.print(table)
+        if note := rows_note(part):
+            console.print(note, style="yellow")
     console.print(summary_sentence(card))
 
 

@@ -104,3 +104,12 @@ def test_runs_in_one_chart_have_a_colour_each_and_their_names_are_never_markup()
     assert (
         f'ft-thick" stroke="{curves.run_colour(0)}"' in drawn and f'ft-thick" stroke="{curves.run_colour(1)}"' in drawn
     )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_a_chart_says_from_where_on_the_loss_is_not_a_number(value: float | None) -> None:
+    rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": value}, {"step": 3, "loss": value}]
+    told = "At step 2 the loss is not a number"
+    assert told in curves.run_curves(rows) and told in curves.run_curves(rows[1:])
+    assert f"A&amp;B: {told}" in curves.loss_of_runs([("A&B", rows), ("C", rows[:1])])
+    assert "not a number" not in curves.run_curves(rows[:1])

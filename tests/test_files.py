@@ -160,3 +160,17 @@ def test_a_tail_reads_only_what_is_new(tmp_path: Path):
         file.write('{"step": 5}')  # what was read is not looked at again
     append_jsonl(path, {"step": 2})
     assert tail.rows() == [{"step": 1}, {"step": 2}] and first == [{"step": 1}]
+
+
+def test_a_number_that_is_none_is_null_in_every_file(tmp_path: Path) -> None:
+    """NaN and Infinity are no JSON: other programs refuse a file that has them."""
+    row = {"loss": float("nan"), "parts": [1.5, float("inf"), (float("-inf"), "NaN")]}
+    expected = {"loss": None, "parts": [1.5, None, [None, "NaN"]]}
+    write_json_atomically(tmp_path / "a.json", row)
+    append_jsonl(tmp_path / "a.jsonl", row)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    for file in ("a.json", "a.jsonl"):
+        assert json.loads((tmp_path / file).read_text(), parse_constant=refuse) == expected

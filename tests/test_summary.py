@@ -9,7 +9,7 @@ import pytest
 
 from sft_app.runs import ModelRecord, Run, RunRecord, SourceRecord, create_run
 from sft_app.settings import EXAMPLE_PROMPT, RunSettings
-from sft_app.summary import differing_settings, heldout_losses, summarise_run
+from sft_app.summary import differing_settings, heldout_losses, loss_change, summarise_run, unjudged_note
 
 
 @pytest.fixture
@@ -104,6 +104,34 @@ def test_run_whose_settings_cannot_be_read_is_still_listed(run: Run, content: st
 def test_run_whose_process_is_gone_is_summed_up_as_interrupted(run: Run):
     run.update_status(state="training", step=2, pid=None)
     assert summarise_run(run)["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("word", ["NaN", "null", "Infinity"])
+def test_a_loss_that_is_not_a_number_is_said_to_be(run: Run, word: str):
+    """As older versions wrote it, and as this one does."""
+    rows = [
+        '{"step": 0, "heldout_loss": 3.5}',
+        f'{{"step": 1, "loss": {word}}}',
+        f'{{"step": 1, "heldout_loss": {word}}}',
+    ]
+    run.metrics_file.write_text("\n".join(rows) + "\n")
+    run.update_status(state="finished", step=1, total_steps=1, kept_step=1)
+    summary = summarise_run(run)
+    assert "3.50 → " in loss_change(summary) and "%" not in loss_change(summary)
+    assert "nan" not in loss_change(summary) and "inf" not in loss_change(summary)
+    assert unjudged_note(summary) == (
+        "The loss of this run is not a number, so what it learned cannot be judged. "
+        "Train again with a lower learning rate."
+    )
+
+
+def test_change_from_zero_has_no_share():
+    assert loss_change({"heldout_loss_base": 0.0, "heldout_loss_tuned": 1.0}) == "0.00 → 1.00"
+
+
+def test_a_base_that_has_no_loss_is_told_apart(run: Run):
+    run.log_metric(step=0, heldout_loss=float("nan"))
+    assert unjudged_note(summarise_run(run)).startswith("The base model's own loss is not a number")
 
 
 def record_of(sha256: str = "00", revision: str | None = None, torch: str = "2.13.0", **settings: Any) -> RunRecord:

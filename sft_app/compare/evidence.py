@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ def evidence_parts(evidence: Evidence) -> list[str]:
         if side.is_full_model:
             parts.append(f"{side.label}: all weights")
         elif not side.is_base:
-            norm = "" if side.update_norm is None else f", norm {side.update_norm:.3g}"
+            norm = f", norm {side.update_norm:.3g}" if _is_number(side.update_norm) else ""
             active = f"adapter active in {side.modules} modules{norm}"
             parts.append(f"{side.label}: {active if side.modules else 'the adapter changes nothing'}")
     tokens = sorted(set(evidence.prompt_tokens))
@@ -92,6 +93,10 @@ def evidence_parts(evidence: Evidence) -> list[str]:
     if evidence.identical is not None:
         parts.append("the two answers are the same" if evidence.identical else "the two answers differ")
     return parts
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def diverge(left: torch.Tensor, right: torch.Tensor) -> Divergence:

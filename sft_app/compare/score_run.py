@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,8 @@ def most_changed(
     rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, tuple[Answer, Answer]]
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows whose answer became easiest and hardest to predict, with what both sides write themselves."""
-    changes = sorted(
-        (after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True))
-    )
+    found = ((after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True)))
+    changes = sorted((change, place) for change, place in found if math.isfinite(change))
 
     def told(places: Iterable[int]) -> list[dict[str, Any]]:
         return [

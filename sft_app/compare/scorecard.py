@@ -12,6 +12,7 @@ import torch
 
 from sft_app.compare.bootstrap import paired_intervals
 from sft_app.data.tokens import IGNORED, RenderedConversation
+from sft_app.summary import as_float
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,29 @@ def mean_loss(scores: Sequence[RowScore]) -> float:
 
 def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> dict[str, Any]:
     """`scorecard.json`. `difference` is tuned minus base with a paired bootstrap 95 % interval over conversations."""
-    better = sum(after.loss < before.loss for before, after in zip(base, tuned, strict=True))
-    worse = sum(after.loss > before.loss for before, after in zip(base, tuned, strict=True))
+    changes = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
+    counted = {
+        "better": sum(change < 0 for change in changes),
+        "worse": sum(change > 0 for change in changes),
+        "equal": sum(change == 0 for change in changes),
+    }
+    if broken := len(changes) - sum(counted.values()):
+        counted["not_a_number"] = broken
     return {
         "heldout": {"conversations": len(base), "trained_tokens": sum(score.tokens for score in base)},
         "base": _summary(_table(base)),
         "tuned": _summary(_table(tuned)),
         "difference": _differences(_table(base), _table(tuned), seed),
-        "rows": {"better": better, "worse": worse, "equal": len(base) - better - worse},
+        "rows": counted,
     }
 
 
 def scores_as_rows(scores: Iterable[RowScore]) -> list[dict[str, Any]]:
     return [asdict(score) for score in scores]
+
+
+def scores_from_rows(rows: Iterable[dict[str, Any]]) -> list[RowScore]:
+    return [RowScore(as_float(row["loss_sum"]), row["tokens"], row["correct"]) for row in rows]
 
 
 @torch.no_grad()
@@ -83,7 +94,14 @@ def _table(scores: Sequence[RowScore]) -> np.ndarray:
 def _summary(table: np.ndarray) -> dict[str, float]:
     loss_sum, tokens, correct = table.sum(axis=0)
     loss = loss_sum / tokens
-    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "token_accuracy": correct / tokens}
+    return {"loss": loss, "perplexity": _perplexity(loss), "token_accuracy": correct / tokens}
+
+
+def _perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict[str, float]]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Verdict = Literal["better", "worse", "changed", "not enough rows to tell", ""]
+from sft_app.summary import as_float, number_text, relative_change
+
+Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
+TOO_FEW: Verdict = "not enough rows to tell"
+UNJUDGED: Verdict = "not a number: cannot be judged"
+# Five fair coins fall alike in one of 16 cases, six in one of 32: with fewer rows, even the same in each can be chance.
+FEWEST_TO_JUDGE = 6
+# By simulation (tests/compare/test_bootstrap.py): intervals of fewer rows that have a long tail miss the truth more
+# often than one time in 20.
+FEW, VERY_FEW = 40, 16
+# Of e, in a float.
+LARGEST_EXPONENT = 709.0
 
 
 @dataclass(frozen=True)
@@ -52,59 +64,135 @@ def scorecard_lines(part: dict[str, Any]) -> list[Line]:
 
 
 def summary_sentence(card: dict[str, Any]) -> str:
-    """What the scorecard says, in one sentence."""
+    """What the scorecard says, in one sentence, or where there is no number in two."""
     rows = card["rows"]
     verdict = verdict_of_loss(card)
     counted = f"{rows['better']} of {card['heldout']['conversations']} held-out answers became more likely"
-    share = card["tuned"]["loss"] / card["base"]["loss"] - 1
-    if verdict == "not enough rows to tell":
-        return f"Not enough rows to tell: {counted}, and the interval of the loss includes no change."
+    if verdict == UNJUDGED:
+        return _unjudged_sentence(card, "the held-out answers")
+    if verdict == TOO_FEW:
+        return f"Not enough rows to tell: {counted}, and {_why_too_few(card)}."
     if verdict == "":
         return f"The held-out answers are predicted as before: {counted}."
-    return f"The held-out answers are predicted {verdict}: loss {_signed_share(share)}, and {counted}."
+    return f"The held-out answers are predicted {verdict}: loss {_change_of_loss(card)}, and {counted}."
 
 
 def verdict_of_loss(part: dict[str, Any]) -> Verdict:
     """Of a scorecard or its `general`, by what is measured on every token."""
-    return _verdict(METRICS["loss"], part["difference"]["loss"])
+    return _verdict("loss", part)
 
 
 def forgetting_sentence(general: dict[str, Any]) -> str:
-    """What the scorecard's `general` says, in one sentence."""
+    """What the scorecard's `general` says, in one sentence, or where there is no number in two."""
     verdict = verdict_of_loss(general)
     questions = f"{general['heldout']['conversations']} general questions"
-    share = general["tuned"]["loss"] / general["base"]["loss"] - 1
-    if verdict == "not enough rows to tell":
-        return f"Not enough rows to tell: the interval of the loss over {questions} includes no change."
+    if verdict == UNJUDGED:
+        return _unjudged_sentence(general, f"the answers to {questions}")
+    if verdict == TOO_FEW:
+        return f"Not enough rows to tell from {questions}: {_why_too_few(general)}."
     if verdict == "":
         return f"The answers to {questions} are predicted as before."
     told = "Something was forgotten" if verdict == "worse" else "No sign of it"
-    return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_signed_share(share)}."
+    return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
+
+
+def rows_note(part: dict[str, Any]) -> str:
+    """What it means that a scorecard, its `general` or `answers` has few rows; empty where it has enough."""
+    rows = _rows_of(part)
+    if rows >= FEW or not rows:
+        return ""
+    counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be surer."
+    if rows < FEWEST_TO_JUDGE:
+        return f"With {counted}, even the same change in every one can be chance, so there is no verdict. {more}"
+    missed = "1 of 5" if rows < VERY_FEW else "1 of 7"
+    return (
+        f"{counted} are few. The intervals are wider for that, and where a few rows change much more than the others, "
+        f"the true difference is still outside in up to {missed} cases instead of 1 of 20. {more}"
+    )
+
+
+def drawn_interval(difference: dict[str, Any]) -> tuple[float, float, float] | None:
+    """Low, value and high of a scorecard's `difference`; None where it has no interval.
+
+    A difference that is the same in every row has none: such rows do not show how much others could differ.
+    """
+    low, value, high = (as_float(difference[name]) for name in ("low", "value", "high"))
+    return (low, value, high) if all(map(math.isfinite, (low, value, high))) and low < high else None
 
 
 def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
-    base, tuned = (part[side][name] for side in ("base", "tuned"))
-    before, after, change = metric.shown.format(base), metric.shown.format(tuned), _signed(metric, tuned - base)
-    found = part["difference"].get(name)
-    if found is None:
-        return Line(name, metric.label, before, after, change, "", "")
-    low, high = found["low"], found["high"]
+    base, tuned = (_value(part[side], name) for side in ("base", "tuned"))
+    before, after = number_text(base, metric.shown), number_text(tuned, metric.shown)
+    verdict = _verdict(name, part)
+    if not math.isfinite(tuned - base):
+        return Line(name, metric.label, before, after, "–", "", verdict)
+    change, found = _signed(metric, tuned - base), part["difference"].get(name)
+    span = drawn_interval(found) if found else None
+    if span is None:
+        return Line(name, metric.label, before, after, change, "", verdict)
+    low, _, high = span
     interval = f"{_signed(metric, low)} … {_signed(metric, high)}"
-    return Line(name, metric.label, before, after, change, interval, _verdict(metric, found), low, high)
+    return Line(name, metric.label, before, after, change, interval, verdict, low, high)
 
 
-def _verdict(metric: Metric, found: dict[str, float]) -> Verdict:
-    if found["low"] <= 0 <= found["high"]:
-        return "not enough rows to tell" if found["low"] < found["high"] else ""
-    if metric.direction == 0:
+def _value(side: dict[str, Any], name: str) -> float:
+    """Perplexity from the loss, since a file may hold one that was too large and cut."""
+    if name != "perplexity" or "loss" not in side:
+        return as_float(side[name])
+    loss = as_float(side["loss"])
+    return math.inf if loss > LARGEST_EXPONENT else math.exp(loss)
+
+
+def _verdict(name: str, part: dict[str, Any]) -> Verdict:
+    base, tuned = (_value(part[side], name) for side in ("base", "tuned"))
+    found, direction = part["difference"].get(name), METRICS[name].direction
+    if found is None:
+        return UNJUDGED if math.isnan(tuned - base) else ""
+    if not all(map(math.isfinite, (base, tuned, as_float(found["value"])))):
+        return UNJUDGED
+    span = drawn_interval(found)
+    if span is None and found["value"] == 0 and _rows_of(part) > 1:
+        return ""
+    if span is None and not math.isfinite(as_float(found["low"])):
+        return TOO_FEW
+    if _rows_of(part) < FEWEST_TO_JUDGE or (span and span[0] <= 0 <= span[2]):
+        return TOO_FEW
+    if direction == 0:
         return "changed"
-    return "better" if (found["value"] > 0) == (metric.direction > 0) else "worse"
+    return "better" if (found["value"] > 0) == (direction > 0) else "worse"
 
 
-def _signed_share(share: float) -> str:
+def _rows_of(part: dict[str, Any]) -> int:
+    return part["heldout"]["conversations"] if "heldout" in part else part["prompts"]
+
+
+def _why_too_few(part: dict[str, Any]) -> str:
+    if _rows_of(part) < FEWEST_TO_JUDGE:
+        return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
+    return "the interval of the loss includes no change"
+
+
+def _unjudged_sentence(part: dict[str, Any], what: str) -> str:
+    """Whose loss is no number, and what to do."""
+    if math.isfinite(_value(part["base"], "loss")):
+        return (
+            f"The fine-tuned model cannot be judged: its loss on {what} is not a number. "
+            "Train again with a lower learning rate."
+        )
+    return (
+        f"Nothing can be judged: the base model's loss on {what} is not a number. "
+        "Check the model, or train with dtype float32."
+    )
+
+
+def _change_of_loss(part: dict[str, Any]) -> str:
+    """In per cent, or from zero as it is."""
+    base, tuned = (_value(part[side], "loss") for side in ("base", "tuned"))
+    share = relative_change(base, tuned)
+    if share is None:
+        return _signed(METRICS["loss"], tuned - base)
     return f"{'−' if share < 0 else '+'}{abs(share):.0%}"
 
 
 def _signed(metric: Metric, value: float) -> str:
-    shown = metric.shown.format(abs(value))
-    return f"{'−' if value < 0 else '+'}{shown}"
+    return f"{'−' if value < 0 else '+'}{number_text(abs(value), metric.shown)}"

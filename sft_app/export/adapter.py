@@ -14,6 +14,7 @@ from typing import Any
 from sft_app.errors import ExportError
 from sft_app.export.card import model_card, saved_kind
 from sft_app.export.report_settings import public_model, public_values
+from sft_app.files import json_text
 from sft_app.runs import Run
 
 # What stands in a folder, a zip or a repository: a file's name there, and a file of this machine or its contents.
@@ -105,4 +106,4 @@ def _without_rows(scorecard: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json_text(value, indent=2) + "\n").encode()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sft_app.files import write_json_atomically
+from sft_app.summary import as_float
 
 FIDELITY_FILE = "fidelity.json"
 PROMPTS = 8
+MEASURED = ("reference_loss", "merged_loss", "largest_change", "shared_beginning")
 # In nats a token. Rounding the merged weights of the starter to bfloat16 moved the held-out loss by 0.0003; an adapter
 # merged at nine tenths of its strength by 0.007, one without its `v_proj` by 0.011, without its adapter by 1.06.
 MOST_BY_ROUNDING = 0.005
@@ -59,7 +62,8 @@ def read_fidelity(folder: Path) -> Fidelity | None:
     """None where the folder has none that this version can read."""
     try:
         record = json.loads((folder / FIDELITY_FILE).read_bytes())
-        return Fidelity(**{key: value for key, value in record.items() if key in Fidelity.__dataclass_fields__})
+        known = {key: value for key, value in record.items() if key in Fidelity.__dataclass_fields__}
+        return Fidelity(**{**known, **{key: as_float(known[key]) for key in MEASURED if key in known}})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
@@ -82,8 +86,10 @@ def fidelity_sentence(fidelity: Fidelity) -> str:
         return "A full fine-tune is one model already: its files are copied as they are."
     if fidelity.unchecked:
         return f"Whether it answers as base and adapter do could not be checked. {fidelity.unchecked}"
-    losses = f"loss {fidelity.merged_loss:.4f} after {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
     before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "base and adapter"
+    if not math.isfinite(fidelity.difference):
+        return _no_number_told(fidelity, before)
+    losses = f"loss {fidelity.merged_loss:.4f} after {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
     if is_warning(fidelity):
         allowed = MOST_BY_4BIT if fidelity.is_in_4bit else MOST_BY_ROUNDING
         how = "worse than" if fidelity.difference > 0 else "otherwise than"
@@ -98,6 +104,16 @@ def fidelity_sentence(fidelity: Fidelity) -> str:
             f"be other ones. On the held-out answers: {losses} (lower is better).{_equal_told(fidelity)}"
         )
     return f"The merged model predicts the held-out answers as {before} do: {losses}.{_equal_told(fidelity)}"
+
+
+def _no_number_told(fidelity: Fidelity, before: str) -> str:
+    """Whose loss it is; where it is that of the run itself, the merged model is not to blame."""
+    if math.isfinite(fidelity.reference_loss):
+        return (
+            f"The merged model predicts the held-out answers otherwise than {before}: its loss is not a number. "
+            "Do not use it; the adapter by itself is what was measured."
+        )
+    return f"The loss of {before} is not a number, so the merged model cannot be judged. Train again before you use it."
 
 
 def _equal_told(fidelity: Fidelity) -> str:

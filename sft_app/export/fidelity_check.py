@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sft_app.compare.generate import Answer, Sampling, answer_prompts
 from sft_app.compare.pair import load_pair, side_alone
 from sft_app.compare.score_run import Row, read_rows
@@ -80,7 +82,7 @@ def compare_sides(known: Fidelity, reference: Measured, merged: Measured) -> Fid
         conversations=len(scores),
         reference_loss=mean_loss(reference.scores),
         merged_loss=mean_loss(merged.scores),
-        largest_change=max(abs(after.loss - before.loss) for before, after in scores),
+        largest_change=float(np.max([abs(after.loss - before.loss) for before, after in scores])),  # NaN where one is
         prompts=len(answers),
         equal_answers=sum(one.ids == other.ids for one, other in answers),
         shared_beginning=sum(shared) / len(shared) if shared else 0.0,

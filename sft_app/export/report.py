@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sft_app.curves import CURVES_CSS, points_of, run_curves
+from sft_app.curves import CURVES_CSS, broken_sentence, points_of, run_curves
 from sft_app.errors import RunError
 from sft_app.export.markdown import render_markdown
 from sft_app.export.report_facts import ScoreTable, gather_facts
@@ -30,10 +30,18 @@ def report_html(run: Run, chosen: Sequence[str] | None = None) -> str:
     styles = [CURVES_CSS.read_text(encoding="utf-8"), (HERE / "report.css").read_text(encoding="utf-8")]
     has_curves = any(points_of(facts.metrics, key) for key in ("loss", "heldout_loss"))
     curves = Markup(run_curves(facts.metrics)) if has_curves else ""  # it escapes what it is given
+    broken = broken_sentence(facts.metrics)
     return (
         _environment()
         .get_template("report.html.jinja")
-        .render(facts=facts, styles=Markup("\n".join(styles)), curves=curves, spans=_spans, verdicts=VERDICT_CLASSES)
+        .render(
+            facts=facts,
+            styles=Markup("\n".join(styles)),
+            curves=curves,
+            broken=broken,
+            spans=_spans,
+            verdicts=VERDICT_CLASSES,
+        )
     )
 
 
@@ -61,9 +69,9 @@ def write_report(run: Run, folder: Path, chosen: Sequence[str] | None = None, na
 def _spans(table: ScoreTable, name: str) -> tuple[float, float, float] | None:
     """Where the interval of this line stands on a strip with zero in its middle: begin, value, end, in per cent."""
     span = table.spans.get(name)
-    widest = 1.08 * max(map(abs, span)) if span else 0.0
-    if span is None or not widest > 0:  # also where it is no number
+    if span is None:
         return None
+    widest = 1.08 * max(map(abs, span))
     begin, value, end = (round(50 + 50 * place / widest, 1) for place in span)
     return begin, value, end
 

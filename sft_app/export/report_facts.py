@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.compare.answer_pairs import AnswerPair
-from sft_app.compare.verdicts import Line, forgetting_sentence, scorecard_lines, summary_sentence
+from sft_app.compare.verdicts import (
+    Line,
+    drawn_interval,
+    forgetting_sentence,
+    rows_note,
+    scorecard_lines,
+    summary_sentence,
+)
 from sft_app.compare.votes import Tally, by_voter, read_votes, tally, votes_sentence
 from sft_app.compare.words import Passage, compare_words
 from sft_app.export.report_origin import data_facts, made_with_facts, training_facts
@@ -24,7 +31,7 @@ from sft_app.export.report_settings import (
     public_values,
 )
 from sft_app.runs import Run
-from sft_app.summary import loss_change, summarise_run
+from sft_app.summary import loss_change, number_text, summarise_run, unjudged_note
 
 COMMANDS = (
     "python -m sft_app train --config settings.json",
@@ -144,7 +151,7 @@ def _summary(card: dict[str, Any] | None, summary: dict[str, Any]) -> str:
     if card is not None:
         return summary_sentence(card)
     if summary["heldout_loss_tuned"] is not None:
-        return f"Held-out loss {loss_change(summary)}, measured during training."
+        return f"Held-out loss {loss_change(summary)}, measured during training. {unjudged_note(summary)}".strip()
     return "Nothing has been measured after training yet."
 
 
@@ -155,16 +162,19 @@ def _headline(card: dict[str, Any] | None, summary: dict[str, Any], votes: Votes
         found = [("Held-out loss", loss_change(summary))] if known else []
     else:
         lines = {line.name: line for line in scorecard_lines(card)}
-        found = [("Held-out loss", f"{card['base']['loss']:.2f} → {card['tuned']['loss']:.2f}")]
+        found = [("Held-out loss", _both_losses(card))]
         found += [("Answers more likely", f"{card['rows']['better']} of {card['heldout']['conversations']}")]
         right = lines.get("token_accuracy")
         found += [("Tokens predicted right", f"{right.base} → {right.tuned}")] if right else []
         general = card.get("general")
-        losses = [f"{general[side]['loss']:.2f}" for side in ("base", "tuned")] if general else []
-        found += [("Loss on general questions", " → ".join(losses))] if losses else []
+        found += [("Loss on general questions", _both_losses(general))] if general else []
     share = votes.rows[0][1].win_rate if votes else None
     found += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
     return found
+
+
+def _both_losses(part: dict[str, Any]) -> str:
+    return " → ".join(number_text(part[side]["loss"], "{:.2f}") for side in ("base", "tuned"))
 
 
 def _score_tables(card: dict[str, Any] | None) -> list[ScoreTable]:
@@ -187,8 +197,9 @@ def _forgetting(card: dict[str, Any] | None) -> ScoreTable | None:
 
 
 def _score_table(title: str, note: str, part: dict[str, Any]) -> ScoreTable:
-    spans = {name: (found["low"], found["value"], found["high"]) for name, found in part["difference"].items()}
-    return ScoreTable(title, note, scorecard_lines(part), spans)
+    spans = {name: span for name, found in part["difference"].items() if (span := drawn_interval(found))}
+    told = " ".join(filter(None, [note, rows_note(part)]))
+    return ScoreTable(title, told, scorecard_lines(part), spans)
 
 
 def _unmeasured(run: Run, card: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ from sft_app.export.report_settings import Fact, data_name, public_model
 from sft_app.files import read_jsonl
 from sft_app.models.hardware import describe_machine
 from sft_app.runs import Run, RunRecord, RunStatus
-from sft_app.summary import clock
+from sft_app.summary import as_float, clock
 
 METHODS = {"qlora": "QLoRA: an adapter on a 4-bit base", "lora": "LoRA: an adapter", "full": "every weight is trained"}
 TRAINERS = {"sft": "TRL's SFTTrainer", "classic": "transformers' Trainer"}
@@ -46,7 +47,7 @@ def training_facts(record: RunRecord, status: RunStatus, summary: dict[str, Any]
 
 def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[dict[str, Any]]) -> list[Fact]:
     """Base model, machine, seed and time."""
-    memory = max((row["memory_gib"] for row in metrics if row.get("memory_gib") is not None), default=None)
+    memory = max(filter(math.isfinite, (as_float(row.get("memory_gib")) for row in metrics)), default=None)
     facts = [("Base model", public_model(record))]
     facts += [("Revision", record.model.revision)] if record.model.revision else []
     facts += [("Taken from", record.model.source), ("Machine", record.machine or _this_machine())]

@@ -9,7 +9,7 @@ import torch
 
 from sft_app.compare.pair import load_pair
 from sft_app.compare.score_run import keep_score
-from sft_app.compare.scorecard import RowScore, make_scorecard
+from sft_app.compare.scorecard import RowScore, make_scorecard, scores_from_rows
 from sft_app.compare.sides import BASE, find_sides
 from sft_app.errors import AppError
 from sft_app.files import read_jsonl
@@ -59,4 +59,4 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int) -> str
 
 
 def _base_scores(run: Run) -> list[RowScore]:
-    return [RowScore(**row) for row in read_jsonl(run.base_scores_file)]
+    return scores_from_rows(read_jsonl(run.base_scores_file))

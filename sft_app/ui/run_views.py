@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -96,7 +97,7 @@ def _results(summaries: Sequence[dict[str, Any]], is_fair: bool) -> list[tuple[s
 def _lowest(summaries: Sequence[dict[str, Any]]) -> int | None:
     """The place of the one run with the lowest held-out loss."""
     losses = [(summary["heldout_loss_tuned"], place) for place, summary in enumerate(summaries)]
-    known = sorted((loss, place) for loss, place in losses if loss is not None)
+    known = sorted((loss, place) for loss, place in losses if loss is not None and math.isfinite(loss))
     return known[0][1] if len(known) > 1 and known[0][0] < known[1][0] else None
 
 

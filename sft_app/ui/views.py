@@ -5,6 +5,7 @@ Text from people and models goes into HTML escaped: what is shown is exactly wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sft_app.runs import RunStatus
-from sft_app.summary import clock, loss_change
+from sft_app.summary import as_float, clock, loss_change, unjudged_note
 
 STATE_WORDS = {
     "queued": "Waiting for its turn",
@@ -42,7 +43,8 @@ def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[di
         ("Held-out loss", loss_change(summary)),
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    notes = "".join(f"<p>{escape(text)}</p>" for text in (status.message, status.hint) if text)
+    unjudged = unjudged_note(summary) if state != "failed" else ""  # its message says why
+    notes = "".join(f"<p>{escape(text)}</p>" for text in (status.message, status.hint, unjudged) if text)
     title = escape(summary["name"] or summary["run"])
     return (
         f'<section class="ft-card ft-status ft-{state}"><header><strong>{STATE_WORDS[state]}</strong>'
@@ -150,7 +152,7 @@ def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> str:
 
 
 def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
-    return next((row[key] for row in reversed(metrics) if row.get(key) is not None), None)
+    return next((value for row in reversed(metrics) if math.isfinite(value := as_float(row.get(key)))), None)
 
 
 def _number(value: float | None, form: str) -> str:

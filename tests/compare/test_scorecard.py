@@ -15,6 +15,7 @@ from sft_app.compare.scorecard import (
     mean_loss,
     score_conversations,
     scores_as_rows,
+    scores_from_rows,
 )
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
@@ -93,6 +94,18 @@ def test_rows_are_counted_better_worse_and_equal() -> None:
     base = [RowScore(loss, 2, 1) for loss in (4.0, 4.0, 4.0, 4.0)]
     tuned = [RowScore(loss, 2, 1) for loss in (3.0, 2.0, 5.0, 4.0)]
     assert make_scorecard(base, tuned)["rows"] == {"better": 2, "worse": 1, "equal": 1}
+
+
+def test_rows_without_a_number_are_not_counted_as_equal() -> None:
+    base = [RowScore(4.0, 2, 1), RowScore(math.nan, 2, 1), RowScore(4.0, 2, 1)]
+    tuned = [RowScore(3.0, 2, 1), RowScore(4.0, 2, 1), RowScore(math.inf, 2, 1)]
+    rows = make_scorecard(base, tuned)["rows"]
+    assert rows["equal"] == 0 and rows["better"] == 1 and rows["not_a_number"] >= 1
+
+
+def test_perplexity_is_not_cut() -> None:
+    scores = [RowScore(3000.0, 2, 0)] * 8
+    assert make_scorecard(scores, scores)["base"]["perplexity"] == math.inf
 
 
 def test_mean_is_over_tokens_not_over_conversations() -> None:
@@ -180,4 +193,5 @@ def test_scoring_puts_the_mode_back_and_scores_without_dropout(base_model: Any, 
 
 def test_scores_survive_their_file_form() -> None:
     scores = [RowScore(2.5, 3, 1)]
-    assert [RowScore(**row) for row in scores_as_rows(scores)] == scores
+    assert scores_from_rows(scores_as_rows(scores)) == scores
+    assert math.isnan(scores_from_rows([{"loss_sum": None, "tokens": 3, "correct": 1}])[0].loss)

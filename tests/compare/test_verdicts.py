@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
-from sft_app.compare.verdicts import METRICS, forgetting_sentence, scorecard_lines, summary_sentence
+from sft_app.compare.verdicts import METRICS, forgetting_sentence, rows_note, scorecard_lines, summary_sentence
+
+NAN = math.nan
 
 
-def card(low: float, value: float, high: float, name: str = "loss") -> dict[str, Any]:
+def card(low: float | None, value: float, high: float | None, name: str = "loss", rows: int = 20) -> dict[str, Any]:
     return {
-        "heldout": {"conversations": 20, "trained_tokens": 400},
+        "heldout": {"conversations": rows, "trained_tokens": 400},
         "base": {name: 4.0},
         "tuned": {name: 4.0 + value},
         "difference": {name: {"value": value, "low": low, "high": high}},
@@ -69,3 +72,81 @@ def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
 )
 def test_forgetting_is_told_only_where_the_interval_says_so(low: float, value: float, high: float, told: str) -> None:
     assert forgetting_sentence(card(low, value, high)).startswith(told)
+
+
+def test_few_rows_have_no_verdict_whatever_they_show() -> None:
+    for rows, verdict in ((5, "not enough rows to tell"), (6, "better")):
+        (line,) = scorecard_lines(card(-2.0, -1.0, -0.5, rows=rows))
+        assert line.verdict == verdict
+    assert "at least 6 rows" in summary_sentence(card(-2.0, -1.0, -0.5, rows=5))
+    assert "at least 6 rows" in forgetting_sentence(card(-2.0, -1.0, -0.5, rows=3))
+
+
+@pytest.mark.parametrize(("low", "value", "high"), [(None, -1.0, None), (-1.0, -1.0, -1.0), (0.0, 0.0, 0.0)])
+def test_one_row_is_no_certainty(low: float | None, value: float, high: float | None) -> None:
+    (line,) = scorecard_lines(card(low, value, high, rows=1))
+    assert (line.interval, line.verdict) == ("", "not enough rows to tell")
+
+
+def test_the_same_difference_in_every_row_has_no_interval() -> None:
+    """A bootstrap of equal rows has no width, which says nothing of other rows."""
+    for rows, verdict in ((4, "not enough rows to tell"), (16, "better")):
+        (line,) = scorecard_lines(card(1.0, 1.0, 1.0, "stopped", rows))
+        assert (line.interval, line.verdict, line.low, line.high) == ("", verdict, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (1, "With 1 row, even"),
+        (5, "there is no verdict"),
+        (8, "up to 1 of 5"),
+        (20, "up to 1 of 7"),
+        (40, ""),
+        (500, ""),
+    ],
+)
+def test_a_note_says_what_few_rows_mean(rows: int, told: str) -> None:
+    note = rows_note(card(-2.0, -1.0, -0.5, rows=rows))
+    assert told in note and bool(note) == bool(told)
+    assert rows_note({"prompts": rows}) == note
+
+
+def broken(base: float | None, tuned: float | None) -> dict[str, Any]:
+    value = None if base is None or tuned is None else tuned - base
+    difference = {"loss": {"value": value, "low": value, "high": value}}
+    sides = {"base": {"loss": base, "perplexity": NAN}, "tuned": {"loss": tuned, "perplexity": NAN}}
+    return {**card(0, 0, 0), **sides, "difference": difference}
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "told"),
+    [
+        (4.0, NAN, "The fine-tuned model cannot be judged: its loss"),
+        (4.0, None, "The fine-tuned model cannot be judged: its loss"),
+        (4.0, math.inf, "The fine-tuned model cannot be judged: its loss"),
+        (NAN, 4.0, "Nothing can be judged: the base model's loss"),
+        (NAN, NAN, "Nothing can be judged: the base model's loss"),
+        (None, None, "Nothing can be judged: the base model's loss"),
+    ],
+)
+def test_what_is_not_a_number_is_never_better(base: float | None, tuned: float | None, told: str) -> None:
+    found = broken(base, tuned)
+    for line in scorecard_lines(found):
+        assert line.verdict in ("not a number: cannot be judged", "") and line.difference == "–"
+        assert "nan" not in str(line).lower().replace("not a number", "")
+    assert scorecard_lines(found)[0].verdict == "not a number: cannot be judged"
+    for sentence in (summary_sentence(found), forgetting_sentence(found)):
+        assert sentence.startswith(told) and "better" not in sentence and "nan" not in sentence
+
+
+def test_a_share_of_zero_is_told_as_it_is() -> None:
+    found = {**card(0.1, 0.2, 0.3), "base": {"loss": 0.0}, "tuned": {"loss": 0.2}}
+    assert summary_sentence(found).startswith("The held-out answers are predicted worse: loss +0.200, and")
+
+
+def test_a_perplexity_beyond_every_float_is_said_to_be() -> None:
+    found = card(300.0, 796.0, 900.0)
+    found["base"]["perplexity"], found["tuned"]["perplexity"] = 54.6, 1e304  # as it was cut once
+    line = scorecard_lines(found)[1]
+    assert (line.base, line.tuned, line.difference, line.verdict) == ("54.60", "too large to write", "–", "")

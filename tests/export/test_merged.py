@@ -19,7 +19,14 @@ from huggingface_hub import ModelCard
 
 from sft_app.errors import ExportError
 from sft_app.export import merged as merging_module
-from sft_app.export.fidelity import FIDELITY_FILE, Fidelity, fidelity_sentence, is_warning, read_fidelity
+from sft_app.export.fidelity import (
+    FIDELITY_FILE,
+    Fidelity,
+    fidelity_sentence,
+    is_warning,
+    read_fidelity,
+    write_fidelity,
+)
 from sft_app.export.fidelity_check import _refuse_without_memory, check_fidelity, shared_beginning
 from sft_app.export.merged import Step, check_room, find_merged, merge_run, merging, saved_ns, size_gib
 from sft_app.models.hardware import detect_hardware
@@ -355,3 +362,15 @@ def test_a_quantised_base_is_refused(make_run: Callable[..., Any], tmp_path: Pat
 def test_a_fidelity_file_of_another_kind_is_no_merged_model(tmp_path: Path) -> None:
     (tmp_path / FIDELITY_FILE).write_text("[1]")
     assert read_fidelity(tmp_path) is None
+
+
+@pytest.mark.parametrize(("reference", "told"), [(4.0, "its loss is not a number"), (math.nan, "cannot be judged")])
+def test_a_merged_model_without_a_loss_is_warned_of(tmp_path: Path, reference: float, told: str) -> None:
+    """Also when it is read back, where JSON has no word for NaN."""
+    found = Fidelity("run", reference_loss=reference, merged_loss=math.nan, largest_change=math.nan, conversations=3)
+    write_fidelity(found, tmp_path)
+    json.loads((tmp_path / FIDELITY_FILE).read_text(), parse_constant=lambda word: pytest.fail(word))
+    for fidelity in (found, read_fidelity(tmp_path)):
+        assert fidelity is not None and is_warning(fidelity)
+        sentence = fidelity_sentence(fidelity)
+        assert told in sentence and "nan" not in sentence

@@ -12,7 +12,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sft_app.compare.answer_pairs import AnswerPair, keep_pairs
+from sft_app.compare.verdicts import scorecard_lines
 from sft_app.errors import RunError
+from sft_app.export.card import model_card
 from sft_app.export.markdown import markdown_text
 from sft_app.export.report import report_html, report_markdown, write_report
 from sft_app.export.report_pairs import SHOWN, pairs_of
@@ -20,6 +22,7 @@ from sft_app.files import append_jsonl, write_json_atomically
 from sft_app.records import ModelRecord
 from sft_app.runs import Run
 from sft_app.settings import RunSettings, parse_settings
+from sft_app.ui.compare.scorecard_views import scorecard_view
 from tests.export.run_folders import NASTY, finish, make_run, part, whole_card
 
 HEADINGS = [
@@ -248,7 +251,8 @@ def test_pairs_come_from_what_was_kept_scored_and_watched(home: Path) -> None:
 def test_losses_that_are_no_numbers_are_no_curves(home: Path) -> None:
     run = make_run(home)
     run.log_metric(step=1, loss=float("nan"))
-    assert "No loss has been logged." in report_html(run)
+    html = report_html(run)
+    assert "No loss has been logged." in html and "At step 1 the loss is not a number" in html
 
 
 def test_a_run_that_cannot_be_read_is_told(home: Path) -> None:
@@ -327,3 +331,31 @@ def quoted_texts(tokens: list[Any]) -> list[list[str]]:
             found[-1] += shown.split()
         assert not inside or token.type in ("blockquote_open", "paragraph_open", "paragraph_close", "inline")
     return found
+
+
+@pytest.mark.parametrize("word", ["NaN", "null"])
+def test_a_run_without_a_number_is_never_shown_as_a_result(home: Path, word: str) -> None:
+    """Its folder as older versions wrote it, and as this one does: report, card, page and command line."""
+    run = make_run(home)
+    finish(run)
+    run.metrics_file.write_text(f'{{"step": 0, "heldout_loss": 4.0}}\n{{"step": 4, "heldout_loss": {word}}}\n')
+    shown = json.dumps(broken_card()).replace("NaN", word)
+    (run.path / "scorecard.json").write_text(shown)
+    card = run.scorecard()
+    assert card is not None
+    lines = "".join(map(str, scorecard_lines(card)))
+    for text in (report_html(run), report_markdown(run), model_card(run, "me/it"), scorecard_view(card), lines):
+        words = re.sub(r"<style>.*?</style>", "", text, flags=re.S).lower()
+        assert "not a number: cannot be judged" in words
+        assert not re.search(r"\bnan\b|[−+-]nan|nan%|>better<|predicted better", words)
+    assert "the fine-tuned model cannot be judged" in report_markdown(run).lower()
+
+
+def broken_card() -> dict[str, Any]:
+    """Of a run whose adapter has become NaN."""
+    card, nan = whole_card(), float("nan")
+    for half in (card, card["general"], card["answers"]):
+        half["tuned"] = dict.fromkeys(half["tuned"], nan)
+        half["difference"] = {name: dict.fromkeys(("value", "low", "high"), nan) for name in half["difference"]}
+    card["rows"] = {"better": 0, "worse": 0, "equal": 0, "not_a_number": 20}
+    return card

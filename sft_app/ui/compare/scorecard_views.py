@@ -6,10 +6,23 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sft_app.compare.verdicts import Line, forgetting_sentence, scorecard_lines, summary_sentence, verdict_of_loss
+from sft_app.compare.verdicts import (
+    Line,
+    forgetting_sentence,
+    rows_note,
+    scorecard_lines,
+    summary_sentence,
+    verdict_of_loss,
+)
+from sft_app.summary import number_text
 
 KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
-ROWS = (("better", "became more likely"), ("equal", "stayed the same"), ("worse", "became less likely"))
+ROWS = (
+    ("better", "became more likely"),
+    ("equal", "stayed the same"),
+    ("worse", "became less likely"),
+    ("not_a_number", "have no number"),
+)
 NO_GENERAL = "Not measured yet: “Measure” asks general questions too, so that damage outside your task shows."
 NO_ANSWERS = "No answers were generated. Set a number of questions below and press “Measure”."
 
@@ -58,9 +71,11 @@ def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> str:
     head = "<th></th><th>base</th><th>fine-tuned</th><th>difference, 95&nbsp;% interval</th><th></th>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     counted = _counted(part["rows"]) if "rows" in part else ""
+    few = rows_note(part)
+    note = f'<p class="ft-key">{escape(few)}</p>' if few else ""
     return (
         f'<section class="ft-card ft-score {kind}"><header><strong>{escape(title)}</strong></header>'
-        f'<p class="ft-dim">{escape(told)}</p>{counted}<div class="ft-scroll">{table}</div></section>'
+        f'<p class="ft-dim">{escape(told)}</p>{counted}<div class="ft-scroll">{table}</div>{note}</section>'
     )
 
 
@@ -85,10 +100,10 @@ def _counted(rows: dict[str, int]) -> str:
     """How many rows went which way, as one bar."""
     total = sum(rows.values()) or 1
     parts = "".join(
-        f'<i class="{KINDS.get(name, "ft-equal")}" style="width:{100 * rows[name] / total:.1f}%"></i>'
+        f'<i class="{KINDS.get(name, "ft-equal")}" style="width:{100 * rows.get(name, 0) / total:.1f}%"></i>'
         for name, _ in ROWS
     )
-    words = ", ".join(f"{rows[name]} {told}" for name, told in ROWS if rows[name])
+    words = ", ".join(f"{rows[name]} {told}" for name, told in ROWS if rows.get(name))
     return f'<div class="ft-rows">{parts}</div><p class="ft-key">{words}</p>'
 
 
@@ -100,7 +115,8 @@ def _rows(title: str, rows: Sequence[dict[str, Any]]) -> str:
 def _row(row: dict[str, Any]) -> str:
     *asked, given = row["messages"]
     question = asked[-1]["content"] if asked else ""
-    losses = f"loss {row['base_loss']:.2f} → {row['tuned_loss']:.2f}"
+    before, after = (number_text(row[name], "{:.2f}") for name in ("base_loss", "tuned_loss"))
+    losses = f"loss {before} → {after}"
     texts = [("given", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
     cells = "".join(f'<div><b>{name}</b><div class="ft-text">{escape(text)}</div></div>' for name, text in texts)
     return (
