@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sft_app.compare.generate import Answer
 from sft_app.compare.sides import Side
 
 MEASURED_POSITIONS = 256
@@ -99,12 +100,26 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def diverge(left: torch.Tensor, right: torch.Tensor) -> Divergence:
-    """From logits of the same positions, `(positions, vocabulary)` each. Source: Kullback & Leibler 1951."""
+def why_broken(evidence: Evidence, left: Answer, right: Answer) -> tuple[str, ...]:
+    """A sentence for each side whose answer ended because its numbers were not finite."""
+    sides = ((evidence.left, left), (evidence.right, right))
+    return tuple(
+        f"{side.label} stopped after {answer.tokens} tokens: its numbers became infinite there. "
+        "Lower its strength, or train again with a lower learning rate."
+        for side, answer in sides
+        if answer.broken
+    )
+
+
+def diverge(left: torch.Tensor, right: torch.Tensor) -> Divergence | None:
+    """From logits of the same positions, `(positions, vocabulary)` each; None where they are not finite.
+
+    Source: Kullback & Leibler 1951.
+    """
     one, other = (torch.log_softmax(logits.float(), dim=-1) for logits in (left, right))
     kl = (one.exp() * (one - other)).sum(dim=-1).clamp(min=0).mean()
     changed = (one.argmax(dim=-1) != other.argmax(dim=-1)).float().mean()
-    return Divergence(len(left), float(kl), float(changed))
+    return Divergence(len(left), float(kl), float(changed)) if torch.isfinite(kl) else None
 
 
 def why_the_same(evidence: Evidence) -> tuple[str, ...]:

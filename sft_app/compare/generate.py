@@ -17,6 +17,9 @@ import torch
 from sft_app.compare.few_rows import few_row_products, replaced_forward
 from sft_app.errors import ModelError
 
+# In place of a token's id.
+BROKEN = -1
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -31,8 +34,8 @@ class Sampling:
 class Answer:
     """`tokens` counts what was generated, the end-of-turn token included; `finished`: it ended by itself.
 
-    `ids` are those tokens. The seconds, to the first one and to the last, are a measurement and no part of what an
-    answer is.
+    `ids` are those tokens. `broken`: at the next one the model's numbers were not finite. The seconds, to the first one
+    and to the last, are a measurement and no part of what an answer is.
     """
 
     text: str = ""
@@ -41,6 +44,7 @@ class Answer:
     ids: tuple[int, ...] = field(default=(), repr=False)
     first_token_seconds: float = field(default=0.0, compare=False)
     seconds: float = field(default=0.0, compare=False)
+    broken: bool = False
 
     @property
     def tokens_per_second(self) -> float:
@@ -50,13 +54,15 @@ class Answer:
 
     def as_record(self) -> dict[str, Any]:
         """What is the same each time."""
-        return {"text": self.text, "tokens": self.tokens, "finished": self.finished}
+        record: dict[str, Any] = {"text": self.text, "tokens": self.tokens, "finished": self.finished}
+        return {**record, "broken": True} if self.broken else record
 
 
 def generate_tokens(
     model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: Iterable[int], pad_id: int
 ) -> Iterator[tuple[int | None, ...]]:
-    """Yields, step by step, the next id of each row, or None for a row that has ended.
+    """Yields, step by step, the next id of each row, None for a row that has ended, or `BROKEN` for one that ends
+    because its numbers are not finite.
 
     Prompts of different lengths are padded on the left. Above temperature 0 all rows get the same Gumbel noise at
     each step, so that equal models give equal texts and differences come from the models.
@@ -70,7 +76,7 @@ def generate_tokens(
     endings, ended = frozenset(stops), [False] * len(prompts)
     for ids in steps:
         yield tuple(None if done else id for id, done in zip(ids, ended, strict=True))
-        ended = [done or id in endings for id, done in zip(ids, ended, strict=True)]
+        ended = [done or id in endings or id == BROKEN for id, done in zip(ids, ended, strict=True)]
         if all(ended):
             return
 
@@ -101,8 +107,12 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     first_token_seconds: float = 0.0
     seconds: float = 0.0
+    broken: bool = False
 
     def add(self, id: int, seconds: float) -> None:
+        if id == BROKEN:
+            self.broken = True
+            return
         self.first_token_seconds, self.seconds = self.first_token_seconds or seconds, seconds
         self.ids.append(id)
 
@@ -110,7 +120,8 @@ class _Row:
         """A last character that is not complete yet is held back."""
         text = tokenizer.decode(self.ids, skip_special_tokens=True).rstrip("\ufffd")
         finished = bool(self.ids) and self.ids[-1] in endings
-        return Answer(text, len(self.ids), finished, tuple(self.ids), self.first_token_seconds, self.seconds)
+        times = self.first_token_seconds, self.seconds
+        return Answer(text, len(self.ids), finished, tuple(self.ids), *times, self.broken)
 
 
 def _grow(steps: Iterable[tuple[int | None, ...]]) -> Iterator[list[_Row]]:
@@ -147,7 +158,7 @@ def _decode(
         cache = output.past_key_values
         next_ids = _choose(output.logits[:, -1], sampling.temperature, random)
         yield next_ids.tolist()
-        input_ids = next_ids[:, None]
+        input_ids = next_ids.clamp(min=0)[:, None]
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=-1)
 
 
@@ -161,11 +172,18 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> 
 
 def _choose(logits: torch.Tensor, temperature: float, random: torch.Generator) -> torch.Tensor:
     """`(batch, vocabulary)` to `(batch,)`; the noise is drawn once and shared by all rows."""
+    scores = noisy_scores(logits, temperature, random)
+    best, ids = scores.max(dim=-1)  # NaN and infinity are the largest of all
+    return torch.where(torch.isfinite(best), ids, BROKEN)
+
+
+def noisy_scores(logits: torch.Tensor, temperature: float, random: torch.Generator) -> torch.Tensor:
+    """Of which the largest is chosen; the same shape as `logits`, `(batch, vocabulary)`."""
     if temperature == 0:
-        return logits.argmax(dim=-1)
+        return logits
     uniform = torch.rand(logits.shape[-1], generator=random).clamp(min=1e-20)
     gumbel = -torch.log(-torch.log(uniform))
-    return (logits.float() / temperature + gumbel.to(logits.device)).argmax(dim=-1)
+    return logits.float() / temperature + gumbel.to(logits.device)
 
 
 def _room_for_answer(model: Any, prompts: Sequence[Sequence[int]]) -> int:

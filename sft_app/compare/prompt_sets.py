@@ -134,6 +134,10 @@ def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:
 def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
     if isinstance(both, ModelError):
         return PromptResult(number, prompt.text, prompt.reference, "", "", 0.0, str(both))
+    broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
+    if broken:
+        told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no whole answer."
+        return PromptResult(number, prompt.text, prompt.reference, "", "", 0.0, told)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
 

@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import linear
 
 from sft_app.compare.few_rows import replaced_forward
+from sft_app.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -24,58 +25,100 @@ class RowAdapter:
 
 @contextmanager
 def scale_rows(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
-    """Row i of a batch is the base with `rows[i]`'s adapter on it, and with no other.
+    """Row i of a batch is the base with `rows[i]`'s adapter on it, and with no other; a single one is every row.
 
-    Each adapter's product is multiplied by a tensor of shape `(batch, 1, 1)` in place of its usual number, which is 0
-    for the rows of others. Do not save or train inside.
+    Each adapter's product is computed and added for its own rows only. Nothing is multiplied by zero, so an adapter
+    that overflows, to infinity or NaN, stays in its rows. Meanwhile `scaling` is a tensor of shape `(batch, 1, 1)`
+    with each row's share. Do not save or train inside.
     """
     names = sorted({row.name for row in rows if row.name is not None})
     before = [(layer, dict(layer.scaling)) for layer in lora_layers(model)]
-    steps = {layer: _step_of(layer, rows) for layer, _ in before if _is_plain(layer)}
-    with only_active(model, *names), replaced_forward(steps):
+    forwards = {layer: _rows_apart(layer, rows) for layer, _ in before}
+    with only_active(model, *names), replaced_forward(forwards):
         try:
             for layer, scaling in before:
-                for name in names:
-                    if name in scaling:
-                        weight, _ = factors_of(layer, name)
-                        shares = [row.strength if row.name == name else 0.0 for row in rows]
-                        each = torch.tensor(shares, dtype=weight.dtype, device=weight.device).view(-1, 1, 1)
-                        layer.scaling[name] = each * scaling[name]
+                for name in (name for name in names if name in scaling):
+                    shares = [row.strength if row.name == name else 0.0 for row in rows]
+                    layer.scaling[name] = scaling[name] * torch.tensor(shares).view(-1, 1, 1)
             yield
         finally:
             for layer, scaling in before:
                 layer.scaling.update(scaling)
 
 
-def _is_plain(layer: Any) -> bool:
-    from peft.tuners.lora.layer import Linear
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring rows with one adapter, and its scaling at their strength."""
 
-    return type(layer) is Linear and not layer.merged and not layer.lora_variant
+    rows: slice
+    name: str
+    scaling: float
 
 
-def _step_of(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.Tensor]:
-    """The layer for one more token of each row: the same arithmetic, for those rows only that have an adapter."""
-    usual, runs, start = layer.forward, [], 0
-    for row, equal in groupby(rows):
-        run = slice(start, start := start + len(list(equal)))
-        if row.name is not None and row.name in layer.lora_A and row.strength != 0:
-            a, b = factors_of(layer, row.name)
-            runs.append((run, a, b.T, row.strength * layer.scaling[row.name]))
+def _rows_apart(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.Tensor]:
+    """The layer with each row's own adapter."""
+    usual, runs, adds = layer.forward, _runs_of(layer, rows), _product_of(layer)
 
-    def step(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if x.shape[:-1] != (len(rows), 1):
-            return usual(x, *args, **kwargs)
+    def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if len(rows) > 1 and len(x) != len(rows):
+            raise ModelError(
+                "This model mixes the rows of a batch, so two sides cannot answer as rows of one. "
+                "Merge the adapter to compare it."
+            )
         result = layer.base_layer(x, *args, **kwargs)
-        tokens, results = x[:, 0], result[:, 0]
-        for run, a, b, scaling in runs:
-            inner = linear(tokens[run].to(a.dtype), a)
-            if a.dtype == result.dtype:
-                results[run].addmm_(inner, b, alpha=scaling)
+        for run in runs:
+            if adds is None:
+                result[run.rows] = _by_itself(layer, usual, run, x[run.rows], *args, **kwargs)
             else:
-                results[run].add_(inner @ b * scaling)
+                adds(result[run.rows], x[run.rows], *factors_of(layer, run.name), run.scaling)
         return result
 
-    return step
+    return forward
+
+
+def _runs_of(layer: Any, rows: Sequence[RowAdapter]) -> list[_Run]:
+    runs, start = [], 0
+    for row, equal in groupby(rows):
+        place = slice(start, start := start + len(list(equal))) if len(rows) > 1 else slice(None)
+        if row.name is not None and row.name in layer.scaling and row.strength != 0:
+            runs.append(_Run(place, row.name, row.strength * layer.scaling[row.name]))
+    return runs
+
+
+def _product_of(layer: Any) -> Callable[..., None] | None:
+    """How a linear layer adds an adapter's product in place, as PEFT does; None for other kinds of layers."""
+    from peft.tuners.lora.layer import Linear
+
+    if layer.merged:
+        return None
+    if type(layer) is Linear:
+        return _add_product
+    return _add_rounded_product if type(layer).__name__ in ("Linear4bit", "Linear8bitLt") else None
+
+
+def _add_product(result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float) -> None:
+    """A step of one token for each row is written as one function where the precisions allow it."""
+    if x.ndim == 3 and x.shape[1] == 1 and a.dtype == result.dtype:
+        result[:, 0].addmm_(linear(x[:, 0].to(a.dtype), a), b.T, alpha=scaling)
+    else:
+        result.add_(linear(linear(x.to(a.dtype), a), b) * scaling)
+
+
+def _add_rounded_product(
+    result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float
+) -> None:
+    """On a quantised base PEFT rounds the product to the base's precision before it is added."""
+    result.add_((linear(linear(x.to(a.dtype), a), b) * scaling).to(result.dtype))
+
+
+def _by_itself(layer: Any, usual: Callable[..., torch.Tensor], run: _Run, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """These rows by the layer's own function, with their adapter and no other."""
+    active, scaling = layer._active_adapter, layer.scaling[run.name]
+    layer._active_adapter, layer.scaling[run.name] = [run.name], run.scaling
+    try:
+        return usual(*args, **kwargs)
+    finally:
+        layer._active_adapter, layer.scaling[run.name] = active, scaling
 
 
 def can_scale_rows(model: Any, names: Sequence[str]) -> bool:

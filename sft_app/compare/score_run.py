@@ -81,7 +81,8 @@ def score_run(
     card["most_changed"] = most_changed(
         heldout, *known, {row.number: both for row, both in zip(asked, answers, strict=True)}
     )
-    return card, [_as_pair(row, *both) for row, both in zip(asked, answers, strict=True)]
+    whole = [both for both in zip(asked, answers, strict=True) if not any(answer.broken for answer in both[1])]
+    return card, [_as_pair(row, *both) for row, both in whole]
 
 
 def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:

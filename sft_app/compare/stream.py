@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from sft_app.compare.chat import prompt_messages
 from sft_app.compare.device import slowed_down_by
 from sft_app.compare.differences import Candidate, likeliest
@@ -16,6 +18,7 @@ from sft_app.compare.evidence import (
     SideFacts,
     describe_side,
     diverge,
+    why_broken,
     why_the_same,
 )
 from sft_app.compare.generate import Answer, Sampling, collect_answers, generate_tokens
@@ -91,6 +94,9 @@ def candidates_after(
     prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in asked]
     with pair.models.lock:
         left, right = next_logits(pair, prompts, strength, positions=1)
+    for side, logits in zip(pair.sides, (left, right), strict=True):
+        if not torch.isfinite(logits.amax()):
+            raise ModelError(f"{side.label} has no next token here: its numbers became infinite. Lower its strength.")
     return likeliest(pair.tokenizer, left[-1], right[-1])
 
 
@@ -106,7 +112,8 @@ def _concluded(pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdat
     same = update.left.ids == update.right.ids
     divergence = _divergence(pair, prompts[0], strength) if prompts[0] == prompts[1] else None
     evidence = replace(update.evidence, identical=same, divergence=divergence)
-    evidence = replace(evidence, reasons=why_the_same(evidence) if same else ())
+    broken = why_broken(evidence, update.left, update.right)
+    evidence = replace(evidence, reasons=broken or (why_the_same(evidence) if same else ()))
     left, right = (
         pair.tokenizer.decode([*prompt, *answer.ids])
         for prompt, answer in zip(prompts, (update.left, update.right), strict=True)
@@ -114,7 +121,7 @@ def _concluded(pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdat
     return replace(update, evidence=evidence, raw=(left, right))
 
 
-def _divergence(pair: LoadedPair, prompt: list[int], strength: float) -> Divergence:
+def _divergence(pair: LoadedPair, prompt: list[int], strength: float) -> Divergence | None:
     return diverge(*next_logits(pair, (prompt, prompt), strength, MEASURED_POSITIONS))
 
 

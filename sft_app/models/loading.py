@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,15 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
     Source: Dettmers et al. 2023, "QLoRA", arXiv 2305.14314.
 
     Raises:
-        ModelError: the files cannot be loaded.
+        ModelError: the files cannot be loaded, or hold NaN or infinity.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    torch_dtype = getattr(torch, hardware.dtype if dtype == "auto" else dtype)
+    hardware_dtype = hardware.dtype if dtype == "auto" else dtype
+    torch_dtype = getattr(torch, hardware_dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             **model_files(ref, home),
@@ -91,6 +92,11 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{ref.name} cannot be loaded: {_first_line(error)}") from error
+    if broken := broken_weights(dict(model.named_parameters())):
+        raise ModelError(
+            f"{ref.name} is broken: {broken[0]} holds numbers that are not finite in {hardware_dtype}. "
+            "Take another model, or train it again with a lower learning rate."
+        )
     return model.eval()
 
 
@@ -124,12 +130,13 @@ def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any
     The model is as it was when the adapter is refused.
 
     Raises:
-        ModelError: the folder holds no adapter, or one for another model.
+        ModelError: the folder holds no adapter, one for another model, or one with NaN or infinity in it.
     """
     from peft import PeftModel
 
     if not (adapter_dir / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{adapter_dir.name} has no {ADAPTER_WEIGHTS}.")
+    _refuse_broken_adapter(adapter_dir)
     adapted = model
     try:
         _refuse_changed_base(read_adapter_config(adapter_dir))
@@ -146,6 +153,48 @@ def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any
             adapted.unload()
         raise ModelError(f"The adapter does not fit this base model: {_first_line(error)}") from error
     return adapted.eval()
+
+
+def _refuse_broken_adapter(adapter_dir: Path) -> None:
+    """Raises: ModelError, for a file that cannot be read too."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(adapter_dir / ADAPTER_WEIGHTS, framework="pt") as file:
+            broken = [name for name in file.keys() if broken_weights({name: file.get_tensor(name)})]  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"The adapter cannot be read: {_first_line(error)}") from error
+    if broken:
+        raise ModelError(
+            f"The adapter in {adapter_dir.name} is broken: {broken[0]} holds numbers that are not finite. "
+            "Train again with a lower learning rate, or compare an earlier checkpoint."
+        )
+
+
+def broken_weights(tensors: Mapping[str, Any]) -> list[str]:
+    """The names of those that hold NaN or infinity; a 4-bit weight is judged by its scales."""
+    import torch
+
+    found = {name: part for name, tensor in tensors.items() for part in _number_parts(tensor) if part.numel()}
+    if not found:
+        return []
+    # A minimum and a maximum read each number once, and NaN is both.
+    ends = [torch.stack(part.detach().aminmax()).float().cpu() for part in found.values()]
+    is_finite = torch.isfinite(torch.stack(ends)).all(dim=1).tolist()
+    return [name for name, finite in zip(found, is_finite, strict=True) if not finite]
+
+
+def _number_parts(tensor: Any) -> list[Any]:
+    """What there is to look at of a weight, in a precision that can be compared."""
+    import torch
+
+    state = getattr(tensor, "quant_state", None)
+    if state is not None:
+        scales = state.state2.absmax if state.nested else state.absmax
+        return [torch.stack([part.float().abs().max() for part in (scales, state.offset) if part is not None])]
+    if tensor.is_meta or not tensor.is_floating_point():
+        return []
+    return [tensor if tensor.dtype.itemsize > 1 else tensor.float()]
 
 
 def _refuse_changed_base(config: dict[str, Any]) -> None:

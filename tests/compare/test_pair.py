@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -258,6 +259,52 @@ def test_adapter_on_the_embedding_is_compared_like_any_other(make_run: Make, bas
     assert update.left == answers_of(base_model, pair)[0]
     assert update.right == answers_of(model_of(pair), pair)[1]
     assert update.evidence.right.modules == 3
+
+
+@pytest.mark.parametrize("kind", ["float32 LoRA", "bfloat16 LoRA", "4-bit", "on the embedding"])
+def test_an_adapter_that_overflows_changes_nothing_of_the_other_row(
+    kind: str, make_run: Make, load_untouched: Make
+) -> None:
+    """Its weights are numbers, and their product with the text is none: zero times that would be NaN."""
+    chosen = KINDS.get(kind, {"dtype": "float32", "lora_target_modules": "embed_tokens,q_proj"})
+    made = make_run(change=partial(randomise_all, scale=1e30), **chosen)
+    pair, untouched = pair_of(made), load_untouched(made)
+    with scale_rows(model_of(pair), BASE_AND_TUNED):
+        both = logits_of(model_of(pair), pair)
+    assert torch.equal(both[0], logits_of(untouched, pair)[0]) and not torch.isfinite(both[1]).any()
+    update = compare(pair)
+    assert update.left == answers_of(untouched, pair)[0] and update.left.tokens > 0
+    assert (update.right.tokens, update.right.broken, update.right.finished) == (0, True, False)
+    assert "became infinite" in update.evidence.reasons[0] and update.evidence.divergence is None
+    assert all("nan" not in part and "inf" not in part.split() for part in evidence_parts(update.evidence))
+    with pytest.raises(ModelError, match="has no next token here"):
+        candidates_after(pair, [prompt_messages(QUESTION)] * 2, (), 1.0)
+
+
+def test_of_two_adapters_one_that_overflows_leaves_the_other_alone(make_run: Make, tmp_path: Any) -> None:
+    whole = make_run(**KINDS["float32 LoRA"], home=tmp_path)
+    broken = make_run(change=partial(randomise_all, scale=1e30), **KINDS["float32 LoRA"], home=tmp_path)
+    alone = compare(pair_of(whole)).right
+    update = compare(pair_of(whole, left=broken.run.id))
+    assert update.left.broken and update.right == alone
+
+
+def randomise_all(model: Any, scale: float) -> Any:
+    """Both factors, also those of an embedding."""
+    random = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=random) * scale)
+    return model
+
+
+def test_a_broken_adapter_is_refused_wherever_it_lies(make_run: Make, tmp_path: Any) -> None:
+    broken = make_run(change=partial(randomise_all, scale=float("nan")), **KINDS["float32 LoRA"], home=tmp_path)
+    whole = make_run(**KINDS["float32 LoRA"], home=tmp_path)
+    for name in (broken.run.id, str(broken.run.adapter_dir)):
+        with pytest.raises(ModelError, match="is broken: .*lora_A.* holds numbers that are not finite"):
+            pair_of(whole, left=name)
 
 
 def test_system_prompt_stands_before_the_question() -> None:

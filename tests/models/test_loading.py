@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef
@@ -356,3 +357,50 @@ def test_tokenizer_without_padding_pads_with_its_end(tmp_path: Path, home: Path,
     tokenizer.pad_token = None
     loaded = load_tokenizer(save_tokenizer(tokenizer, tmp_path / "unpadded"), home)
     assert loaded.pad_token_id == loaded.eos_token_id == 2
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_adapter_with_a_number_that_is_none_is_refused(
+    ref: ModelRef, home: Path, adapter_dir: Path, bad: float
+) -> None:
+    """And the base is as it was, so that it can answer and carry another adapter."""
+    file, base = adapter_dir / "adapter_model.safetensors", load_base(ref, home, CPU)
+    whole = load_file(file)
+    name = sorted(whole)[3]
+    spoiled = {key: tensor.clone() for key, tensor in whole.items()}
+    spoiled[name].view(-1)[-1] = bad
+    save_file(spoiled, file)
+    with pytest.raises(ModelError, match=rf"is broken: {name} holds numbers that are not finite. Train again"):
+        load_adapter(base, adapter_dir)
+    assert not hasattr(base, "peft_config")
+    save_file(whole, file)
+    assert load_adapter(base, adapter_dir).peft_config
+
+
+@pytest.mark.parametrize("in_4bit", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_model_with_a_number_that_is_none_is_refused(
+    tiny_model_dir: Path, tmp_path: Path, home: Path, bad: float, in_4bit: bool
+) -> None:
+    """A whole fine-tune, a merged model, a base: in any precision, also where it is rounded to 4 bits."""
+    spoil(tiny_model_dir, tmp_path, bad)
+    with pytest.raises(ModelError, match="broken is broken: .*up_proj.weight holds numbers that are not finite"):
+        load_base(ModelRef("broken", str(tmp_path), None, "local folder"), home, CPU, in_4bit=in_4bit)
+
+
+def test_model_whose_weights_overflow_in_a_narrower_precision_is_refused(
+    tiny_model_dir: Path, tmp_path: Path, home: Path
+) -> None:
+    spoil(tiny_model_dir, tmp_path, 1e6)
+    ref = ModelRef("large", str(tmp_path), None, "local folder")
+    assert load_base(ref, home, CPU, "bfloat16")
+    with pytest.raises(ModelError, match="not finite in float16"):
+        load_base(ref, home, CPU, "float16")
+
+
+def spoil(model_dir: Path, folder: Path, bad: float) -> None:
+    """A copy of the model with this number in one of its weights."""
+    shutil.copytree(model_dir, folder, dirs_exist_ok=True)
+    tensors = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = bad
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
