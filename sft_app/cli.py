@@ -14,7 +14,7 @@ from rich.console import Console
 from sft_app.cli_hub import push, push_space
 from sft_app.cli_options import JsonFlag, RunArgument
 from sft_app.errors import AppError, SettingsError
-from sft_app.runs import Run, app_home, find_run, list_runs, move_in_queue, queued_runs
+from sft_app.runs import Run, app_home, check_settled, find_run, list_runs, move_in_queue, queued_runs
 from sft_app.settings import (
     EXAMPLE_DATA,
     EXAMPLE_PROMPT,
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @app.command()
 def ui(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1, which only this machine reaches.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
     """Open the page."""
@@ -302,6 +302,7 @@ def score(
     from sft_app.compare.sides import BASE, find_sides
 
     found = find_run(app_home(), run)
+    check_settled(found, "measure it when it has ended")
     asked = found.record().settings.scorecard_prompts if prompts is None else prompts
     pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
     with progress_bar("Measuring both sides", quiet=as_json) as tell:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from sft_app.processes import Started, seconds_since
 from sft_app.settings import RunSettings
 
 State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
@@ -52,11 +53,14 @@ class RunRecord(BaseModel):
 
 
 class RunStatus(BaseModel):
-    """`status.json`: where the run is now. A process's start is in seconds since the epoch.
+    """`status.json`: where the run is now. A process's start is as `processes.process_started` names it.
+
+    `started_moment` is when the work began and `worked_seconds` how long it took, which the times of day cannot tell,
+    since a clock can be set; both are missing in what earlier versions wrote.
 
     `kept_step` is the step whose weights `adapter/` has, `precision` the torch dtype that the base computes in while it
-    is trained. The supervisor will tell how its worker ended, so while it
-    lives the run goes on, also in the moments without a worker.
+    is trained. The supervisor will tell how its worker ended, so while it lives the run goes on, also in the moments
+    without a worker.
     """
 
     state: State = "queued"
@@ -65,14 +69,16 @@ class RunStatus(BaseModel):
     kept_step: int | None = None
     precision: str = ""
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: Started | None = None
     supervisor_pid: int | None = None
-    supervisor_started: float | None = None
+    supervisor_started: Started | None = None
     message: str = ""
     hint: str = ""
     created_utc: str = ""
     started_utc: str | None = None
     ended_utc: str | None = None
+    started_moment: str | None = None
+    worked_seconds: float | None = None
 
     def has_ended(self) -> bool:
         return self.state in ENDED
@@ -82,8 +88,14 @@ class RunStatus(BaseModel):
         return self.state == "queued" or self.has_ended()
 
     def elapsed_seconds(self, now: datetime | None = None) -> float:
-        """Seconds from the start of the work to its end, or to `now`; 0 while queued."""
+        """Seconds from the start of the work to its end, or to `now`; 0 while queued.
+
+        By the times of day only where the machine has been started again since, or the run is of an earlier version.
+        """
         if self.started_utc is None:
             return 0.0
+        measured = self.worked_seconds if self.ended_utc else seconds_since(self.started_moment)
+        if measured is not None:
+            return measured
         end = datetime.fromisoformat(self.ended_utc) if self.ended_utc else now or datetime.now(UTC)
-        return (end - datetime.fromisoformat(self.started_utc)).total_seconds()
+        return max(0.0, (end - datetime.fromisoformat(self.started_utc)).total_seconds())

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,19 @@ from pydantic import ValidationError
 
 from sft_app.errors import RunError
 from sft_app.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically
-from sft_app.processes import process_is_alive
+from sft_app.processes import inherited_lock, is_locked, moment, process_is_alive, seconds_since, take_lock
 from sft_app.records import ENDED as ENDED  # what a run says of itself is named from here
 from sft_app.records import RESUMABLE as RESUMABLE
 from sft_app.records import ModelRecord as ModelRecord
 from sft_app.records import RunRecord, RunStatus
 from sft_app.records import SourceRecord as SourceRecord
+
+# The descriptor of its run's lock, for the worker that is started with it.
+LOCK_VARIABLE = "SFT_APP_RUN_LOCK"
+# A worker that has told how it ended is gone within this.
+ENDING_SECONDS = 10.0
+ID_TIME = "%Y%m%d-%H%M%S-"
+ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # none that is mistaken for another
 
 
 @dataclass(frozen=True)
@@ -99,13 +107,16 @@ class Run:
             raise RunError(f"Run {self.id}: its settings.json cannot be read; it can only be deleted.") from error
 
     def status(self) -> RunStatus:
-        """What `status.json` says, except that work without a living process is `interrupted`."""
+        """What `status.json` says, except that work without a living process is `interrupted`.
+
+        A worker that was started is alive before anyone could note its number, since it has the lock.
+        """
         status = self._read_status()
         if status is None:
             return RunStatus(state="interrupted", message="Its status.json is missing or cannot be read.")
         if status.is_settled() or process_is_alive(status.pid, status.pid_started):
             return status
-        if process_is_alive(status.supervisor_pid, status.supervisor_started):
+        if process_is_alive(status.supervisor_pid, status.supervisor_started) or self.has_worker():
             return status
         latest = self._read_status()  # the process may have written how it ended and gone since the first look
         if latest is None or latest != status:
@@ -120,13 +131,38 @@ class Run:
         except OSError:  # a full disk, say; what is true is told all the same
             return status.model_copy(update=ended)
 
+    @property
+    def lock_file(self) -> Path:
+        """Hidden, so that no copy of the run has it."""
+        return self.path / ".worker.lock"
+
+    def has_worker(self) -> bool:
+        """Whether a process works in this folder now, whatever its status says."""
+        return is_locked(self.lock_file)
+
+    @contextmanager
+    def locked(self, seconds: float = 2.0) -> Iterator[bool]:
+        """The folder to this process alone while the block runs; False when another has it.
+
+        A worker has it from its supervisor. Raises: FileNotFoundError when the run has been deleted.
+        """
+        given = os.environ.get(LOCK_VARIABLE, "")
+        lock = inherited_lock(self.lock_file, int(given)) if given else None
+        lock = take_lock(self.lock_file, seconds) if lock is None else lock
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                os.close(lock)
+
     def update_status(self, **changes: Any) -> RunStatus:
         """Changes the named fields; the first and the last change of a working state set the times."""
         status = RunStatus.model_validate({**(self._read_status() or RunStatus()).model_dump(), **changes})
         if "state" in changes:
             status.ended_utc = utc_now() if status.has_ended() else None
+            status.worked_seconds = seconds_since(status.started_moment) if status.has_ended() else None
             if status.state not in ("queued", *ENDED) and status.started_utc is None:
-                status.started_utc = utc_now()
+                status.started_utc, status.started_moment = utc_now(), moment()
         write_json_atomically(self.path / "status.json", status.model_dump())
         return status
 
@@ -198,7 +234,7 @@ def create_run(
         RunError: the disk is full or the folder cannot be written.
     """
     runs = runs_dir(home)
-    run = Run(runs / new_run_id())
+    run = Run(runs / new_run_id(after=max((other.id for other in list_runs(home)), default="")))
     draft = Run(runs / f".{run.id}")
     try:
         (draft.path / "data").mkdir(parents=True)
@@ -283,23 +319,46 @@ def _moved_runs(home: Path) -> list[str]:
 
 def delete_run(run: Run) -> None:
     """With the model that was merged from it. Raises: RunError while the run is working; it has to be stopped first."""
-    status = run.status()
-    if not status.is_settled():
-        raise RunError(f"Run {run.id} is {status.state}; stop it before deleting it.")
-    shutil.rmtree(run.path)
+    check_settled(run, "stop it before deleting it")
+    with run.locked(ENDING_SECONDS) as is_ours:
+        if not is_ours:
+            raise RunError(f"Run {run.id} still has a training process. Delete it when that has ended.")
+        check_settled(run, "stop it before deleting it")
+        shutil.rmtree(run.path)
     for folder in run.merged_dir.parent.glob(f"*{run.merged_dir.name}*"):  # also what a killed merge left
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_run_id() -> str:
-    """Sorts by time, to the microsecond, and is safe as a folder name, e.g. `20261122-153012-k3f9`."""
-    now = datetime.now(UTC)
-    digits, rest = "23456789abcdefghijkmnopqrstuvwxyz", now.microsecond  # none that is mistaken for another
-    letters = ""
+def check_settled(run: Run, hint: str) -> None:
+    """Raises: RunError while the run is working; the hint says what to do."""
+    status = run.status()
+    if not status.is_settled():
+        raise RunError(f"Run {run.id} is {status.state}; {hint}.")
+
+
+def new_run_id(after: str = "") -> str:
+    """Sorts by time, to the microsecond, and is safe as a folder name, e.g. `20261122-153012-k3f9`.
+
+    It comes after the id `after` even where the clock has been set back since, so that the newest run is the last.
+    """
+    now = max(datetime.now(UTC), _time_of(after) + timedelta(microseconds=1))
+    rest, letters = now.microsecond, ""
     for _ in range(4):
-        rest, digit = divmod(rest, len(digits))
-        letters = digits[digit] + letters
-    return now.strftime("%Y%m%d-%H%M%S-") + letters
+        rest, digit = divmod(rest, len(ID_DIGITS))
+        letters = ID_DIGITS[digit] + letters
+    return now.strftime(ID_TIME) + letters
+
+
+def _time_of(run_id: str) -> datetime:
+    """When a run with this id was made; long ago for what is no such id."""
+    try:
+        moment = datetime.strptime(run_id[:-4], ID_TIME).replace(tzinfo=UTC)
+        microseconds = sum(
+            ID_DIGITS.index(letter) * len(ID_DIGITS) ** place for place, letter in enumerate(reversed(run_id[-4:]))
+        )
+        return moment + timedelta(microseconds=microseconds)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
 
 
 def utc_now() -> str:

@@ -479,6 +479,7 @@ def test_errors_about_a_run_name_it(cli: Any, queued: Run) -> None:
     me = psutil.Process()
     queued.update_status(state="training", pid=me.pid, pid_started=me.create_time())
     assert_one_clear_line(cli("delete", "latest"), "is training; stop it before deleting it")
+    assert_one_clear_line(cli("score", "latest"), "is training; measure it when it has ended")
 
 
 def test_data_that_is_too_small_leaves_no_run(cli: Any, tmp_path: Path, tiny_model_dir: Path, home: Path) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from sft_app import processes
 from sft_app import runs as runs_module
 from sft_app.errors import RunError
+from sft_app.processes import process_started, take_lock
 from sft_app.runs import (
     ENDED,
     ModelRecord,
@@ -482,3 +486,99 @@ def test_run_without_a_living_process_is_deleted_with_everything(home: Path, run
     delete_run(run)
     assert list_runs(home) == []
     assert not run.path.exists() and not run.merged_dir.exists()
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clock so many seconds forward, as this process and psutil see it."""
+
+    def shift(seconds: float) -> None:
+        boot_time, now = psutil._psplatform.boot_time, datetime.now
+
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+                return now(tz) + timedelta(seconds=seconds)
+
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time() + seconds)
+        monkeypatch.setattr(runs_module, "datetime", Clock)
+
+    return shift
+
+
+@pytest.mark.parametrize("seconds", [-7200.0, -2.0, 2.0, 7200.0])
+def test_a_clock_that_is_set_ends_no_run(run: Run, set_clock: Callable[[float], None], seconds: float):
+    me = os.getpid()
+    run.update_status(state="training", pid=me, pid_started=process_started(me))
+    set_clock(seconds)
+    assert process_is_alive(me, process_started(me))
+    assert run.status().state == "training"
+    with pytest.raises(RunError, match="is training; stop it before deleting it"):
+        delete_run(run)
+    assert 0 <= run.status().elapsed_seconds() < 60
+    assert 0 <= run.update_status(state="finished").elapsed_seconds() < 60
+
+
+def test_a_process_of_before_the_machine_was_started_again_is_not_alive(monkeypatch: pytest.MonkeyPatch):
+    """After a boot the same number may have been given at the same tick."""
+    me = os.getpid()
+    before = process_started(me)
+    assert isinstance(before, str)
+    monkeypatch.setattr(processes, "boot_id", lambda: "another")
+    assert not process_is_alive(me, before)
+    assert process_is_alive(me, process_started(me))
+
+
+def test_a_status_of_an_earlier_version_is_read(run: Run, own_process: dict[str, Any]):
+    """Starts in seconds since the epoch, and no measured times."""
+    old = RunStatus(state="training", started_utc="2026-01-01T00:00:00+00:00", **own_process).model_dump()
+    del old["started_moment"], old["worked_seconds"]
+    (run.path / "status.json").write_text(json.dumps(old))
+    assert run.status().state == "training"
+    assert run.status().elapsed_seconds(datetime(2026, 1, 1, 0, 1, tzinfo=UTC)) == 60
+    assert run.status().elapsed_seconds(datetime(2025, 1, 1, tzinfo=UTC)) == 0
+    (run.path / "status.json").write_text(json.dumps({**old, "pid_started": old["pid_started"] - 60}))
+    assert run.status().state == "interrupted"
+
+
+def test_the_newest_run_is_the_last_also_when_the_clock_was_set_back(home: Path, set_clock: Callable[[float], None]):
+    first = create_run(home, make_record(), [], [])
+    set_clock(-86400)
+    made = [create_run(home, make_record(), [], []) for _ in range(3)]
+    assert list_runs(home) == [*reversed(made), first]
+    assert queued_runs(home) == [first, *made]
+    assert find_run(home, "latest") == made[-1]
+
+
+def test_a_run_with_a_worker_is_working_whoever_its_status_names(run: Run, dead_child: subprocess.Popen[bytes]):
+    run.update_status(state="preparing", pid=dead_child.pid, pid_started=0.0)
+    with run.locked() as is_ours:
+        assert is_ours and run.has_worker()
+        assert run.status().state == "preparing"
+        with run.locked(seconds=0) as is_mine:
+            assert not is_mine
+    assert not run.has_worker()
+    assert run.status().state == "interrupted"
+
+
+@pytest.mark.parametrize("state", ["queued", *sorted(ENDED)])
+def test_a_run_with_a_worker_is_not_deleted(run: Run, state: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs_module, "ENDING_SECONDS", 0.1)
+    run.update_status(state=state)
+    with run.locked(), pytest.raises(RunError, match="still has a training process"):
+        delete_run(run)
+    assert run.path.is_dir()
+    delete_run(run)
+    assert not run.path.exists()
+
+
+def test_a_lock_outlives_the_process_that_took_it_in_the_one_it_started(run: Run):
+    """And ends with that one, however it ends."""
+    lock = take_lock(run.lock_file)
+    assert lock is not None
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
+    os.close(lock)
+    assert run.has_worker() and take_lock(run.lock_file, seconds=0) is None
+    child.kill()
+    child.wait()
+    assert not run.has_worker()

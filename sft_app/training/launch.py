@@ -104,7 +104,8 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
             return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
         is_same = (record.settings, record.owner) == (settings, owner)
-        if is_same and age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
+        # A run from the future was made before the clock was set back.
+        if is_same and 0 <= age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
             return run
     return None
 

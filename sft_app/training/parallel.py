@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from sft_app.runs import Run
 from sft_app.training.ranks import LAUNCHER_PID
-from sft_app.training.supervisor import TERMINATED_EXIT
+from sft_app.training.supervisor import BUSY_EXIT, TERMINATED_EXIT
 
 # What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
 SHUTDOWN_SECONDS = "60"
@@ -47,5 +49,11 @@ def end_as(code: int) -> None:
     sys.exit(code)
 
 
+def hold_and_start(num_processes: str, run_dir: str, *others: str) -> int:
+    """As `main`, with the run to these processes alone; `BUSY_EXIT` when another worker has it."""
+    with Run(Path(run_dir)).locked() as is_ours:
+        return main(num_processes, run_dir, *others) if is_ours else BUSY_EXIT
+
+
 if __name__ == "__main__":
-    end_as(main(*sys.argv[1:]))
+    end_as(hold_and_start(*sys.argv[1:]))

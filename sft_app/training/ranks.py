@@ -72,6 +72,16 @@ def this_rank_hardware(settings: RunSettings) -> Hardware:
     return replace(hardware, device="cpu" if settings.fsdp else f"cuda:{torch.cuda.current_device()}")
 
 
+@contextmanager
+def holding(run: Run) -> Iterator[bool]:
+    """The run to this worker alone; False when another has it. Ranks have it through their launcher, whose it is."""
+    if world_size() > 1:
+        yield True
+        return
+    with run.locked() as is_ours:
+        yield is_ours
+
+
 def join_ranks() -> None:
     """Meets the other ranks, if there are any, and takes this rank's GPU.
 
@@ -80,7 +90,6 @@ def join_ranks() -> None:
     """
     if world_size() == 1:
         return
-    _end_with_the_launcher()
     gpus = torch.cuda.device_count()
     if 0 < gpus < world_size():
         raise ModelError(f"num_processes is {world_size()}, but this machine has {gpus} GPU(s); lower num_processes.")
@@ -136,7 +145,7 @@ def lost_another_rank(error: Exception) -> bool:
     return world_size() > 1 and isinstance(error, RuntimeError) and any(name in text for name in ("gloo", "NCCL"))
 
 
-def _end_with_the_launcher() -> None:
+def end_with_the_launcher() -> None:
     """A launcher that was killed takes no rank with it: nobody would end this one when another one dies."""
     launcher = os.environ.get(LAUNCHER_PID)
 
@@ -145,5 +154,5 @@ def _end_with_the_launcher() -> None:
             time.sleep(LOOK_SECONDS)
         os._exit(1)
 
-    if launcher:
+    if launcher and world_size() > 1:
         threading.Thread(target=watch, daemon=True).start()

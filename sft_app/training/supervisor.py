@@ -19,12 +19,13 @@ from filelock import FileLock, Timeout
 
 from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import RunError
-from sft_app.processes import process_started
-from sft_app.runs import Run, list_runs, queued_runs
+from sft_app.processes import process_started, take_lock
+from sft_app.runs import LOCK_VARIABLE, Run, list_runs, queued_runs
 from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies
 from sft_app.storage.stores import without_storage_token
 
 OUT_OF_MEMORY_EXIT = 75
+BUSY_EXIT = 76
 TERMINATED_EXIT = 128 + signal.SIGTERM
 POLL_SECONDS = 0.5
 # A supervisor that has just seen an empty queue needs less than this to let go of the lock.
@@ -68,7 +69,10 @@ def work_off_queue(home: Path) -> None:
         with FileLock(home / "machine.lock", timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
             while not _shutdown.is_requested and (run := next_queued(home)) is not None:
-                _supervise(run)
+                if run.has_worker():  # someone else's, who has not written so yet
+                    time.sleep(POLL_SECONDS)
+                else:
+                    _supervise(run)
     except Timeout:
         pass  # another supervisor is at work and will take the queued run
 
@@ -108,6 +112,10 @@ def _smaller(batch: int, accumulation: int) -> tuple[int, int]:
 
 def _tell_ending(run: Run, code: int) -> None:
     """What the worker has not told itself. One that ends while the supervisor is asked to end was asked too."""
+    while code == BUSY_EXIT and run.has_worker() and not _shutdown.is_requested:
+        time.sleep(POLL_SECONDS)
+    if code == BUSY_EXIT and _shutdown.is_requested:
+        return  # the other worker goes on, and tells how it ends
     if run.status().has_ended():
         return
     if code in (TERMINATED_EXIT, -signal.SIGTERM) or _shutdown.is_requested:
@@ -123,19 +131,30 @@ def tell_terminated(run: Run, step: int | None = None) -> None:
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:
-    """Starts a worker, or several that share the run, gives it the run, and waits for the exit status."""
+    """Starts a worker, or several that share the run, gives it the run, and waits for the exit status.
+
+    It is started with the run's lock, so that it has the run even if this process is killed before it can note whose
+    the run is. `BUSY_EXIT` when another worker has it.
+    """
     processes = run.record().settings.num_processes
     start = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.parallel", str(processes)]
     command = [sys.executable, "-m", *start, str(run.path), str(batch), str(accumulation)]
-    with run.log_file.open("ab") as log:
-        worker = subprocess.Popen(
-            command,
-            cwd=PROJECT_DIR,
-            env=worker_environment(processes),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    lock = take_lock(run.lock_file)
+    if lock is None:
+        return BUSY_EXIT
+    try:
+        with run.log_file.open("ab") as log:
+            worker = subprocess.Popen(
+                command,
+                cwd=PROJECT_DIR,
+                env={**worker_environment(processes), LOCK_VARIABLE: str(lock)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+            )
+    finally:
+        os.close(lock)  # from here on it is the worker's alone
     _shutdown.worker = worker
     if _shutdown.is_requested:  # while the worker was being started
         worker.terminate()
@@ -155,12 +174,16 @@ def _ending(code: int) -> str:
         return "The training process was killed (signal 9), by someone or because the machine's memory ran out."
     if code < 0:
         return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
+    if code == BUSY_EXIT:
+        return "Another training process had this run and ended without a word. Resume the run."
     return f"The training process ended with exit status {code}."
 
 
 def _wait_for_orphans(home: Path) -> None:
     """A worker whose supervisor was killed works on; it has the machine until it ends."""
-    while not _shutdown.is_requested and any(not run.status().is_settled() for run in list_runs(home)):
+    while not _shutdown.is_requested and any(
+        not run.status().is_settled() or run.has_worker() for run in list_runs(home)
+    ):
         time.sleep(POLL_SECONDS)
 
 

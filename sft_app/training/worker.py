@@ -33,7 +33,7 @@ from sft_app.training.callbacks import RunReporter
 from sft_app.training.extras import place_tracker
 from sft_app.training.open_settings import settle_max_length, settle_precision
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
+from sft_app.training.supervisor import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
 from sft_app.training.termination import Terminated, Termination
 from sft_app.training.token_rows import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob
@@ -44,7 +44,18 @@ WATCH_MAX_NEW_TOKENS = 100
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller,
-    `TERMINATED_EXIT` when the machine asked for it."""
+    `TERMINATED_EXIT` when the machine asked for it, `BUSY_EXIT` when another worker has the run."""
+    ranks.end_with_the_launcher()
+    try:
+        with ranks.holding(Run(Path(run_dir))) as is_ours:
+            return _work(run_dir, micro_batch, accumulation) if is_ours else BUSY_EXIT
+    except FileNotFoundError:
+        if Path(run_dir).is_dir():
+            raise
+        return 0  # it has been deleted meanwhile
+
+
+def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
     run, termination = ranks.as_this_rank_sees(Run(Path(run_dir))), Termination()
     signal.signal(signal.SIGTERM, termination)
     try:

@@ -15,7 +15,7 @@ from sft_app.data.sources.data_files import locate_data
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError, RunError
 from sft_app.hosting import Hosting
-from sft_app.runs import Run, choose_run, list_runs, queued_runs
+from sft_app.runs import Run, check_settled, choose_run, list_runs, queued_runs
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.access import Access
 from sft_app.ui.run_files import RunFiles
@@ -214,6 +214,7 @@ class PageContext:
 
         self.access.refuse_unless_trusted("measure runs")
         run = self.run_of_side(side)
+        check_settled(run, "measure it when it has ended")
         keep_score(run, self.pair(self.find_sides(BASE, run.id)), prompts, on_progress)
 
     def release_pair(self) -> None:

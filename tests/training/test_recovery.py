@@ -19,10 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.errors import RunError
 from sft_app.records import RunStatus
-from sft_app.runs import Run
+from sft_app.runs import Run, delete_run
 from sft_app.training.launch import resume_run
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, ensure_supervisor
+from sft_app.training.supervisor import BUSY_EXIT, OUT_OF_MEMORY_EXIT, ensure_supervisor
 from tests.waiting import supervisors, wait_until
 
 Make = Callable[..., Run]
@@ -188,6 +189,67 @@ def test_power_cut_before_the_first_checkpoint_begins_anew(make_run: Make, home:
     resume_run(run, home)
     wait_until(lambda: run.status().has_ended(), seconds=120)
     assert (run.status().state, list(losses(run, "loss"))) == ("finished", [1, 2]), run.log_tail(40)
+
+
+def test_a_second_worker_leaves_the_run_to_the_first(make_run: Make, home: Path, work: Work) -> None:
+    plain = make_run(**RECOVERABLE)
+    work(plain)
+    run = make_run(**RECOVERABLE)
+    command = [sys.executable, "-m", "sft_app.training.worker", str(run.path), "2", "2"]
+    with run.log_file.open("ab") as log:
+        workers = [subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log) for _ in range(2)]
+    assert sorted(worker.wait(180) for worker in workers) == [0, BUSY_EXIT], run.log_tail(40)
+    assert run.status().pid == workers[0 if workers[0].returncode == 0 else 1].pid
+    assert run.status().state == "finished"
+    assert_equal_runs(plain, run)
+
+
+DIES_BEFORE_IT_RECORDS = """
+    import os, sys
+    from pathlib import Path
+    from sft_app.training import supervisor
+
+    def hand_over(run, pid, *others, **changes):
+        if pid != os.getpid():  # the worker has been started, and its number is not written down yet
+            print(pid, flush=True)
+            os.kill(os.getpid(), 9)
+        hand_over_as_it_is(run, pid, *others, **changes)
+
+    hand_over_as_it_is, supervisor.hand_over = supervisor.hand_over, hand_over
+    supervisor.work_off_queue(Path(sys.argv[1]))
+"""
+
+
+def test_a_worker_that_its_supervisor_could_not_record_has_the_run_and_the_machine(
+    make_run: Make, home: Path, tmp_path: Path
+) -> None:
+    run, waiting = make_run(max_steps=3), make_run(max_steps=1)
+    (tmp_path / "dies.py").write_text(textwrap.dedent(DIES_BEFORE_IT_RECORDS))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    dies = subprocess.run([sys.executable, tmp_path / "dies.py", home], env=environment, capture_output=True, text=True)
+    worker = psutil.Process(int(dies.stdout))
+    worker.suspend()  # as slow as it likes
+    assert run.status().state == "preparing" and run.has_worker()
+    with pytest.raises(RunError, match="stop it before deleting it"):
+        delete_run(run)
+    with pytest.raises(RunError, match="can be resumed"):
+        resume_run(run, home)
+    ensure_supervisor(home)
+    (boss,) = supervisors()
+    wait_until(lambda: boss.cpu_times().user > 0.2 and boss.status() == psutil.STATUS_SLEEPING)
+    assert waiting.status().state == "queued"
+    worker.resume()
+    wait_until(lambda: waiting.status().has_ended(), seconds=180)
+    assert [run.status().state, waiting.status().state] == ["finished", "finished"], run.log_tail(40)
+    assert list(losses(run, "loss")) == [1, 2, 3]
+
+
+def test_a_worker_of_a_run_that_was_deleted_ends_quietly(make_run: Make) -> None:
+    run = make_run()
+    delete_run(run)
+    command = [sys.executable, "-m", "sft_app.training.worker", str(run.path), "2", "2"]
+    assert subprocess.run(command, cwd=PROJECT).returncode == 0
+    assert not run.path.exists()
 
 
 def test_supervisor_that_the_machine_ends_passes_it_on_and_leaves_the_queue(make_run: Make, home: Path) -> None:
