@@ -27,7 +27,7 @@ from sft_app.compare.scorecard import RowScore, score_conversations
 from sft_app.data.tokens import RenderedConversation
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import ADAPTER_NAME, attach_lora, load_adapter, load_base
+from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_adapter, load_base
 from sft_app.processes import forget_peak
 from sft_app.settings import RunSettings
 
@@ -37,7 +37,7 @@ BOTH = (RowAdapter(), RowAdapter(ADAPTER_NAME))
 
 @dataclass(frozen=True)
 class Spec:
-    """What all arms share. `dtype` is the precision that is fast on this machine."""
+    """What all arms share. `dtype` is the precision that comparisons compute in on this machine."""
 
     model_dir: str
     adapter_dir: str
@@ -200,7 +200,10 @@ def _generated(model: Any, prompts: Any, tokens: int, **options: Any) -> Timelin
 
 def _base(spec: Spec) -> Any:
     ref = ModelRef("bench", spec.model_dir, None, "local folder")
-    return load_base(ref, Path(spec.model_dir), detect_hardware(), spec.dtype, in_4bit=spec.method == "qlora")
+    model = load_base(ref, Path(spec.model_dir), detect_hardware(), spec.dtype, in_4bit=spec.method == "qlora")
+    if spec.dtype == "float32":
+        keep_4bit_differentiable(model, True)
+    return model
 
 
 def _tuned(spec: Spec) -> Any:

@@ -42,6 +42,7 @@ from sft_app.terminal import (
     print_scorecard,
     print_summary,
     progress_bar,
+    without_library_chatter,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
@@ -237,6 +238,7 @@ def delete(run: RunArgument) -> None:
 
 
 @app.command()
+@without_library_chatter()
 def compare(
     run: Annotated[
         str,
@@ -289,6 +291,7 @@ def compare(
 
 
 @app.command()
+@without_library_chatter()
 def score(
     run: RunArgument,
     prompts: Annotated[

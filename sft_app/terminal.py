@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +69,19 @@ def _follow_in_lines(run: Run) -> None:
 def print_json(value: Any) -> None:
     """One JSON document; a loss that is not a number, which JSON has no word for, is null."""
     sys.stdout.write(json_text(value, indent=2) + "\n")
+
+
+@contextmanager
+def without_library_chatter() -> Iterator[None]:
+    """Warnings of libraries, such as of a fast path that is not installed, do not get between answers; errors do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -195,7 +210,7 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
 
 def print_scorecard(card: dict[str, Any]) -> None:
     """The parts as tables, and what they say in a sentence."""
-    from sft_app.compare.verdicts import rows_note, scorecard_lines, summary_sentence
+    from sft_app.compare.verdicts import computed_note, rows_note, scorecard_lines, summary_sentence
 
     parts = {
         f"{card['heldout']['conversations']} held-out conversations, the given answers": card,
@@ -212,7 +227,7 @@ def print_scorecard(card: dict[str, Any]) -> None:
         console.print(table)
         if note := rows_note(part):
             console.print(note, style="yellow")
-    console.print(summary_sentence(card))
+    console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
 
 
 def _numbers(rows: list[int], most: int = 10) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +19,13 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from sft_app.cli import main
 from sft_app.compare.answer_pairs import kept_pairs
+from sft_app.errors import ModelError
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import parse_settings
 from sft_app.summary import summarise_run
+from sft_app.terminal import without_library_chatter
 from sft_app.training.launch import create_queued_run
 from tests.commands import Ended, assert_one_clear_line
 from tests.waiting import wait_until
@@ -549,3 +554,30 @@ def test_loss_that_is_not_a_number_is_still_json(cli: Any, queued: Run) -> None:
     queued.log_metric(step=1, heldout_loss=float("inf"))
     assert cli("status", "latest", "--json").json["heldout_loss_base"] == 2.0
     assert cli("status", "latest").status == 0
+
+
+def test_chatter_of_libraries_stays_out_of_the_answers(capfd: pytest.CaptureFixture[str]) -> None:
+    """bitsandbytes warns of a fast path that is not installed when it is first imported. Errors are still heard."""
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    with without_library_chatter():
+        logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community")
+        warnings.warn("a setting will be renamed", stacklevel=1)
+        logger.error("the disk is gone")
+    assert logger.isEnabledFor(logging.WARNING)
+    heard = capfd.readouterr()
+    assert "gemm_4bit_forward" not in heard.err + heard.out and "renamed" not in heard.err
+
+
+@pytest.mark.parametrize("command", ["compare", "score"])
+def test_commands_that_answer_are_without_chatter(command: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+
+    def look(*_: object) -> None:
+        heard.append(logging.getLogger("bitsandbytes").isEnabledFor(logging.WARNING))
+        raise ModelError("Enough.")
+
+    monkeypatch.setattr("sft_app.compare.sides.find_sides", look)
+    monkeypatch.setattr("sft_app.cli.find_run", look)
+    with pytest.raises(SystemExit):
+        main([command, "latest"])
+    assert heard == [False]

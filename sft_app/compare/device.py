@@ -17,18 +17,19 @@ FOUR_BIT_BYTES = 0.55
 ROOM = 1.2
 
 
-def choose_device(side: Side, home: Path) -> tuple[Hardware, str]:
-    """The GPU, or where it has no room for the side's base the CPU, with what there is to say of that.
+def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, str]:
+    """The GPU, or where it has no room for the side's base the CPU, with what there is to say of that; `dtype` of the
+    hardware is what the comparison computes in. `models` of the base's size are to be in memory.
 
     Raises: ModelError when there is no room anywhere, with what the memory is needed for.
     """
     hardware = detect_hardware()
     if hardware.device == "cpu":
-        _refuse_without_room(side, home, hardware)
-        return hardware, ""
-    needed = ROOM * _weights_gib(side, home, hardware.dtype)
+        return _on_cpu(side, home, hardware, models)
+    dtype = comparison_dtype(hardware, side.dtype)
+    needed = ROOM * _weights_gib(side, home, dtype)
     if needed <= hardware.memory_free_gib:
-        return hardware, ""
+        return replace(hardware, dtype=dtype), ""
     why = f"the GPU has {hardware.memory_free_gib:.1f} GiB free of the {needed:.1f} that the model needs"
     why += f", because {work}" if (work := work_at_hand(home)) else ""
     free = free_gib("cpu")
@@ -38,12 +39,36 @@ def choose_device(side: Side, home: Path) -> tuple[Hardware, str]:
     return on_cpu, f"answered on the CPU, since {why}"
 
 
-def _refuse_without_room(side: Side, home: Path, hardware: Hardware) -> None:
-    needed, free = ROOM * _weights_gib(side, home, hardware.dtype), free_gib("cpu")
+def comparison_dtype(hardware: Hardware, asked: str = "auto") -> str:
+    """What sides that are compared compute in, where there is room for it: a CPU in float32, a GPU as training does."""
+    if hardware.device == "cpu":
+        return "float32"
+    return hardware.dtype if asked == "auto" else asked
+
+
+def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Hardware, str]:
+    """In float32, where two rows give the tokens that each gives alone; in a narrower precision, which training may
+    use, they often do not. That is only taken where float32 has no room, and told.
+
+    Raises: ModelError when there is no room for it either.
+    """
+    free, dtype, exact = free_gib("cpu"), _asked_dtype(side, hardware), comparison_dtype(hardware)
+    exactly = ROOM * _weights_gib(side, home, exact)
+    if models * exactly <= free:
+        return replace(hardware, dtype=exact), ""
+    needed = ROOM * _weights_gib(side, home, dtype)
     if needed > free:
         raise ModelError(
             f"{side.base.name} needs {needed:.1f} GiB of memory, and {free:.1f} GiB are free. Take a smaller model."
         )
+    if dtype == exact:
+        return replace(hardware, dtype=dtype), ""
+    wanted = f"{exact} needs {models * exactly:.1f} GiB of memory and {free:.1f} are free"
+    return replace(hardware, dtype=dtype), f"computed in {dtype}, since {wanted}"
+
+
+def _asked_dtype(side: Side, hardware: Hardware) -> str:
+    return hardware.dtype if side.dtype == "auto" else side.dtype
 
 
 def slowed_down_by(home: Path) -> str:
@@ -63,5 +88,5 @@ def work_at_hand(home: Path) -> str:
 def _weights_gib(side: Side, home: Path, dtype: str) -> float:
     import torch
 
-    each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype if side.dtype == "auto" else side.dtype).itemsize
+    each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype).itemsize
     return read_shape(side.base, home).parameters * each / 2**30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from sft_app.compare.generate import Answer
 from sft_app.compare.sides import Side
 
 MEASURED_POSITIONS = 256
+# Of the logits' own precision. Other kernels round each logit, and at each layer before, to one side or the other.
+ROUNDING_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,27 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far a side's row of the pair picks the tokens that the side picks alone, at the `positions` of its answer.
+
+    How a processor multiplies depends on the number of rows, so rounding can tip a token. `first_difference` is the
+    first such token's place in the answer, from 1, and `chances` are what the side alone gives to its own token and to
+    the pair's; `is_near_tie`: they are as near as rounding explains. None where all are the same.
+    """
+
+    positions: int
+    same: int
+    first_difference: int | None = None
+    chances: tuple[float, float] | None = None
+    is_near_tie: bool | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is known before the answers, and with `identical`, which is None until both are complete, what after.
 
     `note` says what is out of the ordinary about the machine. `divergence` needs the same prompt on both sides.
+    `agreement` is that of each side that was a row of the pair, and has an answer.
     `reasons` say why the answers are the same, if they are.
     """
 
@@ -61,6 +81,7 @@ class Evidence:
     identical: bool | None = None
     divergence: Divergence | None = None
     reasons: tuple[str, ...] = ()
+    agreement: tuple[Agreement | None, Agreement | None] = (None, None)
 
     def as_record(self) -> dict[str, Any]:
         """As it is, and of the right side, which is mostly the run: its name and whether it is more than the base."""
@@ -91,9 +112,46 @@ def evidence_parts(evidence: Evidence) -> list[str]:
             f"mean KL divergence {evidence.divergence.kl:.3f}, another likeliest token at "
             f"{evidence.divergence.changed:.0%} of the prompt"
         )
+    parts += _agreement_parts(evidence)
     if evidence.identical is not None:
         parts.append("the two answers are the same" if evidence.identical else "the two answers differ")
     return parts
+
+
+def _agreement_parts(evidence: Evidence) -> list[str]:
+    known = [found for found in evidence.agreement if found is not None]
+    if known and all(found.same == found.positions for found in known):
+        return ["each side alone picks the same tokens"]
+    return [
+        f"{side.label} alone picks the same token at {found.same} of {found.positions} positions{_tie_told(found)}"
+        for side, found in zip((evidence.left, evidence.right), evidence.agreement, strict=True)
+        if found is not None
+    ]
+
+
+def _tie_told(found: Agreement) -> str:
+    if found.first_difference is None or found.chances is None:
+        return ""
+    own, pairs = found.chances
+    kind = "a near-tie" if found.is_near_tie else "more than rounding explains"
+    return f" (token {found.first_difference} is the first other one, {kind}: {own:.1%} against {pairs:.1%})"
+
+
+def agree(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:
+    """Of a side alone, at each position of an answer the `logits` and the `scores` that it picks the largest of, both
+    `(positions, vocabulary)`, and what its row of the pair picked."""
+    chosen = torch.tensor(picked, device=scores.device)
+    best = scores.argmax(dim=-1)
+    others = (best != chosen).nonzero()[:, 0].tolist()
+    if not others:
+        return Agreement(len(picked), len(picked))
+    at = others[0]
+    pair = torch.stack([best[at], chosen[at]])
+    own, pairs = scores[at].float()[pair].tolist()
+    rounding = torch.finfo(logits.dtype).eps * float(logits[at].float()[pair].abs().max())
+    chances = torch.softmax(logits[at].float(), dim=-1)[pair].tolist()
+    is_near_tie = own - pairs <= ROUNDING_STEPS * rounding
+    return Agreement(len(picked), len(picked) - len(others), at + 1, (chances[0], chances[1]), is_near_tie)
 
 
 def _is_number(value: float | None) -> bool:

@@ -14,7 +14,14 @@ from sft_app.compare.sides import Side
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware, free_gib
-from sft_app.models.loading import ADAPTER_WEIGHTS, free_memory, load_adapter, load_base, load_tokenizer
+from sft_app.models.loading import (
+    ADAPTER_WEIGHTS,
+    free_memory,
+    keep_4bit_differentiable,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+)
 
 KEPT_ADAPTERS = 4
 # What loading takes beyond the weights themselves.
@@ -36,7 +43,8 @@ class LoadedModels:
     """One base model for any two of its sides. A whole fine-tuned model is held beside it, one at a time.
 
     `lock` is held while a side works, because which adapters are active, and how strongly, is changed for that time.
-    `note` is what there is to say of the device they are on.
+    `hardware` is the device they are on, with the precision they compute in, and `note` what there is to say of both;
+    `dtype` is what the sides asked for.
     """
 
     home: Path
@@ -53,11 +61,14 @@ class LoadedModels:
     _named: int = 0
 
     @classmethod
-    def of(cls, side: Side, home: Path) -> LoadedModels:
-        """The base of this side. Raises: ModelError, also where there is no room for it."""
+    def of(cls, sides: tuple[Side, Side], home: Path) -> LoadedModels:
+        """The base of these sides. Raises: ModelError, also where there is no room for it."""
+        side, whole = sides[0], {side.folder for side in sides if side.is_full_model()}
         tokenizer = load_tokenizer(side.base, home)
-        hardware, note = choose_device(side, home)
-        model = load_base(side.base, home, hardware, side.dtype, in_4bit=side.in_4bit)
+        hardware, note = choose_device(side, home, models=1 + len(whole))
+        model = load_base(side.base, home, hardware, in_4bit=side.in_4bit)
+        if hardware.dtype == "float32":
+            keep_4bit_differentiable(model, True)  # the fast path of a CPU computes in bfloat16 whatever is asked
         return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
 
     def serves(self, side: Side) -> bool:
@@ -103,15 +114,15 @@ class LoadedModels:
         if self._full is None or self._full[0] != key:
             self._full = None
             free_memory()
-            dtype = self.hardware.dtype if side.dtype == "auto" else side.dtype
-            needed, free = ROOM_FOR_LOADING * _weights_gib(side.folder, dtype), free_gib(self.hardware.device)
+            needed = ROOM_FOR_LOADING * _weights_gib(side.folder, self.hardware.dtype)
+            free = free_gib(self.hardware.device)
             if needed > free:
                 raise ModelError(
                     f"{side.label} is a whole second model, which needs {needed:.1f} GiB of memory beside the base, "
                     f"and {free:.1f} GiB are free."
                 )
             own = ModelRef(side.name, str(side.folder), None, "full fine-tune")
-            self._full = (key, load_base(own, self.home, self.hardware, side.dtype))
+            self._full = (key, load_base(own, self.home, self.hardware))
         return self._full[1]
 
 

@@ -39,7 +39,7 @@ def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None 
     Raises: ModelError when the base cannot be loaded, or an adapter does not fit it.
     """
     if models is None or not models.serves(sides[0]):
-        models = LoadedModels.of(sides[0], home)
+        models = LoadedModels.of(sides, home)
     return LoadedPair(sides, models.voices(*sides), models)
 
 
@@ -56,6 +56,13 @@ def next_logits(
         with side_alone(voice, strength) as model:
             found += list(_logits(model, [prompt], positions))
     return found[0], found[1]
+
+
+def logits_alone(pair: LoadedPair, place: int, ids: Sequence[int], strength: float, positions: int) -> torch.Tensor:
+    """One side's logits after each of the last `positions` tokens, with no other row, `(positions, vocabulary)`."""
+    with side_alone(pair.voices[place], strength) as model:
+        (logits,) = _logits(model, [ids], positions)
+    return logits
 
 
 @torch.no_grad()

@@ -59,9 +59,10 @@ def score_run(
 ) -> tuple[dict[str, Any], list[AnswerPair]]:
     """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
 
-    `general` are the same numbers for bundled questions that have nothing to do with the training. `answers` compares
-    what both sides write to the first `prompts` held-out questions with the answers given there. `known` are both
-    sides' scores of the held-out conversations, where training has them already.
+    `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for
+    bundled questions that have nothing to do with the training. `answers` compares what both sides write to the first
+    `prompts` held-out questions with the answers given there. `known` are both sides' scores of the held-out
+    conversations, where training has them already, in the same precision.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
@@ -71,7 +72,7 @@ def score_run(
     general = read_rows(GENERAL, pair.tokenizer, None)
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
-    card = make_scorecard(*known)
+    card = {**make_scorecard(*known), "dtype": pair.models.hardware.dtype, "note": pair.models.note}
     card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5)))
     asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)

@@ -13,17 +13,19 @@ from sft_app.compare.device import slowed_down_by
 from sft_app.compare.differences import Candidate, likeliest
 from sft_app.compare.evidence import (
     MEASURED_POSITIONS,
+    Agreement,
     Divergence,
     Evidence,
     SideFacts,
+    agree,
     describe_side,
     diverge,
     why_broken,
     why_the_same,
 )
-from sft_app.compare.generate import Answer, Sampling, collect_answers, generate_tokens
+from sft_app.compare.generate import Answer, Sampling, collect_answers, generate_tokens, noisy_scores
 from sft_app.compare.loaded import Voice
-from sft_app.compare.pair import LoadedPair, both_sides, has_strength, next_logits, side_alone
+from sft_app.compare.pair import LoadedPair, both_sides, has_strength, logits_alone, next_logits, side_alone
 from sft_app.compare.rows import update_of
 from sft_app.compare.sides import Side
 from sft_app.data.tokens import render_prompt, stop_ids
@@ -75,7 +77,7 @@ def stream_pair(
         for one, other in stream(pair, prompts, sampling, strength):
             update = PairUpdate(one, other, evidence)
             yield update
-        yield _concluded(pair, prompts, update, strength)
+        yield _concluded(pair, prompts, update, sampling, strength)
 
 
 def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Sampling, strength: float = 1.0) -> PairUpdate:
@@ -107,11 +109,17 @@ def _evidence_before(pair: LoadedPair, prompts: Sequence[list[int]], strength: f
     return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength, note)
 
 
-def _concluded(pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdate, strength: float) -> PairUpdate:
+def _concluded(
+    pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdate, sampling: Sampling, strength: float
+) -> PairUpdate:
     """The last update, with what can be said once both answers are there."""
     same = update.left.ids == update.right.ids
     divergence = _divergence(pair, prompts[0], strength) if prompts[0] == prompts[1] else None
     evidence = replace(update.evidence, identical=same, divergence=divergence)
+    if evidence.how == TOGETHER:
+        answers = (update.left, update.right)
+        one, other = (_agreement(pair, at, prompts[at], answers[at], sampling, strength) for at in (0, 1))
+        evidence = replace(evidence, agreement=(one, other))
     broken = why_broken(evidence, update.left, update.right)
     evidence = replace(evidence, reasons=broken or (why_the_same(evidence) if same else ()))
     left, right = (
@@ -119,6 +127,18 @@ def _concluded(pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdat
         for prompt, answer in zip(prompts, (update.left, update.right), strict=True)
     )
     return replace(update, evidence=evidence, raw=(left, right))
+
+
+def _agreement(
+    pair: LoadedPair, place: int, prompt: list[int], answer: Answer, sampling: Sampling, strength: float
+) -> Agreement | None:
+    """The side alone reads its answer at once, which takes one pass, and picks with the same noise."""
+    if not answer.ids:
+        return None
+    logits = logits_alone(pair, place, [*prompt, *answer.ids[:-1]], strength, len(answer.ids))
+    random = torch.Generator().manual_seed(sampling.seed)
+    scores = torch.cat([noisy_scores(row[None], sampling.temperature, random) for row in logits])
+    return agree(logits, scores, answer.ids)
 
 
 def _divergence(pair: LoadedPair, prompt: list[int], strength: float) -> Divergence | None:

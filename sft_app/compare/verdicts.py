@@ -111,6 +111,12 @@ def rows_note(part: dict[str, Any]) -> str:
     )
 
 
+def computed_note(card: dict[str, Any]) -> str:
+    """What is out of the ordinary about how a scorecard was computed; empty where nothing is, or it does not say."""
+    note = card.get("note", "")
+    return f"{note[0].upper()}{note[1:]}." if note else ""
+
+
 def drawn_interval(difference: dict[str, Any]) -> tuple[float, float, float] | None:
     """Low, value and high of a scorecard's `difference`; None where it has no interval.
 

@@ -1,7 +1,7 @@
 """Measures a merged model against what Compare shows of the run: the same prompts, both sides, in the same arithmetic.
 
-On a CPU without bfloat16 units both compute in float32, which is many times faster there; the merged weights are those
-on the disk, rounded to bfloat16, all the same.
+On a CPU both compute in float32 where there is memory for it, as in Compare; the merged weights are those on the disk,
+rounded to bfloat16, all the same.
 """
 
 from __future__ import annotations
@@ -54,15 +54,14 @@ def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fide
     home = run.path.parents[1]
     try:
         pair = load_pair(find_sides(BASE, run.id, home), home)
-        hardware, dtype, in_4bit = pair.models.hardware, pair.models.dtype, pair.models.in_4bit
-        arithmetic = hardware.dtype if dtype == "auto" else dtype
+        hardware, in_4bit, arithmetic = pair.models.hardware, pair.models.in_4bit, pair.models.hardware.dtype
         _refuse_without_memory(merged, hardware, arithmetic)
         check = _Check(run, pair.tokenizer, prompts)
         with side_alone(pair.voices[1], 1.0) as model:
             reference = check.measure(model, lambda share: tell(share / 2))
         del pair, model
         free_memory()
-        model = load_base(ModelRef("the merged model", str(merged), None, "merged"), home, hardware, dtype)
+        model = load_base(ModelRef("the merged model", str(merged), None, "merged"), home, hardware)
         found = check.measure(model, lambda share: tell(0.5 + share / 2))
     except AppError as error:
         return Fidelity(run.id, unchecked=str(error))

@@ -10,6 +10,7 @@ from typing import Any
 from sft_app.compare.answer_pairs import AnswerPair
 from sft_app.compare.verdicts import (
     Line,
+    computed_note,
     drawn_interval,
     forgetting_sentence,
     rows_note,
@@ -182,6 +183,7 @@ def _score_tables(card: dict[str, Any] | None) -> list[ScoreTable]:
         return []
     counted = f"{card['heldout']['conversations']} conversations that training never saw"
     note = f"How well each side predicts the given answers of {counted} ({card['heldout']['trained_tokens']:,} tokens)."
+    note = " ".join(filter(None, [note, computed_note(card)]))
     tables = [_score_table("The given answers", note, card)]
     if answers := card.get("answers"):
         note = (

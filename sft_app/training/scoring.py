@@ -45,7 +45,9 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int) -> str
     home = run.path.parents[1]
     try:
         pair = load_pair(find_sides(BASE, run.id, home), home)
-        keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned))
+        # Numbers of one scorecard come from one arithmetic: training may have used another one.
+        is_same = run.status().precision == pair.models.hardware.dtype
+        keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned) if is_same else None)
     except EnoughMeasured:
         return "Stopped while it was measured: the scorecard has the held-out loss only."
     except AppError as error:

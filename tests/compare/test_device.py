@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 from sft_app.compare import device
 from sft_app.compare.device import choose_device, slowed_down_by
 from sft_app.compare.pair import load_pair
+from sft_app.compare.score_run import keep_score
 from sft_app.compare.sides import BASE, Side, find_sides
 from sft_app.compare.stream import compare_prompt
 from sft_app.errors import ModelError
+from sft_app.export.report import report_markdown
 from sft_app.models.hardware import Hardware
+from sft_app.models.shapes import read_shape
 from sft_app.processes import process_started
+from sft_app.ui.compare.scorecard_views import scorecard_view
 
 
 @pytest.fixture
@@ -72,6 +77,54 @@ def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
     monkeypatch.setattr(device, "free_gib", lambda _: 0.0)
     with pytest.raises(ModelError, match=r"tiny needs 0\.0 GiB of memory, and 0\.0 GiB are free\. Take a smaller"):
         choose_device(side, made.home)
+
+
+@pytest.fixture
+def fast_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pretends a CPU that trains in bfloat16, with room for so many numbers of the side's model at 2 bytes each."""
+
+    def pretend(side: Side, home: Path, times: float) -> None:
+        found = Hardware("cpu", "CPU", "bfloat16", "", 8.0, 8.0, 2)
+        room = times * device.ROOM * read_shape(side.base, home).parameters * 2 / 2**30
+        monkeypatch.setattr(device, "detect_hardware", lambda: found)
+        monkeypatch.setattr(device, "free_gib", lambda _: room)
+
+    return pretend
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16", "float32"])
+def test_a_cpu_compares_in_float32_whatever_it_trains_in(
+    made: Any, side: Side, fast_in_bfloat16: Any, dtype: str
+) -> None:
+    fast_in_bfloat16(side, made.home, 2.1)
+    hardware, note = choose_device(replace(side, dtype=dtype), made.home)
+    assert (hardware.device, hardware.dtype, note) == ("cpu", "float32", "")
+
+
+def test_where_float32_has_no_room_the_result_says_so(made: Any, side: Side, fast_in_bfloat16: Any) -> None:
+    side = replace(side, dtype="auto")
+    fast_in_bfloat16(side, made.home, 1.5)
+    hardware, note = choose_device(side, made.home)
+    assert hardware.dtype == "bfloat16" and note.startswith("computed in bfloat16, since float32 needs")
+    fast_in_bfloat16(side, made.home, 0.9)
+    with pytest.raises(ModelError, match="Take a smaller model"):
+        choose_device(side, made.home)
+
+
+def test_room_for_a_whole_second_model_is_reckoned_with(made: Any, side: Side, fast_in_bfloat16: Any) -> None:
+    side = replace(side, dtype="auto")
+    fast_in_bfloat16(side, made.home, 3.0)
+    assert choose_device(side, made.home, models=1)[0].dtype == "float32"
+    assert choose_device(side, made.home, models=2)[0].dtype == "bfloat16"
+
+
+def test_the_scorecard_says_what_it_was_computed_in(made: Any, fast_in_bfloat16: Any) -> None:
+    sides = find_sides(BASE, made.run.id, made.home)
+    sides = tuple(replace(side, dtype="auto") for side in sides)
+    fast_in_bfloat16(sides[0], made.home, 1.5)
+    card = keep_score(made.run, load_pair(sides, made.home), 0)
+    assert card["dtype"] == "bfloat16" and "Computed in bfloat16, since float32 needs" in scorecard_view(card)
+    assert "Computed in bfloat16" in report_markdown(made.run)
 
 
 def test_answers_beside_a_run_at_work_say_so(made: Any) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from sft_app.compare import loaded
 from sft_app.compare.chat import Exchange, PairChat, prompt_messages
-from sft_app.compare.evidence import evidence_parts
+from sft_app.compare.evidence import Agreement, agree, evidence_parts
 from sft_app.compare.generate import Answer, Sampling, answer_prompts
 from sft_app.compare.pair import LoadedPair, load_pair
 from sft_app.compare.rows import RowAdapter, lora_layers, scale_rows, update_of
@@ -19,6 +22,7 @@ from sft_app.compare.sides import find_sides
 from sft_app.compare.stream import candidates_after, compare_prompt, stream_pair
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError, RunError
+from sft_app.models.hardware import detect_hardware
 from tests.compare.conftest import randomise_adapter
 
 KINDS = {
@@ -36,9 +40,20 @@ Make = Callable[..., Any]
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest, make_run: Make, load_untouched: Make) -> Iterator[tuple[LoadedPair, Any]]:
-    """A loaded pair and, loaded apart from it, its base without any adapter."""
+    """A loaded pair in the run's own precision and, loaded apart from it, its base without any adapter."""
     made = make_run(**KINDS[request.param])
-    yield pair_of(made), load_untouched(made)
+    with computed_in(made.settings.dtype):
+        found = pair_of(made), load_untouched(made)
+    yield found
+
+
+@contextmanager
+def computed_in(dtype: str) -> Iterator[None]:
+    """Comparisons compute in this precision, which a CPU with enough memory would not be asked to."""
+    chosen = replace(detect_hardware(), dtype=dtype), ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaded, "choose_device", lambda *_, **__: chosen)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +283,8 @@ def test_an_adapter_that_overflows_changes_nothing_of_the_other_row(
     """Its weights are numbers, and their product with the text is none: zero times that would be NaN."""
     chosen = KINDS.get(kind, {"dtype": "float32", "lora_target_modules": "embed_tokens,q_proj"})
     made = make_run(change=partial(randomise_all, scale=1e30), **chosen)
-    pair, untouched = pair_of(made), load_untouched(made)
+    with computed_in(made.settings.dtype):
+        pair, untouched = pair_of(made), load_untouched(made)
     with scale_rows(model_of(pair), BASE_AND_TUNED):
         both = logits_of(model_of(pair), pair)
     assert torch.equal(both[0], logits_of(untouched, pair)[0]) and not torch.isfinite(both[1]).any()
@@ -279,6 +295,70 @@ def test_an_adapter_that_overflows_changes_nothing_of_the_other_row(
     assert all("nan" not in part and "inf" not in part.split() for part in evidence_parts(update.evidence))
     with pytest.raises(ModelError, match="has no next token here"):
         candidates_after(pair, [prompt_messages(QUESTION)] * 2, (), 1.0)
+
+
+def test_a_run_trained_in_bfloat16_is_compared_in_float32_on_a_cpu(make_run: Make, base_model: Any) -> None:
+    """In bfloat16 the tokens of two rows are often not those of one."""
+    made = make_run(method="lora", dtype="bfloat16")
+    made.run.update_status(precision="bfloat16")
+    pair = pair_of(made)
+    assert {weight.dtype for weight in pair.voices[0].model.parameters()} == {torch.float32}
+    update, prompt = compare(pair), render_prompt(pair.tokenizer, prompt_messages(QUESTION))
+    (alone,) = answer_prompts(base_model, pair.tokenizer, [prompt], SAMPLING, stop_ids(pair.tokenizer))
+    assert update.left == alone
+    assert [found.same for found in update.evidence.agreement] == [update.left.tokens, update.right.tokens]
+    assert "each side alone picks the same tokens" in evidence_parts(update.evidence)
+
+
+def test_a_4_bit_base_is_not_computed_in_bfloat16_behind_the_back(
+    make_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a CPU that has a fast path for it, which rounds whatever it is given."""
+    from bitsandbytes.nn import modules
+
+    made = make_run(method="qlora")
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    layers = [layer for layer in pair_of(made).voices[0].model.modules() if type(layer) is modules.Linear4bit]
+    assert layers and not any(layer.support_avx512bf16_for_cpu for layer in layers)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("shift", [0.0, 0.5, 4.0])
+def test_rows_that_are_not_what_a_side_is_alone_are_counted(
+    made_float32: Any, temperature: float, shift: float
+) -> None:
+    """A stand-in for a kernel that computes otherwise for two rows: it adds to the logits of every second token."""
+    with computed_in("bfloat16"):
+        pair = pair_of(made_float32)
+
+    def shifted(module: Any, inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        if len(logits) == 2:
+            logits[..., ::2] += shift
+        return logits
+
+    model = model_of(pair)
+    hook = model.get_output_embeddings().register_forward_hook(shifted)
+    try:
+        update = compare(pair, Sampling(temperature=temperature, max_new_tokens=24))
+    finally:
+        hook.remove()
+    told, (left, right) = " · ".join(evidence_parts(update.evidence)), update.evidence.agreement
+    assert (left.positions, right.positions) == (update.left.tokens, update.right.tokens)
+    if shift == 0:
+        assert min(left.same / left.positions, right.same / right.positions) > 0.8
+    if shift == 4:
+        assert left.same < left.positions and left.first_difference <= 24 and left.is_near_tie is False
+        assert f"{left.same} of {left.positions} positions" in told and "more than rounding explains" in told
+
+
+def test_a_difference_that_rounding_explains_is_a_near_tie() -> None:
+    logits = torch.tensor([[9.0, 1.0], [8.0, 7.9375], [8.0, 2.0]], dtype=torch.bfloat16)
+    assert agree(logits, logits, (0, 0, 0)) == Agreement(3, 3)
+    found = agree(logits, logits, (0, 1, 1))
+    assert (found.positions, found.same, found.first_difference, found.is_near_tie) == (3, 1, 2, True)
+    assert found.chances == pytest.approx((0.516, 0.484), abs=1e-3)
+    assert agree(logits, logits, (0, 0, 1)).is_near_tie is False
+    assert agree(logits.float(), logits.float(), (0, 1, 0)).is_near_tie is False  # float32 rounds less
 
 
 def test_of_two_adapters_one_that_overflows_leaves_the_other_alone(make_run: Make, tmp_path: Any) -> None:

@@ -77,3 +77,20 @@ def test_stopped_run_is_measured_without_generated_answers(make_run: Make, work:
     assert run.status().state == "stopped"
     card = run.scorecard()
     assert card is not None and "general" in card and "answers" not in card
+
+
+@pytest.mark.parametrize(("trained_in", "is_known"), [("float32", True), ("bfloat16", False)])
+def test_what_training_measured_in_another_precision_is_measured_again(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch, trained_in: str, is_known: bool
+) -> None:
+    """Numbers of one scorecard come from one arithmetic; on a CPU that of a comparison is float32."""
+    given: list[Any] = []
+
+    def keep(*args: Any, known: Any) -> None:
+        given.append((args[1].models.hardware.dtype, known is not None))
+
+    monkeypatch.setattr(scoring, "keep_score", keep)
+    run = make_run(dtype=trained_in)
+    assert work(run) == 0
+    assert run.status().precision == trained_in
+    assert given == [("float32", is_known)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from sft_app.compare.verdicts import (
     Line,
+    computed_note,
     forgetting_sentence,
     rows_note,
     scorecard_lines,
@@ -31,9 +32,8 @@ def scorecard_view(card: dict[str, Any]) -> str:
     """What the scorecard says, with the forgetting check beside the task itself."""
     heldout = card["heldout"]["conversations"]
     verdict = verdict_of_loss(card)
-    said = (
-        f'<section class="ft-card ft-said {KINDS.get(verdict, "")}"><p>{escape(summary_sentence(card))}</p></section>'
-    )
+    said_in_full = " ".join(filter(None, [summary_sentence(card), computed_note(card)]))
+    said = f'<section class="ft-card ft-said {KINDS.get(verdict, "")}"><p>{escape(said_in_full)}</p></section>'
     task = _part(f"Your held-out examples · {heldout}", "How likely each model finds the given answers.", card)
     return f'{said}<div class="ft-cards">{task}{_general(card)}{_answers(card)}</div>'
 
