@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,14 @@ def run_label(summary: dict[str, Any]) -> str:
 
 
 def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
-    """From the pace of the last steps; a guess, so it is rounded."""
-    timed = [row for row in metrics if "loss" in row][-20:]
-    if status.state != "training" or len(timed) < 2 or timed[-1]["step"] <= timed[0]["step"]:
+    """From the pace of the last steps; a guess, so it is rounded. The seconds begin again when a run is resumed."""
+    timed = [(row["step"], row["elapsed_seconds"]) for row in metrics if "loss" in row][-20:]
+    spans = [(step - before, end - start) for (before, start), (step, end) in pairwise(timed)]
+    forward = [(steps, seconds) for steps, seconds in spans if steps > 0 and seconds > 0]
+    if status.state != "training" or not forward:
         return "–"
-    pace = (timed[-1]["elapsed_seconds"] - timed[0]["elapsed_seconds"]) / (timed[-1]["step"] - timed[0]["step"])
-    return f"about {clock(pace * (status.total_steps - status.step))}"
+    pace = sum(seconds for _, seconds in forward) / sum(steps for steps, _ in forward)
+    return f"about {clock(pace * max(0, status.total_steps - status.step))}"
 
 
 def _watch_card(

@@ -49,6 +49,16 @@ def test_time_left_follows_the_pace_of_the_last_steps() -> None:
     assert views.time_left(status, metrics[:1]) == "–"
 
 
+def test_time_left_is_never_negative_after_a_run_is_resumed() -> None:
+    """A resumed worker counts its seconds from 0 again."""
+    status = RunStatus(state="training", step=12, total_steps=42)
+    before = [{"step": step, "loss": 1.0, "elapsed_seconds": 40.0 * step} for step in range(1, 11)]
+    assert views.time_left(status, [*before[-1:], {"step": 11, "loss": 1.0, "elapsed_seconds": 4.0}]) == "–"
+    after = [{"step": step, "loss": 1.0, "elapsed_seconds": 4.0 * (step - 10)} for step in (11, 12)]
+    assert views.time_left(status, [*before[-1:], *after]) == "about 2:00"
+    assert views.time_left(status.model_copy(update={"step": 50}), after) == "about 0:00"
+
+
 def snapshot(step: int, *answers: str) -> dict[str, Any]:
     return {"step": step, "answers": [{"prompt": f"Q{n}", "answer": answer} for n, answer in enumerate(answers)]}
 
