@@ -27,6 +27,7 @@ Format = Literal[
     "gpteacher",
     "gpt4all",
     "question_answer",
+    "preference",
     "oasst",
     "code_contests",
     "text",

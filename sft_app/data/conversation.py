@@ -126,7 +126,8 @@ def _make_message(position: int, message: Any) -> Message:
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
         raise DataError(f"{place} has the weight {_short(weight)}; expected 0 or 1")
-    return Message(role, content, trained=role != "assistant" or weight != 0)
+    is_learnt = weight != 0 and message.get("train") is not False  # Axolotl's word for it
+    return Message(role, content, trained=role != "assistant" or is_learnt)
 
 
 def _content(value: Any, place: str) -> str:

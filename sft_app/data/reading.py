@@ -10,29 +10,53 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.formats.detection import Guess, column_names, guess_formats
+from sft_app.data.formats.detection import guess_formats
+from sft_app.data.formats.guess import Certainty, Guess
 from sft_app.data.formats.layouts import converter
+from sft_app.data.formats.profile import column_names
 from sft_app.data.formats.trees import MESSAGE_COLUMNS, conversations_of_rows
+from sft_app.data.formats.unused import unused_notes, verdict_of
+from sft_app.data.formats.verdicts import Verdict
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
-ROWS_LOOKED_AT = 50
+ROWS_LOOKED_AT = 200
 PREVIEWED = 20_000
 """Conversations of a file that can be turned to in the page; the check-up and training take all of them."""
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file whose layout is decided: `settings.format` is no longer `auto`. `guesses` are the readings that fit."""
+    """A file whose layout is decided: `settings.format` is no longer `auto`.
+
+    `guesses` are the readings that fit; `notes` say what of the file is not learnt; rows that `verdict` calls bad are
+    left out.
+    """
 
     path: Path
     settings: DataSettings
     guesses: list[Guess]
     column_names: list[str]
     is_flat_tree: bool = False
+    certainty: Certainty = "certain"
+    notes: list[str] = field(default_factory=list)
+    verdict: Verdict | None = None
+
+    def open_guesses(self) -> list[Guess]:
+        """The readings that are still to be decided between: none where a person has chosen."""
+        return [] if self.certainty == "chosen" else self.guesses
+
+    def told(self, example: Conversation | None) -> dict[str, Any]:
+        """How the file is read, how sure that is, and what becomes of its first row."""
+        return {
+            "certainty": self.certainty,
+            "why": self.guesses[0].why if self.certainty != "chosen" else "as you chose",
+            "notes": self.notes,
+            "example": example.as_dicts() if example else [],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +117,8 @@ class Reading:
                 yield row
                 continue
             try:
+                if self.file.verdict and self.file.verdict.is_bad(row.values):
+                    raise NotChosen(f"`{self.file.verdict.column}` marks its answer as bad")
                 yield row.number, convert(row.values, settings)
             except DataError as error:
                 yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
@@ -133,13 +159,21 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
             raise DataError(f"{path.name} holds no rows.")
         raise DataError(f"{path.name} has no row that can be read. Row {first.row}: {first.reason}.")
     guesses = _guesses(readable, settings)
-    decided = settings
-    if settings.columns and settings.format == "auto":
-        decided = settings.model_copy(update={"format": "columns"})
-    elif settings.format == "auto":
-        decided = settings.model_copy(update={"format": guesses[0].format, "columns": guesses[0].columns})
+    decided, certainty = _decide(guesses, settings)
     is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)
-    return DataFile(path, decided, guesses, column_names(readable), is_flat)
+    verdict = verdict_of(readable, decided)
+    notes = unused_notes(readable, decided, verdict)
+    return DataFile(path, decided, guesses, column_names(readable), is_flat, certainty, notes, verdict)
+
+
+def _decide(guesses: list[Guess], settings: DataSettings) -> tuple[DataSettings, Certainty]:
+    if settings.format != "auto":
+        return settings, "chosen"
+    if settings.columns:
+        return settings.model_copy(update={"format": "columns"}), "chosen"
+    best = guesses[0]
+    decided = settings.model_copy(update={"format": best.format, "columns": best.columns})
+    return decided, "certain" if best.is_certain else "guess"
 
 
 def load_data(file: DataFile, most: int | None = None, on_progress: Progress | None = None) -> LoadedData:
@@ -163,9 +197,12 @@ def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
     return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
 
 
-def first_example(file: DataFile, guess: Guess) -> Conversation | None:
-    """What a reading makes of the first row that it can use; None when it can use none of those looked at."""
-    settings = file.settings.model_copy(update={"format": guess.format, "columns": guess.columns, "max_rows": 50})
+def first_example(file: DataFile, guess: Guess | None = None) -> Conversation | None:
+    """What a reading, by default the one decided on, makes of the first row that it can use; None when it can use none
+    of those looked at."""
+    rows = min(ROWS_LOOKED_AT, file.settings.max_rows or ROWS_LOOKED_AT)
+    other = {"format": guess.format, "columns": guess.columns} if guess else {}
+    settings = file.settings.model_copy(update={**other, "max_rows": rows})
     return next((example.conversation for example in Reading(replace(file, settings=settings))), None)
 
 

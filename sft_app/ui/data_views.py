@@ -12,7 +12,7 @@ from sft_app.data.checkup.fixes import Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import Conversation
-from sft_app.data.formats.detection import Guess
+from sft_app.data.formats.guess import Certainty, Guess
 from sft_app.data.reading import LoadedData
 from sft_app.data.sources.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation
@@ -27,6 +27,7 @@ FORMAT_LABELS = {
     "gpteacher": "GPTeacher: instruction / input / response",
     "gpt4all": "GPT4All: prompt / response",
     "question_answer": "Question / answer",
+    "preference": "Preference: chosen / rejected",
     "oasst": "OASST: reply trees",
     "code_contests": "CodeContests (AlphaCode)",
     "text": "Plain text, without a chat",
@@ -55,17 +56,29 @@ def data_facts(data: LoadedData) -> str:
     return f'<section class="ft-card"><dl>{cells}</dl></section>'
 
 
-def guess_card(guesses: Sequence[tuple[Guess, Conversation | None]]) -> str:
-    """Why a file is read as it is; where there are several readings, with an example of each."""
-    if not guesses:
-        return ""
-    if len(guesses) == 1:
-        return f'<p class="ft-evidence">{_with_code(guesses[0][0].why)}.</p>'
+def reading_card(
+    certainty: Certainty, notes: Sequence[str], guesses: Sequence[tuple[Guess, Conversation | None]]
+) -> str:
+    """Why a file is read as it is, and what of it is not learnt; with an example of each reading that is a guess.
+
+    Where a person has chosen, the app's own reasons are out of date and not shown.
+    """
+    said = "".join(f'<p class="ft-evidence">{_with_code(note)}</p>' for note in notes)
+    if certainty == "chosen" or not guesses:
+        return said
+    if certainty == "certain" and len(guesses) == 1:
+        return f'<p class="ft-evidence">{_with_code(guesses[0][0].why)}.</p>{said}'
     items = "".join(
         f"<li><b>{escape(reading_label(guess))}</b> {_with_code(guess.why)}.{_quoted(example)}</li>"
         for guess, example in guesses
     )
-    return f'<section class="ft-card ft-readings">{_header("Two readings are possible")}<ol>{items}</ol></section>'
+    title = "Two readings are possible" if len(guesses) > 1 else "This reading is a guess"
+    advice = (
+        ""
+        if certainty == "certain"
+        else "<p>Check the example before you train. You can choose another reading or the columns below.</p>"
+    )
+    return f'<section class="ft-card ft-readings">{_header(title)}<ol>{items}</ol>{advice}</section>{said}'
 
 
 def reading_label(guess: Guess) -> str:

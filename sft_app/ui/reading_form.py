@@ -68,12 +68,13 @@ def reading_values(loaded: LoadedData) -> list[Any]:
     chosen = next(
         (i for i, g in enumerate(guesses) if (g.format, g.columns) == (decided.format, decided.columns)), None
     )
+    is_table = decided.format == "columns" or loaded.file.certainty == "guess"
     choices = [(data_views.reading_label(guess), place) for place, guess in enumerate(guesses)]
     return [
         data_views.data_facts(loaded),
         guess_card(loaded),
         gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
-        *_mapping_values(decided, loaded.file.column_names, is_shown=decided.format == "columns"),
+        *_mapping_values(decided, loaded.file.column_names, is_shown=is_table),
         gr.Group(visible=decided.format == "oasst"),
         gr.Group(visible=decided.format == "code_contests"),
         gr.Accordion(f"Left out: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
@@ -82,11 +83,10 @@ def reading_values(loaded: LoadedData) -> list[Any]:
 
 
 def guess_card(loaded: LoadedData) -> str:
-    guesses = loaded.file.guesses
-    has_choice = len(guesses) > 1
-    return data_views.guess_card(
-        [(guess, first_example(loaded.file, guess) if has_choice else None) for guess in guesses]
-    )
+    file = loaded.file
+    needs_example = file.certainty == "guess" or len(file.open_guesses()) > 1
+    guesses = [(guess, first_example(file, guess) if needs_example else None) for guess in file.open_guesses()]
+    return data_views.reading_card(file.certainty, file.notes, guesses)
 
 
 def unreadable_values(context: PageContext, settings: DataSettings, problem: str) -> list[Any]:

@@ -61,6 +61,18 @@ def test_one_reading_is_told_with_its_reason(load: Any) -> None:
     assert "Alpaca" in card and "<code>instruction</code>" in card and "Two readings" not in card
 
 
+def test_no_outdated_reason_stays_where_a_person_has_chosen(load: Any) -> None:
+    rows = [pair(i) for i in range(12)]
+    assert "question marks" in guess_card(load(rows))
+    assert guess_card(load(rows, columns=("user=right", "assistant=left"))) == ""
+
+
+def test_a_guess_shows_its_example_and_what_is_not_used(load: Any) -> None:
+    card = guess_card(load([{"Kunde": "Ann", "Frage": pair(i)["left"], "Text": pair(i)["right"]} for i in range(12)]))
+    assert "Check the example" in card and "<em>asks</em> What is 0?" in card
+    assert "Not used: <code>Kunde</code>." in card
+
+
 def test_facts_count_what_is_left_out_apart_from_what_is_not_chosen(load: Any) -> None:
     tree = {
         "prompt": {"text": "Hi", "role": "prompter", "lang": "en", "replies": [{"text": "Yo", "role": "assistant"}]}

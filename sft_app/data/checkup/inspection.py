@@ -22,6 +22,7 @@ from sft_app.data.checkup.doctor import (
 )
 from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
+from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.sources.rows import Progress, Rejected
 from sft_app.data.split import hold_out
@@ -34,10 +35,11 @@ MEASURED = 50_000
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file after one pass. `lengths` is None where no tokenizer was given; `heldout` counts what would be held out,
-    0 where there is too little."""
+    """A file after one pass. `example` is its first conversation; `lengths` is None where no tokenizer was given;
+    `heldout` counts what would be held out, 0 where there is too little."""
 
     file: DataFile
+    example: Conversation
     rows: int
     conversations: int
     rejected: list[Rejected]
@@ -52,7 +54,8 @@ class Inspection:
         return {
             "format": self.file.settings.format,
             "columns": list(self.file.settings.columns),
-            "guesses": [{**asdict(guess), "columns": list(guess.columns)} for guess in self.file.guesses],
+            "guesses": [{**asdict(guess), "columns": list(guess.columns)} for guess in self.file.open_guesses()],
+            "reading": self.file.told(self.example),
             "rows": self.rows,
             "conversations": self.conversations,
             "rejected": [{"row": row.row, "reason": row.reason} for row in self.rejected if not row.by_choice],
@@ -75,6 +78,13 @@ class _Seen:
     examined: Examination = field(default_factory=Examination)
     sample: Sample[Example] = field(default_factory=lambda: Sample(MEASURED))
     turns: Counter[int] = field(default_factory=Counter)
+    example: Conversation | None = None
+
+    def add(self, example: Example) -> None:
+        self.example = self.example or example.conversation
+        self.examined.add(example)
+        self.sample.offer(example)
+        self.turns[example.conversation.assistant_turns()] += 1
 
 
 def inspect_data(
@@ -90,10 +100,8 @@ def inspect_data(
     reading = Reading(file, lambda share: tell(reading_share * share))
     seen = _Seen()
     for example in reading:
-        seen.examined.add(example)
-        seen.sample.offer(example)
-        seen.turns[example.conversation.assistant_turns()] += 1
-    if not len(seen.examined):
+        seen.add(example)
+    if seen.example is None:
         raise no_conversation(file, reading.rejected)
     lengths = None
     if tokenizer is not None:
@@ -103,7 +111,8 @@ def inspect_data(
         )
     heldout, findings = _diagnose(reading, seen.examined, lengths, settings)
     rejected = sorted(reading.rejected + (lengths.refused if lengths else []), key=lambda row: row.row)
-    return Inspection(file, reading.rows, len(seen.examined), rejected, findings, lengths, seen.turns, heldout)
+    conversations = len(seen.examined)
+    return Inspection(file, seen.example, reading.rows, conversations, rejected, findings, lengths, seen.turns, heldout)
 
 
 def _diagnose(

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.data.conversation import ROLES, as_json, kind_of
+from sft_app.data.formats.column_names import SYSTEM_NAMES
 from sft_app.data.formats.contests import from_code_contests
+from sft_app.data.formats.preferences import before_column, chosen_column, preferred_messages
+from sft_app.data.formats.profile import plain
 from sft_app.data.formats.trees import from_reply_tree
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
@@ -83,6 +86,13 @@ def from_prompt_completion(row: dict[str, Any], settings: DataSettings) -> list[
     return [_with_tools(messages, row)]
 
 
+def from_preference(row: dict[str, Any], settings: DataSettings) -> list[Messages]:
+    """`{"prompt", "chosen", "rejected"}` with messages or dialogues: what leads to the chosen answer, and it."""
+    before = row.get(before_column(row) or "")
+    tools = before if isinstance(before, dict) else row
+    return [_with_tools(_with_system(preferred_messages(row), _system_text(row)), tools)]
+
+
 def from_text(row: dict[str, Any], settings: DataSettings) -> list[Messages]:
     """`{"text"}`: plain text, learnt from its first word to its last. Source: TRL, "Dataset formats"."""
     return [[{"role": "text", "content": _cell(row, text_column(row) or "text")}]]
@@ -118,6 +128,27 @@ def text_column(row: dict[str, Any]) -> str | None:
     return named or (next(iter(row)) if len(row) == 1 else None)
 
 
+def used_columns(row: dict[str, Any], settings: DataSettings) -> list[str]:
+    """The columns of a row that are read under a layout that has been decided on; reply trees and contests use all."""
+    beside = ["system", "tools", "functions"]
+    if settings.format in TABLES:
+        return table_columns(settings.format, row).used()
+    if settings.format == "columns":
+        return list(settings.column_map().values())
+    if settings.format in ("messages", "sharegpt"):
+        return [turn_column(row), *beside]
+    if settings.format == "prompt_completion":
+        return ["prompt", "completion", *beside[1:]]
+    if settings.format == "preference":
+        return [chosen_column(row) or "", before_column(row) or "", *SYSTEM_NAMES, *beside]
+    return [text_column(row) or ""] if settings.format == "text" else list(row)
+
+
+def system_column(names: Any) -> str:
+    """The column with the system prompt; "" where none is called so."""
+    return next((name for name in names if plain(str(name)) in SYSTEM_NAMES), "")
+
+
 def table_columns(name: str, row_columns: Any) -> ColumnMap:
     """The columns that the table layout `name` has in a row; its usual ones when the row has none of them."""
     fitting = [columns for columns in TABLES[name] if {columns.user, columns.assistant} <= set(row_columns)]
@@ -143,8 +174,13 @@ CONVERTERS: dict[str, Converter] = {
     "prompt_completion": from_prompt_completion,
     "oasst": from_reply_tree,
     "code_contests": from_code_contests,
+    "preference": from_preference,
     "text": from_text,
 }
+
+
+def _system_text(row: dict[str, Any]) -> Any:
+    return row.get(system_column(row))
 
 
 def _with_system(messages: Messages, text: Any) -> Messages:

@@ -47,6 +47,7 @@ KEYS = {
     "messages": {"messages", "chat", "tools", "system"},
     "sharegpt": {"conversations", "functions", "system"},
     "prompt_completion": {"prompt", "completion", "tools"},
+    "preference": {"prompt", "chosen", "rejected", "system", "tools"},
     "text": {"text", "content"},
     "oasst": {"prompt", "message_id", "parent_id", "text", "role"},
     "code_contests": {"description", "solutions"},
@@ -75,6 +76,9 @@ answers = st.fixed_dictionaries({"text": words, "role": st.just("assistant")}, o
 prompts = st.fixed_dictionaries({"text": words, "role": words | st.just("prompter")}, optional=marks).flatmap(
     lambda node: (st.lists(answers | values, max_size=3) | values).map(lambda replies: {**node, "replies": replies})
 )
+dialogues = st.lists(words, max_size=3).map(
+    lambda said: "".join(f"\n\n{'Assistant' if place % 2 else 'Human'}: {text}" for place, text in enumerate(said))
+)
 solutions = st.lists(st.fixed_dictionaries({"language": scalars, "solution": words | values}), max_size=3)
 cells = words | messages | values | prompts | solutions
 
@@ -85,6 +89,7 @@ def rows_of(format: str) -> st.SearchStrategy[dict[str, Any]]:
     own.update(
         {"messages": messages, "conversations": messages, "completion": words | messages, "solutions": solutions}
     )
+    own.update({"chosen": dialogues | messages, "rejected": dialogues | messages})
     columns = {column: own.get(column, words) | cells for column in sorted(KEYS[format])}
     well_formed = {column: own.get(column, words) for column in columns}
     return st.fixed_dictionaries(well_formed) | st.fixed_dictionaries({}, optional={**columns, "a\nb": cells})
@@ -236,6 +241,8 @@ LAYOUTS: list[tuple[str, Writer]] = [
     ("messages", _parts),
     ("sharegpt", _sharegpt),
     ("prompt_completion", lambda spoken: {"prompt": spoken[:-1], "completion": spoken[-1:]}),
+    ("preference", lambda spoken: {"prompt": spoken[:-1], "chosen": spoken[-1:], "rejected": spoken[-1:]}),
+    ("preference", lambda spoken: {"chosen": spoken, "rejected": spoken}),
     ("oasst", _tree),
 ]
 

@@ -172,7 +172,6 @@ def test_headings_tell_the_question_from_the_answer(columns: str, user: str, ass
         ("Antwort right", "right", "Antwort", "the name of one"),
         ("Frage right", "Frage", "right", "the name of one"),
         ("left Frage", "Frage", "left", "the name of one"),
-        ("left middle right", "middle", "right", "their lengths"),
     ],
 )
 def test_unlabelled_columns_give_both_readings(columns: str, user: str, assistant: str, basis: str):
@@ -180,8 +179,9 @@ def test_unlabelled_columns_give_both_readings(columns: str, user: str, assistan
     assert first.columns == (f"user={user}", f"assistant={assistant}")
     assert first.why == f"`{user}` looks like the question, `{assistant}` like the answer, going by {basis}"
     assert second == Guess(
-        "columns", "the same two columns the other way round", (f"user={assistant}", f"assistant={user}")
+        "columns", "the same two columns the other way round", (f"user={assistant}", f"assistant={user}"), False
     )
+    assert not first.is_certain
 
 
 def test_of_columns_as_long_the_first_is_the_question():
@@ -255,7 +255,7 @@ def test_column_named_text_may_also_be_plain_text():
 def test_unknown_layout_is_told_with_some_of_its_columns(rows: Rows, columns: str):
     expected = (
         f"The columns {columns} fit no known layout. "
-        "Name the ones that hold the question and the answer: user=COLUMN, assistant=COLUMN."
+        "A question and its answer in two columns of text are expected, or a list of `messages`."
     )
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         guess_formats(rows)

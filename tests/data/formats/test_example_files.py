@@ -20,6 +20,7 @@ EXPECTED = {
     "oasst_rows.jsonl": ("oasst", 3),
     "oasst_trees.jsonl": ("oasst", 3),
     "own_columns.tsv": ("columns", 3),
+    "preference.jsonl": ("preference", 3),
     "prompt_completion.jsonl": ("prompt_completion", 3),
     "question_answer.csv": ("question_answer", 3),
     "sharegpt.json": ("sharegpt", 3),

@@ -27,7 +27,7 @@ def load(name: str, home: Path, **settings: str) -> LoadedData:
 
 
 def test_every_sample_is_expected():
-    assert {path.name for path in SAMPLES.iterdir()} - {"README.md"} == set(EXPECTED)
+    assert {path.name for path in SAMPLES.iterdir()} - {"README.md", "layouts"} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

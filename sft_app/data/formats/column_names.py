@@ -1,0 +1,117 @@
+"""What the name of a column suggests: that it asks or answers, or that it holds the good or the bad of two answers.
+
+Names are written without accents and in small letters, as `plain` has them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from sft_app.data.formats.profile import plain, word_set
+
+Mark = Literal["good", "bad", ""]
+Words = tuple[frozenset[str], ...]
+
+
+def _words(*tiers: str) -> Words:
+    return tuple(frozenset(plain(tier).split()) for tier in tiers)
+
+
+ASKING = _words(
+    "question questions query prompt instruction inquiry enquiry request problem task input "
+    "frage anfrage eingabe aufgabe demande consigne pregunta consulta domanda richiesta vraag pergunta duvida fraga "
+    "sporgsmal pytanie soru вопрос 问题 提问 問題 質問 질문 سؤال السؤال",
+    "user human customer client patient student visitor caller asker buyer guest kunde kundin patientin cliente "
+    "usuario utilisateur klant",
+    "message ask source article document dialogue dialog passage sentence review tweet ticket complaint context "
+    "nachricht mensaje messaggio",
+)
+ANSWERING = _words(
+    "answer answers response completion output reply replies solution resolution summary highlights sentiment "
+    "antwort ausgabe losung zusammenfassung reponse sortie respuesta solucion salida risposta antwoord resposta saida "
+    "svar odpowiedz cevap ответ 答案 回答 回复 答复 答え 답변 جواب الجواب إجابة الإجابة",
+    "assistant agent bot support chatbot gpt doctor teacher expert advisor staff helper berater mitarbeiter soporte "
+    "agente",
+    "target label",
+)
+"""Each in three tiers: what can mean nothing else; who speaks, often a column of names; what is said of much."""
+ASIDE = word_set(
+    "comment comments remark remarks note notes feedback reviewer rating score reason rationale explanation "
+    "reasoning thought thinking cot subject title headline topic category status tag tags internal metadata url "
+    "text content description product kommentar bemerkung notiz betreff titel thema kategorie commentaire "
+    "remarque objet titre sujet comentario asunto titulo tema oggetto titolo"
+)
+"""Beside a question and its answer; taken for one of them only where nothing else is there."""
+CLASSES = word_set("sentiment label class emotion intent")
+FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
+SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
+BAD = re.compile(
+    r"reject|incorrect|dispref|unprefer|(non|not|un)[\W_]*(preferred|chosen|accepted|correct)|falsch|schlecht|abgelehnt"
+    r"|rejet|mauvais|rechaz|rejeit|rifiut|scorrett"
+    r"|(?<![a-z])(bad|worse|worst|wrong|los(er|ing|t)|disliked|negative|mal[ao]|incorrect[ao])(?![a-z])"
+)
+GOOD = re.compile(
+    r"(?<![a-z])(chosen|prefer(red|ee|ida|ita)|accepted|winn(er|ing)|best|better|good|correct|gold(en)?|approved|positive"
+    r"|selected|gewahlte?|bevorzugte?|gute?|beste|richtige?|choisie?|bonne|meilleure|elegid[ao]|buen[ao]|mejor|correct[ao]"
+    r"|buon[ao]|melhor|escolhida)(?![a-z])"
+)
+
+
+def asks(name: str) -> int:
+    """How clearly a name says that its column asks, 0 to 6; 0 where it speaks rather of an answer."""
+    return 0 if is_aside(name) else _lead(_rank(name, ASKING), _rank(name, ANSWERING))
+
+
+def answers(name: str) -> int:
+    """How clearly a name says that its column answers, 0 to 8; a mark of the good answer says it best."""
+    found = mark(name)
+    answering = _rank(name, ANSWERING)
+    if found == "good" and (answering or GOOD.sub("", plain(name)).strip(" _-") in FILLERS):
+        return 8
+    return 0 if found == "bad" or is_aside(name) else _lead(answering, _rank(name, ASKING))
+
+
+def is_exact_answer(name: str) -> bool:
+    """The name says nothing but that: `Answer`, not `Answered by`."""
+    return answers(name) in (6, 8)
+
+
+def mark(name: str) -> Mark:
+    called = plain(name)
+    if BAD.search(called):
+        return "bad"
+    return "good" if GOOD.search(called) else ""
+
+
+def is_aside(name: str) -> bool:
+    return any(word in ASIDE for word in _split(name))
+
+
+def is_class(name: str) -> bool:
+    return plain(name) in CLASSES
+
+
+def _lead(rank: int, other: int) -> int:
+    """The rank of a name of which something else can be said too: `Customer reply` is less clear than `Reply`."""
+    if rank <= other:
+        return 0
+    return max(1, rank - 2) if other in (3, 4) else rank
+
+
+def _rank(name: str, tiers: Words) -> int:
+    """6, 4, 2 for a word of each tier, one less where it is only part of the name. Numbers (`Answer 2`) say nothing."""
+    words = _split(name)
+    called = " ".join(words)
+    if called in ("q", "a"):
+        return 0 if (called == "q") is (tiers is ANSWERING) else 1
+    for tier, best in zip(tiers, (6, 4, 2), strict=True):
+        if called in tier:
+            return best
+        if any(word in words or (word in called and (len(word) > 3 or not word.isascii())) for word in tier):
+            return best - 1
+    return 0
+
+
+def _split(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W\d_]+", plain(name)) if word]

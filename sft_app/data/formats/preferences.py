@@ -1,0 +1,85 @@
+"""Preference data: of two answers the chosen one is learnt, the rejected one never.
+
+Source: TRL, "Dataset formats" (prompt, chosen, rejected); Anthropic/hh-rlhf, data set card (dialogues as one text);
+OpenAI, "Direct preference optimization" (input, preferred_output); LLaMA-Factory, data/README.md (ShareGPT).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sft_app.data.conversation import kind_of
+from sft_app.data.formats.column_names import mark
+from sft_app.errors import DataError
+
+SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+BEFORE_COLUMNS = ("prompt", "question", "instruction", "query", "input", "conversations", "messages", "context")
+
+
+def chosen_column(row: dict[str, Any]) -> str | None:
+    """The column with the good answer, where it is more than a plain text: messages, or a dialogue in one text."""
+    good = [name for name in row if mark(name) == "good" and isinstance(row[name], (str, list, dict))]
+    if not any(mark(name) == "bad" for name in row) and not any(_is_dialogue(row[name]) for name in good):
+        return None
+    if any(_is_dialogue(row[name]) for name in BEFORE_COLUMNS if name in row):
+        return next(iter(good), None)
+    return next((name for name in good if _is_dialogue(row[name])), None)
+
+
+def before_column(row: dict[str, Any]) -> str | None:
+    """The column with what the chosen answer answers."""
+    return next((name for name in BEFORE_COLUMNS if row.get(name)), None)
+
+
+def preferred_messages(row: dict[str, Any]) -> list[Any]:
+    """The messages up to the chosen answer. Raises: DataError when there is no such answer or no question."""
+    column = chosen_column(row)
+    if column is None:
+        raise DataError("no column holds a chosen answer, as messages or as a dialogue")
+    answer = _messages(row[column], "assistant", column)
+    if answer and not _is_from(answer[0], ASSISTANTS):
+        return answer  # the whole conversation
+    before = before_column(row)
+    if before is None:
+        raise DataError(f"`{column}` is an answer, and no column holds its question")
+    return [*_messages(row[before], "user", before), *answer]
+
+
+ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "function_call")
+
+
+def _is_from(message: Any, roles: tuple[str, ...]) -> bool:
+    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
+    return isinstance(role, str) and role.strip().lower() in roles
+
+
+def _is_dialogue(value: Any) -> bool:
+    return bool(value) and (isinstance(value, (list, dict)) or isinstance(value, str) and _speaks_first(value))
+
+
+def _speaks_first(text: str) -> bool:
+    first = SPEAKER.match(text)
+    return first is not None and (first[1] == "Human" or "\n\nHuman:" in text)
+
+
+def _messages(value: Any, role: str, column: str) -> list[Any]:
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return list(value["messages"])
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, str):
+        raise DataError(f"`{column}` must be a text or messages, got {kind_of(value)}")
+    return _turns(value) if _speaks_first(value) else [{"role": role, "content": value.strip()}]
+
+
+def _turns(dialogue: str) -> list[dict[str, str]]:
+    """`\\n\\nHuman: …\\n\\nAssistant: …` to messages; a last turn without words is where the answer begins."""
+    _, *parts = SPEAKER.split(dialogue)
+    spoken = list(zip(parts[::2], parts[1::2], strict=True))
+    if spoken and not spoken[-1][1].strip():
+        spoken.pop()
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[speaker], "content": said.strip()} for speaker, said in spoken]

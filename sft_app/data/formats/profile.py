@@ -1,0 +1,171 @@
+"""What the columns of a table hold, judged by their cells and never by their names."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Rows = Sequence[dict[str, Any]]
+Nature = Literal["nested", "sparse", "constant", "identifier", "category", "name", "label", "phrase", "prose"]
+"""Lists or objects; mostly empty or no text; one text in all rows; ids, numbers, dates or addresses; few texts that
+come again and again; names of people; a word or two; a few words; sentences. Only the last four can be a question or
+an answer, the sooner the later they stand here."""
+
+
+def word_set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+ENOUGH_ROWS = 5
+"""From so many rows on, a column that always holds the same is called constant."""
+FILLED = 0.6
+MOST = 0.8
+"""This share of the cells settles what a column holds."""
+ID_LENGTH = 64
+"""Longer texts are read as text, whatever they look like."""
+PHRASE_WORDS = 3
+PROSE_WORDS = 8
+NAME_WORDS = 4
+ID = re.compile(r"[\d\W_]*|[!-~]*\d[!-~]*|\S+@\S+|\w+://\S+")
+"""Numbers and dates; one word with a digit in it; e-mail and web addresses."""
+SENTENCE = re.compile(r"[.!?…;:](?=\s|[\"'”’»)]|$)|[。！？؟।]|,\s|\n")
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+"""Scripts that put no blanks between words, of which about two letters make one."""
+WORD = re.compile(r"[^\W\d_]+")
+TIME_WORDS = word_set(
+    "jan feb mar mae apr avr abr may mai mag maj mei jun jui giu jul lug aug aou ago sep set okt oct ott out nov "
+    "dec dez dic mon tue wed thu fri sat sun mo di mi do fr sa so die mit don fre sam son lun mer jeu ven dim mie "
+    "jue vie sab dom seg ter qua qui sex am pm utc gmt est cet uhr de of um at le el um t z"
+)
+"""The first three letters of months and days in some languages, and what else stands in a date."""
+PARTICLES = {"von", "van", "de", "der", "den", "la", "le", "di", "da", "del", "al", "el", "bin", "y", "und", "and"}
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """What the rows looked at hold under one name. `filled` is the share of rows with text; `words`, `length` (in
+    characters) are means of the texts; `asking` is the share that ends in a question mark."""
+
+    name: str
+    nature: Nature
+    filled: float
+    length: float
+    words: float
+    distinct: int
+    asking: float
+
+    def is_text(self) -> bool:
+        return self.nature in ("name", "label", "phrase", "prose")
+
+    def is_prose(self) -> bool:
+        return self.nature in ("phrase", "prose")
+
+
+def profile_columns(rows: Rows) -> list[ColumnProfile]:
+    """One for each column, in the order of the file."""
+    names = column_names(rows)
+    cells = {name: _texts(name, rows) for name in names}
+    telling = [name for name in names if cells[name] and not _are_identifiers(cells[name])]
+    different = len({tuple(str(row.get(name)) for name in telling) for row in rows})
+    return [_profile(name, rows, cells[name], different) for name in names]
+
+
+def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
+    """Of columns that make up one text together, as an instruction and its input do."""
+    joined = " ".join(names)
+    texts = [" ".join(row[name] for name in names if isinstance(row.get(name), str)) for row in rows]
+    others = column_names(rows)
+    return next(
+        column
+        for column in profile_columns(
+            [{**{name: row.get(name) for name in others}, joined: text} for row, text in zip(rows, texts, strict=True)]
+        )
+        if column.name == joined
+    )
+
+
+def column_names(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(str(name) for row in rows for name in row))
+
+
+def _texts(name: str, rows: Rows) -> list[str]:
+    return [row[name].strip() for row in rows if isinstance(row.get(name), str) and row[name].strip()]
+
+
+def _profile(name: str, rows: Rows, texts: list[str], different: int) -> ColumnProfile:
+    count = max(len(texts), 1)
+    return ColumnProfile(
+        name=name,
+        nature=_nature(name, rows, texts, different),
+        filled=len(texts) / len(rows),
+        length=sum(map(len, texts)) / count,
+        words=sum(map(_count_words, texts)) / count,
+        distinct=len(set(texts)),
+        asking=_share(texts, lambda text: text.endswith(("?", "？", "؟"))),
+    )
+
+
+def _nature(name: str, rows: Rows, texts: list[str], different: int) -> Nature:
+    if sum(isinstance(row.get(name), (list, dict)) for row in rows) >= 0.5 * len(rows):
+        return "nested"
+    if len(texts) == len(rows) >= ENOUGH_ROWS and len(set(texts)) == 1:
+        return "constant"
+    if len(texts) < FILLED * len(rows):
+        return "sparse"
+    if _are_identifiers(texts):
+        return "identifier"
+    words = sum(map(_count_words, texts)) / len(texts)
+    sentences = _share(texts, lambda text: bool(SENTENCE.search(text)))
+    if _are_few(len(set(texts)), different, is_short=words < PHRASE_WORDS or sentences < 0.3):
+        return "category"
+    if _share(texts, _looks_like_a_name) >= MOST:
+        return "name"
+    if words >= PROSE_WORDS or sentences >= 0.3:
+        return "prose"
+    return "phrase" if words >= PHRASE_WORDS else "label"
+
+
+def _are_few(distinct: int, different: int, is_short: bool) -> bool:
+    """Of a few rows nothing can be said. `different` counts the rows that are no copies of others."""
+    if different < ENOUGH_ROWS:
+        return False
+    return distinct <= (0.5 * different if is_short else max(2.0, 0.1 * different))
+
+
+def _are_identifiers(texts: list[str]) -> bool:
+    return bool(texts) and _share(texts, _looks_like_an_identifier) >= 0.95
+
+
+def _looks_like_an_identifier(text: str) -> bool:
+    return len(text) <= ID_LENGTH and (ID.fullmatch(text) is not None or _looks_like_a_date(text))
+
+
+def _looks_like_a_date(text: str) -> bool:
+    """Figures, and words of months, days and times only."""
+    words = WORD.findall(plain(text))
+    return any(map(str.isdigit, text)) and len(words) <= 6 and all(word[:3] in TIME_WORDS for word in words)
+
+
+def _looks_like_a_name(text: str) -> bool:
+    """`Orla`, `Orla Smith`, `Dr. A. van Dyke`, `ORLA S.`; not `Yes.`"""
+    words = [word for word in re.split(r"[\s,/&]+", text) if word]
+    if not words or len(words) > NAME_WORDS or re.search(r"[!?:;\d]|[^\W\d_]{3,}[.]$", text):
+        return False
+    return words[0][0].isupper() and all(word[0].isupper() or word in PARTICLES for word in words)
+
+
+def _count_words(text: str) -> int:
+    return len(text.split()) + len(UNSPACED.findall(text)) // 2
+
+
+def _share(texts: Sequence[str], fits: Callable[[str], bool]) -> float:
+    return sum(map(fits, texts)) / max(len(texts), 1)
+
+
+def plain(name: str) -> str:
+    """In small letters, without accents."""
+    spelt_out = unicodedata.normalize("NFKD", name.strip().lower())
+    return "".join(letter for letter in spelt_out if not unicodedata.combining(letter))

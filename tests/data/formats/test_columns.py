@@ -1,0 +1,205 @@
+"""The cells of a table decide which columns can be question and answer, and only then their names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from sft_app.data.formats.detection import guess_formats
+from sft_app.data.formats.profile import profile_columns
+from sft_app.errors import DataError
+
+Rows = list[dict[str, Any]]
+
+QUESTIONS = [
+    "Can I plant basil outside in March?",
+    "My cup arrived chipped, what can I do?",
+    "How long does delivery to Malta take?",
+    "Where do I find the care leaflet for my fern?",
+    "Do you repot large figs, and what does it cost?",
+    "The glaze is flaking off. Is that normal?",
+    "Can I change the address of order 4711?",
+    "Which soil suits a cactus?",
+]
+ANSWERS = [
+    "Please wait until mid-May. Basil dies below 10 °C.",
+    "We are sorry! Send us a photo and we replace it free of charge.",
+    "About nine working days.",
+    "It is on our page under Care, as a PDF.",
+    "Yes, up to 40 cm for 18 €, soil included.",
+    "No, that is a fault. Please send it back.",
+    "Yes, as long as it has not left our house.",
+    "A gritty mix with plenty of sand.",
+]
+NAMES = ["Joe", "Orla", "Joe", "Benno", "Orla", "Joe", "Benno", "Imke"]
+PEOPLE = ["Ann Lee", "Bo Chen", "Cy de Vries", "Di Okafor", "Ed Sato", "Flo Müller", "Gus Ivanov", "Hal O'Brien"]
+TOPICS = ["Plants", "Cups", "Delivery", "Plants", "Plants", "Cups", "Delivery", "Plants"]
+DATES = [f"2025-03-{day:02}" for day in range(1, 9)]
+IDS = [f"T-{2000 + n}" for n in range(8)]
+
+
+def table(rows: int = 8, **columns: list[str]) -> Rows:
+    """More rows than eight are the same questions and answers of other customers."""
+    return [
+        {
+            name.replace("_", " "): f"{cells[n % 8]}{'' if n < 8 or len(set(cells)) < 8 else f' ({n})'}"
+            for name, cells in columns.items()
+        }
+        for n in range(rows)
+    ]
+
+
+def reading(rows: Rows) -> tuple[tuple[str, ...], bool]:
+    best = guess_formats(rows)[0]
+    return best.columns, best.is_certain
+
+
+@pytest.mark.parametrize("rows", [3, 5, 8, 40])
+@pytest.mark.parametrize(
+    ("columns", "user", "assistant"),
+    [
+        (
+            {
+                "Ticket": IDS,
+                "Date": DATES,
+                "Agent": NAMES,
+                "Customer_question": QUESTIONS,
+                "Our_reply": ANSWERS,
+                "Topic": TOPICS,
+            },
+            "Customer question",
+            "Our reply",
+        ),
+        (
+            {"ID": IDS, "Date": DATES, "User": PEOPLE, "Inquiry": QUESTIONS, "Agent_response": ANSWERS},
+            "Inquiry",
+            "Agent response",
+        ),
+        ({"Customer": PEOPLE, "Question": QUESTIONS, "Support": NAMES, "Reply": ANSWERS}, "Question", "Reply"),
+        ({"Frage": QUESTIONS, "Antwort": ANSWERS, "Mitarbeiter": NAMES}, "Frage", "Antwort"),
+        ({"Kunde": PEOPLE, "Anfrage": QUESTIONS, "Berater": NAMES, "Lösung": ANSWERS}, "Anfrage", "Lösung"),
+        ({"Cliente": PEOPLE, "Consulta": QUESTIONS, "Agente": NAMES, "Respuesta": ANSWERS}, "Consulta", "Respuesta"),
+        (
+            {"Client": PEOPLE, "Demande": QUESTIONS, "Agent": NAMES, "Réponse": ANSWERS, "Sujet": TOPICS},
+            "Demande",
+            "Réponse",
+        ),
+        ({"user": QUESTIONS, "assistant": ANSWERS}, "user", "assistant"),
+        ({"customer": QUESTIONS, "agent": ANSWERS, "topic": TOPICS}, "customer", "agent"),
+    ],
+)
+def test_names_of_people_dates_ids_and_topics_are_never_question_or_answer(
+    columns: dict[str, list[str]], user: str, assistant: str, rows: int
+):
+    assert reading(table(rows, **columns)) == ((f"user={user}", f"assistant={assistant}"), True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "user", "assistant"),
+    [
+        ({"Agent": NAMES, "What_they_wrote": QUESTIONS, "What_we_wrote": ANSWERS}, "What they wrote", "What we wrote"),
+        ({"Answer": NAMES, "Kundentext": QUESTIONS, "Unser_Text": ANSWERS}, "Kundentext", "Unser Text"),
+        ({"question": IDS, "answer": TOPICS, "they": QUESTIONS, "we": ANSWERS}, "they", "we"),
+        ({"prompt": PEOPLE, "response": DATES, "they": QUESTIONS, "we": ANSWERS}, "they", "we"),
+    ],
+)
+def test_cells_outweigh_the_name(columns: dict[str, list[str]], user: str, assistant: str):
+    assert reading(table(**columns)) == ((f"user={user}", f"assistant={assistant}"), False)
+
+
+@pytest.mark.parametrize("rows", [5, 8, 30])
+def test_column_with_few_texts_is_never_guessed_to_be_the_answer(rows: int):
+    canned = ["Thank you, we look into it.", "Thank you, it is on its way."] * 4
+    rows_of = table(rows, Nachricht=QUESTIONS, Antwort=canned)
+    with pytest.raises(DataError, match="`Antwort` holds too few different texts"):
+        guess_formats(rows_of)
+
+
+def test_few_texts_under_well_known_names_are_a_guess_beside_other_columns():
+    rows = [{"prompt": f"Where is order {n}?", "completion": "Soon!"} for n in range(9)]
+    first = guess_formats([{**row, "agent": "Joe"} for row in rows])[0]
+    assert (first.format, first.is_certain) == ("prompt_completion", False)
+    assert "holds only 1 text in 9 rows" in first.why
+    assert guess_formats(rows)[0].is_certain  # there is nothing else that could be meant
+
+
+@pytest.mark.parametrize("rows", [3, 5, 8])
+def test_small_faq_stays_certain(rows: int):
+    assert guess_formats(table(rows, question=QUESTIONS, answer=ANSWERS))[0].is_certain
+    assert reading(table(rows, Question=QUESTIONS, Answer=ANSWERS)) == (("user=Question", "assistant=Answer"), True)
+
+
+def test_short_answers_under_a_clear_name_are_read():
+    capitals = ["Paris", "Rome", "Oslo", "Bern", "Riga", "Kyiv", "Lima", "Quito"]
+    asked = [f"What is the capital of country {n}?" for n in range(8)]
+    assert reading(table(Frage=asked, Antwort=capitals)) == (("user=Frage", "assistant=Antwort"), False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "candidates"),
+    [
+        ({"Question": QUESTIONS, "Answer_1": ANSWERS, "Answer_2": ANSWERS[::-1]}, "`Answer 1`, `Answer 2`"),
+        ({"prompt": QUESTIONS, "llama": ANSWERS[::-1], "qwen": ANSWERS}, "`llama`, `qwen`"),
+        ({"prompt": QUESTIONS, "model_a": ANSWERS, "model_b": ANSWERS[::-1]}, "`model a`, `model b`"),
+        ({"instruction": QUESTIONS, "output": ANSWERS, "response": ANSWERS[::-1]}, "`output`, `response`"),
+        ({"left": QUESTIONS, "middle": ANSWERS, "right": ANSWERS[::-1]}, "`left`, `middle`, `right`"),
+    ],
+)
+def test_person_is_asked_where_nothing_marks_the_answer(columns: dict[str, list[str]], candidates: str):
+    with pytest.raises(DataError, match=f"^{re.escape(candidates)} could each be .*--map"):
+        guess_formats(table(**columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "user", "assistant"),
+    [
+        ({"prompt": QUESTIONS, "chosen": ANSWERS, "rejected": QUESTIONS[::-1]}, "prompt", "chosen"),
+        ({"Frage": QUESTIONS, "Gute_Antwort": ANSWERS, "Schlechte_Antwort": ANSWERS[::-1]}, "Frage", "Gute Antwort"),
+        ({"question": QUESTIONS, "best_answer": ANSWERS, "incorrect_answer": ANSWERS[::-1]}, "question", "best answer"),
+        ({"query": QUESTIONS, "rejected_response": ANSWERS[::-1], "response": ANSWERS}, "query", "response"),
+        ({"Pregunta": QUESTIONS, "Respuesta_rechazada": ANSWERS[::-1], "Respuesta": ANSWERS}, "Pregunta", "Respuesta"),
+    ],
+)
+def test_answer_marked_as_bad_is_never_taken(columns: dict[str, list[str]], user: str, assistant: str):
+    best = guess_formats(table(**columns))[0]
+    assert best.is_certain
+    assert best.columns in ((f"user={user}", f"assistant={assistant}"), ())  # a well-known table names no columns
+
+
+def test_only_answer_that_is_marked_as_bad_is_refused():
+    with pytest.raises(DataError, match="`rejected` holds answers marked as bad"):
+        guess_formats(table(prompt=QUESTIONS, rejected=ANSWERS))
+
+
+@pytest.mark.parametrize("speaker", ["role", "speaker", "sender", "from"])
+def test_one_message_a_row_is_told_and_not_read(speaker: str):
+    rows = table(**{"conversation_id": IDS, speaker: ["customer", "agent"] * 4, "message": QUESTIONS})
+    with pytest.raises(DataError, match=f"^Each row holds one message, and `{speaker}` says whose it is"):
+        guess_formats(rows)
+
+
+def test_instruction_keeps_its_input_and_the_system_prompt():
+    rows = table(instruction=QUESTIONS, input=["", "It is red.", *[""] * 6], chosen=ANSWERS, rejected=ANSWERS[::-1])
+    expected = ("user=instruction", "assistant=chosen", "system=system", "context=input")
+    assert reading([{"system": "You are Nell.", **row} for row in rows]) == (expected, True)
+
+
+@pytest.mark.parametrize(
+    ("cells", "nature"),
+    [
+        (["Orla", "Benno", "Tuva", "Silas"], "name"),
+        (["Dr. A. Meier", "Ann van Dyke", "Bo Chen", "Cy Lee"], "name"),
+        (["Tue Oct 31", "January 2, 2024 10:10am", "3. März 2025", "12 mai 2024"], "identifier"),
+        (["a@b.org", "https://x.org/1", "c@d.org", "550e8400-e29b"], "identifier"),
+        (["open", "closed", "open", "closed", "open", "open"], "category"),
+        (["red pot", "blue pot", "cup", "saucer"], "label"),
+        (QUESTIONS, "prose"),
+        (["第0号蕨类植物应该多久浇一次水？", "保持湿润,不要太多。", "每天浇水一次。", "叶子发黄了怎么办？"], "prose"),
+        (["same"] * 5, "constant"),
+    ],
+)
+def test_cells_tell_what_a_column_holds(cells: list[str], nature: str):
+    [column, _] = profile_columns([{"x": cell, "y": asked} for cell, asked in zip(cells, QUESTIONS, strict=False)])
+    assert column.nature == nature
