@@ -38,6 +38,7 @@ from sft_app.terminal import (
     print_pair,
     print_preflight,
     print_prompt_job,
+    print_reading,
     print_runs,
     print_scorecard,
     print_summary,
@@ -159,7 +160,9 @@ def train(
     given = {key: value for key, value in flags.items() if value is not None}
     settings = _settings_from(config, {**given, **parse_assignments(assignments or [])})
     if dry_run or measure:
+        _tell_reading(settings)
         return _look_ahead(settings, measure, as_json)
+    _tell_reading(settings)
     run = submit_run(settings, app_home())
     if not detach:
         follow_run(run, quiet=as_json)
@@ -365,6 +368,14 @@ def _export_merged(run: Run, to: Path, for_ollama: bool) -> None:
     console.print(sentence, style="yellow" if is_warning else None, soft_wrap=True)
     if package is not None:
         print_ollama(package)
+
+
+def _tell_reading(settings: RunSettings) -> None:
+    """Before training, on stderr: what of the data is not learnt, and an example where its reading is a guess."""
+    from sft_app.data.reading import first_example, open_data
+
+    file = open_data(settings.reading(), app_home())
+    print_reading(file.told(first_example(file)), Console(stderr=True))
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:

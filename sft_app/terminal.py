@@ -66,6 +66,9 @@ def _follow_in_lines(run: Run) -> None:
         time.sleep(FOLLOW_SECONDS)
 
 
+EXAMPLE_LENGTH = 200
+
+
 def print_json(value: Any) -> None:
     """One JSON document; a loss that is not a number, which JSON has no word for, is null."""
     sys.stdout.write(json_text(value, indent=2) + "\n")
@@ -99,6 +102,7 @@ def print_inspection(report: dict[str, Any]) -> None:
     console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
     for guess in report["guesses"]:
         console.print(f"reading: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
+    print_reading(report["reading"], console)
     console.print(f"answers: {turns['single']:,} with one, {turns['several']:,} with several, at most {turns['max']}")
     console.print(f"split: {split['train']:,} to train on, {split['heldout']:,} held out to measure on")
     measured = "" if tokens["measured"] == tokens["of"] else f" (from a sample of {tokens['measured']:,})"
@@ -114,6 +118,25 @@ def print_inspection(report: dict[str, Any]) -> None:
         console.print(f"{finding['kind']}: {finding['message']}{rows}", style="yellow")
     for kind in ("rejected", "not_chosen"):
         _print_left_out(report[kind])
+
+
+def print_reading(told: dict[str, Any], to: Console) -> None:
+    """What is not learnt of a file, and an example where the app had to guess how to read it."""
+    for note in told["notes"]:
+        to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if told["certainty"] != "guess":
+        return
+    to.print(f"This reading is a guess: {told['why']}. It makes of the first row:", style="yellow", soft_wrap=True)
+    for message in told["example"]:
+        to.print(
+            f"  {message['role']}: {_shortened(message['content'])}", markup=False, highlight=False, soft_wrap=True
+        )
+    to.print("If that is wrong, choose the columns with --map, or the layout with --format.", style="yellow")
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= EXAMPLE_LENGTH else f"{text[:EXAMPLE_LENGTH].rstrip()} …"
 
 
 def print_cleaning(cleaning: Cleaning, out: Path) -> None:

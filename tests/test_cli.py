@@ -309,6 +309,40 @@ def test_inspect_reads_a_table_by_its_named_columns(cli: Any, tmp_path: Path, ti
     assert_one_clear_line(cli("inspect", table, "--map", "user=b"), "user=COLUMN and assistant=COLUMN are both needed")
 
 
+@pytest.fixture
+def guessed_table(tmp_path: Path) -> Path:
+    """Nothing but the question marks says which column asks."""
+    table = tmp_path / "table.csv"
+    table.write_text("left,right,agent\n" + "".join(f"It is surely {n},What is {n} and {n}?,Joe\n" for n in range(12)))
+    return table
+
+
+def test_inspect_says_that_a_reading_is_a_guess_with_an_example(
+    cli: Any, guessed_table: Path, tiny_model_dir: Path
+) -> None:
+    arguments = ["inspect", guessed_table, "--model", tiny_model_dir]
+    reading = cli(*arguments, "--json").json["reading"]
+    assert (reading["certainty"], reading["notes"]) == ("guess", ["Not used: `agent`."])
+    assert [message["content"] for message in reading["example"]] == ["What is 0 and 0?", "It is surely 0"]
+    told = cli(*arguments).out
+    assert "This reading is a guess" in told and "assistant: It is surely 0" in told
+    chosen = cli(*arguments, "--map", "user=left", "--map", "assistant=right", "--json").json
+    assert (chosen["reading"]["certainty"], chosen["guesses"]) == ("chosen", [])
+    assert "question marks" not in json.dumps(chosen)
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_train_says_before_training_that_a_reading_is_a_guess(
+    cli: Any, guessed_table: Path, tiny_model_dir: Path
+) -> None:
+    arguments = ["train", "--detach", "--json", "--data", guessed_table, "--model", tiny_model_dir, "--set"]
+    ended = cli(*arguments, "heldout_min=2")
+    assert ended.json["state"] == "queued"
+    assert "This reading is a guess" in ended.err and "user: What is 0 and 0?" in ended.err
+    chosen = cli(*arguments, "heldout_min=3", "--map", "user=left", "--map", "assistant=right")
+    assert "guess" not in chosen.err and "Not used: `agent`." in chosen.err
+
+
 def test_inspect_fixes_a_copy_and_leaves_the_source(cli: Any, tmp_path: Path, tiny_model_dir: Path) -> None:
     source, clean = tmp_path / "source.jsonl", tmp_path / "clean.jsonl"
     row = {"prompt": "Who are you?", "completion": "Ask joe@shop.co"}
