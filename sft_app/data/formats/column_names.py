@@ -103,8 +103,6 @@ def _rank(name: str, tiers: Words) -> int:
     """6, 4, 2 for a word of each tier, one less where it is only part of the name. Numbers (`Answer 2`) say nothing."""
     words = _split(name)
     called = " ".join(words)
-    if called in ("q", "a"):
-        return 0 if (called == "q") is (tiers is ANSWERING) else 1
     for tier, best in zip(tiers, (6, 4, 2), strict=True):
         if called in tier:
             return best

@@ -38,6 +38,9 @@ def choose_pair(columns: Sequence[ColumnProfile]) -> Pair | None:
         DataError: several could be the answer, or the question; names them.
     """
     pool = _pool(columns)
+    called = {column.name.strip().lower(): column for column in pool}
+    if {"q", "a"} <= called.keys():  # of options A to D, A is no answer
+        return Pair(called["q"].name, called["a"].name)
     answering, asking = _top(pool, answers), _top(pool, asks)
     if len(answering) > 1:
         raise DataError(_which("the answer", answering, asking[:1], "assistant"))

@@ -144,6 +144,7 @@ def test_short_answers_under_a_clear_name_are_read():
         ({"prompt": QUESTIONS, "llama": ANSWERS[::-1], "qwen": ANSWERS}, "`llama`, `qwen`"),
         ({"prompt": QUESTIONS, "model_a": ANSWERS, "model_b": ANSWERS[::-1]}, "`model a`, `model b`"),
         ({"instruction": QUESTIONS, "output": ANSWERS, "response": ANSWERS[::-1]}, "`output`, `response`"),
+        ({"question": QUESTIONS, "A": ANSWERS, "B": ANSWERS[::-1], "answer": list("ABABABAB")}, "`A`, `B`"),
         ({"left": QUESTIONS, "middle": ANSWERS, "right": ANSWERS[::-1]}, "`left`, `middle`, `right`"),
     ],
 )
