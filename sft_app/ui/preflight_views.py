@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.training.preflight.fitting import Suggestion
 from sft_app.training.preflight.plan import Preflight
 
@@ -40,8 +42,15 @@ def preflight_card(found: Preflight, suggestion: Suggestion | None) -> str:
     kind = "" if found.fits_memory and found.fits_disk else " ft-problem"
     return (
         f'<section class="ft-card ft-preflight{kind}"><header><strong>Before you start</strong><span>{how}</span>'
-        f"</header><dl>{facts}</dl>{_memory_bar(found)}{notes}</section>"
+        f"</header><p>{escape(data_sentence(found))}</p><dl>{facts}</dl>{_memory_bar(found)}{notes}</section>"
     )
+
+
+def data_sentence(found: Preflight) -> str:
+    """What will be trained on. Near copies are held out together, so the split can differ by a few from its size."""
+    data, total = Path(found.data), found.conversations + found.heldout
+    name = data.name if data_suffix(data) in SUFFIXES else found.data
+    return f"Training on {name}: {total:,} conversations, about {found.heldout:,} of them held out to check with."
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:

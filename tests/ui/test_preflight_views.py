@@ -11,9 +11,10 @@ from sft_app.training.preflight.fitting import Suggestion
 from sft_app.training.preflight.memory import MemoryParts
 from sft_app.training.preflight.plan import Preflight
 from sft_app.training.preflight.workload import Measured
-from sft_app.ui.preflight_views import count, duration, preflight_card, preflight_facts, preflight_notes
+from sft_app.ui.preflight_views import count, data_sentence, duration, preflight_card, preflight_facts, preflight_notes
 
 FOUND = Preflight(
+    data="/home/jane/shop tickets.csv",
     model="starter",
     device="cpu",
     parameters=134_515_008,
@@ -69,6 +70,13 @@ def test_durations_are_rounded_as_guesses_are(seconds: float, words: str) -> Non
 )
 def test_counts_are_readable(number: int, words: str) -> None:
     assert count(number) == words
+
+
+def test_card_says_which_data_will_be_trained_on() -> None:
+    card = preflight_card(FOUND, None)
+    assert "Training on shop tickets.csv: 251 conversations, about 25 of them held out to check with." in card
+    assert "jane" not in card
+    assert data_sentence(replace(FOUND, data="owner/support")).startswith("Training on owner/support: ")
 
 
 def test_card_shows_the_parts_that_are_not_nothing() -> None:

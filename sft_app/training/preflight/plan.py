@@ -31,6 +31,7 @@ class Preflight:
     With `measured`, `memory_gib` and `seconds` are the dry run's, else the formula's.
     """
 
+    data: str
     model: str
     device: str
     parameters: int
@@ -87,6 +88,7 @@ def check_plan(
     dtype = settings.compute_dtype(hardware.dtype)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
+        data=settings.data,
         model=settings.model,
         device=hardware.device,
         parameters=shape.parameters,
