@@ -2,7 +2,9 @@
 
 
 class AppError(Exception):
-    """Shown to the person as it is, in one line, without a traceback."""
+    """Shown to the person as it is, in one line, without a traceback. `hint` is what to do, where it stands apart."""
+
+    hint: str = ""
 
 
 class SettingsError(AppError):
@@ -23,6 +25,14 @@ class ModelError(AppError):
 
 class RunError(AppError):
     """A run does not exist, or is not in a state that allows what was asked."""
+
+
+class DivergedError(AppError):
+    """A loss, a gradient or a weight is not a finite number, so that training cannot go on."""
+
+    def __init__(self, told: str, hint: str) -> None:
+        super().__init__(told)
+        self.hint = hint
 
 
 class AccessError(AppError):

@@ -42,7 +42,7 @@ INNER_LAYERS = {
         {"keeper"},
     ],
     "training": [
-        {"__init__", "ranks", "termination", "extras", "open_settings"},
+        {"__init__", "ranks", "termination", "extras", "open_settings", "divergence"},
         {"fast"},
         {"trainers"},
         {"token_rows", "callbacks", "scoring"},

@@ -30,6 +30,7 @@ from sft_app.runs import Run
 from sft_app.settings import RunSettings
 from sft_app.training import ranks
 from sft_app.training.callbacks import RunReporter
+from sft_app.training.divergence import discard_broken
 from sft_app.training.extras import place_tracker
 from sft_app.training.open_settings import settle_max_length, settle_precision
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
@@ -73,7 +74,7 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
         traceback.print_exc()
         return OUT_OF_MEMORY_EXIT
     except AppError as error:
-        run.update_status(state="failed", message=str(error))
+        run.update_status(state="failed", message=str(error), **({"hint": error.hint} if error.hint else {}))
         return ranks.failure_exit(error)
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the run's log
         traceback.print_exc()
@@ -118,6 +119,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
         settings = settings.model_copy(update={"max_length": max_length})
         train = token_rows(run, tokenizer, max_length, settings.block_size)
         discard_incomplete(run.checkpoints_dir)
+        discard_broken(run.checkpoints_dir)
     heldout = list(render_rows(run.heldout_file, tokenizer, max_length))
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
@@ -138,6 +140,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
     was_stopped = trainer.state.global_step < trainer.state.max_steps and not reporter.has_stopped_early
     run.update_status(state="scoring", step=trainer.state.global_step, message="Saving the adapter.")
     scores = _kept_scores(trainer)
+    trainer.refuse_broken_weights()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
     ranks.leave_ranks()
     if ranks.is_first_rank():

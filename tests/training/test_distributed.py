@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sft_app.files import read_jsonl, write_jsonl_atomically
 from sft_app.training import supervisor
 from sft_app.training.parallel import end_as
 
@@ -68,6 +70,27 @@ def test_two_processes_train_as_one_does(make_run: Any, work: Any, options: dict
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], rtol=1e-2, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     assert len([row for row in shared.metrics() if "loss" in row]) == 4
+
+
+def test_a_break_in_one_process_ends_all_with_its_reason(make_run: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
+    """One conversation is enough: the token of its "£" is NaN in the base, and only one process has it in a step."""
+    from safetensors.torch import save_file
+
+    from tests.conftest import make_character_tokenizer
+
+    base = shutil.copytree(tiny_model_dir, tmp_path / "broken")
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.embed_tokens.weight"][make_character_tokenizer().convert_tokens_to_ids("£")] = torch.nan
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    run = make_run(model=base, method="lora", num_processes=2, **{**STEPS, "max_steps": 12})
+    rows = read_jsonl(run.train_file)
+    rows[5]["messages"][0]["content"] = "£" * 20
+    write_jsonl_atomically(run.train_file, rows)
+    supervisor._supervise(run)
+    status = run.status()
+    assert status.state == "failed", run.log_tail(60)
+    assert status.message.startswith("Training broke at step") and "Lower the learning rate" in status.hint
+    assert not run.has_adapter()
 
 
 @pytest.fixture

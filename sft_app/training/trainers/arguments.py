@@ -71,6 +71,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "load_best_model_at_end": settings.load_best_model_at_end,
         "logging_steps": 1,
         "logging_strategy": "steps",
+        "logging_nan_inf_filter": False,  # it would log the mean of other losses in place of one that is not finite
         "disable_tqdm": True,
         "report_to": settings.report_to,
         "run_name": settings.name or job.output_dir.parent.name,

@@ -1,8 +1,10 @@
-"""What both trainers share: exact held-out loss instead of the average of batch averages, a count of tokens, and
-checkpoints that are whole or not there."""
+"""What both trainers share: exact held-out loss instead of the average of batch averages, a count of tokens, an end at
+the first number that is not finite, and checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,18 +12,29 @@ from typing import Any
 
 import torch
 
-from sft_app.checkpoints import checkpoint_step, prune_checkpoints, writing_checkpoint
+from sft_app.checkpoints import checkpoint_step, complete_checkpoints, prune_checkpoints, writing_checkpoint
 from sft_app.compare.scorecard import RowScore, mean_loss, score_conversations
 from sft_app.data.tokens import RenderedConversation
+from sft_app.errors import DivergedError
+from sft_app.training.divergence import are_finite, base_is_broken, has_diverged
+from sft_app.training.ranks import ranks_sum
 from sft_app.training.termination import Terminated, Termination
+from sft_app.training.trainers.arguments import training_dtype
+from sft_app.training.trainers.schedule import make_schedule
+
+logger = logging.getLogger(__name__)
 
 
 class HeldoutEvaluation:
     """Mixed into a transformers `Trainer`. Its evaluation is the scorecard's: mean loss over trained tokens.
 
     `scores[step]` keeps what was measured. `tokens_seen` counts the tokens that are not padding, and
-    `evaluation_seconds` the time that was not training, so that tokens/s can be told truly. A request to end
-    (`termination`) breaks an evaluation off, and what was learnt until then is saved first.
+    `evaluation_seconds` the time that was not training, so that tokens/s can be told truly. `notice` is what a person
+    has to know of how the run trains. A request to end (`termination`) breaks an evaluation off, and what was learnt
+    until then is saved first.
+
+    At the first loss, gradient or weight that is not finite, `train` raises DivergedError, in all processes of a run:
+    before the optimizer takes the step, so that the weights are those of the step before, which are saved.
     """
 
     def __init__(self, *args: Any, heldout: list[RenderedConversation], **kwargs: Any) -> None:
@@ -29,7 +42,9 @@ class HeldoutEvaluation:
         self.scores: dict[int, list[RowScore]] = {}
         self.tokens_seen = 0
         self.evaluation_seconds = 0.0
+        self.notice = ""
         self.termination = Termination()
+        self._losses_of_step: list[torch.Tensor] = []
         super().__init__(*args, **kwargs)
 
     def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
@@ -53,6 +68,7 @@ class HeldoutEvaluation:
         scores = score_conversations(self.model, self.heldout)
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
+        self._refuse_unless_finite("the held-out loss", metrics["eval_loss"], self.state.global_step)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.evaluation_seconds += time.monotonic() - start
@@ -66,7 +82,20 @@ class HeldoutEvaluation:
             self._determine_best_metric(self.evaluate(), trial=None)
             self._save_checkpoint(self.model, trial=None)
 
+    def refuse_broken_weights(self: Any) -> None:
+        """Raises: DivergedError, in all processes."""
+        if not self._has_finite_weights():
+            raise self._diverged("a weight", math.nan, self.state.global_step)
+
+    def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            kind, warmup = self.args.lr_scheduler_type.value, self.args.get_warmup_steps(num_training_steps)
+            self.lr_scheduler = make_schedule(optimizer or self.optimizer, kind, warmup, num_training_steps)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+        self.refuse_broken_weights()
         if not self.args.should_save:
             return super()._save_checkpoint(model, trial)  # type: ignore[misc]
         folder = Path(self.args.output_dir)
@@ -78,4 +107,47 @@ class HeldoutEvaluation:
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         mask = inputs.get("attention_mask")
         self.tokens_seen += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
-        return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        self._losses_of_step.append(loss)
+        return loss
+
+    def _get_grad_norm(self: Any, model: Any, grad_norm: Any = None) -> Any:
+        """transformers asks for it before each optimizer step."""
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
+        step, loss = self.state.global_step + 1, float(torch.stack(self._losses_of_step).sum())
+        self._losses_of_step.clear()
+        try:
+            self._refuse_unless_finite("the loss", loss, step)
+            self._refuse_unless_finite("the gradient", 0.0 if self._will_skip() else float(norm), step)
+        except DivergedError:
+            self._keep_last_step()
+            raise
+        return norm
+
+    def _refuse_unless_finite(self: Any, what: str, value: float, step: int) -> None:
+        """Raises: DivergedError, in all processes if in one."""
+        if ranks_sum(int(not math.isfinite(value))):
+            raise self._diverged(what, value, step)
+
+    def _diverged(self: Any, what: str, value: float, step: int) -> DivergedError:
+        dtype = training_dtype(self.model)
+        return has_diverged(what, value, step, dtype, self.args.learning_rate) if step else base_is_broken(value, dtype)
+
+    def _will_skip(self: Any) -> bool:
+        """Whether float16's loss scaling may leave this step out and halve its scale, as it does until they fit."""
+        scaler = self.accelerator.scaler
+        return scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1
+
+    def _has_finite_weights(self: Any) -> bool:
+        trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        return ranks_sum(int(not are_finite(trained))) == 0
+
+    def _keep_last_step(self: Any) -> None:
+        """The weights as they are, if they are good for anything and not saved already."""
+        saved = {checkpoint_step(path) for path in complete_checkpoints(Path(self.args.output_dir))}
+        if self.args.save_strategy == "no" or self.state.global_step in {0, *saved} or not self._has_finite_weights():
+            return
+        try:
+            self._save_checkpoint(self.model, trial=None)
+        except OSError:  # a full disk, say; why training ended matters more
+            logger.exception("the weights before the break could not be saved")

@@ -1,0 +1,174 @@
+"""A run ends at its first number that is not finite, says why, and keeps what it had before."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sft_app.checkpoints import complete_checkpoints, last_complete_checkpoint
+from sft_app.runs import Run
+from sft_app.training.divergence import are_finite
+
+Make = Callable[..., Run]
+Work = Callable[..., int]
+
+
+def spoil(file: Path, name_part: str = "") -> None:
+    """One number of a file of weights becomes NaN."""
+    tensors = load_file(file)
+    name = next(name for name in tensors if name_part in name)
+    tensors[name].view(-1)[3] = math.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def broken_base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with one NaN in a layer."""
+    folder = tmp_path_factory.mktemp("models") / "broken"
+    shutil.copytree(tiny_model_dir, folder)
+    spoil(folder / "model.safetensors", "layers.1.mlp.up_proj")
+    return folder
+
+
+def refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def assert_valid_json(run: Run) -> None:
+    for file in run.path.rglob("*.json*"):
+        texts = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
+        for text in texts:
+            json.loads(text, parse_constant=refuse_constant)
+
+
+def assert_failed(run: Run, message: str, checkpoints: list[int]) -> None:
+    status = run.status()
+    assert status.state == "failed"
+    assert message in status.message
+    assert not run.has_adapter() and run.scorecard() is None
+    kept = complete_checkpoints(run.checkpoints_dir)
+    assert [int(path.name.partition("-")[2]) for path in kept] == checkpoints
+    assert all(are_finite(load_file(file).values()) for path in kept for file in path.glob("*.safetensors"))
+    assert all(math.isfinite(row.get("loss", 0.0)) for row in run.metrics())
+    assert_valid_json(run)
+
+
+@pytest.mark.parametrize("trainer", ["sft", "classic"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_a_nan_in_the_base_fails_the_run_before_it_begins(
+    make_run: Make, work: Work, broken_base: Path, method: str, trainer: str
+) -> None:
+    run = make_run(model=broken_base, method=method, trainer=trainer)
+    assert work(run) == 0
+    assert_failed(run, "The loss of the base model is not a number", [])
+    assert "download the model again" in run.status().hint
+    assert run.metrics() == []
+
+
+def test_a_precision_that_may_be_the_reason_is_named(make_run: Make, work: Work, broken_base: Path) -> None:
+    run = make_run(model=broken_base, dtype="bfloat16")
+    work(run)
+    assert "Set dtype to float32" in run.status().hint
+
+
+def with_trainer(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
+    from sft_app.training import worker
+
+    build = worker.build_trainer
+
+    def build_changed(job: Any) -> Any:
+        trainer = build(job)
+        change(trainer)
+        return trainer
+
+    monkeypatch.setattr(worker, "build_trainer", build_changed)
+
+
+def nan_gradient_at_step(step: int) -> Callable[[Any], None]:
+    def change(trainer: Any) -> None:
+        trained = next(weight for weight in trainer.model.parameters() if weight.requires_grad)
+        trained.register_hook(lambda grad: grad * math.nan if trainer.state.global_step == step - 1 else grad)
+
+    return change
+
+
+def nan_loss_at_step(step: int) -> Callable[[Any], None]:
+    def change(trainer: Any) -> None:
+        compute = trainer.compute_loss
+
+        def compute_nan(*args: Any, **kwargs: Any) -> Any:
+            loss = compute(*args, **kwargs)
+            return loss * math.nan if trainer.state.global_step == step - 1 else loss
+
+        trainer.compute_loss = compute_nan
+
+    return change
+
+
+@pytest.mark.parametrize("trainer", ["sft", "classic"])
+@pytest.mark.parametrize(("change", "what"), [(nan_gradient_at_step, "the gradient"), (nan_loss_at_step, "the loss")])
+def test_a_break_midway_fails_the_run_and_keeps_the_step_before(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch, trainer: str, change: Any, what: str
+) -> None:
+    run = make_run(trainer=trainer)
+    with monkeypatch.context() as patch:
+        with_trainer(patch, change(4))
+        assert work(run) == 0
+    assert_failed(run, f"Training broke at step 4: {what} is not a number.", [3, 2])
+    assert run.status().hint.startswith("Lower the learning rate (it is 0.01), and start a new run.")
+    assert work(run) == 0  # as resumed
+    assert (run.status().state, run.status().step) == ("finished", 4)
+    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
+
+
+def test_a_heldout_loss_that_is_not_finite_fails_the_run(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training.trainers import heldout
+
+    run, mean = make_run(), heldout.mean_loss
+    monkeypatch.setattr(heldout, "mean_loss", lambda scores: math.inf if len(run.metrics()) > 4 else mean(scores))
+    work(run)
+    assert_failed(run, "Training broke at step 4: the held-out loss is infinite.", [2])
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as a checkpoint, and not as an adapter either: here they break after the last evaluation."""
+
+    def break_at_the_end(trainer: Any) -> None:
+        kept_step = trainer.kept_step
+
+        def break_weights() -> int:
+            with torch.no_grad():
+                next(weight for weight in trainer.model.parameters() if weight.requires_grad).fill_(math.nan)
+            return kept_step()
+
+        trainer.kept_step = break_weights
+
+    with_trainer(monkeypatch, break_at_the_end)
+    run = make_run()
+    work(run)
+    assert_failed(run, "a weight is not a number", [4, 2])
+
+
+def test_a_checkpoint_with_broken_weights_is_not_gone_on_from(make_run: Make, work: Work) -> None:
+    run = make_run()
+    work(run)
+    newest = last_complete_checkpoint(run.checkpoints_dir)
+    assert newest is not None and newest.name == "checkpoint-4"
+    spoil(newest / "adapter_model.safetensors")
+    run.update_status(state="interrupted")
+    assert work(run) == 0
+    assert run.status().state == "finished"
+    assert are_finite(load_file(run.adapter_dir / "adapter_model.safetensors").values())
+    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
