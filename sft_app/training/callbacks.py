@@ -48,8 +48,10 @@ class RunReporter(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """What the run was told before, such as that its micro-batch is smaller now, stays."""
-        changes = {"state": "training", "message": "", "step": state.global_step, "total_steps": state.max_steps}
-        self.hint = self.run.update_status(**changes).hint
+        told, notice = self.run.status().hint, self.trainer.notice
+        self.hint = told if notice in told else f"{told} {notice}".strip()
+        changes = {"step": state.global_step, "total_steps": state.max_steps, "hint": self.hint}
+        self.run.update_status(state="training", message="", **changes)
         self.saved = time.monotonic()
         trained = (parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad)
         weights = sum(parameter.numel() * parameter.element_size() for parameter in trained)

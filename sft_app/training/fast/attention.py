@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,8 +17,13 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from sft_app.errors import ModelError
+
 SEPARATE = "separate_conversations"
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+KERNEL_DEVICE, WIDEST_HEAD = "cuda", 256
+LONGEST_TRIED = 4096
+"""Tokens of a conversation that the kernel is tried with; a window that is wider is tried as one of this width."""
 QUERIES_AT_ONCE = 128
 """With a mask the kernel works through all keys, those after a query too; blocks of queries leave most of these out."""
 
@@ -43,7 +49,44 @@ def is_separate(model: Any) -> bool:
 
 
 def can_separate(config: Any) -> bool:
-    return config._attn_implementation == "sdpa" and not getattr(config, "attn_logit_softcapping", None)
+    needs_more = (getattr(config, name, None) for name in ("attn_logit_softcapping", "attention_chunk_size"))
+    return config._attn_implementation == "sdpa" and not any(needs_more)
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """How a layer would use the variable-length kernel: `value_dim` is the width of its values, `dim` of the rest."""
+
+    device: torch.device
+    dtype: torch.dtype
+    heads: int
+    key_heads: int
+    dim: int
+    value_dim: int
+    window: int | None
+    scaling: float | None
+
+    def is_possible(self) -> bool:
+        """Source: torch's flash attention, heads of at most 256, a multiple of 8, values as wide as queries."""
+        is_fit = self.dim % 8 == 0 and self.dim <= WIDEST_HEAD and self.value_dim == self.dim
+        return self.device.type == KERNEL_DEVICE and self.dtype in HALF_PRECISION and is_fit
+
+
+_kernel_uses: dict[KernelUse, bool] = {}
+"""What layers have asked for, and whether the kernel was tried for it and found right. It never changes within a step:
+a layer whose activations are computed twice has to take the same way both times."""
+
+
+def try_kernel() -> bool:
+    """Tries the kernel for every use that layers have asked for so far; whether there is one that it may do now."""
+    for use in _kernel_uses:
+        _kernel_uses[use] = _has_variable_length_kernel(use)
+    return any(_kernel_uses.values())
+
+
+def forget_kernel() -> None:
+    """From here on no layer uses the kernel, until it is tried again."""
+    _kernel_uses.clear()
 
 
 def attend_separately(
@@ -51,7 +94,7 @@ def attend_separately(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: None,
+    attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -59,21 +102,35 @@ def attend_separately(
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int | None = None,
     prefix_length: int = 0,
-    **_: Any,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """`(1, heads, tokens, dim)` to `(1, tokens, heads, dim)`; `cu_seq_lens_q`, `(conversations + 1,)`, has the borders.
 
-    The signature is that of transformers' attention functions. Without borders the row is one conversation. Of a row
-    with a `prefix_length`, the first part is the beginning that all the others go on from.
+    The signature is that of transformers' attention functions. Of a row with a `prefix_length`, the first part is the
+    beginning that all the others go on from.
+
+    Raises: ModelError when the layer did not pass the borders on, or wants what this attention cannot give.
     """
     if cu_seq_lens_q is None:
-        cu_seq_lens_q = torch.tensor([0, query.shape[2]], dtype=torch.int32, device=query.device)
+        raise ModelError("A layer of this model does not pass on where conversations begin.")
+    if attention_mask is not None or not others.get("is_causal", True) or _wanted(others):
+        raise ModelError(f"A layer of this model needs more than causal attention: {_wanted(others) or 'a mask'}.")
     if prefix_length:
         return _attend_after_prefix(query, key, value, scaling, cu_seq_lens_q.tolist()), None
-    if query.dtype in HALF_PRECISION and dropout == 0 and _has_variable_length_kernel(query.device):
+    use = KernelUse(
+        *(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[3], value.shape[3]),
+        *(sliding_window, scaling),
+    )
+    if dropout == 0 and _kernel_uses.setdefault(use, False):
         longest = max_length_q or int(cu_seq_lens_q.diff().max())
         return _attend_in_one_kernel(query, key, value, scaling, sliding_window, cu_seq_lens_q, longest), None
     return _attend_one_by_one(query, key, value, scaling, dropout, sliding_window, cu_seq_lens_q.tolist()), None
+
+
+def _wanted(others: dict[str, Any]) -> str:
+    """What some models add to their scores, by transformers' names; empty when nothing of it is there."""
+    known = ("softcap", "s_aux", "position_bias", "head_mask")
+    return ", ".join(name for name in known if others.get(name) is not None)
 
 
 def _attend_one_by_one(
@@ -162,22 +219,42 @@ def _attend_in_one_kernel(
     return output[None]
 
 
-@lru_cache
-def _has_variable_length_kernel(device: torch.device) -> bool:
-    """Whether this torch has the kernel for this GPU, in the form used here, with the right result and gradient."""
-    if device.type != "cuda":
+@torch.enable_grad()
+def _has_variable_length_kernel(use: KernelUse) -> bool:
+    """Whether this torch has the kernel for this use, with the right result and gradients. Not to be asked within a
+    layer whose activations are computed twice: what is tried here would count as the layer's own."""
+    if not use.is_possible():
         return False
-    query, key, value = (
-        torch.randn(1, heads, 24, 64, device=device, dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2)
-    )
-    borders = torch.tensor([0, 10, 24], device=device, dtype=torch.int32)
+    parts, borders = _example(use)
+    query, key, value = parts
+    window = min(use.window or 0, LONGEST_TRIED) or None
+    longest = int(borders.diff().max())
     try:
-        quick = _attend_in_one_kernel(query, key, value, None, None, borders, 14)
-        exact = _attend_one_by_one(query, key, value, None, 0.0, None, borders.tolist())
-        of_quick, of_exact = (torch.autograd.grad(output.float().square().sum(), key)[0] for output in (quick, exact))
-    except (ImportError, TypeError, RuntimeError, NotImplementedError):
+        quick = _attend_in_one_kernel(query, key, value, use.scaling, window, borders, longest)
+        exact = _attend_one_by_one(query, key, value, use.scaling, 0.0, window, borders.tolist())
+        of_quick, of_exact = (torch.autograd.grad(o.float().square().sum(), parts) for o in (quick, exact))
+    except (ImportError, TypeError, ValueError, RuntimeError, NotImplementedError):
         return False
-    return torch.allclose(quick, exact, atol=2e-2) and torch.allclose(of_quick, of_exact, atol=0.25, rtol=5e-2)
+    return all(_is_near(one, other) for one, other in zip((quick, *of_quick), (exact, *of_exact), strict=True))
+
+
+def _example(use: KernelUse) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Query, key and value, two key heads with as many query heads each as in the model, and the borders: of three
+    conversations, one of which is longer than the window."""
+    grouped = use.heads // use.key_heads
+    lengths = [10, min(use.window or 0, LONGEST_TRIED) + 33, 21]
+    generator = torch.Generator(use.device).manual_seed(0)
+    parts = [
+        torch.randn(1, heads, sum(lengths), use.dim, device=use.device, dtype=use.dtype, generator=generator)
+        for heads in (2 * grouped, 2, 2)
+    ]
+    borders = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], device=use.device, dtype=torch.int32)
+    return [part.requires_grad_() for part in parts], borders
+
+
+def _is_near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """To what half precision allows, on the whole."""
+    return bool((one.float() - other.float()).norm() <= 2e-2 * other.float().norm())
 
 
 AttentionInterface.register(SEPARATE, attend_separately)

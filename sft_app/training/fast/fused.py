@@ -15,6 +15,10 @@ from torch.nn.functional import linear, silu
 
 from sft_app.models.loading import ADAPTER_NAME
 
+BEFORE = "_forward_before_fusing"
+NORM_SCALES = (1e-3, 1.0, 30.0)
+"""Of the rows that a norm is tried with: of small ones a wrong epsilon is seen."""
+
 
 class LoraProduct(torch.autograd.Function):
     """`x W' + bias + scale (x A') B'`, added up in place. Gradients for x, A and B; the base is frozen."""
@@ -99,11 +103,19 @@ def _replace(module: Any) -> bool:
     quick, example = _counterpart(module)
     if quick is None or not _gives_the_same(module.forward, quick, example):
         return False
-    own = module.forward
+    own, vars(module)[BEFORE] = module.forward, vars(module).get("forward")
     module.forward = lambda x, *args, **kwargs: (
         quick(x) if module.training and not args and not kwargs else own(x, *args, **kwargs)
     )
     return True
+
+
+def unfuse(model: Any) -> None:
+    """Every module that `fuse` changed computes as it did before."""
+    for module in model.modules():
+        if BEFORE in vars(module):
+            own = vars(module).pop(BEFORE)
+            vars(module).pop("forward") if own is None else vars(module).update(forward=own)
 
 
 def _counterpart(module: Any) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, torch.Tensor]:
@@ -112,10 +124,13 @@ def _counterpart(module: Any) -> tuple[Callable[[torch.Tensor], torch.Tensor] | 
 
     if type(module) is LoraLinear:
         return _lora_product(module), torch.randn(3, module.in_features)
-    if type(module).__name__.endswith("RMSNorm") and not module.weight.requires_grad:
+    if type(module).__name__.endswith("RMSNorm") and _has_frozen_scale(module):
         eps = getattr(module, "variance_epsilon", getattr(module, "eps", 1e-6))
-        return lambda x: RootMeanSquareNorm.apply(x, module.weight, eps), torch.randn(3, len(module.weight))
-    if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        example = torch.randn(len(NORM_SCALES), len(module.weight)) * torch.tensor(NORM_SCALES)[:, None]
+        return lambda x: RootMeanSquareNorm.apply(x, module.weight, eps), example
+    if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")) and hasattr(
+        module.gate_proj, "in_features"
+    ):
         width = module.gate_proj.in_features
         return lambda x: module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x))), torch.randn(
             3, width
@@ -139,8 +154,16 @@ def _lora_product(layer: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
     return lambda x: LoraProduct.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[ADAPTER_NAME])
 
 
+def _has_frozen_scale(norm: torch.nn.Module) -> bool:
+    """Some norms have none at all."""
+    weight = getattr(norm, "weight", None)
+    return isinstance(weight, torch.Tensor) and weight.dim() == 1 and not weight.requires_grad
+
+
 def _is_plain_float32(module: torch.nn.Module) -> bool:
-    return all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in module.parameters())
+    """What has no parameters has no precision of its own, and nothing here is for it."""
+    own = list(module.parameters())
+    return bool(own) and all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in own)
 
 
 @torch.no_grad()

@@ -53,22 +53,39 @@ def positions_at_once(vocabulary: int) -> int:
 def plain_head(model: Any) -> torch.Tensor | None:
     """The weight of the model's output layer if its logits are nothing but that, else None.
 
-    Some models scale or cap their logits or add a bias; for them the model's own head has to be asked.
+    Some models scale or cap their logits or add a bias; for them the model's own head has to be asked. The numbers
+    have to be the very same, since a cap changes those of an untrained model by almost nothing.
     """
-    head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.bias is not None:
+    head, inner = model.get_output_embeddings(), backbone(model)
+    if type(head) is not torch.nn.Linear or head.bias is not None or inner is None:
         return None
-    ids = torch.arange(4, device=head.weight.device)[None]
-    was_training = model.training
+    seen: dict[str, Any] = {}
+    hooks = [
+        inner.register_forward_hook(lambda _, __, output: seen.update(hidden=output[0])),
+        head.register_forward_hook(lambda _, inputs, output: seen.update(read=inputs[0], wrote=output)),
+    ]
+    ids, was_training = torch.arange(4, device=head.weight.device)[None], model.training
     model.eval()
-    with torch.no_grad():
-        told = model(input_ids=ids, use_cache=False).logits
-        computed = head(backbone(model)(input_ids=ids, use_cache=False).last_hidden_state)
-    model.train(was_training)
-    return head.weight if torch.allclose(told.float(), computed.float(), rtol=1e-2, atol=1e-2) else None
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    is_plain = (
+        {"hidden", "wrote"} <= seen.keys()
+        and _are_equal(seen["hidden"], seen["read"])
+        and _are_equal(seen["wrote"], logits)
+    )
+    return head.weight if is_plain else None
+
+
+def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.float(), other.float())
 
 
 def backbone(model: Any) -> Any:
-    """The model without its output layer; adapters inside it stay."""
+    """The model without its output layer, adapters inside it stay; None where it is not one module."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(inner, inner.base_model_prefix)
+    return getattr(inner, inner.base_model_prefix, None)

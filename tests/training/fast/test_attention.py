@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from sft_app.errors import ModelError
 from sft_app.training.fast.attention import SEPARATE, attend_separately, separate_attention
 
 LENGTHS = (5, 1, 9, 3)
@@ -47,11 +49,19 @@ def test_each_conversation_attends_to_itself(key_heads: int, window: int | None)
         torch.testing.assert_close(one, other)
 
 
-def test_a_row_without_borders_is_one_conversation() -> None:
+def test_a_row_without_borders_is_an_error() -> None:
     row = torch.randn(1, 2, 6, 4)
-    borders = torch.tensor([0, 6], dtype=torch.int32)
-    alone, _ = attend_separately(None, row, row, row, None)
-    torch.testing.assert_close(alone, attend_separately(None, row, row, row, None, cu_seq_lens_q=borders)[0])
+    with pytest.raises(ModelError, match="does not pass on where conversations begin"):
+        attend_separately(None, row, row, row, None)
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"attention_mask": torch.zeros(1, 1, 6, 6)}, {"s_aux": torch.zeros(2)}, {"is_causal": False}]
+)
+def test_what_is_more_than_causal_attention_is_an_error(wanted: dict[str, Any]) -> None:
+    row, borders = torch.randn(1, 2, 6, 4), torch.tensor([0, 6], dtype=torch.int32)
+    with pytest.raises(ModelError, match="more than causal attention"):
+        attend_separately(None, row, row, row, **{"attention_mask": None, "cu_seq_lens_q": borders, **wanted})
 
 
 class Config(SimpleNamespace):
@@ -64,6 +74,7 @@ class Config(SimpleNamespace):
     [
         (Config(_attn_implementation="sdpa"), SEPARATE),
         (Config(_attn_implementation="sdpa", attn_logit_softcapping=50.0), "sdpa"),
+        (Config(_attn_implementation="sdpa", attention_chunk_size=8192), "sdpa"),
         (Config(_attn_implementation="eager"), "eager"),
     ],
 )

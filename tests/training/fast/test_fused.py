@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
-from sft_app.training.fast.fused import LoraProduct, fuse
+from sft_app.training.fast.fused import BEFORE, LoraProduct, fuse, unfuse
+from tests.tiny_families import tiny_model
 
 LAYERS = 2
 MODULES = 7 * LAYERS  # linear layers with an adapter
@@ -119,3 +121,40 @@ def test_the_product_of_a_half_precision_base_is_right_too() -> None:
         strict=True,
     ):
         assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize("name", ["gemma3n_text", "nanochat"])
+def test_norms_without_a_weight_keep_their_own(name: str) -> None:
+    model = attach_lora(tiny_model(name), parse_settings({"lora_r": 4}))
+    assert fuse(model) > 0
+    norms = [module for module in model.modules() if "RMSNorm" in type(module).__name__]
+    bare = [norm for norm in norms if not list(norm.parameters())]
+    assert bare and not any(BEFORE in vars(norm) for norm in bare)
+
+
+def test_a_module_without_parameters_is_left_alone() -> None:
+    model = adapted()
+    model.add_module("bare", type("RMSNorm", (torch.nn.Module,), {"forward": lambda self, x: x})())
+    assert fuse(model) == MODULES + NORMS + LAYERS
+
+
+def test_a_norm_with_another_epsilon_than_it_tells_keeps_its_own() -> None:
+    model = adapted()
+    for module in model.modules():
+        if type(module).__name__ == "LlamaRMSNorm":
+            module.epsilon, module.variance_epsilon = module.variance_epsilon, 1e-12
+            module.forward = partial(norm_of, module)
+    assert fuse(model) == MODULES + LAYERS
+
+
+def norm_of(module: Any, x: torch.Tensor) -> torch.Tensor:
+    return module.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.epsilon)
+
+
+def test_what_was_fused_can_be_put_back() -> None:
+    own, fused = adapted(), adapted()
+    fuse(fused)
+    unfuse(fused)
+    assert not any("forward" in vars(module) for module in fused.modules())
+    assert gradients(own).keys() == gradients(fused).keys()
+    assert fuse(fused) == MODULES + NORMS + LAYERS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, LlamaConfig
 
 from sft_app.training.fast import loss_head
 from sft_app.training.fast.loss_head import SummedCrossEntropy, plain_head, positions_at_once
@@ -69,3 +69,8 @@ def test_a_plain_head_is_taken() -> None:
 
 def test_a_model_that_scales_its_logits_keeps_its_own_head() -> None:
     assert plain_head(model(GraniteConfig(**SIZES, logits_scaling=8.0))) is None
+
+
+def test_a_cap_that_an_untrained_model_hardly_feels_is_seen() -> None:
+    capped = model(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=1e4))
+    assert plain_head(capped) is None

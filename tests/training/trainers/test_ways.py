@@ -1,0 +1,264 @@
+"""Before it trains, the packed trainer finds out which shortcuts are right for the model, and takes no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from sft_app.data.conversation import make_conversation
+from sft_app.data.tokens import RenderedConversation, render_conversation, training_rows
+from sft_app.models.loading import attach_lora
+from sft_app.settings import parse_settings
+from sft_app.training.fast import attention
+from sft_app.training.fast.fused import LoraProduct
+from sft_app.training.fast.loss_head import SummedCrossEntropy
+from sft_app.training.fast.selfcheck import undisturbed
+from sft_app.training.trainers import sft
+from sft_app.training.trainers.arguments import TrainingJob
+from tests.tiny_families import FAMILIES, TARGETS, tiny_model
+from tests.training.trainers.test_sft import StepRecorder
+
+PADDED = ("gpt_oss", "bloom", "mpt", "xglm", "jamba", "granitemoehybrid", "minimax", "mamba2")
+WITHOUT_SEPARATE = ("nemotron", "stablelm")
+ANSWERS = ("Soon!", "It is on its way.", "No", "Yes, on Monday.")
+SMALL = {"max_steps": 1, "max_length": 128, "lora_r": 4, "warmup_ratio": 0, "max_grad_norm": 100.0}
+PACKED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+ONE_BY_ONE = {"packing": False, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+
+
+@pytest.fixture(scope="module")
+def conversations(tokenizer: Any) -> list[RenderedConversation]:
+    def conversation(i: int) -> Any:
+        question, answer = f"Is it {'very ' * (i % 3)}late {i}?", ANSWERS[i % len(ANSWERS)]
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return render_conversation(tokenizer, make_conversation(turns), 128)
+
+    return [conversation(i) for i in range(4)]
+
+
+@pytest.fixture
+def train(tokenizer: Any, conversations: Any, tmp_path: Path) -> Callable[..., tuple[Any, StepRecorder]]:
+    """One step on the four conversations with an adapter that has an effect: the trainer and what the step was."""
+
+    def train(model: Any, **settings: Any) -> tuple[Any, StepRecorder]:
+        chosen = parse_settings({**SMALL, "dtype": "float32", **settings})
+        if chosen.method != "full":
+            torch.manual_seed(1)
+            model = attach_lora(model, chosen)
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(weight, std=0.1)
+        recorder, rows = StepRecorder(), Dataset.from_list(training_rows(conversations))
+        job = TrainingJob(model, tokenizer, rows, conversations[:1], chosen, tmp_path / "out", [recorder])
+        trainer = sft.build_sft_trainer(job)
+        trainer.args.eval_on_start = False
+        trainer.train()
+        return trainer, recorder
+
+    return train
+
+
+def assert_same(one: StepRecorder, other: StepRecorder, rel: float = 1e-3) -> None:
+    assert one.losses == pytest.approx(other.losses, rel=rel)
+    assert one.gradients.keys() == other.gradients.keys()
+    apart = sum(float((one.gradients[name] - other.gradients[name]).square().sum()) for name in one.gradients) ** 0.5
+    assert apart <= rel * sum(float(gradient.square().sum()) for gradient in other.gradients.values()) ** 0.5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_packed_step_is_that_of_the_conversations_one_by_one(train: Any, name: str) -> None:
+    """For every family, by whatever way the trainer has found to be right; and it says when it is a plainer one."""
+    targets = {"lora_target_modules": TARGETS[name]} if name in TARGETS else {}
+    trainer, packed = train(tiny_model(name), **PACKED, **targets)
+    _, alone = train(tiny_model(name), **ONE_BY_ONE, **targets)
+    assert_same(packed, alone)
+    assert ("padded" in trainer.notice) == (trainer.way.rows == "padded") == (name in PADDED)
+    assert ("attention for each conversation alone" in trainer.notice) == (name in WITHOUT_SEPARATE)
+    assert bool(trainer.notice) == (trainer.way != trainer.possible)
+
+
+def test_a_plain_model_takes_every_shortcut(train: Any) -> None:
+    trainer, _ = train(tiny_model("llama"), **PACKED)
+    way = trainer.way
+    assert way.separates and way.shares_beginnings and way.fuses and way.splits_head
+    assert trainer.notice == ""
+
+
+def wrong_gradient(function: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    own = function.backward
+
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return tuple(None if part is None else part * 1.2 for part in own(ctx, gradient))
+
+    return lambda patch: patch.setattr(function, "backward", staticmethod(backward))
+
+
+def wrong_beginning(patch: pytest.MonkeyPatch) -> None:
+    """As in a model whose layers do not pass on that a row has one."""
+
+    def share(inputs: Any, labels: Any) -> Any:
+        shorter, fewer = sft_share(inputs, labels)
+        return {name: value for name, value in shorter.items() if name != "prefix_length"}, fewer
+
+    sft_share = sft.share_beginning
+    patch.setattr(sft, "share_beginning", share)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (wrong_gradient(SummedCrossEntropy), "its own loss head"),
+        (wrong_gradient(LoraProduct), "fused functions"),
+        (wrong_beginning, "shared beginnings"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_shortcut_that_is_wrong_is_left_out_and_told(
+    train: Any, monkeypatch: pytest.MonkeyPatch, spoil: Any, told: str, dtype: str
+) -> None:
+    if dtype == "bfloat16" and told == "fused functions":
+        pytest.skip("they are for float32 only")
+    make = {"float32": lambda: tiny_model("llama"), "bfloat16": lambda: tiny_model("llama").bfloat16()}[dtype]
+    spoil(monkeypatch)
+    trainer, packed = train(make(), dtype=dtype, **PACKED)
+    _, alone = train(make(), dtype=dtype, **ONE_BY_ONE)
+    assert trainer.notice.startswith(f"This run trains without {told}, which takes longer")
+    assert_same(packed, alone, rel=1e-3 if dtype == "float32" else 3e-2)
+
+
+def test_a_leak_between_conversations_shows_in_bfloat16_too(train: Any) -> None:
+    trainer, _ = train(tiny_model("bloom").bfloat16(), dtype="bfloat16", **PACKED)
+    assert trainer.way.rows == "padded"
+
+
+def test_the_check_leaves_no_trace() -> None:
+    model = attach_lora(tiny_model("llama"), parse_settings({"lora_r": 4, "lora_dropout": 0.3}))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    random = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), undisturbed(model):
+        assert any(bool(weight.any()) for name, weight in model.named_parameters() if "lora_B" in name)
+        assert all(module.p == 0 for module in model.modules() if isinstance(module, torch.nn.Dropout))
+        torch.rand(1)
+        raise ZeroDivisionError
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert all(module.p == 0.3 for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_the_runs_status_says_that_it_is_padded(
+    make_run: Callable[..., Any], work: Callable[..., int], tokenizer: Any, tmp_path: Path
+) -> None:
+    tiny_model("gpt_oss").save_pretrained(tmp_path / "gpt_oss")
+    tokenizer.save_pretrained(tmp_path / "gpt_oss")
+    run = make_run(model=tmp_path / "gpt_oss", watch_prompts=(), scorecard_prompts=0)
+    work(run)
+    assert run.status().state == "finished", run.status()
+    assert "Conversations are padded in this run" in run.status().hint
+
+
+def varlen_attn_on_cpu(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """What torch's documentation says of `torch.nn.attention.varlen.varlen_attn`, `(tokens, heads, dim)`, written out:
+    a window of (w, 0) lets a token see the w before it and itself, and flash attention has its limits."""
+    heads, key_heads, dim = query.shape[1], key.shape[1], query.shape[2]
+    if not enable_gqa and heads != key_heads:
+        raise ValueError("Expect query and key/value to have the same number of heads")
+    if dim > 256 or dim % 8 or value.shape[2] != dim or query.dtype not in (torch.float16, torch.bfloat16):
+        raise RuntimeError("FlashAttention does not support this")
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32 and max_q == max_k == int(cu_seq_q.diff().max())
+    lengths = cu_seq_q.diff()
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    distance = torch.arange(len(owner))[:, None] - torch.arange(len(owner))
+    seen = (owner[:, None] == owner) & (distance >= 0)
+    if window_size[0] >= 0:
+        seen &= distance <= window_size[0]
+    key, value = (part.repeat_interleave(heads // key_heads, 1) for part in (key, value))
+    scores = torch.einsum("qhd,khd->hqk", query.float(), key.float()) * (scale or dim**-0.5)
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, value.float()).to(query.dtype)
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The path of a GPU on this CPU: a kernel that keeps to the documentation, and no shared beginnings."""
+    calls: list[int] = []
+
+    def attend(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        return varlen_attn_on_cpu(*args, **kwargs)
+
+    monkeypatch.setattr(attention, "KERNEL_DEVICE", "cpu")
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend)
+    monkeypatch.setattr(sft, "can_share_beginnings", lambda model: False)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral_window", "qwen3"])
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_gpus_kernel_is_tried_before_training_and_trains_the_same(
+    train: Any, kernel_calls: list[int], name: str, checkpointing: bool
+) -> None:
+    same = {"dtype": "bfloat16", "gradient_checkpointing": checkpointing}
+    trainer, packed = train(tiny_model(name).bfloat16(), **PACKED, **same)
+    assert trainer.way.uses_kernel and trainer.notice == ""
+    before = len(kernel_calls)
+    _, alone = train(tiny_model(name).bfloat16(), **ONE_BY_ONE, **same)
+    assert len(kernel_calls) == before > 0
+    assert_same(packed, alone, rel=3e-2)
+
+
+@pytest.mark.parametrize("fault", ["refuses", "forgets the window", "has no gradient for keys"])
+def test_a_kernel_that_is_wrong_is_not_used(
+    train: Any, kernel_calls: list[int], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def attend(query: Any, key: Any, value: Any, *args: Any, window_size: Any = (-1, -1), **kwargs: Any) -> Any:
+        if fault == "refuses":
+            raise RuntimeError("no kernel image is available for execution on the device")
+        window = (-1, 0) if fault == "forgets the window" else window_size
+        key = key.detach() if fault == "has no gradient for keys" else key
+        return varlen_attn_on_cpu(query, key, value, *args, window_size=window, **kwargs)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend)
+    trainer, _ = train(tiny_model("mistral_window").bfloat16(), dtype="bfloat16", gradient_checkpointing=True, **PACKED)
+    assert not trainer.way.uses_kernel and trainer.notice == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"dim": 256, "value_dim": 256}, True),
+        ({"dim": 264, "value_dim": 264}, False),
+        ({"dim": 60, "value_dim": 60}, False),
+        ({"value_dim": 32}, False),
+        ({"dtype": torch.float32}, False),
+        ({"device": torch.device("cpu")}, False),
+    ],
+)
+def test_which_layers_may_use_the_kernel(change: dict[str, Any], expected: bool) -> None:
+    usual = {"device": torch.device("cuda", 0), "dtype": torch.bfloat16, "heads": 8, "key_heads": 2}
+    use = attention.KernelUse(**{**usual, "dim": 64, "value_dim": 64, "window": None, "scaling": None, **change})
+    assert use.is_possible() == expected
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """What did not work is told in the log."""
+    caplog.set_level(logging.ERROR)
