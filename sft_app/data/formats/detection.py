@@ -90,7 +90,8 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     if rivals(columns, map.assistant) or others and not (ask.is_prose() and answer.is_prose()):
         return []
     used = [column for column in map.used() if column in named]
-    doubt = _doubt(ask, answer, rows, has_others=len(columns) > len(used))
+    is_all = name == "prompt_completion" and len(columns) == 2  # made for training: nothing else can be meant
+    doubt = _doubt(ask, answer, rows, is_all)
     why = f"the columns {in_backticks(used)} are {TITLES[name]}{doubt}"
     is_certain = not doubt
     if not map.system and (system := _system(columns)):
@@ -107,10 +108,10 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     ]
 
 
-def _doubt(ask: ColumnProfile, answer: ColumnProfile, rows: Rows, has_others: bool) -> str:
+def _doubt(ask: ColumnProfile, answer: ColumnProfile, rows: Rows, is_all: bool) -> str:
     """What speaks against a well-known table although it holds no other texts; "" for nothing."""
     few = [column for column in (ask, answer) if column.nature in ("constant", "category")]
-    if few and has_others:
+    if few and not is_all:
         return f", but one of them holds only {_texts(few[0].distinct)} in {len(rows)} rows"
     is_odd = {"identifier", "name"} & {ask.nature, answer.nature} and len(rows) >= ENOUGH_ROWS
     return ", but one of them holds numbers, dates, ids or names" if is_odd else ""
