@@ -196,11 +196,17 @@ def status(run: RunArgument, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def stop(run: RunArgument) -> None:
+def stop(
+    run: RunArgument,
+    discard: Annotated[bool, typer.Option("--discard", help="Keep nothing: no adapter, no checkpoints.")] = False,
+) -> None:
     """Stop a run after the step at work; the adapter so far is kept."""
-    from sft_app.training.launch import stop_run
+    from sft_app.training.launch import cancel_run, stop_run
 
     found = find_run(app_home(), run)
+    if discard:
+        cancel_run(found)
+        return console.print(f"Run {found.id} is cancelled; nothing of it is kept.")
     stop_run(found)
     console.print(f"Run {found.id} stops after this step and keeps its adapter.")
 

@@ -31,6 +31,9 @@ from sft_app.records import SourceRecord as SourceRecord
 LOCK_VARIABLE = "SFT_APP_RUN_LOCK"
 # A worker that has told how it ended is gone within this.
 ENDING_SECONDS = 10.0
+CANCELLED = "Cancelled: nothing was kept."
+# What saving an adapter leaves behind when it is cut off.
+ADAPTER_DRAFTS = (".adapter-new", ".adapter-old")
 ID_TIME = "%Y%m%d-%H%M%S-"
 ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # none that is mistaken for another
 
@@ -121,6 +124,8 @@ class Run:
         latest = self._read_status()  # the process may have written how it ended and gone since the first look
         if latest is None or latest != status:
             return latest or status
+        if self.cancel_is_requested():
+            return self.finish_cancel()
         ended: dict[str, Any] = {
             "state": "interrupted",
             "message": f"The training process ended without a word while {status.state}.",
@@ -158,6 +163,8 @@ class Run:
     def update_status(self, **changes: Any) -> RunStatus:
         """Changes the named fields; the first and the last change of a working state set the times."""
         status = RunStatus.model_validate({**(self._read_status() or RunStatus()).model_dump(), **changes})
+        if "started_utc" in changes and "started_moment" not in changes:
+            status.started_moment = None  # what was measured belongs to another beginning
         if "state" in changes:
             status.ended_utc = utc_now() if status.has_ended() else None
             status.worked_seconds = seconds_since(status.started_moment) if status.has_ended() else None
@@ -207,7 +214,24 @@ class Run:
         return (self.path / "stop").exists()
 
     def withdraw_stop(self) -> None:
-        (self.path / "stop").unlink(missing_ok=True)
+        """And a cancellation."""
+        for name in ("stop", "cancel"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def request_cancel(self) -> None:
+        (self.path / "cancel").touch()
+        self.request_stop()
+
+    def cancel_is_requested(self) -> bool:
+        return (self.path / "cancel").exists()
+
+    def finish_cancel(self) -> RunStatus:
+        """Takes away all that was learnt, and what was measured of it; no process may work on the run any more."""
+        for name in (self.adapter_dir.name, self.checkpoints_dir.name, self.tokens_dir.name, *ADAPTER_DRAFTS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for file in (self.path / "scorecard.json", self.base_scores_file, self.pairs_file, self.votes_file):
+            file.unlink(missing_ok=True)
+        return self.update_status(state="stopped", message=CANCELLED, hint="", kept_step=None)
 
     def log_tail(self, lines: int = 20) -> str:
         try:

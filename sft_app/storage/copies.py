@@ -24,7 +24,7 @@ from sft_app.storage.stores import Store
 
 MANIFEST = "manifest.json"
 RECORD = "copy.json"
-NOT_COPIED = ("stop", RECORD)
+NOT_COPIED = ("stop", "cancel", RECORD)
 LOG_BYTES_COPIED = 16 * 2**20
 # Deletions that have to be followed stand here, beside `runs/`, as files with the run's id as their name.
 DELETED = "deleted"

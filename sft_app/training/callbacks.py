@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import psutil
@@ -15,8 +16,8 @@ from sft_app.compare.scorecard import scores_as_rows
 from sft_app.files import put_on_disk, write_jsonl_atomically
 from sft_app.runs import Run
 from sft_app.settings import RunSettings
-from sft_app.training.ranks import from_first_rank, ranks_sum
-from sft_app.training.termination import Termination
+from sft_app.training.ranks import from_first_rank, ranks_sum, world_size
+from sft_app.training.termination import StopRequested, Termination
 
 STATUS_EVERY_SECONDS = 0.5
 # A checkpoint's small files: tokenizer, random states, what was logged so far.
@@ -44,7 +45,7 @@ class RunReporter(TrainerCallback):
         self.started = self.status_written = self.saved = time.monotonic()
         self.last_log = (self.started, 0)
         self.hint = ""
-        self.checkpoint_bytes = 0
+        self.checkpoint_bytes = self.first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """What the run was told before, such as that its micro-batch is smaller now, stays."""
@@ -52,10 +53,19 @@ class RunReporter(TrainerCallback):
         self.hint = told if notice in told else f"{told} {notice}".strip()
         changes = {"step": state.global_step, "total_steps": state.max_steps, "hint": self.hint}
         self.run.update_status(state="training", message="", **changes)
-        self.saved = time.monotonic()
+        self.saved, self.first_step = time.monotonic(), state.global_step
         trained = (parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad)
         weights = sum(parameter.numel() * parameter.element_size() for parameter in trained)
         self.checkpoint_bytes = 3 * weights + SMALL_FILES_BYTES  # with the optimizer's two moments
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A stop that came between two steps. Raises: StopRequested."""
+        if state.global_step == self.first_step:
+            stops = world_size() > 1 and from_first_rank((self.run.stop_is_requested(),))[0]
+        else:
+            stops = world_size() == 1 and self.termination.stop_noticed is not None
+        if stops:
+            raise StopRequested
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if time.monotonic() - self.status_written > STATUS_EVERY_SECONDS:
@@ -100,13 +110,24 @@ class RunReporter(TrainerCallback):
         if state.global_step == 0 and state.is_world_process_zero:
             # Kept at once, since a resumed run cannot measure the base again.
             write_jsonl_atomically(self.run.base_scores_file, scores_as_rows(self.trainer.scores[0]))
-        answers = self.answer_watch_prompts(self.trainer.model)
+        answers = self._watch_answers(state, control)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)
         self.run.update_status(step=state.global_step)
         patience = self.settings.early_stopping_patience
         if patience and measurements_since_best(state.log_history) >= patience and state.global_step < state.max_steps:
             self.has_stopped_early = control.should_training_stop = True
+
+    def _watch_answers(self, state: Any, control: Any) -> list[dict[str, Any]]:
+        """None where a stop broke them off. Raises: StopRequested, when nothing has been learnt."""
+        try:
+            with self.termination.stoppable() if world_size() == 1 else nullcontext():
+                return self.answer_watch_prompts(self.trainer.model)
+        except StopRequested:
+            if state.global_step == 0:
+                raise
+            control.should_training_stop = True
+            return []
 
     def _tokens_per_second(self) -> float:
         """Since the last call, evaluations left out."""

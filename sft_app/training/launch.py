@@ -82,6 +82,19 @@ def stop_run(run: Run) -> None:
         run.update_status(state="stopped", message="Stopped before it began.")
 
 
+def cancel_run(run: Run) -> None:
+    """Ends a run at once and keeps nothing of it but its entry: no adapter, no checkpoints.
+
+    Raises: RunError when the run has already ended.
+    """
+    status = run.status()
+    if status.has_ended():
+        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    run.request_cancel()
+    if status.state == "queued":
+        run.finish_cancel()
+
+
 def resume_run(run: Run, home: Path) -> None:
     """Puts a run that ended early back into the queue; it goes on from its last complete checkpoint.
 

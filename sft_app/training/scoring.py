@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -15,12 +16,9 @@ from sft_app.errors import AppError
 from sft_app.files import read_jsonl
 from sft_app.models.loading import free_memory
 from sft_app.runs import Run
+from sft_app.training.termination import StopRequested, Termination
 
 logger = logging.getLogger(__name__)
-
-
-class EnoughMeasured(Exception):
-    """Somebody asked the run to stop while it was measured."""
 
 
 def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
@@ -29,7 +27,7 @@ def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
     run.keep_scorecard(make_scorecard(_base_scores(run), tuned))
 
 
-def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int) -> str:
+def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termination: Termination) -> str:
     """Adds what has to be generated, and what may have been forgotten; returns why not, where that cannot be had.
 
     A run that cannot be measured is trained and saved all the same, so nothing is raised; a stop ends the measuring.
@@ -39,16 +37,17 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int) -> str
 
     def tell(share: float) -> None:
         if run.stop_is_requested() and not was_stopped:
-            raise EnoughMeasured
+            raise StopRequested
         run.update_status(message=f"Measuring what changed: {share:.0%}.")
 
     home = run.path.parents[1]
     try:
-        pair = load_pair(find_sides(BASE, run.id, home), home)
-        # Numbers of one scorecard come from one arithmetic: training may have used another one.
-        is_same = run.status().precision == pair.models.hardware.dtype
-        keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned) if is_same else None)
-    except EnoughMeasured:
+        with nullcontext() if was_stopped else termination.stoppable():
+            pair = load_pair(find_sides(BASE, run.id, home), home)
+            # Numbers of one scorecard come from one arithmetic: training may have used another one.
+            is_same = run.status().precision == pair.models.hardware.dtype
+            keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned) if is_same else None)
+    except StopRequested:
         return "Stopped while it was measured: the scorecard has the held-out loss only."
     except AppError as error:
         return f"The scorecard has the held-out loss only: {error}"

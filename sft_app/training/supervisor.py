@@ -30,6 +30,8 @@ TERMINATED_EXIT = 128 + signal.SIGTERM
 POLL_SECONDS = 0.5
 # A supervisor that has just seen an empty queue needs less than this to let go of the lock.
 HANDOVER_SECONDS = 10.0
+# More than a worker takes that is not only starting.
+CANCEL_SECONDS = 8.0
 
 
 class _Shutdown:
@@ -92,6 +94,8 @@ def _supervise(run: Run) -> None:
     me = os.getpid()
     hand_over(run, me, "Starting.", supervisor_pid=me, supervisor_started=process_started(me))
     while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
+        if run.cancel_is_requested():
+            break
         too_large = batch
         batch, accumulation = _smaller(batch, accumulation)
         hint = (
@@ -118,7 +122,9 @@ def _tell_ending(run: Run, code: int) -> None:
         return  # the other worker goes on, and tells how it ends
     if run.status().has_ended():
         return
-    if code in (TERMINATED_EXIT, -signal.SIGTERM) or _shutdown.is_requested:
+    if run.cancel_is_requested():
+        run.finish_cancel()
+    elif code in (TERMINATED_EXIT, -signal.SIGTERM) or _shutdown.is_requested:
         tell_terminated(run)
     else:
         run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
@@ -159,7 +165,19 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
     if _shutdown.is_requested:  # while the worker was being started
         worker.terminate()
     hand_over(run, worker.pid, run.status().message)
-    return worker.wait()
+    return _wait_for(worker, run)
+
+
+def _wait_for(worker: subprocess.Popen[bytes], run: Run) -> int:
+    """Its exit status. One that is cancelled and does not end by itself, since it is still starting, is ended."""
+    cancelled = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return worker.wait(POLL_SECONDS)
+        if cancelled is None and run.cancel_is_requested():
+            cancelled = time.monotonic()
+        if cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS:
+            worker.kill()
 
 
 def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:

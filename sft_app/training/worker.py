@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sft_app.files import put_on_disk
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
-from sft_app.runs import Run
+from sft_app.runs import ADAPTER_DRAFTS, Run
 from sft_app.settings import RunSettings
 from sft_app.training import ranks
 from sft_app.training.callbacks import RunReporter
@@ -35,12 +36,13 @@ from sft_app.training.extras import place_tracker
 from sft_app.training.open_settings import settle_max_length, settle_precision
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
 from sft_app.training.supervisor import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
-from sft_app.training.termination import Terminated, Termination
+from sft_app.training.termination import CANCELLED_EXIT, Cancelled, StopRequested, Terminated, Termination
 from sft_app.training.token_rows import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 
 WATCH_MAX_NEW_TOKENS = 100
+NOTHING_LEARNT = "Stopped before anything was learnt: there is nothing to keep."
 
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
@@ -63,7 +65,13 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
         hand_over(run, ranks.leading_pid(), _preparing_message(run))
         ranks.join_ranks()
         smaller = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(accumulation)}
-        train_run(run, run.record().settings.model_copy(update=smaller), termination)
+        with termination.watching(run) if ranks.is_first_rank() else nullcontext():
+            train_run(run, run.record().settings.model_copy(update=smaller), termination)
+    except StopRequested:
+        run.update_status(state="stopped", message=NOTHING_LEARNT)
+    except Cancelled:
+        run.finish_cancel()
+        return CANCELLED_EXIT if ranks.world_size() > 1 else 0  # the other ranks are ended for it
     except Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not run.status().has_ended():  # it may have come when all was done
@@ -86,13 +94,15 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
 def train_run(run: Run, settings: RunSettings, termination: Termination) -> None:
     """The whole job: train and save, then measure what was saved, in the memory that training has left.
 
-    Raises: Terminated; what was learnt is in a checkpoint then.
+    Raises:
+        Terminated: what was learnt is in a checkpoint.
+        StopRequested: nothing has been learnt yet.
     """
     trained = _train(run, settings, termination)
     told = trained.message
     if ranks.is_first_rank():
         prompts = 0 if trained.was_stopped else settings.scorecard_prompts
-        told = " ".join(filter(None, [told, complete_scorecard(run, trained.scores, prompts)]))
+        told = " ".join(filter(None, [told, complete_scorecard(run, trained.scores, prompts, termination)]))
     state = "stopped" if trained.was_stopped else "finished"
     run.update_status(state=state, message=told, kept_step=trained.kept_step)
     if not trained.was_stopped and ranks.is_first_rank():
@@ -110,28 +120,14 @@ class Trained:
 
 
 def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained:
-    """From the run folder to the saved adapter, in the order in which it happens. Raises: Terminated."""
-    transformers.set_seed(settings.seed)
-    home, ref = run.path.parents[1], recorded_model(run)
+    """From the run folder to the saved adapter, in the order in which it happens. Raises: as `train_run`."""
     with ranks.first_rank_first():
-        tokenizer = load_tokenizer(ref, home)
-        max_length = settle_max_length(run, tokenizer)
-        settings = settings.model_copy(update={"max_length": max_length})
-        train = token_rows(run, tokenizer, max_length, settings.block_size)
         discard_incomplete(run.checkpoints_dir)
         discard_broken(run.checkpoints_dir)
-    heldout = list(render_rows(run.heldout_file, tokenizer, max_length))
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-    run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
-    reporter = RunReporter(run, settings, termination, _watcher(tokenizer, settings))
-    model = load_trainable(run, settings)
-    job = TrainingJob(
-        model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
-    )
-    place_tracker(run)
-    trainer = reporter.trainer = build_trainer(job)
-    trainer.termination = termination
-
+    breaks_off = checkpoint is None and ranks.world_size() == 1  # what an earlier worker has learnt is kept by a stop
+    with termination.stoppable() if breaks_off else nullcontext():
+        trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)
     with termination.held_back():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if termination.is_requested:
@@ -144,9 +140,33 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
     ranks.leave_ranks()
     if ranks.is_first_rank():
-        save_adapter(trainer.model, tokenizer, run, ref.public_id, weights)
+        save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
         keep_heldout_scores(run, scores)
     return Trained(scores, trainer.kept_step(), was_stopped, _ending(reporter))
+
+
+def _prepare(
+    run: Run, settings: RunSettings, termination: Termination, checkpoint: Path | None
+) -> tuple[Any, RunReporter, Any]:
+    """The trainer over the rendered data and the loaded model, what it reports to, and the tokenizer."""
+    transformers.set_seed(settings.seed)
+    home, ref = run.path.parents[1], recorded_model(run)
+    with ranks.first_rank_first():
+        tokenizer = load_tokenizer(ref, home)
+        max_length = settle_max_length(run, tokenizer)
+        settings = settings.model_copy(update={"max_length": max_length})
+        train = token_rows(run, tokenizer, max_length, settings.block_size)
+    heldout = list(render_rows(run.heldout_file, tokenizer, max_length))
+    run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
+    reporter = RunReporter(run, settings, termination, _watcher(tokenizer, settings))
+    model = load_trainable(run, settings)
+    job = TrainingJob(
+        model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
+    )
+    place_tracker(run)
+    trainer = reporter.trainer = build_trainer(job)
+    trainer.termination = termination
+    return trainer, reporter, tokenizer
 
 
 def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: dict[str, Any] | None = None) -> None:
@@ -154,7 +174,7 @@ def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: di
 
     `weights` are the model's where they do not stand in it, as when FSDP has split it up.
     """
-    draft, old = run.path / ".adapter-new", run.path / ".adapter-old"
+    draft, old = (run.path / name for name in ADAPTER_DRAFTS)
     shutil.rmtree(draft, ignore_errors=True)
     if hasattr(model, "peft_config"):
         model.peft_config[ADAPTER_NAME].base_model_name_or_path = base_id

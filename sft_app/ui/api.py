@@ -21,6 +21,7 @@ from sft_app.errors import DataError, SettingsError
 from sft_app.models.hardware import complete_settings
 from sft_app.runs import Run
 from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
+from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, tells_errors
@@ -86,11 +87,11 @@ def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
         """Where a run is: its state, step, losses, speed. `run` is an id, the beginning of one, or `latest`."""
         return _told(context, context.get(run))
 
-    def stop_run(run: str) -> dict[str, Any]:
-        """Ends a run after the step at work; the adapter so far is kept."""
+    def stop_run(run: str, discard: bool = False) -> dict[str, Any]:
+        """Ends a run after the step at work; the adapter so far is kept, or with `discard` nothing."""
         found = context.get(run)
         context.access.refuse_unless_trusted("stop runs")
-        ask_to_stop(found)
+        cancel_run(found) if discard else ask_to_stop(found)
         return _told(context, found)
 
     def list_runs() -> list[dict[str, Any]]:

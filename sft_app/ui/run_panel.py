@@ -150,8 +150,11 @@ def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
         status = status.model_copy(update={"hint": f"{status.hint} {told}".strip()})
     if status.has_ended():
         return status
+    if run.cancel_is_requested():
+        return status.model_copy(update={"message": "Cancelling; nothing will be kept."})
     if run.stop_is_requested():
-        return status.model_copy(update={"message": "Stopping after this step; the adapter so far is kept."})
+        told = "the adapter so far is kept" if status.step else "there is nothing to keep before the first step is over"
+        return status.model_copy(update={"message": f"Stopping; {told}."})
     waiting = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
     if run.id not in waiting:
         return status

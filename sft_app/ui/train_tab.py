@@ -14,6 +14,7 @@ from sft_app.runs import Run
 from sft_app.settings import PRESETS, DataSettings, RunSettings, choices_of, fields_of
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
+from sft_app.ui.cancellation import Cancellation, build_cancellation, wire_cancellation
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab
 from sft_app.ui.events import PRIVATE, tells_errors
@@ -55,13 +56,15 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
             with gr.Row():
                 start = gr.Button("Start", variant="primary", size="md", interactive=not why_not, elem_id="start")
                 stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
+                cancel = gr.Button("Cancel …", size="md", elem_id="cancel")
                 resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
+            cancellation = build_cancellation(cancel)
             build_storage_notice(context)
             preflight = build_preflight_panel()
         with gr.Column(scale=3, min_width=300):
             panel = build_run_panel(context, stop, resume)
     tab = TrainTab(gr.State(None), {**fields, **data_tab.fields}, panel, preflight)
-    _wire(context, tab, start)
+    _wire(context, tab, start, cancellation)
     return tab
 
 
@@ -70,7 +73,7 @@ def form_values(run: Run, tab: TrainTab) -> list[Any]:
     return form_updates(list(tab.fields), run.record().settings.model_dump())
 
 
-def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
+def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: Cancellation) -> None:
     names, panel = list(tab.fields), tab.panel
     preset_names = sorted({name for values in PRESETS.values() for name in values})
     starting = threading.Lock()
@@ -104,6 +107,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button) -> None:
     panel.stop.click(stop_watched, tab.watched, None, **once).success(**watching)
     panel.resume.click(resume_watched, tab.watched, None, **once).success(**watching)
     panel.timer.tick(**watching)
+    wire_cancellation(context, cancellation, tab.watched, watching)
 
 
 def _build_form() -> dict[str, Any]:

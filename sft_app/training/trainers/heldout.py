@@ -18,7 +18,7 @@ from sft_app.data.tokens import RenderedConversation
 from sft_app.errors import DivergedError
 from sft_app.training.divergence import are_finite, base_is_broken, has_diverged
 from sft_app.training.ranks import ranks_sum
-from sft_app.training.termination import Terminated, Termination
+from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
 from sft_app.training.trainers.arguments import training_dtype
 from sft_app.training.trainers.schedule import make_schedule
 
@@ -31,7 +31,7 @@ class HeldoutEvaluation:
     `scores[step]` keeps what was measured. `tokens_seen` counts the tokens that are not padding, and
     `evaluation_seconds` the time that was not training, so that tokens/s can be told truly. `notice` is what a person
     has to know of how the run trains. A request to end (`termination`) breaks an evaluation off, and what was learnt
-    until then is saved first.
+    until then is saved first; a stop breaks off a step that is long, and the evaluation of the base.
 
     At the first loss, gradient or weight that is not finite, `train` raises DivergedError, in all processes of a run:
     before the optimizer takes the step, so that the weights are those of the step before, which are saved.
@@ -45,13 +45,12 @@ class HeldoutEvaluation:
         self.notice = ""
         self.termination = Termination()
         self._losses_of_step: list[torch.Tensor] = []
+        self._begun_step, self._step_began = -1, 0.0
         super().__init__(*args, **kwargs)
 
     def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
-        # Processes that wait for each other cannot break off alone.
-        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         try:
-            with self.termination.let_through() if alone else nullcontext():
+            with self.termination.let_through() if is_alone() else nullcontext():
                 return self._measure()
         except Terminated:
             if self.state.global_step > 0:
@@ -65,7 +64,9 @@ class HeldoutEvaluation:
 
     def _measure(self: Any) -> dict[str, float]:
         start = time.monotonic()
-        scores = score_conversations(self.model, self.heldout)
+        learnt = self.state.global_step > 0  # or else a stop leaves nothing that would have to be measured
+        with nullcontext() if learnt or not is_alone() else self.termination.stoppable():
+            scores = score_conversations(self.model, self.heldout)
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
         self._refuse_unless_finite("the held-out loss", metrics["eval_loss"], self.state.global_step)
@@ -77,7 +78,13 @@ class HeldoutEvaluation:
     def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
         """A run that was cut off after its last step has none left; transformers would take one before it looks."""
         if self.state.global_step < self.state.max_steps:
-            return super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+            try:
+                return super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+            except StopRequested:  # no weight has changed since the last whole step
+                if self.state.global_step == 0:
+                    raise
+                self.model.zero_grad()
+                self.control.should_training_stop = True
         if not any("eval_loss" in row and row["step"] == self.state.global_step for row in self.state.log_history):
             self._determine_best_metric(self.evaluate(), trial=None)
             self._save_checkpoint(self.model, trial=None)
@@ -105,9 +112,12 @@ class HeldoutEvaluation:
         prune_checkpoints(folder, checkpoint_step(Path(best)) if best else 0)
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self._begun_step != self.state.global_step:  # and not only its next micro-batch
+            self._begun_step, self._step_began = self.state.global_step, time.monotonic()
         mask = inputs.get("attention_mask")
         self.tokens_seen += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
-        loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        with self.termination.stoppable(STEP_SECONDS, self._step_began) if is_alone() else nullcontext():
+            loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         self._losses_of_step.append(loss)
         return loss
 
@@ -151,3 +161,8 @@ class HeldoutEvaluation:
             self._save_checkpoint(self.model, trial=None)
         except OSError:  # a full disk, say; why training ended matters more
             logger.exception("the weights before the break could not be saved")
+
+
+def is_alone() -> bool:
+    """Processes that wait for each other cannot break off on their own."""
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized())

@@ -1,0 +1,78 @@
+"""Cancelling the run that is shown: what is lost is said first, and it takes a second press."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sft_app.checkpoints import complete_checkpoints
+from sft_app.errors import RunError
+from sft_app.runs import Run
+from sft_app.training.launch import cancel_run
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import PRIVATE, tells_errors
+
+
+@dataclass(frozen=True)
+class Cancellation:
+    """The button, and the question that it opens."""
+
+    button: gr.Button
+    group: gr.Group
+    question: gr.Markdown
+    really: gr.Button
+    keep: gr.Button
+
+
+def build_cancellation(button: gr.Button) -> Cancellation:
+    """The question; the button stands elsewhere."""
+    with gr.Group(visible=False, elem_id="cancellation") as group:
+        question = gr.Markdown(container=True)
+        with gr.Row():
+            really = gr.Button("Cancel and lose it", variant="stop", elem_id="really-cancel")
+            keep = gr.Button("Go on training")
+    return Cancellation(button, group, question, really, keep)
+
+
+def wire_cancellation(
+    context: PageContext, cancellation: Cancellation, watched: gr.State, watching: dict[str, Any]
+) -> None:
+    """`watching` is the event that brings the panel up to date."""
+    group = cancellation.group
+
+    @tells_errors
+    def ask(run_id: str | None) -> list[Any]:
+        return [gr.Group(visible=True), what_is_lost(context.get(run_id))]
+
+    @tells_errors
+    def cancel_watched(run_id: str | None) -> Any:
+        run = context.get(run_id)
+        context.access.refuse_unless_trusted("stop runs")
+        cancel_run(run)
+        return gr.Group(visible=False)
+
+    cancellation.button.click(ask, watched, [group, cancellation.question], **PRIVATE)
+    gr.on([cancellation.keep.click, watched.change], lambda: gr.Group(visible=False), None, group, **PRIVATE)
+    cancellation.really.click(cancel_watched, watched, group, **PRIVATE).success(**watching)
+
+
+def what_is_lost(run: Run) -> str:
+    """The question to a person. Raises: RunError when the run has ended."""
+    status = run.status()
+    if status.has_ended():
+        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    if not status.step:
+        return f"Cancel **{run.id}**? Nothing has been learnt yet."
+    lost = [f"what it learnt in {status.step:,} {_steps(status.step)}"]
+    if count := len(complete_checkpoints(run.checkpoints_dir)):
+        lost.append("its checkpoint" if count == 1 else f"its {count} checkpoints")
+    if run.has_adapter():
+        lost.append("the adapter of before")
+    told = " and ".join(filter(None, [", ".join(lost[:-1]), lost[-1]]))
+    return f"Cancel **{run.id}**? You lose {told}. Stop and keep saves the adapter instead."
+
+
+def _steps(count: int) -> str:
+    return "step" if count == 1 else "steps"
