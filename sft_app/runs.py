@@ -27,6 +27,7 @@ from sft_app.records import ModelRecord as ModelRecord
 from sft_app.records import RunRecord, RunStatus
 from sft_app.records import SourceRecord as SourceRecord
 
+LOCK_FILE = "worker.lock"
 # The descriptor of its run's lock, for the worker that is started with it.
 LOCK_VARIABLE = "SFT_APP_RUN_LOCK"
 # A worker that has told how it ended is gone within this.
@@ -138,8 +139,8 @@ class Run:
 
     @property
     def lock_file(self) -> Path:
-        """Hidden, so that no copy of the run has it."""
-        return self.path / ".worker.lock"
+        """There from the first worker on; no copy of the run has it."""
+        return self.path / LOCK_FILE
 
     def has_worker(self) -> bool:
         """Whether a process works in this folder now, whatever its status says."""

@@ -19,12 +19,12 @@ from pydantic import BaseModel, ValidationError
 from sft_app.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.errors import StorageError
 from sft_app.files import write_json_atomically
-from sft_app.runs import Run, delete_run, utc_now
+from sft_app.runs import LOCK_FILE, Run, delete_run, utc_now
 from sft_app.storage.stores import Store
 
 MANIFEST = "manifest.json"
 RECORD = "copy.json"
-NOT_COPIED = ("stop", "cancel", RECORD)
+NOT_COPIED = ("stop", "cancel", LOCK_FILE, RECORD)
 LOG_BYTES_COPIED = 16 * 2**20
 # Deletions that have to be followed stand here, beside `runs/`, as files with the run's id as their name.
 DELETED = "deleted"

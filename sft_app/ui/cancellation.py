@@ -63,16 +63,13 @@ def what_is_lost(run: Run) -> str:
     status = run.status()
     if status.has_ended():
         raise RunError(f"Run {run.id} is not running: it is {status.state}.")
-    if not status.step:
-        return f"Cancel **{run.id}**? Nothing has been learnt yet."
-    lost = [f"what it learnt in {status.step:,} {_steps(status.step)}"]
+    steps = f"what it learnt in {status.step:,} {'step' if status.step == 1 else 'steps'}"
+    lost = [steps] if status.step else []
     if count := len(complete_checkpoints(run.checkpoints_dir)):
         lost.append("its checkpoint" if count == 1 else f"its {count} checkpoints")
     if run.has_adapter():
         lost.append("the adapter of before")
+    if not lost:
+        return f"Cancel **{run.id}**? Nothing has been learnt yet."
     told = " and ".join(filter(None, [", ".join(lost[:-1]), lost[-1]]))
     return f"Cancel **{run.id}**? You lose {told}. Stop and keep saves the adapter instead."
-
-
-def _steps(count: int) -> str:
-    return "step" if count == 1 else "steps"

@@ -233,3 +233,12 @@ def test_record_tells_what_has_been_copied(make_run: Make, store: FolderStore) -
     record = read_record(run)
     assert record.place == store.place and record.manifest is not None
     assert (record.manifest.state, record.manifest.checkpoint) == ("finished", 20)
+
+
+def test_what_is_asked_of_a_run_here_and_its_lock_are_not_copied(noted: NotedStore, make_run: Make) -> None:
+    run = make_run()
+    run.request_cancel()
+    with run.locked() as is_ours:
+        assert is_ours and copy_run(noted, run)
+    copied = {name.rpartition("/")[2] for names in noted.puts for name in names}
+    assert "settings.json" in copied and copied.isdisjoint({"stop", "cancel", "worker.lock"})
