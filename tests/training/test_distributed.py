@@ -12,9 +12,8 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from sft_app.files import read_jsonl, write_jsonl_atomically
 from sft_app.training import supervisor
 from sft_app.training.parallel import end_as
 
@@ -72,24 +71,16 @@ def test_two_processes_train_as_one_does(make_run: Any, work: Any, options: dict
     assert len([row for row in shared.metrics() if "loss" in row]) == 4
 
 
-def test_a_break_in_one_process_ends_all_with_its_reason(make_run: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
-    """One conversation is enough: the token of its "£" is NaN in the base, and only one process has it in a step."""
-    from safetensors.torch import save_file
-
-    from tests.conftest import make_character_tokenizer
-
+def test_both_processes_end_where_a_number_is_not_finite(make_run: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
     base = shutil.copytree(tiny_model_dir, tmp_path / "broken")
     tensors = load_file(base / "model.safetensors")
-    tensors["model.embed_tokens.weight"][make_character_tokenizer().convert_tokens_to_ids("£")] = torch.nan
+    tensors["model.layers.1.mlp.up_proj.weight"].fill_(3e38)  # finite, but what it computes is not
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    run = make_run(model=base, method="lora", num_processes=2, **{**STEPS, "max_steps": 12})
-    rows = read_jsonl(run.train_file)
-    rows[5]["messages"][0]["content"] = "£" * 20
-    write_jsonl_atomically(run.train_file, rows)
+    run = make_run(model=base, method="lora", num_processes=2, **STEPS)
     supervisor._supervise(run)
     status = run.status()
     assert status.state == "failed", run.log_tail(60)
-    assert status.message.startswith("Training broke at step") and "Lower the learning rate" in status.hint
+    assert status.message.startswith("The loss of the base model is not a number")
     assert not run.has_adapter()
 
 

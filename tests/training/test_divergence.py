@@ -15,26 +15,26 @@ from safetensors.torch import load_file, save_file
 
 from sft_app.checkpoints import complete_checkpoints, last_complete_checkpoint
 from sft_app.runs import Run
-from sft_app.training.divergence import are_finite, base_is_broken
+from sft_app.training.divergence import are_finite
 
 Make = Callable[..., Run]
 Work = Callable[..., int]
 
 
-def spoil(file: Path, name_part: str = "") -> None:
-    """One number of a file of weights becomes NaN."""
+def spoil(file: Path, name_part: str = "", value: float = math.nan) -> None:
+    """The first numbers of a tensor in a file of weights become `value`."""
     tensors = load_file(file)
     name = next(name for name in tensors if name_part in name)
-    tensors[name].view(-1)[3] = math.nan
+    tensors[name].view(-1)[:64] = value
     save_file(tensors, file, metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="module")
 def broken_base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with one NaN in a layer."""
+    """The tiny model with weights that are finite and too large: its activations are not."""
     folder = tmp_path_factory.mktemp("models") / "broken"
     shutil.copytree(tiny_model_dir, folder)
-    spoil(folder / "model.safetensors", "layers.1.mlp.up_proj")
+    spoil(folder / "model.safetensors", "layers.1.mlp.up_proj", 3e38)
     return folder
 
 
@@ -47,6 +47,9 @@ def assert_valid_json(run: Run) -> None:
         texts = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
         for text in texts:
             json.loads(text, parse_constant=refuse_constant)
+
+
+FAST = {"watch_prompts": (), "scorecard_prompts": 0}
 
 
 def assert_failed(run: Run, message: str, checkpoints: list[int]) -> None:
@@ -63,19 +66,44 @@ def assert_failed(run: Run, message: str, checkpoints: list[int]) -> None:
 
 @pytest.mark.parametrize("trainer", ["sft", "classic"])
 @pytest.mark.parametrize("method", ["lora", "qlora", "full"])
-def test_a_nan_in_the_base_fails_the_run_before_it_begins(
+def test_a_base_without_a_finite_loss_fails_the_run_before_it_begins(
     make_run: Make, work: Work, broken_base: Path, method: str, trainer: str
 ) -> None:
-    run = make_run(model=broken_base, method=method, trainer=trainer)
+    run = make_run(**FAST, model=broken_base, method=method, trainer=trainer)
     assert work(run) == 0
-    assert_failed(run, "holds numbers that are not finite", [])  # it is refused as it is loaded
+    assert_failed(run, "The loss of the base model is not a number", [])
+    assert "download the model again" in run.status().hint
     assert run.metrics() == []
 
 
-def test_a_precision_that_may_be_the_reason_is_named() -> None:
-    """Weights may be finite, and the loss not."""
-    assert "Set dtype to float32" in base_is_broken(math.nan, torch.bfloat16).hint
-    assert "download the model again" in base_is_broken(math.nan, torch.float32).hint
+def test_a_base_that_holds_a_nan_is_refused_as_it_is_loaded(
+    make_run: Make, work: Work, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "broken")
+    spoil(folder / "model.safetensors", "layers.1.mlp.up_proj")
+    run = make_run(**FAST, model=folder)
+    assert work(run) == 0
+    assert_failed(run, "up_proj.weight holds numbers that are not finite", [])
+    assert run.metrics() == []
+
+
+def test_a_break_in_another_process_ends_this_one_too(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_app.training.trainers import heldout
+
+    run, asked = make_run(**FAST), heldout.ranks_sum
+    monkeypatch.setattr(
+        heldout, "ranks_sum", lambda number: 1 if len(run.metrics()) == 2 and number == 0 else asked(number)
+    )
+    work(run)
+    assert_failed(run, "Training broke at step 2: the loss is not finite", [])
+
+
+def test_a_precision_that_may_be_the_reason_is_named(make_run: Make, work: Work, broken_base: Path) -> None:
+    run = make_run(**FAST, model=broken_base, dtype="bfloat16")
+    work(run)
+    assert "Set dtype to float32" in run.status().hint
 
 
 def with_trainer(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
@@ -117,7 +145,7 @@ def nan_loss_at_step(step: int) -> Callable[[Any], None]:
 def test_a_break_midway_fails_the_run_and_keeps_the_step_before(
     make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch, trainer: str, change: Any, what: str
 ) -> None:
-    run = make_run(trainer=trainer)
+    run = make_run(**FAST, trainer=trainer)
     with monkeypatch.context() as patch:
         with_trainer(patch, change(4))
         assert work(run) == 0
@@ -133,7 +161,7 @@ def test_a_heldout_loss_that_is_not_finite_fails_the_run(
 ) -> None:
     from sft_app.training.trainers import heldout
 
-    run, mean = make_run(), heldout.mean_loss
+    run, mean = make_run(**FAST), heldout.mean_loss
     monkeypatch.setattr(heldout, "mean_loss", lambda scores: math.inf if len(run.metrics()) > 4 else mean(scores))
     work(run)
     assert_failed(run, "Training broke at step 4: the held-out loss is infinite.", [2])
@@ -155,13 +183,13 @@ def test_weights_that_are_not_finite_are_never_saved(
         trainer.kept_step = break_weights
 
     with_trainer(monkeypatch, break_at_the_end)
-    run = make_run()
+    run = make_run(**FAST)
     work(run)
     assert_failed(run, "a weight is not a number", [4, 2])
 
 
 def test_a_checkpoint_with_broken_weights_is_not_gone_on_from(make_run: Make, work: Work) -> None:
-    run = make_run()
+    run = make_run(**FAST)
     work(run)
     newest = last_complete_checkpoint(run.checkpoints_dir)
     assert newest is not None and newest.name == "checkpoint-4"
