@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -17,9 +18,19 @@ from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings
 from sft_app.ui import data_views, views
+from sft_app.ui.events import PRIVATE
+from sft_app.ui.in_browser import with_javascript
 
 WAITING = "The check-up begins when the data has been read."
 NOTHING: tuple[str, list[str]] = ("", [])
+OFFER_FIXES = f"""(found, offered, ticked) => {{
+    if (JSON.stringify(found) === JSON.stringify(offered)) return [undefined, undefined, undefined];
+    const labels = {json.dumps(LABELS)}, recommended = {json.dumps(RECOMMENDED)};
+    const [data, names] = found, answered = offered[0] === data ? offered[1] : [];
+    const chosen = names.filter(name => (answered.includes(name) ? ticked : recommended).includes(name));
+    const update = {{__type__: "update", choices: names.map(name => [labels[name], name]), value: chosen}};
+    return [{{__type__: "update", visible: names.length > 0}}, update, found];
+}}"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Checkup:
     """`fixing` shows when there is something to fix.
 
     `seen` remembers what is shown already, `found` (data file, fixes) what it says can be done, and `offered` the
-    same of the check-up whose fixes stand in `fixes`.
+    same of the check-up whose fixes stand in `fixes`. Both are values of the browser.
     """
 
     findings: gr.HTML
@@ -36,8 +47,8 @@ class Checkup:
     fixes: gr.CheckboxGroup
     clean: gr.Button
     seen: gr.State
-    found: gr.State
-    offered: gr.State
+    found: gr.JSON
+    offered: gr.JSON
 
     def outputs(self) -> list[Any]:
         return [self.findings, self.lengths, self.found, self.seen]
@@ -53,24 +64,31 @@ def build_checkup(lengths: gr.HTML) -> Checkup:
     with gr.Group(visible=False) as fixing:
         fixes = gr.CheckboxGroup([], label="What to do about it", info="Your file stays as it is.", elem_id="fixes")
         clean = gr.Button("Make a cleaned copy", size="md", elem_id="make-copy")
-    return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), gr.State(NOTHING), gr.State(NOTHING))
+    found, offered = (gr.JSON(list(NOTHING), visible=False) for _ in range(2))
+    return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), found, offered)
 
 
 def checkup_values(inspection: Inspection, settings: RunSettings, key: int) -> list[Any]:
     """`key` says what the check-up was of."""
     fixes = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
     chart = data_views.length_chart(inspection.lengths) if inspection.lengths else ""
-    return [data_views.findings_list(inspection), chart, (settings.data, fixes), key]
+    return [data_views.findings_list(inspection), chart, [settings.data, fixes], key]
 
 
 def checkup_problem(message: str) -> list[Any]:
-    return [views.problem_card(message), "", NOTHING, None]
+    return [views.problem_card(message), "", list(NOTHING), None]
+
+
+def wire_fixes(check: Checkup, examined: Any) -> None:
+    """The fixes follow each check-up that has been `examined`."""
+    offer = with_javascript(offer_fixes, OFFER_FIXES)
+    examined.success(offer, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
 
 
 def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ticked: list[str]) -> list[Any]:
     """A person's ticks stay as long as the data is the same; a new fix is ticked if it is a recommended one.
 
-    Called when the check-up is on the page, so that `ticked` is what stands there now.
+    The page does it by `OFFER_FIXES`, since a tick that is set meanwhile would be lost on the way.
     """
     if found == offered:
         return [gr.skip()] * 3
@@ -82,6 +100,7 @@ def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ti
 
 def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progress: Progress) -> Path:
     """In the folder, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
+    fixes = [name for name in LABELS if name in fixes]
     if not fixes:
         raise DataError("Choose what to do first.")
     stem = file.path.name.partition(".")[0]

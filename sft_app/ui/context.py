@@ -53,6 +53,7 @@ class PageContext:
     _looks_at: Machine | None = None
     _measured: dict[RunSettings, Measured] = field(default_factory=dict)
     _asked: dict[str, int] = field(default_factory=dict)
+    _asked_lock: threading.Lock = field(default_factory=threading.Lock)
     _models: LoadedModels | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class PageContext:
         with self._data_lock:
             self._data = None
 
-    def inspection_key(self, settings: RunSettings) -> int:
+    def inspection_key(self, settings: DataSettings) -> int:
         """The same for the same data and settings."""
         return hash((settings, _stamp(settings), self.access.whose()))
 
@@ -88,9 +89,10 @@ class PageContext:
         """
         self.access.check_data(settings)
         key = self.inspection_key(settings)
-        if self._asked.get(session) == key:
-            raise Superseded  # the one at work will show it
-        self._asked[session] = key
+        with self._asked_lock:
+            if self._asked.get(session) == key:
+                raise Superseded  # the one at work will show it
+            self._asked[session] = key
 
         def tell(share: float) -> None:
             if self._asked.get(session) != key:
@@ -106,6 +108,13 @@ class PageContext:
         finally:
             if self._asked.get(session) == key:
                 del self._asked[session]
+
+    def end_inspection(self, session: str, settings: RunSettings | None) -> None:
+        """Ends the check-up at work for this page if it is of anything else than these settings."""
+        key = None if settings is None else self.inspection_key(settings)
+        with self._asked_lock:  # between a look and what comes of it another may be asked for
+            if self._asked.get(session) != key:
+                self._asked.pop(session, None)
 
     def _inspect(self, settings: RunSettings, on_progress: Progress) -> Inspection:
         file = self.data(settings.reading()).file  # first, as what is wrong with it is told in no time

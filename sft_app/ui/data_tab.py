@@ -7,14 +7,23 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.errors import AppError, DataError
+from sft_app.errors import DataError, SettingsError
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui import checkup, token_view
 from sft_app.ui.checkup import Checkup
 from sft_app.ui.context import PageContext, Superseded
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import FOLLOWING, sentence_of, tells_errors
 from sft_app.ui.forms import settings_from_form
-from sft_app.ui.reading_form import ReadingChoice, build_reading, reading_values, unreadable_values, wire_reading
+from sft_app.ui.in_browser import settled
+from sft_app.ui.reading_form import (
+    ReadingChoice,
+    build_reading,
+    reading_values,
+    refused_values,
+    unreadable_values,
+    wire_mapping,
+    wire_reading,
+)
 from sft_app.ui.source_form import (
     HUB_FIELDS,
     CleanedBox,
@@ -32,7 +41,10 @@ CHECKED_TOO = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_tr
 
 @dataclass(frozen=True)
 class DataTab:
-    """What the other tabs and the page's wiring need of this one. `fields` are those of `DataSettings`."""
+    """What the other tabs and the page's wiring need of this one. `fields` are those of `DataSettings`.
+
+    `seen` remembers what the overview shows already.
+    """
 
     fields: dict[str, Any]
     to_train: gr.Button
@@ -41,10 +53,10 @@ class DataTab:
     cleaned: CleanedBox
     view: TokenView
     checkup: Checkup
+    seen: gr.State
 
     def overview(self) -> list[Any]:
-        cleaned = [self.cleaned.box, self.cleaned.note]
-        return [self.source.line, *self.reading.outputs(), *cleaned, self.view.number, self.view.chat]
+        return [self.source.line, *self.reading.outputs(), self.cleaned.box, self.cleaned.note, self.seen]
 
     def changes(self) -> list[Any]:
         """The events after which the data has to be read anew."""
@@ -57,7 +69,7 @@ def build_data_tab(context: PageContext) -> DataTab:
     """Source, reading and check-up on the left, one conversation and all their lengths on the right."""
     defaults = RunSettings()
     loaded = context.data(defaults.reading())
-    fields: dict[str, Any] = {"data": gr.State(defaults.data)}
+    fields: dict[str, Any] = {"data": gr.Textbox(defaults.data, visible=False, elem_id="data")}
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             source = build_source(fields)
@@ -69,41 +81,63 @@ def build_data_tab(context: PageContext) -> DataTab:
         with gr.Column(scale=3, min_width=300):
             view = token_view.build_token_view(context, loaded)
             lengths.render()
-    tab = DataTab(fields, to_train, source, reading, cleaned, view, check)
-    wire_source(context, source, cleaned, fields)
+    tab = DataTab(fields, to_train, source, reading, cleaned, view, check, gr.State(None))
     wire_reading(context, reading, fields)
-    _wire_overview(context, tab)
     return tab
 
 
 def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields: dict[str, Any]) -> None:
-    """Tokens and check-up follow the data and those of the run's settings (`fields`) that they depend on."""
-    changes = [demo.load, *tab.changes(), fields["model"].change, fields["max_length"].change]
-    _wire_tokens(tab, context, fields, changes)
-    _wire_checkup(tab, context, fields, changes)
+    """Everything that is shown of the data follows it and those of the run's settings (`fields`) that it depends on."""
+    followed = [fields[name].change for name in ("model", "max_length", *CHECKED_TOO)]
+    asked = settled([demo.load, *tab.changes(), tab.view.number.change, *followed], tab.checkup.findings)
+    _wire_overview(context, tab, fields, asked)
+    _wire_conversation(context, tab, fields, asked)
+    _wire_checkup(context, tab, fields, asked)
 
 
-def _wire_tokens(tab: DataTab, context: PageContext, fields: dict[str, Any], changes: list[Any]) -> None:
+def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
     names = list(fields)
 
-    @tells_errors
+    def show(request: gr.Request, seen: Any, *shown: Any) -> list[Any]:
+        """What is shown already stays."""
+        context.end_inspection(request.session_hash or "", _settings_or_none(names, shown))
+        try:
+            settings = _reading_of(tab, names, shown)
+            key = context.inspection_key(settings)
+            if key == seen:
+                return [gr.skip()] * len(tab.overview())
+            line, *reading, box, note = overview_values(context, settings)
+        except Exception as error:  # whatever it is, the next change has to be followed
+            return [gr.skip(), *refused_values(sentence_of(error)), gr.Group(visible=False), "", None]
+        return [line, *tab.reading.sent(reading, settings), box, note, key]
+
+    shown = asked.success(show, [tab.seen, *fields.values()], tab.overview(), show_progress="hidden", **FOLLOWING)
+    wire_mapping(tab.reading, tab.fields, shown)
+
+
+def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
+    names, view = list(fields), tab.view
+    inputs = [view.number, *fields.values()]
+
+    def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
+        try:
+            return token_view.chat_at(context.data(_reading_of(tab, names, shown)), wanted)
+        except Exception:  # what is wrong is told where the data is
+            return []
+
     def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
-        return token_view.token_values(context, settings_from_form(names, shown), wanted)
+        try:
+            return token_view.token_values(context, settings_from_form(names, shown), wanted)
+        except Exception as error:  # whatever it is, the next change has to be followed
+            return [f"No tokens to show: {sentence_of(error)}", []]
 
-    gr.on(
-        [*changes, tab.view.number.change],
-        show_tokens,
-        [tab.view.number, *fields.values()],
-        tab.view.outputs(),
-        trigger_mode="always_last",
-        api_visibility="private",
-    )
+    asked.success(turn_to, inputs, view.chat, show_progress="hidden", **FOLLOWING)
+    asked.success(show_tokens, inputs, view.outputs(), **FOLLOWING)
 
 
-def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], changes: list[Any]) -> None:
+def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
     names, inputs, check = list(fields), list(fields.values()), tab.checkup
 
-    @tells_errors
     def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         """What is shown already stays."""
         skipped = [gr.skip()] * len(check.outputs())
@@ -116,8 +150,8 @@ def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], ch
             inspection = context.inspect(session, settings, lambda share: progress(share, desc="Checking the data"))
         except Superseded:
             return skipped
-        except AppError as error:
-            return checkup.checkup_problem(str(error))
+        except Exception as error:  # whatever it is, the next change has to be followed
+            return checkup.checkup_problem(sentence_of(error))
         return checkup.checkup_values(inspection, settings, key)
 
     @tells_errors
@@ -129,19 +163,13 @@ def _wire_checkup(tab: DataTab, context: PageContext, fields: dict[str, Any], ch
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
         return [str(copy), "auto", "", "", download]
 
-    gr.on(
-        [*changes, *(fields[name].change for name in CHECKED_TOO)],
-        examine,
-        [check.seen, *inputs],
-        check.outputs(),
-        show_progress_on=check.findings,
-        trigger_mode="multiple",  # a new one ends the one at work
-        api_visibility="private",
+    examined = asked.success(
+        examine, [check.seen, *inputs], check.outputs(), show_progress_on=check.findings, **FOLLOWING
     )
-    # Not chained to it: of several at once, only the first to end would surely be followed.
-    check.found.change(checkup.offer_fixes, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
+    checkup.wire_fixes(check, examined)
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
-    check.clean.click(clean, [check.fixes, *inputs], copied, api_visibility="private")
+    cleaning = check.clean.click(clean, [check.fixes, *inputs], copied, api_visibility="private", preprocess=False)
+    wire_source(context, tab.source, tab.cleaned, tab.fields, cleaning)
 
 
 def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
@@ -150,28 +178,19 @@ def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
         loaded = context.data(settings)
     except DataError as error:
         reading = unreadable_values(context, settings, str(error))
-        return [source_line(settings), *reading, gr.Group(visible=False), "", 1, []]
+        return [source_line(settings), *reading, gr.Group(visible=False), ""]
     note = checkup.cleaned_note(loaded.file.path)
-    return [
-        source_line(settings),
-        *reading_values(loaded),
-        gr.Group(visible=bool(note)),
-        note,
-        gr.Number(value=1, maximum=len(loaded.examples)),
-        token_view.chat_at(loaded, 1),
-    ]
+    return [source_line(settings), *reading_values(loaded), gr.Group(visible=bool(note)), note]
 
 
-def _wire_overview(context: PageContext, tab: DataTab) -> None:
-    names, inputs = list(tab.fields), list(tab.fields.values())
+def _reading_of(tab: DataTab, names: list[str], shown: tuple[Any, ...]) -> DataSettings:
+    """How the data is read, whatever the rest of the form holds. Raises: SettingsError."""
+    values = dict(zip(names, shown, strict=True))
+    return settings_from_form(list(tab.fields), tuple(values[name] for name in tab.fields)).reading()
 
-    @tells_errors
-    def show(*shown: Any) -> list[Any]:
-        return overview_values(context, settings_from_form(names, shown).reading())
 
-    @tells_errors
-    def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
-        return token_view.chat_at(context.data(settings_from_form(names, shown).reading()), wanted)
-
-    gr.on(tab.changes(), show, inputs, tab.overview(), trigger_mode="always_last", **PRIVATE)
-    tab.view.number.change(turn_to, [tab.view.number, *inputs], tab.view.chat, **PRIVATE)
+def _settings_or_none(names: list[str], shown: tuple[Any, ...]) -> RunSettings | None:
+    try:
+        return settings_from_form(names, shown)
+    except SettingsError:
+        return None

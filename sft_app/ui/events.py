@@ -17,8 +17,17 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 # For events that keep something up to date. What they are given may have been chosen from a list that has changed
 # since, and a component's own check would call that an error before the handler can see to it.
 UNCHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": None}
+# For events that follow the form: at the end they show what it holds then. One that ends in an error forgets that it
+# was to run again, so these tell errors in their place.
+FOLLOWING: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "trigger_mode": "always_last"}
 # The loaded model answers one event at a time.
 MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
+SHORTEST_SECONDS, WORDS_A_SECOND = 8.0, 3.0
+# What was wrong before is not what happens now.
+CLEAR_MESSAGES = (
+    "document.addEventListener('click',event=>{if(event.target.closest('button')&&!event.target.closest('.toast-wrap'))"
+    "document.querySelectorAll('.toast-wrap .toast-close').forEach(button=>button.click())},true)"
+)
 logger = logging.getLogger("sft_app")
 
 
@@ -45,15 +54,21 @@ def tells_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _for_the_page(error: Exception) -> Exception:
+def sentence_of(error: Exception) -> str:
     """Every kind is taken here, because this is the last place that can turn it into a sentence."""
+    if isinstance(error, AppError):
+        return hide_tokens(str(error))
+    logger.error("unexpected error in the page", exc_info=error)
+    return f"Something unexpected went wrong ({type(error).__name__}). The details are in app.log in the workspace."
+
+
+def _for_the_page(error: Exception) -> Exception:
     if isinstance(error, gr.Error):
         return error
-    if isinstance(error, AppError):
-        return gr.Error(hide_tokens(str(error)), duration=None, print_exception=False)
-    logger.error("unexpected error in the page", exc_info=error)
-    return gr.Error(
-        f"Something unexpected went wrong ({type(error).__name__}). The details are in app.log in the workspace.",
-        duration=None,
-        print_exception=False,
-    )
+    sentence = sentence_of(error)
+    return gr.Error(sentence, duration=reading_seconds(sentence), print_exception=False)
+
+
+def reading_seconds(sentence: str) -> float:
+    """How long a message stays: time to read it twice. The next click takes it away too (`CLEAR_MESSAGES`)."""
+    return max(SHORTEST_SECONDS, 2 * len(sentence.split()) / WORDS_A_SECOND)

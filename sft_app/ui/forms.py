@@ -3,8 +3,7 @@ they hold: a number component's own limits would refuse a value without naming t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -80,13 +79,6 @@ def settings_from_form(names: list[str], shown: tuple[Any, ...]) -> RunSettings:
 def form_updates(names: list[str], values: Mapping[str, Any]) -> list[Any]:
     """What the named components show for these settings; a name without a value stays as it is."""
     return [to_form(name, values[name]) if name in values else gr.skip() for name in names]
-
-
-def answered_in_browser(handler: Callable[[str], Any], questions: Iterable[str]) -> Callable[[str], Any]:
-    """A handler of one choice whose answers go to the page with it: no event that follows can come before them."""
-    table = json.dumps({question: handler(question) for question in questions})
-    handler.__js_implementation__ = f"(choice) => ({table})[choice]"  # type: ignore[attr-defined]
-    return handler
 
 
 def _kind(name: str) -> Any:

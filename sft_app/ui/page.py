@@ -26,7 +26,7 @@ from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, tells_errors
 from sft_app.ui.export.tab import build_export_tab
 from sft_app.ui.place import build_place
 from sft_app.ui.preflight_panel import wire_preflight
@@ -47,7 +47,12 @@ CALM_TIMERS = (
     "const raf=window.requestAnimationFrame.bind(window);window.requestAnimationFrame="
     "f=>String(f).includes('performance.now()')?setTimeout(()=>raf(f),250):raf(f)"
 )
-SCRIPTS = f"{CALM_TIMERS};{VOTE_KEYS}"
+# A list of choices fades for a fifth of a second, and on a busy machine for longer: two stand open at the same time.
+PROMPT_LISTS = (
+    "const animate=Element.prototype.animate;Element.prototype.animate=function(frames,how){"
+    "return animate.call(this,frames,this.matches('.options')?{...how,duration:0}:how)}"
+)
+SCRIPTS = f"{PROMPT_LISTS};{CALM_TIMERS};{VOTE_KEYS};{CLEAR_MESSAGES}"
 # Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 

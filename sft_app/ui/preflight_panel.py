@@ -13,8 +13,9 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, tells_errors
 from sft_app.ui.forms import form_updates, settings_from_form
+from sft_app.ui.in_browser import settled
 
 WAITING = "What the run will take is told here as soon as the data has been read."
 
@@ -60,12 +61,11 @@ def wire_preflight(
     tab is `opened`."""
     names, inputs = list(fields), list(fields.values())
 
-    @tells_errors
     def show(*shown: Any) -> list[Any]:
         try:
             return preflight_values(context, settings_from_form(names, shown))
-        except AppError as error:
-            return [views.problem_card(str(error)), gr.Button(visible=False), {}]
+        except Exception as error:  # whatever it is, the next change has to be followed
+            return [views.problem_card(sentence_of(error)), gr.Button(visible=False), {}]
 
     @tells_errors
     def measure(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
@@ -83,7 +83,6 @@ def wire_preflight(
     def take(changes: dict[str, Any]) -> list[Any]:
         return form_updates(names, changes)
 
-    following: dict[str, Any] = {"trigger_mode": "always_last", **PRIVATE}
     measuring: dict[str, Any] = {
         "inputs": inputs,
         "outputs": panel.outputs(),
@@ -91,7 +90,8 @@ def wire_preflight(
         "trigger_mode": "once",
         "api_visibility": "private",
     }
-    gr.on([*(field.change for field in inputs), *also], show, inputs, panel.outputs(), **following)
+    asked = settled([*(field.change for field in inputs), *also])
+    asked.success(show, inputs, panel.outputs(), show_progress="hidden", **FOLLOWING)
     panel.measure.click(measure, **measuring)
     opened(measure_on_gpu, **measuring)
     panel.use.click(take, panel.changes, inputs, **PRIVATE)

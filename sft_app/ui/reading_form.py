@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,43 @@ from sft_app.ui.forms import make_field, settings_from_form, to_form
 
 NO_COLUMN = "(none)"
 COLUMNS_OFFERED = 1000
+# Worked off by the page: an answer of the server to an earlier choice could undo a later one, or open a list anew.
+TAKE_MAPPING = f"""(...columns) => {{
+    const named = {json.dumps(COLUMN_ROLES)}.map((role, place) => [role, columns[place]]);
+    const chosen = named.filter(([role, column]) => column && column !== {json.dumps(NO_COLUMN)});
+    const entries = chosen.map(([role, column]) => role + "=" + column);
+    const whole = ["user", "assistant"].every(role => chosen.some(([name]) => name === role));
+    return whole ? ["columns", entries.join("\\n")] : [undefined, undefined];
+}}"""
+SHOW_MAPPING = """(found, shown, ...now) => {
+    const values = now.slice(0, -2), layout = now.slice(-2), nothing = [undefined, ...values.map(() => undefined)];
+    const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);
+    if (!found || !same(found.layout, layout) || same(found, shown)) return nothing;
+    return [found, ...values.map((value, place) => {
+        const update = {__type__: "update"};
+        if (!shown || !same(found.choices[place], shown.choices[place])) update.choices = found.choices[place];
+        if (value !== found.values[place]) update.value = found.values[place];
+        return Object.keys(update).length > 1 ? update : undefined;
+    })];
+}"""
 TREE_FIELDS = ("reply_paths", "text_language")
 CONTEST_FIELDS = ("code_language", "solutions_per_problem")
 
 
 @dataclass(frozen=True)
+class ColumnList:
+    """What one of the lists of columns offers, as (label, value), and what is chosen there."""
+
+    choices: list[tuple[str, str]]
+    value: str | None
+
+
+@dataclass(frozen=True)
 class ReadingChoice:
-    """How the rows are read. `readings` offers the guesses where there are several; `mapping` names columns."""
+    """How the rows are read. `readings` offers the guesses where there are several; `mapping` names columns.
+
+    `mapping_found` is what `mapping` should offer for the data, and `mapping_shown` what it was told last.
+    """
 
     facts: gr.HTML
     guess: gr.HTML
@@ -34,10 +65,24 @@ class ReadingChoice:
     contest_box: gr.Group
     left_out_box: gr.Accordion
     left_out: gr.Markdown
+    mapping_found: gr.JSON
+    mapping_shown: gr.JSON
 
     def outputs(self) -> list[Any]:
         boxes = [self.tree_box, self.contest_box, self.left_out_box, self.left_out]
-        return [self.facts, self.guess, self.readings, self.mapping_box, *self.mapping, *boxes]
+        return [self.facts, self.guess, self.readings, self.mapping_box, self.mapping_found, *boxes]
+
+    def sent(self, values: list[Any], settings: DataSettings) -> list[Any]:
+        """What the server sends of `reading_values`: the lists of columns go together, for `SHOW_MAPPING`."""
+        first, last = 4, 4 + len(self.mapping)
+        lists: list[ColumnList] = values[first:last]
+        found = {
+            "data": settings.data,
+            "layout": [settings.format, to_form("columns", settings.columns)],
+            "choices": [one.choices for one in lists],
+            "values": [one.value for one in lists],
+        }
+        return [*values[:first], found, *values[last:]]
 
 
 def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
@@ -59,7 +104,9 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     tree_box, contest_box = (_build_options(fields, names) for names in (TREE_FIELDS, CONTEST_FIELDS))
     with gr.Accordion("Left out", open=True, visible=False, elem_id="left-out") as left_out_box:
         left_out = gr.Markdown()
-    return ReadingChoice(facts, guess, readings, mapping_box, mapping, tree_box, contest_box, left_out_box, left_out)
+    found, shown = gr.JSON(None, visible=False), gr.JSON(None, visible=False)
+    boxes = (tree_box, contest_box, left_out_box, left_out)
+    return ReadingChoice(facts, guess, readings, mapping_box, mapping, *boxes, found, shown)
 
 
 def reading_values(loaded: LoadedData) -> list[Any]:
@@ -98,6 +145,13 @@ def unreadable_values(context: PageContext, settings: DataSettings, problem: str
     return [views.problem_card(problem), "", no_readings, *mapping, hidden, hidden, no_rows, ""]
 
 
+def refused_values(problem: str) -> list[Any]:
+    """What is shown where nothing may or can be read; the lists of columns stay as they are."""
+    hidden = gr.Group(visible=False)
+    boxes = [hidden, hidden, gr.Accordion(visible=False), ""]
+    return [views.problem_card(problem), "", gr.Radio(visible=False), hidden, gr.skip(), *boxes]
+
+
 def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str, Any]) -> None:
     names, inputs = list(fields), list(fields.values())
     layout = [fields["format"], fields["columns"]]
@@ -107,15 +161,15 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
         guess = context.data(settings_from_form(names, shown).reading()).file.guesses[place]
         return [guess.format, to_form("columns", guess.columns)]
 
-    def take_mapping(*columns: str | None) -> list[Any]:
-        named = zip(COLUMN_ROLES, columns, strict=True)
-        entries = {role: column for role, column in named if column and column != NO_COLUMN}
-        if not {"user", "assistant"} <= entries.keys():
-            return [gr.skip(), gr.skip()]
-        return ["columns", to_form("columns", [f"{role}={column}" for role, column in entries.items()])]
-
     reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)
-    gr.on([field.input for field in reading.mapping], take_mapping, reading.mapping, layout, **PRIVATE)
+    gr.on([field.input for field in reading.mapping], None, reading.mapping, layout, js=TAKE_MAPPING, **PRIVATE)
+
+
+def wire_mapping(reading: ReadingChoice, fields: dict[str, Any], read: Any) -> None:
+    """The lists of columns follow each `read` event."""
+    layout = [fields["format"], fields["columns"]]
+    outputs = [reading.mapping_shown, *reading.mapping]
+    read.success(None, [reading.mapping_found, *outputs, *layout], outputs, js=SHOW_MAPPING, **PRIVATE)
 
 
 def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
@@ -132,9 +186,9 @@ def _mapping_values(settings: DataSettings, columns: list[str], is_shown: bool) 
     offered = list(dict.fromkeys([*columns[:COLUMNS_OFFERED], *chosen.values()]))  # a list refuses what it lacks
     needed = ("user", "assistant")
     lists = [
-        gr.Dropdown(
-            offered if role in needed else [NO_COLUMN, *offered],
-            value=chosen.get(role, None if role in needed else NO_COLUMN),
+        ColumnList(
+            [(name, name) for name in (offered if role in needed else [NO_COLUMN, *offered])],
+            chosen.get(role, None if role in needed else NO_COLUMN),
         )
         for role in COLUMN_ROLES
     ]

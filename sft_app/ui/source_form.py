@@ -78,8 +78,11 @@ def build_cleaned_box() -> CleanedBox:
     return CleanedBox(box, note, download, back)
 
 
-def wire_source(context: PageContext, source: SourceChoice, cleaned: CleanedBox, fields: dict[str, Any]) -> None:
-    """A new source is read by itself again: what was chosen for the last one does not carry over."""
+def wire_source(
+    context: PageContext, source: SourceChoice, cleaned: CleanedBox, fields: dict[str, Any], cleaning: Any
+) -> None:
+    """A new source is read by itself again: what was chosen for the last one does not carry over. It takes the place
+    of one that is still on its way, such as a copy that is being cleaned (`cleaning`)."""
     anew = [fields["data"], fields["format"], fields["columns"]]
 
     @tells_errors
@@ -97,13 +100,17 @@ def wire_source(context: PageContext, source: SourceChoice, cleaned: CleanedBox,
 
     @tells_errors
     def go_back(data: str) -> list[Any]:
+        context.access.check_data(parse_settings({"data": data}))
         return form_updates(list(fields), checkup.source_settings(Path(data)))
 
-    source.upload.upload(take_upload, source.upload, anew, api_visibility="private")
-    source.example.click(lambda: [EXAMPLE_DATA, "auto", ""], None, anew, **PRIVATE)
     inputs = [source.hub_id, *(fields[name] for name in HUB_FIELDS)]
-    source.fetch.click(fetch, inputs, anew, api_visibility="private", show_progress_on=source.fetch)
-    cleaned.back.click(go_back, fields["data"], list(fields.values()), **PRIVATE)
+    slow: dict[str, Any] = {"api_visibility": "private", "cancels": [cleaning]}
+    fetching = source.fetch.click(fetch, inputs, anew, show_progress_on=source.fetch, **slow)
+    slow["cancels"] = [cleaning, fetching]
+    uploading = source.upload.upload(take_upload, source.upload, anew, **slow)
+    quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
+    source.example.click(lambda: [EXAMPLE_DATA, "auto", ""], None, anew, **quick)
+    cleaned.back.click(go_back, fields["data"], list(fields.values()), **quick)
 
 
 def source_line(settings: DataSettings) -> str:

@@ -44,8 +44,6 @@ def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
             1,
             label="Conversation",
             precision=0,
-            minimum=1,
-            maximum=len(loaded.examples),
             elem_id="conversation-number",
         )
     return TokenView(
@@ -83,12 +81,20 @@ def token_values(context: PageContext, settings: RunSettings, wanted: float | No
         rendered = render_conversation(tokenizer, conversation, context.max_length(settings))
     except AppError as error:
         return [f"No tokens to show: {error}", []]
-    note = data_views.token_note(rendered, template_notes(tokenizer, rendered))
-    return [note, data_views.token_spans(tokenizer, rendered)]
+    notes = [*_other_number(wanted, loaded), *template_notes(tokenizer, rendered)]
+    return [data_views.token_note(rendered, notes), data_views.token_spans(tokenizer, rendered)]
 
 
 def _clamp(wanted: float | None, loaded: LoadedData) -> int:
-    return min(max(int(wanted or 1), 1), len(loaded.examples))
+    """The nearest there is; an emptied field is the first."""
+    return int(min(max(1 if wanted is None else wanted, 1), len(loaded.examples)))
+
+
+def _other_number(wanted: float | None, loaded: LoadedData) -> list[str]:
+    shown, last = _clamp(wanted, loaded), len(loaded.examples)
+    if wanted in (None, shown):
+        return []
+    return [f"There is no conversation {wanted:g} to show; this is number {shown:,}. Choose one from 1 to {last:,}."]
 
 
 def _token_wait(context: PageContext) -> str:

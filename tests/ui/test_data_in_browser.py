@@ -139,3 +139,88 @@ def test_a_wrong_data_set_id_is_told_in_a_sentence(server: Any, quiet_page: Page
     page.locator("#hub-id input, #hub-id textarea").first.fill("json")
     page.locator("#fetch").click()
     expect(page.locator(".toast-body")).to_contain_text("json")
+
+
+# Requests leave in another order than they were asked: every second one a second late.
+LATE_REQUESTS = """() => {
+    const send = window.fetch.bind(window);
+    let asked = 0;
+    window.fetch = async (to, how) => {
+        if (String(to?.url ?? to).includes('queue/join') && asked++ % 2 === 0)
+            await new Promise(go => setTimeout(go, 1000));
+        return send(to, how);
+    };
+}"""
+
+
+@pytest.mark.starter
+def test_the_page_ends_with_the_last_choice_however_late_the_answers_to_earlier_ones_come(
+    server: Any, quiet_page: Page, messy_csv: Path
+) -> None:
+    page = quiet_page
+    page.goto(server.url)
+    upload(page, messy_csv)
+    expect(page.locator("#data-facts")).to_contain_text("62", timeout=20_000)
+    page.evaluate(f"({LATE_REQUESTS})()")
+    for field, option in [
+        ("map-user", "Betreff"),
+        ("map-assistant", "Team"),
+        ("map-user", "Kunde schreibt"),
+        ("map-system", "Betreff"),
+        ("map-assistant", "Wir schreiben"),
+        ("map-system", "(none)"),
+    ]:
+        choose(page, field, option)
+    page.locator("#conversation-number input").fill("3")
+    expect(page.locator("#conversation-chat")).to_contain_text("row of the garden", timeout=20_000)
+    expect(page.locator("#data-facts")).to_contain_text("Kunde schreibt → Wir schreiben", timeout=20_000)
+    expect(page.locator("#findings")).to_contain_text("HTML tags or entities. row 60", timeout=60_000)
+    for field, option in [("map-user", "Kunde schreibt"), ("map-assistant", "Wir schreiben"), ("map-system", "(none)")]:
+        expect(page.locator(f"#{field} input")).to_have_value(option)
+    expect(page.locator("#conversation-number input")).to_have_value("3")
+    page.get_by_label("Turn HTML into plain text").check()
+    page.locator("#use-example").click()
+    expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
+    expect(page.locator("#data-facts")).to_contain_text("252")
+
+
+@pytest.mark.starter
+def test_a_fix_that_is_ticked_and_then_hidden_stands_in_the_way_of_nothing(
+    server: Any, quiet_page: Page, messy_csv: Path
+) -> None:
+    page = quiet_page
+    page.goto(server.url)
+    upload(page, messy_csv)
+    expect(page.get_by_label("Turn HTML into plain text")).to_be_visible(timeout=60_000)
+    page.locator("#make-copy").click()
+    expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned.jsonl", timeout=20_000)
+    expect(page.locator("#findings")).not_to_contain_text("e-mail", timeout=60_000)
+    boxes = page.locator("#fixes input[type=checkbox]")
+    for box in boxes.all():
+        box.check()
+    page.locator("#make-copy").click()
+    expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned-cleaned.jsonl", timeout=20_000)
+    expect(page.locator("#findings")).not_to_contain_text("HTML", timeout=60_000)
+    expect(page.locator("#fixes")).to_be_hidden()
+    page.locator("#to-train").click()
+    page.locator("#all-settings button").first.click()
+    page.locator("#seed input").fill("7")
+    page.get_by_role("tab", name="Data", exact=True).click()
+    page.locator("#conversation-number input").fill("2")
+    expect(page.locator("#token-note")).to_contain_text("tokens are trained", timeout=60_000)
+    expect(page.locator(".toast-body")).to_have_count(0)
+    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+
+
+@pytest.mark.starter
+@pytest.mark.parametrize(("asked", "shown"), [("0", 1), ("999", 252), ("-3", 1)])
+def test_a_conversation_that_is_not_there_is_told_and_the_nearest_shown(
+    server: Any, quiet_page: Page, asked: str, shown: int
+) -> None:
+    page = quiet_page
+    page.goto(server.url)
+    page.locator("#conversation-number input").fill(asked)
+    told = f"There is no conversation {asked} to show; this is number {shown}. Choose one from 1 to 252."
+    expect(page.locator("#token-note")).to_contain_text(told, timeout=60_000)
+    expect(page.locator(".toast-body")).to_have_count(0)
+    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
