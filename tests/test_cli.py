@@ -201,7 +201,8 @@ def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, traine
     ended = cli("score", "latest", "--prompts", "2", "--json")
     assert ended.status == 0, ended.err
     card = ended.json
-    assert {"heldout", "base", "tuned", "difference", "rows", "general", "answers", "most_changed"} == set(card)
+    compared = {"heldout", "base", "tuned", "difference", "rows", "general", "answers", "most_changed"}
+    assert set(card) == compared | {"dtype", "note"}
     assert set(card["heldout"]) == {"conversations", "trained_tokens"}
     assert set(card["difference"]["loss"]) == {"value", "low", "high"}
     assert card["answers"]["prompts"] == 2

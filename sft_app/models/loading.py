@@ -163,7 +163,7 @@ def _refuse_broken_adapter(adapter_dir: Path) -> None:
         with safe_open(adapter_dir / ADAPTER_WEIGHTS, framework="pt") as file:
             broken = [name for name in file.keys() if broken_weights({name: file.get_tensor(name)})]  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"The adapter cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"The adapter's {ADAPTER_WEIGHTS} cannot be read: {_first_line(error)}") from error
     if broken:
         raise ModelError(
             f"The adapter in {adapter_dir.name} is broken: {broken[0]} holds numbers that are not finite. "

@@ -28,8 +28,8 @@ class Cancellation:
 
 def build_cancellation(button: gr.Button) -> Cancellation:
     """The question; the button stands elsewhere."""
-    with gr.Group(visible=False, elem_id="cancellation") as group:
-        question = gr.Markdown(container=True)
+    with gr.Group(visible=False) as group:
+        question = gr.Markdown(container=True, elem_id="cancellation")
         with gr.Row():
             really = gr.Button("Cancel and lose it", variant="stop", elem_id="really-cancel")
             keep = gr.Button("Go on training")

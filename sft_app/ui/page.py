@@ -38,6 +38,7 @@ from sft_app.ui.trusted_hosts import GuardedApp, trusted_hosts
 TITLE = "# Fine-tune & Compare\nTeach a chat model your own way of answering, and see what changed."
 ASSETS = Path(__file__).parent
 PORTS_TRIED = 100
+STARTS_TRIED = 3
 RUNS = "Runs"
 FONTS = ["Inter", "ui-sans-serif", "system-ui", "sans-serif"]
 # How long gradio's queue sleeps when there is nothing to do; its own millisecond keeps a tenth of a core busy for ever.
@@ -106,31 +107,11 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     ensure_supervisor(home)
     received = _note_signals()
     address = _in_a_url(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
-    app = GuardedApp(trusted_hosts(address, hosting, os.environ))
-    chosen = free_port(address, port)
     console = Console(soft_wrap=True)
     demo = build_page(home, hosting)
     demo.queue(max_size=32, default_concurrency_limit=8)
     demo._queue.sleep_when_free = IDLE_SECONDS
-    demo.launch(
-        server_name=address,
-        server_port=chosen,
-        prevent_thread_lock=True,
-        quiet=True,
-        show_error=False,
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        num_workers=0,  # they would serve files at a port of their own, unguarded
-        _app=app,
-        footer_links=["api", "settings"],
-        auth=self_hosting_logins(os.environ),
-        mcp_server=wants_mcp(os.environ),
-        max_file_size=f"{MOST_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
-        theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
-        css_paths=[ASSETS / "page.css", CURVES_CSS],
-        head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',
-    )
+    chosen = _open(demo, hosting, address, port)
     if chosen != port:
         console.print(f"Port {port} is in use, so the page took {chosen}.")
     console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (Ctrl-C closes it)")
@@ -141,6 +122,45 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
         if not run.status().has_ended():
             console.print(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}")
     demo.close(verbose=False)
+
+
+def _open(demo: gr.Blocks, hosting: Hosting, address: str, first: int) -> int:
+    """Serves the page at the first free port from `first` on, and tells which.
+
+    A free port may be taken by another page that opens at the same moment, and Gradio gives a start five seconds.
+    """
+    for tries_left in reversed(range(STARTS_TRIED)):
+        chosen = free_port(address, first)
+        try:
+            _serve(demo, hosting, address, chosen)
+        except OSError:
+            if not tries_left:
+                raise
+        else:
+            break
+    return chosen
+
+
+def _serve(demo: gr.Blocks, hosting: Hosting, address: str, port: int) -> None:
+    demo.launch(
+        server_name=address,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=False,
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        num_workers=0,  # they would serve files at a port of their own, unguarded
+        _app=GuardedApp(trusted_hosts(address, hosting, os.environ)),
+        footer_links=["api", "settings"],
+        auth=self_hosting_logins(os.environ),
+        mcp_server=wants_mcp(os.environ),
+        max_file_size=f"{MOST_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
+        theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
+        css_paths=[ASSETS / "page.css", CURVES_CSS],
+        head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',
+    )
 
 
 class _WithoutTokens(logging.Formatter):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from bench.browser import CHROMIUM, LAUNCH, Server
 from sft_app.runs import Run, runs_dir
@@ -34,10 +35,11 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 @pytest.fixture
 def quiet_page(page: Any) -> Iterator[Any]:
-    """A browser page on which any uncaught script error fails the test."""
+    """A browser page on which any uncaught script error fails the test; beside other work it takes its time."""
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
     yield page
     assert not faults, faults
 

@@ -63,14 +63,6 @@ def test_the_result_links_to_it_and_tells_the_notes() -> None:
     assert "[ann/voice](https://hub/ann/voice), 8 files; only you" in line and line.endswith("\n\nIt stays private.")
 
 
-@pytest.fixture(autouse=True)
-def patiently() -> Iterator[None]:
-    """A page beside other work takes its time."""
-    expect.set_options(timeout=30_000)
-    yield
-    expect.set_options(timeout=5_000)
-
-
 @pytest.fixture
 def hub_server(
     request: pytest.FixtureRequest,
