@@ -24,7 +24,9 @@ from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSet
 from sft_app.ui.visitors import visitor_of
 
 MOST_UPLOAD_MB = 200
-OWN_FOLDERS = ("uploads", "cleaned")
+UPLOADS, CLEANED = "uploads", "cleaned"
+OWN_FOLDERS = (UPLOADS, CLEANED)
+"""Of a home: what people brought, and copies of it that were cleaned."""
 NO_FOLDERS = "folders and files of this machine cannot be named on a Space"
 
 
@@ -49,7 +51,7 @@ class Access:
 
     def cleaned_folder(self) -> Path:
         """A new one on a Space, whose name nobody can guess: whoever knows the name of a copy may use it."""
-        return self.home / "cleaned" / (secrets.token_hex(8) if self.hosting.is_hosted else "")
+        return self.home / CLEANED / (secrets.token_hex(8) if self.hosting.is_hosted else "")
 
     def is_trusted(self) -> bool:
         return self.hosting.trusts(self.visitor())

@@ -37,7 +37,7 @@ def build_cancellation(button: gr.Button) -> Cancellation:
 
 
 def wire_cancellation(
-    context: PageContext, cancellation: Cancellation, watched: gr.State, watching: dict[str, Any]
+    context: PageContext, cancellation: Cancellation, watched: gr.Textbox, watching: dict[str, Any]
 ) -> None:
     """`watching` is the event that brings the panel up to date."""
     group = cancellation.group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ import gradio as gr
 from sft_app.errors import DataError, SettingsError
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui import checkup, token_view
+from sft_app.ui.access import UPLOADS
 from sft_app.ui.checkup import Checkup
 from sft_app.ui.context import PageContext, Superseded
 from sft_app.ui.events import FOLLOWING, sentence_of, tells_errors
@@ -177,7 +179,10 @@ def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
     try:
         loaded = context.data(settings)
     except DataError as error:
-        reading = unreadable_values(context, settings, str(error))
+        file = Path(settings.data)
+        is_gone = file.is_relative_to(context.home / UPLOADS) and not file.is_file()
+        told = f"{file.name} is not there any more. Upload it again." if is_gone else str(error)
+        reading = unreadable_values(context, settings, told)
         return [source_line(settings), *reading, gr.Group(visible=False), ""]
     note = checkup.cleaned_note(loaded.file.path)
     return [source_line(settings), *reading_values(loaded), gr.Group(visible=bool(note)), note]

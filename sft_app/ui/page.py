@@ -23,13 +23,14 @@ from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.access import MOST_UPLOAD_MB
 from sft_app.ui.api import offer_api
 from sft_app.ui.compare.blind_test import VOTE_KEYS
-from sft_app.ui.compare.tab import CompareTab, build_compare_tab, side_choices
+from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, tells_errors
 from sft_app.ui.export.tab import build_export_tab
 from sft_app.ui.place import build_place
 from sft_app.ui.preflight_panel import wire_preflight
+from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
 from sft_app.ui.run_panel import panel_values
 from sft_app.ui.runs_tab import RunsTab, build_runs_tab
 from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
@@ -63,8 +64,7 @@ class Tabs:
     """The page's parts, for the wiring between them."""
 
     all: gr.Tabs
-    compare_item: gr.Tab
-    runs_item: gr.Tab
+    items: dict[str, gr.Tab]
     data: DataTab
     train: TrainTab
     compare: CompareTab
@@ -81,7 +81,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
         offer_api(context)  # first, or a handler of the same name takes the endpoint's
         build_place(context, demo)
         with gr.Tabs(selected="data" if context.hosting.trains else "compare") as all_tabs:
-            with gr.Tab("Data", id="data", visible=not only_compares):
+            with gr.Tab("Data", id="data", visible=not only_compares) as data_item:
                 data = build_data_tab(context)
             with gr.Tab("Train", id="train", visible=not only_compares) as train_item:
                 train = build_train_tab(context, data)
@@ -91,12 +91,15 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
                 runs = build_runs_tab(context)
             with gr.Tab("Export", id="export", visible=not only_compares) as export_item:
                 build_export_tab(context, export_item)
-        tabs = Tabs(all_tabs, compare_item, runs_item, data, train, compare, runs)
+        items = {item.id: item for item in (data_item, train_item, compare_item, runs_item, export_item)}
+        tabs = Tabs(all_tabs, items, data, train, compare, runs)
+        memory = build_memory(context, [data_item, train_item, compare_item])
+        wire_memory(memory, train.watched, items)
         data.to_train.click(lambda: gr.Tabs(selected="train"), None, all_tabs, **PRIVATE)
         wire_with_model(data, context, demo, train.fields)
         wire_preflight(context, train.preflight, train.fields, [data.checkup.seen.change], train_item.select)
         _wire_tabs(context, tabs)
-        _wire_load(context, demo, tabs)
+        _wire_load(context, demo, tabs, memory)
     return demo
 
 
@@ -212,8 +215,8 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
         return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
     sides = [compare.left, compare.right]
-    tabs.compare_item.select(compare_choices, sides, sides, **PRIVATE)
-    tabs.runs_item.select(**runs.refresh).then(**runs.several.refresh)
+    tabs.items["compare"].select(compare_choices, sides, sides, **PRIVATE)
+    tabs.items["runs"].select(**runs.refresh).then(**runs.several.refresh)
     tabs.all.select(only_while_open, None, runs.timer, **PRIVATE)
     train.panel.open_compare.click(lead_to_compare, [train.watched, *sides], [*sides, tabs.all], **PRIVATE)
     runs.open_compare.click(lead_to_compare, [runs.chosen, *sides], [*sides, tabs.all], **PRIVATE)
@@ -221,18 +224,33 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     runs.open_train.click(lead_to_train, runs.chosen, opened, **PRIVATE)
 
 
-def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs) -> None:
-    """A page that opens shows the run at work with its form; where none works, the newest run and the defaults."""
+def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory) -> None:
+    """A page that opens goes on where this browser left it."""
     train = tabs.train
 
-    def attach() -> list[Any]:
-        run = context.run_to_show()
-        if run is None or run.status().has_ended():
-            form = [gr.skip()] * len(train.fields)
-            return [gr.skip(), run.id if run else None, *form, *panel_values(context, run.id if run else None)]
-        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
+    def attach(saved: Any) -> list[Any]:
+        whose = context.access.whose()
+        kept = recalled(saved, whose, memory) or _first_visit(context, train)
+        run = context.find(kept.run) or context.run_to_show()
+        run_id = run.id if run else None
+        left, right = side_choices(context, kept.form.get(SIDES[0]), kept.form.get(SIDES[1]))
+        shown = {**kept.form, SIDES[0]: left, SIDES[1]: right}
+        form = [shown.get(name, gr.skip()) for name in memory.fields]
+        can_open = kept.tab in tabs.items and tabs.items[kept.tab].visible
+        opened = gr.Tabs(selected=kept.tab) if can_open else gr.skip()
+        return [opened, run_id, *form, *panel_values(context, run_id), whose]
 
-    demo.load(attach, None, [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()], **PRIVATE)
+    outputs = [tabs.all, train.watched, *memory.fields.values(), *train.panel.outputs(), memory.whose]
+    demo.load(attach, memory.state, outputs, **PRIVATE)
+
+
+def _first_visit(context: PageContext, train: TrainTab) -> Recalled:
+    """It shows the run at work with its form; where none works, the newest run and the defaults."""
+    run = context.run_to_show()
+    if run is None or run.status().has_ended():
+        return Recalled("", "", {})
+    fields = train.fields.values()
+    return Recalled("train", run.id, {f.elem_id: v for f, v in zip(fields, form_values(run, train), strict=True)})
 
 
 def _note_signals() -> list[int]:

@@ -89,7 +89,7 @@ def build_run_panel(context: PageContext, stop: gr.Button, resume: gr.Button) ->
     )
 
 
-def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.State) -> dict[str, Any]:
+def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.Textbox) -> dict[str, Any]:
     """Makes the slider move the answers; returns the event that brings the panel up to date."""
 
     def watch(run_id: str | None, place: int, seen: Seen | None) -> list[Any]:

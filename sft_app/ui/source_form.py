@@ -17,6 +17,7 @@ from sft_app.errors import DataError
 from sft_app.files import write_text_atomically
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui import checkup
+from sft_app.ui.access import UPLOADS
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import form_updates, make_field, values_from_form
@@ -128,7 +129,7 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
     """
     sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
     try:
-        kept = home / "uploads" / hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest() / name
+        kept = home / UPLOADS / hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest() / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):
             shutil.copyfile(content, kept)
@@ -141,7 +142,7 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
 
 def _upload_key(home: Path) -> bytes:
     """Made once for a home. Raises: OSError."""
-    file = home / "uploads" / ".key"
+    file = home / UPLOADS / ".key"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(file, secrets.token_hex(16))

@@ -41,7 +41,7 @@ SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "trainin
 class TrainTab:
     """What the other tabs and the page's wiring need of this one. `watched` is the id of the run that is shown."""
 
-    watched: gr.State
+    watched: gr.Textbox
     fields: dict[str, Any]
     panel: RunPanel
     preflight: PreflightPanel
@@ -53,7 +53,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
         with gr.Column(scale=2, min_width=300):
             if why_not := NO_TRAINING.get(context.hosting.mode):
                 gr.HTML(views.problem_card(why_not), elem_id="no-training")
-            fields = _build_form()
+            fields, reset = _build_form()
             with gr.Row():
                 start = gr.Button("Start", variant="primary", size="md", interactive=not why_not, elem_id="start")
                 stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
@@ -64,8 +64,9 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
             preflight = build_preflight_panel()
         with gr.Column(scale=3, min_width=300):
             panel = build_run_panel(context, stop, resume)
-    tab = TrainTab(gr.State(None), {**fields, **data_tab.fields}, panel, preflight)
+    tab = TrainTab(gr.Textbox(visible=False), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start, cancellation)
+    reset.click(lambda: form_updates(list(fields), _defaults()), None, list(fields.values()), **PRIVATE)
     return tab
 
 
@@ -111,7 +112,8 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
     wire_cancellation(context, cancellation, tab.watched, watching)
 
 
-def _build_form() -> dict[str, Any]:
+def _build_form() -> tuple[dict[str, Any], gr.Button]:
+    """The fields by name, and the button that gives them their defaults again."""
     defaults = _defaults()
     fields: dict[str, Any] = {
         "model": gr.Dropdown(
@@ -124,7 +126,7 @@ def _build_form() -> dict[str, Any]:
         ),
         "method": _radio("method", defaults, ["qlora", "lora", "full"]),
         "preset": _radio("preset", defaults, list(PRESETS), PRESET_SETS),
-        "name": make_field("name", defaults["name"], label="Name", placeholder="optional"),
+        "name": make_field("name", defaults["name"], label="Name", placeholder="optional", elem_id="run-name"),
     }
     with gr.Accordion("All settings", open=False, elem_id="all-settings"):
         for section, title in SECTION_TITLES.items():
@@ -133,7 +135,8 @@ def _build_form() -> dict[str, Any]:
                 for name in fields_of(section):  # type: ignore[arg-type]
                     if name not in AT_THE_TOP + IN_THE_DATA_TAB:
                         fields[name] = make_field(name, defaults[name], min_width=220, elem_id=name)
-    return fields
+        reset = gr.Button("Back to the defaults", size="md", elem_id="reset-form")
+    return fields, reset
 
 
 def _radio(name: str, defaults: dict[str, Any], choices: list[str], more_info: str = "") -> gr.Radio:

@@ -15,6 +15,8 @@ from sft_app.ui.compare.scorecard_panel import build_scorecard
 from sft_app.ui.context import PageContext
 
 BASE_CHOICE = ("Base model", "base")
+SIDES = ("compare-left", "compare-right")
+"""The ids of both dropdowns."""
 EXAMPLE_CHOICE = ("Bundled example: customer service", EXAMPLE_ADAPTER)
 
 
@@ -29,7 +31,7 @@ class CompareTab:
 def build_compare_tab(context: PageContext) -> CompareTab:
     """Who answers, and below it a tab for each way of looking at the answers."""
     with gr.Row():
-        left, right = _make_side(context, "Left", "compare-left"), _make_side(context, "Right", "compare-right")
+        left, right = _make_side(context, "Left", SIDES[0]), _make_side(context, "Right", SIDES[1])
     with gr.Tabs(elem_id="compare-ways"):
         with gr.Tab("One prompt"):
             build_one_prompt(context, left, right)
