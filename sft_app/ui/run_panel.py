@@ -34,6 +34,7 @@ class RunPanel:
     open_compare: gr.Button
     seen: gr.State
     timer: gr.Timer
+    cancel: gr.Button
 
     def outputs(self) -> list[Any]:
         return [
@@ -46,6 +47,7 @@ class RunPanel:
             self.open_compare,
             self.seen,
             self.timer,
+            self.cancel,
         ]
 
 
@@ -62,8 +64,8 @@ class Seen:
         return (self.stamp[0], self.stamp[file]) == (stamp[0], stamp[file])
 
 
-def build_run_panel(context: PageContext, stop: gr.Button, resume: gr.Button) -> RunPanel:
-    """The parts in the order in which they are read; the two buttons stand elsewhere."""
+def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, resume: gr.Button) -> RunPanel:
+    """The parts in the order in which they are read; the three buttons stand elsewhere."""
     return RunPanel(
         card=gr.HTML(_no_run(context), elem_id="run-status"),
         curves=gr.HTML(elem_id="curves"),
@@ -86,6 +88,7 @@ def build_run_panel(context: PageContext, stop: gr.Button, resume: gr.Button) ->
         resume=resume,
         seen=gr.State(None),
         timer=gr.Timer(QUICK_SECONDS),
+        cancel=cancel,
     )
 
 
@@ -128,12 +131,13 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
         gr.Button(visible=run.has_adapter() and not is_working),
         Seen(stamp, len(times), pace),
         gr.skip() if seen is not None and seen.pace == pace else gr.Timer(pace),
+        gr.Button(interactive=is_working and not run.cancel_is_requested()),
     ]
 
 
 def _without_run(context: PageContext) -> list[Any]:
-    hidden, unavailable = gr.Button(visible=False), gr.Button(interactive=False)
-    return [_no_run(context), "", gr.Slider(visible=False), "", unavailable, hidden, hidden, None, gr.skip()]
+    hidden, off = gr.Button(visible=False), gr.Button(interactive=False)
+    return [_no_run(context), "", gr.Slider(visible=False), "", off, hidden, hidden, None, gr.skip(), off]
 
 
 def _pace(status: RunStatus) -> float:

@@ -55,15 +55,17 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
                 gr.HTML(views.problem_card(why_not), elem_id="no-training")
             fields, reset = _build_form()
             with gr.Row():
-                start = gr.Button("Start", variant="primary", size="md", interactive=not why_not, elem_id="start")
-                stop = gr.Button("Stop and keep", size="md", interactive=False, elem_id="stop")
-                cancel = gr.Button("Cancel …", size="md", elem_id="cancel")
-                resume = gr.Button("Resume", size="md", visible=False, elem_id="resume")
+                start = gr.Button(
+                    "Start", variant="primary", size="md", min_width=90, interactive=not why_not, elem_id="start"
+                )
+                stop = gr.Button("Stop and keep", size="md", min_width=120, interactive=False, elem_id="stop")
+                cancel = gr.Button("Cancel …", size="md", min_width=90, interactive=False, elem_id="cancel")
+                resume = gr.Button("Resume", size="md", min_width=90, visible=False, elem_id="resume")
             cancellation = build_cancellation(cancel)
             build_storage_notice(context)
             preflight = build_preflight_panel()
         with gr.Column(scale=3, min_width=300):
-            panel = build_run_panel(context, stop, resume)
+            panel = build_run_panel(context, stop, cancel, resume)
     tab = TrainTab(gr.Textbox(visible=False), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start, cancellation)
     reset.click(lambda: form_updates(list(fields), _defaults()), None, list(fields.values()), **PRIVATE)

@@ -17,7 +17,7 @@ from sft_app.ui.run_panel import CALM_SECONDS, QUICK_SECONDS, panel_values
 from sft_app.ui.runs_tab import listing_values
 from sft_app.ui.several_runs import comparison_values
 
-CARD, CURVES, PLACE, ANSWERS, STOP, RESUME, COMPARE, SEEN, TIMER = range(9)
+CARD, CURVES, PLACE, ANSWERS, STOP, RESUME, COMPARE, SEEN, TIMER, CANCEL = range(10)
 SKIPPED = gr.skip()
 
 
@@ -58,7 +58,19 @@ def test_a_panel_without_a_run_says_how_to_begin(context: PageContext) -> None:
 def test_an_ended_run_that_is_shown_already_is_left_alone(context: PageContext, finished: Run) -> None:
     first = panel_values(context, finished.id)
     assert "old" in first[ANSWERS] and "new" in first[ANSWERS] and "<svg" in first[CURVES]
-    assert panel_values(context, finished.id, 1, first[SEEN]) == [SKIPPED] * 9
+    assert panel_values(context, finished.id, 1, first[SEEN]) == [SKIPPED] * len(first)
+
+
+def test_only_a_run_at_work_can_be_stopped_or_cancelled(context: PageContext, home: Path, finished: Run) -> None:
+    def offered(run_id: str | None) -> list[bool]:
+        values = panel_values(context, run_id)
+        return [values[button].interactive for button in (STOP, CANCEL)]
+
+    assert offered(None) == offered(finished.id) == [False, False]
+    waiting = make_run(home)
+    assert offered(waiting.id) == [True, True]
+    waiting.request_cancel()
+    assert offered(waiting.id)[1] is False
 
 
 def test_a_run_is_looked_at_often_while_it_starts_and_then_calmly(context: PageContext, home: Path) -> None:
