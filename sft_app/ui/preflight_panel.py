@@ -48,10 +48,11 @@ def preflight_values(context: PageContext, settings: RunSettings) -> list[Any]:
 
     try:
         found, suggestion = context.preflight(settings)
+        is_guess = context.data(settings.reading()).file.certainty == "guess"
     except AppError as error:
         return [views.problem_card(str(error)), gr.Button(visible=False), {}]
     changes = suggestion.changes if suggestion else {}
-    return [preflight_card(found, suggestion), gr.Button(visible=bool(changes)), changes]
+    return [preflight_card(found, suggestion, is_guess), gr.Button(visible=bool(changes)), changes]
 
 
 def wire_preflight(

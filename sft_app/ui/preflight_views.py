@@ -17,6 +17,7 @@ PARTS = {
     "loss_head": "Loss head",
     "margin": "Margin",
 }
+GUESSED = "How its rows are read is a guess: look at the example on the Data tab first."
 
 
 def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
@@ -34,15 +35,16 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
     ]
 
 
-def preflight_card(found: Preflight, suggestion: Suggestion | None) -> str:
-    """Numbers, memory by part, and where it does not fit what to do."""
+def preflight_card(found: Preflight, suggestion: Suggestion | None, is_guess: bool = False) -> str:
+    """Numbers, memory by part, and where it does not fit what to do. `is_guess`: so is how the data is read."""
     how = "measured" if found.measured else "estimated"
     facts = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in preflight_facts(found))
     notes = "".join(f"<p>{escape(note)}</p>" for note in preflight_notes(found, suggestion))
+    data = " ".join([data_sentence(found), *([GUESSED] if is_guess else [])])
     kind = "" if found.fits_memory and found.fits_disk else " ft-problem"
     return (
         f'<section class="ft-card ft-preflight{kind}"><header><strong>Before you start</strong><span>{how}</span>'
-        f"</header><p>{escape(data_sentence(found))}</p><dl>{facts}</dl>{_memory_bar(found)}{notes}</section>"
+        f"</header><p>{escape(data)}</p><dl>{facts}</dl>{_memory_bar(found)}{notes}</section>"
     )
 
 

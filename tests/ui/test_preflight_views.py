@@ -76,6 +76,8 @@ def test_card_says_which_data_will_be_trained_on() -> None:
     card = preflight_card(FOUND, None)
     assert "Training on shop tickets.csv: 251 conversations, about 25 of them held out to check with." in card
     assert "jane" not in card
+    assert "a guess" not in card
+    assert "is a guess: look at the example on the Data tab first." in preflight_card(FOUND, None, is_guess=True)
     assert data_sentence(replace(FOUND, data="owner/support")).startswith("Training on owner/support: ")
 
 
