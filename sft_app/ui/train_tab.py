@@ -137,7 +137,7 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
                 for name in fields_of(section):  # type: ignore[arg-type]
                     if name not in AT_THE_TOP + IN_THE_DATA_TAB:
                         fields[name] = make_field(name, defaults[name], min_width=220, elem_id=name)
-        reset = gr.Button("Back to the defaults", size="md", elem_id="reset-form")
+        reset = gr.Button("Reset to defaults", size="md", elem_id="reset-form")
     return fields, reset
 
 
