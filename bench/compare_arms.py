@@ -25,9 +25,10 @@ from sft_app.compare.pair import LoadedPair, side_alone
 from sft_app.compare.rows import RowAdapter, only_active, scale_rows
 from sft_app.compare.scorecard import RowScore, score_conversations
 from sft_app.data.tokens import RenderedConversation
+from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_adapter, load_base
+from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base
 from sft_app.processes import forget_peak
 from sft_app.settings import RunSettings
 

@@ -12,13 +12,13 @@ from sft_app.checkpoints import read_safetensors_header
 from sft_app.compare.device import choose_device
 from sft_app.compare.sides import Side
 from sft_app.errors import ModelError
+from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware, free_gib
 from sft_app.models.loading import (
     ADAPTER_WEIGHTS,
     free_memory,
     keep_4bit_differentiable,
-    load_adapter,
     load_base,
     load_tokenizer,
 )

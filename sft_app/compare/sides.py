@@ -160,7 +160,7 @@ def _adapter_side(name: str, folder: Path) -> Side:
     kind, base = (
         config.get(key) if isinstance(config, dict) else None for key in ("peft_type", "base_model_name_or_path")
     )
-    if kind != "LORA" or not base:
+    if kind != "LORA" or not isinstance(base, str) or not base:
         raise ModelError(f"{name} is not a LoRA adapter that names its base model (peft_type {kind}, base {base}).")
     return Side(name, Path(name).name, ModelRef(base, base, None, source=""), folder)
 

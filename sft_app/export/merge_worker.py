@@ -25,13 +25,13 @@ from sft_app.export.fidelity import Fidelity, write_fidelity
 from sft_app.export.fidelity_check import check_fidelity
 from sft_app.export.merged import DRAFT, PROGRESS_FILE, check_room, saved_ns, size_gib
 from sft_app.files import put_on_disk, write_json_atomically
+from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import recorded_model
 from sft_app.models.fetching import fetch_base
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import (
     free_memory,
     holds_full_model,
-    load_adapter,
     load_base,
     load_config,
     load_tokenizer,

@@ -1,17 +1,14 @@
-"""Models into memory and out of it: base, 4-bit base, adapter."""
+"""Models into memory and out of it: base, 4-bit base, a fresh adapter."""
 
 from __future__ import annotations
 
 import gc
-import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from sft_app.checkpoints import read_safetensors_header
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
@@ -21,14 +18,6 @@ ADAPTER_NAME = "default"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 UNKNOWN_LENGTH = 10**9
-# Settings of an adapter that leave the base alone whatever they are.
-HARMLESS = {
-    *("peft_type", "task_type", "base_model_name_or_path", "revision", "auto_mapping", "inference_mode"),
-    *("r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias"),
-    *("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern"),
-    *("peft_version", "fan_in_fan_out", "target_parameters", "trainable_token_indices", "ensure_weight_tying"),
-}
-_LORA_WEIGHT = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
 def load_tokenizer(ref: ModelRef, home: Path) -> Any:
@@ -42,7 +31,7 @@ def load_tokenizer(ref: ModelRef, home: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**model_files(ref, home))
     except (OSError, ValueError) as error:
-        raise ModelError(f"The tokenizer of {ref.name} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"The tokenizer of {ref.name} cannot be loaded: {first_line(error)}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"The tokenizer of {ref.name} has no end-of-sequence token, so no answer could ever end.")
     if tokenizer.pad_token_id is None:
@@ -91,7 +80,7 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
             quantization_config=_nf4(torch_dtype) if in_4bit else None,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise ModelError(f"{ref.name} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{ref.name} cannot be loaded: {first_line(error)}") from error
     if broken := broken_weights(dict(model.named_parameters())):
         raise ModelError(
             f"{ref.name} is broken: {broken[0]} holds numbers that are not finite in {hardware_dtype}. "
@@ -121,54 +110,7 @@ def attach_lora(model: Any, settings: RunSettings) -> Any:
     try:
         return get_peft_model(model, config, adapter_name=ADAPTER_NAME)
     except ValueError as error:
-        raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {_first_line(error)}") from error
-
-
-def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any:
-    """The model with a saved adapter on it, beside those it has already; weights from safetensors only.
-
-    The model is as it was when the adapter is refused.
-
-    Raises:
-        ModelError: the folder holds no adapter, one for another model, or one with NaN or infinity in it.
-    """
-    from peft import PeftModel
-
-    if not (adapter_dir / ADAPTER_WEIGHTS).is_file():
-        raise ModelError(f"{adapter_dir.name} has no {ADAPTER_WEIGHTS}.")
-    _refuse_broken_adapter(adapter_dir)
-    adapted = model
-    try:
-        _refuse_changed_base(read_adapter_config(adapter_dir))
-        _check_shapes(model, adapter_dir / ADAPTER_WEIGHTS)
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(adapter_dir), adapter_name=name, torch_device=str(model.device))
-        else:
-            adapted = PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=name)
-        _check_same_modules(adapted, adapter_dir / ADAPTER_WEIGHTS, name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(model, PeftModel) and name in model.peft_config:
-            model.delete_adapter(name)
-        elif adapted is not model:
-            adapted.unload()
-        raise ModelError(f"The adapter does not fit this base model: {_first_line(error)}") from error
-    return adapted.eval()
-
-
-def _refuse_broken_adapter(adapter_dir: Path) -> None:
-    """Raises: ModelError, for a file that cannot be read too."""
-    from safetensors import safe_open
-
-    try:
-        with safe_open(adapter_dir / ADAPTER_WEIGHTS, framework="pt") as file:
-            broken = [name for name in file.keys() if broken_weights({name: file.get_tensor(name)})]  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"The adapter's {ADAPTER_WEIGHTS} cannot be read: {_first_line(error)}") from error
-    if broken:
-        raise ModelError(
-            f"The adapter in {adapter_dir.name} is broken: {broken[0]} holds numbers that are not finite. "
-            "Train again with a lower learning rate, or compare an earlier checkpoint."
-        )
+        raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {first_line(error)}") from error
 
 
 def broken_weights(tensors: Mapping[str, Any]) -> list[str]:
@@ -197,50 +139,6 @@ def _number_parts(tensor: Any) -> list[Any]:
     return [tensor if tensor.dtype.itemsize > 1 else tensor.float()]
 
 
-def _refuse_changed_base(config: dict[str, Any]) -> None:
-    """Some settings rewrite the base's own weights while the adapter is loaded (PiSSA, OLoRA, LoftQ), or its layers;
-    what is then compared is no longer the base, for anybody. Only what is known not to may differ from PEFT's
-    defaults. Raises: ValueError."""
-    from peft import LoraConfig
-
-    usual = LoraConfig()
-    for name, value in config.items():
-        if name == "init_lora_weights" and value in (True, False, "gaussian"):
-            continue
-        if value and name not in HARMLESS and hasattr(usual, name) and value != getattr(usual, name):
-            raise ValueError(f"its {name} is {str(value)[:40]!r}, with which the base would not stay as it is.")
-
-
-def _check_shapes(model: Any, weights: Path) -> None:
-    """Whether the modules that the file names are there, as wide as it expects them; nothing is loaded for this."""
-    modules = dict((model.get_base_model() if hasattr(model, "get_base_model") else model).named_modules())
-    tensors, _ = read_safetensors_header(weights)
-    for key, tensor in tensors.items():
-        found = _LORA_WEIGHT.fullmatch(key)
-        if found is None:
-            continue
-        name, factor = found.groups()
-        module = modules.get(name)
-        if module is None:
-            raise ValueError(f"it has no module {name}.")
-        reads, width = ("in", tensor["shape"][1]) if factor == "A" else ("out", tensor["shape"][0])
-        there = getattr(module, f"{reads}_features", width)
-        if there != width:
-            raise ValueError(f"{name} is {there} wide, and the adapter expects {width}.")
-
-
-def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
-    """PEFT passes over what is missing or too much in the file, which is an adapter of another model."""
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="pt") as file:
-        saved = set(file.keys())
-    wanted = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
-    if saved != wanted:
-        raise ValueError(f"{len(wanted - saved)} of its modules are missing and {len(saved - wanted)} too many.")
-
-
 def holds_full_model(adapter_dir: Path) -> bool:
     """Whether a run saved a whole fine-tuned model there instead of an adapter."""
     return (adapter_dir / "config.json").is_file() and not (adapter_dir / ADAPTER_WEIGHTS).is_file()
@@ -258,10 +156,6 @@ def keep_4bit_differentiable(model: Any, differentiable: bool) -> None:
 
 def linear_4bit_layers(model: Any) -> Iterator[Any]:
     return (module for module in model.modules() if type(module).__name__ == "Linear4bit")
-
-
-def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:
-    return json.loads((adapter_dir / ADAPTER_CONFIG).read_text())
 
 
 def free_memory() -> None:
@@ -290,5 +184,5 @@ def _cpu_has_avx512bf16() -> bool:
     return has_avx512bf16()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sft_app.errors import ModelError
+from sft_app.models.adapters import load_adapter, read_adapter_config
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import (
@@ -20,10 +21,8 @@ from sft_app.models.loading import (
     holds_full_model,
     keep_4bit_differentiable,
     linear_4bit_layers,
-    load_adapter,
     load_base,
     load_tokenizer,
-    read_adapter_config,
 )
 from sft_app.settings import parse_settings
 
@@ -404,3 +403,57 @@ def spoil(model_dir: Path, folder: Path, bad: float) -> None:
     tensors = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
     tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = bad
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lora_alpha": "32"}, "lora_alpha: Input should be a valid number"),
+        ({"lora_alpha": None}, "lora_alpha: "),
+        ({"lora_alpha": float("nan")}, "lora_alpha: Input should be a finite number"),
+        ({"lora_alpha": float("inf")}, "lora_alpha: "),
+        ({"lora_alpha": 1e39}, "lora_alpha: "),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "alpha_pattern: "),
+        ({"r": 0}, "r: "),
+        ({"r": "x"}, "r: "),
+        ({"lora_dropout": "a"}, "lora_dropout: "),
+        ({"target_modules": 5}, "target_modules: "),
+        ({"target_modules": "((("}, "target_modules: .* is not a regular expression"),
+        ({"rank_pattern": [1]}, "rank_pattern: "),
+        ({"modules_to_save": ["lm_head"]}, "does not fit"),
+        ({"trainable_token_indices": [1, 2]}, "does not fit"),
+        ({"target_modules": ["nope"]}, "does not fit"),
+    ],
+)
+@pytest.mark.parametrize("beside_another", [False, True])
+def test_an_adapter_with_broken_settings_is_refused_and_leaves_no_trace(
+    ref: ModelRef,
+    home: Path,
+    adapter_dir: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    told: str,
+    beside_another: bool,
+) -> None:
+    broken = shutil.copytree(adapter_dir, tmp_path / "broken")
+    config = json.loads((broken / "adapter_config.json").read_text())
+    (broken / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+    model = load_base(ref, home, CPU)
+    if beside_another:
+        model = load_adapter(model, adapter_dir, "first")
+    before = list(model.state_dict())
+    with pytest.raises(ModelError, match=told) as got:
+        load_adapter(model, broken, "second")
+    assert "\n" not in str(got.value)
+    assert list(model.state_dict()) == before
+    assert load_adapter(model, adapter_dir, "third").peft_config["third"].r == config["r"]
+
+
+def test_an_adapter_with_a_flat_factor_is_refused(ref: ModelRef, home: Path, adapter_dir: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(adapter_dir / "adapter_model.safetensors")
+    first = next(iter(tensors))
+    save_file({**tensors, first: tensors[first].flatten()}, adapter_dir / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="has 1 dimensions"):
+        load_adapter(load_base(ref, home, CPU), adapter_dir)
