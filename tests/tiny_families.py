@@ -65,6 +65,27 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "minimax": {**EXPERTS, **HEADS_OF_8, "block_size": 16, "layer_types": ["linear_attention", "full_attention"]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
 }
+# Those that are not trained with shortcuts anywhere, or cannot be: only their answers are looked at.
+ANSWERING: dict[str, dict[str, Any]] = {
+    "recurrent_gemma": {
+        "attention_window_size": 16,
+        "lru_width": 32,
+        "block_types": ["recurrent", "attention"],
+    },
+    "rwkv": {"attention_hidden_size": 32},
+    "xlstm": {},
+    "phi3_long": {
+        "type": "phi3",
+        "original_max_position_embeddings": 24,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "original_max_position_embeddings": 24,
+            "short_factor": [1.0] * 4,
+            "long_factor": [40.0] * 4,
+        },
+    },
+}
 TARGETS = {"mamba2": "in_proj"}
 """`lora_target_modules` where PEFT refuses to adapt all linear layers."""
 
@@ -75,7 +96,7 @@ def tiny_model(name: str, seed: int = 0) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    changes = dict(FAMILIES[name])
+    changes = dict({**FAMILIES, **ANSWERING}[name])
     kind, only = CONFIG_MAPPING[changes.pop("type", name)], changes.pop("only", None)
     sizes = {**SIZES, **changes} if only is None else {"vocab_size": VOCABULARY, **only}
     config = kind(**sizes)

@@ -8,7 +8,7 @@ in, so that two models are compared under equal conditions.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from sft_app.errors import ModelError
 
 # In place of a token's id.
 BROKEN = -1
+# What rounding makes of logits in float32 and in half precision, in their standard deviations.
+EXACT, ROUNDED = 1e-3, 0.05
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,54 @@ def collect_answers(
 def answer_prompts(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: frozenset[int]
 ) -> list[Answer]:
+    """The finished answers to all prompts, each as it would be by itself. Raises: ModelError as `generate_tokens`."""
+    answers: dict[int, Answer] = {}
+    for group in batches(model, prompts, tokenizer.pad_token_id):
+        found = answer_batch(model, tokenizer, [prompts[number] for number in group], sampling, stops)
+        answers.update(zip(group, found, strict=True))
+    return [answers[number] for number in range(len(prompts))]
+
+
+def batches(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> list[list[int]]:
+    """The numbers of the prompts that may be answered together: all where padding proves to change nothing, or else
+    those of one length.
+
+    Padding changes an answer where a model has a state that reads it too, or looks at the length of the whole batch
+    (rotary embeddings scaled by length). Tried with the shortest prompt, which gets the most of it.
+
+    Raises: ModelError as `generate_tokens`.
+    """
+    _room_for_answer(model, prompts)
+    lengths = [len(prompt) for prompt in prompts]
+    if len(set(lengths)) == 1 or _pads_exactly(model, min(prompts, key=len), max(prompts, key=len), pad_id):
+        return [list(range(len(prompts)))]
+    return [[number for number, own in enumerate(lengths) if own == length] for length in sorted(set(lengths))]
+
+
+@torch.no_grad()
+def _pads_exactly(model: Any, shortest: Sequence[int], longest: Sequence[int], pad_id: int) -> bool:
+    """Whether the first two tokens' numbers are the same but for rounding: as the prompt is read, and after it."""
+    alone, padded = _logits(model, [shortest], pad_id), _logits(model, [shortest, longest], pad_id)
+    try:
+        one, two = next(alone), next(padded)
+        if not _are_close(one[0], two[0]):
+            return False
+        chosen = one.argmax(dim=-1)
+        return _are_close(alone.send(chosen)[0], padded.send(chosen.repeat(2))[0])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a model does that was not made for padding
+        return False
+
+
+def _are_close(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    apart = (logits.float() - expected.float()).abs().max() / expected.float().std()
+    return bool(apart <= (EXACT if logits.dtype == torch.float32 else ROUNDED))
+
+
+def answer_batch(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: frozenset[int]
+) -> list[Answer]:
     """The finished answers to all prompts, generated as one batch."""
     rows = [_Row() for _ in prompts]
     for rows in _grow(generate_tokens(model, prompts, sampling, stops, tokenizer.pad_token_id)):  # noqa: B007
@@ -141,25 +191,47 @@ def _decode(
     model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, max_new_tokens: int, pad_id: int
 ) -> Iterator[list[int]]:
     """Yields the next id of every row `max_new_tokens` times, without regard to where an answer ends."""
-    input_ids, attention_mask = _left_padded(prompts, pad_id, model.device)
     random = torch.Generator().manual_seed(sampling.seed)
-    cache, products = None, few_row_products(model, len(prompts))
+    steps = _logits(model, prompts, pad_id)
+    next_ids = None
     for _ in range(max_new_tokens):
-        positions = attention_mask.cumsum(-1).sub(1).clamp(min=0)[:, -input_ids.shape[1] :]
-        with replaced_forward(products if cache is not None else {}):
-            output = model(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        cache = output.past_key_values
-        next_ids = _choose(output.logits[:, -1], sampling.temperature, random)
+        logits = next(steps) if next_ids is None else steps.send(next_ids.clamp(min=0))
+        next_ids = _choose(logits, sampling.temperature, random)
         yield next_ids.tolist()
-        input_ids = next_ids.clamp(min=0)[:, None]
+
+
+@torch.no_grad()
+def _logits(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> Generator[torch.Tensor, torch.Tensor, None]:
+    """Yields those of each row's next token, `(batch, vocabulary)`, and is sent the ids that were chosen, `(batch,)`.
+
+    A model that gives no `past_key_values` (one with a state of its own kind) reads everything anew for each token.
+    """
+    input_ids, attention_mask = _left_padded(prompts, pad_id, model.device)
+    read, cache, products = input_ids, None, few_row_products(model, len(prompts))
+    caches = True
+    while True:
+        positions = attention_mask.cumsum(-1).sub(1).clamp(min=0)[:, -input_ids.shape[1] :]
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
+        with replaced_forward(products if cache is not None else {}):
+            output = _read(model, inputs, cache, caches)
+        cache = getattr(output, "past_key_values", None)
+        caches = cache is not None
+        added = (yield output.logits[:, -1])[:, None]
+        read = read if caches else torch.cat([read, added], dim=-1)
+        input_ids = added if caches else read
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=-1)
+
+
+def _read(model: Any, inputs: dict[str, torch.Tensor], cache: Any, caches: bool) -> Any:
+    """The model's output. One that fails to make a cache is asked without."""
+    try:
+        return model(**inputs, past_key_values=cache, use_cache=caches, logits_to_keep=1)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        if not caches or cache is not None:
+            raise
+        return model(**inputs, use_cache=False, logits_to_keep=1)
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sft_app.compare.generate import Answer, Sampling, answer_prompts
+from sft_app.compare.generate import Answer, Sampling, answer_batch, answer_prompts, batches
 from sft_app.compare.loaded import Voice
 from sft_app.compare.pair import LoadedPair, both_sides, side_alone
 from sft_app.compare.rows import RowAdapter, scale_rows
@@ -32,19 +32,30 @@ def score_both(
 def answer_both(
     pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
 ) -> tuple[list[Answer], list[Answer]]:
-    """Both sides' answers to many prompts, generated as one batch, or as one for each side.
+    """Both sides' answers to many prompts, generated as one batch, or as one for each side; where padding would change
+    an answer, prompts of one length at a time.
 
     Raises: ModelError when a prompt is empty or fills the model's context.
     """
-    stops = stop_ids(pair.tokenizer)
     with pair.models.lock:
         if not pair.can_work_together():
             one, other = (_answer_alone(pair, voice, prompts, sampling) for voice in pair.voices)
             return one, other
-        model, rows = pair.voices[0].model, [RowAdapter(voice.adapter) for voice in pair.voices for _ in prompts]
-        with scale_rows(model, rows):
-            answers = answer_prompts(model, pair.tokenizer, [*prompts, *prompts], sampling, stops)
-    return answers[: len(prompts)], answers[len(prompts) :]
+        with side_alone(pair.voices[0], 1.0) as model:
+            groups = batches(model, prompts, pair.tokenizer.pad_token_id)
+        found = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
+    both = [found[number] for number in range(len(prompts))]
+    return [one for one, _ in both], [other for _, other in both]
+
+
+def _answer_group(
+    pair: LoadedPair, prompts: Sequence[list[int]], group: list[int], sampling: Sampling
+) -> Iterator[tuple[int, tuple[Answer, Answer]]]:
+    """Number and both answers of each prompt of one batch."""
+    model, asked = pair.voices[0].model, [prompts[number] for number in group] * 2
+    with scale_rows(model, [RowAdapter(voice.adapter) for voice in pair.voices for _ in group]):
+        answers = answer_batch(model, pair.tokenizer, asked, sampling, stop_ids(pair.tokenizer))
+    yield from zip(group, zip(answers[: len(group)], answers[len(group) :], strict=True), strict=True)
 
 
 def answer_each(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sft_app.compare.generate import Answer, Sampling, answer_prompts, collect_answers, generate_tokens
+from tests.tiny_families import ANSWERING, tiny_model
 
 PAD, END = 0, 2
 TEXTS = ("Where is my order?", "Hi", "Do you ship to Spain? I need it by Friday.")
@@ -61,6 +62,24 @@ def test_padded_row_of_a_model_with_absolute_positions_gets_what_it_gets_alone(p
     assert rows_of(gpt2, prompts, sampling) == alone
     expected = gpt2.generate(torch.tensor(prompts[:1]), max_new_tokens=8, do_sample=False, eos_token_id=-1)
     assert alone[0] == expected[0, len(prompts[0]) :].tolist()
+
+
+@pytest.mark.parametrize("name", [*ANSWERING, "mamba2", "minimax", "jamba", "gpt_oss", "bloom", "gemma3_text"])
+def test_each_answer_of_many_is_what_the_model_alone_gives(name: str, tokenizer: Any) -> None:
+    """Models with a state instead of a cache among them, and such as look at the length of the whole batch."""
+    model, generator = tiny_model(name), torch.Generator().manual_seed(1)
+    prompts = [torch.randint(5, 98, (length,), generator=generator).tolist() for length in (7, 30, 22)]
+    found = answer_prompts(model, tokenizer, prompts, Sampling(max_new_tokens=6), frozenset())
+    assert [list(answer.ids) for answer in found] == [read_anew(model, prompt, 6) for prompt in prompts]
+
+
+@torch.no_grad()
+def read_anew(model: Any, prompt: list[int], tokens: int) -> list[int]:
+    """The likeliest tokens, each from the whole text before it."""
+    ids = list(prompt)
+    for _ in range(tokens):
+        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
 
 
 def test_padded_row_samples_what_it_samples_alone(model: Any, prompt_ids: Ids) -> None:
