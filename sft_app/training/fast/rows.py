@@ -1,7 +1,8 @@
-"""A batch of conversations laid end to end, in other layouts: padded, or each alone."""
+"""A batch of conversations in other layouts, padded or each alone, and its loss by the model as the library has it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,3 +25,23 @@ def one_by_one(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[
     borders = inputs["cu_seq_lens_q"].tolist()
     spans = list(zip(borders, borders[1:], strict=False))
     return [({"input_ids": inputs["input_ids"][:, a:b]}, labels[None, a:b]) for a, b in spans]
+
+
+def split_rows(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """`(1, length)` ids and labels of each row of a batch padded on either side."""
+    kept = [mask.bool() for mask in inputs["attention_mask"]]
+    rows = zip(inputs["input_ids"], labels, kept, strict=True)
+    return [({"input_ids": ids[mask][None]}, wanted[mask][None]) for ids, wanted, mask in rows]
+
+
+def summed_loss(model: Any, batches: Iterable[tuple[dict[str, Any], torch.Tensor]]) -> tuple[torch.Tensor, int, Any]:
+    """The cross-entropy summed over the trained tokens, their number, and what the model gave last."""
+    total, trained, outputs = None, 0, None
+    for batch, wanted in batches:
+        outputs = model(**batch, use_cache=False)
+        chosen = wanted[:, 1:] != IGNORED
+        logits, targets = outputs.logits[:, :-1][chosen].float(), wanted[:, 1:][chosen]
+        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        total, trained = loss if total is None else total + loss, trained + len(targets)
+    assert total is not None  # a batch has rows
+    return total, trained, outputs

@@ -13,9 +13,10 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from sft_app.data.tokens import IGNORED, training_rows
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments
 from sft_app.training.trainers.heldout import HeldoutEvaluation
+from sft_app.training.trainers.probed import CheckedPadding, make_probe
 
 
-class ClassicTrainer(HeldoutEvaluation, Trainer):
+class ClassicTrainer(CheckedPadding, HeldoutEvaluation, Trainer):
     """`Trainer` with our held-out evaluation and nothing else of ours."""
 
 
@@ -32,4 +33,5 @@ def build_classic_trainer(job: TrainingJob) -> ClassicTrainer:
         processing_class=job.tokenizer,
         callbacks=job.callbacks,
         heldout=job.heldout,
+        probe=[] if job.settings.block_size else make_probe(job),
     )

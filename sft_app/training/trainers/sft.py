@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import pyarrow.compute
 import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
@@ -19,18 +16,15 @@ from sft_app.training.fast.attention import can_separate, forget_kernel, is_sepa
 from sft_app.training.fast.fused import fuse, unfuse
 from sft_app.training.fast.loss_head import SummedCrossEntropy, backbone, plain_head
 from sft_app.training.fast.prefix import can_share_beginnings, share_beginning
-from sft_app.training.fast.rows import one_by_one, pad
-from sft_app.training.fast.selfcheck import Row, Step, difference, probe_batches, take_step, tolerance, undisturbed
+from sft_app.training.fast.rows import one_by_one, pad, summed_loss
+from sft_app.training.fast.selfcheck import Step, tolerance, undisturbed
 from sft_app.training.fast.ways import PADDED, PLAIN, SHORTCUTS, Way, describe
-from sft_app.training.ranks import ranks_sum
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
 from sft_app.training.trainers.heldout import HeldoutEvaluation
-
-PROBED_ROWS = 8
-logger = logging.getLogger(__name__)
+from sft_app.training.trainers.probed import CheckedPadding, Probed, make_probe
 
 
-class PackedTrainer(HeldoutEvaluation, SFTTrainer):
+class PackedTrainer(Probed, HeldoutEvaluation, SFTTrainer):
     """`SFTTrainer` that computes logits at the trained positions only, and attention within each conversation only.
 
     The rows of a batch come flattened into one, `(1, tokens)`, their borders in `cu_seq_lens_q`. Gradients are those
@@ -38,9 +32,8 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
     model itself with the `probe`, and `way` becomes the fastest one of which it is true. `notice` says so.
     """
 
-    def __init__(self, *args: Any, probe: Sequence[Sequence[Row]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.probe = probe
         # DDP and FSDP act in the wrapped model's own forward, so there the head cannot be split off it.
         takes_chunks = training_dtype(self.model) != torch.float16 and self.accelerator.num_processes == 1
         self.head = plain_head(self.model) if takes_chunks else None
@@ -62,9 +55,7 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
         labels = inputs.pop("labels")[0]
         compute = self._packed_loss if self.way.rows == "end to end" else self._library_loss
         loss, trained, outputs = compute(model, inputs, labels)
-        loss = loss / (trained if num_items_in_batch is None else num_items_in_batch)
-        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # DDP takes the mean over the processes
+        loss = self.share_of_step(loss, trained, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
     def _packed_loss(self, model: Any, inputs: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, int, Any]:
@@ -86,14 +77,7 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
     def _library_loss(self, model: Any, inputs: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, int, Any]:
         """As `_packed_loss`, of the same conversations padded or one by one: the model as the library has it."""
         batches = [pad(inputs, labels)] if self.way.rows == "padded" else one_by_one(inputs, labels)
-        total, trained, outputs = torch.zeros((), device=labels.device), 0, None
-        for batch, wanted in batches:
-            outputs = model(**batch, use_cache=False)
-            chosen = wanted[:, 1:] != IGNORED
-            logits, targets = outputs.logits[:, :-1][chosen].float(), wanted[:, 1:][chosen]
-            total = total + torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-            trained += len(targets)
-        return total, trained, outputs
+        return summed_loss(model, batches)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         """transformers calls it when the model is as it will be in training, and before anything is logged."""
@@ -112,7 +96,7 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
         allowed = tolerance(dtype, noise)
 
         def is_right(way: Way) -> bool:
-            return self._in_all(self._difference_of(way, model, plain) <= allowed)
+            return self.in_all(self._difference_of(way, model, plain) <= allowed)
 
         if is_right(found := self.possible) or is_right(found := Way()):
             for shortcut in SHORTCUTS:
@@ -124,38 +108,19 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
 
     def _with_kernel(self, found: Way, is_right: Callable[[Way], bool]) -> Way:
         """The kernel's uses are known once the model has taken a step with separate attention."""
-        if not found.separates or not self._in_all(try_kernel()):
+        if not found.separates or not self.in_all(try_kernel()):
             return found
         self.possible = replace(self.possible, uses_kernel=True)
         faster = replace(found, uses_kernel=True)
         return faster if is_right(faster) else found
 
     def _difference_of(self, way: Way, model: Any, plain: list[Step]) -> float:
-        """Infinite where the model cannot go this way."""
-        try:
-            return difference(self._steps_of(way, model), plain)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # whatever a model does that was not made for this; a plainer way is taken
-            logger.warning("%s: %s: %s", way, type(error).__name__, error)
-            model.zero_grad()
-            return float("inf")
+        return self.difference_on_probe(lambda: self._steps_of(way, model), plain, way)
 
     def _steps_of(self, way: Way, model: Any) -> list[Step]:
-        """A step for each batch of the probe."""
         self._take(way)
         with separate_attention(self.model) if way.separates else nullcontext():
-            return [self._step_of(rows, model) for rows in self.probe]
-
-    def _step_of(self, rows: Sequence[Row], model: Any) -> Step:
-        batch = self.data_collator([{"input_ids": ids, "labels": labels} for ids, labels in rows])
-        inputs = self._prepare_inputs(batch)
-
-        def compute() -> torch.Tensor:
-            with self.compute_loss_context_manager():
-                return self.compute_loss(model, dict(inputs))
-
-        return take_step(self.model, compute, training_dtype(self.model))
+            return self.steps_on_probe(model)
 
     def _take(self, way: Way) -> None:
         if way.fuses != self.way.fuses:
@@ -164,14 +129,14 @@ class PackedTrainer(HeldoutEvaluation, SFTTrainer):
             forget_kernel()
         self.way = way
 
-    @staticmethod
-    def _in_all(is_true: bool) -> bool:
-        """Of the run's processes, which have to take the same way."""
-        return ranks_sum(int(not is_true)) == 0
 
-
-class PaddedTrainer(HeldoutEvaluation, SFTTrainer):
+class PaddedTrainer(CheckedPadding, HeldoutEvaluation, SFTTrainer):
     """`SFTTrainer` as it is, with padded rows and its own loss."""
+
+    def forget_probe(self) -> None:
+        for metrics in self._metrics.values():
+            metrics.clear()
+        self._total_train_tokens = 0
 
 
 def build_sft_trainer(job: TrainingJob) -> SFTTrainer:
@@ -187,8 +152,7 @@ def build_sft_trainer(job: TrainingJob) -> SFTTrainer:
         eval_packing=False,
         router_aux_loss_coef=0.0,  # TRL would add a mixture's balancing loss to padded rows, and only to those
     )
-    build = partial(PackedTrainer, probe=_probe(job)) if settings.packing else PaddedTrainer
-    return build(
+    return (PackedTrainer if settings.packing else PaddedTrainer)(
         model=job.model,
         args=arguments,
         train_dataset=job.train,
@@ -196,11 +160,5 @@ def build_sft_trainer(job: TrainingJob) -> SFTTrainer:
         processing_class=job.tokenizer,
         callbacks=job.callbacks,
         heldout=job.heldout,
+        probe=make_probe(job),
     )
-
-
-def _probe(job: TrainingJob) -> list[list[Row]]:
-    """Short conversations like those of the run."""
-    some = job.train.select(range(min(PROBED_ROWS, len(job.train))))
-    longest = pyarrow.compute.max(pyarrow.compute.list_value_length(job.train.data.column("input_ids"))).as_py()
-    return probe_batches(some["input_ids"], longest, job.model.config.get_text_config())

@@ -21,6 +21,7 @@ from sft_app.training.fast.loss_head import SummedCrossEntropy
 from sft_app.training.fast.selfcheck import undisturbed
 from sft_app.training.trainers import sft
 from sft_app.training.trainers.arguments import TrainingJob
+from sft_app.training.trainers.build import build_trainer
 from tests.tiny_families import FAMILIES, TARGETS, tiny_model
 from tests.training.trainers.test_sft import StepRecorder
 
@@ -56,7 +57,7 @@ def train(tokenizer: Any, conversations: Any, tmp_path: Path) -> Callable[..., t
                     torch.nn.init.normal_(weight, std=0.1)
         recorder, rows = StepRecorder(), Dataset.from_list(training_rows(conversations))
         job = TrainingJob(model, tokenizer, rows, conversations[:1], chosen, tmp_path / "out", [recorder])
-        trainer = sft.build_sft_trainer(job)
+        trainer = build_trainer(job)
         trainer.args.eval_on_start = False
         trainer.train()
         return trainer, recorder
@@ -69,6 +70,20 @@ def assert_same(one: StepRecorder, other: StepRecorder, rel: float = 1e-3) -> No
     assert one.gradients.keys() == other.gradients.keys()
     apart = sum(float((one.gradients[name] - other.gradients[name]).square().sum()) for name in one.gradients) ** 0.5
     assert apart <= rel * sum(float(gradient.square().sum()) for gradient in other.gradients.values()) ** 0.5
+
+
+@pytest.mark.parametrize("trainer", ["sft", "classic"])
+@pytest.mark.parametrize("name", ["phi3_long", "recurrent_gemma", "llama", "minimax"])
+def test_a_padded_step_is_that_of_the_conversations_one_by_one(train: Any, name: str, trainer: str) -> None:
+    """Rotary embeddings that follow the longest row, a state that reads the padding, a loss without the soft cap."""
+    padded = {**PACKED, "packing": False, "trainer": trainer}
+    found, together = train(tiny_model(name), **padded)
+    _, alone = train(tiny_model(name), **ONE_BY_ONE, trainer=trainer)
+    assert_same(together, alone)
+    plain = found.batch_way == "the library's"
+    assert plain == (found.notice == "") and (plain or name != "llama")
+    if name == "phi3_long":
+        assert found.batch_way == "one by one" and "one by one in this run" in found.notice
 
 
 @pytest.mark.parametrize("name", FAMILIES)
