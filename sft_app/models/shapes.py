@@ -76,18 +76,27 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"The shape of {ref.name} cannot be told: {str(error).splitlines()[0]}") from error
     text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    hidden = _size(text, 1, "hidden_size", "n_embd", "d_model")
+    heads = _size(text, 1, "num_attention_heads", "num_heads", "n_head")
+    head_dim = _size(text, hidden // heads, "head_dim")
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linears=_linears(model),
-        hidden_size=text.hidden_size,
-        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        layers=text.num_hidden_layers,
-        vocabulary=text.vocab_size,
-        query_width=head_dim * text.num_attention_heads,
-        key_width=head_dim * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
-        heads=text.num_attention_heads,
+        hidden_size=hidden,
+        intermediate_size=_size(text, 4 * hidden, "intermediate_size", "n_inner", "ffn_dim"),
+        layers=_size(text, 1, "num_hidden_layers", "n_layer", "num_layers"),
+        vocabulary=_size(text, 1, "vocab_size"),
+        query_width=head_dim * heads,
+        key_width=head_dim * _size(text, heads, "num_key_value_heads"),
+        heads=heads,
     )
+
+
+def _size(config: Any, otherwise: int, *names: str) -> int:
+    """The first of these that the config has, at its largest where layers differ: models without attention have no
+    heads, and older ones other names."""
+    found = [value for name in names if (value := getattr(config, name, None))]
+    return max(found[0]) if found and isinstance(found[0], list | tuple) else found[0] if found else otherwise
 
 
 def _linears(model: Any) -> tuple[LinearShape, ...]:

@@ -14,6 +14,7 @@ from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import attach_lora, load_base
 from sft_app.models.shapes import LinearShape, read_shape
 from sft_app.settings import parse_settings
+from tests.tiny_families import ANSWERING, FAMILIES, tiny_model
 
 
 @pytest.fixture
@@ -68,3 +69,16 @@ def test_model_that_transformers_does_not_know_is_told(tmp_path: Path, home: Pat
     (folder / "model.safetensors").touch()
     with pytest.raises(ModelError, match="^The shape of .*odd cannot be told: "):
         read_shape(resolve_model(str(folder), None, home), home)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *ANSWERING])
+def test_every_family_has_a_shape(name: str, tmp_path: Path, home: Path):
+    """Models without attention heads, with sizes of their own in each layer, or with older names for them."""
+    model = tiny_model(name)
+    model.config.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").touch()
+    shape = read_shape(resolve_model(str(tmp_path / "model"), None, home), home)
+    assert shape.parameters == sum(weight.numel() for weight in model.parameters())
+    for size in (shape.hidden_size, shape.intermediate_size, shape.layers, shape.query_width, shape.key_width):
+        assert isinstance(size, int) and size > 0
+    assert (shape.hidden_size, shape.vocabulary) == (model.config.hidden_size, model.config.vocab_size)
