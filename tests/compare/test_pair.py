@@ -15,7 +15,7 @@ import torch
 from sft_app.compare import loaded
 from sft_app.compare.chat import Exchange, PairChat, prompt_messages
 from sft_app.compare.evidence import Agreement, agree, evidence_parts
-from sft_app.compare.generate import Answer, Sampling, answer_prompts
+from sft_app.compare.generate import Answer, Sampling, answer_batch, answer_prompts
 from sft_app.compare.pair import LoadedPair, load_pair
 from sft_app.compare.rows import RowAdapter, lora_layers, scale_rows, update_of
 from sft_app.compare.sides import find_sides
@@ -520,7 +520,7 @@ def test_rows_in_any_order_and_at_any_strength_answer_as_if_alone(two_runs: tupl
 
     def answers(of: Any, to: Any) -> list[Answer]:
         with scale_rows(model_of(pair), of):
-            return answer_prompts(model_of(pair), pair.tokenizer, to, SAMPLING, stops)
+            return answer_batch(model_of(pair), pair.tokenizer, to, SAMPLING, stops)
 
     together = answers(rows, prompts)
     assert together == [answers([row], [prompt])[0] for row, prompt in zip(rows, prompts, strict=True)]
