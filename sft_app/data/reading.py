@@ -15,8 +15,8 @@ from sft_app.data.formats.guess import Certainty, Guess
 from sft_app.data.formats.layouts import converter
 from sft_app.data.formats.profile import column_names
 from sft_app.data.formats.trees import MESSAGE_COLUMNS, conversations_of_rows
-from sft_app.data.formats.unused import unused_notes, verdict_of
-from sft_app.data.formats.verdicts import Verdict
+from sft_app.data.formats.unused import doubts, unused_notes, verdict_of
+from sft_app.data.formats.verdicts import Tally, Verdict
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.data.sources.rows import Progress, Rejected, Row
@@ -24,6 +24,8 @@ from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
 ROWS_LOOKED_AT = 200
+ROWS_TALLIED = 20_000
+"""So many decide which columns mark bad answers. A column that is empty up to here is judged cell by cell."""
 PREVIEWED = 20_000
 """Conversations of a file that can be turned to in the page; the check-up and training take all of them."""
 
@@ -117,8 +119,8 @@ class Reading:
                 yield row
                 continue
             try:
-                if self.file.verdict and self.file.verdict.is_bad(row.values):
-                    raise NotChosen(f"`{self.file.verdict.column}` marks its answer as bad")
+                if self.file.verdict and (column := self.file.verdict.column_that_marks_bad(row.values)):
+                    raise NotChosen(f"`{column}` marks its answer as bad")
                 yield row.number, convert(row.values, settings)
             except DataError as error:
                 yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
@@ -153,7 +155,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
         DataError: it cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
-    first, readable = _look_ahead(path)
+    first, readable, tally = _look_ahead(path, ROWS_TALLIED)
     if not readable:
         if first is None:
             raise DataError(f"{path.name} holds no rows.")
@@ -161,7 +163,10 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
     guesses = _guesses(readable, settings)
     decided, certainty = _decide(guesses, settings)
     is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)
-    verdict = verdict_of(readable, decided)
+    verdict = verdict_of(readable, tally, decided)
+    if certainty == "certain" and verdict and (why := doubts(verdict)):
+        guesses = [replace(guesses[0], why=guesses[0].why + why, is_certain=False), *guesses[1:]]
+        certainty = "guess"
     notes = unused_notes(readable, decided, verdict)
     return DataFile(path, decided, guesses, column_names(readable), is_flat, certainty, notes, verdict)
 
@@ -208,7 +213,7 @@ def first_example(file: DataFile, guess: Guess | None = None) -> Conversation | 
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
     """Of a table whose layout nobody knows. Raises: DataError when it cannot be read."""
-    return column_names(_look_ahead(_locate(settings, home, None))[1])
+    return column_names(_look_ahead(_locate(settings, home, None), ROWS_LOOKED_AT)[1])
 
 
 def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) -> Path:
@@ -232,18 +237,22 @@ def _mend(messages: list[Any]) -> Conversation | None:
         return None
 
 
-def _look_ahead(path: Path) -> tuple[Rejected | None, list[dict[str, Any]]]:
-    """The first row that cannot be read, and the first that can."""
+def _look_ahead(path: Path, most: int) -> tuple[Rejected | None, list[dict[str, Any]], Tally]:
+    """Of the first `most` rows: the first that cannot be read, those looked at, and the words of all."""
     refused: Rejected | None = None
     readable: list[dict[str, Any]] = []
+    tally = Tally()
     for row in read_rows(path):
         if isinstance(row, Row):
-            readable.append(row.values)
+            if len(readable) < ROWS_LOOKED_AT:
+                readable.append(row.values)
+            tally.add(row.values)
+            most -= 1
         else:
             refused = refused or row
-        if len(readable) == ROWS_LOOKED_AT:
+        if most == 0:
             break
-    return refused, readable
+    return refused, readable, tally
 
 
 def _guesses(rows: list[dict[str, Any]], settings: DataSettings) -> list[Guess]:

@@ -6,6 +6,7 @@ Names are written without accents and in small letters, as `plain` has them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from sft_app.data.formats.profile import plain, word_set
@@ -44,6 +45,7 @@ ASIDE = word_set(
 )
 """Beside a question and its answer; taken for one of them only where nothing else is there."""
 CLASSES = word_set("sentiment label class emotion intent")
+TWIN = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
 FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
 SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
 BAD = re.compile(
@@ -82,6 +84,12 @@ def mark(name: str) -> Mark:
     if BAD.search(called):
         return "bad"
     return "good" if GOOD.search(called) else ""
+
+
+def twins(names: Sequence[str]) -> list[str]:
+    """The names that differ from another only in a last letter or number: `answer_A` and `answer_B`, to be compared."""
+    stems = {name: found[1] for name in names if (found := TWIN.fullmatch(plain(name)))}
+    return [name for name, stem in stems.items() if list(stems.values()).count(stem) > 1]
 
 
 def is_aside(name: str) -> bool:

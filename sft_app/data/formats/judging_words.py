@@ -1,0 +1,66 @@
+"""The words in which people judge answers: in the cells of a column, and in its name."""
+
+from __future__ import annotations
+
+from sft_app.data.formats.profile import plain, word_set
+
+
+def _words(text: str) -> frozenset[str]:
+    return word_set(plain(text))
+
+
+CLEAR_GOOD = _words(
+    "good great excellent ok correct right accurate accepted accept acceptable approved approve desirable chosen "
+    "preferred pass passed liked helpful upvote upvoted thumbs_up thumb_up thumbup thumbsup 👍 gut richtig korrekt "
+    "angenommen akzeptiert freigegeben hilfreich bon bonne correcte approuve accepte juste correcto correcta bueno "
+    "buena aprobado aceptado corretto giusto buono approvato accettato bom boa certo aprovado goed juist 正确 好 "
+    "правильно верно хорошо"
+)
+CLEAR_BAD = _words(
+    "bad poor terrible awful incorrect wrong inaccurate rejected reject declined disapproved denied undesirable "
+    "unacceptable unapproved not_approved not_accepted not_ok not_good not_correct not_helpful unchosen dispreferred "
+    "fail failed disliked unhelpful downvote downvoted thumbs_down thumb_down thumbdown thumbsdown 👎 schlecht falsch "
+    "inkorrekt abgelehnt mauvais mauvaise incorrecte faux rejete refuse incorrecto incorrecta malo mala rechazado "
+    "scorretto sbagliato rifiutato errado ruim rejeitado fout slecht 错误 坏 неправильно неверно плохо"
+)
+SENTIMENTS = _words("positive negative")
+WEAK_GOOD = _words("true 1 yes y t up like ja oui si sim 是 да")
+WEAK_BAD = _words("false 0 -1 no n f down dislike nein non nao nee 否 нет")
+"""These say something only of what the column's name says."""
+GOOD = CLEAR_GOOD | WEAK_GOOD | {"positive"}
+BAD = CLEAR_BAD | WEAK_BAD | {"negative"}
+
+NO_MEANS_BAD = _words(
+    "good correct right accurate approved approve accept accepted acceptable desirable liked like preferred chosen "
+    "selected helpful useful thumb thumbs up pass passed upvote upvoted richtig korrekt gut freigegeben akzeptiert "
+    "angenommen hilfreich approuve accepte bon bonne correcte utile juste aprobado aceptado bueno buena correcto "
+    "correcta util corretto giusto buono goed 正确 правильно верно"
+)
+YES_MEANS_BAD = _words(
+    "bad wrong incorrect inaccurate rejected reject declined down disliked dislike undesirable unhelpful flagged flag "
+    "downvote downvoted fail failed falsch schlecht abgelehnt inkorrekt mauvais mauvaise incorrecte faux rejete malo "
+    "mala incorrecto rechazado scorretto sbagliato errado 错误 неправильно"
+)
+NOT = _words("not nicht pas")
+CLASS_NAMES = _words("label sentiment class emotion intent")
+"""As often a class of the text as a verdict on the answer."""
+OPINIONS = _words(
+    "label labels verdict evaluation eval judgement judgment feedback vote votes preference kto reaction thumb thumbs"
+)
+"""Under these a plain yes or no speaks of the answer."""
+RATES = _words(
+    "rating ratings rate score scores star stars quality reward rewards helpfulness correctness coherence usefulness "
+    "accuracy relevance satisfaction rank bewertung note puntuacion valoracion valutazione avaliacao оценка"
+)
+JUDGES = RATES | _words(
+    "status state grade review result outcome decision assessment check tag mark annotation comparison qa qc qualitat "
+    "urteil ergebnis beurteilung calidad qualite"
+)
+"""Under these a word that can only judge speaks of the answer."""
+NOTHING = _words(
+    "is was are the of by for an it user users human model ai bot llm assistant agent gpt expert annotator reviewer "
+    "rater admin moderator editor final overall answer answers response responses reply completion output antwort "
+    "reponse respuesta risposta resposta metadata meta info extra extras data value values name text key field column "
+    "col var unnamed attributes properties annotations details additional quick binary ist die der das est la le"
+)
+"""Words of a name that say nothing about what is judged, or that it is the answer."""
