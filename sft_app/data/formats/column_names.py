@@ -44,12 +44,26 @@ ASIDE = word_set(
     "remarque objet titre sujet comentario asunto titulo tema oggetto titolo"
 )
 """Beside a question and its answer; taken for one of them only where nothing else is there."""
+EDITED = word_set(
+    "edited edit corrected final revised gold golden human improved reviewed fixed rewritten verified korrigiert "
+    "korrigierte uberarbeitet uberarbeitete corrige corrigee corregida corregido"
+)
+DRAFTED = word_set(
+    "draft drafted model generated original raw initial predicted prediction llm ai machine synthetic automatic auto "
+    "suggested suggestion hallucinated baseline entwurf brouillon borrador gpt chatgpt llama qwen mistral claude "
+    "mixtral gemini gemma phi deepseek vicuna falcon palm bard grok olmo smollm"
+)
+"""Of two answers the edited one is likelier to be meant than a draft, or what a model wrote."""
+REFERENCES = word_set("reference ref truth groundtruth")
+TITLES = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
+DESCRIPTIONS = word_set("description beschreibung descripcion descrizione descricao")
+"""Beside one of these a summary is the title of a ticket."""
 CLASSES = word_set("sentiment label class emotion intent")
 TWIN = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
 FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
 SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
 BAD = re.compile(
-    r"reject|incorrect|dispref|unprefer|(non|not|un)[\W_]*(preferred|chosen|accepted|correct)|falsch|schlecht|abgelehnt"
+    r"reject|declin|hallucinat|incorrect|dispref|unprefer|(non|not|un)[\W_]*(preferred|chosen|accepted|correct)|falsch|schlecht|abgelehnt"
     r"|rejet|mauvais|rechaz|rejeit|rifiut|scorrett"
     r"|(?<![a-z])(bad|worse|worst|wrong|los(er|ing|t)|disliked|negative|mal[ao]|incorrect[ao])(?![a-z])"
 )
@@ -77,6 +91,26 @@ def answers(name: str) -> int:
 def is_exact_answer(name: str) -> bool:
     """The name says nothing but that: `Answer`, not `Answered by`."""
     return answers(name) in (6, 8)
+
+
+def draft_order(name: str) -> int:
+    """1 for an edited answer, -1 for a draft or a model's, 0 where the name does not say."""
+    words = set(_split(name))
+    return 1 if words & EDITED else -1 if words & DRAFTED else 0
+
+
+def could_answer(name: str) -> bool:
+    """Whether a column of sentences of that name may hold the answer, or another version of it."""
+    if is_aside(name) or mark(name) == "bad":
+        return False
+    words = set(_split(name))
+    is_version = bool(words & (EDITED | DRAFTED | REFERENCES))
+    return is_version and (not asks(name) or "human" in words) or answers(name) >= 3 and not asks(name)
+
+
+def is_speaker(name: str) -> bool:
+    """`Agent`: who answers, as often as what."""
+    return answers(name) in (3, 4)
 
 
 def mark(name: str) -> Mark:

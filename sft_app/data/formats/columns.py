@@ -6,11 +6,24 @@ Of several that could be the answer none is taken for its length: the person is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sft_app.data.formats.column_names import answers, asks, is_aside, is_class, is_exact_answer, mark
+from sft_app.data.formats.column_names import (
+    DESCRIPTIONS,
+    TITLES,
+    answers,
+    asks,
+    could_answer,
+    draft_order,
+    is_aside,
+    is_class,
+    is_exact_answer,
+    is_speaker,
+    mark,
+    twins,
+)
 from sft_app.data.formats.guess import in_backticks, one_line
-from sft_app.data.formats.profile import ColumnProfile
+from sft_app.data.formats.profile import PHRASE_WORDS, PROSE_WORDS, ColumnProfile, plain
 from sft_app.errors import DataError
 
 Columns = list[ColumnProfile]
@@ -37,25 +50,34 @@ def choose_pair(columns: Sequence[ColumnProfile]) -> Pair | None:
     Raises:
         DataError: several could be the answer, or the question; names them.
     """
-    pool = _pool(columns)
+    pool = _pool(_without_titles(columns))
     called = {column.name.strip().lower(): column for column in pool}
     if {"q", "a"} <= called.keys():  # of options A to D, A is no answer
         return Pair(called["q"].name, called["a"].name)
+    _check_twins(pool)
     answering, asking = _top(pool, answers), _top(pool, asks)
+    if versions := _versions(pool, answering, asking):
+        answer = _likeliest(versions, asking)
+        pair = _question_for(answer, [column for column in pool if column not in versions])
+        others = in_backticks([column.name for column in versions if column != answer])
+        return pair and replace(pair, basis=f"its name, as {others} could be the answer too")
     if len(answering) > 1:
         raise DataError(_which("the answer", answering, asking[:1], "assistant"))
     if answering:
         return _question_for(answering[0], [column for column in pool if column != answering[0]])
     if asking:
-        return _answer_to(asking, pool, _short_answers(columns, pool))
+        return _answer_to(asking, pool, _short_answers(columns, pool), _canned(columns))
     return _unnamed(_worth_it([column for column in pool if mark(column.name) != "bad"]))
 
 
-def rivals(columns: Sequence[ColumnProfile], answer: str) -> Columns:
-    """Other columns of sentences that are called an answer just as clearly."""
+def rivals(columns: Sequence[ColumnProfile], answer: str, ask: str) -> Columns:
+    """Other columns of sentences that are called an answer just as clearly, or a version of it."""
     clear = max(answers(answer), 1)
     return [
-        column for column in columns if column.is_prose() and column.name != answer and answers(column.name) >= clear
+        column
+        for column in columns
+        if column.is_prose() and column.name not in (answer, ask)
+        if answers(column.name) >= clear or _is_version(column)
     ]
 
 
@@ -68,6 +90,58 @@ def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Column
         and column.name not in used
         and not is_aside(column.name)
         and mark(column.name) != "bad"
+    ]
+
+
+def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:
+    """Jira's `Summary` is the title of its `Description`."""
+    is_ticket = any(plain(column.name) in DESCRIPTIONS for column in columns)
+    return [column for column in columns if not is_ticket or plain(column.name) not in TITLES]
+
+
+def _check_twins(pool: Columns) -> None:
+    """Raises: DataError where two columns of a kind (`ref_A`, `ref_B`) can only be two answers to one question."""
+    paired = twins([column.name for column in pool])
+    alike = [column for column in pool if column.name in paired]
+    others = [column for column in pool if column.name not in paired]
+    is_about_answers = not any(asks(column.name) >= 5 for column in alike)
+    if alike and others and is_about_answers and not any(answers(column.name) >= 5 for column in others):
+        asked = _which("the answer", alike, _top(others, asks)[:1] or others[:1], "assistant")
+        raise DataError(f"{asked} If each row says which is the better one, put the better ones into one column first.")
+
+
+def _versions(pool: Columns, answering: Columns, asking: Columns) -> Columns:
+    """Columns that may all be the answer, as draft and corrected answer are; none where a name marks the good one."""
+    found = [column for column in pool if column not in asking and _is_version(column)]
+    is_marked = any(answers(column.name) == 8 for column in answering)
+    return [] if is_marked or len(found) < 2 else [*found, *(one for one in answering if one not in found)]
+
+
+def _is_version(column: ColumnProfile) -> bool:
+    """Not `Agent`, of names with titles."""
+    return (
+        column.nature == "prose"
+        and could_answer(column.name)
+        and (column.words >= PROSE_WORDS or not is_speaker(column.name))
+    )
+
+
+def _likeliest(versions: Columns, asking: Columns) -> ColumnProfile:
+    """The edited one, else the one that is no draft. Raises: DataError where that leaves several."""
+    best = max(draft_order(column.name) for column in versions)
+    left = [column for column in versions if draft_order(column.name) == best]
+    top = left if best < 0 or len(left) == 1 else _top(left, answers) or left
+    if len(top) > 1:
+        raise DataError(_which("the answer", versions, asking[:1], "assistant"))
+    return top[0]
+
+
+def _canned(columns: Sequence[ColumnProfile]) -> Columns:
+    """Columns that are called the answer and hold a few texts again and again."""
+    return [
+        column
+        for column in columns
+        if column.nature in ("category", "constant") and answers(column.name) >= 5 and column.words >= PHRASE_WORDS
     ]
 
 
@@ -104,10 +178,10 @@ def _question_for(answer: ColumnProfile, others: Columns) -> Pair | None:
     return Pair(found[0].name, answer.name, "the name of one", is_turnable=True) if found else None
 
 
-def _answer_to(asking: Columns, pool: Columns, short: Columns) -> Pair | None:
+def _answer_to(asking: Columns, pool: Columns, short: Columns, canned: Columns) -> Pair | None:
     possible = _worth_it([column for column in pool if not asks(column.name) and mark(column.name) != "bad"])
-    if len(possible) > 1:
-        raise DataError(_which("the answer", possible, asking[:1], "assistant"))
+    if len(possible) > 1 or possible and canned:
+        raise DataError(_which("the answer", [*canned, *possible], asking[:1], "assistant"))
     if possible:
         return Pair(asking[0].name, possible[0].name, "the name of one", is_turnable=True)
     return Pair(asking[0].name, short[0].name, _doubt(asking, short[0])) if len(short) == 1 else None

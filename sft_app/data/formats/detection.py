@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sft_app.data.formats.column_names import SYSTEM_NAMES, mark
+from sft_app.data.formats.column_names import SYSTEM_NAMES, answers, mark
 from sft_app.data.formats.columns import choose_columns, choose_pair, other_texts, rivals
 from sft_app.data.formats.guess import Guess, in_backticks
 from sft_app.data.formats.layouts import TABLES, ColumnMap, text_column, turn_column
@@ -87,7 +87,7 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     answer = named[map.assistant]
     ask = profile_joined([column for column in (map.user, map.context) if column in named], rows)
     others = other_texts(columns, map.used())
-    if rivals(columns, map.assistant) or others and not (ask.is_prose() and answer.is_prose()):
+    if rivals(columns, map.assistant, map.user) or others and not (ask.is_prose() and answer.is_prose()):
         return []
     used = [column for column in map.used() if column in named]
     is_all = name == "prompt_completion" and len(columns) == 2  # made for training: nothing else can be meant
@@ -173,7 +173,8 @@ def _refuse(columns: list[ColumnProfile]) -> list[Guess]:
     nested = [column.name for column in columns if column.nature == "nested"]
     bad = [column.name for column in columns if column.is_text() and mark(column.name) == "bad"]
     few = [column.name for column in columns if column.nature in ("category", "constant")]
-    offered = [column.name for column in columns if column.is_text()] + few
+    texts = [column.name for column in columns if column.is_text()]
+    offered = [name for name in [*texts, *sorted(few, key=answers, reverse=True)] if mark(name) != "bad"]
     said = [
         f"The columns {in_backticks([column.name for column in columns])} fit no known layout.",
         *_about(nested, "{} {holds} lists or objects, which are not read in this layout."),

@@ -204,3 +204,80 @@ def test_instruction_keeps_its_input_and_the_system_prompt():
 def test_cells_tell_what_a_column_holds(cells: list[str], nature: str):
     [column, _] = profile_columns([{"x": cell, "y": asked} for cell, asked in zip(cells, QUESTIONS, strict=False)])
     assert column.nature == nature
+
+
+DRAFTS = [f"Hm, {answer} Or so I guess." for answer in ANSWERS]
+
+
+@pytest.mark.parametrize(
+    ("columns", "assistant"),
+    [
+        ({"question": QUESTIONS, "answer": DRAFTS, "edited_answer": ANSWERS}, "edited answer"),
+        ({"question": QUESTIONS, "model_answer": DRAFTS, "reference": ANSWERS}, "reference"),
+        ({"question": QUESTIONS, "answer": ANSWERS, "reference": DRAFTS}, "answer"),
+        ({"prompt": QUESTIONS, "response": DRAFTS, "final_response": ANSWERS}, "final response"),
+        ({"prompt": QUESTIONS, "completion": DRAFTS, "corrected": ANSWERS}, "corrected"),
+        ({"instruction": QUESTIONS, "output": DRAFTS, "human_output": ANSWERS}, "human output"),
+        ({"question": QUESTIONS, "draft": DRAFTS, "final": ANSWERS}, "final"),
+        ({"question": QUESTIONS, "gpt4": DRAFTS, "answer": ANSWERS}, "answer"),
+        ({"question": QUESTIONS, "gpt4": DRAFTS, "human": ANSWERS}, "human"),
+        ({"Frage": QUESTIONS, "Entwurf": DRAFTS, "Antwort": ANSWERS}, "Antwort"),
+        ({"Inquiry": QUESTIONS, "Reply": ANSWERS, "Agent_wrote": DRAFTS}, "Reply"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_several_versions_the_edited_one_is_a_guess(columns: dict[str, list[str]], assistant: str, turned: bool):
+    named = {name.replace("_", " "): cells for name, cells in columns.items()}
+    rows = [
+        {name: cells[n] for name, cells in (reversed(named.items()) if turned else named.items())} for n in range(8)
+    ]
+    best = guess_formats(rows)[0]
+    assert (best.columns[1], best.is_certain) == (f"assistant={assistant}", False)
+    assert "could be the answer too" in best.why
+
+
+@pytest.mark.parametrize(
+    ("columns", "candidates"),
+    [
+        ({"question": QUESTIONS, "gpt4": ANSWERS, "llama": DRAFTS}, "`gpt4`, `llama`"),
+        (
+            {"question": QUESTIONS, "edited_answer": ANSWERS, "revised_answer": DRAFTS},
+            "`edited answer`, `revised answer`",
+        ),
+        ({"history": QUESTIONS, "human_ref_A": ANSWERS, "human_ref_B": DRAFTS}, "`human ref A`, `human ref B`"),
+        (
+            {"context_of_all": QUESTIONS, "user_reply_1": ANSWERS, "user_reply_2": DRAFTS},
+            "`user reply 1`, `user reply 2`",
+        ),
+    ],
+)
+def test_versions_of_the_same_rank_are_asked_about(columns: dict[str, list[str]], candidates: str):
+    with pytest.raises(
+        DataError, match=f"^{re.escape(candidates)} could each be the answer.*user={list(columns)[0][:7]}"
+    ):
+        guess_formats(table(**columns))
+
+
+def test_summary_beside_a_description_is_a_title():
+    titles = [text[:20] for text in QUESTIONS]
+    rows = table(Issue_key=IDS, Summary=titles, Description=QUESTIONS, Comment=ANSWERS)
+    assert reading(rows) == (("user=Description", "assistant=Comment"), False)
+    rows = table(Summary=titles, Description=QUESTIONS, Resolution=ANSWERS)
+    assert reading(rows) == (("user=Description", "assistant=Resolution"), False)
+
+
+def test_answers_from_a_few_texts_are_not_passed_over_for_a_remark():
+    canned = ["Thank you, we look into it today.", "Thank you, it is on its way to you."] * 4
+    remarks = [f"Handled by the team in the evening, ticket {n} closed." for n in range(8)]
+    with pytest.raises(DataError, match="^`Answer`, `Handled by comment` could each be the answer.*assistant=Answer"):
+        guess_formats(table(Question=QUESTIONS, Answer=canned, Handled_by_comment=remarks))
+
+
+@pytest.mark.parametrize(("good", "bad"), [("chosen", "rejected"), ("accepted", "declined"), ("best", "worst")])
+def test_advice_never_names_a_column_of_bad_answers(good: str, bad: str):
+    with pytest.raises(DataError, match=f"`{bad}` holds answers marked as bad") as refused:
+        guess_formats(table(**{good: ANSWERS, bad: DRAFTS}))
+    assert f"={bad}" not in str(refused.value)
+    with pytest.raises(DataError) as refused:
+        guess_formats(table(**{"topic": TOPICS, good: ANSWERS, bad: DRAFTS}))
+    assert f"={bad}" not in str(refused.value)
