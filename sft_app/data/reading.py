@@ -164,10 +164,10 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
     decided, certainty = _decide(guesses, settings)
     is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)
     verdict = verdict_of(readable, tally, decided)
-    if certainty == "certain" and verdict and (why := doubts(verdict)):
+    if certainty != "chosen" and verdict and (why := doubts(verdict)):
         guesses = [replace(guesses[0], why=guesses[0].why + why, is_certain=False), *guesses[1:]]
         certainty = "guess"
-    notes = unused_notes(readable, decided, verdict)
+    notes = unused_notes(readable, decided, verdict, certainty == "chosen")
     return DataFile(path, decided, guesses, column_names(readable), is_flat, certainty, notes, verdict)
 
 

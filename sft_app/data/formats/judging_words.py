@@ -11,7 +11,8 @@ def _words(text: str) -> frozenset[str]:
 
 CLEAR_GOOD = _words(
     "good great excellent ok correct right accurate accepted accept acceptable approved approve desirable chosen "
-    "preferred pass passed liked helpful upvote upvoted thumbs_up thumb_up thumbup thumbsup 👍 gut richtig korrekt "
+    "preferred pass passed liked helpful upvote upvoted thumbs_up thumb_up thumbup thumbsup 👍 ✓ ✔ ✅ "
+    "better best win gut richtig korrekt "
     "angenommen akzeptiert freigegeben hilfreich bon bonne correcte approuve accepte juste correcto correcta bueno "
     "buena aprobado aceptado corretto giusto buono approvato accettato bom boa certo aprovado goed juist 正确 好 "
     "правильно верно хорошо"
@@ -19,16 +20,20 @@ CLEAR_GOOD = _words(
 CLEAR_BAD = _words(
     "bad poor terrible awful incorrect wrong inaccurate rejected reject declined disapproved denied undesirable "
     "unacceptable unapproved not_approved not_accepted not_ok not_good not_correct not_helpful unchosen dispreferred "
-    "fail failed disliked unhelpful downvote downvoted thumbs_down thumb_down thumbdown thumbsdown 👎 schlecht falsch "
+    "fail failed disliked unhelpful downvote downvoted thumbs_down thumb_down thumbdown thumbsdown 👎 ✗ ✘ ❌ "
+    "worse worst lose schlecht falsch "
     "inkorrekt abgelehnt mauvais mauvaise incorrecte faux rejete refuse incorrecto incorrecta malo mala rechazado "
     "scorretto sbagliato rifiutato errado ruim rejeitado fout slecht 错误 坏 неправильно неверно плохо"
 )
-SENTIMENTS = _words("positive negative")
-WEAK_GOOD = _words("true 1 yes y t up like ja oui si sim 是 да")
-WEAK_BAD = _words("false 0 -1 no n f down dislike nein non nao nee 否 нет")
+SENTIMENTS_GOOD = _words("positive positiv positif positivo positiva")
+SENTIMENTS_BAD = _words("negative negativ negatif negativo negativa")
+UNMISTAKABLE = _words("undesirable dispreferred thumbs_down thumb_down thumbsdown 👎")
+"""These speak of an answer under any name."""
+WEAK_GOOD = _words("true 1 yes y t up like hoch ja oui si sim 是 да")
+WEAK_BAD = _words("false 0 -1 no n f down dislike runter nein non nao nee 否 нет")
 """These say something only of what the column's name says."""
-GOOD = CLEAR_GOOD | WEAK_GOOD | {"positive"}
-BAD = CLEAR_BAD | WEAK_BAD | {"negative"}
+GOOD = CLEAR_GOOD | WEAK_GOOD | SENTIMENTS_GOOD
+BAD = CLEAR_BAD | WEAK_BAD | SENTIMENTS_BAD
 
 NO_MEANS_BAD = _words(
     "good correct right accurate approved approve accept accepted acceptable desirable liked like preferred chosen "
@@ -45,7 +50,8 @@ NOT = _words("not nicht pas")
 CLASS_NAMES = _words("label sentiment class emotion intent")
 """As often a class of the text as a verdict on the answer."""
 OPINIONS = _words(
-    "label labels verdict evaluation eval judgement judgment feedback vote votes preference kto reaction thumb thumbs"
+    "label labels verdict evaluation eval judgement judgment feedback vote votes preference kto reaction thumb thumbs "
+    "daumen"
 )
 """Under these a plain yes or no speaks of the answer."""
 RATES = _words(
@@ -54,7 +60,8 @@ RATES = _words(
 )
 JUDGES = RATES | _words(
     "status state grade review result outcome decision assessment check tag mark annotation comparison qa qc qualitat "
-    "urteil ergebnis beurteilung calidad qualite"
+    "urteil ergebnis beurteilung calidad qualite moderation curation audit validation type kind judge "
+    "hallucinated hallucination toxic toxicity harmful unsafe safe valid invalid keep include exclude skip usable"
 )
 """Under these a word that can only judge speaks of the answer."""
 NOTHING = _words(

@@ -8,7 +8,7 @@ from sft_app.data.formats.column_names import mark
 from sft_app.data.formats.guess import in_backticks
 from sft_app.data.formats.layouts import used_columns
 from sft_app.data.formats.profile import Rows, column_names
-from sft_app.data.formats.verdicts import Tally, Verdict, find_verdict, is_class
+from sft_app.data.formats.verdicts import Judgement, Tally, Verdict, find_verdict, is_class
 from sft_app.settings import DataSettings
 
 WITHOUT_ANSWERS = ("text", "oasst", "code_contests")
@@ -25,51 +25,64 @@ def verdict_of(rows: Rows, tally: Tally, settings: DataSettings) -> Verdict | No
     return None if settings.format in WITHOUT_ANSWERS else find_verdict(tally, _used(rows, settings))
 
 
-def unused_notes(rows: Rows, settings: DataSettings, verdict: Verdict | None) -> list[str]:
-    """One sentence for each kind of column that is not learnt."""
+def unused_notes(rows: Rows, settings: DataSettings, verdict: Verdict | None, is_chosen: bool = False) -> list[str]:
+    """One sentence for each kind of column that is not learnt. Of a class of the text that may mark bad answers speaks
+    the reason for the guess, which a reading that a person has chosen does not have."""
     judges = verdict.ruled("marks") if verdict else []
     names = [name for name in column_names(rows) if name and name not in [*_used(rows, settings), *judges]]
-    bad = [name for name in names if mark(name) == "bad"]
+    flags = verdict.ruled("may mark") if verdict else []
+    bad = [name for name in names if mark(name) == "bad" and name not in flags]
     other = [name for name in names if name not in bad]
     return [
         *_note(bad, "{} {holds} rejected answers, which are never learnt."),
         *_note(judges, "{} {marks} good and bad answers: rows marked as bad are left out."),
-        *(_verdict_notes(verdict) if verdict else []),
+        *(_verdict_notes(verdict, is_chosen) if verdict else []),
         *_note(other, "Not used: {}."),
     ]
 
 
-def _verdict_notes(verdict: Verdict) -> list[str]:
+def _verdict_notes(verdict: Verdict, is_chosen: bool) -> list[str]:
     """On the columns of which nothing, or not everything, is acted on."""
     columns = verdict.columns
+    doubtful = [name for name in verdict.ruled("may mark") if is_chosen or not is_class(name)]
     return [
         *_note(verdict.ruled("may rate"), RATINGS),
         *[_unclear(name, columns[name].unclear) for name in verdict.ruled("marks") if columns[name].unclear],
-        *[_doubt(name, sorted(columns[name].bad)) for name in verdict.ruled("may mark") if not is_class(name)],
+        *[_doubt(name, columns[name]) for name in doubtful],
     ]
 
 
 def doubts(verdict: Verdict) -> str:
     """Why the reading is no more than a guess although question and answer are clear; "" where it is not."""
-    marking = verdict.ruled("marks")
-    may = [*verdict.ruled("may mark"), *(verdict.ruled("may rate") if not marking else [])]
+    marking, marks = verdict.ruled("marks"), verdict.ruled("may mark")
+    rates = [] if marking else verdict.ruled("may rate")
     unclear = [name for name in marking if verdict.columns[name].unclear]
     said = [
-        *_note(
-            [name for name in may if is_class(name)],
-            "{} may mark bad answers, and all its rows are learnt (renamed to `feedback`, it leaves them out)",
-        ),
-        *_note([name for name in may if not is_class(name)], "{} may say which answers are bad"),
+        *[_class_doubt(name, verdict.columns[name]) for name in marks if is_class(name)],
+        *_note([*(name for name in marks if not is_class(name)), *rates], "{} may say which answers are bad"),
         *_note(unclear, "{} does not always say whether an answer is good"),
     ]
     return "".join(f", but {one}" for one in said)
 
 
-def _doubt(name: str, bad: Sequence[str]) -> str:
-    return (
-        f"{in_backticks([name])} may mark bad answers ({in_backticks(bad, WORDS_NAMED)}): all its rows are learnt. "
-        "To leave the bad ones out, delete them from the file, or rename the column to `feedback`."
-    )
+def _class_doubt(name: str, judgement: Judgement) -> str:
+    renamed = "; named `feedback`, it would leave them out" if "feedback" in judgement.better_names else ""
+    words = in_backticks(sorted(judgement.bad), WORDS_NAMED)
+    return f"{in_backticks([name])} may mark bad answers ({words}), and all its rows are learnt{renamed}"
+
+
+def _doubt(name: str, judgement: Judgement) -> str:
+    words = in_backticks(sorted(judgement.bad), WORDS_NAMED)
+    said = "" if len(judgement.better_names) > 1 else f" ({words})"
+    return f"{in_backticks([name])} may mark bad answers{said}: all its rows are learnt. {_way_out(judgement)}"
+
+
+def _way_out(judgement: Judgement) -> str:
+    """A yes may mean either: `valid`, `harmful`."""
+    ways = [f"`{name}`" for name in judgement.better_names]
+    renamed = f", or rename the column to {' or '.join(ways)}" if ways else ""
+    chosen = ", whichever its yes means" if len(ways) > 1 else ""
+    return f"To leave the bad ones out, delete them from the file{renamed}{chosen}."
 
 
 def _unclear(name: str, words: Sequence[str]) -> str:

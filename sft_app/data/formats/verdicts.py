@@ -8,10 +8,11 @@ Source: TRL, "Dataset formats" (unpaired preference: prompt, completion, label);
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sft_app.data.formats import judging_words as known
@@ -22,6 +23,7 @@ Ruling = Literal["marks", "may mark", "may rate", ""]
 
 MOST_WORDS = 24
 LONGEST_WORD = 24
+LONGEST_OBJECT = 2000
 OTHER = "…"
 """Stands for the texts of a column that are too long for a word, or too many."""
 DEEPEST = 3
@@ -43,11 +45,14 @@ class Tally:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a column's words say: those in `bad` mark the answer as bad, or may; those in `unclear` say neither."""
+    """What a column's words say: those in `bad` mark the answer as bad, or may; those in `unclear` say neither.
+
+    `better_names` are those under which a column that only may mark bad answers would leave them out."""
 
     ruling: Ruling
     bad: frozenset[str] = frozenset()
     unclear: tuple[str, ...] = ()
+    better_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def is_class(name: str) -> bool:
 def _judge(name: str, words: Counter[str], is_compared: bool) -> Judgement:
     found = _by_words(name, words)
     is_which = is_compared and found.ruling == "marks" and words.keys() <= SIGNS
-    return replace(found, ruling="may mark", bad=found.bad & words.keys()) if is_which else found
+    return Judgement("may mark", found.bad & words.keys()) if is_which else found
 
 
 def _by_words(name: str, words: Counter[str]) -> Judgement:
@@ -107,7 +112,8 @@ def _by_words(name: str, words: Counter[str]) -> Judgement:
     if is_judging and _says_so(called, words.keys() - set(unclear)):
         return Judgement("marks", bad, tuple(unclear))
     if _may_mark(name, called, words.keys(), bad, is_judging):
-        return Judgement("may mark", bad & words.keys())
+        better = ("good", "bad") if bad & words.keys() <= known.WEAK_BAD | known.WEAK_GOOD else ("feedback",)
+        return Judgement("may mark", bad & words.keys(), better_names=better if is_judging else ())
     return Judgement("may rate" if called & known.RATES and called <= known.RATES and words.keys() != {OTHER} else "")
 
 
@@ -120,27 +126,35 @@ def _all_bad(called: Set[str], is_signed: bool) -> frozenset[str]:
     """The words that say bad. Where the name itself says bad, a plain yes is one of them."""
     is_turned = bool(called & known.YES_MEANS_BAD) != bool(called & known.NOT)
     weak = known.WEAK_GOOD if is_turned else known.WEAK_BAD
-    return known.CLEAR_BAD | {"negative"} | (weak - {"0"} if is_signed else weak)
+    return known.CLEAR_BAD | known.SENTIMENTS_BAD | (weak - {"0"} if is_signed else weak)
 
 
 def _says_so(called: Set[str], words: Set[str]) -> bool:
     """Whether the name leaves no doubt that the words are about the answer."""
+    if words & known.UNMISTAKABLE or {"chosen", "rejected"} <= words:
+        return True
     if not _speaks_of_answers(called):
         return False
     if words & (known.CLEAR_GOOD | known.CLEAR_BAD):
         return True
-    if words & known.SENTIMENTS:
+    if words & (known.SENTIMENTS_GOOD | known.SENTIMENTS_BAD):
         return bool(called & known.OPINIONS) and not called & known.CLASS_NAMES
     return bool(called & (known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD))
 
 
 def _may_mark(name: str, called: Set[str], words: Set[str], bad: Set[str], is_judging: bool) -> bool:
     """Of a name that says nothing of answers, only words that tell the rows in two are of interest."""
-    if not words & bad:
-        return False
+    said = words & bad
     if called and _speaks_of_answers(called):
-        return True
-    return is_judging and "." not in name and len(words) > 1 and bool(words - SIGNS) and bool(words & known.GOOD)
+        return bool(said - known.WEAK_BAD - known.WEAK_GOOD) or bool(said) and len(words) > 1
+    return (
+        bool(said)
+        and is_judging
+        and "." not in name
+        and len(words) > 1
+        and bool(words - SIGNS)
+        and bool(words & known.GOOD)
+    )
 
 
 def _speaks_of_answers(called: Set[str]) -> bool:
@@ -152,12 +166,25 @@ def _cells(row: Mapping[str, Any], used: Set[str] = frozenset(), above: str = ""
     """Name and word of each cell that holds one, also of those in objects: `metadata.label`."""
     for key, value in row.items():
         name = f"{above}{key}"
-        if value is None or value == "" or value != value or name in used or isinstance(value, list):
+        if name in used:
             continue
-        if not isinstance(value, dict):
+        inner = _object(value)
+        if inner is not None and depth < DEEPEST:
+            yield from _cells(inner, used, f"{name}.", depth + 1)
+        elif not isinstance(value, (list, dict)) and value is not None and value != "" and value == value:
             yield name, _word(value)
-        elif depth < DEEPEST:
-            yield from _cells(value, used, f"{name}.", depth + 1)
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """What a cell holds, or the only entry of its list; a CSV file has it as JSON."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and value[:1] == "{" and len(value) <= LONGEST_OBJECT:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
 
 
 def _word(value: Any) -> str:

@@ -67,6 +67,11 @@ def read(tmp_path: Path, cells: list[Any], name: str, rows: int = 12, **settings
         ("metadata.label", True, False),
         ("meta.answer_quality", "good", "bad"),
         ("Column 3", "approved", "rejected"),
+        ("which", "chosen", "rejected"),
+        ("anything at all", "thumbs_up", "thumbs_down"),
+        ("feedback", "positiv", "negativ"),
+        ("label", "✓", "✗"),
+        ("feedback.rating", "good", "bad"),
     ],
 )
 @pytest.mark.parametrize("rows", [2, 12])
@@ -98,13 +103,42 @@ def test_odd_word_is_told_and_the_words_that_say_bad_still_count(odd: str, tmp_p
         ("status", ["open", "closed", "shipped", "rejected"]),
         ("server", ["up", "down"]),
         ("label_by_hand", ["positive", "negative"]),
+        ("harmful", ["no", "yes"]),
+        ("valid", [0, 1]),
     ],
 )
 def test_words_that_may_be_ordinary_lose_no_rows_and_are_asked_about(name: str, cells: list[Any], tmp_path: Path):
     loaded = read(tmp_path, cells, name)
     assert (len(loaded.examples), loaded.file.certainty) == (12, "guess")
     told = [*loaded.file.notes, loaded.file.guesses[0].why]
-    assert any(f"`{name}` may mark bad answers" in one and "learnt" in one and "`feedback`" in one for one in told)
+    assert any(f"`{name}` may mark bad answers" in one and "learnt" in one for one in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "kept"),
+    [
+        ("keep", ["yes", "no"], {"good": 1, "bad": 2}),
+        ("condition", ["good", "bad"], {"feedback": 1}),
+        ("answer_sentiment", ["positive", "negative"], {"feedback": 1}),
+    ],
+)
+def test_the_way_out_that_is_told_leaves_the_bad_rows_out(
+    name: str, cells: list[Any], kept: dict[str, int], tmp_path: Path
+):
+    loaded = read(tmp_path, cells, name)
+    told = " ".join([*loaded.file.notes, loaded.file.guesses[0].why])
+    for better, row in kept.items():
+        assert f"`{better}`" in told
+        renamed = read(tmp_path, cells, better)
+        assert ([example.row for example in renamed.examples][:1], len(renamed.examples)) == ([row], 6)
+
+
+def test_object_in_a_csv_file_marks_bad_answers_too(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    lines = [f'{ASK.format(n)!r},{ANSWER.format(n)!r},"{{""label"": {n}}}"'.replace("'", '"') for n in (0, 1, 0)]
+    path.write_text("\n".join(["question,answer,metadata", *lines]))
+    loaded = load_data(open_data(DataSettings(data=str(path)), tmp_path))
+    assert [example.row for example in loaded.examples] == [2]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +167,7 @@ def test_numeric_ratings_are_told_and_leave_nothing_out(name: str, cells: list[A
         ("replies", [0, 1]),
         ("metadata.edited", [True, False]),
         ("deleted", [False]),
+        ("toxic", [False]),
         ("topic", ["cups", "plants"]),
         ("label", ["cups", "plants"]),
     ],
@@ -171,3 +206,20 @@ def test_zero_and_one_of_two_answers_are_not_taken_for_a_verdict_on_the_one_lear
     file = open_data(DataSettings(data=str(path), columns=("user=history", "assistant=ref_B")), tmp_path)
     assert len(load_data(file).examples) == 8
     assert any("`labels` may mark bad answers (`0`)" in note for note in file.notes)
+
+
+def test_doubt_about_a_class_is_told_in_a_reading_that_a_person_has_chosen(tmp_path: Path):
+    loaded = read(tmp_path, ["positive", "negative"], "label", columns=("user=question", "assistant=answer"))
+    assert loaded.file.certainty == "chosen"
+    assert any(note.startswith("`label` may mark bad answers (`negative`)") for note in loaded.file.notes)
+
+
+def test_doubt_about_a_verdict_is_told_where_the_columns_are_a_guess_already(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"they": ASK.format(n), "we": ANSWER.format(n), "label": ("positive", "negative")[n % 2]} for n in range(12)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = open_data(DataSettings(data=str(path)), tmp_path)
+    assert file.certainty == "guess"
+    assert "`label` may mark bad answers (`negative`)" in file.guesses[0].why
