@@ -45,8 +45,8 @@ ASIDE = word_set(
 )
 """Beside a question and its answer; taken for one of them only where nothing else is there."""
 EDITED = word_set(
-    "edited edit corrected final revised gold golden human improved reviewed fixed rewritten verified korrigiert "
-    "korrigierte uberarbeitet uberarbeitete corrige corrigee corregida corregido"
+    "edited edit corrected correction final revised gold golden human improved reviewed fixed rewritten verified "
+    "korrigiert korrektur korrigierte uberarbeitet uberarbeitete corrige corrigee corregida corregido"
 )
 DRAFTED = word_set(
     "draft drafted model generated original raw initial predicted prediction llm ai machine synthetic automatic auto "
@@ -54,7 +54,7 @@ DRAFTED = word_set(
     "mixtral gemini gemma phi deepseek vicuna falcon palm bard grok olmo smollm"
 )
 """Of two answers the edited one is likelier to be meant than a draft, or what a model wrote."""
-REFERENCES = word_set("reference ref truth groundtruth")
+REFERENCES = word_set("reference ref truth groundtruth target expected")
 TITLES = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
 DESCRIPTIONS = word_set("description beschreibung descripcion descrizione descricao")
 """Beside one of these a summary is the title of a ticket."""
@@ -96,7 +96,7 @@ def is_exact_answer(name: str) -> bool:
 def draft_order(name: str) -> int:
     """1 for an edited answer, -1 for a draft or a model's, 0 where the name does not say."""
     words = set(_split(name))
-    return 1 if words & EDITED else -1 if words & DRAFTED else 0
+    return 1 if words & EDITED or mark(name) == "good" else -1 if words & DRAFTED else 0
 
 
 def could_answer(name: str) -> bool:

@@ -94,9 +94,10 @@ def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Column
 
 
 def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:
-    """Jira's `Summary` is the title of its `Description`."""
-    is_ticket = any(plain(column.name) in DESCRIPTIONS for column in columns)
-    return [column for column in columns if not is_ticket or plain(column.name) not in TITLES]
+    """Jira's `Summary` is the title of its `Description`, where something else is there to answer it."""
+    left = [column for column in columns if plain(column.name) not in TITLES]
+    is_ticket = any(plain(column.name) in DESCRIPTIONS for column in left)
+    return left if is_ticket and sum(column.is_prose() for column in left) > 1 else list(columns)
 
 
 def _check_twins(pool: Columns) -> None:
@@ -111,10 +112,9 @@ def _check_twins(pool: Columns) -> None:
 
 
 def _versions(pool: Columns, answering: Columns, asking: Columns) -> Columns:
-    """Columns that may all be the answer, as draft and corrected answer are; none where a name marks the good one."""
+    """Columns that may all be the answer, as draft and corrected answer are."""
     found = [column for column in pool if column not in asking and _is_version(column)]
-    is_marked = any(answers(column.name) == 8 for column in answering)
-    return [] if is_marked or len(found) < 2 else [*found, *(one for one in answering if one not in found)]
+    return [] if len(found) < 2 else [*found, *(one for one in answering if one not in found)]
 
 
 def _is_version(column: ColumnProfile) -> bool:

@@ -217,6 +217,8 @@ DRAFTS = [f"Hm, {answer} Or so I guess." for answer in ANSWERS]
         ({"question": QUESTIONS, "answer": ANSWERS, "reference": DRAFTS}, "answer"),
         ({"prompt": QUESTIONS, "response": DRAFTS, "final_response": ANSWERS}, "final response"),
         ({"prompt": QUESTIONS, "completion": DRAFTS, "corrected": ANSWERS}, "corrected"),
+        ({"question": QUESTIONS, "answer": DRAFTS, "gold": ANSWERS}, "gold"),
+        ({"question": QUESTIONS, "generated": DRAFTS, "target": ANSWERS}, "target"),
         ({"instruction": QUESTIONS, "output": DRAFTS, "human_output": ANSWERS}, "human output"),
         ({"question": QUESTIONS, "draft": DRAFTS, "final": ANSWERS}, "final"),
         ({"question": QUESTIONS, "gpt4": DRAFTS, "answer": ANSWERS}, "answer"),
@@ -262,6 +264,8 @@ def test_summary_beside_a_description_is_a_title():
     titles = [text[:20] for text in QUESTIONS]
     rows = table(Issue_key=IDS, Summary=titles, Description=QUESTIONS, Comment=ANSWERS)
     assert reading(rows) == (("user=Description", "assistant=Comment"), False)
+    rows = table(Description=QUESTIONS, Summary=ANSWERS)
+    assert reading(rows)[0] == ("user=Description", "assistant=Summary")  # nothing else answers
     rows = table(Summary=titles, Description=QUESTIONS, Resolution=ANSWERS)
     assert reading(rows) == (("user=Description", "assistant=Resolution"), False)
 
