@@ -227,20 +227,20 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
         column.ratio = ratio
     for result in job.results:
         answers = (f"Not answered: {result.problem}", "") if result.problem else (result.base, result.tuned)
-        table.add_row(str(result.number), result.prompt, *answers, f"{result.change:.0%}")
+        table.add_row(str(result.number), result.prompt, *answers, result.change_text)
     console.print(table)
 
 
 def print_scorecard(card: dict[str, Any]) -> None:
     """The parts as tables, and what they say in a sentence."""
-    from sft_app.compare.verdicts import computed_note, rows_note, scorecard_lines, summary_sentence
+    from sft_app.compare.verdicts import answers_of, computed_note, note_of, scorecard_lines, summary_sentence
 
     parts = {
         f"{card['heldout']['conversations']} held-out conversations, the given answers": card,
         f"{card['general']['heldout']['conversations']} general questions: did it forget?": card["general"],
     }
-    if "answers" in card:
-        parts[f"{card['answers']['prompts']} held-out questions, the models' own answers"] = card["answers"]
+    if answers := answers_of(card):
+        parts[f"{answers['prompts']} held-out questions, the models' own answers"] = answers
     for title, part in parts.items():
         table = Table("", "base", "fine-tuned", "difference (95 % interval)", "", title=title, title_justify="left")
         table.columns[0].no_wrap = True
@@ -248,7 +248,7 @@ def print_scorecard(card: dict[str, Any]) -> None:
             interval = f" ({line.interval})" if line.interval else ""
             table.add_row(line.label, line.base, line.tuned, f"{line.difference}{interval}", line.verdict)
         console.print(table)
-        if note := rows_note(part):
+        if note := note_of(part):
             console.print(note, style="yellow")
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -23,7 +24,7 @@ class AnswerScore:
 
     `rouge_l` and `chrf` say how much of the reference's wording is there, `exact_match` that it is the reference but
     for white space. `stopped`: it ended by itself. `length_ratio`: its words over the reference's. `repetition`: the
-    share of its runs of four words that it had said before.
+    share of its runs of four words that it had said before. Of an answer that broke off each is NaN.
     """
 
     rouge_l: float
@@ -39,6 +40,8 @@ NAMES = tuple(AnswerScore.__dataclass_fields__)
 
 def score_answer(answer: Answer, reference: str) -> AnswerScore:
     """Sources: Lin 2004, "ROUGE", through rouge-score; Popović 2015, "chrF", through sacrebleu."""
+    if answer.broken:
+        return AnswerScore(*[math.nan] * len(NAMES))
     said, expected = _WORD.findall(answer.text.lower()), _WORD.findall(reference.lower())
     return AnswerScore(
         rouge_l=_rouge().score(reference, answer.text)["rougeL"].fmeasure,
@@ -57,15 +60,24 @@ def repetition(words: Sequence[str]) -> float:
 
 
 def summarise_answers(base: Sequence[AnswerScore], tuned: Sequence[AnswerScore]) -> dict[str, Any]:
-    """Means of both sides and the differences, as they stand in `scorecard.json`."""
+    """Means of both sides and the differences, as they stand in `scorecard.json`.
+
+    `broken` counts the answers that broke off. A side that has one has no means: those of its other answers would be
+    means of what it happened to survive.
+    """
     one, other = (np.array([astuple(score) for score in scores]) for scores in (base, tuned))
     intervals = paired_intervals(one, other, lambda table: table.mean(axis=0))
     return {
         "prompts": len(base),
+        "broken": {"base": _count_broken(one), "tuned": _count_broken(other)},
         "base": dict(zip(NAMES, one.mean(axis=0).tolist(), strict=True)),
         "tuned": dict(zip(NAMES, other.mean(axis=0).tolist(), strict=True)),
         "difference": {name: vars(interval) for name, interval in zip(NAMES, intervals, strict=True)},
     }
+
+
+def _count_broken(table: np.ndarray) -> int:
+    return int(np.isnan(table).any(axis=1).sum())
 
 
 class _Words:

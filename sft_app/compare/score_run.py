@@ -25,6 +25,7 @@ GENERAL = Path(__file__).with_name("general.jsonl")
 MOST_CHANGED = 10
 Progress = Callable[[float], None]
 BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
+BothAnswers = tuple[Answer, Answer]
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,11 @@ def score_run(
     card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5)))
     asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answers = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
-    if answers:
-        card["answers"] = _compared(asked, answers)
-    card["most_changed"] = most_changed(
-        heldout, *known, {row.number: both for row, both in zip(asked, answers, strict=True)}
-    )
-    whole = [both for both in zip(asked, answers, strict=True) if not any(answer.broken for answer in both[1])]
+    answered = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
+    if answered:
+        card["answers"] = _compared(answered)
+    card["most_changed"] = most_changed(heldout, *known, {row.number: both for row, both in answered})
+    whole = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
     return card, [_as_pair(row, *both) for row, both in whole]
 
 
@@ -103,9 +102,10 @@ def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
 
 
 def most_changed(
-    rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, tuple[Answer, Answer]]
+    rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The rows whose answer became easiest and hardest to predict, with what both sides write themselves."""
+    """The rows whose answer became easiest and hardest to predict, with what both sides write themselves: None for an
+    answer that broke off."""
     found = ((after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True)))
     changes = sorted((change, place) for change, place in found if math.isfinite(change))
 
@@ -116,7 +116,7 @@ def most_changed(
                 "messages": rows[place].conversation.as_dicts(),
                 "base_loss": base[place].loss,
                 "tuned_loss": tuned[place].loss,
-                "answers": [answer.text for answer in answers.get(rows[place].number, ())],
+                "answers": [None if answer.broken else answer.text for answer in answers.get(rows[place].number, ())],
             }
             for place in places
         ]
@@ -126,13 +126,11 @@ def most_changed(
     return {"improved": told(better), "damaged": told(worse)}
 
 
-def _compared(rows: Sequence[Row], answers: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
+def _compared(answered: Sequence[tuple[Row, BothAnswers]]) -> dict[str, Any]:
     """Both sides' answers against the given ones."""
-    scores = [
-        [score_answer(answer, row.conversation.messages[-1].content) for row, answer in zip(rows, side, strict=True)]
-        for side in zip(*answers, strict=True)
-    ]
-    return summarise_answers(*scores)
+    given = [(row.conversation.messages[-1].content, both) for row, both in answered]
+    base, tuned = ([score_answer(both[side], reference) for reference, both in given] for side in (0, 1))
+    return summarise_answers(base, tuned)
 
 
 def _as_pair(row: Row, base: Answer, tuned: Answer) -> AnswerPair:
@@ -147,15 +145,16 @@ def _part(on_progress: Progress, begin: float, end: float) -> Progress:
 
 def _answer_rows(
     pair: LoadedPair, rows: Sequence[Row], sampling: Sampling, on_progress: Progress
-) -> list[tuple[Answer, Answer]]:
-    """Both answers to each row's last question. Prompts of about one length go together, since a batch is padded."""
+) -> list[tuple[Row, BothAnswers]]:
+    """Each row with both answers to its last question, but for those whose prompt fills the context. Prompts of about
+    one length go together, since a batch is padded."""
     prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
     order = sorted(range(len(rows)), key=lambda place: len(prompts[place]))
-    found: dict[int, tuple[Answer, Answer]] = {}
+    found: dict[int, BothAnswers] = {}
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
         for place, both in zip(batch, answer_each(pair, [prompts[place] for place in batch], sampling), strict=True):
-            # A prompt that fills the context has no answer.
-            found[place] = (Answer(), Answer()) if isinstance(both, ModelError) else both
+            if not isinstance(both, ModelError):
+                found[place] = both
         on_progress((start + len(batch)) / len(order))
-    return [found[place] for place in range(len(rows))]
+    return [(rows[place], found[place]) for place in sorted(found)]

@@ -17,7 +17,10 @@ from sft_app.summary import as_float
 
 @dataclass(frozen=True)
 class RowScore:
-    """One conversation: summed loss (natural log) and correct top-1 guesses over its trained tokens."""
+    """One conversation: summed loss (natural log) and correct top-1 guesses over its trained tokens.
+
+    Where the loss is not finite there was no guess, whatever `correct` has counted.
+    """
 
     loss_sum: float
     tokens: int
@@ -47,12 +50,13 @@ def mean_loss(scores: Sequence[RowScore]) -> float:
 def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> dict[str, Any]:
     """`scorecard.json`. `difference` is tuned minus base with a paired bootstrap 95 % interval over conversations."""
     changes = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
+    numbers = list(filter(math.isfinite, changes))
     counted = {
-        "better": sum(change < 0 for change in changes),
-        "worse": sum(change > 0 for change in changes),
-        "equal": sum(change == 0 for change in changes),
+        "better": sum(change < 0 for change in numbers),
+        "worse": sum(change > 0 for change in numbers),
+        "equal": sum(change == 0 for change in numbers),
     }
-    if broken := len(changes) - sum(counted.values()):
+    if broken := len(changes) - len(numbers):
         counted["not_a_number"] = broken
     return {
         "heldout": {"conversations": len(base), "trained_tokens": sum(score.tokens for score in base)},
@@ -87,8 +91,11 @@ def score_copies(model: Any, conversation: RenderedConversation, copies: int) ->
 
 
 def _table(scores: Sequence[RowScore]) -> np.ndarray:
-    """`(conversations, 3)`: loss sum, tokens, correct."""
-    return np.array([(score.loss_sum, score.tokens, score.correct) for score in scores], dtype=float)
+    """`(conversations, 3)`: loss sum, tokens, correct; of a row without a finite loss both sums are NaN, since the
+    likeliest of logits that are NaN is no guess."""
+    table = np.array([(score.loss_sum, score.tokens, score.correct) for score in scores], dtype=float)
+    table[~np.isfinite(table[:, 0]), ::2] = math.nan
+    return table
 
 
 def _summary(table: np.ndarray) -> dict[str, float]:

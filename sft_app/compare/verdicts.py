@@ -11,6 +11,7 @@ from sft_app.summary import as_float, number_text, relative_change
 Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
 TOO_FEW: Verdict = "not enough rows to tell"
 UNJUDGED: Verdict = "not a number: cannot be judged"
+SIDES = {"base": "base model", "tuned": "fine-tuned model"}
 # Five fair coins fall alike in one of 16 cases, six in one of 32: with fewer rows, even the same in each can be chance.
 FEWEST_TO_JUDGE = 6
 # By simulation (tests/compare/test_bootstrap.py): intervals of fewer rows that have a long tail miss the truth more
@@ -59,7 +60,7 @@ class Line:
 
 
 def scorecard_lines(part: dict[str, Any]) -> list[Line]:
-    """Of a scorecard, or of its `general` or `answers`."""
+    """Of a scorecard, or of its `general` or `answers_of` it."""
     return [_line(name, metric, part) for name, metric in METRICS.items() if name in part["base"]]
 
 
@@ -96,6 +97,25 @@ def forgetting_sentence(general: dict[str, Any]) -> str:
     return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
 
 
+def answers_of(card: dict[str, Any]) -> dict[str, Any] | None:
+    """What both sides wrote themselves; a side without a loss has no numbers here where nobody has counted the answers
+    that broke off, as in files of older versions."""
+    part: dict[str, Any] | None = card.get("answers")
+    if part is None or "broken" in part:
+        return part
+    return {**part, **{side: dict.fromkeys(part[side]) for side in SIDES if _has_broken(card[side])}}
+
+
+def cannot_be_judged(part: dict[str, Any]) -> bool:
+    """Whether a side has a number that is none, and so nothing in this part says which side is better."""
+    return any(_has_broken(part[side]) for side in SIDES)
+
+
+def note_of(part: dict[str, Any]) -> str:
+    """What a reader has to know of a scorecard, its `general` or `answers_of` it before its numbers; empty for none."""
+    return _broken_note(part) if cannot_be_judged(part) else rows_note(part)
+
+
 def rows_note(part: dict[str, Any]) -> str:
     """What it means that a scorecard, its `general` or `answers` has few rows; empty where it has enough."""
     rows = _rows_of(part)
@@ -127,10 +147,10 @@ def drawn_interval(difference: dict[str, Any]) -> tuple[float, float, float] | N
 
 
 def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
-    base, tuned = (_value(part[side], name) for side in ("base", "tuned"))
+    base, tuned = (_shown_value(part[side], name) for side in SIDES)
     before, after = number_text(base, metric.shown), number_text(tuned, metric.shown)
     verdict = _verdict(name, part)
-    if not math.isfinite(tuned - base):
+    if verdict == UNJUDGED or not math.isfinite(tuned - base):
         return Line(name, metric.label, before, after, "–", "", verdict)
     change, found = _signed(metric, tuned - base), part["difference"].get(name)
     span = drawn_interval(found) if found else None
@@ -139,6 +159,17 @@ def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
     low, _, high = span
     interval = f"{_signed(metric, low)} … {_signed(metric, high)}"
     return Line(name, metric.label, before, after, change, interval, verdict, low, high)
+
+
+def _has_broken(side: dict[str, Any]) -> bool:
+    """Perplexity aside, which is made from the loss and may be beyond every float."""
+    return not all(math.isfinite(as_float(value)) for name, value in side.items() if name != "perplexity")
+
+
+def _shown_value(side: dict[str, Any], name: str) -> float:
+    """NaN for all that was counted where there were no numbers to count with."""
+    is_counted = name not in ("loss", "perplexity")
+    return math.nan if is_counted and _has_broken(side) else _value(side, name)
 
 
 def _value(side: dict[str, Any], name: str) -> float:
@@ -150,10 +181,12 @@ def _value(side: dict[str, Any], name: str) -> float:
 
 
 def _verdict(name: str, part: dict[str, Any]) -> Verdict:
-    base, tuned = (_value(part[side], name) for side in ("base", "tuned"))
+    if cannot_be_judged(part):
+        return UNJUDGED
+    base, tuned = (_value(part[side], name) for side in SIDES)
     found, direction = part["difference"].get(name), METRICS[name].direction
     if found is None:
-        return UNJUDGED if math.isnan(tuned - base) else ""
+        return ""
     if not all(map(math.isfinite, (base, tuned, as_float(found["value"])))):
         return UNJUDGED
     span = drawn_interval(found)
@@ -180,7 +213,7 @@ def _why_too_few(part: dict[str, Any]) -> str:
 
 def _unjudged_sentence(part: dict[str, Any], what: str) -> str:
     """Whose loss is no number, and what to do."""
-    if math.isfinite(_value(part["base"], "loss")):
+    if not _has_broken(part["base"]):
         return (
             f"The fine-tuned model cannot be judged: its loss on {what} is not a number. "
             "Train again with a lower learning rate."
@@ -191,9 +224,19 @@ def _unjudged_sentence(part: dict[str, Any], what: str) -> str:
     )
 
 
+def _broken_note(part: dict[str, Any]) -> str:
+    """Which answers broke off, where that was counted."""
+    counted = [
+        f"{number} of {part['prompts']} of the {SIDES[side]}"
+        for side, number in part.get("broken", {}).items()
+        if number
+    ]
+    return f"Answers broke off because the numbers became infinite: {', '.join(counted)}." if counted else ""
+
+
 def _change_of_loss(part: dict[str, Any]) -> str:
     """In per cent, or from zero as it is."""
-    base, tuned = (_value(part[side], "loss") for side in ("base", "tuned"))
+    base, tuned = (_value(part[side], "loss") for side in SIDES)
     share = relative_change(base, tuned)
     if share is None:
         return _signed(METRICS["loss"], tuned - base)

@@ -10,10 +10,12 @@ from typing import Any
 from sft_app.compare.answer_pairs import AnswerPair
 from sft_app.compare.verdicts import (
     Line,
+    answers_of,
+    cannot_be_judged,
     computed_note,
     drawn_interval,
     forgetting_sentence,
-    rows_note,
+    note_of,
     scorecard_lines,
     summary_sentence,
 )
@@ -32,7 +34,7 @@ from sft_app.export.report_settings import (
     public_values,
 )
 from sft_app.runs import Run
-from sft_app.summary import loss_change, number_text, summarise_run, unjudged_note
+from sft_app.summary import NOT_A_NUMBER, loss_change, number_text, summarise_run, unjudged_note
 
 COMMANDS = (
     "python -m sft_app train --config settings.json",
@@ -164,7 +166,8 @@ def _headline(card: dict[str, Any] | None, summary: dict[str, Any], votes: Votes
     else:
         lines = {line.name: line for line in scorecard_lines(card)}
         found = [("Held-out loss", _both_losses(card))]
-        found += [("Answers more likely", f"{card['rows']['better']} of {card['heldout']['conversations']}")]
+        counted = f"{card['rows']['better']} of {card['heldout']['conversations']}"
+        found += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
         right = lines.get("token_accuracy")
         found += [("Tokens predicted right", f"{right.base} → {right.tuned}")] if right else []
         general = card.get("general")
@@ -185,7 +188,7 @@ def _score_tables(card: dict[str, Any] | None) -> list[ScoreTable]:
     note = f"How well each side predicts the given answers of {counted} ({card['heldout']['trained_tokens']:,} tokens)."
     note = " ".join(filter(None, [note, computed_note(card)]))
     tables = [_score_table("The given answers", note, card)]
-    if answers := card.get("answers"):
+    if answers := answers_of(card):
         note = (
             f"What each side writes itself to {answers['prompts']} of these questions, compared with the given answers."
         )
@@ -199,9 +202,10 @@ def _forgetting(card: dict[str, Any] | None) -> ScoreTable | None:
 
 
 def _score_table(title: str, note: str, part: dict[str, Any]) -> ScoreTable:
-    spans = {name: span for name, found in part["difference"].items() if (span := drawn_interval(found))}
-    told = " ".join(filter(None, [note, rows_note(part)]))
-    return ScoreTable(title, told, scorecard_lines(part), spans)
+    lines, differences = scorecard_lines(part), part["difference"]
+    drawn = [line.name for line in lines if line.interval]
+    spans = {name: span for name in drawn if (span := drawn_interval(differences[name]))}
+    return ScoreTable(title, " ".join(filter(None, [note, note_of(part)])), lines, spans)
 
 
 def _unmeasured(run: Run, card: dict[str, Any] | None) -> str:

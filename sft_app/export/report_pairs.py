@@ -30,7 +30,7 @@ def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> l
 
 def watched_pairs(run: Run) -> list[AnswerPair]:
     """What was answered before training and by the weights that were kept."""
-    answers = {row["step"]: {one["prompt"]: one["answer"] for one in row["answers"]} for row in run.snapshots()}
+    answers = {row["step"]: _whole_answers(row["answers"]) for row in run.snapshots()}
     kept = run.status().kept_step
     last = kept if kept in answers else max(answers, default=0)
     if last == 0 or 0 not in answers:
@@ -40,8 +40,14 @@ def watched_pairs(run: Run) -> list[AnswerPair]:
     ]
 
 
+def _whole_answers(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """By prompt, without those that broke off."""
+    return {one["prompt"]: one["answer"] for one in answers if not one.get("broken")}
+
+
 def _scored_pairs(card: dict[str, Any]) -> list[AnswerPair]:
-    rows = [row for rows in card.get("most_changed", {}).values() for row in rows if len(row["answers"]) == 2]
+    found = [row for rows in card.get("most_changed", {}).values() for row in rows]
+    rows = [row for row in found if len(row["answers"]) == 2 and None not in row["answers"]]
     return [
         AnswerPair(
             prompt=told_as_prompt(row["messages"][:-1]),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from sft_app.compare.answers import repetition, score_answer, summarise_answers
 from sft_app.compare.generate import Answer
+from sft_app.compare.verdicts import note_of, scorecard_lines
 
 
 def scored(text: str, reference: str, finished: bool = True) -> object:
@@ -53,3 +56,18 @@ def test_both_sides_are_summed_up_with_their_difference() -> None:
     assert card["prompts"] == 4
     assert (card["base"]["exact_match"], card["tuned"]["exact_match"]) == (0, 1)
     assert card["difference"]["stopped"] == {"value": 1, "low": 1, "high": 1}
+
+
+@pytest.mark.parametrize("broken", [1, 8])
+@pytest.mark.parametrize("side", ["base", "tuned"])
+def test_nothing_is_measured_on_answers_that_broke_off(side: str, broken: int) -> None:
+    """An answer of no words repeats none, which is no merit; and the other answers are those that survived."""
+    given = "Your parcel will arrive on Monday, thank you for waiting."
+    whole = [score_answer(Answer("Your parcel will arrive soon, thank you.", finished=True), given)] * 8
+    parted = [score_answer(Answer("Your", broken=True), given)] * broken + whole[broken:]
+    card = summarise_answers(*((parted, whole) if side == "base" else (whole, parted)))
+    assert card["broken"] == {"base": 0, "tuned": 0, side: broken}
+    assert all(math.isnan(value) for value in card[side].values())
+    for line in scorecard_lines(card):
+        assert (line.difference, line.interval, line.verdict) == ("–", "", "not a number: cannot be judged")
+    assert f"{broken} of 8 of the {'base' if side == 'base' else 'fine-tuned'} model" in note_of(card)

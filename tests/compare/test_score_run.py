@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
+from sft_app.compare.answer_pairs import kept_pairs
 from sft_app.compare.answers import score_answer
-from sft_app.compare.generate import Sampling, answer_prompts
+from sft_app.compare.generate import Answer, Sampling, answer_prompts
 from sft_app.compare.many import answer_both, answer_each, score_both
 from sft_app.compare.pair import LoadedPair, load_pair
-from sft_app.compare.score_run import GENERAL, read_rows, score_run
+from sft_app.compare.score_run import GENERAL, keep_score, most_changed, read_rows, score_run
+from sft_app.compare.scorecard import RowScore
 from sft_app.compare.sides import BASE, find_sides
+from sft_app.compare.verdicts import UNJUDGED, scorecard_lines
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import DataError, ModelError
+from sft_app.export.report import report_html, report_markdown
+from sft_app.terminal import print_scorecard
+from sft_app.ui.compare.scorecard_views import scorecard_view
 from tests.compare.conftest import randomise_adapter
 
 QUESTIONS = ["Where is it?", "Hi", "Do you ship to Spain? I need it by Friday.", "Thanks!"]
@@ -135,3 +143,58 @@ def test_a_prompt_too_long_costs_only_its_own_answer(pair: LoadedPair, made: Any
     ((base,), (tuned,)) = answer_both(pair, [prompt], sampling)
     assert first == third == (base, tuned)
     assert isinstance(second, ModelError) and "tokens" in str(second)
+
+
+def overflowing(model: Any) -> Any:
+    """Weights that are numbers, so loading takes them, and whose products are none."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(1e37)
+    return model
+
+
+def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
+    make_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a file, on the page, in the report and on the command line."""
+    made = make_run(change=overflowing, dtype="float32", max_length=256, max_new_tokens=6)
+    rows = [
+        [{"role": "user", "content": f"Question {number}?"}, {"role": "assistant", "content": "The answer is yes."}]
+        for number in range(8)
+    ]
+    made.run.heldout_file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    keep_score(made.run, load_pair(find_sides(BASE, made.run.id, made.home), made.home), prompts=8)
+    card = made.run.scorecard()
+    assert kept_pairs(made.run) == []
+    for part in (card, card["general"], card["answers"]):
+        assert all(math.isfinite(value) for value in part["base"].values())
+        assert set(part["tuned"].values()) == {None}
+        assert all(set(found.values()) == {None} for found in part["difference"].values())
+        for line in scorecard_lines(part):
+            assert (line.tuned, line.difference, line.interval, line.verdict) == ("not a number", "–", "", UNJUDGED)
+    assert card["rows"] == {"better": 0, "worse": 0, "equal": 0, "not_a_number": 8}
+    assert card["answers"]["broken"] == {"base": 0, "tuned": 8}
+    print_scorecard(card)
+    for shown in (scorecard_view(card), report_html(made.run), report_markdown(made.run), capsys.readouterr().out):
+        words = " ".join(re.sub(r"<style>.*?</style>|[│┃]", "", shown, flags=re.S).split()).lower()
+        assert not re.search(r">(better|worse|changed|not enough rows to tell)<|\| (better|worse|changed) \|", words)
+        assert "8 of 8 of the fine-tuned model" in words and not re.search(r"\bnan\b", words)
+
+
+def test_an_answer_that_broke_off_is_not_shown_as_one(made: Any, pair: LoadedPair) -> None:
+    rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:1]
+    answers = {rows[0].number: (Answer("Whole."), Answer("Hal", broken=True))}
+    (row,) = most_changed(rows, [RowScore(4.0, 2, 1)], [RowScore(2.0, 2, 1)], answers)["improved"]
+    assert row["answers"] == ["Whole.", None]
+
+
+def test_a_question_without_room_for_an_answer_is_not_counted_as_an_empty_one(
+    made: Any, pair: LoadedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_first(_: Any, prompts: Any, sampling: Any) -> list[Any]:
+        return [ModelError("too long"), *answer_each(pair, prompts[1:], sampling)]
+
+    monkeypatch.setattr("sft_app.compare.score_run.answer_each", refuse_first)
+    card, pairs = score_run(made.run, pair, prompts=4)
+    assert card["answers"]["prompts"] == len(pairs) == 3

@@ -17,6 +17,7 @@ from sft_app.compare.scorecard import (
     scores_as_rows,
     scores_from_rows,
 )
+from sft_app.compare.verdicts import scorecard_lines
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 
@@ -101,6 +102,20 @@ def test_rows_without_a_number_are_not_counted_as_equal() -> None:
     tuned = [RowScore(3.0, 2, 1), RowScore(4.0, 2, 1), RowScore(math.inf, 2, 1)]
     rows = make_scorecard(base, tuned)["rows"]
     assert rows["equal"] == 0 and rows["better"] == 1 and rows["not_a_number"] >= 1
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+@pytest.mark.parametrize("count", [1, 8])
+def test_no_token_is_predicted_where_the_logits_are_no_numbers(loss: float, count: int) -> None:
+    """Which is the largest of them is chance: here all were "right"."""
+    whole = [RowScore(4.0, 2, 1)] * 8
+    parted = [RowScore(loss, 2, 2)] * count + whole[count:]
+    for sides in ((whole, parted), (parted, whole)):
+        card = make_scorecard(*sides)
+        assert math.isnan(card["difference"]["token_accuracy"]["value"])
+        assert {line.verdict for line in scorecard_lines(card)} == {"not a number: cannot be judged"}
+        assert card["rows"] == {"better": 0, "worse": 0, "equal": 8 - count, "not_a_number": count}
+    assert math.isnan(card["base"]["token_accuracy"]) and card["tuned"]["token_accuracy"] == 0.5
 
 
 def test_perplexity_is_not_cut() -> None:

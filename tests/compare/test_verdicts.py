@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from sft_app.compare.verdicts import METRICS, forgetting_sentence, rows_note, scorecard_lines, summary_sentence
+from sft_app.compare.verdicts import (
+    METRICS,
+    UNJUDGED,
+    answers_of,
+    forgetting_sentence,
+    note_of,
+    rows_note,
+    scorecard_lines,
+    summary_sentence,
+)
 
 NAN = math.nan
 
@@ -150,3 +159,33 @@ def test_a_perplexity_beyond_every_float_is_said_to_be() -> None:
     found["base"]["perplexity"], found["tuned"]["perplexity"] = 54.6, 1e304  # as it was cut once
     line = scorecard_lines(found)[1]
     assert (line.base, line.tuned, line.difference, line.verdict) == ("54.60", "too large to write", "–", "")
+
+
+@pytest.mark.parametrize("side", ["base", "tuned"])
+@pytest.mark.parametrize("loss", [None, NAN, math.inf])
+def test_no_line_of_a_part_without_a_loss_has_a_verdict(side: str, loss: float | None) -> None:
+    """As older versions wrote it: what was counted from logits that are NaN has numbers, and even an interval."""
+    found = card(0.1, 0.3, 0.5, "token_accuracy")
+    found["difference"]["loss"] = {"value": -1.0, "low": -2.0, "high": -0.5}
+    for name, value in (("base", 4.0), ("tuned", 3.0)):
+        found[name] |= {"loss": loss if name == side else value, "perplexity": 20.0}
+    for line in scorecard_lines(found):
+        assert (line.difference, line.interval, line.verdict) == ("–", "", UNJUDGED)
+    accuracy = next(line for line in scorecard_lines(found) if line.name == "token_accuracy")
+    assert getattr(accuracy, side) == "not a number" != getattr(accuracy, "base" if side == "tuned" else "tuned")
+    assert "cannot be judged" in summary_sentence(found) or "Nothing can be judged" in summary_sentence(found)
+    assert note_of(found) == ""
+
+
+def test_uncounted_answers_of_a_side_without_a_loss_are_not_judged() -> None:
+    part = {key: value for key, value in card(-0.5, -0.3, -0.1, "repetition").items() if key != "heldout"}
+    answers = {**part, "prompts": 20}
+    assert answers_of(card(0, 0, 0)) is None
+    for whole, told in (
+        ({**card(-2.0, -1.0, -0.5), "answers": answers}, "better"),
+        ({**broken(4.0, None), "answers": answers}, UNJUDGED),
+        ({**broken(NAN, 4.0), "answers": answers}, UNJUDGED),
+        ({**broken(4.0, None), "answers": {**answers, "broken": {"base": 0, "tuned": 0}}}, "better"),
+    ):
+        found = answers_of(whole)
+        assert found is not None and [line.verdict for line in scorecard_lines(found)] == [told]

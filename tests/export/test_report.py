@@ -22,7 +22,7 @@ from sft_app.files import append_jsonl, write_json_atomically
 from sft_app.records import ModelRecord
 from sft_app.runs import Run
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.ui.compare.scorecard_views import scorecard_view
+from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from tests.export.run_folders import NASTY, finish, make_run, part, whole_card
 
 HEADINGS = [
@@ -331,6 +331,34 @@ def quoted_texts(tokens: list[Any]) -> list[list[str]]:
             found[-1] += shown.split()
         assert not inside or token.type in ("blockquote_open", "paragraph_open", "paragraph_close", "inline")
     return found
+
+
+def test_an_interval_of_what_cannot_be_judged_is_not_drawn(home: Path) -> None:
+    """A file of an older version, which counted tokens that logits of NaN had predicted."""
+    run = make_run(home)
+    finish(run)
+    card = whole_card()
+    for half in (card, card["general"]):
+        half["tuned"]["loss"] = None
+        half["difference"]["token_accuracy"] = {"value": 0.25, "low": 0.1, "high": 0.4}
+    write_json_atomically(run.path / "scorecard.json", card)
+    html = report_html(run)
+    assert '<i class="span">' not in html
+    for text in (html, report_markdown(run), model_card(run, "me/it"), scorecard_view(card)):
+        words = re.sub(r"<style>.*?</style>", "", text, flags=re.S)
+        assert not re.search(r">better<|>worse<|\| better \||\| worse \||15 of 20", words)
+
+
+def test_answers_that_broke_off_are_no_examples(home: Path) -> None:
+    run = make_run(home)
+    finish(run)
+    messages = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello"}]
+    row = {"row": 1, "messages": messages, "base_loss": 4.0, "tuned_loss": 3.0, "answers": ["Whole.", None]}
+    run.keep_scorecard({**whole_card(), "most_changed": {"improved": [row], "damaged": []}})
+    run.log_snapshot(step=0, answers=[{"prompt": "Who?", "answer": "Me.", "finished": True}])
+    run.log_snapshot(step=4, answers=[{"prompt": "Who?", "answer": "", "finished": False, "broken": True}])
+    assert pairs_of(run) == []
+    assert "its numbers became infinite" in changed_rows_view(run.scorecard() or {})
 
 
 @pytest.mark.parametrize("word", ["NaN", "null"])

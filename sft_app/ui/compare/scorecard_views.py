@@ -8,9 +8,11 @@ from typing import Any
 
 from sft_app.compare.verdicts import (
     Line,
+    answers_of,
+    cannot_be_judged,
     computed_note,
     forgetting_sentence,
-    rows_note,
+    note_of,
     scorecard_lines,
     summary_sentence,
     verdict_of_loss,
@@ -25,6 +27,7 @@ ROWS = (
     ("not_a_number", "have no number"),
 )
 NO_GENERAL = "Not measured yet: “Measure” asks general questions too, so that damage outside your task shows."
+BROKEN = "No whole answer: its numbers became infinite."
 NO_ANSWERS = "No answers were generated. Set a number of questions below and press “Measure”."
 
 
@@ -55,11 +58,11 @@ def _general(card: dict[str, Any]) -> str:
 
 
 def _answers(card: dict[str, Any]) -> str:
-    if "answers" not in card:
+    answers = answers_of(card)
+    if answers is None:
         return _empty("The models' own answers", NO_ANSWERS, "ft-wide")
-    asked = card["answers"]["prompts"]
     told = "What each model writes itself, beside the given answer."
-    return _part(f"Their own answers · {asked} held-out questions", told, card["answers"], "ft-wide")
+    return _part(f"Their own answers · {answers['prompts']} held-out questions", told, answers, "ft-wide")
 
 
 def _empty(title: str, text: str, kind: str = "") -> str:
@@ -70,9 +73,10 @@ def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> str:
     lines = "".join(_line(line) for line in scorecard_lines(part))
     head = "<th></th><th>base</th><th>fine-tuned</th><th>difference, 95&nbsp;% interval</th><th></th>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    counted = _counted(part["rows"]) if "rows" in part else ""
-    few = rows_note(part)
-    note = f'<p class="ft-key">{escape(few)}</p>' if few else ""
+    rows = part.get("rows", {})
+    counted = _counted({"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows)
+    noted = note_of(part)
+    note = f'<p class="ft-key">{escape(noted)}</p>' if noted else ""
     return (
         f'<section class="ft-card ft-score {kind}"><header><strong>{escape(title)}</strong></header>'
         f'<p class="ft-dim">{escape(told)}</p>{counted}<div class="ft-scroll">{table}</div>{note}</section>'
@@ -98,7 +102,9 @@ def _bar(line: Line) -> str:
 
 def _counted(rows: dict[str, int]) -> str:
     """How many rows went which way, as one bar."""
-    total = sum(rows.values()) or 1
+    total = sum(rows.values())
+    if not total:
+        return ""
     parts = "".join(
         f'<i class="{KINDS.get(name, "ft-equal")}" style="width:{100 * rows.get(name, 0) / total:.1f}%"></i>'
         for name, _ in ROWS
@@ -118,7 +124,10 @@ def _row(row: dict[str, Any]) -> str:
     before, after = (number_text(row[name], "{:.2f}") for name in ("base_loss", "tuned_loss"))
     losses = f"loss {before} → {after}"
     texts = [("given", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
-    cells = "".join(f'<div><b>{name}</b><div class="ft-text">{escape(text)}</div></div>' for name, text in texts)
+    cells = "".join(
+        f'<div><b>{name}</b><div class="ft-text">{escape(BROKEN if text is None else text)}</div></div>'
+        for name, text in texts
+    )
     return (
         f"<article><header><strong>{escape(question)}</strong><span>row {row['row']} · {losses}</span></header>"
         f'<div class="ft-three">{cells}</div></article>'
