@@ -69,7 +69,8 @@ class Evidence:
 
     `note` says what is out of the ordinary about the machine. `divergence` needs the same prompt on both sides.
     `agreement` is that of each side that was a row of the pair, and has an answer.
-    `reasons` say why the answers are the same, if they are.
+    `reasons` say why the answers are the same, if they are, or which one broke off: `is_broken`, and then `identical`
+    says nothing of what the models would write.
     """
 
     left: SideFacts
@@ -82,6 +83,7 @@ class Evidence:
     divergence: Divergence | None = None
     reasons: tuple[str, ...] = ()
     agreement: tuple[Agreement | None, Agreement | None] = (None, None)
+    is_broken: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """As it is, and of the right side, which is mostly the run: its name and whether it is more than the base."""
@@ -113,7 +115,7 @@ def evidence_parts(evidence: Evidence) -> list[str]:
             f"{evidence.divergence.changed:.0%} of the prompt"
         )
     parts += _agreement_parts(evidence)
-    if evidence.identical is not None:
+    if evidence.identical is not None and not evidence.is_broken:
         parts.append("the two answers are the same" if evidence.identical else "the two answers differ")
     return parts
 

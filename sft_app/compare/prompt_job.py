@@ -62,7 +62,7 @@ class PromptJob:
         return self.seconds / done * (self.total - done) if done else None
 
     def listed(self) -> Sequence[PromptResult]:
-        return sorted(self.results, key=lambda one: -one.change) if self.most_changed_first else self.results
+        return sorted(self.results, key=lambda one: -(one.change or 0.0)) if self.most_changed_first else self.results
 
 
 def pairs_of(results: Iterable[PromptResult]) -> list[AnswerPair]:

@@ -49,15 +49,20 @@ class PromptFile:
 
 @dataclass(frozen=True)
 class PromptResult:
-    """`change` is 0 where both sides say the same, 1 where they share nothing; `problem` why there is no answer."""
+    """`change` is 0 where both sides say the same, 1 where they share nothing, None where there is no answer of both;
+    `problem` says why there is none."""
 
     number: int
     prompt: str
     reference: str
     base: str
     tuned: str
-    change: float
+    change: float | None
     problem: str = ""
+
+    @property
+    def change_text(self) -> str:
+        return "–" if self.change is None else f"{self.change:.0%}"
 
 
 def paste_prompts(text: str) -> list[Prompt]:
@@ -133,11 +138,11 @@ def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:
 
 def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
     if isinstance(both, ModelError):
-        return PromptResult(number, prompt.text, prompt.reference, "", "", 0.0, str(both))
+        return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
         told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no whole answer."
-        return PromptResult(number, prompt.text, prompt.reference, "", "", 0.0, told)
+        return PromptResult(number, prompt.text, prompt.reference, "", "", None, told)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
 

@@ -113,9 +113,10 @@ def _concluded(
     pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdate, sampling: Sampling, strength: float
 ) -> PairUpdate:
     """The last update, with what can be said once both answers are there."""
-    same = update.left.ids == update.right.ids
+    is_broken = update.left.broken or update.right.broken
+    same = update.left.ids == update.right.ids and not is_broken
     divergence = _divergence(pair, prompts[0], strength) if prompts[0] == prompts[1] else None
-    evidence = replace(update.evidence, identical=same, divergence=divergence)
+    evidence = replace(update.evidence, identical=same, is_broken=is_broken, divergence=divergence)
     if evidence.how == TOGETHER:
         answers = (update.left, update.right)
         one, other = (_agreement(pair, at, prompts[at], answers[at], sampling, strength) for at in (0, 1))

@@ -75,7 +75,7 @@ def compare_sides(known: Fidelity, reference: Measured, merged: Measured) -> Fid
     """`known` with the numbers of both sides."""
     scores = list(zip(reference.scores, merged.scores, strict=True))
     answers = list(zip(reference.answers, merged.answers, strict=True))
-    shared = [shared_beginning(one.ids, other.ids) for one, other in answers]
+    shared = [_shared_share(one, other) for one, other in answers]
     return replace(
         known,
         conversations=len(scores),
@@ -83,7 +83,7 @@ def compare_sides(known: Fidelity, reference: Measured, merged: Measured) -> Fid
         merged_loss=mean_loss(merged.scores),
         largest_change=float(np.max([abs(after.loss - before.loss) for before, after in scores])),  # NaN where one is
         prompts=len(answers),
-        equal_answers=sum(one.ids == other.ids for one, other in answers),
+        equal_answers=sum(one.ids == other.ids and not (one.broken or other.broken) for one, other in answers),
         shared_beginning=sum(shared) / len(shared) if shared else 0.0,
     )
 
@@ -93,6 +93,11 @@ def shared_beginning(one: Sequence[int], other: Sequence[int]) -> float:
     pairs = enumerate(zip(one, other, strict=False))
     same = next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
     return same / max(len(one), len(other)) if one or other else 1.0
+
+
+def _shared_share(one: Answer, other: Answer) -> float:
+    """None of an answer that broke off is known to be shared."""
+    return 0.0 if one.broken or other.broken else shared_beginning(one.ids, other.ids)
 
 
 class _Check:

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from sft_app.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
-from sft_app.compare.generate import Sampling, answer_prompts
+from sft_app.compare.generate import Answer, Sampling, answer_prompts
 from sft_app.compare.scorecard import RowScore, score_conversations
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError
@@ -234,11 +234,15 @@ def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
         finally:
             model.train(was_training)
         return [
-            {"prompt": prompt, "answer": answer.text, "finished": answer.finished}
+            {"prompt": prompt, "answer": answer.text, "finished": answer.finished, **_broken_mark(answer)}
             for prompt, answer in zip(settings.watch_prompts, answers, strict=True)
         ]
 
     return answer
+
+
+def _broken_mark(answer: Answer) -> dict[str, bool]:
+    return {"broken": True} if answer.broken else {}
 
 
 def _kept_scores(trainer: Any) -> list[RowScore]:

@@ -131,8 +131,7 @@ def _watch_card(
     """One prompt: the first answer, and beside it the one at the chosen step."""
     first = times[0]
     if now is not first:
-        note = "the same words" if at["answer"] == before["answer"] else "changed"
-        beside = f'<b>{step_name(now["step"])}</b><span>{note}</span><div class="ft-text">{escape(at["answer"])}</div>'
+        beside = f"<b>{step_name(now['step'])}</b><span>{_watch_note(before, at)}</span>{_watched(at)}"
     elif len(times) > 1:
         beside = '<div class="ft-text ft-dim">Slide on to see what training changes.</div>'
     else:
@@ -140,9 +139,21 @@ def _watch_card(
     title = f"<header><strong>“{escape(before['prompt'])}”</strong></header>"
     return (
         f'<section class="ft-card ft-watch">{title}<div class="ft-two">'
-        f'<div><b>{step_name(first["step"])}</b><div class="ft-text">{escape(before["answer"])}</div></div>'
+        f"<div><b>{step_name(first['step'])}</b>{_watched(before)}</div>"
         f'<div class="ft-now">{beside}</div></div></section>'
     )
+
+
+def _watched(answer: dict[str, Any]) -> str:
+    """What was written, and whether it broke off there."""
+    ending = '<p class="ft-warning">It broke off here: its numbers became infinite.</p>' if answer.get("broken") else ""
+    return f'<div class="ft-text">{escape(answer["answer"])}</div>{ending}'
+
+
+def _watch_note(before: dict[str, Any], at: dict[str, Any]) -> str:
+    if before.get("broken") or at.get("broken"):
+        return "cannot be compared"
+    return "the same words" if at["answer"] == before["answer"] else "changed"
 
 
 def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> str:

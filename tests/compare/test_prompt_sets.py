@@ -84,6 +84,7 @@ def test_a_prompt_that_is_too_long_costs_the_others_nothing(pair: LoadedPair) ->
     (batch,) = answer_prompt_set(pair, [Prompt("Hi"), Prompt("x" * 600)], "", Sampling(max_new_tokens=4))
     assert batch[0].base and not batch[0].problem
     assert batch[1].base == "" and "the model's context is 512" in batch[1].problem
+    assert batch[1].change is None
 
 
 @pytest.mark.parametrize(

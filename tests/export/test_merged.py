@@ -17,6 +17,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from sft_app.compare.generate import Answer
+from sft_app.compare.scorecard import RowScore
 from sft_app.errors import ExportError
 from sft_app.export import merged as merging_module
 from sft_app.export.fidelity import (
@@ -27,7 +29,13 @@ from sft_app.export.fidelity import (
     read_fidelity,
     write_fidelity,
 )
-from sft_app.export.fidelity_check import _refuse_without_memory, check_fidelity, shared_beginning
+from sft_app.export.fidelity_check import (
+    Measured,
+    _refuse_without_memory,
+    check_fidelity,
+    compare_sides,
+    shared_beginning,
+)
 from sft_app.export.merged import Step, check_room, find_merged, merge_run, merging, saved_ns, size_gib
 from sft_app.models.hardware import detect_hardware
 from tests.compare.conftest import make_run, randomise_adapter  # noqa: F401
@@ -374,3 +382,10 @@ def test_a_merged_model_without_a_loss_is_warned_of(tmp_path: Path, reference: f
         assert fidelity is not None and is_warning(fidelity)
         sentence = fidelity_sentence(fidelity)
         assert told in sentence and "nan" not in sentence
+
+
+def test_answers_that_broke_off_are_not_equal_ones() -> None:
+    score, broken = RowScore(4.0, 2, 1), Answer(broken=True)
+    sides = [Measured([score] * 2, [Answer("Hi", 1, ids=(5,)), broken])] * 2
+    found = compare_sides(KNOWN, *sides)
+    assert (found.prompts, found.equal_answers, found.shared_beginning) == (2, 1, 0.5)

@@ -78,6 +78,15 @@ def test_each_place_of_the_timeline_shows_its_answers_beside_the_first_ones() ->
     assert ">newest<" in views.watch_cards(times, 2) and ">newest<" in views.watch_cards(times, 7)
 
 
+def test_a_watch_answer_that_broke_off_is_not_told_as_the_same_or_changed() -> None:
+    whole, broken = snapshot(0, ""), snapshot(5, "")
+    broken["answers"][0]["broken"] = True
+    for times in ([whole, broken], [broken | {"step": 0}, whole | {"step": 5}], [broken, broken | {"step": 9}]):
+        shown = views.watch_cards(times, 1)
+        assert "cannot be compared" in shown and "its numbers became infinite" in shown
+        assert "the same words" not in shown and "changed" not in shown
+
+
 def test_at_the_first_place_the_first_answers_stand_alone_with_what_to_do_next() -> None:
     assert "Slide on" in views.watch_cards([snapshot(0, "old"), snapshot(5, "new")], 0)
     assert "next measurement" in views.watch_cards([snapshot(0, "old")], 0)

@@ -37,7 +37,7 @@ def results_table(job: PromptJob) -> ResultsTable:
     columns += [f"Left: {job.labels[0]}", f"Right: {job.labels[1]}", CHANGE]
     texts: list[Kind] = ["str"] * (len(columns) - 2)
     widths = ["64px", "240px", *(["180px"] if with_reference else []), "380px", "380px", "110px"]
-    frame = pd.DataFrame([_cells(result, with_reference) for result in results], columns=columns)
+    frame = pd.DataFrame([_cells(result, with_reference) for result in results], columns=columns, dtype=object)
     return ResultsTable(frame, ["number", *texts, "number"], widths)
 
 
@@ -78,7 +78,7 @@ def pair_card(result: PromptResult, labels: tuple[str, str]) -> str:
     reference = f'<p class="ft-dim">Reference: {escape(result.reference)}</p>' if result.reference else ""
     head = (
         f'<section class="ft-card"><header><strong>Prompt {result.number:,}</strong>'
-        f"<span>{'' if result.problem else f'{result.change:.0%} changed'}</span></header>"
+        f"<span>{'' if result.problem else f'{result.change_text} changed'}</span></header>"
         f'<p class="ft-question">{escape(result.prompt)}</p>{reference}</section>'
     )
     if result.problem:
@@ -104,7 +104,8 @@ def file_note(found: PromptFile) -> str:
 def _cells(result: PromptResult, with_reference: bool) -> list[object]:
     texts = [result.prompt, *([result.reference] if with_reference else [])]
     answers = [f"Not answered: {result.problem}", ""] if result.problem else [result.base, result.tuned]
-    return [result.number, *(_short(text) for text in (*texts, *answers)), round(100 * result.change)]
+    change = None if result.change is None else round(100 * result.change)
+    return [result.number, *(_short(text) for text in (*texts, *answers)), change]
 
 
 def _short(text: str) -> str:

@@ -109,3 +109,10 @@ def test_a_full_table_is_not_sent_again_and_files_come_at_the_end() -> None:
     ended = many_prompts._as_left(job_of(300))
     assert Path(ended[-2]).name == "answers.csv" and len(Path(ended[-1]).read_text().splitlines()) == 300
     assert len(ended[2].value["data"]) == 200
+
+
+def test_what_was_not_answered_is_not_told_as_unchanged() -> None:
+    failed = PromptResult(1, "Q", "", "", "", None, "too long")
+    job = PromptJob(2, results=[failed, PromptResult(2, "Q", "", "a", "b", 0.5)], most_changed_first=True)
+    assert list(views.results_table(job).frame["Change %"]) == [50, None]
+    assert "%" not in views.pair_card(failed, job.labels)
