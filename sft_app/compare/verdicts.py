@@ -14,9 +14,10 @@ UNJUDGED: Verdict = "not a number: cannot be judged"
 SIDES = {"base": "base model", "tuned": "fine-tuned model"}
 # Five fair coins fall alike in one of 16 cases, six in one of 32: with fewer rows, even the same in each can be chance.
 FEWEST_TO_JUDGE = 6
-# By simulation (tests/compare/test_bootstrap.py): intervals of fewer rows that have a long tail miss the truth more
-# often than one time in 20.
-FEW, VERY_FEW = 40, 16
+# By simulation (tests/compare/test_bootstrap.py), up to one in so many intervals of fewer rows misses the truth, of
+# differences whose tail is no longer than that of a lognormal with sigma 1. There is no such number for longer tails.
+MISSED = {8: 4, 16: 5, 40: 7}
+FEW = max(MISSED)
 # Of e, in a float.
 LARGEST_EXPONENT = 709.0
 
@@ -124,10 +125,11 @@ def rows_note(part: dict[str, Any]) -> str:
     counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be surer."
     if rows < FEWEST_TO_JUDGE:
         return f"With {counted}, even the same change in every one can be chance, so there is no verdict. {more}"
-    missed = "1 of 5" if rows < VERY_FEW else "1 of 7"
+    missed = next(missed for limit, missed in MISSED.items() if rows < limit)
     return (
-        f"{counted} are few. The intervals are wider for that, and where a few rows change much more than the others, "
-        f"the true difference is still outside in up to {missed} cases instead of 1 of 20. {more}"
+        f"{counted} are few. The intervals are wider for that, and in simulations of ordinary differences they still "
+        f"missed the true one in up to 1 of {missed} cases instead of 1 of 20. If a few rare rows change a lot, they "
+        f"may be missing here, and then no interval can show them. {more}"
     )
 
 

@@ -189,3 +189,9 @@ def test_uncounted_answers_of_a_side_without_a_loss_are_not_judged() -> None:
     ):
         found = answers_of(whole)
         assert found is not None and [line.verdict for line in scorecard_lines(found)] == [told]
+
+
+@pytest.mark.parametrize("rows", [6, 8, 16, 39])
+def test_a_note_promises_nothing_about_rows_that_were_not_drawn(rows: int) -> None:
+    note = rows_note({"prompts": rows})
+    assert "ordinary differences" in note and "no interval can show them" in note
