@@ -6,6 +6,7 @@ Run as `python -m sft_app.training.worker RUN_DIR MICRO_BATCH ACCUMULATION`; eve
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import signal
 import sys
@@ -41,6 +42,7 @@ from sft_app.training.token_rows import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 
+logger = logging.getLogger(__name__)
 WATCH_MAX_NEW_TOKENS = 100
 NOTHING_LEARNT = "Stopped before anything was learnt: there is nothing to keep."
 
@@ -123,7 +125,9 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
     """From the run folder to the saved adapter, in the order in which it happens. Raises: as `train_run`."""
     with ranks.first_rank_first():
         discard_incomplete(run.checkpoints_dir)
-        discard_broken(run.checkpoints_dir)
+        discarded = discard_broken(run.checkpoints_dir)
+    if discarded:
+        logger.warning(discarded)
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
     breaks_off = checkpoint is None and ranks.world_size() == 1  # what an earlier worker has learnt is kept by a stop
     with termination.stoppable() if breaks_off else nullcontext():
@@ -142,7 +146,8 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
     if ranks.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
         keep_heldout_scores(run, scores)
-    return Trained(scores, trainer.kept_step(), was_stopped, _ending(reporter))
+    told = " ".join(filter(None, [discarded, _ending(reporter)]))
+    return Trained(scores, trainer.kept_step(), was_stopped, told)
 
 
 def _prepare(

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sft_app.checkpoints import complete_checkpoints, last_complete_checkpoint
+from sft_app.checkpoints import complete_checkpoints, discard_incomplete, last_complete_checkpoint
 from sft_app.runs import Run
-from sft_app.training.divergence import are_finite
+from sft_app.training.divergence import are_finite, discard_broken
 
 Make = Callable[..., Run]
 Work = Callable[..., int]
@@ -198,4 +198,91 @@ def test_a_checkpoint_with_broken_weights_is_not_gone_on_from(make_run: Make, wo
     assert work(run) == 0
     assert run.status().state == "finished"
     assert are_finite(load_file(run.adapter_dir / "adapter_model.safetensors").values())
+    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
+
+
+def spoil_state(file: Path, change: Callable[[Any], Any]) -> None:
+    state = torch.load(file, weights_only=True)
+    change(state)
+    torch.save(state, file)
+
+
+SPOILT: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "first moment": (
+        "optimizer.pt",
+        lambda file: spoil_state(file, lambda state: state["state"][0]["exp_avg"].view(-1)[:1].fill_(math.nan)),
+    ),
+    "second moment": (
+        "optimizer.pt",
+        lambda file: spoil_state(file, lambda state: state["state"][1]["exp_avg_sq"].view(-1)[:1].fill_(math.inf)),
+    ),
+    "learning rate": (
+        "optimizer.pt",
+        lambda file: spoil_state(file, lambda state: state["param_groups"][0].update(lr=math.nan)),
+    ),
+    "schedule": ("scheduler.pt", lambda file: spoil_state(file, lambda state: state.update(base_lrs=[math.nan]))),
+    "loss scaling": ("scaler.pt", lambda file: torch.save({"scale": math.inf, "_growth_tracker": 0}, file)),
+    "weights of FSDP": ("pytorch_model_fsdp.bin", lambda file: torch.save({"w": torch.tensor([math.nan])}, file)),
+    "optimizer of FSDP": ("optimizer.bin", lambda file: torch.save({"state": {0: torch.tensor([math.nan])}}, file)),
+    "truncated": ("optimizer.bin", lambda file: file.write_bytes(b"PK\x03\x04 and no more")),
+    "no saved state": ("optimizer.bin", lambda file: file.write_bytes(b"")),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(finished_run: Run) -> Path:
+    found = last_complete_checkpoint(finished_run.checkpoints_dir)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_checkpoint_with_a_broken_state_is_discarded_and_the_one_before_stays(
+    checkpoint: Path, tmp_path: Path, what: str
+) -> None:
+    for step in (2, 4, 6):
+        shutil.copytree(checkpoint, tmp_path / f"checkpoint-{step}")
+    name, change = SPOILT[what]
+    for step in (4, 6):
+        change(tmp_path / f"checkpoint-{step}" / name)
+    told = discard_broken(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert told.startswith("Discarded checkpoint-6 and checkpoint-4,") and told.endswith("went on from step 2.")
+    assert discard_broken(tmp_path) == ""
+
+
+def test_a_state_that_is_cut_off_is_discarded(checkpoint: Path, tmp_path: Path) -> None:
+    for step in (2, 4):
+        shutil.copytree(checkpoint, tmp_path / f"checkpoint-{step}")
+    file = tmp_path / "checkpoint-4" / "optimizer.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    discard_incomplete(tmp_path)
+    discard_broken(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    shutil.copytree(checkpoint, tmp_path / "checkpoint-4")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        discard_broken(tmp_path)
+    assert (tmp_path / "checkpoint-4" / "optimizer.pt").exists()
+
+
+def test_a_run_goes_on_from_before_a_broken_optimizer_and_says_so(make_run: Make, work: Work) -> None:
+    run = make_run(**FAST)
+    work(run)
+    newest = last_complete_checkpoint(run.checkpoints_dir)
+    assert newest is not None and newest.name == "checkpoint-4"
+    SPOILT["first moment"][1](newest / "optimizer.pt")
+    run.update_status(state="interrupted")
+    assert work(run) == 0
+    assert run.status().state == "finished"
+    assert run.status().message.startswith("Discarded checkpoint-4, whose numbers are not finite")
+    assert "went on from step 2." in run.status().message
     assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
