@@ -19,8 +19,8 @@ from sft_app.ui.in_browser import settled
 
 NOT_YET = "?"
 """Who it is that looks, until the page has been told: nothing is kept before."""
-NO_FORM = ("watch-place", "next-place")
-"""Sliders over what is there at the moment."""
+NO_FORM = ("watch-place", "next-place", "voter")
+"""Sliders over what is there at the moment, and the name of a voter: the next one may be somebody else."""
 SAVE = """(whose, tab, run, ...values) => {
     const names = %(names)s, usual = %(usual)s, form = {};
     if (whose === "%(not_yet)s") return [undefined];

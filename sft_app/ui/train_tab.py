@@ -128,7 +128,7 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
         ),
         "method": _radio("method", defaults, ["qlora", "lora", "full"]),
         "preset": _radio("preset", defaults, list(PRESETS), PRESET_SETS),
-        "name": make_field("name", defaults["name"], label="Name", placeholder="optional", elem_id="run-name"),
+        "name": make_field("name", defaults["name"], label="Name", placeholder="optional", elem_id="name"),
     }
     with gr.Accordion("All settings", open=False, elem_id="all-settings"):
         for section, title in SECTION_TITLES.items():
