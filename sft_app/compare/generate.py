@@ -228,7 +228,7 @@ def _read(model: Any, inputs: dict[str, torch.Tensor], cache: Any, caches: bool)
         return model(**inputs, past_key_values=cache, use_cache=caches, logits_to_keep=1)
     except torch.OutOfMemoryError:
         raise
-    except Exception:
+    except Exception:  # whatever a cache of a kind of its own fails with; a fault of the model itself comes again
         if not caches or cache is not None:
             raise
         return model(**inputs, use_cache=False, logits_to_keep=1)

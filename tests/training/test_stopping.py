@@ -17,7 +17,7 @@ from sft_app.runs import CANCELLED, Run, delete_run
 from sft_app.training import scoring, worker
 from sft_app.training.launch import cancel_run, resume_run, stop_run
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.training.trainers import heldout
+from sft_app.training.trainers import heldout, probed
 from sft_app.training.worker import NOTHING_LEARNT
 from tests.waiting import supervisors, wait_until
 
@@ -57,6 +57,7 @@ PARTS = {
     "tokenising": (worker, "token_rows"),
     "base evaluation": (heldout, "score_conversations"),
     "watch answers": (worker, "answer_prompts"),
+    "check of the shortcuts": (probed, "take_step"),
 }
 
 
@@ -96,7 +97,7 @@ def ask_in_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         plain, seen = Trainer.compute_loss, []
 
         def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
-            seen.append(self.state.global_step)
+            seen.append(self._begun_step)  # in the check before training none has begun
             if seen.count(step) == 2:
                 ask()
                 dawdle()

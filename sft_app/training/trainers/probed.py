@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from sft_app.training.fast.rows import split_rows, summed_loss
 from sft_app.training.fast.selfcheck import Row, Step, difference, probe_batches, take_step, tolerance, undisturbed
 from sft_app.training.ranks import ranks_sum
 from sft_app.training.trainers.arguments import TrainingJob, training_dtype
+from sft_app.training.trainers.heldout import is_alone
 
 BatchWay = Literal["the library's", "padded", "one by one"]
 NOTICES: dict[BatchWay, str] = {
@@ -41,6 +43,18 @@ class Probed:
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # DDP takes the mean over the processes
         return loss
+
+    @contextmanager
+    def probing(self: Any, resume_from_checkpoint: Any) -> Iterator[None]:
+        """For the steps on the probe; the model is as it was after them. A request to end breaks them off, and a stop
+        where nothing has been learnt yet. Raises: Terminated, StopRequested."""
+        with ExitStack() as parts:
+            if is_alone():
+                parts.enter_context(self.termination.let_through())
+                if not resume_from_checkpoint:
+                    parts.enter_context(self.termination.stoppable())
+            parts.enter_context(undisturbed(self.model))
+            yield
 
     def steps_on_probe(self: Any, model: Any) -> list[Step]:
         """A step for each batch of the probe, the way the trainer would take it now."""
@@ -94,11 +108,13 @@ class CheckedPadding(Probed):
         loss = self.share_of_step(loss, trained, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
-    def _prepare_for_training(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_for_training(self: Any, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         """transformers calls it when the model is as it will be in training, and before anything is logged."""
-        model, loader = super()._prepare_for_training(*args, **kwargs)  # type: ignore[misc]
+        model, loader = super()._prepare_for_training(  # type: ignore[misc]
+            max_steps, train_dataloader, resume_from_checkpoint
+        )
         if self.probe:
-            with undisturbed(self.model):
+            with self.probing(resume_from_checkpoint):
                 self.batch_way = self._checked_way(model)
             self.notice = NOTICES[self.batch_way]
             self.forget_probe()

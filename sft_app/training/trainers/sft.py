@@ -17,7 +17,7 @@ from sft_app.training.fast.fused import fuse, unfuse
 from sft_app.training.fast.loss_head import SummedCrossEntropy, backbone, plain_head
 from sft_app.training.fast.prefix import can_share_beginnings, share_beginning
 from sft_app.training.fast.rows import one_by_one, pad, summed_loss
-from sft_app.training.fast.selfcheck import Step, tolerance, undisturbed
+from sft_app.training.fast.selfcheck import Step, tolerance
 from sft_app.training.fast.ways import PADDED, PLAIN, SHORTCUTS, Way, describe
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
 from sft_app.training.trainers.heldout import HeldoutEvaluation
@@ -79,11 +79,11 @@ class PackedTrainer(Probed, HeldoutEvaluation, SFTTrainer):
         batches = [pad(inputs, labels)] if self.way.rows == "padded" else one_by_one(inputs, labels)
         return summed_loss(model, batches)
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         """transformers calls it when the model is as it will be in training, and before anything is logged."""
-        model, loader = super()._prepare_for_training(*args, **kwargs)
+        model, loader = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         forget_kernel()
-        with undisturbed(self.model):
+        with self.probing(resume_from_checkpoint):
             plain = self._steps_of(PLAIN, model)
             self._take(self._checked_way(model, plain))
         self.notice = describe(self.way, self.possible, all(step.is_finite() for step in plain))
