@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
         DataError: it cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
-    first, readable, tally = _look_ahead(path, ROWS_TALLIED)
+    first, readable, tally = _look_ahead(path)
     if not readable:
         if first is None:
             raise DataError(f"{path.name} holds no rows.")
@@ -213,7 +214,7 @@ def first_example(file: DataFile, guess: Guess | None = None) -> Conversation | 
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
     """Of a table whose layout nobody knows. Raises: DataError when it cannot be read."""
-    return column_names(_look_ahead(_locate(settings, home, None), ROWS_LOOKED_AT)[1])
+    return column_names(_look_ahead(_locate(settings, home, None))[1])
 
 
 def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) -> Path:
@@ -237,11 +238,23 @@ def _mend(messages: list[Any]) -> Conversation | None:
         return None
 
 
-def _look_ahead(path: Path, most: int) -> tuple[Rejected | None, list[dict[str, Any]], Tally]:
-    """Of the first `most` rows: the first that cannot be read, those looked at, and the words of all."""
+def _look_ahead(path: Path) -> tuple[Rejected | None, list[dict[str, Any]], Tally]:
+    """Of the first `ROWS_TALLIED`: the first that cannot be read, those looked at, and the words of all.
+
+    Kept for the file as it is, since it is opened again for each choice of columns.
+    """
+    try:
+        found = path.stat()
+    except OSError:  # reading says what is wrong
+        return _first_rows.__wrapped__(path)
+    return _first_rows(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=2)
+def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[dict[str, Any]], Tally]:
     refused: Rejected | None = None
     readable: list[dict[str, Any]] = []
-    tally = Tally()
+    tally, most = Tally(), ROWS_TALLIED
     for row in read_rows(path):
         if isinstance(row, Row):
             if len(readable) < ROWS_LOOKED_AT:

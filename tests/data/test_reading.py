@@ -228,3 +228,14 @@ def test_file_without_a_conversation_is_told_with_its_first_reason(open_rows: An
         DataError, match=r"^a\.jsonl has no usable conversation\. Row 1: message 2 \(assistant\) is empty\.$"
     ):
         load_data(open_rows([EMPTY, TWO_QUESTIONS]))
+
+
+@pytest.mark.parametrize("name", ["label", "kinds"])
+def test_a_file_that_has_changed_is_looked_at_again(open_rows: Callable[..., DataFile], name: str) -> None:
+    """As long as it is the same, its first rows are looked at once, whatever is chosen; another name is as long."""
+
+    def rows(column: str) -> list[Any]:
+        return [{"prompt": f"Where is parcel {i}?", "completion": "On its way.", column: "a"} for i in range(4)]
+
+    open_rows(rows("other"))
+    assert open_rows(rows(name)).column_names == ["prompt", "completion", name]
