@@ -99,13 +99,13 @@ def _flock(descriptor: int, shared: bool) -> bool:
 
 def moment() -> str | None:
     """Now, for `seconds_since` in any process until the machine is started again; None where that cannot be known."""
-    return f"{boot_id()}/{time.monotonic():.2f}" if boot_id() else None
+    return f"{boot_id()}/{time.monotonic()}" if boot_id() else None
 
 
 def seconds_since(earlier: str | None) -> float | None:
     """What has passed since a `moment`, whatever was done to the clock; None for one before the machine started."""
     boot, _, seconds = (earlier or "").partition("/")
-    return time.monotonic() - float(seconds) if boot and boot == boot_id() else None
+    return max(0.0, time.monotonic() - float(seconds)) if boot and boot == boot_id() else None
 
 
 @cache

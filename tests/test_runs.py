@@ -519,6 +519,15 @@ def test_a_clock_that_is_set_ends_no_run(run: Run, set_clock: Callable[[float], 
     assert 0 <= run.update_status(state="finished").elapsed_seconds() < 60
 
 
+@pytest.mark.parametrize("now", [32230.936, 32230.9385, 32230.9449])
+def test_a_run_that_has_just_begun_has_not_taken_less_than_nothing(monkeypatch: pytest.MonkeyPatch, now: float):
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now)
+    assert processes.seconds_since(processes.moment()) == 0
+    beginning = processes.moment()
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now + 0.001)
+    assert processes.seconds_since(beginning) == pytest.approx(0.001)
+
+
 def test_a_process_of_before_the_machine_was_started_again_is_not_alive(monkeypatch: pytest.MonkeyPatch):
     """After a boot the same number may have been given at the same tick."""
     me = os.getpid()

@@ -114,10 +114,8 @@ def run_label(summary: dict[str, Any]) -> str:
 
 def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
     """From the pace of the last steps; a guess, so it is rounded. The seconds begin again when a run is resumed."""
-    timed = [(row["step"], row["elapsed_seconds"]) for row in metrics if {"loss", "elapsed_seconds"} <= row.keys()][
-        -20:
-    ]
-    spans = [(step - before, end - start) for (before, start), (step, end) in pairwise(timed)]
+    timed = [(row["step"], row["elapsed_seconds"]) for row in metrics if {"loss", "elapsed_seconds"} <= row.keys()]
+    spans = [(step - before, end - start) for (before, start), (step, end) in pairwise(timed[-20:])]
     forward = [(steps, seconds) for steps, seconds in spans if steps > 0 and seconds > 0]
     if status.state != "training" or not forward:
         return "–"
