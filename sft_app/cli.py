@@ -77,12 +77,10 @@ def ui(
 ) -> None:
     """Open the page."""
     from sft_app.hosting import detect_hosting, lock_secrets_away
-    from sft_app.ui.quick_import import skip_stub_writing
     from sft_app.ui.zero_gpu import import_spaces
 
     hosting = detect_hosting()
     lock_secrets_away()
-    skip_stub_writing()
     import_spaces()
     from sft_app.ui.page import launch_page
 

@@ -16,6 +16,7 @@ PACKAGE = PROJECT / "sft_app"
 FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.py", *PACKAGE.rglob("*.py")])
 # Each part may import its own row and the rows above it.
 LAYERS = [
+    {"quick_imports"},
     {"__init__", "errors", "files", "processes", "settings", "records", "runs", "checkpoints", "summary", "versions"},
     {"hosting", "hub_login", "storage"},
     {"curves"},

@@ -63,17 +63,6 @@ def test_the_page_is_open_before_an_empty_one_of_gradio(home: Path) -> None:
     assert min(seconds["ours"]) < min(seconds["empty"]), seconds
 
 
-def test_gradio_imports_without_writing_stubs_and_works_the_same() -> None:
-    code = (
-        "from sft_app.ui.quick_import import skip_stub_writing; skip_stub_writing(); "
-        "import gradio, gradio.component_meta as meta; "
-        "assert meta.create_or_modify_pyi.__name__ == '<lambda>'; "
-        "assert gradio.Textbox('hello').value == 'hello'; assert callable(gradio.Textbox.change)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_only_the_functions_of_the_api_are_public(home: Path) -> None:
     config = build_page(home).get_config_file()
     public = [event["api_name"] for event in config["dependencies"] if event["api_visibility"] != "private"]
