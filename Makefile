@@ -15,9 +15,10 @@ demo: $(VENV)/.app
 	    --prompt "The pot I ordered came broken." \
 	    --prompt "Can I still change the delivery address?"
 
+# Two at a time; the tests of a file stay together, since they share a page or a run.
 test: $(VENV)/.dev
 	scripts/require-chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

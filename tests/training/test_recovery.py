@@ -72,10 +72,15 @@ def assert_readable(run: Run) -> None:
 
 
 def cut_the_power(run: Run) -> None:
-    """Ends supervisor and worker at once, without a word."""
-    victims = [*supervisors(), psutil.Process(run.status().pid)]
+    """Ends supervisor and worker at once, without a word; also a worker whose number is not written down yet."""
+    bosses = supervisors()
+    for boss in bosses:
+        boss.suspend()  # so that it starts none now, and sees none go
+    victims = {*bosses, *(child for boss in bosses for child in boss.children(recursive=True))}
+    if psutil.pid_exists(run.status().pid or 0):  # of a worker whose supervisor has gone before
+        victims.add(psutil.Process(run.status().pid))
     for victim in victims:
-        victim.suspend()  # so that none sees the other go
+        victim.suspend()
     for victim in victims:
         victim.kill()
     for victim in victims:

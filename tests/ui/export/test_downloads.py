@@ -65,7 +65,8 @@ def test_stop_ends_the_merge_and_leaves_nothing(finished_run: Any, server: Any, 
     open_downloads(page, server.url, finished_run.id)
     choose(page, "Merged model")
     page.locator("#make-export").click()
-    wait_until(lambda: mergers(server))
+    for merger in wait_until(lambda: mergers(server)):
+        merger.suspend()  # so that it is not done before the click comes
     page.locator("#stop-export").click()
     wait_until(lambda: not mergers(server))
     exports = server.home / "exports"
