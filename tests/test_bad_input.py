@@ -50,7 +50,7 @@ def read_with(ended: Ended) -> tuple[int, list[tuple[int, str]]]:
         ("blank.jsonl", b"\n \n\n", "blank.jsonl holds no rows."),
         ("none.json", b"[]", "none.json holds no rows."),
         ("header.csv", b"question,answer\n", "header.csv: there are no rows below its header."),
-        ("none.jsonl.gz", gzip.compress(b""), "none.jsonl.gz: the file is empty."),
+        ("none.jsonl.gz", gzip.compress(b"", mtime=0), "none.jsonl.gz: the file is empty."),
     ],
 )
 def test_file_without_a_row_is_told(inspect: Inspect, name: str, content: bytes, told: str) -> None:
@@ -179,7 +179,7 @@ def test_csv_whose_quotes_never_close_keeps_the_rows_before_and_tells_the_line(i
         ("fake.parquet", b"PAR1 or so", "fake.parquet: the file is not parquet, or it is damaged or cut off"),
         ("text.parquet", LINES.encode(), "text.parquet: the file is not parquet, or it is damaged or cut off"),
         ("fake.jsonl.gz", b"hello", "fake.jsonl.gz: the .gz file is not gzip, or damaged"),
-        ("packed.jsonl", gzip.compress(b"x"), "packed.jsonl: the file is packed with gzip; add .gz to its name."),
+        ("packed.jsonl", gzip.compress(b"x", mtime=0), "packed.jsonl: the file is packed with gzip; add .gz"),
         ("sheet.csv", b"PK\x03\x04" + b"\0" * 99, "sheet.csv: the file is a ZIP, Excel or Word file; save it as CSV"),
     ],
 )
