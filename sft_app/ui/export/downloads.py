@@ -11,15 +11,19 @@ from typing import Any
 import gradio as gr
 
 from sft_app.export.adapter import zip_adapter
-from sft_app.export.merged import MergedModel, Result, Step, find_merged
+from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
+from sft_app.runs import Run
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 from sft_app.ui.export import download_views
+from sft_app.ui.export.watched import Watched
 from sft_app.ui.visitors import visitor_of
 
 # More than this is taken from the folder, not through the browser.
 MOST_ZIPPED_GIB = 2.0
+# A merged model, and what Ollama needs besides where that was asked for.
+Made = tuple[MergedModel, OllamaPackage | None]
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     asked, outputs = [chosen, kind], [*shown.outputs(), make, stop]
     work = make.click(handlers.make, asked, outputs, trigger_mode="once", **PRIVATE)
     work.failure(handlers.look, asked, outputs, **PRIVATE)
-    stop.click(handlers.look, asked, outputs, cancels=[work], **PRIVATE)
-    gr.on([chosen.change, kind.change], handlers.look, asked, outputs, cancels=[work], **UNCHECKED)
+    stop.click(handlers.leave, asked, outputs, cancels=[work], **PRIVATE)
+    gr.on([chosen.change, kind.change], handlers.leave, asked, outputs, cancels=[work], **UNCHECKED)
     shown.pack.click(handlers.pack, chosen, [shown.pack, shown.file], api_visibility="private")
 
 
@@ -72,8 +76,9 @@ class _Handlers:
 
     def __init__(self, context: PageContext) -> None:
         self.context = context
+        self.at_work: dict[str | None, Watched[Made]] = {}  # by the session of the page that asked for it
         self.make, self.look = tells_errors(self._make), tells_errors(self._look)
-        self.pack = tells_errors(self._pack)
+        self.leave, self.pack = tells_errors(self._leave), tells_errors(self._pack)
 
     def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[list[Any]]:
         hosting, run = self.context.hosting, self.context.get(run_id)
@@ -85,9 +90,19 @@ class _Handlers:
         hosting.refuse_unless_trusted(visitor_of(hosting, request), "merge")
         if find_merged(run, run.merged_dir) is None:
             self.context.release_pair()
-        merged = yield from _step_by_step(prepare_merged(run, run.merged_dir))
-        package = (yield from _step_by_step(prepare_ollama(run, merged))) if kind == "ollama" else None
-        yield self._merged_values(merged, package)
+        work = self.at_work[request.session_hash] = Watched(_making(run, kind))
+        try:
+            made = yield from _shown(work.watch())
+        finally:
+            if self.at_work.get(request.session_hash) is work:  # and not what the page has asked for since
+                del self.at_work[request.session_hash]
+        yield self._merged_values(*made) if made else self._look(run_id, kind)
+
+    def _leave(self, run_id: str | None, kind: str, request: gr.Request) -> list[Any]:
+        """As `_look`, and what this page was making ends."""
+        if work := self.at_work.get(request.session_hash):
+            work.stop()
+        return self._look(run_id, kind)
 
     def _look(self, run_id: str | None, kind: str) -> list[Any]:
         """What is there already of an earlier time, else what the choice is for."""
@@ -116,20 +131,19 @@ class _Handlers:
         return _values(card, commands, can_pack)
 
 
-def _step_by_step(steps: Generator[Step, None, Result]) -> Generator[list[Any], None, Result]:
-    """Closing it closes them."""
-    try:
-        while True:
-            try:
-                yield _working(next(steps))
-            except StopIteration as end:
-                return end.value
-    finally:
-        steps.close()
+def _making(run: Run, kind: str) -> Generator[Step, None, Made]:
+    merged = yield from prepare_merged(run, run.merged_dir)
+    return merged, (yield from prepare_ollama(run, merged)) if kind == "ollama" else None
 
 
-def _working(step: Step) -> list[Any]:
-    return _values(download_views.progress_card(step), is_working=True)
+def _shown(steps: Generator[Step, None, Made | None]) -> Generator[list[Any], None, Made | None]:
+    """What the outputs show at each step."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield _values(download_views.progress_card(step), is_working=True)
 
 
 def _values(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.ui.test_browser import open_tab
@@ -60,6 +61,7 @@ def test_a_run_is_merged_for_ollama_and_saved(finished_run: Any, server: Any, qu
     expect(page.locator("#ollama-commands")).to_be_hidden()
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_stop_ends_the_merge_and_leaves_nothing(finished_run: Any, server: Any, quiet_page: Page) -> None:
     page = quiet_page
     open_downloads(page, server.url, finished_run.id)
@@ -75,6 +77,7 @@ def test_stop_ends_the_merge_and_leaves_nothing(finished_run: Any, server: Any, 
     expect(page.locator("#make-export")).to_be_enabled()
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_a_tab_that_is_closed_ends_the_merge(finished_run: Any, server: Any, quiet_page: Page) -> None:
     page = quiet_page
     open_downloads(page, server.url, finished_run.id)
