@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -89,7 +88,6 @@ def test_commands_work_as_written(give_starter: Callable[[Path], None], home: Pa
         done = subprocess.run(  # in a folder of its own, because some write files
             [*words, *hurry],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
             capture_output=True,
             text=True,
         )

@@ -262,6 +262,7 @@ def test_an_interrupted_merge_leaves_nothing_half(made: Any, tmp_path: Path, at:
     assert sorted((file.name, file.stat().st_mtime_ns) for file in (tmp_path / "model").iterdir()) == before
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_a_closed_generator_ends_the_process(made: Any, tmp_path: Path) -> None:
     steps = merging(made.run, tmp_path / "model")
     next(steps)
@@ -270,6 +271,7 @@ def test_a_closed_generator_ends_the_process(made: Any, tmp_path: Path) -> None:
     assert workers() == [] and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) -> None:
     def kill(step: Step) -> None:
         for worker in workers():
@@ -280,6 +282,7 @@ def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_the_process_ends_with_its_parent_and_clears_up(made: Any, tmp_path: Path) -> None:
     """Its parent is said to be another than the one that it has."""
     import subprocess

@@ -85,7 +85,7 @@ def test_both_processes_end_where_a_number_is_not_finite(make_run: Any, tiny_mod
 
 
 @pytest.fixture
-def started(home: Path, make_run: Any, wait_until: Any) -> Any:
+def started(plain_processes: None, home: Path, make_run: Any, wait_until: Any) -> Any:
     """A long run in two processes that has taken a step: its run, launcher and ranks. Nothing outlives the test."""
     run = make_run(method="lora", num_processes=2, max_steps=100_000, eval_steps=50_000, save_minutes=1e4)
     supervisor.ensure_supervisor(home)

@@ -184,6 +184,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) ->
     return run
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_power_cut_before_the_first_checkpoint_begins_anew(make_run: Make, home: Path) -> None:
     run = make_run(max_steps=2)
     ensure_supervisor(home)

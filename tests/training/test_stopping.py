@@ -221,6 +221,7 @@ def test_stop_discard_ends_a_real_run_within_seconds_and_the_next_one_follows(
     assert waiting.status().state == "finished"
 
 
+@pytest.mark.usefixtures("plain_processes")
 @pytest.mark.usefixtures("processes")
 def test_a_worker_that_is_cancelled_while_it_starts_is_ended_by_the_supervisor(make_run: Make, home: Path) -> None:
     run = make_run(max_steps=100_000)

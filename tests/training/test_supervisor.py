@@ -53,6 +53,7 @@ def test_two_supervisors_at_once_run_the_queue_once_in_order(make_run: Make, hom
     assert next_queued(home) is None
 
 
+@pytest.mark.usefixtures("plain_processes")
 @pytest.mark.usefixtures("processes")
 def test_run_survives_the_kill_of_its_worker_and_then_of_its_supervisor(
     make_run: Make, home: Path, wait_until: Wait

@@ -54,6 +54,7 @@ def test_only_one_thing_at_a_time_has_the_machine(measure: Callable[..., Any], h
         measure()
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_dry_run_that_is_broken_off_leaves_no_process(measure: Callable[..., Any], home: Path) -> None:
     class EnoughError(Exception):
         pass
