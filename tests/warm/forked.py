@@ -25,6 +25,8 @@ FORKED_MODULES = (
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
 )
+# Those of `subprocess.Popen` that the template can follow.
+OPTIONS = {"cwd", "env", "stdin", "stdout", "stderr", "pass_fds", "start_new_session", "text"}
 Plain = subprocess.Popen
 
 
@@ -55,7 +57,7 @@ class Forked(Plain):  # type: ignore[type-arg]
     _connection: socket.socket | None = None
 
     def __init__(self, args: Any, *positional: Any, **options: Any) -> None:
-        if positional or not can_fork(args, options.get("env")):
+        if positional or options.keys() - OPTIONS or not can_fork(args, options.get("env")):
             super().__init__(args, *positional, **options)
             return
         self.args, self.returncode, self._communication_started, self._input = args, None, False, None
@@ -75,9 +77,7 @@ class Forked(Plain):  # type: ignore[type-arg]
         pass_fds: Any = (),
         start_new_session: bool = False,
         text: bool = False,
-        **others: Any,
     ) -> socket.socket:
-        assert not others, others
         null = os.open(os.devnull, os.O_RDWR)
         out, self.stdout = _end_of(stdout, 1, null, text)
         err, self.stderr = (out, None) if stderr == subprocess.STDOUT else _end_of(stderr, 2, null, text)
