@@ -153,6 +153,7 @@ def test_module_starts_without_heavy_libraries(module: str, heavy: set[str]):
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_help_answers_long_before_gradio_is_imported():
     """Side by side, as the seconds of a busy machine say nothing alone."""
     seconds = {"help": [], "gradio": []}

@@ -70,6 +70,7 @@ def test_every_make_target_named_exists() -> None:
 
 
 @pytest.mark.starter
+@pytest.mark.usefixtures("plain_processes")
 def test_commands_work_as_written(give_starter: Callable[[Path], None], home: Path, tmp_path: Path) -> None:
     give_starter(home)
     commands = [command for command in shell_commands() if command.startswith("python -m sft_app")]

@@ -48,6 +48,7 @@ def test_building_the_page_imports_no_torch(home: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_the_page_is_open_before_an_empty_one_of_gradio(home: Path) -> None:
     """Side by side, as the seconds of a busy machine say nothing alone."""
     empty = "import gradio\nwith gradio.Blocks() as page: gradio.Textbox()\npage.launch(prevent_thread_lock=True)"

@@ -52,7 +52,7 @@ def _module_of(command: Any) -> str | None:
 
 
 class Forked(Plain):  # type: ignore[type-arg]
-    """A process of the template's. It is no child of this one, but is waited for and ended as if it were."""
+    """A process of the template's. It is not a child of this process, but can be waited for and killed like one."""
 
     _connection: socket.socket | None = None
 

@@ -1,7 +1,7 @@
 """The template: imports what workers and pages need, and forks one process for each request.
 
 Run as `python -m tests.warm.template SOCKET`. It ends with the process that started it. A request is one JSON line with
-up to 253 descriptors; the answer is a line with the pid, and later one with the exit status.
+up to `MOST_DESCRIPTORS` descriptors; the answer is a line with the pid, and later one with the exit status.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def tell_endings(clients: dict[int, socket.socket]) -> None:
         if pid == 0:
             return
         client = clients.pop(pid)
-        with suppress(OSError):  # nobody waits for it any more
+        with suppress(OSError):  # the process that asked has exited
             client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         client.close()
 
