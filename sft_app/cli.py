@@ -312,7 +312,7 @@ def score(
     from sft_app.compare.sides import BASE, find_sides
 
     found = find_run(app_home(), run)
-    check_settled(found, "measure it when it has ended")
+    check_settled(found, "measure it once it has ended")
     asked = found.record().settings.scorecard_prompts if prompts is None else prompts
     pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
     with progress_bar("Measuring both sides", quiet=as_json) as tell:

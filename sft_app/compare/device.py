@@ -30,13 +30,15 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
     needed = ROOM * _weights_gib(side, home, dtype)
     if needed <= hardware.memory_free_gib:
         return replace(hardware, dtype=dtype), ""
-    why = f"the GPU has {hardware.memory_free_gib:.1f} GiB free of the {needed:.1f} that the model needs"
+    why = f"the GPU has {hardware.memory_free_gib:.1f} GiB free, and the model needs {needed:.1f}"
     why += f", because {work}" if (work := work_at_hand(home)) else ""
     free = free_gib("cpu")
     if ROOM * _weights_gib(side, home, "float32") > free:
-        raise ModelError(f"There is no room for the model: {why}. Wait until there is, or stop what has it.")
+        raise ModelError(
+            f"There is no room for the model: {why}. Wait until there is, or stop what is using the memory."
+        )
     on_cpu = replace(hardware, device="cpu", dtype="float32", memory_free_gib=free)
-    return on_cpu, f"answered on the CPU, since {why}"
+    return on_cpu, f"answered on the CPU because {why}"
 
 
 def comparison_dtype(hardware: Hardware, asked: str = "auto") -> str:
@@ -59,12 +61,13 @@ def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Ha
     needed = ROOM * _weights_gib(side, home, dtype)
     if needed > free:
         raise ModelError(
-            f"{side.base.name} needs {needed:.1f} GiB of memory, and {free:.1f} GiB are free. Take a smaller model."
+            f"{side.base.name} needs {needed:.1f} GiB of memory, but only {free:.1f} GiB is free. Choose "
+            f"a smaller model."
         )
     if dtype == exact:
         return replace(hardware, dtype=dtype), ""
-    wanted = f"{exact} needs {models * exactly:.1f} GiB of memory and {free:.1f} are free"
-    return replace(hardware, dtype=dtype), f"computed in {dtype}, since {wanted}"
+    wanted = f"{exact} needs {models * exactly:.1f} GiB of memory and only {free:.1f} is free"
+    return replace(hardware, dtype=dtype), f"computed in {dtype} because {wanted}"
 
 
 def _asked_dtype(side: Side, hardware: Hardware) -> str:

@@ -111,8 +111,8 @@ def evidence_parts(evidence: Evidence) -> list[str]:
         parts.append(f"strength {evidence.strength:g}")
     if evidence.divergence is not None:
         parts.append(
-            f"mean KL divergence {evidence.divergence.kl:.3f}, another likeliest token at "
-            f"{evidence.divergence.changed:.0%} of the prompt"
+            f"mean KL divergence {evidence.divergence.kl:.3f}, a different most likely token at "
+            f"{evidence.divergence.changed:.0%} of the prompt positions"
         )
     parts += _agreement_parts(evidence)
     if evidence.identical is not None and not evidence.is_broken:
@@ -123,9 +123,9 @@ def evidence_parts(evidence: Evidence) -> list[str]:
 def _agreement_parts(evidence: Evidence) -> list[str]:
     known = [found for found in evidence.agreement if found is not None]
     if known and all(found.same == found.positions for found in known):
-        return ["each side alone picks the same tokens"]
+        return ["each side picks the same tokens on its own"]
     return [
-        f"{side.label} alone picks the same token at {found.same} of {found.positions} positions{_tie_told(found)}"
+        f"{side.label} picks the same token on its own at {found.same} of {found.positions} positions{_tie_told(found)}"
         for side, found in zip((evidence.left, evidence.right), evidence.agreement, strict=True)
         if found is not None
     ]
@@ -136,7 +136,7 @@ def _tie_told(found: Agreement) -> str:
         return ""
     own, pairs = found.chances
     kind = "a near-tie" if found.is_near_tie else "more than rounding explains"
-    return f" (token {found.first_difference} is the first other one, {kind}: {own:.1%} against {pairs:.1%})"
+    return f" (first different at token {found.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
 
 
 def agree(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:
@@ -191,10 +191,12 @@ def why_the_same(evidence: Evidence) -> tuple[str, ...]:
         return ("At strength 0 every adapter is the base model.",)
     idle = [side.label for side in (left, right) if not side.is_base and not side.has_effect()]
     if idle:
-        return tuple(f"The adapter of {label} changes nothing: it was saved before it had learnt." for label in idle)
+        return tuple(
+            f"The adapter of {label} changes nothing: it was saved before it learned anything." for label in idle
+        )
     if evidence.divergence is not None and evidence.divergence.changed == 0:
         return (
-            "The training moved the probabilities, but for this prompt nowhere so far that another word became the "
-            "likeliest. A higher temperature shows more; so do more steps or a higher learning rate.",
+            "Training shifted the probabilities, but for this prompt never far enough to make another word the most "
+            "likely. A higher temperature shows more; so does training with more steps or a higher learning rate.",
         )
-    return ("For this prompt the training makes no difference. Try one that is nearer to your examples.",)
+    return ("Training makes no difference for this prompt. Try one closer to your examples.",)

@@ -118,8 +118,9 @@ class LoadedModels:
             free = free_gib(self.hardware.device)
             if needed > free:
                 raise ModelError(
-                    f"{side.label} is a whole second model, which needs {needed:.1f} GiB of memory beside the base, "
-                    f"and {free:.1f} GiB are free."
+                    f"{side.label} is a second full model, which needs {needed:.1f} GiB of memory in "
+                    f"addition to the base model, "
+                    f"but only {free:.1f} GiB is free. Stop what is using the memory, or compare an adapter instead."
                 )
             own = ModelRef(side.name, str(side.folder), None, "full fine-tune")
             self._full = (key, load_base(own, self.home, self.hardware))

@@ -34,13 +34,13 @@ class Metric:
 METRICS = {
     "loss": Metric("loss", "{:.3f}", -1),
     "perplexity": Metric("perplexity", "{:.2f}", -1),
-    "token_accuracy": Metric("tokens predicted right", "{:.1%}", 1),
-    "rouge_l": Metric("ROUGE-L with the given", "{:.1%}", 1),
-    "chrf": Metric("chrF with the given", "{:.1%}", 1),
-    "exact_match": Metric("the given one exactly", "{:.1%}", 1),
-    "stopped": Metric("end by themselves", "{:.1%}", 1),
-    "length_ratio": Metric("length over the given one's", "{:.2f}", 0),
-    "repetition": Metric("words said before", "{:.1%}", -1),
+    "token_accuracy": Metric("token accuracy", "{:.1%}", 1),
+    "rouge_l": Metric("ROUGE-L vs. reference", "{:.1%}", 1),
+    "chrf": Metric("chrF vs. reference", "{:.1%}", 1),
+    "exact_match": Metric("exact match", "{:.1%}", 1),
+    "stopped": Metric("ended with EOS", "{:.1%}", 1),
+    "length_ratio": Metric("length ratio", "{:.2f}", 0),
+    "repetition": Metric("repeated 4-grams", "{:.1%}", -1),
 }
 
 
@@ -75,7 +75,7 @@ def summary_sentence(card: dict[str, Any]) -> str:
     if verdict == TOO_FEW:
         return f"Not enough rows to tell: {counted}, and {_why_too_few(card)}."
     if verdict == "":
-        return f"The held-out answers are predicted as before: {counted}."
+        return f"The held-out answers are predicted as well as before: {counted}."
     return f"The held-out answers are predicted {verdict}: loss {_change_of_loss(card)}, and {counted}."
 
 
@@ -93,8 +93,8 @@ def forgetting_sentence(general: dict[str, Any]) -> str:
     if verdict == TOO_FEW:
         return f"Not enough rows to tell from {questions}: {_why_too_few(general)}."
     if verdict == "":
-        return f"The answers to {questions} are predicted as before."
-    told = "Something was forgotten" if verdict == "worse" else "No sign of it"
+        return f"The answers to {questions} are predicted as well as before."
+    told = "Something was forgotten" if verdict == "worse" else "No sign of forgetting"
     return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
 
 
@@ -122,14 +122,14 @@ def rows_note(part: dict[str, Any]) -> str:
     rows = _rows_of(part)
     if rows >= FEW or not rows:
         return ""
-    counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be surer."
+    counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be more certain."
     if rows < FEWEST_TO_JUDGE:
-        return f"With {counted}, even the same change in every one can be chance, so there is no verdict. {more}"
+        return f"With {counted}, even the same change in every row can be chance, so there is no verdict. {more}"
     missed = next(missed for limit, missed in MISSED.items() if rows < limit)
     return (
-        f"{counted} are few. The intervals are wider for that, and in simulations of ordinary differences they still "
-        f"missed the true one in up to 1 of {missed} cases instead of 1 of 20. If a few rare rows change a lot, they "
-        f"may be missing here, and then no interval can show them. {more}"
+        f"{counted} are few. The intervals are widened for that, but in simulations of ordinary differences they still "
+        f"missed the true difference in up to 1 in {missed} cases instead of 1 in 20. If a few rare rows change a lot, "
+        f"they may be missing here, and then no interval can show them. {more}"
     )
 
 
@@ -210,7 +210,7 @@ def _rows_of(part: dict[str, Any]) -> int:
 def _why_too_few(part: dict[str, Any]) -> str:
     if _rows_of(part) < FEWEST_TO_JUDGE:
         return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
-    return "the interval of the loss includes no change"
+    return "the interval of the loss includes zero change"
 
 
 def _unjudged_sentence(part: dict[str, Any], what: str) -> str:

@@ -76,7 +76,7 @@ def voter_name(text: str) -> str:
     """As votes are kept under. Raises: RunError when there is none."""
     name = " ".join(text.split())
     if not name:
-        raise RunError("Tell who votes first, so that several people can vote and each can go on later.")
+        raise RunError("Enter your name first. It lets several people vote, and lets each continue later.")
     return name
 
 
@@ -110,7 +110,7 @@ def withdraw_last(run: Run, voter: str) -> str:
     """Takes the voter's last vote back, and returns the id of its pair. Raises: RunError when there is none."""
     last = next((vote for vote in reversed(read_votes(run)) if vote["voter"] == voter), None)
     if last is None:
-        raise RunError("There is no vote of yours to take back.")
+        raise RunError("You have no vote to undo.")
     append_jsonl(run.votes_file, {**last, "choice": WITHDRAWN})
     return last["pair"]
 
@@ -180,15 +180,15 @@ def tally_sentence(found: Tally) -> str:
     """What the votes say, and whether they are enough to say so."""
     total = found.tuned + found.base
     if found.win_rate is None or found.low is None or found.high is None or found.p_value is None:
-        return "No vote for one of the two sides yet, so there is nothing to conclude."
+        return "No one has voted for either side yet, so there is nothing to conclude."
     if found.p_value < CHANCE:
         doubt = "That is unlikely to be chance"
     else:
-        doubt = "That could well be chance; more votes would tell"
+        doubt = "That could well be chance; more votes would settle it"
     p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     return (
-        f"The fine-tuned answer won {found.tuned} of the {total} {'vote' if total == 1 else 'votes'} for a side: "
-        f"{found.win_rate:.0%}, and with 95% confidence between {found.low:.0%} and {found.high:.0%}. "
+        f"The fine-tuned answer won {found.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
+        f"{found.win_rate:.0%}, with 95% confidence between {found.low:.0%} and {found.high:.0%}. "
         f"{doubt} (sign test, {p_value})."
     )
 
@@ -198,7 +198,7 @@ def votes_sentence(votes: Sequence[dict[str, Any]]) -> str:
     voters = len(by_voter(votes))
     if voters == 1:
         return tally_sentence(tally(votes))
-    told = f"{voters} people, who did not see which answer was which; each pair counts once, as most saw it."
+    told = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
     return f"{told} {tally_sentence(tally(by_majority(votes)))}"
 
 

@@ -223,7 +223,7 @@ class PageContext:
 
         self.access.refuse_unless_trusted("measure runs")
         run = self.run_of_side(side)
-        check_settled(run, "measure it when it has ended")
+        check_settled(run, "measure it once it has ended")
         keep_score(run, self.pair(self.find_sides(BASE, run.id)), prompts, on_progress)
 
     def release_pair(self) -> None:
@@ -282,7 +282,7 @@ class PageContext:
         """The run that a side of Compare is, or whose checkpoint it is. Raises: RunError when it is none."""
         run = self.find_of_side(name)
         if run is None:
-            raise RunError("Choose a run on the right side: this is told of a run against its base model.")
+            raise RunError("No run is chosen. Choose a run on the right: this compares a run with its base model.")
         return run
 
     def find_of_side(self, name: str | None) -> Run | None:

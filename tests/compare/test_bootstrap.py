@@ -87,7 +87,7 @@ def test_a_note_states_no_fewer_misses_than_were_measured(
     """At the fewest rows that it is said of, of the longest tail that counts as ordinary."""
     monkeypatch.setattr(bootstrap, "SAMPLES", 600)
     rows = max((fewer for fewer in MISSED if fewer < limit), default=FEWEST_TO_JUDGE)
-    assert f"up to 1 of {missed} cases" in rows_note({"prompts": rows})
+    assert f"up to 1 in {missed} cases" in rows_note({"prompts": rows})
     assert coverage("lognormal", rows) >= 1 - 1 / missed - 0.025
 
 

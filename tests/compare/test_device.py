@@ -60,7 +60,7 @@ def test_a_gpu_that_trains_leaves_the_answers_to_the_cpu_and_that_is_told(made: 
     at_work(made)
     hardware, note = choose_device(side, made.home)
     assert (hardware.device, hardware.dtype) == ("cpu", "float32")
-    assert note.startswith("answered on the CPU, since the GPU has 0.0 GiB free")
+    assert note.startswith("answered on the CPU because the GPU has 0.0 GiB free")
     assert f"because run {made.run.id} is training" in note
 
 
@@ -75,7 +75,9 @@ def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
     made: Any, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "free_gib", lambda _: 0.0)
-    with pytest.raises(ModelError, match=r"tiny needs 0\.0 GiB of memory, and 0\.0 GiB are free\. Take a smaller"):
+    with pytest.raises(
+        ModelError, match=r"tiny needs 0\.0 GiB of memory, but only 0\.0 GiB is free\. Choose a smaller"
+    ):
         choose_device(side, made.home)
 
 
@@ -107,7 +109,7 @@ def test_where_float32_has_no_room_the_result_says_so(made: Any, side: Side, fas
     hardware, note = choose_device(side, made.home)
     assert hardware.dtype == "bfloat16" and note.startswith("computed in bfloat16, since float32 needs")
     fast_in_bfloat16(side, made.home, 0.9)
-    with pytest.raises(ModelError, match="Take a smaller model"):
+    with pytest.raises(ModelError, match="Choose a smaller model"):
         choose_device(side, made.home)
 
 

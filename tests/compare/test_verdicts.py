@@ -67,16 +67,18 @@ def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
     assert summary_sentence(card(-2.0, -1.0, -0.5)).startswith("The held-out answers are predicted better: loss −25%")
     assert "15 of 20" in summary_sentence(card(-2.0, -1.0, -0.5))
     assert summary_sentence(card(-1.0, -0.5, 0.1)).startswith("Not enough rows to tell")
-    assert summary_sentence(card(0.0, 0.0, 0.0)).startswith("The held-out answers are predicted as before: 15 of 20")
+    assert summary_sentence(card(0.0, 0.0, 0.0)).startswith(
+        "The held-out answers are predicted as well as before: 15 of 20"
+    )
 
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "told"),
     [
         (0.1, 0.4, 0.6, "Something was forgotten: the answers to 20 general questions are predicted worse"),
-        (-0.6, -0.4, -0.1, "No sign of it: the answers to 20 general questions are predicted better"),
+        (-0.6, -0.4, -0.1, "No sign of forgetting: the answers to 20 general questions are predicted better"),
         (-0.1, 0.1, 0.4, "Not enough rows to tell"),
-        (0.0, 0.0, 0.0, "The answers to 20 general questions are predicted as before."),
+        (0.0, 0.0, 0.0, "The answers to 20 general questions are predicted as well as before."),
     ],
 )
 def test_forgetting_is_told_only_where_the_interval_says_so(low: float, value: float, high: float, told: str) -> None:
@@ -109,8 +111,8 @@ def test_the_same_difference_in_every_row_has_no_interval() -> None:
     [
         (1, "With 1 row, even"),
         (5, "there is no verdict"),
-        (8, "up to 1 of 5"),
-        (20, "up to 1 of 7"),
+        (8, "up to 1 in 5"),
+        (20, "up to 1 in 7"),
         (40, ""),
         (500, ""),
     ],

@@ -89,7 +89,9 @@ def test_the_last_vote_on_a_pair_counts(run: Run) -> None:
     assert [vote["choice"] for vote in read_votes(run)] == ["tuned"]
 
 
-@pytest.mark.parametrize(("key", "voter", "message"), [("3", "Ada", "Vote with 1"), ("1", " ", "Tell who votes")])
+@pytest.mark.parametrize(
+    ("key", "voter", "message"), [("3", "Ada", "Vote with 1"), ("1", " ", "Enter your name first")]
+)
 def test_a_vote_that_means_nothing_is_refused(run: Run, key: str, voter: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
         cast(run, Ballot(PAIRS[0], True), key, voter)
@@ -128,7 +130,7 @@ def test_a_vote_taken_back_is_open_again_and_the_one_before_it_is_the_last(run: 
     assert open_ballots(PAIRS[:2], "Ada", read_votes(run)) == [second]
     assert withdraw_last(run, "Ada") == first.pair.id
     assert [vote["voter"] for vote in read_votes(run)] == ["Bo"]
-    with pytest.raises(RunError, match="no vote of yours"):
+    with pytest.raises(RunError, match="no vote to undo"):
         withdraw_last(run, "Ada")
     cast(run, second, "0", "Ada")
     assert [vote["choice"] for vote in by_voter(read_votes(run))["Ada"]] == ["tie"]
@@ -149,7 +151,7 @@ def test_progress_counts_what_can_be_voted_on(run: Run) -> None:
 
 def test_the_same_name_is_the_same_voter() -> None:
     assert voter_name("  Ada   Lovelace\n") == "Ada Lovelace"
-    with pytest.raises(RunError, match="Tell who votes"):
+    with pytest.raises(RunError, match="Enter your name first"):
         voter_name(" \t")
 
 
@@ -162,11 +164,11 @@ def test_a_majority_is_one_vote_for_a_pair() -> None:
 @pytest.mark.parametrize(
     ("tuned", "base", "words"),
     [
-        (15, 5, "won 15 of the 20 votes for a side: 75%, and with 95% confidence between 53% and 89%"),
+        (15, 5, "won 15 of the 20 decisive votes: 75%, with 95% confidence between 53% and 89%"),
         (15, 5, "unlikely to be chance (sign test, p = 0.041)"),
         (6, 4, "could well be chance"),
         (40, 0, "p < 0.001"),
-        (0, 1, "won 0 of the 1 vote for a side: 0%"),
+        (0, 1, "won 0 of the 1 decisive vote: 0%"),
         (0, 0, "nothing to conclude"),
     ],
 )

@@ -63,7 +63,7 @@ class BlindTest:
         self.run, self.label, self.voter = run, label, voter_name(voter)
         self.pairs = tuple(kept_pairs(run))
         if not self.progress().total:
-            raise RunError("There is nothing to vote on yet; the card above says where pairs of answers come from.")
+            raise RunError("There is nothing to vote on yet. The card above explains where pairs of answers come from.")
         self.go_on()
 
     def go_on(self, pair_id: str = "") -> None:
@@ -75,7 +75,7 @@ class BlindTest:
     def vote(self, key: Key) -> str:
         """On the ballot that is shown; tells what the vote was for. Raises: RunError when there is no ballot."""
         if self.run is None or self.ballot is None:
-            raise RunError("There is no pair to vote on here; press Start / go on.")
+            raise RunError("No pair is shown to vote on. Press Start / continue.")
         ballot = self.ballot
         cast(self.run, ballot, key, self.voter)
         self.go_on()
@@ -84,7 +84,7 @@ class BlindTest:
     def take_back(self) -> None:
         """The voter's last vote; its pair is shown again. Raises: RunError when there is none."""
         if self.run is None:
-            raise RunError("There is no vote of yours to take back.")
+            raise RunError("You have no vote to undo.")
         self.go_on(withdraw_last(self.run, self.voter))
 
     def progress(self) -> Progress:
@@ -138,8 +138,8 @@ def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> 
 def _build_door() -> Door:
     with gr.Column(elem_id="blind-door") as box:
         invitation = gr.HTML(blind_views.invitation("", 0, 0, []), elem_id="blind-invitation")
-        voter = gr.Textbox(label="Who votes", placeholder="Your name", max_lines=1, elem_id="voter")
-        start = gr.Button("Start / go on", variant="primary", size="md", elem_id="start-blind")
+        voter = gr.Textbox(label="Voter", placeholder="Your name", max_lines=1, elem_id="voter")
+        start = gr.Button("Start / continue", variant="primary", size="md", elem_id="start-blind")
     return Door(box, invitation, voter, start)
 
 
@@ -149,9 +149,9 @@ def _build_room() -> Room:
         with gr.Row(elem_id="vote-buttons") as buttons:
             keys = [gr.Button(label, size="md", min_width=130, elem_id=id) for id, (_, label) in KEYS.items()]
         with gr.Row():
-            undo = gr.Button("Take my last vote back", size="sm", min_width=120, elem_id="undo-vote")
-            show = gr.Button("Show the result so far (may bias you)", size="sm", min_width=120, elem_id="show-result")
-            leave = gr.Button("Someone else votes", size="sm", min_width=120, elem_id="leave-blind")
+            undo = gr.Button("Undo last vote", size="sm", min_width=120, elem_id="undo-vote")
+            show = gr.Button("Show results so far (may bias you)", size="sm", min_width=120, elem_id="show-result")
+            leave = gr.Button("Change voter", size="sm", min_width=120, elem_id="leave-blind")
         result = gr.HTML(elem_id="blind-result")
         with gr.Row(visible=False) as downloads:
             files = [
@@ -186,7 +186,7 @@ def _wire_votes(test: gr.State, room: Room) -> None:
     @tells_errors
     def take_back(test: BlindTest) -> list[Any]:
         test.take_back()
-        return ballot_values(test, blind_views.note("Your last vote is taken back. Vote again:"))
+        return ballot_values(test, blind_views.note("Your last vote was undone. Vote again:"))
 
     # One event for all four, so that a second click waits for the next ballot.
     gr.on([button.click for button in room.keys], vote, test, room.of_ballot(), **VOTE_EVENT)

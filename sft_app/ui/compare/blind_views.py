@@ -15,27 +15,28 @@ CHOSEN = {
     "tie": "a tie",
     "both bad": "both bad",
 }
-STOOD = {True: "The first one was the base model’s.", False: "The second one was the base model’s."}
+STOOD = {True: "The first answer was the base model’s.", False: "The second answer was the base model’s."}
 COUNTED = ("Votes", "Fine-tuned better", "Base better", "Tie", "Both bad")
 
 
 def invitation(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
     """Before the first ballot: what there is to vote on, and who has voted already."""
     if not run:
-        return views.empty_card(
-            "Choose a run on the right side above: the blind test votes on the answers it has kept."
-        )
+        return views.empty_card("Choose a run on the right above. The blind test uses the answers saved with that run.")
     if not pairs:
         return views.empty_card(f"There is nothing to vote on for {run} yet. {_where_from(alike)}")
-    told = f"{_counted(pairs, 'pair')} of answers of {run}."
+    told = f"{_counted(pairs, 'pair')} of answers from {run}."
     if alike:
-        told += f" {_counted(alike, 'more pair')} {'is' if alike == 1 else 'are'} left out: both sides say the same."
+        told += (
+            f" {_counted(alike, 'more pair')} {'is' if alike == 1 else 'are'} left out because both "
+            f"sides say the same thing."
+        )
     names = escape(", ".join(voters))
-    so_far = f"<p>Voted so far: {names}. The same name goes on where it stopped.</p>" if voters else ""
+    so_far = f"<p>Voted so far: {names}. Enter the same name to continue where you stopped.</p>" if voters else ""
     return (
-        f'<section class="ft-card"><strong>Which answer is better, without knowing whose it is?</strong>'
-        f"<p>{escape(told)} Which one comes first is drawn by lot for each of them. Vote with the "
-        f"buttons or the keys 1, 2, 0 and −; each vote is kept at once.</p>{so_far}</section>"
+        f'<section class="ft-card"><strong>Which answer is better, without knowing which model wrote it?</strong>'
+        f"<p>{escape(told)} The order within each pair is random. Vote with the "
+        f"buttons or the keys 1, 2, 0 and −; each vote is saved immediately.</p>{so_far}</section>"
     )
 
 
@@ -76,23 +77,23 @@ def note(text: str) -> str:
 def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
     """This voter's votes in words, those of all voters, and a table with a row for each."""
     if not votes:
-        return views.empty_card("Nobody has voted yet.")
+        return views.empty_card("No one has voted yet.")
     voters = by_voter(votes)
     parts = []
     if voter in voters:
         parts.append(f"<h4>{escape(voter)}</h4><p>{escape(tally_sentence(tally(voters[voter])))}</p>")
     if set(voters) != {voter}:
-        parts.append(f"<h4>All voters together</h4><p>{escape(votes_sentence(votes))}</p>")
-    rows = [*voters.items(), *([("All together", list(votes))] if len(voters) > 1 else [])]
+        parts.append(f"<h4>All voters</h4><p>{escape(votes_sentence(votes))}</p>")
+    rows = [*voters.items(), *([("All voters", list(votes))] if len(voters) > 1 else [])]
     return (
         f'<section class="ft-card ft-result">{"".join(parts)}<div class="ft-scroll ft-compared">{_table(rows)}</div>'
-        '<p class="ft-dim">Ties and pairs that are both bad say nothing for either side; they are counted, '
-        "and left out of the share.</p></section>"
+        '<p class="ft-dim">Ties and “both bad” votes favor neither side: they are counted, '
+        "but left out of the win rate.</p></section>"
     )
 
 
 def _table(rows: Iterable[tuple[str, Sequence[dict[str, Any]]]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("Voter", *COUNTED, "Fine-tuned won"))
+    head = "".join(f"<th>{name}</th>" for name in ("Voter", *COUNTED, "Fine-tuned win rate"))
     body = "".join(f"<tr><th>{escape(name)}</th>{_cells(votes)}</tr>" for name, votes in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -106,10 +107,10 @@ def _cells(votes: Sequence[dict[str, Any]]) -> str:
 
 def _where_from(alike: int) -> str:
     if alike:
-        return f"It has kept {_counted(alike, 'pair')} of answers, but in each of them both sides say the same."
+        return f"It has {_counted(alike, 'pair')} of answers, but in each pair both sides say the same thing."
     return (
         "Answer prompts in “Many prompts” with the base model on the left and this run on the right, "
-        "or measure the scorecard: its answers are used."
+        "or measure the scorecard: the blind test uses its answers too."
     )
 
 

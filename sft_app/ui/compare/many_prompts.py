@@ -66,10 +66,10 @@ class Results:
 def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
     """Where prompts come from, the conditions, and the table with one of them in full beneath."""
     job, source = gr.State(PromptJob()), _build_source()
-    with gr.Accordion("Conditions, the same for both sides", open=False), gr.Row():
+    with gr.Accordion("Generation settings (the same for both sides)", open=False), gr.Row():
         conditions = make_conditions("many")
     with gr.Row():
-        ask = gr.Button("Answer all", variant="primary", size="md", min_width=140, elem_id="answer-all")
+        ask = gr.Button("Answer all prompts", variant="primary", size="md", min_width=140, elem_id="answer-all")
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
     results = _build_results()
     handler = _answering(context, list(conditions))
@@ -84,7 +84,7 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
 def _build_source() -> Source:
     with gr.Row(equal_height=False):
         pasted = gr.Textbox(
-            label="Prompts, one a line",
+            label="Prompts, one per line",
             placeholder="My order hasn't arrived yet. What should I do?\nThe pot I ordered came broken.",
             lines=6,
             max_lines=12,
@@ -94,7 +94,7 @@ def _build_source() -> Source:
         )
         with gr.Column(scale=2, min_width=280):
             file = gr.File(
-                label="Or a file: text, CSV, JSONL, Parquet",
+                label="Or upload a file: text, CSV, JSONL or Parquet",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="prompt-file",
@@ -103,8 +103,8 @@ def _build_source() -> Source:
                 asked, given = (
                     gr.Dropdown([], label=label, info=info, allow_custom_value=True, min_width=120, elem_id=id)
                     for label, info, id in (
-                        ("Prompt column", "Empty: found by its name.", "prompt-column"),
-                        ("Reference column", "A given answer, if any.", "reference-column"),
+                        ("Prompt column", "Leave empty to detect it by name.", "prompt-column"),
+                        ("Reference column", "Reference answers, if the file has any.", "reference-column"),
                     )
                 )
             note = gr.HTML(elem_id="prompt-file-note")

@@ -27,9 +27,9 @@ def build_next_token(
     answered: Sequence[Callable[..., Any]],
 ) -> None:
     """Below the panes; the slider is as long as the answer, from when it has been `answered`."""
-    with gr.Accordion("Word by word: what each side would say next", open=False), gr.Row():
-        followed = gr.Radio(FOLLOWED, value=FOLLOWED[0], label="After the beginning of the", min_width=200)
-        place = gr.Slider(0, 1, value=0, step=1, label="cut after so many tokens", elem_id="next-place", scale=2)
+    with gr.Accordion("Next token: what each side would say next", open=False), gr.Row():
+        followed = gr.Radio(FOLLOWED, value=FOLLOWED[0], label="Answer to continue", min_width=200)
+        place = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-place", scale=2)
     table = gr.HTML(elem_id="next-token")
 
     def fit(chat: PairChat, followed: str, place: float) -> gr.Slider:
@@ -39,7 +39,7 @@ def build_next_token(
     @tells_errors
     def look(left: str, right: str, chat: PairChat, strength: float, followed: str, place: float) -> str:
         if chat.update is None:
-            raise ModelError("Compare two answers first; then each place of them can be looked at.")
+            raise ModelError("There is no answer to look into yet. Compare two answers first.")
         sides = context.find_sides(left, right)
         task = NextTokenTask(chat.asked(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
         before, found = next(results_of(context, sides, task))

@@ -35,16 +35,16 @@ def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown
         with gr.Column(scale=1, min_width=140):
             ask = gr.Button("Compare", variant="primary", size="md", elem_id="ask")
             stop = gr.Button("Stop", size="md", elem_id="stop-answer")
-    gr.Examples(EXAMPLE_PROMPTS, prompt, label="Try one of these", api_visibility="private")
+    gr.Examples(EXAMPLE_PROMPTS, prompt, label="Example prompts", api_visibility="private")
     conditions, strength = _make_conditions()
     view = gr.Radio(list(views.VIEWS), value=views.VIEWS[0], show_label=False, container=False, elem_id="compare-view")
     with gr.Row(equal_height=True):
         panes = [_make_pane("left"), _make_pane("right")]
     shown = [*panes, gr.HTML(elem_id="evidence")]
     with gr.Row():
-        reply = gr.Button("Ask on: the prompt as the next question", size="sm", elem_id="reply")
-        again = gr.Button("Once more", size="sm", elem_id="again")
-        edit = gr.Button("Edit the last question", size="sm", elem_id="edit-question")
+        reply = gr.Button("Send follow-up", size="sm", elem_id="reply")
+        again = gr.Button("Regenerate", size="sm", elem_id="again")
+        edit = gr.Button("Edit last question", size="sm", elem_id="edit-question")
     chat = gr.State(PairChat())
     asked = [left, right, prompt, chat, view, strength, *conditions.values()]
     events = []
@@ -64,7 +64,7 @@ def _make_pane(place: views.Place) -> gr.HTML:
 
 
 def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
-    with gr.Accordion("Conditions, the same for both sides", open=False):
+    with gr.Accordion("Generation settings (the same for both sides)", open=False):
         with gr.Row():
             fields = make_conditions("compare")
         strength = gr.Slider(
@@ -72,8 +72,8 @@ def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
             1.5,
             value=1,
             step=0.05,
-            label="adapter strength",
-            info="How much of what was learnt is used. 0 is the base model, 1 the adapter as it was trained.",
+            label="Adapter strength",
+            info="How strongly the adapter is applied: 0 is the base model, 1 is the adapter as trained.",
             elem_id="strength",
         )
     return fields, strength

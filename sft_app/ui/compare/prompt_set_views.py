@@ -45,7 +45,7 @@ def progress_card(job: PromptJob, note: str = "") -> str:
     """How far the job is, what came of it, and what the table leaves out."""
     if not job.total:
         return views.empty_card(
-            "Paste prompts or choose a file and press “Answer all”: both sides answer each of them."
+            "Paste prompts or choose a file, then press “Answer all prompts”. Both sides answer each prompt."
         )
     share = 100 * len(job.results) / job.total
     return (
@@ -58,7 +58,7 @@ def progress_card(job: PromptJob, note: str = "") -> str:
 def told_progress(job: PromptJob) -> str:
     done, left = len(job.results), job.seconds_left()
     if job.is_stopping and job.is_at_work:
-        return f"{done:,} of {job.total:,}, stopping after the prompts at work …"
+        return f"{done:,} of {job.total:,}, stopping after the prompts in progress …"
     if job.is_at_work:
         return f"{done:,} of {job.total:,}" + ("" if left is None else f", about {rounded_time(left)} left")
     if done < job.total:
@@ -87,7 +87,7 @@ def pair_card(result: PromptResult, labels: tuple[str, str]) -> str:
 
 
 def click_a_row() -> str:
-    return '<p class="ft-evidence">Click a row to read both answers in full, with what differs marked.</p>'
+    return '<p class="ft-evidence">Click a row to read both answers in full, with the differences marked.</p>'
 
 
 def file_note(found: PromptFile) -> str:
@@ -97,7 +97,7 @@ def file_note(found: PromptFile) -> str:
         told += f" from the column “{found.asked}”"
     told += f", references from “{found.given}”" if found.given else ", no references"
     if found.left_out:
-        told += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} left out: no prompt, or unreadable"
+        told += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"
     return f'<p class="ft-evidence">{escape(told)}.</p>'
 
 
@@ -116,9 +116,9 @@ def _short(text: str) -> str:
 def _remarks(job: PromptJob) -> list[str]:
     remarks = []
     if problems := sum(bool(result.problem) for result in job.results):
-        remarks.append(f"{problems:,} could not be answered; the row says why.")
+        remarks.append(f"{problems:,} could not be answered; each row says why.")
     if len(job.results) > SHOWN_ROWS:
-        remarks.append(f"The table shows {SHOWN_ROWS} of {len(job.results):,} rows; the files have all.")
+        remarks.append(f"The table shows {SHOWN_ROWS} of {len(job.results):,} rows; the downloads contain all of them.")
     if job.is_kept and job.results:
-        remarks.append("Each answer is kept with the run as it comes: the blind test can vote on them.")
+        remarks.append("Answers are saved with the run as they arrive, so you can vote on them in the blind test.")
     return remarks

@@ -14,9 +14,10 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 
 TOLD = (
-    "Everything that shows what the run on the right changed, in one file to pass on: scorecard, curves, answers side "
-    "by side, votes, data, settings, and how to repeat it. It opens in any browser, without network. "
-    "The Markdown has the same, shortened, for a model card."
+    "Everything that shows what the run on the right changed, in one file you can share: scorecard, "
+    "curves, answers side "
+    "by side, votes, data, settings, and how to reproduce it. It opens in any browser, even offline. "
+    "The Markdown version is shorter and fits in a model card."
 )
 
 
@@ -27,10 +28,10 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
         [],
         multiselect=True,
         label="Pairs to show",
-        info="Questions that this run has both answers to, those first whose words changed most.",
+        info="Questions both sides answered, most changed first.",
         elem_id="report-pairs",
     )
-    make = gr.Button("Make the report", variant="primary", size="md", elem_id="make-report")
+    make = gr.Button("Create report", variant="primary", size="md", elem_id="make-report")
     with gr.Row():
         files = [
             gr.DownloadButton("Save as one HTML file", visible=False, elem_id="save-report"),

@@ -14,7 +14,9 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 from sft_app.ui.gpu_slice import refuse_where_lent
 
-NOT_MEASURED = "This run has no scorecard yet: it is written at the end of a run. “Measure” makes one now."
+NOT_MEASURED = (
+    "This run has no scorecard yet. Scorecards are written at the end of a run; press “Measure” to create one now."
+)
 
 
 def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) -> None:
@@ -25,7 +27,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         prompts = gr.Number(
             RunSettings().scorecard_prompts,
             label="Held-out questions to answer",
-            info="Both models answer so many; more take longer and tell more.",
+            info="Both models answer this many questions. More take longer but give a clearer result.",
             precision=0,
             minimum=0,
             maximum=1000,

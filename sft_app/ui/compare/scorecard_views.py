@@ -24,11 +24,11 @@ ROWS = (
     ("better", "became more likely"),
     ("equal", "stayed the same"),
     ("worse", "became less likely"),
-    ("not_a_number", "have no number"),
+    ("not_a_number", "have no valid loss"),
 )
-NO_GENERAL = "Not measured yet: “Measure” asks general questions too, so that damage outside your task shows."
-BROKEN = "No whole answer: its numbers became infinite."
-NO_ANSWERS = "No answers were generated. Set a number of questions below and press “Measure”."
+NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and reveal any damage outside your task."
+BROKEN = "The answer is incomplete: the model's numbers became infinite."
+NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
 
 def scorecard_view(card: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ def scorecard_view(card: dict[str, Any]) -> str:
     verdict = verdict_of_loss(card)
     said_in_full = " ".join(filter(None, [summary_sentence(card), computed_note(card)]))
     said = f'<section class="ft-card ft-said {KINDS.get(verdict, "")}"><p>{escape(said_in_full)}</p></section>'
-    task = _part(f"Your held-out examples · {heldout}", "How likely each model finds the given answers.", card)
+    task = _part(f"Your held-out examples · {heldout}", "How likely each model finds the reference answers.", card)
     return f'{said}<div class="ft-cards">{task}{_general(card)}{_answers(card)}</div>'
 
 
@@ -61,8 +61,8 @@ def _answers(card: dict[str, Any]) -> str:
     answers = answers_of(card)
     if answers is None:
         return _empty("The models' own answers", NO_ANSWERS, "ft-wide")
-    told = "What each model writes itself, beside the given answer."
-    return _part(f"Their own answers · {answers['prompts']} held-out questions", told, answers, "ft-wide")
+    told = "What each model writes itself, compared with the reference answer."
+    return _part(f"The models' own answers · {answers['prompts']} held-out questions", told, answers, "ft-wide")
 
 
 def _empty(title: str, text: str, kind: str = "") -> str:
@@ -71,7 +71,7 @@ def _empty(title: str, text: str, kind: str = "") -> str:
 
 def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> str:
     lines = "".join(_line(line) for line in scorecard_lines(part))
-    head = "<th></th><th>base</th><th>fine-tuned</th><th>difference, 95&nbsp;% interval</th><th></th>"
+    head = "<th></th><th>base</th><th>fine-tuned</th><th>difference (95% interval)</th><th></th>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     rows = part.get("rows", {})
     counted = _counted({"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows)
@@ -123,7 +123,7 @@ def _row(row: dict[str, Any]) -> str:
     question = asked[-1]["content"] if asked else ""
     before, after = (number_text(row[name], "{:.2f}") for name in ("base_loss", "tuned_loss"))
     losses = f"loss {before} → {after}"
-    texts = [("given", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
+    texts = [("reference", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
     cells = "".join(
         f'<div><b>{name}</b><div class="ft-text">{escape(BROKEN if text is None else text)}</div></div>'
         for name, text in texts

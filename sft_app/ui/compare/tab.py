@@ -65,9 +65,9 @@ def side_choices(
 
 
 def _make_side(context: PageContext, label: str, name: str) -> gr.Dropdown:
-    info = "The base model, a run, a checkpoint. Or type an adapter's folder, or its name on the Hub."
+    info = "The base model, a run or a checkpoint. Or type an adapter's folder or its name on the Hub."
     if context.hosting.is_hosted:
-        info = "The base model, a run of yours, or an adapter's name on the Hub."
+        info = "The base model, one of your runs, or an adapter's name on the Hub."
     only = context.hosting.adapter
     other = (only, only) if only else EXAMPLE_CHOICE
     return gr.Dropdown(

@@ -21,7 +21,7 @@ State = Literal["waiting", "done", "stopped"]
 LONGEST_LABEL = 70
 VIEWS = ("Text", "Differences", "Raw text")
 BLANK = {
-    "left": ("Base model", "The model as it was, before your examples; or what you choose above."),
+    "left": ("Base model", "The model before training on your examples, or whatever you choose above."),
     "right": ("Fine-tuned", "The same model after training on your examples."),
 }
 COLOURS = {"left": "ft-base", "right": "ft-tuned"}
@@ -68,7 +68,8 @@ def both_in_full(left: str, right: str, labels: tuple[str, str]) -> list[str]:
 def evidence_line(parts: Sequence[str], reasons: Sequence[str] = ()) -> str:
     """What was really compared, and why the sides are the same where they are."""
     why = "".join(f'<p class="ft-warning">{escape(reason)}</p>' for reason in reasons)
-    return f'<p class="ft-evidence">{" · ".join(escape(part) for part in parts)}</p>{why}'
+    told = " · ".join(parts)
+    return f'<p class="ft-evidence">{escape(told[:1].upper() + told[1:])}</p>{why}'
 
 
 def candidates_card(found: Sequence[Candidate], before: str, labels: tuple[str, str]) -> str:
@@ -80,7 +81,7 @@ def candidates_card(found: Sequence[Candidate], before: str, labels: tuple[str, 
     )
     head = "".join(f"<th>{escape(label)}</th>" for label in labels)
     table = f"<table><thead><tr><th>next token</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    told = f"… {escape(before)} <b>▮</b>" if before else "At the beginning of the answer <b>▮</b>"
+    told = f"… {escape(before)} <b>▮</b>" if before else "At the start of the answer <b>▮</b>"
     return (
         f'<section class="ft-card ft-next"><p class="ft-dim">{told}</p><div class="ft-scroll">{table}</div></section>'
     )
@@ -100,8 +101,8 @@ def _ending(answer: Answer, state: State) -> str:
     if state == "waiting" and not answer.finished:
         return f"{answer.tokens} tokens …" if answer.tokens else "thinking …"
     stopped = "stopped by you" if state == "stopped" else "cut at the limit"
-    why = "ended by itself" if answer.finished else "its numbers became infinite" if answer.broken else stopped
-    speed = f"first after {answer.first_token_seconds:.1f} s, {answer.tokens_per_second:.0f} a second"
+    why = "ended with EOS" if answer.finished else "its numbers became infinite" if answer.broken else stopped
+    speed = f"first token after {answer.first_token_seconds:.1f} s, {answer.tokens_per_second:.0f} tokens/s"
     return f"{answer.tokens} tokens, {why}" + (f" · {speed}" if answer.tokens_per_second else "")
 
 

@@ -64,16 +64,16 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
 
 def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
     context = PageContext(home)
-    assert "4 pairs of answers of r1. 1 more pair is left out" in invite(context, "r1")
+    assert "4 pairs of answers from r1. 1 more pair is left out" in invite(context, "r1")
     assert "4 pairs" in invite(context, "r1/checkpoint-7")
     begun(run, "Bo").vote("1")
     assert "Voted so far: Bo." in invite(context, "r1")
     run.pairs_file.unlink()
     assert "Answer prompts in “Many prompts”" in invite(context, "r1")
     keep_pairs(run, [AnswerPair("Q", "same", "same")])
-    assert "in each of them both sides say the same" in invite(context, "r1")
-    assert "Choose a run on the right side" in invite(context, "base")
-    with pytest.raises(RunError, match="Choose a run on the right side"):
+    assert "in each pair both sides say the same thing" in invite(context, "r1")
+    assert "Choose a run on the right" in invite(context, "base")
+    with pytest.raises(RunError, match="Choose a run on the right"):
         context.run_of_side("owner/adapter")
 
 
@@ -89,7 +89,7 @@ def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> 
     for _ in PAIRS:
         test.vote("0")
     assert test.ballot is None and test.progress() == Progress(4, 4, 1)
-    with pytest.raises(RunError, match="no pair to vote on here"):
+    with pytest.raises(RunError, match="No pair is shown to vote on"):
         test.vote("0")
 
 
@@ -105,14 +105,14 @@ def test_another_page_of_the_same_voter_goes_on_where_this_one_is(run: Run) -> N
 
 
 def test_a_page_that_was_reloaded_says_what_to_press() -> None:
-    with pytest.raises(RunError, match="press Start"):
+    with pytest.raises(RunError, match="Press Start"):
         BlindTest().vote("1")
-    with pytest.raises(RunError, match="no vote of yours"):
+    with pytest.raises(RunError, match="no vote to undo"):
         BlindTest().take_back()
 
 
 def test_a_test_needs_a_name_and_answers(run: Run) -> None:
-    with pytest.raises(RunError, match="Tell who votes"):
+    with pytest.raises(RunError, match="Enter your name first"):
         begun(run, " ")
     run.pairs_file.unlink()
     with pytest.raises(RunError, match="nothing to vote on yet"):
@@ -122,10 +122,10 @@ def test_a_test_needs_a_name_and_answers(run: Run) -> None:
 def test_the_result_is_told_for_the_voter_and_for_all() -> None:
     mine = votes(tuned=9, base=1, tie=2, bad=1)
     card = views.result_card(mine, "Ada")
-    assert "won 9 of the 10 votes for a side: 90%" in card and "unlikely to be chance" in card
-    assert "<td>13</td><td>9</td><td>1</td><td>2</td><td>1</td>" in card and "All voters together" not in card
+    assert "won 9 of the 10 decisive votes: 90%" in card and "unlikely to be chance" in card
+    assert "<td>13</td><td>9</td><td>1</td><td>2</td><td>1</td>" in card and "<h4>All voters</h4>" not in card
     both = [*mine, *({**vote, "voter": "Bo"} for vote in mine)]
     card = views.result_card(both, "Ada")
     assert card.count("<tr>") == 4 and "each pair counts once" in card
     assert card.count("won 9 of the 10") == 2  # a second voter who agrees makes it no more certain
-    assert "Nobody has voted yet" in views.result_card([], "Ada")
+    assert "No one has voted yet" in views.result_card([], "Ada")

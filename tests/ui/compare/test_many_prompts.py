@@ -33,7 +33,7 @@ def test_an_empty_page_says_what_to_do() -> None:
         (job_of(0, 100, is_at_work=True), "0 of 100"),
         (
             job_of(8, 100, seconds=9.0, is_at_work=True, is_stopping=True),
-            "8 of 100, stopping after the prompts at work",
+            "8 of 100, stopping after the prompts in progress",
         ),
         (job_of(8, 1000, seconds=9.0), "Stopped: 8 of 1,000 answered in 0:09"),
         (job_of(1, seconds=9.0), "1 prompt answered in 0:09"),
@@ -55,8 +55,8 @@ def test_the_table_shows_some_rows_and_says_so() -> None:
     assert list(shown.frame.columns) == ["No.", "Prompt", "Left: Base model", "Right: Fine-tuned", "Change %"]
     job.most_changed_first = True
     assert list(views.results_table(job).frame["No."])[:2] == [300, 299]
-    assert "The table shows 200 of 300 rows; the files have all." in views.progress_card(job)
-    assert "kept with the run" in views.progress_card(job)
+    assert "The table shows 200 of 300 rows; the downloads contain all of them." in views.progress_card(job)
+    assert "saved with the run" in views.progress_card(job)
 
 
 def test_references_have_a_column_where_there_are_some_and_problems_stand_in_their_row() -> None:
@@ -82,7 +82,7 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
         card = views.pair_card(PromptResult(1, BAD, BAD, BAD, f"{BAD} more", 0.5, problem), (BAD, BAD))
         assert BAD not in card and "&lt;img" in card
     note = views.file_note(PromptFile((Prompt("Q"),), (BAD,), BAD, BAD, 1))
-    assert BAD not in note and "1 row left out" in note
+    assert BAD not in note and "1 row skipped" in note
 
 
 def test_a_file_goes_before_what_is_pasted(home: Path, tmp_path: Path) -> None:

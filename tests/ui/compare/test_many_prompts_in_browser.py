@@ -24,7 +24,7 @@ def many(shared: Shared, quiet_page: Page) -> Page:
     open_tab(page, "Compare")
     expect(page.locator("#compare-right input")).to_have_value(re.compile(shared.run.id), timeout=30_000)
     open_tab(page, "Many prompts")
-    page.get_by_role("button", name="Conditions, the same for both sides").locator("visible=true").click()
+    page.get_by_role("button", name="Generation settings (the same for both sides)").locator("visible=true").click()
     page.locator("#many-max_new_tokens input").fill("6")
     page.locator("#many-max_new_tokens input").blur()
     return page

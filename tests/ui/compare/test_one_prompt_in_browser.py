@@ -26,14 +26,14 @@ def compared(shared: Shared, quiet_page: Page) -> Page:
 
 
 def set_field(page: Page, name: str, value: str) -> None:
-    page.get_by_role("button", name="Conditions, the same for both sides").click()
+    page.get_by_role("button", name="Generation settings (the same for both sides)").click()
     page.locator(f"#compare-{name} input").fill(value)
     page.locator(f"#compare-{name} input").blur()
 
 
 def done(page: Page) -> None:
     expect(page.locator("#evidence")).to_contain_text("the two answers", timeout=60_000)
-    expect(page.locator("#base-answer header span")).to_contain_text(re.compile("ended by itself|cut at the limit"))
+    expect(page.locator("#base-answer header span")).to_contain_text(re.compile("ended with EOS|cut at the limit"))
 
 
 def test_a_conversation_goes_on_with_each_sides_own_answers(compared: Page) -> None:
@@ -68,7 +68,7 @@ def test_a_side_can_be_changed_to_itself_and_that_is_said(compared: Page, shared
 
 def test_a_place_of_the_answer_is_looked_at(compared: Page) -> None:
     page = compared
-    page.get_by_role("button", name="Word by word: what each side would say next").click()
+    page.get_by_role("button", name="Next token: what each side would say next").click()
     page.get_by_label("right answer").click()
     expect(page.locator("#next-token")).to_contain_text("next token", timeout=30_000)
     expect(page.locator("#next-token tbody tr").first).to_contain_text("%")

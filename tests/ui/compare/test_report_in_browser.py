@@ -50,5 +50,5 @@ def test_a_side_that_is_no_run_has_no_report(server: Any, quiet_page: Page) -> N
     open_tab(page, "Compare")
     open_tab(page, "Report")
     page.locator("#make-report").click()
-    expect(page.get_by_text("Choose a run on the right side")).to_be_visible()
+    expect(page.get_by_text("Choose a run on the right")).to_be_visible()
     expect(page.locator("#save-report")).to_be_hidden()

@@ -59,7 +59,11 @@ def test_what_was_not_measured_is_told_in_its_place() -> None:
 def test_forgetting_is_told_beside_the_task() -> None:
     shown = scorecard_view(whole(0.1, 0.3))
     assert "Did it forget? · 10 general questions" in shown and "Something was forgotten" in shown
-    assert shown.index("Your held-out examples") < shown.index("Did it forget?") < shown.index("Their own answers")
+    assert (
+        shown.index("Your held-out examples")
+        < shown.index("Did it forget?")
+        < shown.index("The models&#x27; own answers")
+    )
 
 
 def test_changed_rows_are_shown_as_they_were_written() -> None:
@@ -72,7 +76,7 @@ def test_changed_rows_are_shown_as_they_were_written() -> None:
 def test_a_side_without_a_run_or_scorecard_says_what_to_do(home: Path) -> None:
     context, run = PageContext(home), Run(home / "runs" / "20260101-120000-abcd")
     run.path.mkdir(parents=True)
-    assert "Choose a run on the right side" in scorecard_values(context, "base")[0]
-    assert "“Measure” makes one now" in scorecard_values(context, run.id)[0]
+    assert "Choose a run on the right" in scorecard_values(context, "base")[0]
+    assert "press “Measure” to create one now" in scorecard_values(context, run.id)[0]
     run.keep_scorecard(SHORT)
     assert "predicted better" in scorecard_values(context, f"{run.id}/checkpoint-2")[0]

@@ -40,7 +40,7 @@ def test_text_of_people_and_models_is_shown_and_never_run(text: str, view: str) 
 
 def test_an_answer_says_how_it_ended_and_how_fast_it_came() -> None:
     left, right = views.panes(asked("Q"), updated("Hi", "Hello"), "Text", "done")
-    assert "12 tokens, ended by itself · first after 0.5 s, 7 a second" in left
+    assert "12 tokens, ended with EOS · first token after 0.5 s, 7 tokens/s" in left
     assert "<strong>Base model</strong>" in left and "<strong>shop</strong>" in right
     cut = PairUpdate(Answer("Hi", 12, False), Answer("Hi", 12, False), updated("a", "b").evidence)
     assert "cut at the limit" in views.panes(asked("Q"), cut, "Text", "done")[0]
@@ -67,14 +67,14 @@ def test_earlier_turns_stand_above_the_last_one_with_each_sides_answers() -> Non
 
 
 def test_panes_before_an_answer() -> None:
-    assert "before your examples" in views.panes_without_answer(PairChat(), "done")[0]
+    assert "before training on your examples" in views.panes_without_answer(PairChat(), "done")[0]
     assert "thinking" in views.panes_without_answer(asked("Q"), "waiting")[1]
     assert "shop" in views.panes_without_answer(asked("Q"), "waiting")[1]
 
 
 def test_evidence_names_both_sides_and_why_they_are_the_same() -> None:
     line = views.evidence_line(evidence_parts(updated("Hi", "Hello").evidence), ["Because."])
-    for words in ("one batch of one model", "shop: adapter active in 210 modules, norm 12.3", "33 prompt tokens"):
+    for words in ("One batch of one model", "shop: adapter active in 210 modules, norm 12.3", "33 prompt tokens"):
         assert words in line
     assert "the two answers differ" in line and "Because." in line
 
@@ -82,4 +82,4 @@ def test_evidence_names_both_sides_and_why_they_are_the_same() -> None:
 def test_candidates_are_bars_of_both_sides() -> None:
     card = views.candidates_card([Candidate(" the\n", 0.25, 0.5)], "Where is", ("Base model", "shop"))
     assert "width:25.0%" in card and "width:50.0%" in card and " the\\n" in card and "Where is" in card
-    assert "beginning of the answer" in views.candidates_card([], "", ("a", "b"))
+    assert "start of the answer" in views.candidates_card([], "", ("a", "b"))
