@@ -21,7 +21,7 @@ from sft_app.ui import data_views, views
 from sft_app.ui.events import PRIVATE
 from sft_app.ui.in_browser import with_javascript
 
-WAITING = "The check-up begins when the data has been read."
+WAITING = "The check-up starts once the data has been read."
 NOTHING: tuple[str, list[str]] = ("", [])
 OFFER_FIXES = f"""(found, offered, ticked) => {{
     if (JSON.stringify(found) === JSON.stringify(offered)) return [undefined, undefined, undefined];
@@ -62,7 +62,7 @@ def build_checkup(lengths: gr.HTML) -> Checkup:
     gr.Markdown("### Check-up")
     findings = gr.HTML(views.empty_card(WAITING), elem_id="findings")
     with gr.Group(visible=False) as fixing:
-        fixes = gr.CheckboxGroup([], label="What to do about it", info="Your file stays as it is.", elem_id="fixes")
+        fixes = gr.CheckboxGroup([], label="Fixes to apply", info="Your file is not changed.", elem_id="fixes")
         clean = gr.Button("Make a cleaned copy", size="md", elem_id="make-copy")
     found, offered = (gr.JSON(list(NOTHING), visible=False) for _ in range(2))
     return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), found, offered)
@@ -102,7 +102,7 @@ def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progres
     """In the folder, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
     fixes = [name for name in LABELS if name in fixes]
     if not fixes:
-        raise DataError("Choose what to do first.")
+        raise DataError("Choose at least one fix first.")
     stem = file.path.name.partition(".")[0]
     copies = (folder / f"{stem}-cleaned{number or ''}.jsonl" for number in range(10_000))
     copy = next(path for path in copies if not path.exists())

@@ -181,7 +181,7 @@ def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
     except DataError as error:
         file = Path(settings.data)
         is_gone = file.is_relative_to(context.home / UPLOADS) and not file.is_file()
-        told = f"{file.name} is not there any more. Upload it again." if is_gone else str(error)
+        told = f"{file.name} is no longer there. Upload it again." if is_gone else str(error)
         reading = unreadable_values(context, settings, told)
         return [source_line(settings), *reading, gr.Group(visible=False), ""]
     note = checkup.cleaned_note(loaded.file.path)

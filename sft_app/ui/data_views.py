@@ -18,7 +18,7 @@ from sft_app.data.sources.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation
 
 FORMAT_LABELS = {
-    "auto": "Find out by itself",
+    "auto": "Auto-detect",
     "messages": "Messages with roles (OpenAI)",
     "sharegpt": "ShareGPT: from / value",
     "prompt_completion": "Prompt / completion",
@@ -30,8 +30,8 @@ FORMAT_LABELS = {
     "preference": "Preference: chosen / rejected",
     "oasst": "OASST: reply trees",
     "code_contests": "CodeContests (AlphaCode)",
-    "text": "Plain text, without a chat",
-    "columns": "A table: I name the columns",
+    "text": "Plain text (no chat)",
+    "columns": "Table (choose the columns)",
 }
 REASONS_SHOWN = 20
 ROWS_SHOWN = 10
@@ -44,12 +44,12 @@ def data_facts(data: LoadedData) -> str:
     several = sum(conversation.assistant_turns() > 1 for conversation in conversations)
     rejected = sum(not row.by_choice for row in data.rejected)
     chosen_away = len(data.rejected) - rejected
-    left_out = [f"{rejected:,} left out"] * bool(rejected) + [f"{chosen_away:,} not chosen"] * bool(chosen_away)
+    left_out = [f"{rejected:,} skipped"] * bool(rejected) + [f"{chosen_away:,} not chosen"] * bool(chosen_away)
     more = "" if data.is_whole else " and more"
     facts = [
         ("Conversations", f"{len(conversations):,}{more}"),
-        ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'nothing left out'}"),
-        ("With several answers", f"{several:,}"),
+        ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'none skipped'}"),
+        ("Multi-turn", f"{several:,}"),
         ("Read as", reading_label(Guess(data.file.settings.format, "", data.file.settings.columns))),
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
@@ -67,16 +67,16 @@ def reading_card(
     if certainty == "chosen" or not guesses:
         return said
     if certainty == "certain" and len(guesses) == 1:
-        return f'<p class="ft-evidence">{_with_code(guesses[0][0].why)}.</p>{said}'
+        return f'<p class="ft-evidence">{_with_code(_capitalised(guesses[0][0].why))}.</p>{said}'
     items = "".join(
-        f"<li><b>{escape(reading_label(guess))}</b> {_with_code(guess.why)}.{_quoted(example)}</li>"
+        f"<li><b>{escape(reading_label(guess))}</b> {_with_code(_capitalised(guess.why))}.{_quoted(example)}</li>"
         for guess, example in guesses
     )
-    title = "Two readings are possible" if len(guesses) > 1 else "This reading is a guess"
+    title = "Two layouts are possible" if len(guesses) > 1 else "This layout is a guess"
     advice = (
         ""
         if certainty == "certain"
-        else "<p>Check the example before you train. You can choose another reading or the columns below.</p>"
+        else "<p>Check the example before you train. You can choose another layout or the columns below.</p>"
     )
     return f'<section class="ft-card ft-readings">{_header(title)}<ol>{items}</ol>{advice}</section>{said}'
 
@@ -111,14 +111,14 @@ def findings_list(inspection: Inspection) -> str:
     findings = sorted(inspection.findings, key=lambda finding: not finding.fix)
     split = (
         f"{inspection.conversations - inspection.heldout:,} conversations to train on, {inspection.heldout:,} held out "
-        "to measure on. Copies and near copies stay on one side."
+        "for evaluation. Duplicates and near duplicates stay on one side."
     )
     if not findings:
-        return f'<section class="ft-card ft-good">{_header("Nothing to worry about")}<p>{split}</p></section>'
+        return f'<section class="ft-card ft-good">{_header("No problems found")}<p>{split}</p></section>'
     things = "1 thing" if len(findings) == 1 else f"{len(findings)} things"
     items = "".join(_finding_item(finding) for finding in findings)
     return (
-        f'<section class="ft-card ft-findings">{_header(f"{things} to know")}<p>{split}</p><ul>{items}</ul></section>'
+        f'<section class="ft-card ft-findings">{_header(f"{things} to check")}<p>{split}</p><ul>{items}</ul></section>'
     )
 
 
@@ -127,7 +127,7 @@ def cleaned_card(cleaning: Cleaning) -> str:
     items = [escape(deed.sentence()) for deed in cleaning.deeds]
     if cleaning.left_out:
         rows = [row.row for row in cleaning.left_out]
-        items.append(f"Could not be used and stayed behind: {rows_in_words(rows)}")
+        items.append(f"Skipped because they could not be used: {rows_in_words(rows)}")
     source = f"of {escape(Path(cleaning.source).name)}"
     listed = "".join(f"<li>{item}</li>" for item in items)
     return f'<section class="ft-card ft-good">{_header("Cleaned copy", source)}<ul>{listed}</ul></section>'
@@ -143,7 +143,7 @@ def length_chart(lengths: TokenLengths) -> str:
         for low, high, count in bars
     )
     of = f"{lengths.total:,}" if len(lengths.lengths) == lengths.total else f"a sample of {len(lengths.lengths):,}"
-    half = f"of {of}; half have {lengths.percentile(0.5):,} or fewer"
+    half = f"of {of}; half have at most {lengths.percentile(0.5):,}"
     kept = lengths.kept(max_length)
     rows = "".join(
         f"<tr{' class=ft-chosen' if row.max_length == max_length else ''}><td>{row.max_length:,}</td>"
@@ -151,7 +151,7 @@ def length_chart(lengths: TokenLengths) -> str:
         for row in sorted({*lengths.kept_table(), kept}, key=lambda row: row.max_length)
     )
     return (
-        f'<section class="ft-card ft-lengths">{_header("Tokens in a conversation", half)}'
+        f'<section class="ft-card ft-lengths">{_header("Tokens per conversation", half)}'
         f'<div class="ft-bars" role="img" aria-label="Histogram of conversation lengths">{drawn}</div>'
         f'<div class="ft-axis"><span>0</span><span>{bars[-1][1] - 1:,} tokens</span></div>'
         "<table><thead><tr><th>max_length</th><th>whole conversations</th><th>answer tokens kept</th></tr></thead>"
@@ -174,11 +174,11 @@ def token_spans(tokenizer: Any, rendered: RenderedConversation) -> list[tuple[st
 def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
     """How much of a conversation is learnt, and what is unusual about it."""
     total = len(rendered.input_ids)
-    what = "every answer with its end-of-turn token, nothing else"
+    what = "every answer with its end-of-turn token, and nothing else"
     note = f"**{rendered.trained:,}** of {total:,} tokens are trained: {what}."
     if rendered.is_cut:
-        lost = f"**{rendered.trained_lost:,}** answer tokens are cut and lost"
-        note += f" It is longer than max_length {rendered.kept:,}: {lost}."
+        lost = f"**{rendered.trained_lost:,}** answer tokens are cut off and lost"
+        note += f" The conversation is longer than max_length {rendered.kept:,}: {lost}."
     return "\n\n".join([note, *notes])
 
 
@@ -218,6 +218,10 @@ def _with_code(text: str) -> str:
     """`name` in the text becomes code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+
+
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _short(text: str) -> str:

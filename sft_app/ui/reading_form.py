@@ -89,7 +89,7 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     defaults = RunSettings()
     facts = gr.HTML(data_views.data_facts(loaded), elem_id="data-facts")
     guess = gr.HTML(guess_card(loaded), elem_id="guess")
-    readings = gr.Radio([], label="Read it as", visible=False, elem_id="readings")
+    readings = gr.Radio([], label="Detected layout", visible=False, elem_id="readings")
     choices = [(label, name) for name, label in data_views.FORMAT_LABELS.items()]
     fields["format"] = make_field(
         "format", defaults.format, label="Layout of the rows", choices=choices, elem_id="format"
@@ -102,7 +102,7 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
             with gr.Row():
                 mapping += [gr.Dropdown([], label=labels[role], min_width=140, elem_id=f"map-{role}") for role in pair]
     tree_box, contest_box = (_build_options(fields, names) for names in (TREE_FIELDS, CONTEST_FIELDS))
-    with gr.Accordion("Left out", open=True, visible=False, elem_id="left-out") as left_out_box:
+    with gr.Accordion("Skipped rows", open=True, visible=False, elem_id="left-out") as left_out_box:
         left_out = gr.Markdown()
     found, shown = gr.JSON(None, visible=False), gr.JSON(None, visible=False)
     boxes = (tree_box, contest_box, left_out_box, left_out)
@@ -124,7 +124,7 @@ def reading_values(loaded: LoadedData) -> list[Any]:
         *_mapping_values(decided, loaded.file.column_names, is_shown=is_table),
         gr.Group(visible=decided.format == "oasst"),
         gr.Group(visible=decided.format == "code_contests"),
-        gr.Accordion(f"Left out: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
+        gr.Accordion(f"Skipped rows: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
         data_views.left_out_list(loaded.rejected),
     ]
 

@@ -47,13 +47,17 @@ class CleanedBox:
 
 
 def build_source(fields: dict[str, Any]) -> SourceChoice:
-    gr.Markdown("### Your examples\nConversations in which the assistant answers as you want it to.")
+    gr.Markdown("### Your examples\nConversations in which the assistant answers the way you want.")
     with gr.Row():
         example = gr.Button("Bundled example", size="md", elem_id="use-example")
         upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
     with gr.Accordion("From the Hugging Face Hub", open=False, elem_id="hub"):
         hub_id = gr.Textbox(
-            label="Data set", info="Its id, as on its page.", placeholder="owner/name", max_lines=1, elem_id="hub-id"
+            label="Data set",
+            info="The id shown on its page, such as owner/name.",
+            placeholder="owner/name",
+            max_lines=1,
+            elem_id="hub-id",
         )
         labels = {
             "dataset_config": "Config",
@@ -75,7 +79,7 @@ def build_cleaned_box() -> CleanedBox:
         note = gr.HTML(elem_id="cleaned")
         with gr.Row():
             download = gr.DownloadButton("Download as JSONL", size="md", visible=False, elem_id="save-copy")
-            back = gr.Button("Back to the original", size="md", elem_id="back")
+            back = gr.Button("Use original", size="md", elem_id="back")
     return CleanedBox(box, note, download, back)
 
 
@@ -116,7 +120,7 @@ def wire_source(
 
 def source_line(settings: DataSettings) -> str:
     if settings.data == EXAMPLE_DATA:
-        return f"`{Path(settings.data).name}`: the bundled customer-service example"
+        return f"`{Path(settings.data).name}`: the bundled customer service example"
     if data_suffix(Path(settings.data)) in SUFFIXES:
         return f"`{Path(settings.data).name}`: your file"
     return f"`{settings.data}`: from the Hugging Face Hub"

@@ -53,7 +53,7 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
 ) -> None:
     page = quiet_page
     page.goto(server.url)
-    expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
+    expect(page.locator("#findings")).to_contain_text("No problems found", timeout=60_000)
 
     upload(page, messy_csv)
     expect(page.locator("#data-source")).to_contain_text("garden shop.csv")
@@ -66,21 +66,21 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     expect(page.locator("#conversation-chat")).to_contain_text("Nord")
     choose(page, "map-system", "(none)")
     expect(page.locator("#data-facts")).to_contain_text("Kunde schreibt → Wir schreiben")
-    expect(page.locator("#data-facts")).to_contain_text("64, 2 left out")
+    expect(page.locator("#data-facts")).to_contain_text("64, 2 skipped")
     expect(page.locator("#left-out")).to_contain_text("row 62")
     expect(page.locator("#left-out")).to_contain_text("row 63")
 
     findings = page.locator("#findings")
-    expect(findings).to_contain_text("the same as an earlier one. row 58", timeout=60_000)
+    expect(findings).to_contain_text("the same as an earlier row. row 58", timeout=60_000)
     expect(findings).to_contain_text("HTML tags or entities. row 60")
     expect(findings).to_contain_text("e-mail address. row 61")
     expect(findings).to_contain_text("Windows-1252")
 
-    page.get_by_label("Turn HTML into plain text").check()
+    page.get_by_label("Convert HTML to plain text").check()
     page.locator("#make-copy").click()
-    expect(page.locator("#cleaned")).to_contain_text("Leave out exact copies: 1 row")
+    expect(page.locator("#cleaned")).to_contain_text("Remove exact duplicates: 1 row")
     expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned.jsonl")
-    expect(page.locator("#data-facts")).to_contain_text("61, nothing left out")
+    expect(page.locator("#data-facts")).to_contain_text("61, none skipped")
     expect(findings).not_to_contain_text("HTML", timeout=60_000)
     expect(findings).not_to_contain_text("e-mail")
     with page.expect_download() as download:
@@ -90,7 +90,7 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     page.locator("#back").click()
     expect(page.locator("#data-source")).to_contain_text("garden shop.csv")
     expect(page.locator("#data-facts")).to_contain_text("Kunde schreibt → Wir schreiben")
-    page.get_by_label("Turn HTML into plain text").check()
+    page.get_by_label("Convert HTML to plain text").check()
     page.locator("#make-copy").click()
     expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned1.jsonl")
 
@@ -114,7 +114,7 @@ def test_the_second_reading_of_a_table_can_be_chosen(server: Any, quiet_page: Pa
     page = quiet_page
     page.goto(server.url)
     upload(page, table)
-    expect(page.locator("#guess")).to_contain_text("Two readings are possible")
+    expect(page.locator("#guess")).to_contain_text("Two layouts are possible")
     expect(page.locator("#data-facts")).to_contain_text("left → right")
     page.get_by_label("right → left").check()
     expect(page.locator("#data-facts")).to_contain_text("right → left")
@@ -178,9 +178,9 @@ def test_the_page_ends_with_the_last_choice_however_late_the_answers_to_earlier_
     for field, option in [("map-user", "Kunde schreibt"), ("map-assistant", "Wir schreiben"), ("map-system", "(none)")]:
         expect(page.locator(f"#{field} input")).to_have_value(option)
     expect(page.locator("#conversation-number input")).to_have_value("3")
-    page.get_by_label("Turn HTML into plain text").check()
+    page.get_by_label("Convert HTML to plain text").check()
     page.locator("#use-example").click()
-    expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
+    expect(page.locator("#findings")).to_contain_text("No problems found", timeout=60_000)
     expect(page.locator("#data-facts")).to_contain_text("252")
 
 
@@ -191,7 +191,7 @@ def test_a_fix_that_is_ticked_and_then_hidden_stands_in_the_way_of_nothing(
     page = quiet_page
     page.goto(server.url)
     upload(page, messy_csv)
-    expect(page.get_by_label("Turn HTML into plain text")).to_be_visible(timeout=60_000)
+    expect(page.get_by_label("Convert HTML to plain text")).to_be_visible(timeout=60_000)
     page.locator("#make-copy").click()
     expect(page.locator("#data-source")).to_contain_text("garden shop-cleaned.jsonl", timeout=20_000)
     expect(page.locator("#findings")).not_to_contain_text("e-mail", timeout=60_000)

@@ -52,13 +52,13 @@ def test_text_of_people_is_shown_and_never_run(load: Any, tmp_path: Path) -> Non
 
 def test_two_readings_are_shown_with_an_example_of_each(load: Any) -> None:
     card = guess_card(load([pair(i) for i in range(12)]))
-    assert "Two readings" in card
+    assert "Two layouts" in card
     assert card.index("<em>asks</em> What is 0?") < card.index("<em>answers</em> What is 0?")
 
 
 def test_one_reading_is_told_with_its_reason(load: Any) -> None:
     card = guess_card(load([{"instruction": f"Say {i}", "output": f"Number {i}"} for i in range(6)]))
-    assert "Alpaca" in card and "<code>instruction</code>" in card and "Two readings" not in card
+    assert "Alpaca" in card and "<code>instruction</code>" in card and "Two layouts" not in card
 
 
 def test_no_outdated_reason_stays_where_a_person_has_chosen(load: Any) -> None:
@@ -79,7 +79,7 @@ def test_facts_count_what_is_left_out_apart_from_what_is_not_chosen(load: Any) -
     }
     other = {"prompt": {**tree["prompt"], "lang": "de"}}
     facts = data_views.data_facts(load([tree, other, {"prompt": {"text": "x", "replies": []}}], text_language="en"))
-    assert "3, 1 left out and 1 not chosen" in facts
+    assert "3, 1 skipped and 1 not chosen" in facts
 
 
 def test_facts_of_a_part_say_that_there_is_more(load: Any) -> None:
@@ -148,4 +148,4 @@ def test_token_note_counts_what_is_trained_and_lost() -> None:
 def test_cleaned_card_says_what_was_done() -> None:
     cleaning = Cleaning("uploads/shop.csv", {}, [Deed("drop_duplicates", [3, 4])], [Rejected(7, "empty")])
     card = data_views.cleaned_card(cleaning)
-    assert "of shop.csv" in card and "Leave out exact copies: 2 rows" in card and "row 7" in card
+    assert "of shop.csv" in card and "Remove exact duplicates: 2 rows" in card and "row 7" in card

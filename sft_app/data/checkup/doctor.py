@@ -28,15 +28,15 @@ FEW = 50
 SHARED_BY = 5
 
 TEXT_WORDS = {
-    "encoding": "hold characters that were decoded wrongly (such as â€™ for an apostrophe)",
-    "replacement": "hold replacement characters (�), where a character was lost",
-    "control": "hold invisible control characters",
-    "html": "hold HTML tags or entities",
-    "marker": "hold marks of a chat template, which the model would take for real ones",
-    "personal_email": "hold what looks like an e-mail address",
-    "personal_phone": "hold what looks like a phone number",
-    "personal_card": "hold what looks like a card number",
-    "personal_key": "hold what looks like a password or an access key",
+    "encoding": "contain wrongly decoded characters (such as â€™ for an apostrophe)",
+    "replacement": "contain replacement characters (�) where a character was lost",
+    "control": "contain invisible control characters",
+    "html": "contain HTML tags or entities",
+    "marker": "contain chat template markers, which the model would take for real ones",
+    "personal_email": "contain what looks like an e-mail address",
+    "personal_phone": "contain what looks like a phone number",
+    "personal_card": "contain what looks like a card number",
+    "personal_key": "contain what looks like a password or an access key",
 }
 TEXT_FIXES = {
     "encoding": "repair_encoding",
@@ -109,16 +109,18 @@ def find_repeats(examined: Examination) -> list[Finding]:
     shared = np.flatnonzero(_differ_within(answers, questions, max(SHARED_BY, round(0.01 * len(examined)))))
     asked = len(np.unique(questions[several]))
     return [
-        *_finding(examined, "duplicate", copies, "{} the same as an earlier one.", "drop_duplicates"),
-        *_finding(examined, "near_duplicate", near_copies, "{} almost the same as another.", "drop_near_duplicates"),
+        *_finding(examined, "duplicate", copies, "{} the same as an earlier row.", "drop_duplicates"),
+        *_finding(
+            examined, "near_duplicate", near_copies, "{} almost the same as another row.", "drop_near_duplicates"
+        ),
         *_finding(
             examined,
             "same_question",
             several,
-            f"{{}} among those that ask {_count(asked, 'question')} with different answers.",
+            f"{{}} affected by different answers to the same question ({_count(asked, 'question')}).",
             "keep_first_answer",
         ),
-        *_finding(examined, "shared_answer", shared, "{} given an answer that many different questions get."),
+        *_finding(examined, "shared_answer", shared, "{} given an answer shared by many different questions."),
     ]
 
 
@@ -128,7 +130,7 @@ def find_suspicious_text(examined: Examination) -> list[Finding]:
     for kind, words in TEXT_WORDS.items():
         rows = examined.rows_at(examined.places.get(kind, ()))
         if rows:
-            said = words.replace("hold", "holds", 1) if len(rows) == 1 else words
+            said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
             found.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
     return found
 
@@ -142,7 +144,7 @@ def find_style(examined: Examination) -> list[Finding]:
     if counts[most] < 10 or share < 0.3 or not opening:
         return []
     places = np.flatnonzero(openings == openings[most])
-    message = f"{share:.0%} of the answers begin with “{opening}”; the model will learn to begin so."
+    message = f"{share:.0%} of the answers begin with “{opening}”; the model will learn to begin that way."
     return [Finding("style", examined.rows_at(places), message)]
 
 
@@ -177,7 +179,7 @@ def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[
     """Held-out conversations with a copy or near copy among those that are trained on."""
     trained = np.unique(groups[~split.is_heldout])
     leaked = np.flatnonzero(split.is_heldout & np.isin(groups, trained))
-    told = "{} held out to measure on, but much the same as others that are trained on; the numbers will flatter."
+    told = "{} held out for evaluation, but nearly the same as rows in training; the results will look too good."
     return _finding(examined, "leak", leaked, told)
 
 
@@ -185,7 +187,7 @@ def find_unread(reading: Reading) -> list[Finding]:
     """Rows that were read with a guess, and rows left out that could be mended."""
     found = [Finding("reading_guess", rows, f"{_were(len(rows))} {note}.") for note, rows in reading.noted.items()]
     if reading.repairable:
-        told = f"{_were(len(reading.repairable))} left out for turns that are empty or out of order, and can be mended."
+        told = f"{_were(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
         found.append(Finding("turns", reading.repairable, told, "repair_turns"))
     return found
 
@@ -194,10 +196,13 @@ def find_too_few(conversations: int, passes: float) -> list[Finding]:
     """`passes`: how often the settings go through the data."""
     found = []
     if conversations < FEW:
-        told = f"Only {_count(conversations, 'conversation')}: enough to try it out. From about 100 on, results hold."
+        told = (
+            f"Only {_count(conversations, 'conversation')}: enough to try it out. Results become "
+            f"reliable from about 100."
+        )
         found.append(Finding("few", [], told))
     if passes > 8:
-        told = f"With these settings every example is seen about {passes:.0f} times and will be learnt by heart."
+        told = f"With these settings every example is seen about {passes:.0f} times and will be memorised."
         found.append(Finding("passes", [], told))
     return found
 
@@ -234,7 +239,7 @@ def find_cut(lengths: TokenLengths, max_length: int) -> list[Finding]:
         lost = 1 - lengths.kept(max_length).trained_tokens
         enough = next((kept.max_length for kept in lengths.kept_table() if kept.trained_tokens == 1.0), None)
         told = (
-            f"{_were(len(rows), 'is', 'are')} longer than max_length {max_length} and cut at the end; "
+            f"{_were(len(rows), 'is', 'are')} longer than max_length {max_length} and will be cut off at the end; "
             f"{lost:.1%} of the answer tokens are lost."
         )
         advice = f" max_length {enough:,} keeps everything." if enough else ""
@@ -242,6 +247,6 @@ def find_cut(lengths: TokenLengths, max_length: int) -> list[Finding]:
         found.append(Finding("cut", rows, told + advice + sample))
     if lengths.refused:
         refused = [row.row for row in lengths.refused]
-        told = f"{_were(len(refused), 'is', 'are')} refused by the model's chat template and left out."
+        told = f"{_were(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
         found.append(Finding("template", refused, told))
     return found

@@ -20,14 +20,14 @@ from sft_app.errors import DataError
 from sft_app.files import write_json_atomically, write_jsonl_atomically
 
 LABELS = {
-    "repair_turns": "Mend turns that are empty or out of order",
-    "repair_encoding": "Repair wrongly decoded and remove invisible characters",
-    "strip_html": "Turn HTML into plain text",
-    "remove_markers": "Remove marks of chat templates",
-    "mask_personal_data": "Replace addresses, numbers and keys by [email], [phone], …",
-    "drop_duplicates": "Leave out exact copies",
-    "drop_near_duplicates": "Leave out near copies",
-    "keep_first_answer": "Keep the first answer to each question",
+    "repair_turns": "Fix empty or out-of-order turns",
+    "repair_encoding": "Repair wrongly decoded characters and remove invisible ones",
+    "strip_html": "Convert HTML to plain text",
+    "remove_markers": "Remove chat template markers",
+    "mask_personal_data": "Replace addresses, numbers and keys with [email], [phone], …",
+    "drop_duplicates": "Remove exact duplicates",
+    "drop_near_duplicates": "Remove near duplicates",
+    "keep_first_answer": "Keep only the first answer to each question",
 }
 RECOMMENDED = ("repair_turns", "repair_encoding", "remove_markers", "mask_personal_data", "drop_duplicates")
 """Fixes that hardly ever take away what was meant."""

@@ -175,7 +175,7 @@ def _question_for(answer: ColumnProfile, others: Columns) -> Pair | None:
     found = possible if len(possible) == 1 else marked
     if possible and len(found) != 1:
         raise DataError(_which("the question", possible, [answer], "user"))
-    return Pair(found[0].name, answer.name, "the name of one", is_turnable=True) if found else None
+    return Pair(found[0].name, answer.name, "the name of one of them", is_turnable=True) if found else None
 
 
 def _answer_to(asking: Columns, pool: Columns, short: Columns, canned: Columns) -> Pair | None:
@@ -183,7 +183,7 @@ def _answer_to(asking: Columns, pool: Columns, short: Columns, canned: Columns) 
     if len(possible) > 1 or possible and canned:
         raise DataError(_which("the answer", [*canned, *possible], asking[:1], "assistant"))
     if possible:
-        return Pair(asking[0].name, possible[0].name, "the name of one", is_turnable=True)
+        return Pair(asking[0].name, possible[0].name, "the name of one of them", is_turnable=True)
     return Pair(asking[0].name, short[0].name, _doubt(asking, short[0])) if len(short) == 1 else None
 
 
@@ -203,8 +203,8 @@ def _doubt(asking: Columns, answer: ColumnProfile) -> str:
     """What a pair goes by whose names say which is which; "" when nothing speaks against it."""
     if len(asking) > 1:
         others = in_backticks([column.name for column in asking[1:]])
-        return f"the order of the columns, as {others} could be the question too"
-    return "its name: it holds names or classes" if answer.nature in ("name", "category") else ""
+        return f"the order of the columns, because {others} could also be the question"
+    return "its name, although it contains names or categories" if answer.nature in ("name", "category") else ""
 
 
 def _worth_it(columns: Columns) -> Columns:

@@ -27,10 +27,10 @@ from sft_app.data.formats.trees import MESSAGE_COLUMNS
 from sft_app.errors import DataError
 
 TITLES = {
-    "alpaca": "Alpaca's",
-    "dolly": "Dolly's",
-    "gpteacher": "GPTeacher's",
-    "gpt4all": "GPT4All's",
+    "alpaca": "those of Alpaca",
+    "dolly": "those of Dolly",
+    "gpteacher": "those of GPTeacher",
+    "gpt4all": "those of GPT4All",
     "question_answer": "a question and its answer",
     "prompt_completion": "a prompt and its completion",
 }
@@ -63,18 +63,18 @@ def _nested(rows: Rows) -> list[Guess]:
     """Layouts that are known by the shape of their values."""
     shapes: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
         ("preference", chosen_column, _why_preferred(rows)),
-        ("messages", lambda row: _has_turns(row, "role"), "every row holds a list of messages with `role`"),
-        ("sharegpt", lambda row: _has_turns(row, "from"), "every row holds a list of turns with `from` and `value`"),
+        ("messages", lambda row: _has_turns(row, "role"), "every row contains a list of messages with `role`"),
+        ("sharegpt", lambda row: _has_turns(row, "from"), "every row contains a list of turns with `from` and `value`"),
         ("oasst", _is_reply_tree, "the rows are messages of reply trees (OASST)"),
-        ("code_contests", _is_contest, "`description` and `solutions` are CodeContests' (AlphaCode)"),
-        ("prompt_completion", _has_prompt_messages, "`prompt` and `completion` hold the question and the answer"),
+        ("code_contests", _is_contest, "`description` and `solutions` are the columns of CodeContests (AlphaCode)"),
+        ("prompt_completion", _has_prompt_messages, "`prompt` and `completion` contain the question and the answer"),
     ]
     return [Guess(name, why) for name, fits, why in shapes if _share(rows, fits) >= 0.5][:1]
 
 
 def _why_preferred(rows: Rows) -> str:
     chosen = next((name for row in rows if (name := chosen_column(row))), "")
-    return f"`{chosen}` holds the better answer of two"
+    return f"`{chosen}` contains the better of two answers"
 
 
 def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
@@ -112,9 +112,9 @@ def _doubt(ask: ColumnProfile, answer: ColumnProfile, rows: Rows, is_all: bool) 
     """What speaks against a well-known table although it holds no other texts; "" for nothing."""
     few = [column for column in (ask, answer) if column.nature in ("constant", "category")]
     if few and not is_all:
-        return f", but one of them holds only {_texts(few[0].distinct)} in {len(rows)} rows"
+        return f", but one of them has only {_texts(few[0].distinct)} in {len(rows)} rows"
     is_odd = {"identifier", "name"} & {ask.nature, answer.nature} and len(rows) >= ENOUGH_ROWS
-    return ", but one of them holds numbers, dates, ids or names" if is_odd else ""
+    return ", but one of them contains numbers, dates, ids or names" if is_odd else ""
 
 
 def _texts(number: int) -> str:
@@ -128,10 +128,10 @@ def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     if pair is None or pair.is_unnamed and any(column.nature == "nested" for column in columns):
         return []
     used = [pair.ask, pair.answer]
-    why = f"{in_backticks([pair.ask])} looks like the question, {in_backticks([pair.answer])} like the answer"
+    why = f"{in_backticks([pair.ask])} looks like the question and {in_backticks([pair.answer])} like the answer"
     context = inputs[0] if inputs and plain(pair.ask) == "instruction" else ""
     map = ColumnMap(pair.ask, pair.answer, _system(columns), context)
-    basis = f", going by {pair.basis}" if pair.basis else ""
+    basis = f", judging by {pair.basis}" if pair.basis else ""
     first = Guess(
         "columns", why + basis + _constant_note(columns, used, rows), map.entries(), is_certain=not pair.basis
     )
@@ -164,7 +164,7 @@ def _plain_text(rows: Rows) -> list[Guess]:
     column = next((name for row in rows if (name := text_column(row))), None)
     if column is None or _share(rows, lambda row: isinstance(row.get(column), str)) < 0.5:
         return []
-    why = f"{in_backticks([column])} holds plain text, which is learnt from beginning to end, without a chat"
+    why = f"{in_backticks([column])} contains plain text, which is learned from beginning to end, without a chat format"
     return [Guess("text", why)]
 
 
@@ -221,7 +221,7 @@ def _constant_note(columns: Sequence[ColumnProfile], used: Sequence[str], rows: 
     if not constant:
         return ""
     subject = f"{in_backticks(constant)} {'holds' if len(constant) == 1 else 'hold'}"
-    return f"; {subject} the same text in all {len(rows)} rows looked at and can be left out"
+    return f"; {subject} the same text in all {len(rows)} rows checked and can be left out"
 
 
 def _share(rows: Rows, fits: Callable[[dict[str, Any]], Any]) -> float:

@@ -15,7 +15,7 @@ WITHOUT_ANSWERS = ("text", "oasst", "code_contests")
 NAMED = 40
 WORDS_NAMED = 5
 RATINGS = (
-    "{} may rate the answers: rows with a low rating are learnt like the others. "
+    "{} may rate the answers: rows with a low rating are learned like the others. "
     "To leave them out, delete them from the file."
 )
 
@@ -34,8 +34,8 @@ def unused_notes(rows: Rows, settings: DataSettings, verdict: Verdict | None, is
     bad = [name for name in names if mark(name) == "bad" and name not in flags]
     other = [name for name in names if name not in bad]
     return [
-        *_note(bad, "{} {holds} rejected answers, which are never learnt."),
-        *_note(judges, "{} {marks} good and bad answers: rows marked as bad are left out."),
+        *_note(bad, "{} {holds} rejected answers, which are never learned."),
+        *_note(judges, "{} {marks} good and bad answers: rows marked as bad are skipped."),
         *(_verdict_notes(verdict, is_chosen) if verdict else []),
         *_note(other, "Not used: {}."),
     ]

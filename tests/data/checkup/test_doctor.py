@@ -83,7 +83,7 @@ def test_good_data_has_no_findings():
 )
 def test_copies_are_listed_by_their_rows_in_the_file(texts: str, rows: list[int], expected: list[int], said: str):
     assert find_repeats(examine(map(talk, texts), rows)) == [
-        Finding("duplicate", expected, f"{said} the same as an earlier one.", "drop_duplicates")
+        Finding("duplicate", expected, f"{said} the same as an earlier row.", "drop_duplicates")
     ]
 
 
@@ -103,7 +103,7 @@ def test_one_question_with_several_answers_names_all_its_rows():
         ("duplicate", [60], "drop_duplicates"),
         ("same_question", [10, 20, 30, 50, 60], "keep_first_answer"),
     ]
-    assert findings[1].message == "5 rows are among those that ask 2 questions with different answers."
+    assert findings[1].message == "5 rows are affected by different answers to the same question (2 questions)."
 
 
 @pytest.mark.parametrize(("sharing", "others", "rows"), [(4, 0, []), (5, 0, [1, 2, 3, 4, 5]), (5, 600, [])])
@@ -136,7 +136,7 @@ def test_suspicious_text_is_found_in_every_message(kind: str, text: str, role: s
     texts = {"system": "Be kind.", "user": "Where is it?", "assistant": "Here.", role: text}
     findings = find_suspicious_text(examine([talk("a"), conversation_of(list(texts.items())), talk("b")]))
     assert kinds(findings) == [(kind, [2], TEXT_FIXES.get(kind, ""))]
-    assert findings[0].message.startswith("1 row holds ")
+    assert findings[0].message.startswith("1 row contains ")
 
 
 def test_row_is_named_once_however_often_it_is_suspicious():
@@ -212,7 +212,7 @@ def test_guessed_encodings_and_rows_to_mend_are_told():
     findings = find_unread(Reading(file, noted={"read as Windows-1252 (check the accents)": [2, 9]}, repairable=[4]))
     assert kinds(findings) == [("reading_guess", [2, 9], ""), ("turns", [4], "repair_turns")]
     assert findings[0].message == "2 rows were read as Windows-1252 (check the accents)."
-    assert findings[1].message.startswith("1 row was left out")
+    assert findings[1].message.startswith("1 row was skipped")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,8 @@ def test_cut_answers_are_counted_as_a_share_of_all_answer_tokens(tokenizer: Any)
         Finding(
             "cut",
             [4, 9],
-            f"2 rows are longer than max_length {prompt + 3} and cut at the end; 30.8% of the answer tokens are lost."
+            f"2 rows are longer than max_length {prompt + 3} and will be cut off at the end; 30.8% of the "
+            f"answer tokens are lost."
             " max_length 128 keeps everything.",
         )
     ]
@@ -249,7 +250,9 @@ def test_cut_answers_are_counted_as_a_share_of_all_answer_tokens(tokenizer: Any)
 
 def test_one_cut_row_is_told_in_the_singular(tokenizer: Any):
     [finding] = cut_findings(tokenizer, [2], 16)
-    assert finding.message.startswith("1 row is longer than max_length 16 and cut at the end; 100.0% of the answer")
+    assert finding.message.startswith(
+        "1 row is longer than max_length 16 and will be cut off at the end; 100.0% of the answer"
+    )
 
 
 def test_row_that_loses_only_what_follows_the_answer_is_not_cut(tokenizer: Any):

@@ -242,7 +242,7 @@ def test_other_files_are_no_cleaned_copies(tmp_path: Path):
 
 @pytest.mark.parametrize(("rows", "said"), [([], "0 rows"), ([4], "1 row"), ([1, 2], "2 rows")])
 def test_deed_is_told_as_a_sentence(rows: list[int], said: str):
-    assert Deed("drop_duplicates", rows).sentence() == f"Leave out exact copies: {said}"
+    assert Deed("drop_duplicates", rows).sentence() == f"Remove exact duplicates: {said}"
 
 
 def test_folder_of_the_copy_is_made(source: Any, tmp_path: Path):

@@ -121,7 +121,7 @@ def test_few_texts_under_well_known_names_are_a_guess_beside_other_columns():
     rows = [{"prompt": f"Where is order {n}?", "completion": "Soon!"} for n in range(9)]
     first = guess_formats([{**row, "agent": "Joe"} for row in rows])[0]
     assert (first.format, first.is_certain) == ("prompt_completion", False)
-    assert "holds only 1 text in 9 rows" in first.why
+    assert "has only 1 text in 9 rows" in first.why
     assert guess_formats(rows)[0].is_certain  # there is nothing else that could be meant
 
 

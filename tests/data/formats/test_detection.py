@@ -80,7 +80,7 @@ def test_some_odd_rows_do_not_hide_the_layout():
 
 def test_reason_names_the_columns():
     [guess] = guess_formats([{"instruction": "Who?", "context": "", "response": "Ann"}])
-    assert guess == Guess("dolly", "the columns `instruction`, `response`, `context` are Dolly's")
+    assert guess == Guess("dolly", "the columns `instruction`, `response`, `context` are those of Dolly")
 
 
 def test_input_that_is_seldom_filled_is_not_constant():
@@ -110,7 +110,7 @@ def test_constant_context_is_left_out_first_and_offered_second():
     assert (first.format, first.columns) == ("columns", ("user=instruction", "assistant=response"))
     assert first.why == (
         "`instruction` is answered by `response`; `role`, `context`, `category` hold the same text in all 10 rows "
-        "looked at and can be left out"
+        "checked and can be left out"
     )
     assert (second.format, second.columns) == ("dolly", ())
     assert second.why.endswith(", with `context` added to every question")
@@ -119,7 +119,7 @@ def test_constant_context_is_left_out_first_and_offered_second():
 def test_changing_context_is_dollys():
     [guess] = guess_formats(support_table(10, context="The customer bought {} things."))
     assert guess.format == "dolly"
-    assert guess.why.endswith("; `role`, `category` hold the same text in all 10 rows looked at and can be left out")
+    assert guess.why.endswith("; `role`, `category` hold the same text in all 10 rows checked and can be left out")
 
 
 def test_few_rows_do_not_make_a_column_constant():
@@ -161,23 +161,23 @@ def test_guess_for_the_support_table_reads_it():
 def test_headings_tell_the_question_from_the_answer(columns: str, user: str, assistant: str):
     [guess] = guess_formats(table(columns))
     assert (guess.format, guess.columns) == ("columns", (f"user={user}", f"assistant={assistant}"))
-    assert guess.why == f"`{user}` looks like the question, `{assistant}` like the answer"
+    assert guess.why == f"`{user}` looks like the question and `{assistant}` like the answer"
 
 
 @pytest.mark.parametrize(
     ("columns", "user", "assistant", "basis"),
     [
         ("left right", "left", "right", "their lengths"),
-        ("left Antwort", "left", "Antwort", "the name of one"),
-        ("Antwort right", "right", "Antwort", "the name of one"),
-        ("Frage right", "Frage", "right", "the name of one"),
-        ("left Frage", "Frage", "left", "the name of one"),
+        ("left Antwort", "left", "Antwort", "the name of one of them"),
+        ("Antwort right", "right", "Antwort", "the name of one of them"),
+        ("Frage right", "Frage", "right", "the name of one of them"),
+        ("left Frage", "Frage", "left", "the name of one of them"),
     ],
 )
 def test_unlabelled_columns_give_both_readings(columns: str, user: str, assistant: str, basis: str):
     first, second = guess_formats(table(columns))
     assert first.columns == (f"user={user}", f"assistant={assistant}")
-    assert first.why == f"`{user}` looks like the question, `{assistant}` like the answer, going by {basis}"
+    assert first.why == f"`{user}` looks like the question and `{assistant}` like the answer, judging by {basis}"
     assert second == Guess(
         "columns", "the same two columns the other way round", (f"user={assistant}", f"assistant={user}"), False
     )

@@ -82,7 +82,7 @@ def test_rows_marked_as_bad_in_any_words_are_left_out_and_told(
     assert [example.row for example in loaded.examples] == list(range(1, rows, 2))
     assert {left.reason for left in loaded.rejected} == {f"`{name}` marks its answer as bad"}
     assert all(left.by_choice for left in loaded.rejected)
-    assert f"`{name}` marks good and bad answers: rows marked as bad are left out." in loaded.file.notes
+    assert f"`{name}` marks good and bad answers: rows marked as bad are skipped." in loaded.file.notes
     assert loaded.file.certainty == "certain"
 
 
