@@ -5,7 +5,7 @@
     python -m bench.preflight --quick              a tiny model, for the tests
     python -m bench.preflight --json results.json  everything that was measured
 
-Each case is measured as the page's "Measure it" does it: the worker's own trainer, two steps in a fresh process, on
+Each case is measured as the page's "Measure" does it: the worker's own trainer, two steps in a fresh process, on
 conversations that are all as long as the case says. Peak memory is the whole process's (on a GPU: what torch reserved
 there). The formula's figure is without its margin.
 """

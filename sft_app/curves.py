@@ -74,7 +74,7 @@ def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
     broken = broken_sentence(metrics)
     if not training and not held_out:
-        told = broken or "The curves appear here with the first step."
+        told = broken or "The curves appear here after the first step."
         return f'<section class="ft-card ft-empty">{told}</section>'
     small = "".join(_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES)
     latest = [(one, f"{one.points[-1][1]:.3f}") for one in series if one.points]
@@ -95,7 +95,7 @@ def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
     found = [(name, broken_sentence(metrics)) for name, metrics in runs]
     broken = "".join(f'<p class="ft-key">{escape(name)}: {sentence}</p>' for name, sentence in found if sentence)
     if not any(one.points for one in series):
-        told = broken or "None of these runs has measured a loss yet."
+        told = broken or "None of these runs has a loss yet."
         return f'<section class="ft-card ft-empty">{told}</section>'
     note = '<p class="ft-key">Thick line: held-out loss, the one to compare. Thin line: training loss.</p>' + broken
     return f'<section class="ft-card ft-curves">{_head("Loss", named)}{plot(series)}{note}</section>'
@@ -116,7 +116,7 @@ def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
     """From which step on there is a loss that cannot be drawn; empty where every loss is a number."""
     losses = [(row["step"], as_float(row[key])) for row in metrics for key in ("loss", "heldout_loss") if key in row]
     steps = [step for step, loss in losses if not math.isfinite(loss)]
-    return f"At step {min(steps):,} the loss is not a number: from there on nothing can be judged." if steps else ""
+    return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Stretch]:

@@ -82,8 +82,8 @@ class Hosting:
     def refuse_unless_trusted(self, visitor: Visitor, what: str) -> None:
         """`what` is said as in "Only its owner may …". Raises: AccessError."""
         if not self.trusts(visitor):
-            hint = "Sign in first" if visitor.name is None else "Duplicate the Space to have your own"
-            raise AccessError(f"Only the owner of this Space and those whom they let may {what}. {hint}.")
+            hint = "Sign in first" if visitor.name is None else "Duplicate the Space to get your own"
+            raise AccessError(f"Only the owner of this Space and people they allow can {what}. {hint}.")
 
     def refuse_unless_trains(self, visitor: Visitor) -> None:
         """Raises: AccessError where nobody trains, or this person may not."""

@@ -41,7 +41,9 @@ def follow_run(run: Run, quiet: bool) -> None:
     try:
         _follow_in_a_bar(run, quiet) if quiet or console.is_terminal else _follow_in_lines(run)
     except KeyboardInterrupt:
-        raise AppError(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}") from None
+        raise AppError(
+            f"Run {run.id} continues in the background. Stop it with: python -m sft_app stop {run.id}"
+        ) from None
 
 
 def _follow_in_a_bar(run: Run, quiet: bool) -> None:

@@ -212,7 +212,7 @@ def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, traine
 def test_score_for_people_says_what_it_means(cli: Any, trained_home: Path) -> None:
     ended = cli("score", "latest", "--prompts", "1")
     assert ended.status == 0, ended.err
-    assert "did it forget?" in ended.out and "tokens predicted right" in ended.out
+    assert "did it forget?" in ended.out and "token accuracy" in ended.out
     assert "held-out answers" in ended.out
 
 
@@ -326,7 +326,7 @@ def test_inspect_says_that_a_reading_is_a_guess_with_an_example(
     assert (reading["certainty"], reading["notes"]) == ("guess", ["Not used: `agent`."])
     assert [message["content"] for message in reading["example"]] == ["What is 0 and 0?", "It is surely 0"]
     told = cli(*arguments).out
-    assert "This reading is a guess" in told and "assistant: It is surely 0" in told
+    assert "This layout is a guess" in told and "assistant: It is surely 0" in told
     chosen = cli(*arguments, "--map", "user=left", "--map", "assistant=right", "--json").json
     assert (chosen["reading"]["certainty"], chosen["guesses"]) == ("chosen", [])
     assert "question marks" not in json.dumps(chosen)
@@ -339,7 +339,7 @@ def test_train_says_before_training_that_a_reading_is_a_guess(
     arguments = ["train", "--detach", "--json", "--data", guessed_table, "--model", tiny_model_dir, "--set"]
     ended = cli(*arguments, "heldout_min=2")
     assert ended.json["state"] == "queued"
-    assert "This reading is a guess" in ended.err and "user: What is 0 and 0?" in ended.err
+    assert "This layout is a guess" in ended.err and "user: What is 0 and 0?" in ended.err
     chosen = cli(*arguments, "heldout_min=3", "--map", "user=left", "--map", "assistant=right")
     assert "guess" not in chosen.err and "Not used: `agent`." in chosen.err
 
@@ -351,7 +351,7 @@ def test_inspect_fixes_a_copy_and_leaves_the_source(cli: Any, tmp_path: Path, ti
     before = source.read_bytes()
     ended = cli("inspect", source, "--model", tiny_model_dir, "--fix", "--out", clean)
     assert ended.status == 0, ended.err
-    assert "fixed: Leave out exact copies: 1 row" in ended.out
+    assert "fixed: Remove exact duplicates: 1 row" in ended.out
     (line,) = clean.read_text().splitlines()
     assert json.loads(line)["messages"][-1]["content"] == "Ask [email]"
     assert source.read_bytes() == before
@@ -458,7 +458,8 @@ def test_interrupt_leaves_the_run_running_and_says_how_to_stop_it(
     out, err = following.communicate(timeout=30)
     run = find_run(home, "latest")
     assert_one_clear_line(
-        Ended(following.returncode, out, err), f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}"
+        Ended(following.returncode, out, err),
+        f"Run {run.id} continues in the background. Stop it with: python -m sft_app stop {run.id}",
     )
     assert supervisor.is_running() and supervisor.status() != psutil.STATUS_ZOMBIE
     assert run.status().state == "queued"
@@ -519,7 +520,7 @@ def test_errors_about_a_run_name_it(cli: Any, queued: Run) -> None:
     me = psutil.Process()
     queued.update_status(state="training", pid=me.pid, pid_started=me.create_time())
     assert_one_clear_line(cli("delete", "latest"), "is training; stop it before deleting it")
-    assert_one_clear_line(cli("score", "latest"), "is training; measure it when it has ended")
+    assert_one_clear_line(cli("score", "latest"), "is training; measure it once it has ended")
 
 
 def test_data_that_is_too_small_leaves_no_run(cli: Any, tmp_path: Path, tiny_model_dir: Path, home: Path) -> None:

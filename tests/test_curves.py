@@ -92,7 +92,7 @@ def test_the_four_other_curves_tell_their_latest_value() -> None:
 
 
 def test_before_the_first_step_the_place_says_what_will_be_there() -> None:
-    assert "with the first step" in curves.run_curves([])
+    assert "after the first step" in curves.run_curves([])
     assert "None of these runs" in curves.loss_of_runs([("a", []), ("b", [])])
 
 

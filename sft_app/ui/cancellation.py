@@ -31,8 +31,8 @@ def build_cancellation(button: gr.Button) -> Cancellation:
     with gr.Group(visible=False) as group:
         question = gr.Markdown(container=True, elem_id="cancellation")
         with gr.Row():
-            really = gr.Button("Cancel and lose it", variant="stop", elem_id="really-cancel")
-            keep = gr.Button("Go on training")
+            really = gr.Button("Cancel and discard", variant="stop", elem_id="really-cancel")
+            keep = gr.Button("Continue training")
     return Cancellation(button, group, question, really, keep)
 
 
@@ -63,13 +63,13 @@ def what_is_lost(run: Run) -> str:
     status = run.status()
     if status.has_ended():
         raise RunError(f"Run {run.id} is not running: it is {status.state}.")
-    steps = f"what it learnt in {status.step:,} {'step' if status.step == 1 else 'steps'}"
+    steps = f"what it learned in {status.step:,} {'step' if status.step == 1 else 'steps'}"
     lost = [steps] if status.step else []
     if count := len(complete_checkpoints(run.checkpoints_dir)):
         lost.append("its checkpoint" if count == 1 else f"its {count} checkpoints")
     if run.has_adapter():
-        lost.append("the adapter of before")
+        lost.append("the adapter saved earlier")
     if not lost:
-        return f"Cancel **{run.id}**? Nothing has been learnt yet."
+        return f"Cancel **{run.id}**? Nothing has been learned yet."
     told = " and ".join(filter(None, [", ".join(lost[:-1]), lost[-1]]))
-    return f"Cancel **{run.id}**? You lose {told}. Stop and keep saves the adapter instead."
+    return f"Cancel **{run.id}**? You will lose {told}. To save the adapter, use Stop and keep instead."

@@ -36,7 +36,7 @@ from sft_app.ui.runs_tab import RunsTab, build_runs_tab
 from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
 from sft_app.ui.trusted_hosts import GuardedApp, trusted_hosts
 
-TITLE = "# Fine-tune & Compare\nTeach a chat model your own way of answering, and see what changed."
+TITLE = "# Fine-tune & Compare\nTeach a chat model to answer your way, and see what changed."
 ASSETS = Path(__file__).parent
 PORTS_TRIED = 100
 STARTS_TRIED = 3
@@ -116,14 +116,14 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     demo._queue.sleep_when_free = IDLE_SECONDS
     chosen = _open(demo, hosting, address, port)
     if chosen != port:
-        console.print(f"Port {port} is in use, so the page took {chosen}.")
+        console.print(f"Port {port} is in use, so the page uses {chosen} instead.")
     console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (Ctrl-C closes it)")
     with keeping_copies(home, PAGE_SECONDS, restores=True):
         while not received:
             time.sleep(0.2)
     for run in list_runs(home):
         if not run.status().has_ended():
-            console.print(f"Run {run.id} goes on. Stop it with: python -m sft_app stop {run.id}")
+            console.print(f"Run {run.id} continues in the background. Stop it with: python -m sft_app stop {run.id}")
     demo.close(verbose=False)
 
 

@@ -37,14 +37,14 @@ def build_place(context: PageContext, demo: gr.Blocks) -> None:
 def place_told(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
     """The mode, and what it means for this visitor."""
     if hosting.adapter:
-        return f"**Comparison**: `{hosting.adapter}` beside its base model."
+        return f"**Comparison**: `{hosting.adapter}` next to its base model."
     if hosting.mode != "full":
         name_of = MODE_NAMES[hosting.mode]
-        return f"**{name_of}** Compare adapters that are published on the Hub. {NO_TRAINING[hosting.mode]}"
+        return f"**{name_of}** Compare adapters published on the Hub. {NO_TRAINING[hosting.mode]}"
     if is_trusted:
         return f"**Full.** Signed in as {name}: train, compare, export."
     who = "Sign in" if name is None else f"Signed in as {name}"
-    return f"**Full.** {who}: here its owner trains. You can compare adapters of the Hub, or duplicate the Space."
+    return f"**Full.** {who}. Only the owner trains here; you can compare adapters on the Hub, or duplicate the Space."
 
 
 MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}

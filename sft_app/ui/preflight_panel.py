@@ -17,7 +17,7 @@ from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, tells_errors
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.in_browser import settled
 
-WAITING = "What the run will take is told here as soon as the data has been read."
+WAITING = "Once the data has been read, you see here what the run will take."
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def build_preflight_panel() -> PreflightPanel:
     card = gr.HTML(views.empty_card(WAITING), elem_id="preflight")
     with gr.Row():
         use = gr.Button("Use these settings", variant="primary", size="sm", visible=False, elem_id="use-suggestion")
-        measure = gr.Button("Measure it", size="sm", elem_id="measure")
+        measure = gr.Button("Measure", size="sm", elem_id="measure")
     return PreflightPanel(card, measure, use, gr.State({}))
 
 

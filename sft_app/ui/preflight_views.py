@@ -17,7 +17,7 @@ PARTS = {
     "loss_head": "Loss head",
     "margin": "Margin",
 }
-GUESSED = "How its rows are read is a guess: look at the example on the Data tab first."
+GUESSED = "The row layout is a guess: check the example on the Data tab first."
 
 
 def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
@@ -30,7 +30,7 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
         ("Time", duration(found.seconds)),
         ("Steps", rows),
         ("Trained", f"{trained} {count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
-        ("Longest", f"{found.max_length:,} tokens"),
+        ("Max length", f"{found.max_length:,} tokens"),
         ("Disk", f"{found.disk_needed_gib:.1f} of {found.disk_free_gib:,.0f} GiB"),
     ]
 
@@ -52,7 +52,7 @@ def data_sentence(found: Preflight) -> str:
     """What will be trained on. Near copies are held out together, so the split can differ by a few from its size."""
     data, total = Path(found.data), found.conversations + found.heldout
     name = data.name if data_suffix(data) in SUFFIXES else found.data
-    return f"Training on {name}: {total:,} conversations, about {found.heldout:,} of them held out to check with."
+    return f"Training on {name}: {total:,} conversations, about {found.heldout:,} of them held out for evaluation."
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:
@@ -60,10 +60,12 @@ def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str
     notes = []
     if not found.fits_memory:
         lacking = found.memory_gib - found.memory_free_gib
-        notes.append(f"It does not fit: {lacking:.1f} GiB of memory are missing.")
-        notes.append(suggestion.sentence if suggestion else "No change of the settings makes it fit on this machine.")
+        notes.append(f"The run does not fit: it needs {lacking:.1f} GiB more memory.")
+        notes.append(suggestion.sentence if suggestion else "No change to the settings makes it fit on this machine.")
     if not found.fits_disk:
-        notes.append(f"The disk is too full: {found.disk_needed_gib - found.disk_free_gib:.1f} GiB are missing.")
+        notes.append(
+            f"The disk is too full: the run needs {found.disk_needed_gib - found.disk_free_gib:.1f} GiB more space."
+        )
     return notes
 
 

@@ -78,7 +78,8 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
             value=0,
             step=1,
             label="Answers to the watch prompts",
-            info="Slide from before training to the newest. Ask others: All settings, Answers, watch prompts.",
+            info="Slide from before training to the latest step. To use other prompts: All settings, "
+            "Answers, watch prompts.",
             buttons=[],
             visible=False,
             elem_id="watch-place",
@@ -150,19 +151,25 @@ def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
     """The status with what a person wants to know while nothing seems to happen, or is not copied as it should be."""
     trouble = copy_trouble(run)
     if trouble:
-        told = f"This run is not copied to the storage at the moment, which is tried again: {trouble}"
+        told = f"This run is not being copied to storage at the moment; the app keeps trying: {trouble}"
         status = status.model_copy(update={"hint": f"{status.hint} {told}".strip()})
     if status.has_ended():
         return status
     if run.cancel_is_requested():
         return status.model_copy(update={"message": "Cancelling; nothing will be kept."})
     if run.stop_is_requested():
-        told = "the adapter so far is kept" if status.step else "there is nothing to keep before the first step is over"
+        told = (
+            "the adapter so far will be saved"
+            if status.step
+            else "there is nothing to save before the first step is done"
+        )
         return status.model_copy(update={"message": f"Stopping; {told}."})
     waiting = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
     if run.id not in waiting:
         return status
-    place = f"Place {waiting.index(run.id) + 1} of {len(waiting)} in the queue. The Runs tab changes the order."
+    place = (
+        f"Place {waiting.index(run.id) + 1} of {len(waiting)} in the queue. You can change the order on the Runs tab."
+    )
     return status.model_copy(update={"message": place})
 
 
@@ -173,5 +180,7 @@ def _slider(last: int, follows: bool) -> gr.Slider:
 
 def _no_run(context: PageContext) -> str:
     if not context.hosting.trains:
-        return views.empty_card("No run here.")
-    return views.empty_card("No run yet. Press Start: with the starter model and the Quick preset it takes minutes.")
+        return views.empty_card("There is no run here.")
+    return views.empty_card(
+        "No run yet. Press Start: with the starter model and the Quick preset, a run takes minutes."
+    )

@@ -27,7 +27,7 @@ MEASURED_BY = {
 }
 NOT_COMPARABLE = (
     "These runs were not measured on the same held-out tokens (see the settings below), "
-    "so a lower loss of one does not mean that it is better."
+    "so a lower loss does not mean that a run is better."
 )
 
 
@@ -55,7 +55,7 @@ def comparison_card(summaries: Sequence[dict[str, Any]], differing: Sequence[tup
     )
     results = "".join(_row(name, values, best) for name, values, best in _results(summaries, is_fair))
     settings = "".join(_row(name.replace("_", " "), values) for name, values in differing)
-    none = f'<tr><td colspan="{len(summaries) + 1}">These runs were asked for with the same settings.</td></tr>'
+    none = f'<tr><td colspan="{len(summaries) + 1}">These runs have the same settings.</td></tr>'
     note = "" if is_fair else f'<p class="ft-warning">{NOT_COMPARABLE}</p>'
     return (
         f'<section class="ft-card ft-compared">{note}<div class="ft-scroll"><table>'
@@ -77,10 +77,8 @@ def queue_choices(queued: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 def too_few_card(runs: int) -> str:
     """What stands in place of a comparison until two runs are chosen."""
     if runs < 2:
-        return empty_card(
-            "Two runs are needed for a comparison. Train once more with another setting, then choose both here."
-        )
-    return empty_card("Choose two or more runs: their curves come into one chart, with what was set differently.")
+        return empty_card("A comparison needs two runs. Train another with a different setting, then choose both here.")
+    return empty_card("Choose two or more runs to see their curves in one chart and the settings that differ.")
 
 
 def _results(summaries: Sequence[dict[str, Any]], is_fair: bool) -> list[tuple[str, list[str], int | None]]:

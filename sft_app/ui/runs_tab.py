@@ -70,7 +70,7 @@ def build_runs_tab(context: PageContext) -> RunsTab:
     )
     with gr.Column(visible=False) as rest:
         queue = _build_queue()
-        chosen = gr.Dropdown([], label="Chosen run", info="Choose here or click a row.", elem_id="chosen-run")
+        chosen = gr.Dropdown([], label="Selected run", info="Select a run here or click a row.", elem_id="chosen-run")
         with gr.Row():
             open_train = gr.Button("Open in Train", size="md", min_width=140)
             open_compare = gr.Button("Open in Compare", size="md", min_width=140)
@@ -154,13 +154,16 @@ def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deleti
     @tells_errors
     def ask(run_id: str | None) -> list[Any]:
         run = context.get(run_id)
-        return [gr.Group(visible=True), f"Delete **{run.id}** with its adapter, metrics and log? There is no way back."]
+        return [
+            gr.Group(visible=True),
+            f"Delete **{run.id}** with its adapter, metrics and log? This cannot be undone.",
+        ]
 
     @tells_errors
     def delete_chosen(run_id: str | None) -> Any:
         context.access.refuse_unless_trusted("delete runs")
         delete_run_and_copy(context.home, context.get(run_id))
-        gr.Info(f"Run {run_id} is deleted.")
+        gr.Info(f"Run {run_id} was deleted.")
         return gr.Group(visible=False)
 
     delete.click(ask, tab.chosen, [group, deletion.question], **PRIVATE)
@@ -185,7 +188,7 @@ def _wire_queue(context: PageContext, tab: RunsTab) -> None:
     def take_out(run_id: str | None) -> None:
         context.access.refuse_unless_trusted("stop runs")
         stop_run(context.get(run_id))
-        gr.Info(f"Run {run_id} is out of the queue. To have it after all: open it in Train and press Resume.")
+        gr.Info(f"Run {run_id} was removed from the queue. To run it after all, open it in Train and press Resume.")
 
     for button, act in ((tab.queue.earlier, earlier), (tab.queue.later, later), (tab.queue.take_out, take_out)):
         button.click(act, waiting, None, **PRIVATE).then(**tab.refresh)
@@ -193,12 +196,10 @@ def _wire_queue(context: PageContext, tab: RunsTab) -> None:
 
 def _build_queue() -> Queue:
     with gr.Column(visible=False, elem_id="queue") as group:
-        waiting = gr.Radio(
-            [], label="Waiting", info="One run works at a time; these follow in this order.", elem_id="waiting-runs"
-        )
+        waiting = gr.Radio([], label="Queued", info="Runs train one at a time, in this order.", elem_id="waiting-runs")
         with gr.Row():
-            earlier = gr.Button("Earlier", size="md", min_width=90, elem_id="earlier")
-            later = gr.Button("Later", size="md", min_width=90, elem_id="later")
+            earlier = gr.Button("Move up", size="md", min_width=90, elem_id="earlier")
+            later = gr.Button("Move down", size="md", min_width=90, elem_id="later")
             take_out = gr.Button("Stop", size="md", min_width=90, elem_id="take-out")
     return Queue(group, waiting, earlier, later, take_out)
 
@@ -207,12 +208,10 @@ def _build_deletion() -> Deletion:
     with gr.Group(visible=False) as group:
         question = gr.Markdown(container=True)
         with gr.Row():
-            really = gr.Button("Delete it for good", variant="stop", elem_id="really-delete")
-            keep = gr.Button("Keep it")
+            really = gr.Button("Delete permanently", variant="stop", elem_id="really-delete")
+            keep = gr.Button("Keep run")
     return Deletion(group, question, really, keep)
 
 
 def _no_runs() -> str:
-    return views.empty_card(
-        "No runs yet. Press Start in the Train tab; the run then stands here, with what came of it."
-    )
+    return views.empty_card("No runs yet. Press Start on the Train tab; the run and its results then appear here.")

@@ -31,8 +31,8 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
         [],
         multiselect=True,
         max_choices=MOST_RUNS,
-        label="Runs side by side",
-        info=f"Up to {MOST_RUNS} runs: their curves in one chart, and the settings in which they differ.",
+        label="Runs to compare",
+        info=f"Up to {MOST_RUNS} runs: their curves in one chart, and the settings that differ.",
         elem_id="several-runs",
     )
     chart, table, seen = gr.HTML(elem_id="several-curves"), gr.HTML(elem_id="several-settings"), gr.State(None)

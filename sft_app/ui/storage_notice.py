@@ -33,5 +33,5 @@ def storage_notice(context: PageContext) -> str:
     state = storage_state(context.home)
     if state["trouble"]:
         fear = f" {EPHEMERAL}" if can_lose_runs else ""
-        return f"⚠️ Runs are not copied to the storage at the moment, which is tried again: {state['trouble']}{fear}"
-    return f"Runs are copied to {state['place']} and come back from there." if state["place"] else ""
+        return f"⚠️ Runs are not being copied to storage at the moment; the app keeps trying: {state['trouble']}{fear}"
+    return f"Runs are copied to {state['place']} and restored from there." if state["place"] else ""

@@ -31,7 +31,7 @@ MODELS = [
     ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
-PRESET_SETS = " Choosing one sets epochs, steps, batch size, rank, alpha and measuring; your other settings stay."
+PRESET_SETS = " Choosing a preset sets epochs, steps, batch size, rank, alpha and measuring; your other settings stay."
 AT_THE_TOP = ("name", "model", "method", "preset")
 IN_THE_DATA_TAB = tuple(DataSettings.model_fields)
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
@@ -122,7 +122,7 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
             MODELS,
             value=defaults["model"],
             label="Model",
-            info="Choose one, or type a Hugging Face id or the path of a folder.",
+            info="Choose a model, or type a Hugging Face id or the path of a folder.",
             allow_custom_value=True,
             elem_id="model",
         ),

@@ -18,7 +18,7 @@ from sft_app.runs import RunStatus
 from sft_app.summary import as_float, clock, loss_change, unjudged_note
 
 STATE_WORDS = {
-    "queued": "Waiting for its turn",
+    "queued": "Queued",
     "preparing": "Preparing",
     "training": "Training",
     "scoring": "Saving and comparing",
@@ -76,7 +76,7 @@ def watch_cards(times: Sequence[dict[str, Any]], place: int) -> str:
     if not times:
         return empty_card(
             "The answers to your watch prompts appear here, before training and at each measurement. "
-            "To ask others: All settings, Answers, watch prompts."
+            "To use other prompts: All settings, Answers, watch prompts."
         )
     now = times[min(max(place, 0), len(times) - 1)]
     cards = (
@@ -131,7 +131,7 @@ def _watch_card(
     if now is not first:
         beside = f"<b>{step_name(now['step'])}</b><span>{_watch_note(before, at)}</span>{_watched(at)}"
     elif len(times) > 1:
-        beside = '<div class="ft-text ft-dim">Slide on to see what training changes.</div>'
+        beside = '<div class="ft-text ft-dim">Move the slider to see what training changes.</div>'
     else:
         beside = '<div class="ft-text ft-dim">The answer at the next measurement appears here.</div>'
     title = f"<header><strong>“{escape(before['prompt'])}”</strong></header>"
@@ -144,14 +144,16 @@ def _watch_card(
 
 def _watched(answer: dict[str, Any]) -> str:
     """What was written, and whether it broke off there."""
-    ending = '<p class="ft-warning">It broke off here: its numbers became infinite.</p>' if answer.get("broken") else ""
+    ending = (
+        '<p class="ft-warning">The model stopped here: its numbers became infinite.</p>' if answer.get("broken") else ""
+    )
     return f'<div class="ft-text">{escape(answer["answer"])}</div>{ending}'
 
 
 def _watch_note(before: dict[str, Any], at: dict[str, Any]) -> str:
     if before.get("broken") or at.get("broken"):
         return "cannot be compared"
-    return "the same words" if at["answer"] == before["answer"] else "changed"
+    return "unchanged" if at["answer"] == before["answer"] else "changed"
 
 
 def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> str:

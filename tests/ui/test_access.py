@@ -17,7 +17,7 @@ from tests.ui.hosted import PLANTED, Refused, Space, hub_of_names, signed_in
 
 TOKENS = {"hf_a": "alice", "hf_b": "Bob", "hf_c": "carol"}
 DEMO = "Training is off in this demo, which has no GPU of its own"
-ONLY_OWNER = "Only the owner of this Space and those whom they let may"
+ONLY_OWNER = "Only the owner of this Space and people they allow can"
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ def test_logins_for_self_hosting_are_read_and_never_repeated() -> None:
 def test_names_are_the_same_in_either_case_and_strangers_are_told_what_to_do() -> None:
     hosting = Hosting(space="Alice/x", owner="Alice", allowed=frozenset({"bob"}))
     assert [hosting.trusts(Visitor(name)) for name in ("alice", "BOB", "carol", None)] == [True, True, False, False]
-    with pytest.raises(AccessError, match=r"may push\. Sign in first\."):
+    with pytest.raises(AccessError, match=r"can push\. Sign in first\."):
         hosting.refuse_unless_trusted(Visitor(), "push")
-    with pytest.raises(AccessError, match=r"may push\. Duplicate the Space"):
+    with pytest.raises(AccessError, match=r"can push\. Duplicate the Space"):
         hosting.refuse_unless_trusted(Visitor("carol"), "push")
 
 

@@ -88,9 +88,9 @@ def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Pa
 
     open_tab(page, "Scorecard")
     expect(page.locator("#scorecard")).to_contain_text("Did it forget? · 40 general questions")
-    expect(page.locator("#scorecard")).to_contain_text("Their own answers · 8 held-out questions")
+    expect(page.locator("#scorecard")).to_contain_text("The models' own answers · 8 held-out questions")
     open_tab(page, "One prompt")
-    page.get_by_role("button", name="Conditions, the same for both sides").click()
+    page.get_by_role("button", name="Generation settings (the same for both sides)").click()
     page.locator("#compare-max_new_tokens input").fill("1500")
     page.locator("#compare-max_new_tokens input").blur()
     ask_for_long(page)
@@ -179,7 +179,7 @@ def test_an_uploaded_file_shows_what_is_left_out_and_why(server: Any, quiet_page
     with quiet_page.expect_file_chooser() as chooser:
         quiet_page.locator("#upload").click()
     chooser.value.set_files(file)
-    expect(quiet_page.locator("#data-facts")).to_contain_text("2 left out")
+    expect(quiet_page.locator("#data-facts")).to_contain_text("2 skipped")
     expect(quiet_page.get_by_text("row 2: there is no assistant message")).to_be_visible()
     expect(quiet_page.get_by_text("row 3: not JSON")).to_be_visible()
 

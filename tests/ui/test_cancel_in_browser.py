@@ -31,8 +31,10 @@ def test_cancel_asks_first_and_then_cancels(at_work: Run, server: Any, quiet_pag
     page.goto(server.url)
     page.locator("#cancel").click()
     question = page.locator("#cancellation")
-    expect(question).to_contain_text("You lose what it learnt in 1,200 steps. Stop and keep saves the adapter instead.")
-    page.get_by_role("button", name="Go on training").click()
+    expect(question).to_contain_text(
+        "You will lose what it learned in 1,200 steps. To save the adapter, use Stop and keep instead."
+    )
+    page.get_by_role("button", name="Continue training").click()
     expect(question).to_be_hidden()
     assert not at_work.cancel_is_requested()
     page.locator("#cancel").click()
@@ -46,12 +48,12 @@ def test_the_question_names_what_there_is(at_work: Run, home: Path) -> None:
     at_work.update_status(step=1)
     at_work.adapter_dir.mkdir()
     assert what_is_lost(at_work).startswith(
-        f"Cancel **{at_work.id}**? You lose what it learnt in 1 step and the adapter of before."
+        f"Cancel **{at_work.id}**? You will lose what it learned in 1 step and the adapter saved earlier."
     )
     at_work.update_status(step=0)
-    assert "You lose the adapter of before." in what_is_lost(at_work)
+    assert "You will lose the adapter saved earlier." in what_is_lost(at_work)
     at_work.adapter_dir.rmdir()
-    assert what_is_lost(at_work) == f"Cancel **{at_work.id}**? Nothing has been learnt yet."
+    assert what_is_lost(at_work) == f"Cancel **{at_work.id}**? Nothing has been learned yet."
     at_work.update_status(state="finished")
     with pytest.raises(RunError, match="is not running: it is finished"):
         what_is_lost(at_work)

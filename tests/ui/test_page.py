@@ -33,7 +33,7 @@ def test_a_server_on_a_port_in_use_says_which_one_it_took(server: Any) -> None:
     second = type(server)(server.home)
     try:
         assert int(second.url.rsplit(":", 1)[1]) > port
-        assert any("is in use, so the page took" in line for line in second.lines)
+        assert any("is in use, so the page uses" in line for line in second.lines)
     finally:
         second.stop()
 

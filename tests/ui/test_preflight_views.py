@@ -41,7 +41,7 @@ def test_facts_are_plain_words() -> None:
         ("Time", "about 4 minutes"),
         ("Steps", "44 of 4 conversations, 748 tokens"),
         ("Trained", "4.9 million of 134.5 million weights (3.6%)"),
-        ("Longest", "448 tokens"),
+        ("Max length", "448 tokens"),
         ("Disk", "1.0 of 180 GiB"),
     ]
     full = dict(preflight_facts(replace(FOUND, trainable=FOUND.parameters, row_length=448)))
@@ -74,10 +74,10 @@ def test_counts_are_readable(number: int, words: str) -> None:
 
 def test_card_says_which_data_will_be_trained_on() -> None:
     card = preflight_card(FOUND, None)
-    assert "Training on shop tickets.csv: 251 conversations, about 25 of them held out to check with." in card
+    assert "Training on shop tickets.csv: 251 conversations, about 25 of them held out for evaluation." in card
     assert "jane" not in card
     assert "a guess" not in card
-    assert "is a guess: look at the example on the Data tab first." in preflight_card(FOUND, None, is_guess=True)
+    assert "is a guess: check the example on the Data tab first." in preflight_card(FOUND, None, is_guess=True)
     assert data_sentence(replace(FOUND, data="owner/support")).startswith("Training on owner/support: ")
 
 
@@ -95,14 +95,16 @@ def test_card_says_what_was_measured() -> None:
 
 
 def test_card_of_what_does_not_fit_says_what_to_do() -> None:
-    suggestion = Suggestion({"max_length": 128}, "To make it fit: cut conversations at <128> tokens.", FOUND)
+    suggestion = Suggestion({"max_length": 128}, "To make it fit: cut conversations off at <128> tokens.", FOUND)
     card = preflight_card(TOO_LARGE, suggestion)
-    assert "ft-problem" in card and "1.1 GiB of memory are missing" in card and "&lt;128&gt;" in card
-    assert preflight_notes(TOO_LARGE, None)[-1] == "No change of the settings makes it fit on this machine."
+    assert "ft-problem" in card and "it needs 1.1 GiB more memory" in card and "&lt;128&gt;" in card
+    assert preflight_notes(TOO_LARGE, None)[-1] == "No change to the settings makes it fit on this machine."
 
 
 def test_full_disk_is_told() -> None:
-    assert preflight_notes(replace(FOUND, disk_free_gib=0.4), None) == ["The disk is too full: 0.6 GiB are missing."]
+    assert preflight_notes(replace(FOUND, disk_free_gib=0.4), None) == [
+        "The disk is too full: the run needs 0.6 GiB more space."
+    ]
 
 
 def test_widths_of_the_bar_are_shares_of_what_is_free() -> None:

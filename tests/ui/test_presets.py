@@ -94,7 +94,7 @@ def test_start_right_after_a_preset_starts_that_preset_on_the_page_and_in_the_ap
 ) -> None:
     page, client = quiet_page, Client(server.url, verbose=False)
     page.goto(server.url)
-    expect(page.locator("#findings")).to_contain_text("Nothing to worry about", timeout=60_000)
+    expect(page.locator("#findings")).to_contain_text("No problems found", timeout=60_000)
     page.locator("#to-train").click()
     page.locator("#model input").fill(str(tiny_model_dir))
     page.locator("#model input").press("Enter")

@@ -164,4 +164,4 @@ def test_two_runs_come_into_one_chart_with_the_settings_in_which_they_differ(
 def test_a_run_whose_settings_are_lost_is_left_out_of_the_comparison(context: PageContext, finished: Run) -> None:
     (finished.path / "settings.json").unlink()
     chart, table, _ = comparison_values(context, [finished.id, finished.id], None)
-    assert "Two runs are needed" in chart and table == ""
+    assert "A comparison needs two runs" in chart and table == ""

@@ -63,7 +63,7 @@ def test_the_slider_moves_from_the_base_model_to_the_newest_answers(
     expect(now).to_contain_text("Step 30")  # the newest by default
     expect(now.locator(".ft-text")).to_have_text(texts[-1], use_inner_text=False)
     slide_to(page, 0)
-    expect(now).to_contain_text("Slide on")
+    expect(now).to_contain_text("Move the slider")
     expect(page.locator("#watch-answers .ft-two > div").first).to_contain_text("Before training")
     slide_to(page, 1)
     expect(now).to_contain_text("Step 10")
@@ -100,7 +100,7 @@ def test_the_order_of_the_queue_changes_by_click(
         for name in ("alpha", "beta", "gamma")
     }
     page.goto(server.url)
-    expect(page.locator("#run-status")).to_contain_text("Waiting for its turn")
+    expect(page.locator("#run-status")).to_contain_text("Queued")
     open_tab(page, "Runs")
     places = page.locator("#waiting-runs label")
     expect(places).to_have_text(["1. alpha", "2. beta", "3. gamma"])
@@ -120,6 +120,6 @@ def test_the_order_of_the_queue_changes_by_click(
 def test_the_runs_tab_without_runs_says_what_to_do(server: Any, quiet_page: Page) -> None:
     quiet_page.goto(server.url)
     open_tab(quiet_page, "Runs")
-    expect(quiet_page.locator("#no-runs")).to_contain_text("Press Start in the Train tab")
+    expect(quiet_page.locator("#no-runs")).to_contain_text("Press Start on the Train tab")
     for part in ("#chosen-run", "#several-runs", "#queue"):
         expect(quiet_page.locator(part)).to_be_hidden()

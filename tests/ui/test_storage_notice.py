@@ -35,7 +35,7 @@ def test_on_a_space_the_disk_is_warned_of_with_what_to_do(home: Path) -> None:
 def test_storage_that_works_is_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFT_APP_STORAGE", str(tmp_path))
     Keeper(home, FolderStore(tmp_path)).look()
-    assert storage_notice(PageContext(home, SPACE)) == f"Runs are copied to {tmp_path} and come back from there."
+    assert storage_notice(PageContext(home, SPACE)) == f"Runs are copied to {tmp_path} and restored from there."
 
 
 def test_storage_that_does_not_is_told_and_warned_of(

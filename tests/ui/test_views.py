@@ -73,7 +73,7 @@ def test_each_place_of_the_timeline_shows_its_answers_beside_the_first_ones() ->
     middle = views.watch_cards(times, 1)
     assert middle.count("Q0") == middle.count("Q1") == 1
     assert ">old<" in middle and ">new<" in middle and ">newest<" not in middle
-    assert middle.count("the same words") == 1 and middle.count("changed") == 1
+    assert middle.count("unchanged") == 1 and middle.count(">changed<") == 1
     assert "class=ft-here>Step 5<" in middle
     assert ">newest<" in views.watch_cards(times, 2) and ">newest<" in views.watch_cards(times, 7)
 
@@ -84,11 +84,11 @@ def test_a_watch_answer_that_broke_off_is_not_told_as_the_same_or_changed() -> N
     for times in ([whole, broken], [broken | {"step": 0}, whole | {"step": 5}], [broken, broken | {"step": 9}]):
         shown = views.watch_cards(times, 1)
         assert "cannot be compared" in shown and "its numbers became infinite" in shown
-        assert "the same words" not in shown and "changed" not in shown
+        assert "unchanged" not in shown and "changed" not in shown
 
 
 def test_at_the_first_place_the_first_answers_stand_alone_with_what_to_do_next() -> None:
-    assert "Slide on" in views.watch_cards([snapshot(0, "old"), snapshot(5, "new")], 0)
+    assert "Move the slider" in views.watch_cards([snapshot(0, "old"), snapshot(5, "new")], 0)
     assert "next measurement" in views.watch_cards([snapshot(0, "old")], 0)
     assert "watch prompts" in views.watch_cards([], 0)
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 Rows = Literal["end to end", "padded", "one by one"]
 
 SHORTCUTS = {
-    "separates": "attention for each conversation alone",
+    "separates": "separate attention per conversation",
     "uses_kernel": "the variable-length kernel",
     "shares_beginnings": "shared beginnings",
     "fuses": "fused functions",
-    "splits_head": "its own loss head",
+    "splits_head": "the custom loss head",
 }
 
 
@@ -49,17 +49,18 @@ def describe(way: Way, possible: Way, was_compared: bool) -> str:
     if way == possible:
         return ""
     if not was_compared:
-        return "Conversations are padded in this run: this model could not be checked with any other layout."
+        return "Conversations are padded in this run: no other layout could be checked with this model."
     if way.rows == "padded":
         return (
-            "Conversations are padded in this run, which takes longer: packed, this model would learn something else."
+            "Conversations are padded in this run, which takes longer: with packing, this model would "
+            "learn something else."
         )
     if way.rows == "one by one":
         return (
-            "Conversations are computed one by one in this run, which takes longer: packed or padded, "
+            "Conversations are processed one by one in this run, which takes longer: with packing or padding, "
             "this model would learn something else."
         )
     return (
-        f"This run trains without {' and '.join(way.lacks(possible))}, which takes longer: "
+        f"This run trains without {' and '.join(way.lacks(possible))}, which takes longer: with them, "
         "this model would learn something else."
     )

@@ -100,14 +100,14 @@ def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
 def _sentence(settings: RunSettings, changes: dict[str, Any]) -> str:
     told = []
     if "model" in changes:
-        told.append("take the starter model")
+        told.append("use the starter model")
     if "method" in changes:
         told.append("keep the base in 4 bits (QLoRA)")
     if "max_length" in changes:
-        told.append(f"cut conversations at {changes['max_length']:,} tokens")
+        told.append(f"cut conversations off at {changes['max_length']:,} tokens")
     if "gradient_checkpointing" in changes:
-        told.append("compute activations twice (gradient_checkpointing)")
+        told.append("recompute activations (gradient_checkpointing)")
     if "per_device_train_batch_size" in changes:
         batch, together = changes["per_device_train_batch_size"], changes["gradient_accumulation_steps"]
-        told.append(f"hold {batch} at once and add up {together} (a step learns from as many as before)")
+        told.append(f"use batches of {batch} and accumulate {together} (each step still learns from the same number)")
     return f"To make it fit: {'; '.join(told)}."

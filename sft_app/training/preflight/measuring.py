@@ -52,7 +52,7 @@ def measure_run(
             _work(run, on_progress or (lambda share: None))
         return _result(run)
     except Timeout:
-        raise RunError("A run is at work on this machine; measure when it has ended.") from None
+        raise RunError("A run is in progress on this machine. Measure once it has ended.") from None
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
         ensure_supervisor(home)  # a run that was queued meanwhile

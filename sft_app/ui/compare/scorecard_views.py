@@ -27,7 +27,7 @@ ROWS = (
     ("not_a_number", "have no valid loss"),
 )
 NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and reveal any damage outside your task."
-BROKEN = "The answer is incomplete: the model's numbers became infinite."
+BROKEN = "No complete answer: the model stopped because its numbers became infinite."
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
 

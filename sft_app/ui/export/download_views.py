@@ -10,16 +10,17 @@ from sft_app.export.package import OllamaPackage, told_fidelity
 KINDS = [
     ("Adapter: what training changed", "adapter"),
     ("Merged model: base and adapter as one", "merged"),
-    ("Ollama: to chat at home", "ollama"),
+    ("Ollama: chat on your own computer", "ollama"),
 ]
-TOO_LARGE = "It is too large for a download through the browser: push it to the Hub."
+TOO_LARGE = "It is too large to download through the browser. Push it to the Hub instead."
 TOLD = {
-    "adapter": "A zip of what was trained: of an adapter some megabytes, which whoever has the base model loads on top "
-    "with PEFT; of a full fine-tune the whole model.",
-    "merged": "For transformers, vLLM and others: the adapter is worked into the weights of its base, in bfloat16. It "
-    "takes the room of the whole model, and minutes, since the result is read back and compared with base and adapter.",
-    "ollama": "The merged model, and beside it a Modelfile with the chat template, the system prompt, the stop tokens "
-    "and the temperature of the run, for Ollama on your own computer.",
+    "adapter": "A zip of what was trained. An adapter is a few megabytes and is loaded on top of the base model "
+    "with PEFT; a full fine-tune is the whole model.",
+    "merged": "For transformers, vLLM and others: the adapter is merged into the weights of its base model, in "
+    "bfloat16. It takes as much disk space as the whole model, and a few minutes, because the result is read back and "
+    "compared with base and adapter.",
+    "ollama": "The merged model plus a Modelfile with the chat template, the system prompt, the stop tokens "
+    "and the run's temperature, for Ollama on your own computer.",
 }
 
 
@@ -54,7 +55,7 @@ def ollama_commands(package: OllamaPackage, is_at_home: bool) -> str:
     make = package.model.command if is_at_home else f"ollama create {package.model.name} -f Modelfile"
     commands = [make, f"ollama run {package.model.name}"]
     if package.by_hand and is_at_home:
-        commands += ["# For a GGUF file, and where Ollama does not know the architecture:", *package.by_hand]
+        commands += ["# For a GGUF file, or if Ollama does not support the architecture:", *package.by_hand]
     return "\n".join(commands)
 
 

@@ -41,9 +41,9 @@ class Downloads:
 
 def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     """What can be made of the run that `chosen` names, and what has been made of it."""
-    kind = gr.Radio(download_views.KINDS, value="adapter", label="What to take along", elem_id="export-kind")
+    kind = gr.Radio(download_views.KINDS, value="adapter", label="Export format", elem_id="export-kind")
     with gr.Row():
-        make = gr.Button("Make it", variant="primary", size="md", min_width=140, elem_id="make-export")
+        make = gr.Button("Export", variant="primary", size="md", min_width=140, elem_id="make-export")
         stop = gr.Button("Stop", size="md", min_width=140, visible=False, elem_id="stop-export")
     shown = _build_shown()
     handlers = _Handlers(context)
@@ -58,7 +58,7 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
 def _build_shown() -> Downloads:
     result = gr.HTML(download_views.told_card(download_views.TOLD["adapter"]), elem_id="export-result")
     commands = gr.Code(
-        label="Then, in a terminal",
+        label="Next, in a terminal",
         language="shell",
         lines=2,
         interactive=False,
@@ -66,8 +66,8 @@ def _build_shown() -> Downloads:
         elem_id="ollama-commands",
     )
     with gr.Row():
-        pack = gr.Button("Pack it as a zip", size="md", min_width=140, visible=False, elem_id="pack-merged")
-        file = gr.DownloadButton("Save the zip", variant="primary", size="md", visible=False, elem_id="save-export")
+        pack = gr.Button("Create zip", size="md", min_width=140, visible=False, elem_id="pack-merged")
+        file = gr.DownloadButton("Download zip", variant="primary", size="md", visible=False, elem_id="save-export")
     return Downloads(result, commands, pack, file)
 
 
@@ -116,7 +116,7 @@ class _Handlers:
 
     def _pack(self, run_id: str | None, request: gr.Request) -> Iterator[list[Any]]:
         hosting, run = self.context.hosting, self.context.get(run_id)
-        hosting.refuse_unless_trusted(visitor_of(hosting, request), "take the merged model")
+        hosting.refuse_unless_trusted(visitor_of(hosting, request), "download the merged model")
         with tempfile.TemporaryDirectory(prefix="merged-") as folder:
             packed = zip_folder(run.merged_dir, Path(folder))
             yield [gr.Button(visible=False), gr.DownloadButton(value=str(packed), visible=True)]
@@ -125,7 +125,7 @@ class _Handlers:
         is_at_home = not self.context.hosting.is_hosted
         size = sum(file.stat().st_size for file in merged.folder.iterdir()) / 2**30
         can_pack = size < MOST_ZIPPED_GIB
-        where = f"It is in {merged.folder}" if is_at_home else "" if can_pack else download_views.TOO_LARGE
+        where = f"Folder: {merged.folder}" if is_at_home else "" if can_pack else download_views.TOO_LARGE
         card = download_views.merged_card(merged, where, package)
         commands = download_views.ollama_commands(package, is_at_home) if package else ""
         return _values(card, commands, can_pack)

@@ -22,13 +22,13 @@ from sft_app.ui.export.push_views import login_line, pushed_line
 from sft_app.ui.visitors import visitor_of
 
 HUB_TOLD = (
-    "What was trained, with its tokenizer, a model card and its settings, as a repository of yours on the Hugging Face "
-    "Hub. If it breaks off, push again: what is there already is not sent again."
+    "Pushes the trained weights, tokenizer, model card and settings to a repository of yours on the Hugging Face "
+    "Hub. If the upload is interrupted, push again: files that already arrived are not sent again."
 )
-SPACE_TOLD = "This app online, for others to open in their browser. Spaces with Gradio may need a paid plan of the Hub."
-WHOLE, COMPARISON = "The whole app", "Only compare an adapter that is on the Hub"
+SPACE_TOLD = "Puts this app online for others to open in their browser. Gradio Spaces may require a paid Hub plan."
+WHOLE, COMPARISON = "The whole app", "Only a comparison of an adapter on the Hub"
 SPACE_NAMES = {WHOLE: "fine-tune-and-compare", COMPARISON: "compare"}
-NAME_INFO = "USER/NAME, or NAME alone for one of your own."
+NAME_INFO = "USER/NAME, or just NAME for your own account."
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ def build_push_tabs(context: PageContext, chosen: gr.Dropdown) -> None:
 def _hub_fields() -> HubFields:
     gr.Markdown(HUB_TOLD, elem_id="push-told")
     login = gr.Markdown(elem_id="push-login")
-    kind = gr.Radio(KINDS[:2], value="adapter", label="What to push", elem_id="push-kind")
+    kind = gr.Radio(KINDS[:2], value="adapter", label="Content", elem_id="push-kind")
     repo = gr.Textbox(label="Repository", info=NAME_INFO, max_lines=1, elem_id="push-repo")
     with gr.Row():
-        private = gr.Checkbox(True, label="Private", info="Only you, and those whom you let, can see it.")
-        include_data = gr.Checkbox(False, label="With the data", info="Also the conversations it was trained on.")
+        private = gr.Checkbox(True, label="Private", info="Only you and people you give access can see it.")
+        include_data = gr.Checkbox(False, label="Include data", info="Also push the conversations it was trained on.")
     warning = gr.HTML(visible=False, elem_id="push-warning")
     pairs = gr.Dropdown(
         [],
         multiselect=True,
-        label="Answers to show in the card",
-        info="Rows of your data are shown only where you choose them here.",
+        label="Answers to show in the model card",
+        info="Rows of your data are shown only if you choose them here.",
         elem_id="push-pairs",
     )
     push = gr.Button("Push", variant="primary", size="md", elem_id="push-run")
@@ -92,18 +92,18 @@ def _hub_fields() -> HubFields:
 def _space_fields() -> SpaceFields:
     gr.Markdown(SPACE_TOLD, elem_id="space-told")
     login = gr.Markdown(elem_id="space-login")
-    what = gr.Radio([WHOLE, COMPARISON], value=WHOLE, label="What it shows", elem_id="space-what")
+    what = gr.Radio([WHOLE, COMPARISON], value=WHOLE, label="Content", elem_id="space-what")
     adapter = gr.Textbox(
         label="Adapter",
-        info="One that you, or anybody, has pushed to the Hub.",
+        info="Any adapter on the Hub, yours or someone else's.",
         placeholder="USER/NAME",
         max_lines=1,
         visible=False,
         elem_id="space-adapter",
     )
     repo = gr.Textbox(SPACE_NAMES[WHOLE], label="Space", info=NAME_INFO, max_lines=1, elem_id="space-repo")
-    private = gr.Checkbox(True, label="Private", info="Only you, and those whom you let, can open it.")
-    push = gr.Button("Make the Space", variant="primary", size="md", elem_id="push-space")
+    private = gr.Checkbox(True, label="Private", info="Only you and people you give access can open it.")
+    push = gr.Button("Create Space", variant="primary", size="md", elem_id="push-space")
     return SpaceFields(login, what, adapter, repo, private, push, _result("space-result"))
 
 

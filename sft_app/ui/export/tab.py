@@ -12,9 +12,11 @@ from sft_app.ui.events import UNCHECKED
 from sft_app.ui.export.downloads import build_downloads
 from sft_app.ui.export.push_panel import build_push_tabs
 
-TOLD = "A fine-tune is yours: take it to another program, to the Hugging Face Hub, or online as a Space."
-RUN_INFO = "Those that have saved an adapter, the newest first."
-NO_RUNS = "No run has saved an adapter yet. Train one, and it can be taken along from here."
+TOLD = (
+    "Your fine-tune is yours: use it in another program, push it to the Hugging Face Hub, or put it online as a Space."
+)
+RUN_INFO = "Runs with a saved adapter, newest first."
+NO_RUNS = "No run has saved an adapter yet. Train one, then export it here."
 
 
 @dataclass(frozen=True)

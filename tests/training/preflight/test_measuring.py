@@ -50,7 +50,7 @@ def test_dry_run_measures_the_longest_batch_and_leaves_nothing(
 
 
 def test_only_one_thing_at_a_time_has_the_machine(measure: Callable[..., Any], home: Path) -> None:
-    with FileLock(home / "machine.lock"), pytest.raises(RunError, match="A run is at work on this machine"):
+    with FileLock(home / "machine.lock"), pytest.raises(RunError, match="A run is in progress on this machine"):
         measure()
 
 

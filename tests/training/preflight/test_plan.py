@@ -312,7 +312,9 @@ def test_fewer_conversations_at_once_come_first_and_a_step_stays_as_large() -> N
     found = suggest(free, **BIG)
     assert found.changes == {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
     assert found.preflight.rows_per_step == 16 and found.preflight.fits_memory
-    assert found.sentence == ("To make it fit: hold 4 at once and add up 4 (a step learns from as many as before).")
+    assert found.sentence == (
+        "To make it fit: use batches of 4 and accumulate 4 (each step still learns from the same number)."
+    )
 
 
 def test_activations_twice_come_next_with_as_large_a_batch_as_fits() -> None:

@@ -94,7 +94,7 @@ def test_a_packed_step_is_that_of_the_conversations_one_by_one(train: Any, name:
     _, alone = train(tiny_model(name), **ONE_BY_ONE, **targets)
     assert_same(packed, alone)
     assert ("padded" in trainer.notice) == (trainer.way.rows == "padded") == (name in PADDED)
-    assert ("attention for each conversation alone" in trainer.notice) == (name in WITHOUT_SEPARATE)
+    assert ("separate attention per conversation" in trainer.notice) == (name in WITHOUT_SEPARATE)
     assert bool(trainer.notice) == (trainer.way != trainer.possible)
 
 
@@ -128,7 +128,7 @@ def wrong_beginning(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (wrong_gradient(SummedCrossEntropy), "its own loss head"),
+        (wrong_gradient(SummedCrossEntropy), "the custom loss head"),
         (wrong_gradient(LoraProduct), "fused functions"),
         (wrong_beginning, "shared beginnings"),
     ],

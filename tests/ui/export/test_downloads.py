@@ -38,7 +38,7 @@ def test_a_run_is_merged_for_ollama_and_saved(finished_run: Any, server: Any, qu
     page = quiet_page
     open_downloads(page, server.url, finished_run.id)
     choose(page, "Ollama")
-    expect(page.locator("#export-result")).to_contain_text("beside it a Modelfile")
+    expect(page.locator("#export-result")).to_contain_text("plus a Modelfile")
     page.locator("#make-export").click()
     expect(page.locator("#export-result [role=progressbar]")).to_be_visible()
     expect(page.locator("#export-result")).to_contain_text("Ready for Ollama", timeout=120_000)

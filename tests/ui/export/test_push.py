@@ -32,7 +32,7 @@ def request_of(name: str | None) -> Any:
 
 @pytest.mark.parametrize("name", [None, "bo"])
 def test_on_a_space_only_those_who_are_trusted_push(home: Path, name: str | None) -> None:
-    with pytest.raises(AccessError, match="Only the owner of this Space and those whom they let may push"):
+    with pytest.raises(AccessError, match="Only the owner of this Space and people they allow can push"):
         target_of(PageContext(home, SPACE), request_of(name), "voice", True)
 
 
@@ -46,7 +46,7 @@ def test_on_a_space_the_token_is_the_visitors(home: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("hosting", "name", "logged_in", "told"),
     [
-        (Hosting(), None, True, "login of this machine"),
+        (Hosting(), None, True, "this machine's Hub login"),
         (Hosting(), None, False, "Run `hf auth login` in a terminal, or start the app with `HF_TOKEN`"),
         (SPACE, None, True, "**Sign in**"),
         (SPACE, "bo", True, "**Duplicate the Space**"),
@@ -95,7 +95,7 @@ def open_hub_tab(page: Page, server: Server) -> None:
 def test_a_run_is_pushed_and_becomes_a_space(hub_server: tuple[Server, PushHub], quiet_page: Page) -> None:
     (server, hub), page = hub_server, quiet_page
     open_hub_tab(page, server)
-    expect(page.locator("#push-login")).to_contain_text("login of this machine")
+    expect(page.locator("#push-login")).to_contain_text("this machine's Hub login")
     name = page.locator("#push-repo textarea, #push-repo input")
     expect(name).to_have_value("shop-voice")
     page.locator("#push-run").click()
@@ -114,7 +114,7 @@ def test_a_run_is_pushed_and_becomes_a_space(hub_server: tuple[Server, PushHub],
     expect(merged).to_have_attribute("href", f"{hub.endpoint}/ann/shop-voice-merged", timeout=120_000)
     assert "model.safetensors" in hub.get("ann/shop-voice-merged").files
     open_tab(page, "Space")
-    page.get_by_label("Only compare").check()
+    page.get_by_label("Only a comparison").check()
     expect(page.locator("#space-adapter textarea, #space-adapter input")).to_have_value("ann/shop-voice")
     expect(page.locator("#space-repo textarea, #space-repo input")).to_have_value("compare-shop-voice")
     page.locator("#push-space").click()
