@@ -48,10 +48,10 @@ from sft_app.terminal import (
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
 
-FormatOption = Annotated[Format | None, typer.Option(help="How the rows are laid out; auto looks at them.")]
+FormatOption = Annotated[Format | None, typer.Option(help="Layout of the rows; auto detects it.")]
 MapOption = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="ROLE=COLUMN", help="Columns of a table: user, assistant, system, context."),
+    typer.Option("--map", metavar="ROLE=COLUMN", help="Column for a role: user, assistant, system or context."),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. max_steps=20.")
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @app.command()
 def ui(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
     """Open the page."""
@@ -92,11 +92,11 @@ def inspect(
     data: Annotated[str, typer.Argument(help="A file, or the id of a data set on the Hub.")],
     format: FormatOption = None,
     columns: MapOption = None,
-    model: Annotated[str, typer.Option(help="Whose tokenizer counts the tokens.")] = "starter",
-    max_length: Annotated[int | None, typer.Option(help="Tokens kept of a conversation; default: automatic.")] = None,
+    model: Annotated[str, typer.Option(help="Model whose tokenizer counts the tokens.")] = "starter",
+    max_length: Annotated[int | None, typer.Option(help="Maximum tokens per conversation; default: automatic.")] = None,
     assignments: SetOption = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Apply the recommended fixes; the source stays as it is.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the usable conversations there as JSONL.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the recommended fixes; the source is not changed.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSONL file to write the usable conversations to.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Read a data source and say what is in it, what is left out and why, and what could be mended."""
@@ -107,7 +107,7 @@ def inspect(
     from sft_app.models.loading import load_tokenizer
 
     if fix and out is None:
-        raise SettingsError("--fix needs --out FILE: the source is never changed.")
+        raise SettingsError("--fix needs --out FILE, because the source is never changed.")
     given = {
         "data": data,
         "format": format or "auto",
@@ -134,20 +134,22 @@ def inspect(
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Option(help="A JSON file with settings.")] = None,
-    data: Annotated[str | None, typer.Option(help=f"Data file; default {EXAMPLE_DATA}.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Data file; default: {EXAMPLE_DATA}.")] = None,
     model: Annotated[str | None, typer.Option(help="starter, a Hub id, or a folder.")] = None,
     method: Annotated[
-        Method | None, typer.Option(help="Default: qlora on a GPU, lora without, full if classic.")
+        Method | None, typer.Option(help="Default: qlora on a GPU, lora on a CPU, full with the classic trainer.")
     ] = None,
     trainer: Annotated[TrainerKind | None, typer.Option(help="sft: TRL; classic: transformers.")] = None,
-    preset: Annotated[Preset | None, typer.Option(help="Named set of values; default quick.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Named set of values; default: quick.")] = None,
     format: FormatOption = None,
     columns: MapOption = None,
     assignments: SetOption = None,
-    name: Annotated[str | None, typer.Option(help="A name to recognise the run by.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the run would take.")] = False,
-    measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: try it for two steps.")] = False,
+    name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what the run would take.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: measure two real steps.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Fine-tune, and follow the run to its end."""
@@ -204,9 +206,9 @@ def stop(
     found = find_run(app_home(), run)
     if discard:
         cancel_run(found)
-        return console.print(f"Run {found.id} is cancelled; nothing of it is kept.")
+        return console.print(f"Run {found.id} was cancelled; nothing was kept.")
     stop_run(found)
-    console.print(f"Run {found.id} stops after this step and keeps its adapter.")
+    console.print(f"Run {found.id} will stop after this step and save its adapter.")
 
 
 @app.command()
@@ -222,17 +224,19 @@ def resume(run: RunArgument) -> None:
 @app.command()
 def move(
     run: RunArgument,
-    by: Annotated[int | None, typer.Option(metavar="N", help="So many places later; earlier if negative.")] = None,
-    first: Annotated[bool, typer.Option("--first", help="To the front of the queue.")] = False,
-    last: Annotated[bool, typer.Option("--last", help="To its end.")] = False,
+    by: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of places to move back; negative: forward.")
+    ] = None,
+    first: Annotated[bool, typer.Option("--first", help="Move to the front of the queue.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Move to the end of the queue.")] = False,
 ) -> None:
     """Give a queued run another place in the queue."""
     if (by is not None) + first + last != 1:
-        raise typer.BadParameter("one of --first, --last and --by N is needed.")
+        raise typer.BadParameter("give one of --first, --last or --by N.")
     found, home = find_run(app_home(), run), app_home()
     waiting = len(queued_runs(home))
     move_in_queue(home, found, -waiting if first else waiting if last else by or 0)
-    console.print("They run in this order now: " + ", ".join(queued.id for queued in queued_runs(home)))
+    console.print("Queue order: " + ", ".join(queued.id for queued in queued_runs(home)))
 
 
 @app.command()
@@ -241,7 +245,7 @@ def delete(run: RunArgument) -> None:
     from sft_app.storage.keeper import delete_everywhere
 
     found = find_run(app_home(), run)
-    console.print(f"Run {found.id} is deleted. {delete_everywhere(app_home(), found)}".rstrip())
+    console.print(f"Run {found.id} was deleted. {delete_everywhere(app_home(), found)}".rstrip())
 
 
 @app.command()
@@ -249,19 +253,27 @@ def delete(run: RunArgument) -> None:
 def compare(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run, a checkpoint of it (RUN/checkpoint-40), or an adapter of others."),
+        typer.Argument(metavar="RUN", help="A run, one of its checkpoints (RUN/checkpoint-40), or another adapter."),
     ],
-    against: Annotated[str, typer.Option(help="The other side: `base`, or what RUN can be.")] = "base",
-    prompt: Annotated[list[str] | None, typer.Option(help="A question; may be given several times.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A file of prompts, as the page's “Many prompts” takes.")] = None,
-    prompt_column: Annotated[str, typer.Option(help="Of that file; default: found by its name.")] = "",
-    reference_column: Annotated[str, typer.Option(help="Its given answers; default: found by its name.")] = "",
-    out: Annotated[Path | None, typer.Option(help="With --prompts: write a .csv or .jsonl there.")] = None,
+    against: Annotated[str, typer.Option(help="The other side: `base`, or anything RUN can be.")] = "base",
+    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given several times.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file of prompts, in the formats of “Many prompts” on the page.")
+    ] = None,
+    prompt_column: Annotated[str, typer.Option(help="Prompt column of that file; default: detected by name.")] = "",
+    reference_column: Annotated[
+        str, typer.Option(help="Reference column of that file; default: detected by name.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="With --prompts: the .csv or .jsonl file to write.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.0, max=2.0, help="0: always the likeliest.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Fixes the sampling.")] = None,
-    strength: Annotated[float, typer.Option(min=0.0, max=1.5, help="Of the adapter; 0 is the base.")] = 1.0,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer, in tokens.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="0: always the most likely token.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed for the sampling.")] = None,
+    strength: Annotated[
+        float, typer.Option(min=0.0, max=1.5, help="Strength of the adapter; 0 is the base model.")
+    ] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and the fine-tuned model, side by side."""
@@ -272,10 +284,10 @@ def compare(
     from sft_app.compare.stream import compare_prompt
 
     if prompts is not None and (prompt or strength != 1.0):
-        raise SettingsError("--prompts goes without --prompt and --strength.")
+        raise SettingsError("--prompts cannot be combined with --prompt or --strength.")
     if out is not None:
         if prompts is None:
-            raise SettingsError("--out goes with --prompts FILE.")
+            raise SettingsError("--out requires --prompts FILE.")
         refuse_other_endings(out)
     sides = find_sides(against, run, app_home())
     system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
@@ -302,7 +314,8 @@ def compare(
 def score(
     run: RunArgument,
     prompts: Annotated[
-        int | None, typer.Option(min=0, help="Held-out questions that both sides answer; default: the run's setting.")
+        int | None,
+        typer.Option(min=0, help="Number of held-out questions both sides answer; default: the run's setting."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -327,11 +340,11 @@ def export(
         Export,
         typer.Option(
             "--as",
-            help="adapter: a zip; merged: one model of base and adapter; ollama: that with a Modelfile; "
+            help="adapter: a zip; merged: base and adapter as one model; ollama: merged plus a Modelfile; "
             "report: what changed, as HTML and Markdown.",
         ),
     ],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into; made where it is missing.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to; created if missing.")],
 ) -> None:
     """Take something out of a run: its report to pass on, its adapter, or the whole model."""
     from sft_app.export.adapter import zip_adapter
@@ -385,7 +398,7 @@ def _tell_reading(settings: RunSettings) -> None:
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:
     from sft_app.training.preflight.fitting import look_ahead
 
-    with progress_bar("Looking ahead", quiet=as_json) as tell:
+    with progress_bar("Estimating", quiet=as_json) as tell:
         found, suggestion = look_ahead(settings, app_home(), measure, tell)
     print_preflight(found, suggestion, as_json)
 
@@ -401,6 +414,6 @@ def _settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
         except (OSError, ValueError) as error:
             raise SettingsError(f"{config} cannot be read as JSON: {error}.") from error
         if not isinstance(values, dict):
-            raise SettingsError(f"{config}: an object with settings is expected, got {type(values).__name__}.")
+            raise SettingsError(f"{config} must contain a JSON object with settings, got {type(values).__name__}.")
     values |= given
     return complete_settings(values)

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from sft_app.export.merged import MergedModel
     from sft_app.runs import Run
 
-RepoOption = Annotated[str, typer.Option(metavar="USER/NAME", help="The repository; NAME alone is one of your own.")]
-PublicFlag = Annotated[bool, typer.Option("--public/--private", help="Who may read it.")]
+RepoOption = Annotated[
+    str, typer.Option(metavar="USER/NAME", help="The repository; NAME alone means your own account.")
+]
+PublicFlag = Annotated[bool, typer.Option("--public/--private", help="Who can see it.")]
 
 
 def push(
     run: RunArgument,
     repo: RepoOption,
     kind: Annotated[
-        Literal["adapter", "merged"], typer.Option("--as", help="What was trained, or one model of base and adapter.")
+        Literal["adapter", "merged"],
+        typer.Option("--as", help="The adapter, or base and adapter merged into one model."),
     ] = "adapter",
     public: PublicFlag = False,
-    include_data: Annotated[bool, typer.Option("--include-data", help="Also the conversations.")] = False,
+    include_data: Annotated[bool, typer.Option("--include-data", help="Also push the conversations.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Send what a run has learnt, with its card, to the Hugging Face Hub; after a break it goes on where it was."""
@@ -37,7 +40,7 @@ def push(
     checked_target(target)
     _warn(warning_for(not public, include_data))
     merged = _merged_of(found, as_json) if kind == "merged" else None
-    with progress_bar("Sending", quiet=as_json) as tell:
+    with progress_bar("Uploading", quiet=as_json) as tell:
         pushed = push_run(found, target, include_data, on_progress=tell, merged=merged)
     _tell(pushed, as_json)
 
@@ -46,7 +49,9 @@ def push_space(
     repo: RepoOption,
     adapter: Annotated[
         str | None,
-        typer.Option(metavar="USER/NAME", help="An adapter of the Hub: the Space then only compares it with its base."),
+        typer.Option(
+            metavar="USER/NAME", help="An adapter on the Hub: the Space then only compares it with its base model."
+        ),
     ] = None,
     public: PublicFlag = False,
     as_json: JsonFlag = False,
@@ -55,7 +60,7 @@ def push_space(
     from sft_app.export.hub import Target
     from sft_app.export.space import push_space
 
-    with progress_bar("Sending", quiet=as_json) as tell:
+    with progress_bar("Uploading", quiet=as_json) as tell:
         pushed = push_space(Target(repo, private=not public), adapter, tell)
     _tell(pushed, as_json)
 

@@ -56,21 +56,28 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str = _setting("data", EXAMPLE_DATA, "A file with examples, or a data set's id on the Hub.", min_length=1)
-    format: Format = _setting("data", "auto", "How the rows are laid out; auto looks at them.")
-    columns: tuple[str, ...] = _setting(
-        "data", (), "For a table of your own: user=COLUMN, assistant=COLUMN, also system= and context=.", max_length=4
+    data: str = _setting(
+        "data", EXAMPLE_DATA, "A file with examples, or the id of a data set on the Hub.", min_length=1
     )
-    max_rows: int | None = _setting("data", None, "Read only so many rows; empty: all of them.", ge=1)
-    dataset_config: str | None = _setting("data", None, "Which part of a Hub data set; empty: its default.")
-    dataset_split: str = _setting("data", "train", "Which split of a Hub data set.", min_length=1)
+    format: Format = _setting("data", "auto", "Layout of the rows; auto detects it.")
+    columns: tuple[str, ...] = _setting(
+        "data",
+        (),
+        "For a table of your own: user=COLUMN, assistant=COLUMN, optionally system= and context=.",
+        max_length=4,
+    )
+    max_rows: int | None = _setting("data", None, "Read at most this many rows; empty: all.", ge=1)
+    dataset_config: str | None = _setting("data", None, "Config (subset) of a Hub data set; empty: its default.")
+    dataset_split: str = _setting("data", "train", "Split of a Hub data set.", min_length=1)
     dataset_revision: str | None = _setting("data", None, "Branch, tag or commit of a Hub data set; empty: main.")
     reply_paths: Literal["best", "all"] = _setting(
-        "data", "best", "Of reply trees (OASST): the best-ranked reply at every level, or every path."
+        "data", "best", "For reply trees (OASST): the best-ranked reply at every level, or every path."
     )
-    text_language: str = _setting("data", "", "Of reply trees (OASST): only this language, e.g. en; empty: all.")
-    code_language: CodeLanguage = _setting("data", "python3", "Of contest problems: solutions in this language.")
-    solutions_per_problem: int = _setting("data", 1, "Of contest problems: at most this many solutions.", ge=1, le=1000)
+    text_language: str = _setting("data", "", "For reply trees (OASST): only this language, e.g. en; empty: all.")
+    code_language: CodeLanguage = _setting("data", "python3", "For contest problems: solutions in this language.")
+    solutions_per_problem: int = _setting(
+        "data", 1, "For contest problems: at most this many solutions each.", ge=1, le=1000
+    )
 
     def reading(self) -> DataSettings:
         """These settings alone, which a whole run's hold too."""
@@ -91,11 +98,11 @@ class DataSettings(BaseModel):
         roles = [entry.partition("=")[0] for entry in entries]
         for entry, role in zip(entries, roles, strict=True):
             if role not in COLUMN_ROLES or not entry.partition("=")[2]:
-                raise ValueError(f"{entry!r} is not ROLE=COLUMN with a role of {', '.join(COLUMN_ROLES)}")
+                raise ValueError(f"{entry!r} is not ROLE=COLUMN, where ROLE is one of {', '.join(COLUMN_ROLES)}")
         if len(set(roles)) < len(roles):
-            raise ValueError("a role is named twice")
+            raise ValueError("a role is given twice")
         if entries and not {"user", "assistant"} <= set(roles):
-            raise ValueError("user=COLUMN and assistant=COLUMN are both needed")
+            raise ValueError("both user=COLUMN and assistant=COLUMN are required")
         return entries
 
 
@@ -107,117 +114,141 @@ class RunSettings(DataSettings):
             `SettingsError` that lists every fault.
     """
 
-    name: str = _setting("data", "", "A name for you to recognise the run by.", max_length=80)
+    name: str = _setting("data", "", "A name that helps you recognise the run.", max_length=80)
     heldout_fraction: float = _setting(
-        "data", 0.1, "Share of the conversations kept out of training, to measure on.", ge=0.0, le=0.5
+        "data", 0.1, "Share of the conversations held out of training for evaluation.", ge=0.0, le=0.5
     )
-    heldout_min: int = _setting("data", 8, "At least this many conversations are held out.", ge=1, le=1000)
-    heldout_max: int = _setting("data", 200, "At most this many conversations are held out.", ge=1, le=10_000)
+    heldout_min: int = _setting("data", 8, "Hold out at least this many conversations.", ge=1, le=1000)
+    heldout_max: int = _setting("data", 200, "Hold out at most this many conversations.", ge=1, le=10_000)
     max_length: int | None = _setting(
         "data",
         None,
-        "Tokens kept of a conversation; what is longer is cut at the end. Empty: enough for 99 of 100 conversations.",
+        "Maximum tokens per conversation; longer ones are cut off at the end. Empty: enough for 99 of 100 "
+        "conversations.",
         ge=16,
         le=131_072,
     )
 
     model: str = _setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
     revision: str | None = _setting("model", None, "Branch, tag or commit of a Hub model; empty: its main branch.")
-    dtype: Dtype = _setting("model", "auto", "Precision of the weights; auto takes what is fast on this machine.")
+    dtype: Dtype = _setting("model", "auto", "Precision of the weights; auto picks what is fast on this machine.")
 
     method: Method = _setting(
-        "method", "lora", "qlora: 4-bit base and adapter; lora: adapter; full: every weight is trained."
+        "method", "lora", "qlora: adapter on a 4-bit base; lora: adapter; full: trains every weight."
     )
     trainer: TrainerKind = _setting(
         "method", "sft", "sft: TRL's SFTTrainer with packing; classic: transformers' Trainer."
     )
     lora_r: int = _setting("method", 16, "Rank of the adapter: how much it can learn.", ge=1, le=512)
-    lora_alpha: int = _setting("method", 32, "Scale of the adapter; usually twice the rank.", ge=1, le=1024)
-    use_rslora: bool = _setting("method", False, "Scale the adapter by the root of its rank; for ranks from 64 up.")
-    use_dora: bool = _setting("method", False, "Train the length of each weight apart from its direction; slower.")
+    lora_alpha: int = _setting("method", 32, "Scaling of the adapter; usually twice the rank.", ge=1, le=1024)
+    use_rslora: bool = _setting(
+        "method", False, "Scale the adapter by the square root of its rank; for ranks of 64 and up."
+    )
+    use_dora: bool = _setting(
+        "method", False, "DoRA: train the magnitude and direction of each weight separately; slower."
+    )
     lora_dropout: float = _setting("method", 0.0, "Share of adapter inputs dropped while training.", ge=0.0, le=0.5)
     lora_target_modules: str = _setting(
         "method", "all-linear", "all-linear, or module names separated by commas.", min_length=1
     )
 
     preset: Preset = _setting(
-        "training", "quick", "quick: minutes, to see it work; balanced: everyday; thorough: long and careful."
+        "training", "quick", "quick: minutes, to see it work; balanced: everyday use; thorough: long and careful."
     )
-    num_train_epochs: float = _setting("training", 2.0, "How often every example is seen.", gt=0.0, le=100.0)
-    max_steps: int = _setting("training", -1, "Stop after this many optimizer steps; -1: by epochs.", ge=-1)
+    num_train_epochs: float = _setting("training", 2.0, "Number of passes over the examples.", gt=0.0, le=100.0)
+    max_steps: int = _setting("training", -1, "Stop after this many optimizer steps; -1: decided by epochs.", ge=-1)
     learning_rate: float | None = _setting(
-        "training", None, "Step size; empty: 2e-4 for adapters, 2e-5 for full, both times 5 for quick.", gt=0.0, le=0.1
+        "training",
+        None,
+        "Step size; empty: 2e-4 for adapters, 2e-5 for full; five times that for quick.",
+        gt=0.0,
+        le=0.1,
     )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _setting(
-        "training", "cosine", "How the learning rate falls over the run."
+        "training", "cosine", "How the learning rate decreases over the run."
     )
-    warmup_ratio: float = _setting("training", 0.05, "Share of the steps in which the rate rises.", ge=0.0, le=0.5)
-    weight_decay: float = _setting("training", 0.0, "Pull of the trained weights towards zero.", ge=0.0, le=1.0)
-    max_grad_norm: float = _setting("training", 1.0, "Longer gradients are shortened to this.", gt=0.0, le=100.0)
+    warmup_ratio: float = _setting(
+        "training", 0.05, "Share of the steps during which the learning rate rises.", ge=0.0, le=0.5
+    )
+    weight_decay: float = _setting(
+        "training", 0.0, "How strongly trained weights are pulled towards zero.", ge=0.0, le=1.0
+    )
+    max_grad_norm: float = _setting("training", 1.0, "Clip gradients to this norm.", gt=0.0, le=100.0)
     neftune_noise_alpha: float | None = _setting(
-        "training", None, "Noise on the embeddings against learning by heart, e.g. 5; empty: none.", gt=0.0, le=100.0
+        "training",
+        None,
+        "NEFTune: noise on the embeddings to reduce memorising, e.g. 5; empty: none.",
+        gt=0.0,
+        le=100.0,
     )
-    per_device_train_batch_size: int = _setting(
-        "training", 4, "Conversations in memory at once, on each GPU.", ge=1, le=512
-    )
-    gradient_accumulation_steps: int = _setting("training", 4, "Batches added up to one step.", ge=1, le=1024)
-    packing: bool = _setting("training", True, "Lay conversations end to end instead of padding them; faster.")
+    per_device_train_batch_size: int = _setting("training", 4, "Conversations per batch on each GPU.", ge=1, le=512)
+    gradient_accumulation_steps: int = _setting("training", 4, "Batches accumulated per step.", ge=1, le=1024)
+    packing: bool = _setting("training", True, "Pack conversations end to end instead of padding them; faster.")
     packing_strategy: PackingStrategy = _setting(
         "training",
         "step",
-        "step: those of a batch, so that a step learns from as many as without; bfd: TRL's, fills rows of max_length.",
+        "step: packs each batch, so a step learns from as many as without packing; bfd: TRL's, fills rows "
+        "of max_length.",
     )
     block_size: int | None = _setting(
         "training",
         None,
-        "For the classic trainer: cut all text into blocks of so many tokens; empty: whole conversations.",
+        "For the classic trainer: split all text into blocks of this many tokens; empty: whole conversations.",
         ge=16,
         le=131_072,
     )
     gradient_checkpointing: bool | None = _setting(
-        "training", None, "Save memory by computing activations twice; empty: on for a GPU, off for a CPU."
+        "training", None, "Save memory by recomputing activations; empty: on for a GPU, off for a CPU."
     )
     eval_steps: float = _setting(
         "training",
         0.25,
-        "Measure held-out loss and save every so many steps; below 1: share of the run.",
+        "Measure held-out loss and save every this many steps; below 1: share of the run.",
         gt=0.0,
         le=1e6,
     )
     save_minutes: float = _setting(
-        "training", 10.0, "Save a checkpoint at least this often, so that a power cut costs no more.", gt=0.0, le=1e5
+        "training",
+        10.0,
+        "Save a checkpoint at least this often, so that a power cut loses no more than that.",
+        gt=0.0,
+        le=1e5,
     )
     early_stopping_patience: int | None = _setting(
         "training",
         None,
-        "Stop after so many measurements without a better held-out loss; empty: never.",
+        "Stop after this many measurements without a better held-out loss; empty: never.",
         ge=1,
         le=100,
     )
     load_best_model_at_end: bool = _setting("training", True, "Keep the adapter with the best held-out loss.")
-    torch_compile: bool = _setting("training", False, "Compile the model first: minutes, and faster after that.")
-    num_processes: int = _setting("training", 1, "GPUs that share each step; 1: no sharing.", ge=1, le=64)
+    torch_compile: bool = _setting("training", False, "Compile the model first: takes minutes, then trains faster.")
+    num_processes: int = _setting("training", 1, "Number of GPUs that share each step; 1: no sharing.", ge=1, le=64)
     fsdp: Literal["", "full_shard", "shard_grad_op"] = _setting(
-        "training", "", "Split the model over the GPUs (PyTorch FSDP) instead of copying it; empty: copy."
+        "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it; empty: copy."
     )
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = _setting(
-        "training", "none", "Also send the curves to this tracker, if it is installed."
+        "training", "none", "Also send the curves to this tracker, if installed."
     )
-    seed: int = _setting("training", 42, "Fixes split, order, initial adapter and sampling.", ge=0, le=2**31 - 1)
+    seed: int = _setting(
+        "training", 42, "Random seed for the split, order, initial adapter and sampling.", ge=0, le=2**31 - 1
+    )
 
     watch_prompts: tuple[str, ...] = _setting(
-        "generation", (EXAMPLE_PROMPT,), "Prompts answered during training, so that you see it learn.", max_length=8
+        "generation", (EXAMPLE_PROMPT,), "Prompts answered during training, so you can watch it learn.", max_length=8
     )
     scorecard_prompts: int = _setting(
         "generation",
         16,
-        "Held-out questions that both models answer at the end of a run, to be compared.",
+        "Held-out questions both models answer at the end of a run, for comparison.",
         ge=0,
         le=1000,
     )
-    system_prompt: str = _setting("generation", "", "Put before every prompt in Compare; empty: the model's own.")
-    temperature: float = _setting("generation", 0.0, "0: always the likeliest word; higher: more varied.", ge=0, le=2)
-    max_new_tokens: int = _setting("generation", 160, "Longest answer, in tokens.", ge=1, le=8192)
+    system_prompt: str = _setting("generation", "", "Added before every prompt in Compare; empty: the model's own.")
+    temperature: float = _setting(
+        "generation", 0.0, "0: always the most likely token; higher: more varied.", ge=0, le=2
+    )
+    max_new_tokens: int = _setting("generation", 160, "Maximum length of an answer, in tokens.", ge=1, le=8192)
 
     def resolved_learning_rate(self) -> float:
         """The rate the trainer gets.
@@ -260,7 +291,7 @@ class RunSettings(DataSettings):
     @classmethod
     def _some_steps(cls, value: int) -> int:
         if value == 0:
-            raise ValueError("must be -1 (by epochs) or at least 1")
+            raise ValueError("must be -1 (decided by epochs) or at least 1")
         return value
 
     @field_validator("watch_prompts", mode="before")
@@ -271,11 +302,11 @@ class RunSettings(DataSettings):
     @model_validator(mode="after")
     def _methods_that_go_together(self) -> RunSettings:
         if self.block_size is not None and self.trainer != "classic":
-            raise ValueError("block_size belongs to the classic trainer; SFTTrainer takes whole conversations")
+            raise ValueError("block_size is only for the classic trainer; SFTTrainer uses whole conversations")
         if self.fsdp and self.num_processes == 1:
-            raise ValueError("fsdp splits a model over several GPUs: num_processes must be at least 2")
+            raise ValueError("fsdp splits a model across several GPUs: num_processes must be at least 2")
         if self.fsdp and self.method == "qlora":
-            raise ValueError("fsdp and a 4-bit model do not go together here; choose lora")
+            raise ValueError("fsdp does not work with a 4-bit model here; choose lora")
         if self.method == "full" and (self.use_dora or self.use_rslora):
             raise ValueError("use_dora and use_rslora are for adapters; full trains every weight")
         return self
@@ -367,6 +398,6 @@ def _section(field: Any) -> str:
 def _fault_line(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: there is no setting of this name."
+        return f"{name}: there is no setting with this name."
     told = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's words, not ours
     return f"{name}: {told}, got {fault['input']!r}."

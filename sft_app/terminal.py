@@ -105,10 +105,12 @@ def print_inspection(report: dict[str, Any]) -> None:
     for guess in report["guesses"]:
         console.print(f"reading: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
     print_reading(report["reading"], console)
-    console.print(f"answers: {turns['single']:,} with one, {turns['several']:,} with several, at most {turns['max']}")
-    console.print(f"split: {split['train']:,} to train on, {split['heldout']:,} held out to measure on")
+    console.print(
+        f"turns: {turns['single']:,} with one answer, {turns['several']:,} with several, at most {turns['max']}"
+    )
+    console.print(f"split: {split['train']:,} to train on, {split['heldout']:,} held out for evaluation")
     measured = "" if tokens["measured"] == tokens["of"] else f" (from a sample of {tokens['measured']:,})"
-    spread = f"half have {tokens['p50']:,} or fewer, 95 % {tokens['p95']:,}, the longest {tokens['max']:,}"
+    spread = f"half have at most {tokens['p50']:,}, 95% at most {tokens['p95']:,}, the longest has {tokens['max']:,}"
     console.print(f"tokens: {spread}{measured}")
     automatic = " (automatic)" if tokens["max_length"] == tokens["suggested_max_length"] else ""
     console.print(f"max_length {tokens['max_length']:,}{automatic}")
@@ -128,7 +130,7 @@ def print_reading(told: dict[str, Any], to: Console) -> None:
         to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if told["certainty"] != "guess":
         return
-    to.print(f"This reading is a guess: {told['why']}. It makes of the first row:", style="yellow", soft_wrap=True)
+    to.print(f"This reading is a guess: {told['why']}. The first row becomes:", style="yellow", soft_wrap=True)
     for message in told["example"]:
         to.print(
             f"  {message['role']}: {_shortened(message['content'])}", markup=False, highlight=False, soft_wrap=True
@@ -144,7 +146,7 @@ def _shortened(text: str) -> str:
 def print_cleaning(cleaning: Cleaning, out: Path) -> None:
     for deed in cleaning.deeds:
         console.print(f"fixed: {deed.sentence()}", style="green")
-    console.print(f"The conversations are in {out}", soft_wrap=True)
+    console.print(f"The conversations were written to {out}", soft_wrap=True)
 
 
 def _print_left_out(rows: list[dict[str, Any]]) -> None:
@@ -154,7 +156,7 @@ def _print_left_out(rows: list[dict[str, Any]]) -> None:
         by_reason.setdefault(row["reason"], []).append(row["row"])
     for reason, numbers in by_reason.items():
         label = "row" if len(numbers) == 1 else f"{len(numbers):,} rows,"
-        console.print(f"left out: {label} {_numbers(numbers)}: {reason}", style="red")
+        console.print(f"skipped: {label} {_numbers(numbers)}: {reason}", style="red")
 
 
 def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bool) -> None:
@@ -169,7 +171,7 @@ def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bo
         console.print(f"  {name.lower()} {gib:.2f} GiB")
     if found.measured is not None:
         measured = found.measured
-        console.print(f"  measured {measured.peak_gib:.2f} GiB, {measured.seconds_per_step:.1f} s a step")
+        console.print(f"  measured {measured.peak_gib:.2f} GiB, {measured.seconds_per_step:.1f} s per step")
     for note in preflight_notes(found, suggestion):
         console.print(note, style="yellow")
     if suggestion is not None:
@@ -185,7 +187,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if summary["state"] != "failed" and (note := unjudged_note(summary)):
         console.print(note, style="yellow")
     if summary["adapter"]:
-        console.print(f"adapter in {summary['adapter']}", soft_wrap=True)
+        console.print(f"adapter saved in {summary['adapter']}", soft_wrap=True)
 
 
 def print_pair(prompt: str, found: PairUpdate) -> None:
@@ -211,7 +213,7 @@ def print_ollama(package: OllamaPackage) -> None:
     console.print(f"  {package.model.command}", soft_wrap=True)
     console.print(f"  ollama run {package.model.name}", soft_wrap=True)
     if package.by_hand:
-        console.print("For a GGUF file, and where Ollama does not know the architecture:", soft_wrap=True)
+        console.print("For a GGUF file, or if Ollama does not support the architecture:", soft_wrap=True)
         for command in package.by_hand:
             console.print(f"  {command}", soft_wrap=True)
 
@@ -223,7 +225,7 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
         return print_json({"run": job.run, "results": rows_of(job.results, job.names)})
     told = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
     if out is not None:
-        return console.print(f"{told}; the answers are in {out}")
+        return console.print(f"{told}; the answers were written to {out}")
     table = Table("", "Prompt", *job.labels, "Change", title=told, title_justify="left", show_lines=True, expand=True)
     for column, ratio in zip(table.columns, (None, 2, 4, 4, None), strict=True):
         column.ratio = ratio
@@ -238,13 +240,13 @@ def print_scorecard(card: dict[str, Any]) -> None:
     from sft_app.compare.verdicts import answers_of, computed_note, note_of, scorecard_lines, summary_sentence
 
     parts = {
-        f"{card['heldout']['conversations']} held-out conversations, the given answers": card,
+        f"{card['heldout']['conversations']} held-out conversations, the reference answers": card,
         f"{card['general']['heldout']['conversations']} general questions: did it forget?": card["general"],
     }
     if answers := answers_of(card):
         parts[f"{answers['prompts']} held-out questions, the models' own answers"] = answers
     for title, part in parts.items():
-        table = Table("", "base", "fine-tuned", "difference (95 % interval)", "", title=title, title_justify="left")
+        table = Table("", "base", "fine-tuned", "difference (95% interval)", "", title=title, title_justify="left")
         table.columns[0].no_wrap = True
         for line in scorecard_lines(part):
             interval = f" ({line.interval})" if line.interval else ""

@@ -192,9 +192,9 @@ def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, train
     (tmp_path / "a.csv").write_text("q,a\nHi,\n")
     many = ("compare", "latest", "--prompts", tmp_path / "a.csv")
     assert_one_clear_line(cli(*many), "Which column of a.csv has the prompts? It has: q, a.")
-    assert_one_clear_line(cli(*many, "--prompt", "Hi"), "--prompts goes without --prompt")
+    assert_one_clear_line(cli(*many, "--prompt", "Hi"), "--prompts cannot be combined with --prompt")
     assert_one_clear_line(cli(*many, "--out", "x.pdf"), "answers are written as .csv or .jsonl, got '.pdf'")
-    assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out goes with --prompts FILE")
+    assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out requires --prompts FILE")
 
 
 def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, trained_home: Path) -> None:
@@ -307,7 +307,9 @@ def test_inspect_reads_a_table_by_its_named_columns(cli: Any, tmp_path: Path, ti
     assert (report["format"], report["conversations"]) == ("columns", 9)
     told = cli(*arguments)
     assert told.status == 0 and "user=b assistant=c" in told.out
-    assert_one_clear_line(cli("inspect", table, "--map", "user=b"), "user=COLUMN and assistant=COLUMN are both needed")
+    assert_one_clear_line(
+        cli("inspect", table, "--map", "user=b"), "both user=COLUMN and assistant=COLUMN are required"
+    )
 
 
 @pytest.fixture
@@ -393,10 +395,10 @@ def test_move_changes_the_order_of_the_queue(cli: Any, queued: Run, home: Path) 
     ):
         moved = cli("move", other.id, *arguments)
         assert moved.status == 0
-        assert moved.out.split() == f"They run in this order now: {expected[0].id}, {expected[1].id}".split()
+        assert moved.out.split() == f"Queue order: {expected[0].id}, {expected[1].id}".split()
     for wrong in ([], ["--first", "--last"], ["--first", "--by", "2"]):
         refused = cli("move", other.id, *wrong)
-        assert refused.status == 2 and "one of --first, --last and --by N is needed" in " ".join(refused.err.split())
+        assert refused.status == 2 and "give one of --first, --last or --by N" in " ".join(refused.err.split())
     cli("stop", other.id)
     assert_one_clear_line(cli("move", other.id, "--first"), "is stopped; only a queued run can be moved.")
 
@@ -486,7 +488,7 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["train", "--data", "no/such.jsonl"], ["There is no data file no/such.jsonl."]),
         (["train", "--set", "max_steps"], ["--set max_steps: expected NAME=VALUE"]),
         (["train", "--set", "max_steps=many"], ["max_steps: ", "'many'"]),
-        (["train", "--set", "max_stepz=3"], ["max_stepz: there is no setting of this name."]),
+        (["train", "--set", "max_stepz=3"], ["max_stepz: there is no setting with this name."]),
         (["train", "--config", "no/such.json"], ["no/such.json cannot be read as JSON"]),
         (["train", "--model", "org/no-such-model"], ["the Hugging Face Hub cannot be reached"]),
         (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
@@ -508,7 +510,7 @@ def test_error_is_one_line_on_stderr(
 
 def test_several_faults_of_the_settings_are_all_named(cli: Any) -> None:
     ended = cli("train", "--set", "max_steps=many", "--set", "lora_r=0", "--set", "colour=red")
-    assert_one_clear_line(ended, "max_steps: ", "lora_r: ", "colour: there is no setting of this name.")
+    assert_one_clear_line(ended, "max_steps: ", "lora_r: ", "colour: there is no setting with this name.")
 
 
 def test_errors_about_a_run_name_it(cli: Any, queued: Run) -> None:
@@ -533,7 +535,7 @@ def test_data_that_is_too_small_leaves_no_run(cli: Any, tmp_path: Path, tiny_mod
 @pytest.mark.parametrize("text", ["[1, 2]", "7", '"text"'])
 def test_config_that_is_no_object_is_refused(cli: Any, tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    assert_one_clear_line(cli("train", "--config", tmp_path / "config.json"), "an object with settings is expected")
+    assert_one_clear_line(cli("train", "--config", tmp_path / "config.json"), "must contain a JSON object with settings")
 
 
 @pytest.mark.parametrize(

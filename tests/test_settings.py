@@ -59,7 +59,7 @@ def test_every_fault_has_a_line_of_its_own():
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["method", "lora_r", "learning_rate", "sed"]
     assert lines[1] == "lora_r: Input should be greater than or equal to 1, got 0."
-    assert lines[3] == "sed: there is no setting of this name."
+    assert lines[3] == "sed: there is no setting with this name."
 
 
 @pytest.mark.parametrize(
@@ -203,12 +203,12 @@ def test_columns_are_named_by_what_they_hold(columns: tuple[str, ...], expected:
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ("question", r"'question' is not ROLE=COLUMN with a role of user, assistant, system, context"),
+        ("question", r"'question' is not ROLE=COLUMN, where ROLE is one of user, assistant, system, context"),
         (("bot=q", "assistant=a"), r"'bot=q' is not ROLE=COLUMN"),
         (("user=", "assistant=a"), r"'user=' is not ROLE=COLUMN"),
-        (("user=q", "user=r", "assistant=a"), "a role is named twice"),
-        (("user=q",), "user=COLUMN and assistant=COLUMN are both needed"),
-        (("assistant=a", "system=s"), "user=COLUMN and assistant=COLUMN are both needed"),
+        (("user=q", "user=r", "assistant=a"), "a role is given twice"),
+        (("user=q",), "both user=COLUMN and assistant=COLUMN are required"),
+        (("assistant=a", "system=s"), "both user=COLUMN and assistant=COLUMN are required"),
         (("user=q", "assistant=a", "system=s", "context=c", "user=r"), "at most 4 items"),
     ],
 )
@@ -247,7 +247,7 @@ def test_every_row_of_the_example_is_read_when_nothing_is_said():
 
 
 def test_fault_is_told_without_the_words_of_the_checking_library() -> None:
-    told = r"^columns: 'user' is not ROLE=COLUMN with a role of user, assistant, system, context, got 'user'\.$"
+    told = r"^columns: 'user' is not ROLE=COLUMN, where ROLE is one of user, assistant, system, context, got 'user'\.$"
     with pytest.raises(SettingsError, match=told):
         parse_settings({"columns": "user"})
     with pytest.raises(SettingsError, match=r"^columns: Input should be a list, got \{'user': 'x'\}\.$"):

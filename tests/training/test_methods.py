@@ -207,7 +207,7 @@ def test_blocks_train_the_tokens_that_end_an_answer_also_where_they_are_the_padd
 
 
 def test_block_size_is_refused_for_the_default_trainer() -> None:
-    with pytest.raises(SettingsError, match="block_size belongs to the classic trainer"):
+    with pytest.raises(SettingsError, match="block_size is only for the classic trainer"):
         parse_settings({"block_size": 64})
 
 

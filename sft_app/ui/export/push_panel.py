@@ -149,8 +149,8 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         run = context.get(run_id)
         checked_target(target)
         merged = _merged_of(context, run, progress) if kind == "merged" else None
-        progress(0.0, desc="Sending")
-        pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Sending"), merged)
+        progress(0.0, desc="Uploading")
+        pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Uploading"), merged)
         return [pushed_line(pushed), pushed.repo if merged is None and saved_kind(run) == "adapter" else gr.skip()]
 
     def warn(private: bool, include_data: bool) -> gr.HTML:
@@ -184,9 +184,9 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> str:
         target = target_of(context, request, repo, private)
-        progress(0.0, desc="Sending")
+        progress(0.0, desc="Uploading")
         shown = adapter if what == COMPARISON else None
-        return pushed_line(push_space(target, shown, lambda share: progress(share, desc="Sending")))
+        return pushed_line(push_space(target, shown, lambda share: progress(share, desc="Uploading")))
 
     def choose(what: str, adapter: str) -> list[Any]:
         name = adapter.rpartition("/")[2]
