@@ -47,8 +47,8 @@ def read_with(ended: Ended) -> tuple[int, list[tuple[int, str]]]:
         ("empty.jsonl", b"", "empty.jsonl is empty."),
         ("empty.csv", b"", "empty.csv is empty."),
         ("mark.jsonl", b"\xef\xbb\xbf", "mark.jsonl: the file is empty."),
-        ("blank.jsonl", b"\n \n\n", "blank.jsonl holds no rows."),
-        ("none.json", b"[]", "none.json holds no rows."),
+        ("blank.jsonl", b"\n \n\n", "blank.jsonl contains no rows."),
+        ("none.json", b"[]", "none.json contains no rows."),
         ("header.csv", b"question,answer\n", "header.csv: there are no rows below its header."),
         ("none.jsonl.gz", gzip.compress(b"", mtime=0), "none.jsonl.gz: the file is empty."),
     ],
@@ -84,7 +84,7 @@ def test_latin_1_is_read_and_the_guess_is_told(inspect: Inspect) -> None:
 
 def test_broken_utf8_costs_only_its_line(inspect: Inspect) -> None:
     broken = LINES.encode() + b'{"prompt": "\xc3\xa4 \xff", "completion": "x"}\n' + LINES.encode()
-    reason = "byte 16 of the line is not UTF-8; save the file anew as UTF-8"
+    reason = "byte 16 of the line is not UTF-8; save the file again as UTF-8"
     assert read_with(inspect("broken.jsonl", broken)) == (18, [(10, reason)])
 
 
@@ -97,25 +97,25 @@ def test_rows_before_the_cut_of_a_json_list_are_kept_and_the_place_is_told(inspe
 def test_bad_line_among_good_ones_is_left_out_and_told(inspect: Inspect) -> None:
     conversations, rejected = read_with(inspect("bad.jsonl", (LINES + "not json\n" + LINES).encode()))
     assert conversations == 18
-    assert rejected == [(10, "not JSON: Expecting value at column 1")]
+    assert rejected == [(10, "not valid JSON: Expecting value at column 1")]
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1, 2]", "an object with named columns is expected, got a list"),
-        ("7", "an object with named columns is expected, got a number"),
-        ("null", "an object with named columns is expected, got null"),
-        ('{"other": 1}', "`prompt` must be a text or a list of messages, got nothing"),
+        ("[1, 2]", "the row must be an object with named columns, got a list"),
+        ("7", "the row must be an object with named columns, got a number"),
+        ("null", "the row must be an object with named columns, got null"),
+        ('{"other": 1}', "`prompt` must be text or a list of messages, got nothing"),
         (
             '{"prompt": {"a": {"b": []}}, "completion": "x"}',
-            "`prompt` must be a text or a list of messages, got an object",
+            "`prompt` must be text or a list of messages, got an object",
         ),
         ('{"prompt": [["a"]], "completion": "x"}', "message 1 needs a `role` and a `content`"),
-        ('{"prompt": null, "completion": "x"}', "`prompt` must be a text or a list of messages, got nothing"),
-        ('{"prompt": "x", "completion": null}', "`completion` must be a text or a list of messages, got nothing"),
-        ('{"prompt": 7, "completion": "x"}', "`prompt` must be a text or a list of messages, got a number"),
-        ('{"prompt": "x", "completion": true}', "`completion` must be a text or a list of messages, got true or false"),
+        ('{"prompt": null, "completion": "x"}', "`prompt` must be text or a list of messages, got nothing"),
+        ('{"prompt": "x", "completion": null}', "`completion` must be text or a list of messages, got nothing"),
+        ('{"prompt": 7, "completion": "x"}', "`prompt` must be text or a list of messages, got a number"),
+        ('{"prompt": "x", "completion": true}', "`completion` must be text or a list of messages, got true or false"),
         ('{"prompt": "x", "completion": ""}', "message 2 (assistant) is empty"),
     ],
 )
@@ -133,17 +133,17 @@ def test_number_in_a_message_is_told(inspect: Inspect) -> None:
 
 
 def test_table_of_numbers_is_refused_with_its_columns(inspect: Inspect) -> None:
-    assert_one_clear_line(inspect("numbers.csv", b"a,b\n1,2\n3,4\n"), "The columns `a`, `b` fit no known layout.")
+    assert_one_clear_line(inspect("numbers.csv", b"a,b\n1,2\n3,4\n"), "The columns `a`, `b` match no known layout.")
 
 
 def test_line_of_50_mb_is_left_out_and_does_not_stop_the_others(inspect: Inspect) -> None:
-    reason = "50.0 MB long; a row may have at most 10 MB"
+    reason = "50.0 MB long; a row can have at most 10 MB"
     assert read_with(inspect("long.jsonl", LINES.encode() + LONG + b"\n" + LINES.encode())) == (18, [(10, reason)])
 
 
 @pytest.mark.parametrize("name", ["long.jsonl", "long.json"])
 def test_file_of_one_line_of_50_mb_is_refused(inspect: Inspect, name: str) -> None:
-    told = f"{name} has no row that can be read. Row 1: 50.0 MB long; a row may have at most 10 MB."
+    told = f"{name} has no readable row. Row 1: 50.0 MB long; a row can have at most 10 MB."
     assert_one_clear_line(inspect(name, LONG), told)
 
 
@@ -155,7 +155,7 @@ def test_table_of_10_000_columns_is_read_by_those_that_hold_the_question_and_the
 
 def test_10_000_columns_that_fit_no_layout_do_not_fill_the_screen(inspect: Inspect) -> None:
     ended = inspect("wide.jsonl", json.dumps({f"c{number}": number for number in range(10_000)}).encode())
-    assert_one_clear_line(ended, "The columns `c0`, `c1`,", "and 9,992 more fit no known layout.")
+    assert_one_clear_line(ended, "The columns `c0`, `c1`,", "and 9,992 more match no known layout.")
     assert len(ended.err) < 300
 
 
@@ -163,27 +163,25 @@ def test_gzip_bomb_is_given_up_and_what_was_read_before_is_kept(inspect: Inspect
     bomb = gzip.compress(LINES.encode() + b" " * 300_000_000, compresslevel=1)
     conversations, rejected = read_with(inspect("bomb.jsonl.gz", bomb))
     assert conversations == 9
-    assert rejected == [(10, "the .gz file unpacks to more than 100 times its size; unpack it yourself first")]
+    assert rejected == [(10, "the .gz file decompresses to more than 100 times its size; decompress it yourself first")]
 
 
 def test_csv_whose_quotes_never_close_keeps_the_rows_before_and_tells_the_line(inspect: Inspect) -> None:
     table = b'question,answer\nWhere?,Here\nWhen?,"Soon\nWhy?,So\nHow?,Thus\n'
     conversations, ((row, reason),) = read_with(inspect("quotes.csv", table))
     assert (conversations, row) == (1, 2)
-    assert reason.startswith("a quote in the row that begins in line 3 is never closed, so it and all after it were")
+    assert reason.startswith(
+        "a quote in the row that starts on line 3 is never closed, so that row and all rows after it were"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("fake.parquet", b"PAR1 or so", "fake.parquet: the file is not parquet, or it is damaged or cut off"),
-        ("text.parquet", LINES.encode(), "text.parquet: the file is not parquet, or it is damaged or cut off"),
+        ("fake.parquet", b"PAR1 or so", "fake.parquet: the file is not Parquet, or is damaged or cut off"),
+        ("text.parquet", LINES.encode(), "text.parquet: the file is not Parquet, or is damaged or cut off"),
         ("fake.jsonl.gz", b"hello", "fake.jsonl.gz: the .gz file is not gzip, or damaged"),
-        (
-            "packed.jsonl",
-            gzip.compress(b"x", mtime=0),
-            "packed.jsonl: the file is packed with gzip; add .gz to its name.",
-        ),
+        ("packed.jsonl", gzip.compress(b"x", mtime=0), "packed.jsonl: the file is compressed with gzip; add .gz to its name."),
         ("sheet.csv", b"PK\x03\x04" + b"\0" * 99, "sheet.csv: the file is a ZIP, Excel or Word file; save it as CSV"),
     ],
 )
@@ -193,7 +191,7 @@ def test_file_that_is_not_what_its_name_says_is_refused(inspect: Inspect, name: 
 
 @pytest.mark.parametrize("data", ["json", "squad", "team/..", "../team/data", "team/../data", "owner/name/more"])
 def test_name_that_is_neither_file_nor_data_set_is_refused(cli: Any, data: str) -> None:
-    told = f"There is no data file {data}. A data set of the Hub is named as on its page: owner/name."
+    told = f"There is no data file {data}. To use a data set on the Hub, give the id shown on its page: owner/name."
     assert_one_clear_line(cli("inspect", data), told)
 
 
@@ -202,7 +200,9 @@ def test_name_that_is_neither_file_nor_data_set_is_refused(cli: Any, data: str) 
 )
 def test_address_is_refused(cli: Any, data: str) -> None:
     assert_one_clear_line(
-        cli("inspect", data), f"{data} is an address", "A data set of the Hub is named as on its page: owner/name."
+        cli("inspect", data),
+        f"{data} is a web address",
+        "To use a data set on the Hub, give the id shown on its page: owner/name.",
     )
 
 
@@ -229,9 +229,9 @@ def test_data_set_that_the_hub_does_not_give_is_one_line(home: Path, tmp_path: P
         )
     assert done.stdout == ""
     missing, gated, no_split = done.stderr.splitlines()[::2]
-    assert missing == "Error: The Hub has no data set team/missing; check the spelling. If it is private, " + (
+    assert missing == "Error: The Hub has no data set team/missing. Check the spelling; if it is private, " + (
         "log in with `hf auth login` or set HF_TOKEN."
     )
-    assert gated.startswith("Error: team/gated is for those who accepted its terms: accept them at ")
-    assert no_split == "Error: team/plain has no split 'validation': choose one of train, test."
+    assert gated.startswith("Error: team/gated is gated. Accept its terms at ")
+    assert no_split == "Error: team/plain has no split 'validation'. Choose one of train, test."
     assert done.stderr.splitlines()[1::2] == ["1", "1", "1"]

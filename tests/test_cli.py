@@ -493,7 +493,10 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["train", "--model", "org/no-such-model"], ["the Hugging Face Hub cannot be reached"]),
         (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
         (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),
-        (["inspect", "README.md"], ["README.md: a .jsonl, .ndjson, .json, .csv", "file is expected", "got '.md'"]),
+        (
+            ["inspect", "README.md"],
+            ["README.md must be a .jsonl, .ndjson, .json, .csv", ".parquet file (all but", "got '.md'"],
+        ),
     ],
 )
 def test_error_is_one_line_on_stderr(
@@ -535,7 +538,9 @@ def test_data_that_is_too_small_leaves_no_run(cli: Any, tmp_path: Path, tiny_mod
 @pytest.mark.parametrize("text", ["[1, 2]", "7", '"text"'])
 def test_config_that_is_no_object_is_refused(cli: Any, tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    assert_one_clear_line(cli("train", "--config", tmp_path / "config.json"), "must contain a JSON object with settings")
+    assert_one_clear_line(
+        cli("train", "--config", tmp_path / "config.json"), "must contain a JSON object with settings"
+    )
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,10 @@ def _make_message(position: int, message: Any) -> Message:
         content = _tool_call(content)
     content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
-        raise DataError(f"{place} holds half of a character (a lone surrogate)")
+        raise DataError(f"{place} contains half of a character (a lone surrogate)")
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
-        raise DataError(f"{place} has the weight {_short(weight)}; expected 0 or 1")
+        raise DataError(f"{place} has weight {_short(weight)}; expected 0 or 1")
     is_learnt = weight != 0 and message.get("train") is not False  # Axolotl's word for it
     return Message(role, content, trained=role != "assistant" or is_learnt)
 
@@ -146,10 +146,10 @@ def _part_text(part: Any, place: str) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind not in ("text", "refusal"):
-            raise DataError(f"{place} holds a part of the type {_short(kind)}; only text can be trained")
+            raise DataError(f"{place} contains a part of type {_short(kind)}; only text can be trained")
         text = part.get(kind)
     if not isinstance(text, str):
-        raise DataError(f"{place} holds a part that is no text")
+        raise DataError(f"{place} contains a part that is not text")
     return text
 
 
@@ -209,7 +209,7 @@ def _fault(messages: list[Message]) -> str:
         if message.role not in MAY_BE_EMPTY and not message.content.strip():
             return f"message {number} ({message.role}) is empty"
     if not messages:
-        return "there is no message in it"
+        return "it contains no message"
     if messages[0].role == "text" and len(messages) == 1:
         return ""
     if not any(message.role == "assistant" for message in messages):
@@ -223,7 +223,7 @@ def _fault(messages: list[Message]) -> str:
     if before != "assistant":
         return f"the last message must come from the assistant, got {before!r}"
     if not any(message.trained for message in messages if message.role == "assistant"):
-        return "every assistant message has the weight 0, so there is nothing to learn from"
+        return "every assistant message has weight 0, so there is nothing to learn from"
     return ""
 
 

@@ -159,8 +159,8 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
     first, readable, tally = _look_ahead(path)
     if not readable:
         if first is None:
-            raise DataError(f"{path.name} holds no rows.")
-        raise DataError(f"{path.name} has no row that can be read. Row {first.row}: {first.reason}.")
+            raise DataError(f"{path.name} contains no rows.")
+        raise DataError(f"{path.name} has no readable row. Row {first.row}: {first.reason}.")
     guesses = _guesses(readable, settings)
     decided, certainty = _decide(guesses, settings)
     is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)

@@ -94,7 +94,9 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
     """How many to hold out. Raises: DataError when that would leave nothing to train on."""
     size = min(max(round(total * fraction), minimum), maximum)
     if size >= total:
-        raise DataError(f"{total} conversations are too few: {size} are held out to measure on, so none is left.")
+        raise DataError(
+            f"{total} conversations are too few: {size} are held out for evaluation, so none are left to train on."
+        )
     return size
 
 

@@ -149,7 +149,7 @@ def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: 
     # A template may write more before an answer (an empty thought) than before the same answer's own thought.
     beginning = prompt if text.startswith(prompt) else before
     if mark not in marked or not text.startswith(beginning) or not text.endswith(after):
-        raise DataError(f"the chat template does not show message {turn + 1} (assistant) as it is written")
+        raise DataError(f"the chat template changes the text of message {turn + 1} (assistant)")
     return len(beginning), len(text) - len(after)
 
 
@@ -180,19 +180,19 @@ def _end_of_turn_positions(
 
 def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
     if not tokenizer.chat_template:
-        raise DataError("The model has no chat template; choose a chat (instruct) model.")
+        raise DataError("The model has no chat template. Choose a chat (instruct) model.")
     try:
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
     except TemplateError as error:
-        raise DataError(f"The model's chat template refuses the conversation: {error}.") from error
+        raise DataError(f"The model's chat template rejects the conversation: {error}.") from error
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """Ids and, for each, the characters it stands for. The template has already written BOS where it belongs."""
     if not tokenizer.is_fast:
-        raise DataError("The model's tokenizer does not tell which characters its tokens stand for.")
+        raise DataError("The model's tokenizer does not report which characters its tokens stand for.")
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return encoded["input_ids"], _without_gaps(encoded["offset_mapping"])
 
@@ -214,15 +214,15 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
     ids, bos = rendered.input_ids, tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         notes.append(
-            f"The text begins with {tokenizer.bos_token} twice: the chat template and the tokenizer both write it."
+            f"The text begins with {tokenizer.bos_token} twice: both the chat template and the tokenizer add it."
         )
     if rendered.ends and rendered.input_ids[rendered.ends[-1]] == tokenizer.pad_token_id:
         notes.append(
-            f"The model pads with the token that ends an answer ({tokenizer.pad_token}). That does no harm here: "
-            "labels go by place, not by token."
+            f"The model pads with the token that ends an answer ({tokenizer.pad_token}). That is harmless here: "
+            "labels depend on position, not on the token."
         )
     if not rendered.ends:
-        notes.append("The chat template ends no answer with a special token.")
+        notes.append("The chat template does not end answers with a special token.")
     return notes
 
 

@@ -40,7 +40,7 @@ def test_user_and_assistant_in_turn_make_a_conversation(roles: str, turns: int):
 @pytest.mark.parametrize(
     ("roles", "reason"),
     [
-        ("", "there is no message in it"),
+        ("", "it contains no message"),
         ("u", "there is no assistant message, so there is nothing to learn from"),
         ("su", "there is no assistant message, so there is nothing to learn from"),
         ("ut", "there is no assistant message, so there is nothing to learn from"),
@@ -127,10 +127,13 @@ EXPECTED_ROLES = "expected system, user, assistant or tool"
         ({"role": "assistant", "content": []}, "message 2 (assistant) is empty"),
         ({"role": "user", "content": " \n\t\u00a0"}, "message 2 (user) is empty"),
         ({"role": "system", "content": 3}, "message 2 (system) has a number as content; expected text"),
-        ({"role": "assistant", "content": [3]}, "message 2 (assistant) holds a part that is no text"),
-        ({"role": "assistant", "content": [{"type": "text"}]}, "message 2 (assistant) holds a part that is no text"),
-        ({**ANSWER, "weight": 0.5}, "message 2 (assistant) has the weight 0.5; expected 0 or 1"),
-        ({**ANSWER, "weight": "0"}, "message 2 (assistant) has the weight '0'; expected 0 or 1"),
+        ({"role": "assistant", "content": [3]}, "message 2 (assistant) contains a part that is not text"),
+        (
+            {"role": "assistant", "content": [{"type": "text"}]},
+            "message 2 (assistant) contains a part that is not text",
+        ),
+        ({**ANSWER, "weight": 0.5}, "message 2 (assistant) has weight 0.5; expected 0 or 1"),
+        ({**ANSWER, "weight": "0"}, "message 2 (assistant) has weight '0'; expected 0 or 1"),
     ],
 )
 def test_wrong_message_is_told_with_its_place(message: Any, reason: str):
@@ -144,7 +147,7 @@ def test_half_of_an_emoji_is_refused(role: str):
     messages = [
         message | ({"content": "Hi \ud83d"} if message["role"] == role else {}) for message in messages_of("sua")
     ]
-    with pytest.raises(DataError, match=rf"^message \d \({role}\) holds half of a character"):
+    with pytest.raises(DataError, match=rf"^message \d \({role}\) contains half of a character"):
         make_conversation(messages)
 
 
@@ -165,7 +168,7 @@ def test_refusal_is_an_answer():
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", None, ["text"]])
 def test_part_that_is_no_text_is_refused(kind: Any):
     parts = [{"type": "text", "text": "What is this?"}, {"type": kind, "image_url": {"url": "cat.png"}}]
-    reason = f"message 1 (user) holds a part of the type {kind!r}; only text can be trained"
+    reason = f"message 1 (user) contains a part of type {kind!r}; only text can be trained"
     with pytest.raises(DataError, match=f"^{re.escape(reason)}$"):
         make_conversation([{"role": "user", "content": parts}, ANSWER])
 
@@ -223,7 +226,7 @@ def test_weight_of_others_means_nothing():
 
 
 def test_nothing_but_weight_0_is_refused():
-    with pytest.raises(DataError, match="^every assistant message has the weight 0, so there is nothing to learn"):
+    with pytest.raises(DataError, match="^every assistant message has weight 0, so there is nothing to learn"):
         make_conversation([USER, UNTRAINED, USER, UNTRAINED])
 
 

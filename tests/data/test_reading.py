@@ -202,7 +202,7 @@ def test_given_layout_is_taken_where_nothing_can_be_guessed(open_rows: Any):
 
 
 def test_file_without_a_readable_row_is_told(open_rows: Any):
-    with pytest.raises(DataError, match=r"^a\.jsonl has no row that can be read\. Row 1: not JSON"):
+    with pytest.raises(DataError, match=r"^a\.jsonl has no readable row\. Row 1: not valid JSON"):
         open_rows([BROKEN])
 
 

@@ -202,7 +202,7 @@ def test_begin_of_text_that_is_written_twice_is_noted(tokenizer: Any):
     llama = dress(tokenizer, STYLES["llama3"])
     llama.chat_template = "{{ bos_token }}" + llama.chat_template
     assert template_notes(llama, render(llama, SINGLE)) == [
-        "The text begins with <|begin_of_text|> twice: the chat template and the tokenizer both write it."
+        "The text begins with <|begin_of_text|> twice: both the chat template and the tokenizer add it."
     ]
 
 
@@ -218,9 +218,9 @@ def test_padding_with_the_end_of_turn_is_noted_and_does_no_harm(tokenizer: Any):
 def test_answer_without_an_end_is_noted(tokenizer: Any):
     plain = dress(tokenizer, STYLES["plain"])
     unended = render_conversation(plain, weighted({3: 0}), 10_000)
-    assert template_notes(plain, unended) == ["The chat template ends no answer with a special token."]
+    assert template_notes(plain, unended) == ["The chat template does not end answers with a special token."]
 
 
 def test_tool_message_that_the_template_refuses_is_told(tokenizer: Any):
-    with pytest.raises(DataError, match="chat template refuses the conversation: Conversation roles must alternate"):
+    with pytest.raises(DataError, match="chat template rejects the conversation: Conversation roles must alternate"):
         render(dress(tokenizer, STYLES["gemma"]), [*SINGLE, ("tool", "4"), ("assistant", "Four.")])

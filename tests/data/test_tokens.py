@@ -362,14 +362,14 @@ def test_refusal_of_the_template_is_told_in_its_words(dress: Callable[..., Any])
     """Gemma's takes questions and answers in turn, so no message of a tool."""
     tokenizer = dress(STYLES["gemma"])
     called = [("user", "Hi"), ("assistant", "f()"), ("tool", "1"), ("assistant", "Yo!")]
-    with pytest.raises(DataError, match=r"chat template refuses the conversation: Conversation roles must alternate"):
+    with pytest.raises(DataError, match=r"chat template rejects the conversation: Conversation roles must alternate"):
         render(tokenizer, called)
-    with pytest.raises(DataError, match=r"chat template refuses the conversation: System role not supported\.$"):
+    with pytest.raises(DataError, match=r"chat template rejects the conversation: System role not supported\.$"):
         render_prompt(tokenizer, [{"role": "system", "content": "Be."}])
 
 
 def test_broken_template_is_told(dress: Callable[..., Any]):
-    with pytest.raises(DataError, match="chat template refuses the conversation"):
+    with pytest.raises(DataError, match="chat template rejects the conversation"):
         render(dress("{% for message in %}"), SINGLE)
 
 
@@ -377,7 +377,7 @@ def test_broken_template_is_told(dress: Callable[..., Any]):
 def test_model_without_a_chat_template_is_told(tokenizer: Any, template: str | None):
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.chat_template = template
-    with pytest.raises(DataError, match=r"no chat template; choose a chat \(instruct\) model"):
+    with pytest.raises(DataError, match=r"no chat template. Choose a chat \(instruct\) model"):
         render(tokenizer, SINGLE)
 
 
@@ -391,7 +391,7 @@ def test_model_without_a_chat_template_is_told(tokenizer: Any, template: str | N
     ids=["dropped", "twice", "length"],
 )
 def test_template_that_hides_the_answer_is_told(dress: Callable[..., Any], template: str):
-    with pytest.raises(DataError, match=r"does not show message 2 \(assistant\) as it is written"):
+    with pytest.raises(DataError, match=r"changes the text of message 2 \(assistant\)"):
         render(dress(template), SINGLE)
 
 
@@ -400,5 +400,5 @@ def test_tokenizer_without_offsets_is_told():
 
     tokenizer = ByT5Tokenizer()
     tokenizer.chat_template = CHATML
-    with pytest.raises(DataError, match="does not tell which characters its tokens stand for"):
+    with pytest.raises(DataError, match="does not report which characters its tokens stand for"):
         render(tokenizer, SINGLE)

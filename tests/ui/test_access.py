@@ -132,7 +132,7 @@ def test_strangers_do_not_train_fetch_or_measure_on_a_full_space(studio: Space) 
         with pytest.raises(Refused, match="There are no runs yet"):
             studio.call("score", "latest", token=token)
     for handler in ("start_run", "resume_watched", "clean", "measure", "fetch"):
-        with pytest.raises(Refused, match="Only the owner|Sign in first|is no data set"):
+        with pytest.raises(Refused, match="Only the owner|Sign in first|is not a data set"):
             studio.click(handler, cookies=signed_in("carol"))
 
 

@@ -70,7 +70,7 @@ def test_the_api_says_what_the_command_line_says(client: Client, finished_run: A
         ("/start_run", [{"data": "nowhere.jsonl"}], "nowhere.jsonl"),
         ("/upload", ["../../x.exe", "MZ"], "the name of a text file is expected"),
         ("/upload", ["x.jsonl", 7], "content: Input should be a valid string"),
-        ("/inspect", ["https://example.org/a.jsonl"], "is an address; download the file first"),
+        ("/inspect", ["https://example.org/a.jsonl"], "is a web address. Download the file first"),
         ("/compare", ["latest", "Hi"], "prompts: Input should be a valid list"),
         ("/compare", ["latest", ["Hi"], "base", None, 0], "max_new_tokens: .*greater than or equal to 1"),
         ("/compare", ["latest", ["Hi"], "base", None, 4, 9.0], "temperature: .*less than or equal to 2"),

@@ -56,7 +56,7 @@ def test_columns_chosen_by_themselves_are_among_those_offered(home: Path, tmp_pa
 
 def test_table_that_no_layout_fits_offers_its_columns(home: Path, tmp_path: Path) -> None:
     settings = write_rows(tmp_path / "numbers.jsonl", *[{"a": 1, "b": 2}] * 3)
-    shown = unreadable_values(PageContext(home), settings, "The columns fit no known layout.")
+    shown = unreadable_values(PageContext(home), settings, "The columns match no known layout.")
     box, user = shown[3], shown[4]
     assert (box.visible, [value for _, value in user.choices]) == (True, ["a", "b"])
 
@@ -75,7 +75,7 @@ def test_check_up_is_done_again_when_the_split_changes(home: Path) -> None:
 )
 def test_what_is_no_id_is_not_looked_for_among_the_files_of_this_machine(home: Path, typed: str) -> None:
     fetch = next(event.fn for event in build_page(home).fns.values() if event.name == "fetch")
-    with pytest.raises(gr.Error, match="is no data set of the Hub: .* Give the id on its page"):
+    with pytest.raises(gr.Error, match="is not a data set on the Hub: .* Give the id shown on its page"):
         fetch(typed, None, "", "train", "", "")
 
 

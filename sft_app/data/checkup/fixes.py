@@ -84,7 +84,7 @@ def write_cleaned_copy(
     """
     unknown = sorted(set(fixes) - set(LABELS))
     if unknown:
-        raise DataError(f"There is no fix {unknown[0]!r}; the fixes are {', '.join(LABELS)}.")
+        raise DataError(f"There is no fix {unknown[0]!r}. Choose from {', '.join(LABELS)}.")
     _check_destination(file.path, copy)
     first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
     kinship = Kinship()
@@ -114,9 +114,11 @@ def _told_in(copy: Path) -> Path:
 
 def _check_destination(source: Path, copy: Path) -> None:
     if copy.suffix.lower() not in (".jsonl", ".ndjson"):
-        raise DataError(f"The cleaned copy is written as JSONL: give it a name that ends in .jsonl, got {copy.name}.")
+        raise DataError(
+            f"The cleaned copy is written as JSONL, got the name {copy.name}. Choose a name that ends in .jsonl."
+        )
     if any(path.exists() and path.samefile(source) for path in (copy, _told_in(copy))):
-        raise DataError(f"{copy} would overwrite the source {source.name}; give the cleaned copy another name.")
+        raise DataError(f"{copy} would overwrite the source {source.name}. Give the cleaned copy another name.")
 
 
 class _FixedReading:

@@ -228,10 +228,10 @@ def _which(what: str, possible: Columns, known: Columns, wanted: str) -> str:
     first = possible[0].name
     other = known[0].name if known else possible[1].name
     user, assistant = (other, first) if wanted == "assistant" and known else (first, other)
-    return f"{names} could each be {what}, and nothing says which. {choose_columns(user, assistant)}"
+    return f"{names} could each be {what}, and it is unclear which. {choose_columns(user, assistant)}"
 
 
 def choose_columns(user: str, assistant: str) -> str:
     """What to do where the app does not choose, with two of the file's own columns as an example."""
     example = f'--map "user={one_line(user)}" --map "assistant={one_line(assistant)}"'
-    return f"Choose the columns on the page, or on the command line, for example {example}."
+    return f"Choose the columns on the page or on the command line, for example {example}."

@@ -23,7 +23,7 @@ def from_code_contests(row: dict[str, Any], settings: DataSettings) -> list[list
     """`{"description", "solutions"}`, at most `solutions_per_problem` of them in the chosen language."""
     description = row.get("description")
     if not isinstance(description, str) or not description.strip():
-        raise DataError("`description` must be a text")
+        raise DataError("`description` must be text")
     if "<image>" in description:
         raise DataError("its description refers to a picture")
     wanted = settings.code_language

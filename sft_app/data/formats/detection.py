@@ -52,8 +52,8 @@ def guess_formats(rows: Rows) -> list[Guess]:
     columns = profile_columns(rows)
     if speaker := _speaker_column(columns):
         raise DataError(
-            f"Each row holds one message, and `{speaker}` says whose it is. Put the messages of a conversation into "
-            "one row, as a list under `messages`; to learn the texts as they are, choose the format text."
+            f"Each row contains one message, and `{speaker}` names its author. Put the messages of a conversation into "
+            "one row, as a list under `messages`. To train on the texts as they are, choose the format text."
         )
     guesses = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
     return guesses or _refuse(columns)
@@ -176,19 +176,19 @@ def _refuse(columns: list[ColumnProfile]) -> list[Guess]:
     texts = [column.name for column in columns if column.is_text()]
     offered = [name for name in [*texts, *sorted(few, key=answers, reverse=True)] if mark(name) != "bad"]
     said = [
-        f"The columns {in_backticks([column.name for column in columns])} fit no known layout.",
-        *_about(nested, "{} {holds} lists or objects, which are not read in this layout."),
+        f"The columns {in_backticks([column.name for column in columns])} match no known layout.",
+        *_about(nested, "{} {holds} lists or objects, which this layout cannot read."),
         *_about(bad, "{} {holds} answers marked as bad."),
         *_about(few, "{} {holds} too few different texts for a question or an answer."),
         choose_columns(*offered[:2])
         if len(offered) >= 2
-        else "A question and its answer in two columns of text are expected, or a list of `messages`.",
+        else "Provide a question and its answer in two text columns, or a list of `messages`.",
     ]
     raise DataError(" ".join(said))
 
 
 def _about(names: list[str], sentence: str) -> list[str]:
-    return [sentence.format(in_backticks(names), holds="holds" if len(names) == 1 else "hold")] if names else []
+    return [sentence.format(in_backticks(names), holds="contains" if len(names) == 1 else "contain")] if names else []
 
 
 def _has_turns(row: dict[str, Any], key: str) -> bool:
@@ -220,7 +220,7 @@ def _constant_note(columns: Sequence[ColumnProfile], used: Sequence[str], rows: 
     constant = [column.name for column in columns if column.nature == "constant" and column.name not in used]
     if not constant:
         return ""
-    subject = f"{in_backticks(constant)} {'holds' if len(constant) == 1 else 'hold'}"
+    subject = f"{in_backticks(constant)} {'contains' if len(constant) == 1 else 'contain'}"
     return f"; {subject} the same text in all {len(rows)} rows checked and can be left out"
 
 

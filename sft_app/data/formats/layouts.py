@@ -162,7 +162,9 @@ def converter(settings: DataSettings) -> Converter:
         return lambda row, _: from_columns(row, table_columns(name, row))
     if name == "columns":
         if not settings.columns:
-            raise DataError("Name the columns that hold the question and the answer: user=COLUMN, assistant=COLUMN.")
+            raise DataError(
+                "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
+            )
         named = ColumnMap(**settings.column_map())
         return lambda row, _: from_columns(row, named, strict=False)
     return CONVERTERS[name]
@@ -217,7 +219,7 @@ def _turns(value: Any, role: str, column: str) -> Messages:
         return value
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    raise DataError(f"`{column}` must be a text or a list of messages, got {kind_of(value)}")
+    raise DataError(f"`{column}` must be text or a list of messages, got {kind_of(value)}")
 
 
 def _check_columns(row: dict[str, Any], columns: ColumnMap) -> None:
@@ -238,5 +240,5 @@ def _cell(row: dict[str, Any], column: str, strict: bool = True, optional: bool 
     if not strict and isinstance(value, (int, float)) and value == value:
         return str(value)
     if not isinstance(value, str):
-        raise DataError(f"`{_in_one_line(column)}` must be a text, got {kind_of(value)}")
+        raise DataError(f"`{_in_one_line(column)}` must be text, got {kind_of(value)}")
     return value

@@ -36,13 +36,13 @@ def preferred_messages(row: dict[str, Any]) -> list[Any]:
     """The messages up to the chosen answer. Raises: DataError when there is no such answer or no question."""
     column = chosen_column(row)
     if column is None:
-        raise DataError("no column holds a chosen answer, as messages or as a dialogue")
+        raise DataError("no column contains a chosen answer, as messages or as a dialogue")
     answer = _messages(row[column], "assistant", column)
     if answer and not _is_from(answer[0], ASSISTANTS):
         return answer  # the whole conversation
     before = before_column(row)
     if before is None:
-        raise DataError(f"`{column}` is an answer, and no column holds its question")
+        raise DataError(f"`{column}` is an answer, but no column contains its question")
     return [*_messages(row[before], "user", before), *answer]
 
 
@@ -71,7 +71,7 @@ def _messages(value: Any, role: str, column: str) -> list[Any]:
     if isinstance(value, list):
         return value
     if not isinstance(value, str):
-        raise DataError(f"`{column}` must be a text or messages, got {kind_of(value)}")
+        raise DataError(f"`{column}` must be text or messages, got {kind_of(value)}")
     return _turns(value) if _speaks_first(value) else [{"role": role, "content": value.strip()}]
 
 

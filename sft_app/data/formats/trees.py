@@ -16,8 +16,8 @@ from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
 MESSAGE_COLUMNS = {"message_id", "parent_id", "text", "role"}
-LOST = "the message that it answers is not in the file"
-ADRIFT = "the conversation that it belongs to has no first message in the file"
+LOST = "the message it answers is not in the file"
+ADRIFT = "its conversation has no first message in the file"
 
 
 @dataclass
@@ -44,7 +44,7 @@ def from_reply_tree(row: dict[str, Any], settings: DataSettings) -> list[list[An
         raise NotChosen(reason)
     paths = [path for path in _paths(root, settings) if len(path) > 1]
     if not paths:
-        raise DataError("nobody has answered the first message")
+        raise DataError("no one answered the first message")
     return [_messages(path) for path in paths]
 
 
@@ -63,11 +63,11 @@ def conversations_of_rows(
             continue
         id, parent = row.values.get("message_id"), row.values.get("parent_id")
         if not isinstance(id, str):
-            yield Rejected(row.number, "`message_id` must be a text")
+            yield Rejected(row.number, "`message_id` must be text")
         elif parent is not None and not isinstance(parent, str):
-            yield Rejected(row.number, "`parent_id` must be a text, or empty in a first message")
+            yield Rejected(row.number, "`parent_id` must be text, or empty for a first message")
         elif id in nodes:
-            yield Rejected(row.number, f"its message_id is that of row {nodes[id].row}")
+            yield Rejected(row.number, f"its message_id is the same as that of row {nodes[id].row}")
         else:
             nodes[id], parents[id] = _node(row.values, row.number), parent
     yield from _told_trees(nodes, _planted(nodes, parents), parents, settings)
@@ -107,7 +107,7 @@ def _left_out(node: Node, parent: str | None, settings: DataSettings) -> Rejecte
     """A row of a whole tree that is in no conversation."""
     reason = _why_left_out(node, settings)
     if not reason and not node.replies and (not parent or _asks(node)):
-        return Rejected(node.row, "nobody has answered it")
+        return Rejected(node.row, "no one answered it")
     return Rejected(node.row, reason or "not on a chosen path of replies", by_choice=True)
 
 

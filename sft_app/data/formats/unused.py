@@ -93,7 +93,7 @@ def _unclear(name: str, words: Sequence[str]) -> str:
 
 
 def _note(names: Sequence[str], sentence: str) -> list[str]:
-    holds, marks = ("holds", "marks") if len(names) == 1 else ("hold", "mark")
+    holds, marks = ("contains", "marks") if len(names) == 1 else ("contain", "mark")
     return [sentence.format(in_backticks(names, NAMED), holds=holds, marks=marks)] if names else []
 
 

@@ -65,7 +65,7 @@ def _as_row(number: int, names: list[str], cells: list[str] | str, note: str) ->
     if isinstance(cells, str):
         return Rejected(number, cells)
     if len(cells) > len(names):
-        return Rejected(number, f"more cells than the {len(names)} columns of the header")
+        return Rejected(number, f"more cells than the {len(names)} columns in the header")
     values: dict[str, str | None] = dict(zip(names, cells, strict=False))
     values.update(dict.fromkeys(names[len(cells) :]))
     return Row(number, values, note)
@@ -87,7 +87,7 @@ def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]
         except csv.Error as error:
             if lines.has_ended:
                 raise Fault(_never_closed(lines.begins)) from error
-            yield lines.reason or f"line {lines.number} is not CSV: {error}"
+            yield lines.reason or f"line {lines.number} is not valid CSV: {error}"
         else:
             if lines.reason or cells:
                 yield lines.reason or cells
@@ -95,7 +95,8 @@ def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]
 
 def _never_closed(begins: int) -> str:
     return (
-        f"a quote in the row that begins in line {begins} is never closed, so it and all after it were left out; "
+        f"a quote in the row that starts on line {begins} is never closed, so that row and all rows after "
+        f"it were skipped; "
         'close the quote, or write a quote inside a cell as ""'
     )
 
@@ -130,7 +131,7 @@ class _CsvLines:
         except UnicodeDecodeError:
             text = self._decode_guessing(line)
         if "\0" in text:
-            self.reason = f"zero bytes stand in line {self.number}; the file was damaged or is not text"
+            self.reason = f"line {self.number} contains zero bytes; the file is damaged or not text"
         return text + "\n"
 
     def _decode_guessing(self, line: bytes) -> str:
@@ -138,7 +139,7 @@ class _CsvLines:
             text, self.note = decode_line(line)
             return text
         except UndecodableError as error:
-            self.reason = f"in line {self.number} of the file, {error}"
+            self.reason = f"on line {self.number} of the file, {error}"
             # The record is read to its end all the same: else the reader would go on in its middle.
             return line.decode(errors="replace")
 

@@ -26,7 +26,7 @@ _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] 
     ".txt": read_txt,
 }
 SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
-HUB_NAMES = "A data set of the Hub is named as on its page: owner/name."
+HUB_NAMES = "To use a data set on the Hub, give the id shown on its page: owner/name."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 
@@ -44,12 +44,12 @@ def locate_data(data: str) -> Path:
         DataError: there is no such file, or it is of a kind that cannot be read.
     """
     if _URL.match(data):
-        raise DataError(f"{data} is an address; download the file first. {HUB_NAMES}")
+        raise DataError(f"{data} is a web address. Download the file first. {HUB_NAMES}")
     path = _find(data)
     if data_suffix(path) not in SUFFIXES:
         got = data_suffix(path) or "no ending"
         kinds = ", ".join([*_TEXT_READERS, ".parquet"])
-        raise DataError(f"{path.name}: a {kinds} file is expected (all but .parquet also with .gz), got {got!r}.")
+        raise DataError(f"{path.name} must be a {kinds} file (all but .parquet also with .gz), got {got!r}.")
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty.")
     return path
@@ -95,7 +95,7 @@ def _find(data: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # names that no file can have
         files, is_folder = [], False
     if not files and is_folder:
-        raise DataError(f"{data} is a folder; name one data file in it.")
+        raise DataError(f"{data} is a folder. Give one data file in it.")
     if not files:
         hint = "" if data_suffix(data) in SUFFIXES else f" {HUB_NAMES}"
         raise DataError(f"There is no data file {data}.{hint}")

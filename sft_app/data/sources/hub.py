@@ -69,7 +69,9 @@ def refuse_if_unsafe(text: str) -> None:
     reason = next((reason for found, reason in checks if found), None)
     if reason:
         shown = "This" if "://" in text else repr(text[:80])  # an address may hold a password
-        raise DataError(f"{shown} is no data set of the Hub: {reason}. Give the id on its page, such as {EXAMPLE_ID}.")
+        raise DataError(
+            f"{shown} is not a data set on the Hub: {reason}. Give the id shown on its page, such as {EXAMPLE_ID}."
+        )
 
 
 def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | None = None) -> Path:
@@ -82,7 +84,7 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | Non
     """
     refuse_if_unsafe(dataset.id)
     if dataset.max_rows is not None and dataset.max_rows < 1:
-        raise DataError(f"Max rows: at least 1 is expected, got {dataset.max_rows}. Leave it empty for all rows.")
+        raise DataError(f"Max rows must be at least 1, got {dataset.max_rows}. Leave it empty to read all rows.")
     try:
         info = _ask_hub(dataset)
     except HubUnreachable:
@@ -118,34 +120,34 @@ def _ask_hub(dataset: HubDataset) -> Any:
         return info
     except errors.GatedRepoError as error:
         page = f"huggingface.co/datasets/{id}"
-        raise DataError(f"{id} is for those who accepted its terms: accept them at {page}, then {LOGIN}.") from error
+        raise DataError(f"{id} is gated. Accept its terms at {page}, then {LOGIN}.") from error
     except errors.RepositoryNotFoundError as error:
-        raise DataError(f"The Hub has no data set {id}; check the spelling. If it is private, {LOGIN}.") from error
+        raise DataError(f"The Hub has no data set {id}. Check the spelling; if it is private, {LOGIN}.") from error
     except errors.RevisionNotFoundError as error:
-        hint = "give a branch, tag or commit from its page, or leave it empty for the newest"
-        raise DataError(f"{id} has no revision {dataset.revision!r}: {hint}.") from error
+        hint = "Give a branch, tag or commit from its page, or leave it empty for the latest"
+        raise DataError(f"{id} has no revision {dataset.revision!r}. {hint}.") from error
     except errors.HfHubHTTPError as error:
         raise _hub_refusal(id, error) from error
     except (httpx2.HTTPError, OSError, ValueError) as error:  # the last: a network's login page instead of JSON
-        hint = "connect to the internet and try again, or use a file"
-        raise HubUnreachable(f"The Hugging Face Hub cannot be reached to get {id}: {hint}.") from error
+        hint = "Connect to the internet and try again, or use a file"
+        raise HubUnreachable(f"The Hugging Face Hub cannot be reached to fetch {id}. {hint}.") from error
 
 
 def _hub_refusal(id: str, error: Any) -> DataError:
     status = error.response.status_code
     if status == 401:
-        return DataError(f"The Hub did not accept your login when asked for {id}: {LOGIN}.")
+        return DataError(f"The Hub rejected your login when asked for {id}. To fix this, {LOGIN}.")
     if status == 429 or status >= 500:
-        return HubUnreachable(f"The Hub is too busy to give {id} (status {status}): try again in some minutes.")
-    return DataError(f"The Hub did not give {id}: {short_reason(error)}. Look at its page for the reason.")
+        return HubUnreachable(f"The Hub is too busy to serve {id} (status {status}). Try again in a few minutes.")
+    return DataError(f"The Hub refused {id}: {short_reason(error)}. Check its page for the reason.")
 
 
 def _refuse_script(dataset: HubDataset, info: Any) -> None:
     script = f"{dataset.id.partition('/')[2]}.py"
     if any(file.rfilename == script for file in info.siblings or ()):
         raise DataError(
-            f"{dataset.id} needs the program {script} to be read, and programs from the Hub are not run: "
-            "look for a copy of it in Parquet or JSONL, or download a file and use that."
+            f"{dataset.id} can only be read with the program {script}, and programs from the Hub are not run. "
+            "Look for a copy in Parquet or JSONL, or download a file and use that."
         )
 
 
@@ -157,7 +159,7 @@ def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | N
         with appearing_whole(path) as file:
             count = _write_lines(file, islice(source.rows, dataset.max_rows), total, on_progress)
             if count == 0:
-                raise DataError(f"The split {dataset.split!r} of {dataset.id} has no rows: choose another split.")
+                raise DataError(f"The split {dataset.split!r} of {dataset.id} has no rows. Choose another split.")
         note = {**_request(dataset), "commit": info.sha, "rows": count, "columns_left_out": source.columns_left_out}
         write_json_atomically(_source_path(path), {**note, "licence": _licence(info)})
     except OSError as error:

@@ -35,7 +35,7 @@ def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
     features = stream.features or {}  # None for JSON and CSV, which hold no pictures
     left_out = [name for name, feature in features.items() if not _is_plain(feature)]
     if left_out and len(left_out) == len(features):
-        raise DataError(f"{id} has no columns of text or numbers, only {_some_of(left_out)}: use another data set.")
+        raise DataError(f"{id} has no columns of text or numbers, only {_some_of(left_out)}. Use another data set.")
     if left_out:  # chosen, not removed: that would decode the pictures first
         stream = stream.select_columns([name for name in features if name not in left_out])
     about_split = (stream.info.splits or {}).get(split)
@@ -80,8 +80,8 @@ def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
             _refuse_files_from_elsewhere(id, builder.config.data_files or {}, f"{address}@{commit}/")
             splits = builder.as_streaming_dataset()
         except (FileNotFoundError, StopIteration) as error:  # the second where the first JSON file is empty
-            hint = "Parquet, JSON, JSONL, CSV or text files are expected, the first of them not empty"
-            raise DataError(f"{id} has no rows that can be read: {hint}. Use another data set.") from error
+            hint = "it needs Parquet, JSON, JSONL, CSV or text files, and the first must not be empty"
+            raise DataError(f"{id} has no readable rows: {hint}. Use another data set.") from error
         except ValueError:
             asking = DownloadConfig(token=hub_token())
             known = get_dataset_config_names(address, revision=commit, download_config=asking)
@@ -89,22 +89,22 @@ def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
             raise
     if split not in splits:
         place = id if builder.config.name == "default" else f"{id}, config {builder.config.name}"
-        raise DataError(f"{place} has no split {split!r}: choose one of {_some_of(splits)}.")
+        raise DataError(f"{place} has no split {split!r}. Choose one of {_some_of(splits)}.")
     return splits[split]
 
 
 def _refuse_unknown_config(id: str, config: str | None, known: list[str]) -> None:
     if config is None and len(known) > 1:
-        raise DataError(f"{id} has several configs: choose one of {_some_of(known)}.")
+        raise DataError(f"{id} has several configs. Choose one of {_some_of(known)}.")
     if config is not None and config not in known:
-        raise DataError(f"{id} has no config {config!r}: choose one of {_some_of(known)}.")
+        raise DataError(f"{id} has no config {config!r}. Choose one of {_some_of(known)}.")
 
 
 def _refuse_files_from_elsewhere(id: str, files_of_splits: dict[str, list[str]], own: str) -> None:
     """`datasets` turns to its cache, silently and at any commit, when it fails to read what the Hub has."""
     files = [file for files in files_of_splits.values() for file in files]
     if not files or not all(file.startswith(own) for file in files):
-        raise DataError(f"{id} has no rows at this revision that can be read: try another revision or data set.")
+        raise DataError(f"{id} has no readable rows at this revision. Try another revision or data set.")
 
 
 def _is_plain(feature: Any) -> bool:
@@ -141,8 +141,8 @@ def _failures_told(id: str) -> Iterator[None]:
     try:
         yield
     except (*kinds, httpx2.HTTPError, yaml.YAMLError, pyarrow.ArrowException, DatasetsError) as error:
-        hint = "try again, or download a file from its page and use that"
-        raise DataError(f"{id} cannot be read ({short_reason(error)}): {hint}.") from error
+        hint = "Try again, or download a file from its page and use that"
+        raise DataError(f"{id} cannot be read ({short_reason(error)}). {hint}.") from error
 
 
 def _some_of(names: Iterable[str]) -> str:

@@ -75,9 +75,9 @@ def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
         yield from _read_objects(text)
     elif begin:
         found = text.window[text.start : text.start + 20].split(b"\n")[0].decode(errors="replace").strip()
-        raise Fault(f"a list of rows in [ ] or an object in {{ }} is expected, the file begins with {found}")
+        raise Fault(f"the file must contain a list of rows in [ ] or an object in {{ }}, but begins with {found}")
     if text.peek():
-        raise Fault(f"what stands at {text.place_of(text.start)} and after is not read: the rows end before it")
+        raise Fault(f"everything from {text.place_of(text.start)} on is ignored, because the rows end before it")
 
 
 def parse_row(number: int, source: bytes, place: Place | None = None) -> Row | Rejected | None:
@@ -95,16 +95,16 @@ def parse_row(number: int, source: bytes, place: Place | None = None) -> Row | R
 def _parse_slowly(number: int, source: bytes, place: Place | None) -> Row | Rejected:
     """With the standard parser: it takes NaN, whole numbers of any length and lone surrogates, and tells the place."""
     if b"\0" in source:
-        return Rejected(number, "zero bytes stand in it; the file was damaged or is not text")
+        return Rejected(number, "it contains zero bytes; the file is damaged or not text")
     try:
         text, note = decode_line(source, "line" if place is None else "row")
         value = json.loads(text.removeprefix("\ufeff"))  # where files were joined
     except UndecodableError as error:
         return Rejected(number, str(error))
     except json.JSONDecodeError as error:
-        return Rejected(number, f"not JSON: {error.msg.removesuffix(' at')} at {_place_in_file(error, place)}")
+        return Rejected(number, f"not valid JSON: {error.msg.removesuffix(' at')} at {_place_in_file(error, place)}")
     except (ValueError, RecursionError) as error:
-        return Rejected(number, f"JSON that cannot be held: {error}")
+        return Rejected(number, f"JSON that cannot be stored: {error}")
     return Row(number, value, note) if isinstance(value, dict) else _not_an_object(number, value)
 
 
@@ -121,7 +121,7 @@ def _holds_huge_number(value: Any) -> bool:
 
 
 def _not_an_object(number: int, value: Any) -> Rejected:
-    return Rejected(number, f"an object with named columns is expected, got {_KINDS[type(value)]}")
+    return Rejected(number, f"the row must be an object with named columns, got {_KINDS[type(value)]}")
 
 
 def _place_in_file(error: json.JSONDecodeError, place: Place | None) -> str:
@@ -141,7 +141,9 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
     first = next(text.values(depth=0, limit=MAX_OBJECT_BYTES))
     if first.too_long:
         size, most = first.too_long.size / 1e6, MAX_OBJECT_BYTES / 1e6
-        raise Fault(f"an object around all rows may have {most:.0f} MB, got {size:.0f} MB; save the rows as JSON lines")
+        raise Fault(
+            f"an object around all rows can have at most {most:.0f} MB, got {size:.0f} MB; save the rows as JSON Lines"
+        )
     if text.peek():
         rest = text.values(depth=0)
         yield from _as_rows(itertools.chain([first], rest))

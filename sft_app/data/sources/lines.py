@@ -29,9 +29,9 @@ _BOMS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _OTHER_KINDS = {
-    b"PK\x03\x04": "a ZIP, Excel or Word file; save it as CSV or JSON lines",
-    b"\x1f\x8b": "packed with gzip; add .gz to its name",
-    b"PAR1": "a parquet file; give it the ending .parquet",
+    b"PK\x03\x04": "a ZIP, Excel or Word file; save it as CSV or JSON Lines",
+    b"\x1f\x8b": "compressed with gzip; add .gz to its name",
+    b"PAR1": "a Parquet file; rename it to end in .parquet",
     b"%PDF-": "a PDF file; save its text as .txt",
 }
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b")
@@ -53,7 +53,7 @@ class TooLong:
 
     @property
     def reason(self) -> str:
-        return f"{self.size / 1e6:.1f} MB long; a row may have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
+        return f"{self.size / 1e6:.1f} MB long; a row can have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
 
 
 def at_most_20_a_second(on_progress: Progress | None) -> Progress:
@@ -136,7 +136,7 @@ def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
             return line.decode("cp1252"), READ_AS_WINDOWS_1252
         except UnicodeDecodeError:  # five bytes are no letter there
             pass
-    raise UndecodableError(f"byte {bad_byte} of the {unit} is not UTF-8; save the file anew as UTF-8")
+    raise UndecodableError(f"byte {bad_byte} of the {unit} is not UTF-8; save the file again as UTF-8")
 
 
 def _unpacked_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
@@ -168,17 +168,19 @@ def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
             try:
                 piece = decoder.decompress(block, BLOCK_BYTES)
             except zlib.error as error:
-                place = f"damaged after {unpacked:,} unpacked bytes" if unpacked else "not gzip, or damaged"
-                raise Fault(f"the .gz file is {place}; pack or download it again") from error
+                place = f"damaged after {unpacked:,} decompressed bytes" if unpacked else "not gzip, or damaged"
+                raise Fault(f"the .gz file is {place}; compress or download it again") from error
             unpacked += len(piece)
             if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed_size):
-                raise Fault(f"the .gz file unpacks to more than {BOMB_RATIO} times its size; unpack it yourself first")
+                raise Fault(
+                    f"the .gz file decompresses to more than {BOMB_RATIO} times its size; decompress it yourself first"
+                )
             yield piece
             block = decoder.unconsumed_tail or decoder.unused_data
             if not block and len(piece) < BLOCK_BYTES:  # a full piece may have more behind it
                 break
     if not decoder.eof:
-        raise Fault(f"the .gz file is cut off after {unpacked:,} unpacked bytes; pack or download it again")
+        raise Fault(f"the .gz file is cut off after {unpacked:,} decompressed bytes; compress or download it again")
 
 
 def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[bytes]:
@@ -195,7 +197,9 @@ def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[byt
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         yield error.object[: error.start].decode(encoding).encode()
-        raise Fault(f"the text is not the {encoding[:6].upper()} it says it is; save the file anew as UTF-8") from error
+        raise Fault(
+            f"the text is not the {encoding[:6].upper()} it claims to be; save the file again as UTF-8"
+        ) from error
 
 
 def _refuse_what_is_no_text(head: bytes) -> None:
@@ -206,7 +210,7 @@ def _refuse_what_is_no_text(head: bytes) -> None:
             raise Fault(f"the file is {kind}")
     sample = head[:1024]
     if len(sample) - len(sample.translate(None, _CONTROL)) > len(sample) / 20:
-        raise Fault("the file holds binary data or zero bytes, not text; save it anew as UTF-8 text")
+        raise Fault("the file contains binary data or zero bytes, not text; save it again as UTF-8 text")
 
 
 def _raise_when_reached(fault: Fault) -> Iterator[bytes]:

@@ -45,14 +45,14 @@ def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Ro
             for batch in _batches(source):
                 unpacked += batch.nbytes
                 if unpacked > most:
-                    raise Fault(f"it unpacks to more than {most / 1e6:.0f} MB, which no text does")
+                    raise Fault(f"it unpacks to more than {most / 1e6:.0f} MB, which no text file does")
                 yield from _read_batch(number, batch)
                 number += batch.num_rows
                 tell(number / max(1, total))
         except (pyarrow.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno:  # the disk; pyarrow's own have no number
                 raise
-            raise Fault("the file is not parquet, or it is damaged or cut off; write or download it again") from error
+            raise Fault("the file is not Parquet, or is damaged or cut off; save or download it again") from error
 
 
 def _batches(source: pyarrow.parquet.ParquetFile) -> Iterator[pyarrow.RecordBatch]:
@@ -97,7 +97,7 @@ def _read_batch(before: int, batch: pyarrow.RecordBatch) -> Iterator[Row | Rejec
         columns = [column.to_pylist() for column in batch.columns]
     except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
-            yield Rejected(before + 1, f"a value that cannot be held: {error}")
+            yield Rejected(before + 1, f"a value that cannot be stored: {error}")
             return
         for place in range(batch.num_rows):
             yield from _read_batch(before + place, batch.slice(place, 1))

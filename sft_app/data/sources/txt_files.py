@@ -63,9 +63,9 @@ def _read_paragraph(number: int, lines: list[bytes] | TooLong) -> Row | Rejected
         try:
             text, note = decode_line(line.removesuffix(b"\r"))
         except UndecodableError as error:
-            return Rejected(number, f"in line {place} of the file, {error}")
+            return Rejected(number, f"on line {place} of the file, {error}")
         if "\0" in text:
-            return Rejected(number, f"zero bytes stand in line {place} of the file; it was damaged or is not text")
+            return Rejected(number, f"line {place} of the file contains zero bytes; it is damaged or not text")
         texts.append(text)
         notes.add(note)
     return Row(number, {"text": "\n".join(texts)}, max(notes))

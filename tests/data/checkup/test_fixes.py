@@ -262,7 +262,7 @@ def test_progress_rises_to_the_whole_over_both_passes(source: Any, tmp_path: Pat
 
 
 def test_unknown_fix_is_refused_with_those_there_are(source: Any, tmp_path: Path):
-    with pytest.raises(DataError, match=r"^There is no fix 'polish'; the fixes are repair_turns, repair_encoding"):
+    with pytest.raises(DataError, match=r"^There is no fix 'polish'. Choose from repair_turns, repair_encoding"):
         write_cleaned_copy(open_file(source([row("a", "b")])), ["strip_html", "polish"], tmp_path / "clean.jsonl")
     assert not (tmp_path / "clean.jsonl").exists()
 
@@ -285,7 +285,7 @@ def test_source_is_never_overwritten(source: Any, tmp_path: Path, way: str):
     elif way == "hard-link":
         copy = tmp_path / "link.jsonl"
         copy.hardlink_to(path)
-    with pytest.raises(DataError, match=r"would overwrite the source source\.jsonl; give the cleaned copy another"):
+    with pytest.raises(DataError, match=r"would overwrite the source source\.jsonl\. Give the cleaned copy another"):
         write_cleaned_copy(open_file(path), ["strip_html"], copy)
     assert path.read_bytes() == before
 
@@ -298,7 +298,9 @@ def test_note_beside_the_copy_does_not_overwrite_the_source(tmp_path: Path):
 
 
 def test_copy_with_another_ending_than_its_content_is_refused(source: Any, tmp_path: Path):
-    with pytest.raises(DataError, match=r"is written as JSONL: give it a name that ends in \.jsonl, got clean\.csv\."):
+    with pytest.raises(
+        DataError, match=r"is written as JSONL, got the name clean\.csv\. Choose a name that ends in \.jsonl\."
+    ):
         write_cleaned_copy(open_file(source([row("a", "b")])), (), tmp_path / "clean.csv")
 
 

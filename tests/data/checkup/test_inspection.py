@@ -188,7 +188,7 @@ def test_rows_that_the_template_refuses_stand_among_the_rejected_in_order(inspec
 
 def test_template_that_refuses_all_is_told_with_the_first_row(inspect: Any, tokenizer: Any):
     refusing = dress(tokenizer, "{{ raise_exception('Not today') }}")
-    with pytest.raises(DataError, match=r"^Row 2: .*chat template refuses the conversation: Not today\.$"):
+    with pytest.raises(DataError, match=r"^Row 2: .*chat template rejects the conversation: Not today\.$"):
         inspect(["{", row("a", "b"), row("c", "d")], refusing)
 
 

@@ -144,11 +144,11 @@ def test_conversations_that_the_template_refuses_are_named_and_not_measured(toke
     lengths = measure_lengths(refusing, [Example(7, long), example(3, 2), Example(5, long)], 64, 3)
     assert lengths.rows.tolist() == [3]
     assert [row.row for row in lengths.refused] == [5, 7]
-    assert lengths.refused[0] == Rejected(5, "The model's chat template refuses the conversation: Too long.")
+    assert lengths.refused[0] == Rejected(5, "The model's chat template rejects the conversation: Too long.")
 
 
 def test_template_that_takes_none_is_told(tokenizer: Any):
-    with pytest.raises(DataError, match=r"^Row 1: The model's chat template refuses the conversation: No\.$"):
+    with pytest.raises(DataError, match=r"^Row 1: The model's chat template rejects the conversation: No\.$"):
         measure(dress(tokenizer, "{{ raise_exception('No') }}"), [1, 2])
 
 

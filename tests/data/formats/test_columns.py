@@ -113,7 +113,7 @@ def test_cells_outweigh_the_name(columns: dict[str, list[str]], user: str, assis
 def test_column_with_few_texts_is_never_guessed_to_be_the_answer(rows: int):
     canned = ["Thank you, we look into it.", "Thank you, it is on its way."] * 4
     rows_of = table(rows, Nachricht=QUESTIONS, Antwort=canned)
-    with pytest.raises(DataError, match="`Antwort` holds too few different texts"):
+    with pytest.raises(DataError, match="`Antwort` contains too few different texts"):
         guess_formats(rows_of)
 
 
@@ -170,14 +170,14 @@ def test_answer_marked_as_bad_is_never_taken(columns: dict[str, list[str]], user
 
 
 def test_only_answer_that_is_marked_as_bad_is_refused():
-    with pytest.raises(DataError, match="`rejected` holds answers marked as bad"):
+    with pytest.raises(DataError, match="`rejected` contains answers marked as bad"):
         guess_formats(table(prompt=QUESTIONS, rejected=ANSWERS))
 
 
 @pytest.mark.parametrize("speaker", ["role", "speaker", "sender", "from"])
 def test_one_message_a_row_is_told_and_not_read(speaker: str):
     rows = table(**{"conversation_id": IDS, speaker: ["customer", "agent"] * 4, "message": QUESTIONS})
-    with pytest.raises(DataError, match=f"^Each row holds one message, and `{speaker}` says whose it is"):
+    with pytest.raises(DataError, match=f"^Each row contains one message, and `{speaker}` names its author"):
         guess_formats(rows)
 
 

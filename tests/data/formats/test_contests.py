@@ -140,8 +140,8 @@ def test_problem_without_a_chosen_solution_is_left_out_by_choice(solutions: Any,
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (problem(description=" "), "`description` must be a text"),
-        ({**problem(), "description": None}, "`description` must be a text"),
+        (problem(description=" "), "`description` must be text"),
+        ({**problem(), "description": None}, "`description` must be text"),
         (problem(description="See <image> below."), "its description refers to a picture"),
         (problem({"language": [3], "solution": []}), "`solutions` must hold as many languages as solutions"),
         (problem({"language": 3, "solution": "a"}), "`solutions` must hold as many languages as solutions"),

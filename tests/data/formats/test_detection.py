@@ -109,7 +109,7 @@ def test_constant_context_is_left_out_first_and_offered_second():
     first, second = guess_formats(support_table(10))
     assert (first.format, first.columns) == ("columns", ("user=instruction", "assistant=response"))
     assert first.why == (
-        "`instruction` is answered by `response`; `role`, `context`, `category` hold the same text in all 10 rows "
+        "`instruction` is answered by `response`; `role`, `context`, `category` contain the same text in all 10 rows "
         "checked and can be left out"
     )
     assert (second.format, second.columns) == ("dolly", ())
@@ -119,7 +119,7 @@ def test_constant_context_is_left_out_first_and_offered_second():
 def test_changing_context_is_dollys():
     [guess] = guess_formats(support_table(10, context="The customer bought {} things."))
     assert guess.format == "dolly"
-    assert guess.why.endswith("; `role`, `category` hold the same text in all 10 rows checked and can be left out")
+    assert guess.why.endswith("; `role`, `category` contain the same text in all 10 rows checked and can be left out")
 
 
 def test_few_rows_do_not_make_a_column_constant():
@@ -254,8 +254,8 @@ def test_column_named_text_may_also_be_plain_text():
 )
 def test_unknown_layout_is_told_with_some_of_its_columns(rows: Rows, columns: str):
     expected = (
-        f"The columns {columns} fit no known layout. "
-        "A question and its answer in two columns of text are expected, or a list of `messages`."
+        f"The columns {columns} match no known layout. "
+        "Provide a question and its answer in two text columns, or a list of `messages`."
     )
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         guess_formats(rows)

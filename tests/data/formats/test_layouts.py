@@ -131,7 +131,7 @@ def test_tools_do_not_make_a_text_of_what_is_none(content: Any, kind: str):
 
 def test_picture_is_refused():
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "cat.png"}}]}
-    reason = "message 1 (user) holds a part of the type 'image_url'; only text can be trained"
+    reason = "message 1 (user) contains a part of type 'image_url'; only text can be trained"
     assert_refused("messages", {"messages": [picture, ANSWER]}, reason)
 
 
@@ -156,10 +156,10 @@ def test_prompt_and_completion_are_texts_or_messages(prompt: Any, completion: An
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"prompt": "Hi"}, "`completion` must be a text or a list of messages, got nothing"),
-        ({"prompt": 1, "completion": "Yo!"}, "`prompt` must be a text or a list of messages, got a number"),
+        ({"prompt": "Hi"}, "`completion` must be text or a list of messages, got nothing"),
+        ({"prompt": 1, "completion": "Yo!"}, "`prompt` must be text or a list of messages, got a number"),
         ({"prompt": "Hi", "completion": " "}, "message 2 (assistant) is empty"),
-        ({"prompt": [], "completion": []}, "there is no message in it"),
+        ({"prompt": [], "completion": []}, "it contains no message"),
         ({"prompt": [], "completion": [], "tools": ["f"]}, "there is no assistant message, so there is nothing to"),
         ({"prompt": [USER, ANSWER], "completion": "Yo!"}, "message 3 must come from the user, got 'assistant'"),
         ({"prompt": ["Hi"], "completion": "Yo!"}, "message 1 needs a `role` and a `content`"),
@@ -187,10 +187,10 @@ def test_plain_text_is_one_message(row: dict[str, Any]):
     ("row", "reason"),
     [
         ({"text": ""}, "message 1 (text) is empty"),
-        ({"text": None}, "`text` must be a text, got nothing"),
-        ({"text": 7}, "`text` must be a text, got a number"),
-        ({"a": "b", "c": "d"}, "`text` must be a text, got nothing"),
-        ({}, "`text` must be a text, got nothing"),
+        ({"text": None}, "`text` must be text, got nothing"),
+        ({"text": 7}, "`text` must be text, got a number"),
+        ({"a": "b", "c": "d"}, "`text` must be text, got nothing"),
+        ({}, "`text` must be text, got nothing"),
     ],
 )
 def test_row_without_plain_text_is_told(row: dict[str, Any], reason: str):
@@ -247,11 +247,11 @@ def test_table_becomes_a_question_and_its_answer(format: str, row: dict[str, Any
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"instruction": "Add."}, "`output` must be a text, got nothing"),
-        ({"output": "3"}, "`instruction` must be a text, got nothing"),
-        ({"instruction": "Add.", "output": 3}, "`output` must be a text, got a number"),
-        ({"instruction": "Add.", "output": float("nan")}, "`output` must be a text, got nothing"),
-        ({"instruction": "Add.", "input": ["1"], "output": "3"}, "`input` must be a text, got a list"),
+        ({"instruction": "Add."}, "`output` must be text, got nothing"),
+        ({"output": "3"}, "`instruction` must be text, got nothing"),
+        ({"instruction": "Add.", "output": 3}, "`output` must be text, got a number"),
+        ({"instruction": "Add.", "output": float("nan")}, "`output` must be text, got nothing"),
+        ({"instruction": "Add.", "input": ["1"], "output": "3"}, "`input` must be text, got a list"),
         ({"instruction": "Add.", "output": ""}, "`output`, the answer, is empty"),
         ({"instruction": "", "input": "", "output": "3"}, "`instruction`, the question, is empty"),
     ],
@@ -321,9 +321,9 @@ def test_empty_cells_beside_question_and_answer_are_left_out(empty: Any):
         ({"q": "Why?"}, "there is no column `a`; the columns are q"),
         ({"q": "Why?", "first\nline": ""}, "there is no column `a`; the columns are q, first line"),
         ({name: "" for name in "qbcdefghij"}, "there is no column `a`; the columns are q, b, c, d, e, f, g, h …"),
-        ({"q": "Why?", "a": None}, "`a` must be a text, got nothing"),
-        ({"q": "Why?", "a": float("nan")}, "`a` must be a text, got nothing"),
-        ({"q": "Why?", "a": ["So."]}, "`a` must be a text, got a list"),
+        ({"q": "Why?", "a": None}, "`a` must be text, got nothing"),
+        ({"q": "Why?", "a": float("nan")}, "`a` must be text, got nothing"),
+        ({"q": "Why?", "a": ["So."]}, "`a` must be text, got a list"),
         ({"q": "Why?", "a": ""}, "`a`, the answer, is empty"),
     ],
 )
@@ -332,7 +332,7 @@ def test_row_without_a_named_column_is_told(row: dict[str, Any], reason: str):
 
 
 def test_columns_without_names_are_asked_for():
-    reason = "Name the columns that hold the question and the answer: user=COLUMN, assistant=COLUMN."
+    reason = "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
     assert_refused("columns", {"q": "Why?"}, reason)
 
 

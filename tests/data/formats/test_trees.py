@@ -15,7 +15,7 @@ from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
 OTHER_PATH = "not on a chosen path of replies"
-UNANSWERED = "nobody has answered it"
+UNANSWERED = "no one answered it"
 
 
 def message(id: str, parent: str | None, rank: Any = None, **other: Any) -> dict[str, Any]:
@@ -173,14 +173,14 @@ def test_refused_first_message_takes_its_replies_with_it():
 
 
 def test_row_that_was_not_read_is_passed_on():
-    rejected = Rejected(1, "not JSON: line 1")
+    rejected = Rejected(1, "not valid JSON: line 1")
     rows = [rejected, Row(2, message("q", None)), Row(3, message("a", "q"))]
     items = list(conversations_of_rows(rows, DataSettings()))
     assert [item for item in items if isinstance(item, Rejected)] == [rejected]
     assert len(items) == 2
 
 
-ADRIFT = "the conversation that it belongs to has no first message in the file"
+ADRIFT = "its conversation has no first message in the file"
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ ADRIFT = "the conversation that it belongs to has no first message in the file"
         ([message("q", None)], [Rejected(1, UNANSWERED)]),
         (
             [message("a", "gone"), message("q", "a")],
-            [Rejected(1, "the message that it answers is not in the file"), Rejected(2, ADRIFT)],
+            [Rejected(1, "the message it answers is not in the file"), Rejected(2, ADRIFT)],
         ),
         ([message("q", "a"), message("a", "q")], [Rejected(1, ADRIFT), Rejected(2, ADRIFT)]),
         ([message("q", "q")], [Rejected(1, ADRIFT)]),
-        ([{"message_id": 7, "text": "q"}], [Rejected(1, "`message_id` must be a text")]),
-        ([{}], [Rejected(1, "`message_id` must be a text")]),
-        ([message("q", ["x"])], [Rejected(1, "`parent_id` must be a text, or empty in a first message")]),  # type: ignore[arg-type]
+        ([{"message_id": 7, "text": "q"}], [Rejected(1, "`message_id` must be text")]),
+        ([{}], [Rejected(1, "`message_id` must be text")]),
+        ([message("q", ["x"])], [Rejected(1, "`parent_id` must be text, or empty for a first message")]),  # type: ignore[arg-type]
     ],
 )
 def test_row_without_a_conversation_is_told(rows: list[dict[str, Any]], expected: list[Rejected]):
@@ -204,7 +204,7 @@ def test_row_without_a_conversation_is_told(rows: list[dict[str, Any]], expected
 
 def test_second_row_of_the_same_id_is_told_with_the_first():
     rows = [message("q", ""), message("a", "q"), message("a", "q", text="again")]
-    assert read_flat(rows) == ([["q", "a"]], [Rejected(3, "its message_id is that of row 2")])
+    assert read_flat(rows) == ([["q", "a"]], [Rejected(3, "its message_id is the same as that of row 2")])
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_second_row_of_the_same_id_is_told_with_the_first():
     [
         (None, '`prompt` must be a message {"text", "role", "replies"}'),
         ({"role": "prompter"}, '`prompt` must be a message {"text", "role", "replies"}'),
-        ({"text": "q", "role": "prompter"}, "nobody has answered the first message"),
-        ({"text": "q", "role": "prompter", "replies": ["a", None]}, "nobody has answered the first message"),
-        ({"text": "q", "role": "prompter", "replies": 3}, "nobody has answered the first message"),
+        ({"text": "q", "role": "prompter"}, "no one answered the first message"),
+        ({"text": "q", "role": "prompter", "replies": ["a", None]}, "no one answered the first message"),
+        ({"text": "q", "role": "prompter", "replies": 3}, "no one answered the first message"),
     ],
 )
 def test_tree_that_cannot_be_used_is_told(prompt: Any, reason: str):

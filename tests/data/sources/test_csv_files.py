@@ -79,9 +79,9 @@ def test_missing_cells_are_none():
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ("1,2,3", "more cells than the 2 columns of the header"),
-        ('"1"x,2', "line 3 is not CSV: ',' expected after '\"'"),
-        ("1,\0", "zero bytes stand in line 3; the file was damaged or is not text"),
+        ("1,2,3", "more cells than the 2 columns in the header"),
+        ('"1"x,2', "line 3 is not valid CSV: ',' expected after '\"'"),
+        ("1,\0", "line 3 contains zero bytes; the file is damaged or not text"),
     ],
 )
 def test_bad_record_is_left_out_and_does_not_stop_the_others(record: str, reason: str):
@@ -94,7 +94,7 @@ def test_bad_record_is_left_out_and_does_not_stop_the_others(record: str, reason
 
 def test_damaged_line_costs_its_whole_record_only():
     content = 'a,b\n"one\nGröße '.encode() + b'\xff\nthree",2\n4,5\n'
-    reason = "in line 3 of the file, byte 9 of the line is not UTF-8; save the file anew as UTF-8"
+    reason = "on line 3 of the file, byte 9 of the line is not UTF-8; save the file again as UTF-8"
     assert rows_of(content) == [Rejected(1, reason), Row(2, {"a": "4", "b": "5"})]
 
 
@@ -109,7 +109,7 @@ def test_rows_before_an_open_quote_are_kept_and_its_line_told():
     rows, fault = until_fault(iter([b'a,b\n"1\n1",2\n"3,4\n5,6\n7,8\n']))
     assert rows == [Row(1, {"a": "1\n1", "b": "2"})]
     assert fault.startswith(
-        "a quote in the row that begins in line 4 is never closed, so it and all after it were left"
+        "a quote in the row that starts on line 4 is never closed, so that row and all rows after it were"
     )
 
 
@@ -123,7 +123,7 @@ def test_open_quote_does_not_take_the_memory_of_what_follows():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert rows == [Row(1, {"a": "1", "b": "2"})]
-    assert "begins in line 3 is never closed" in fault
+    assert "starts on line 3 is never closed" in fault
     assert peak < 90e6, "the csv module holds a cell of 10 MB in 4 bytes a character, and doubles as it grows"
 
 
@@ -133,7 +133,7 @@ def test_open_quote_does_not_take_the_memory_of_what_follows():
 def test_too_long_record_is_left_out_and_does_not_stop_the_others(long: str):
     first, middle, last = rows_of(f"a,b\n1,2\n{long}\n4,5\n")
     assert (first, last) == (Row(1, {"a": "1", "b": "2"}), Row(3, {"a": "4", "b": "5"}))
-    assert middle == Rejected(2, f"{len(long) / 1e6:.1f} MB long; a row may have at most 10 MB")
+    assert middle == Rejected(2, f"{len(long) / 1e6:.1f} MB long; a row can have at most 10 MB")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_too_long_record_is_left_out_and_does_not_stop_the_others(long: str):
         ("a,b\n", "there are no rows below its header"),
         ("a,b\n\n\n", "there are no rows below its header"),
         ("\n\n", "there is no header, only blank lines"),
-        ('"a"x,b\n1,2\n', "the header cannot be read: line 1 is not CSV: ',' expected after '\"'"),
+        ('"a"x,b\n1,2\n', "the header cannot be read: line 1 is not valid CSV: ',' expected after '\"'"),
     ],
 )
 def test_file_without_header_or_rows_is_told(content: str, fault: str):

@@ -72,13 +72,13 @@ def test_missing_file_is_told(data: str):
 
 @pytest.mark.parametrize("data", [".", "examples", "~"])
 def test_folder_is_told(data: str):
-    with pytest.raises(DataError, match=f"^{data} is a folder; name one data file in it.$"):
+    with pytest.raises(DataError, match=f"^{data} is a folder. Give one data file in it.$"):
         locate_data(data)
 
 
 @pytest.mark.parametrize("data", ["http://example.org/a.jsonl", "HTTPS://example.org/a.csv", "s3://bucket/a.parquet"])
 def test_address_is_told(data: str):
-    with pytest.raises(DataError, match=f"^{data} is an address; download the file first\\."):
+    with pytest.raises(DataError, match=f"^{data} is a web address. Download the file first\\."):
         locate_data(data)
 
 
@@ -93,8 +93,10 @@ def test_address_is_told(data: str):
     ],
 )
 def test_other_kind_of_file_is_told_with_the_kinds_there_are(write: Any, name: str, got: str):
-    kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.parquet file is expected"
-    with pytest.raises(DataError, match=rf"^{name}: a {kinds} \(all but \.parquet also with \.gz\), got '{got}'\.$"):
+    kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.parquet file"
+    with pytest.raises(
+        DataError, match=rf"^{name} must be a {kinds} \(all but \.parquet also with \.gz\), got '{got}'\.$"
+    ):
         locate_data(str(write(name, "x")))
 
 
@@ -148,11 +150,11 @@ def test_parquet_is_read(tmp_path: Path):
     [
         ("a.jsonl", b"", "the file is empty"),
         ("a.txt.gz", gzip.compress(b"", mtime=0), "the file is empty"),
-        ("a.json", b"3", "a list of rows in .* is expected, the file begins with 3"),
+        ("a.json", b"3", "the file must contain a list of rows in .*, but begins with 3"),
         ("a.csv", b"a,b\n", "there are no rows below its header"),
         ("a.csv.gz", b"a,b\n1,2\n", "the .gz file is not gzip"),
-        ("a.jsonl", b"\0" * 100, "the file holds binary data or zero bytes"),
-        ("a.parquet", b"a,b\n1,2\n", "the file is not parquet"),
+        ("a.jsonl", b"\0" * 100, "the file contains binary data or zero bytes"),
+        ("a.parquet", b"a,b\n1,2\n", "the file is not Parquet"),
     ],
 )
 def test_file_that_cannot_be_read_at_all_is_told_by_name(write: Any, name: str, content: bytes, reason: str):
@@ -165,7 +167,7 @@ def test_file_that_cannot_be_read_at_all_is_told_by_name(write: Any, name: str, 
     [
         ("a.jsonl.gz", gzip.compress(b'{"a": "1"}\n{"a": "2"}\n', mtime=0)[:-4], "the .gz file is cut off after 22"),
         ("a.json", b'[{"a": "1"}, {"a": "2"}, {"a', "the file ends at line 1, column 29 before the row"),
-        ("a.csv", b'a\n1\n2\n"3\n', "a quote in the row that begins in line 4 is never closed"),
+        ("a.csv", b'a\n1\n2\n"3\n', "a quote in the row that starts on line 4 is never closed"),
     ],
 )
 def test_rows_before_a_fault_are_kept_and_the_fault_is_the_last_row(write: Any, name: str, content: bytes, reason: str):

@@ -200,17 +200,20 @@ def test_progress_is_told_where_the_end_is_known(answers: dict[str, Any], reques
 @pytest.mark.parametrize(
     ("request_name", "sentence"),
     [
-        ("missing", "The Hub has no data set team/missing; check the spelling. If it is private, log in with "),
-        ("gated", "team/gated is for those who accepted its terms: accept them at huggingface.co/datasets/team/ga"),
-        ("no revision", "team/plain has no revision 'v9': give a branch, tag or commit from its page, or leave "),
-        ("no split", "team/plain has no split 'validation': choose one of train, test."),
-        ("slice", "team/plain has no split 'train[:2]': choose one of train, test."),
-        ("no split of config", "team/table, config code has no split 'test': choose one of train."),
-        ("no config", "team/table has no config 'verse': choose one of code, prose."),
-        ("which config", "team/many has several configs: choose one of c0, c1, c2, c3, c4, c5, c6, c7 and 2 more."),
-        ("script", "team/script needs the program script.py to be read, and programs from the Hub are not run: look "),
-        ("card only", "team/card has no rows that can be read: Parquet, JSON, JSONL, CSV or text files are expected, "),
-        ("hollow", "The split 'train' of team/hollow has no rows: choose another split."),
+        ("missing", "The Hub has no data set team/missing. Check the spelling; if it is private, log in with "),
+        ("gated", "team/gated is gated. Accept its terms at huggingface.co/datasets/team/ga"),
+        ("no revision", "team/plain has no revision 'v9'. Give a branch, tag or commit from its page, or leave "),
+        ("no split", "team/plain has no split 'validation'. Choose one of train, test."),
+        ("slice", "team/plain has no split 'train[:2]'. Choose one of train, test."),
+        ("no split of config", "team/table, config code has no split 'test'. Choose one of train."),
+        ("no config", "team/table has no config 'verse'. Choose one of code, prose."),
+        ("which config", "team/many has several configs. Choose one of c0, c1, c2, c3, c4, c5, c6, c7 and 2 more."),
+        (
+            "script",
+            "team/script can only be read with the program script.py, and programs from the Hub are not run. Look ",
+        ),
+        ("card only", "team/card has no readable rows: it needs Parquet, JSON, JSONL, CSV or text files, "),
+        ("hollow", "The split 'train' of team/hollow has no rows. Choose another split."),
         ("broken", "team/broken cannot be read (JSON parse error: "),
         ("thief", "team/thief cannot be read (Data files don't belong to team/thief. "),
     ],
@@ -223,13 +226,13 @@ def test_failure_is_one_sentence_that_says_what_to_do(answers: dict[str, Any], r
 def test_unreachable_hub_is_told(hub: HubStandIn, tmp_path: Path):
     for endpoint in ("http://127.0.0.1:1", f"{hub.endpoint}/login-page"):
         (answer,) = fetch(endpoint, tmp_path / "out", tmp_path / "cache", PLAIN)
-        expected = "The Hugging Face Hub cannot be reached to get team/plain: connect to the internet and try again, "
+        expected = "The Hugging Face Hub cannot be reached to fetch team/plain. Connect to the internet and try again, "
         assert answer.get("error", "").startswith(expected)
 
 
 @pytest.mark.parametrize("rows", [0, -1])
 def test_row_limit_below_one_is_refused(tmp_path: Path, rows: int):
-    with pytest.raises(DataError, match=f"^Max rows: at least 1 is expected, got {rows}\\."):
+    with pytest.raises(DataError, match=f"^Max rows must be at least 1, got {rows}\\."):
         fetch_dataset(replace(PLAIN, max_rows=rows), tmp_path)
 
 
@@ -274,4 +277,4 @@ def test_older_rows_in_the_cache_of_datasets_do_not_stand_in_for_what_cannot_be_
         for name in ("train.jsonl", "test.jsonl"):
             (tmp_path / "hub" / name).unlink()
         (answer,) = fetch(hub.endpoint, tmp_path / "out", tmp_path / "cache", PLAIN)
-    assert answer["error"].startswith("team/plain has no rows at this revision that can be read: ")
+    assert answer["error"].startswith("team/plain has no readable rows at this revision. ")

@@ -55,7 +55,9 @@ def test_owner_and_name_is_an_id(text: str):
 )
 def test_other_names_are_refused_with_what_they_are(tmp_path: Path, text: str, reason: str):
     assert not is_dataset_id(text)
-    with pytest.raises(DataError, match=f" is no data set of the Hub: {reason}\\. Give the id on its page, such as "):
+    with pytest.raises(
+        DataError, match=f" is not a data set on the Hub: {reason}\\. Give the id shown on its page, such as "
+    ):
         fetch_dataset(HubDataset(text, None, "train", None, None), tmp_path)
 
 
@@ -66,7 +68,7 @@ def test_every_format_that_datasets_reads_is_refused_as_a_name():
 
 
 def test_password_in_an_address_is_not_repeated():
-    with pytest.raises(DataError, match="^This is no data set of the Hub: that is an address\\."):
+    with pytest.raises(DataError, match="^This is not a data set on the Hub: that is an address\\."):
         refuse_if_unsafe("https://user:hf_secret@huggingface.co/datasets/a/b")
 
 

@@ -69,22 +69,22 @@ def test_jsonl_rows_have_their_line_numbers(content: str, expected: list[Any]):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"a":', "not JSON: Expecting value at column 6"),
-        ('{"a": "cut he', "not JSON: Unterminated string starting at column 7"),
-        ("{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
-        ("hello", "not JSON: Expecting value at column 1"),
-        ('{"a": 1} {"a": 2}', "not JSON: Extra data at column 10"),
-        ("{'a': 1}", "not JSON: Expecting property name enclosed in double quotes at column 2"),
-        ('{"ö": b}', "not JSON: Expecting value at column 7"),
-        ("[1, 2]", "an object with named columns is expected, got a list"),
-        ('"text"', "an object with named columns is expected, got a text"),
-        ("null", "an object with named columns is expected, got null"),
-        ("true", "an object with named columns is expected, got true or false"),
-        ("NaN", "an object with named columns is expected, got a number"),
-        ('{"a": "\0\0"}', "zero bytes stand in it; the file was damaged or is not text"),
-        ("\0" * 50, "zero bytes stand in it; the file was damaged or is not text"),
-        ('{"a": 0.5, "b": ' + "7" * 5000 + "}", "JSON that cannot be held: Exceeds the limit"),
-        ("[" * 100_000, "JSON that cannot be held: maximum recursion depth exceeded"),
+        ('{"a":', "not valid JSON: Expecting value at column 6"),
+        ('{"a": "cut he', "not valid JSON: Unterminated string starting at column 7"),
+        ("{", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("hello", "not valid JSON: Expecting value at column 1"),
+        ('{"a": 1} {"a": 2}', "not valid JSON: Extra data at column 10"),
+        ("{'a': 1}", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
+        ('{"ö": b}', "not valid JSON: Expecting value at column 7"),
+        ("[1, 2]", "the row must be an object with named columns, got a list"),
+        ('"text"', "the row must be an object with named columns, got a text"),
+        ("null", "the row must be an object with named columns, got null"),
+        ("true", "the row must be an object with named columns, got true or false"),
+        ("NaN", "the row must be an object with named columns, got a number"),
+        ('{"a": "\0\0"}', "it contains zero bytes; the file is damaged or not text"),
+        ("\0" * 50, "it contains zero bytes; the file is damaged or not text"),
+        ('{"a": 0.5, "b": ' + "7" * 5000 + "}", "JSON that cannot be stored: Exceeds the limit"),
+        ("[" * 100_000, "JSON that cannot be stored: maximum recursion depth exceeded"),
     ],
 )
 def test_bad_line_is_left_out_and_does_not_stop_the_others(line: str, reason: str):
@@ -114,14 +114,14 @@ def test_line_in_windows_1252_is_read_and_noted():
 
 def test_damaged_line_is_left_out():
     line = '{"a": "Größe'.encode() + b'\xff"}'
-    assert jsonl(line) == [Rejected(1, "byte 15 of the line is not UTF-8; save the file anew as UTF-8")]
+    assert jsonl(line) == [Rejected(1, "byte 15 of the line is not UTF-8; save the file again as UTF-8")]
 
 
 def test_too_long_line_is_left_out():
     content = b'{"a": 1}\n' + b"x" * 10_000_001 + b'\n{"a": 3}'
     assert list(read_jsonl(cut(content, 2**20))) == [
         Row(1, {"a": 1}),
-        Rejected(2, "10.0 MB long; a row may have at most 10 MB"),
+        Rejected(2, "10.0 MB long; a row can have at most 10 MB"),
         Row(3, {"a": 3}),
     ]
 
@@ -171,7 +171,7 @@ def test_jsonl_is_read_fast():
 )
 def test_json_rows_are_its_objects(content: str, expected: list[Any], size: int):
     expected = [
-        Rejected(row.row, f"an object with named columns is expected, {row.reason}")
+        Rejected(row.row, f"the row must be an object with named columns, {row.reason}")
         if isinstance(row, Rejected)
         else row
         for row in expected
@@ -183,9 +183,9 @@ def test_json_rows_are_its_objects(content: str, expected: list[Any], size: int)
 def test_faulty_item_is_told_with_its_place_and_does_not_stop_the_others(size: int):
     assert from_json('[{"a": "ö"},\n {"a" 2}, {"a": 3},\n{"a":\n  x}]', size) == [
         Row(1, {"a": "ö"}),
-        Rejected(2, "not JSON: Expecting ':' delimiter at line 2, column 7"),
+        Rejected(2, "not valid JSON: Expecting ':' delimiter at line 2, column 7"),
         Row(3, {"a": 3}),
-        Rejected(4, "not JSON: Expecting value at line 4, column 3"),
+        Rejected(4, "not valid JSON: Expecting value at line 4, column 3"),
     ]
 
 
@@ -211,7 +211,7 @@ def test_rows_before_a_cut_are_kept_and_its_place_told(content: str, place: str,
 def test_what_follows_the_list_is_told(tail: str):
     rows, fault = until_fault('[{"a": 1}]' + tail, size=3)
     assert rows == [Row(1, {"a": 1})]
-    assert fault.endswith("and after is not read: the rows end before it")
+    assert fault.endswith("on is ignored, because the rows end before it")
 
 
 @pytest.mark.parametrize(
@@ -221,14 +221,14 @@ def test_what_follows_the_list_is_told(tail: str):
 def test_json_that_is_neither_list_nor_object_is_told(content: str, found: str):
     rows, fault = until_fault(content)
     assert rows == []
-    assert fault == f"a list of rows in [ ] or an object in {{ }} is expected, the file begins with {found}"
+    assert fault == f"the file must contain a list of rows in [ ] or an object in {{ }}, but begins with {found}"
 
 
 def test_item_that_is_no_utf8_is_read_as_windows_1252_unless_it_is_damaged():
     content = b'[{"a": "Gr\xf6\xdfe"}, {"a": "Gr\xc3\xb6\xc3\x9fe\xff"}, {"a": 3}]'
     assert from_json(content) == [
         Row(1, {"a": "Größe"}, "read as Windows-1252 (check the accents)"),
-        Rejected(2, "byte 15 of the row is not UTF-8; save the file anew as UTF-8"),
+        Rejected(2, "byte 15 of the row is not UTF-8; save the file again as UTF-8"),
         Row(3, {"a": 3}),
     ]
 
@@ -249,7 +249,7 @@ def test_long_item_is_passed_over_without_being_held(filler: bytes):
     size = (200 * len(filler) + 4) / 1e6
     assert rows == [
         Row(1, {"a": 1}),
-        Rejected(2, f"{size:.1f} MB long; a row may have at most 10 MB"),
+        Rejected(2, f"{size:.1f} MB long; a row can have at most 10 MB"),
         Row(3, {"a": 3}),
     ]
     assert peak < 50e6, "a 52 MB item; the window may hold twice the limit, and once more while it grows"
@@ -277,13 +277,13 @@ def test_object_around_the_rows_may_be_longer_than_a_row():
 
 def test_single_object_may_not_be_longer_than_a_row():
     content = b'{"prompt": "' + b"x" * 11_000_000 + b'", "completion": "y"}'
-    assert from_json(content) == [Rejected(1, "11.0 MB long; a row may have at most 10 MB")]
+    assert from_json(content) == [Rejected(1, "11.0 MB long; a row can have at most 10 MB")]
 
 
 def test_object_around_the_rows_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sft_app.data.sources.json_files.MAX_OBJECT_BYTES", 2_000_000)
     content = '{"data": [' + ",".join(['{"a": "' + "x" * 999_990 + '"}'] * 3) + "]}"
-    told = "an object around all rows may have 2 MB, got 3 MB; save the rows as JSON lines"
+    told = "an object around all rows can have at most 2 MB, got 3 MB; save the rows as JSON Lines"
     assert until_fault(content) == ([], told)
 
 

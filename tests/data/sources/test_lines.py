@@ -54,7 +54,7 @@ def test_text_before_a_fault_in_utf16_is_kept(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe" + "one\ntwo\n".encode("utf-16-le") + b"\x00\xd8x\x00")
     blocks = text_blocks(tmp_path / "a.txt")
     assert next(blocks) == b"one\ntwo\n"
-    with pytest.raises(Fault, match="^the text is not the UTF-16 it says it is; save the file anew as UTF-8$"):
+    with pytest.raises(Fault, match="^the text is not the UTF-16 it claims to be; save the file again as UTF-8$"):
         next(blocks)
 
 
@@ -82,7 +82,7 @@ def test_line_that_is_no_utf8_is_read_as_windows_1252(line: bytes, expected: tup
 @pytest.mark.parametrize("line", ["Größe".encode() + b" \xff", b"\x81 is no letter of Windows-1252"])
 def test_damaged_line_is_not_guessed(line: bytes):
     bad = line.index(b"\xff" if b"\xff" in line else b"\x81") + 1
-    with pytest.raises(UndecodableError, match=f"^byte {bad} of the line is not UTF-8; save the file anew as UTF-8$"):
+    with pytest.raises(UndecodableError, match=f"^byte {bad} of the line is not UTF-8; save the file again as UTF-8$"):
         decode_line(line)
 
 
@@ -95,8 +95,8 @@ def test_damaged_line_is_not_guessed(line: bytes):
         (b"", "the file is empty"),
         (b"\xff\xfe", "the file is empty"),
         (b"PK\x03\x04rest of a workbook", "a ZIP, Excel or Word file"),
-        (gzip.compress(b"x", mtime=0), "packed with gzip; add .gz to its name"),
-        (b"PAR1....PAR1", "a parquet file"),
+        (gzip.compress(b"x", mtime=0), "compressed with gzip; add .gz to its name"),
+        (b"PAR1....PAR1", "a Parquet file"),
         (b"%PDF-1.7", "a PDF file"),
         (b"\0" * 5000, "binary data or zero bytes"),
         (bytes(range(256)) * 4, "binary data or zero bytes"),
@@ -134,7 +134,7 @@ def test_long_line_is_not_held():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 25e6, "a 52 MB line"
-    assert TooLong(200 * 2**18).reason == "52.4 MB long; a row may have at most 10 MB"
+    assert TooLong(200 * 2**18).reason == "52.4 MB long; a row can have at most 10 MB"
 
 
 def test_head_is_put_back():
@@ -172,12 +172,14 @@ def test_text_before_the_cut_of_a_gzip_is_kept(tmp_path: Path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n", mtime=0)[:-8])
     blocks = text_blocks(tmp_path / "a.txt.gz")
     assert next(blocks) == b"one\ntwo\n"
-    with pytest.raises(Fault, match="^the .gz file is cut off after 8 unpacked bytes; pack or download it again$"):
+    with pytest.raises(
+        Fault, match="^the .gz file is cut off after 8 decompressed bytes; compress or download it again$"
+    ):
         next(blocks)
 
 
 def test_file_that_is_no_gzip_is_told(tmp_path: Path):
-    with pytest.raises(Fault, match="^the .gz file is not gzip, or damaged; pack or download it again$"):
+    with pytest.raises(Fault, match="^the .gz file is not gzip, or damaged; compress or download it again$"):
         text_of(tmp_path / "a.csv.gz", b"a,b\n1,2\n")
 
 
@@ -185,7 +187,7 @@ def test_damage_behind_a_gzip_is_told_after_its_text(tmp_path: Path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\n") + b"garbage")
     blocks = text_blocks(tmp_path / "a.txt.gz")
     assert next(blocks) == b"one\n"
-    with pytest.raises(Fault, match="^the .gz file is damaged after 4 unpacked bytes"):
+    with pytest.raises(Fault, match="^the .gz file is damaged after 4 decompressed bytes"):
         next(blocks)
 
 
@@ -193,7 +195,9 @@ def test_gzip_bomb_is_stopped(tmp_path: Path):
     megabyte = gzip.compress(b'{"a": "' + b"x" * (2**20 - 10) + b'"}\n')
     (tmp_path / "a.jsonl.gz").write_bytes(megabyte * 300)
     unpacked = 0
-    with pytest.raises(Fault, match="^the .gz file unpacks to more than 100 times its size; unpack it yourself first$"):
+    with pytest.raises(
+        Fault, match="^the .gz file decompresses to more than 100 times its size; decompress it yourself first$"
+    ):
         for block in text_blocks(tmp_path / "a.jsonl.gz"):
             unpacked += len(block)
     assert BOMB_BYTES - 2**20 < unpacked <= BOMB_BYTES

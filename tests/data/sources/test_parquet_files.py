@@ -77,13 +77,13 @@ def test_row_with_a_value_that_python_cannot_hold_is_left_out(tmp_path: Path):
     first, middle, last = read_parquet(write(tmp_path / "a.parquet", {"day": days}))
     assert (first, last) == (Row(1, {"day": "1970-01-01"}), Row(3, {"day": "1970-01-02"}))
     assert isinstance(middle, Rejected)
-    assert (middle.row, middle.reason[:29]) == (2, "a value that cannot be held: ")
+    assert (middle.row, middle.reason[:31]) == (2, "a value that cannot be stored: ")
 
 
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1", b""])
 def test_file_that_is_no_parquet_is_told(tmp_path: Path, content: bytes):
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(Fault, match="^the file is not parquet, or it is damaged or cut off"):
+    with pytest.raises(Fault, match="^the file is not Parquet, or is damaged or cut off"):
         list(read_parquet(tmp_path / "a.parquet"))
 
 
@@ -123,7 +123,7 @@ def test_a_row_that_is_too_long_is_left_out(tmp_path: Path):
     path = write(tmp_path / "a.parquet", {"a": ["short", "x" * 11_000_000, "last"]})
     first, second, third = read_parquet(path)
     assert (first, third) == (Row(1, {"a": "short"}), Row(3, {"a": "last"}))
-    assert isinstance(second, Rejected) and "11.0 MB long; a row may have at most 10 MB" in second.reason
+    assert isinstance(second, Rejected) and "11.0 MB long; a row can have at most 10 MB" in second.reason
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

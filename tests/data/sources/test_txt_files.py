@@ -43,9 +43,9 @@ def test_paragraph_in_windows_1252_is_noted():
 def test_damaged_paragraph_is_left_out():
     content = "plain\nGröße ".encode() + b"\xff\n\nplain\n\nzero\0"
     assert rows_of(content) == [
-        Rejected(1, "in line 2 of the file, byte 9 of the line is not UTF-8; save the file anew as UTF-8"),
+        Rejected(1, "on line 2 of the file, byte 9 of the line is not UTF-8; save the file again as UTF-8"),
         Row(4, {"text": "plain"}),
-        Rejected(6, "zero bytes stand in line 6 of the file; it was damaged or is not text"),
+        Rejected(6, "line 6 of the file contains zero bytes; it is damaged or not text"),
     ]
 
 
@@ -61,5 +61,5 @@ def test_too_long_paragraph_is_told_and_not_held(piece: bytes):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (first, last.values) == (Row(1, {"text": "one"}), {"text": "three"})
-    assert long == Rejected(3, "52.4 MB long; a row may have at most 10 MB")
+    assert long == Rejected(3, "52.4 MB long; a row can have at most 10 MB")
     assert peak < 25e6
