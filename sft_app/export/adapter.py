@@ -78,7 +78,7 @@ def zip_adapter(run: Run, folder: Path) -> Path:
         _zip({f"{name}/{file}": content for file, content in files.items()}, draft)
         os.replace(draft, path)
     except OSError as error:
-        raise ExportError(f"The adapter of {run.id} could not be packed: {error.strerror or error}.") from error
+        raise ExportError(f"The adapter of run {run.id} could not be zipped: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)

@@ -14,13 +14,13 @@ from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT
 
 Kind = Literal["adapter", "full", "merged"]
 KINDS: dict[Kind, str] = {
-    "adapter": "A LoRA adapter, to be loaded on its base model:",
-    "full": "A whole model, of which every weight was trained:",
-    "merged": "A whole model, into which a LoRA adapter was merged:",
+    "adapter": "A LoRA adapter, to be loaded on top of its base model:",
+    "full": "A full model, with every weight trained:",
+    "merged": "A full model with a LoRA adapter merged into it:",
 }
 MADE_UP = (
-    "It writes what is likely, which need not be true, and has the gaps and biases of its base model and of its data. "
-    "Where an answer matters, a person should check it."
+    "It writes what is likely, which is not always true, and has the gaps and biases of its base model and its data. "
+    "Have a person check answers that matter."
 )
 
 
@@ -70,7 +70,8 @@ def base_hint(record: RunRecord, kind: Kind) -> str:
     if kind != "adapter" or record.model.source != LOCAL_FOLDER:
         return ""
     return (
-        f"The base model was a folder named {public_model(record)}, which is not on the Hub: name yours in its place."
+        f"The base model was a folder named {public_model(record)}, which is not on the Hub. Use the path "
+        f"of your copy instead."
     )
 
 
@@ -79,20 +80,23 @@ def limits(record: RunRecord, facts: ReportFacts) -> list[str]:
     settings, source = record.settings, record.model.source
     found = [MADE_UP]
     if facts.scores:
-        elsewhere = "" if facts.forgetting else " How it answers other questions is not known."
-        found += [f"It was measured on held-out examples of its own data.{elsewhere}"]
+        elsewhere = "" if facts.forgetting else " How it answers other questions is unknown."
+        found += [f"It was measured on held-out examples from its own data.{elsewhere}"]
     else:
-        found += ["Nobody has measured yet what it does better or worse than its base model."]
-    found += [f"Whether it forgot something was measured. {facts.forgetting.note}"] if facts.forgetting else []
+        found += ["No one has measured yet what it does better or worse than its base model."]
+    found += [f"It was checked for forgetting. {facts.forgetting.note}"] if facts.forgetting else []
     if settings.system_prompt:
-        found += ["The answers here were given with the system prompt above; without it they can be other ones."]
+        found += ["The answers here were generated with the system prompt above; without it they can differ."]
     if settings.max_length:
         found += [f"It was trained on conversations of up to {settings.max_length:,} tokens, not on longer ones."]
     if settings.method == "qlora":
-        found += ["It was trained on its base in 4 bits. On the base in full precision answers can differ a little."]
+        found += [
+            "It was trained on its base model in 4 bits. On the base model in full precision, "
+            "answers can differ slightly."
+        ]
     if source not in (LOCAL_FOLDER, HUB):
-        copy = f"It was trained on a copy of its base: {source}."
-        found += [f"{copy} On the base as the Hub has it answers can differ a little."]
+        copy = f"It was trained on a copy of its base model: {source}."
+        found += [f"{copy} On the base model from the Hub, answers can differ slightly."]
     return found
 
 
@@ -101,12 +105,12 @@ def licence_sentences(record: RunRecord, licence: Mapping[str, str]) -> list[str
     base, data = public_model(record), data_name(record)
     known = licence.get("license_name") or licence.get("license")
     found = [
-        f"The base model {base} has the licence {known}, which holds for what is made from it too."
+        f"The base model {base} has the licence {known}, which also applies to models made from it."
         if known
-        else f"The licence of the base model {base} is not known here: look it up before you pass this on."
+        else f"The licence of the base model {base} is unknown. Look it up before you share this model."
     ]
     of_data = "apache-2.0" if record.settings.data == EXAMPLE_DATA else record.source.hub.get("licence")
-    told = f"has the licence {of_data}" if of_data else "has no licence that is known here"
+    told = f"has the licence {of_data}" if of_data else "has no known licence"
     return [*found, f"The data {data} {told}."]
 
 

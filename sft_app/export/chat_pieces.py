@@ -52,7 +52,7 @@ def take_apart(tokenizer: Any) -> ChatPieces:
         pieces = _find_pieces(tokenizer)
         for name, messages in CONVERSATIONS.items():
             if pieces.render(messages) != _without_bos(tokenizer, prompt_text(tokenizer, messages)):
-                raise ExportError(f"it writes {name} in a way that has no fixed text before and after each message")
+                raise ExportError(f"it writes {name} without fixed text before and after each message")
     except (DataError, ValueError) as error:
         raise ExportError(str(error)) from error
     return pieces
@@ -62,11 +62,11 @@ def template_notes(tokenizer: Any, pieces: ChatPieces) -> list[str]:
     """What the chat template does to a message that no fixed text can do, each as a sentence."""
     notes = []
     if _differs(tokenizer, pieces, [_user("Hi"), _assistant("<think>\na\n</think>\n\nb"), _user("c")]):
-        notes.append("The chat template leaves earlier thoughts (<think>) out of a conversation; Ollama keeps them.")
+        notes.append("The chat template removes earlier thoughts (<think>) from a conversation; Ollama keeps them.")
     if _differs(tokenizer, pieces, [_user(" Hi \n")]):
         notes.append("The chat template removes white space around a message; Ollama keeps it.")
     if "strftime_now" in (tokenizer.chat_template or ""):
-        notes.append("The chat template writes the date of the day; in Ollama it stays that of the export.")
+        notes.append("The chat template writes today's date; in Ollama it stays the date of the export.")
     return notes
 
 
@@ -100,7 +100,7 @@ def _between(tokenizer: Any, messages: Messages, marks: Sequence[str]) -> list[s
     text = _without_bos(tokenizer, prompt_text(tokenizer, messages))
     parts = re.split("|".join(marks), text)
     if re.findall("|".join(marks), text) != list(marks):
-        raise ValueError("it does not write each message once, in their order")
+        raise ValueError("it does not write every message once, in order")
     return parts
 
 

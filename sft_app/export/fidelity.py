@@ -83,34 +83,35 @@ def is_warning(fidelity: Fidelity) -> bool:
 def fidelity_sentence(fidelity: Fidelity) -> str:
     """What the page, the command line and the model card say of it."""
     if fidelity.is_copy:
-        return "A full fine-tune is one model already: its files are copied as they are."
+        return "A full fine-tune is already a single model, so its files are copied unchanged."
     if fidelity.unchecked:
-        return f"Whether it answers as base and adapter do could not be checked. {fidelity.unchecked}"
+        return f"The app could not check whether it answers like base and adapter. {fidelity.unchecked}"
     before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "base and adapter"
     if not math.isfinite(fidelity.difference):
         return _no_number_told(fidelity, before)
-    losses = f"loss {fidelity.merged_loss:.4f} after {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
+    losses = f"loss {fidelity.merged_loss:.4f} vs. {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
     if is_warning(fidelity):
         allowed = MOST_BY_4BIT if fidelity.is_in_4bit else MOST_BY_ROUNDING
-        how = "worse than" if fidelity.difference > 0 else "otherwise than"
+        how = "worse than" if fidelity.difference > 0 else "differently from"
         return (
             f"The merged model predicts the held-out answers {how} {before}: {losses}, more than the "
-            f"{allowed:g} that rounding explains. Do not rely on it before you have compared some answers; "
-            "the adapter by itself is what was measured."
+            f"{allowed:g} that rounding explains. Compare some answers before you rely on it; "
+            "the measured results are those of the adapter."
         )
     if fidelity.is_in_4bit:
         return (
-            "The merged model is not rounded to 4 bits as the base was in training and in Compare, so its answers can "
-            f"be other ones. On the held-out answers: {losses} (lower is better).{_equal_told(fidelity)}"
+            "Unlike the base model in training and in Compare, the merged model is not rounded to 4 bits, "
+            "so its answers can "
+            f"differ. On the held-out answers: {losses} (lower is better).{_equal_told(fidelity)}"
         )
-    return f"The merged model predicts the held-out answers as {before} do: {losses}.{_equal_told(fidelity)}"
+    return f"The merged model predicts the held-out answers as well as {before}: {losses}.{_equal_told(fidelity)}"
 
 
 def _no_number_told(fidelity: Fidelity, before: str) -> str:
     """Whose loss it is; where it is that of the run itself, the merged model is not to blame."""
     if math.isfinite(fidelity.reference_loss):
         return (
-            f"The merged model predicts the held-out answers otherwise than {before}: its loss is not a number. "
+            f"The merged model predicts the held-out answers differently from {before}: its loss is not a number. "
             "Do not use it; the adapter by itself is what was measured."
         )
     return f"The loss of {before} is not a number, so the merged model cannot be judged. Train again before you use it."
@@ -119,7 +120,7 @@ def _no_number_told(fidelity: Fidelity, before: str) -> str:
 def _equal_told(fidelity: Fidelity) -> str:
     if not fidelity.prompts:
         return ""
-    told = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are the same word for word"
+    told = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are identical word for word"
     if fidelity.equal_answers == fidelity.prompts or fidelity.is_in_4bit:
         return f"{told}."
-    return f"{told}; on average they agree for the first {fidelity.shared_beginning:.0%}, then rounding tips a word."
+    return f"{told}; on average they agree for the first {fidelity.shared_beginning:.0%}, then rounding changes a word."

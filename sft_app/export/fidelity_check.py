@@ -130,4 +130,4 @@ def _refuse_without_memory(merged: Path, hardware: Hardware, arithmetic: str) ->
     needed, free = ROOM * files * (2 if arithmetic == "float32" else 1), hardware.memory_free_gib
     if needed > free:
         where = "of the GPU's memory" if hardware.device == "cuda" else "of memory"
-        raise ExportError(f"It takes {needed:.1f} GiB {where} in {arithmetic}, and {free:.1f} GiB are free.")
+        raise ExportError(f"It needs {needed:.1f} GiB {where} in {arithmetic}, but only {free:.1f} GiB is free.")

@@ -35,7 +35,7 @@ def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     folder = Path(named).expanduser().absolute()
     if not (folder / CONVERTER).is_file():
         raise ExportError(
-            f"{VARIABLE} is {named}, which has no {CONVERTER}. Name a checkout of llama.cpp, or unset it."
+            f"{VARIABLE} is {named}, which has no {CONVERTER}. Set it to a checkout of llama.cpp, or unset it."
         )
     return folder
 
@@ -63,7 +63,7 @@ def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
             process.kill()
             process.wait()
         if process.returncode != 0 or not draft.is_file():
-            words = " ".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) or "it said nothing"
+            words = " ".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) or "it printed nothing"
             raise ExportError(f"{CONVERTER} failed with exit status {process.returncode}: {words}")
         draft.replace(target)
     finally:

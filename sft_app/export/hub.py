@@ -21,7 +21,7 @@ from sft_app.runs import Run
 
 LARGE_BYTES = 4_000_000
 NOT_OWNERS = ("buckets", "datasets", "models", "spaces")  # the first words of the Hub's own addresses
-LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write (huggingface.co/settings/tokens)"
+LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access (huggingface.co/settings/tokens)"
 # What every repository may have beside its contents.
 OF_A_PUSH = re.compile(r"(data/.+|scorecard|fidelity|.*model.*\.index)\.jsonl?|.*model.*\.safetensors")
 SURROUNDINGS = {".gitattributes", ".gitignore", "README.md", "LICENSE", "LICENSE.md"}
@@ -111,7 +111,7 @@ def send(repository: Repository, files: Files, mark: str, message: str, on_progr
 def told_of(repository: Repository, oid: str, is_private: bool, files: int, notes: tuple[str, ...] = ()) -> Pushed:
     """What was done, with a note where the repository is not as open as was asked for."""
     if is_private and not repository.private:
-        notes = (*notes, f"{repository.id} was private before and stays so; its page can make it public.")
+        notes = (*notes, f"{repository.id} was already private and stays private. You can make it public on its page.")
     return Pushed(repository.id, repository.url, oid, is_private, files, notes)
 
 
@@ -127,11 +127,11 @@ def make_ready(repository: Repository, mark: str) -> tuple[bool, set[str]]:
     held = {file.rfilename for file in info.siblings or ()}
     if repository.private and not info.private:
         raise ExportError(
-            f"{name} is there already and public: choose public if everyone may read this, or another name."
+            f"{name} already exists and is public. Choose public if everyone may read this, or choose another name."
         )
     if held - SURROUNDINGS and mark not in held:
         shown = sorted(held - SURROUNDINGS)[0]
-        raise ExportError(f"{name} is there already and holds something else ({shown}): choose another name.")
+        raise ExportError(f"{name} already exists and contains something else ({shown}). Choose another name.")
     return bool(info.private), held
 
 
@@ -183,11 +183,11 @@ def checked_name(repo: str) -> str:
     from huggingface_hub.utils import validate_repo_id
 
     name = repo.strip()
-    expected = "give USER/NAME, or NAME for one of your own"
+    expected = "Give USER/NAME, or NAME for your own account"
     if not name:
-        raise ExportError(f"The repository has no name yet: {expected}.")
+        raise ExportError(f"The repository has no name yet. {expected}.")
     if "://" in name or name.startswith("hf_"):  # what is no name may be a token; it is not repeated
-        raise ExportError(f"That is an address or a token, not the name of a repository: {expected}.")
+        raise ExportError(f"That is a web address or a token, not a repository name. {expected}.")
     try:
         validate_repo_id(name)
         owner, slash, _ = name.partition("/")
@@ -195,8 +195,11 @@ def checked_name(repo: str) -> str:
     except HFValidationError:
         is_name = False
     if not is_name:
-        rules = "letters, digits, `-`, `_` and `.`, at most 96 of them, no `--` or `..`, and none of these at the ends"
-        raise ExportError(f"{name[:120]!r} cannot be a repository's name: {expected}, of {rules}.")
+        rules = (
+            "letters, digits, `-`, `_` and `.`, at most 96 characters, no `--` or `..`, and no "
+            "punctuation at either end"
+        )
+        raise ExportError(f"{name[:120]!r} is not a valid repository name. {expected}, with {rules}.")
     return name
 
 
@@ -207,9 +210,9 @@ def token_of(token: Token) -> str:
     found = get_token() if token is None else token
     if not found:
         how = "sign in on this page first" if token is False else LOGIN
-        raise AccessError(f"The Hub has to know who pushes: {how}.")
+        raise AccessError(f"The Hub needs to know who is pushing. To push, {how}.")
     if not (found.isascii() and found.isprintable() and " " not in found):
-        raise AccessError(f"The token has characters that no token has: {LOGIN}.")
+        raise AccessError(f"The token contains invalid characters. To push, {LOGIN}.")
     return found
 
 
@@ -231,7 +234,7 @@ def warning_for(private: bool, include_data: bool) -> str:
     what = "the model, its card and the data it was trained on" if include_data else "the model and its card"
     if not private:
         return f"Everyone will be able to read {what}."
-    return f"Those who may read the repository can read {what}." if include_data else ""
+    return f"Everyone with access to the repository can read {what}." if include_data else ""
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sft_app.errors import ExportError
 
-AGAIN = "What was sent already is not sent again."
+AGAIN = "Files that already arrived are not sent again."
 NO_ROOM = (402, 413, 507)
 LONGEST_REASON = 300
 _TOKEN = re.compile(r"\b(hf|api_org|hf_oauth)_[A-Za-z0-9._-]{6,}")
@@ -38,12 +38,12 @@ def sentence_for(error: Exception, repo: str) -> str:
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return _refusal(error.response.status_code, _reason(error), repo)
     if isinstance(error, OfflineModeIsEnabled):
-        return "The Hub is switched off here by HF_HUB_OFFLINE: unset it and push again."
+        return "HF_HUB_OFFLINE turns off the Hub here. Unset it and push again."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} could not be read: {error.strerror or error}."
     if isinstance(error, httpx2.TransportError | OSError | JSONDecodeError):  # the last: a network's login page
-        return f"The Hugging Face Hub cannot be reached to push {repo}: check the connection and push again. {AGAIN}"
-    return f"{repo} was not pushed: {_one_line(str(error) or type(error).__name__)}. Push again, or look at its page."
+        return f"The Hugging Face Hub cannot be reached to push {repo}. Check the connection and push again. {AGAIN}"
+    return f"{repo} was not pushed: {_one_line(str(error) or type(error).__name__)}. Push again, or check its page."
 
 
 def redact(text: str, token: str) -> str:
@@ -54,25 +54,29 @@ def redact(text: str, token: str) -> str:
 def _refusal(status: int, reason: str, repo: str) -> str:
     because = f" ({reason})" if reason else ""
     if status in NO_ROOM or (status in (400, 403) and _is_about_room(reason)):
-        told = f"The Hub has no room for {repo}, or wants a paid plan for it{because}"
-        return f"{told}: make room at huggingface.co/settings/storage, or choose another owner."
+        told = f"The Hub has no room for {repo}, or requires a paid plan for it{because}"
+        return f"{told}. Free up space at huggingface.co/settings/storage, or choose another owner."
     if status == 401:
         return (
-            f"The Hub did not accept your login for {repo}{because}: "
-            "log in again with `hf auth login`, or set HF_TOKEN to a token that may write."
+            f"The Hub rejected your login for {repo}{because}. "
+            "Log in again with `hf auth login`, or set HF_TOKEN to a token with write access."
         )
     if status == 403:
         return (
-            f"Your login may not write to {repo}{because}: use a token with the right to write, or a name of your own."
+            f"Your login has no write access to {repo}{because}. Use a token with write access, or push "
+            f"to your own account."
         )
     if status == 404:
         return (
-            f"The Hub does not find {repo}{because}: check the spelling of its owner, or log in as one who may see it."
+            f"The Hub cannot find {repo}{because}. Check the spelling of its owner, or log in as someone "
+            f"with access to it."
         )
     if status in (409, 412):
-        return f"{repo} was changed at the same time{because}: push again. {AGAIN}"
+        return f"{repo} was changed at the same time{because}. Push again. {AGAIN}"
     if status == 429 or status >= 500:
-        return f"The Hub is too busy or has a fault of its own (status {status}): push again in some minutes. {AGAIN}"
+        return (
+            f"The Hub is too busy or has a problem of its own (status {status}). Push again in a few minutes. {AGAIN}"
+        )
     return f"The Hub refused {repo} with status {status}{because}."
 
 

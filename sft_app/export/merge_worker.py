@@ -71,7 +71,7 @@ def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
 def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
     """`scratch/model` with `fidelity.json` in it. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
-    tell(0.0, "Loading the base")
+    tell(0.0, "Loading the base model")
     tokenizer = load_tokenizer(recorded_model(run), run.path.parents[1])
     if is_copy:
         _copy_full_model(run, draft, tell)
@@ -99,11 +99,11 @@ def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
     ref, home = recorded_model(run), run.path.parents[1]
     if getattr(load_config(ref, home), "quantization_config", None) is not None:
         raise ExportError(
-            f"{ref.name} is itself stored quantised, and merging into rounded weights would lose what was learnt. "
+            f"{ref.name} is stored quantised, and merging into rounded weights would lose what was learned. "
             "Export the adapter, or train on the unquantised model."
         )
     if size_gib(run) == 0:  # not on this machine, so that nobody could look before
-        tell(0.0, "Fetching the base")
+        tell(0.0, "Fetching the base model")
         fetch_base(ref, home)
         check_room(run, draft)
     base = load_base(ref, home, replace(detect_hardware(), device="cpu"), "bfloat16")

@@ -139,23 +139,23 @@ def check_room(run: Run, folder: Path) -> None:
     needed, free = size + GIB_BESIDE, shutil.disk_usage(place).free / 2**30
     if needed > free:
         raise ExportError(
-            f"The merged model needs {needed:.1f} GiB of disk and {free:.1f} GiB are free at {place}. "
-            "Make room, or choose another folder."
+            f"The merged model needs {needed:.1f} GiB of disk space, but only {free:.1f} GiB is free at {place}. "
+            "Free up space, or choose another folder."
         )
     if holds_full_model(run.adapter_dir):
         return  # its files are copied
     needed, free = size * ROOM + GIB_TO_WORK, free_gib("cpu")
     if needed > free:
         raise ExportError(
-            f"Merging needs {needed:.1f} GiB of memory and {free:.1f} GiB are free. "
-            "End what else has it, or merge on a larger machine; the adapter alone can be exported here."
+            f"Merging needs {needed:.1f} GiB of memory, but only {free:.1f} GiB is free. "
+            "Close other programs, or merge on a larger machine. You can still export just the adapter here."
         )
 
 
 def refuse_other_folder(folder: Path) -> None:
     """Raises: ExportError where writing would destroy something that is no merged model."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and read_fidelity(folder) is None):
-        raise ExportError(f"{folder} is there already and is no merged model of this app; choose another folder.")
+        raise ExportError(f"{folder} already exists and is not a merged model from this app. Choose another folder.")
 
 
 def _make_scratch(folder: Path) -> Path:
@@ -198,7 +198,7 @@ def _result(run: Run, scratch: Path) -> Fidelity:
     if fidelity is None or not told.get("is_done"):
         words = (scratch / LOG_FILE).read_text(errors="replace").splitlines()[-1:]
         why = words[0] if words else "It was killed, most likely because the machine's memory ran out."
-        raise ExportError(f"The process that merged run {run.id} ended before it was done. {why}")
+        raise ExportError(f"The process merging run {run.id} ended before it was done. {why}")
     return fidelity
 
 
@@ -219,7 +219,7 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
     except OSError as error:
         if old.is_dir():
             old.rename(folder)
-        raise ExportError(f"{folder} could not be put in place: {error.strerror or error}.") from error
+        raise ExportError(f"{folder} could not be moved into place: {error.strerror or error}.") from error
 
 
 def _weights_folder(ref: ModelRef, home: Path) -> Path:

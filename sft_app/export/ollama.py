@@ -56,8 +56,10 @@ def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
     if system and not _is_writable(system):
         system, opening = "", system
         if not pieces:
-            notes.append("The system prompt has characters that a Modelfile cannot hold; give it in each conversation.")
-    lines = [f"# Fine-tuned in run {run.id}. Make it known with: ollama create NAME -f {MODELFILE}", f"FROM {weights}"]
+            notes.append(
+                "The system prompt contains characters a Modelfile cannot store. Give it in each conversation instead."
+            )
+    lines = [f"# Fine-tuned in run {run.id}. Register it with: ollama create NAME -f {MODELFILE}", f"FROM {weights}"]
     lines += [f"# {note}" for note in notes]
     if pieces:
         lines.append(f'TEMPLATE """{go_template(pieces, opening)}"""')
@@ -138,7 +140,7 @@ def _pieces_of(tokenizer: Any) -> tuple[ChatPieces | None, list[str]]:
     except ExportError as error:
         reason = " ".join(str(error).split()).rstrip(".")
         return None, [
-            f"This chat template cannot be written for Ollama: {reason}. Ollama chooses one by itself, so compare "
+            f"This chat template cannot be written for Ollama: {reason}. Ollama picks a template itself, so compare "
             "`ollama show --template` with chat_template.jinja before you use the model."
         ]
     return pieces, template_notes(tokenizer, pieces)

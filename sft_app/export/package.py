@@ -58,7 +58,7 @@ def zip_folder(folder: Path, into: Path) -> Path:
             for file in sorted(folder.iterdir()):
                 archive.write(file, f"{folder.name}/{file.name}")
     except OSError as error:
-        raise ExportError(f"{folder.name} could not be packed: {error.strerror or error}.") from error
+        raise ExportError(f"{folder.name} could not be zipped: {error.strerror or error}.") from error
     return packed
 
 

@@ -42,13 +42,13 @@ COMMANDS = (
     "python -m sft_app export latest --as report --to report",
 )
 STATES = {
-    "queued": "This run waits for its turn: nothing has been trained yet.",
+    "queued": "This run is queued: nothing has been trained yet.",
     "preparing": "This run is being prepared: nothing has been trained yet.",
-    "training": "This run is still training. The report tells what is there so far.",
-    "scoring": "This run has been trained and is being measured. The report tells what is there so far.",
-    "stopped": "This run was stopped before its end. The report tells what is there.",
-    "failed": "This run failed. The report tells what is there.",
-    "interrupted": "This run was interrupted. The report tells what is there.",
+    "training": "This run is still training. The report shows what is available so far.",
+    "scoring": "This run has been trained and is being measured. The report shows what is available so far.",
+    "stopped": "This run was stopped early. The report shows what is available.",
+    "failed": "This run failed. The report shows what is available.",
+    "interrupted": "This run was interrupted. The report shows what is available.",
 }
 
 
@@ -169,7 +169,7 @@ def _headline(card: dict[str, Any] | None, summary: dict[str, Any], votes: Votes
         counted = f"{card['rows']['better']} of {card['heldout']['conversations']}"
         found += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
         right = lines.get("token_accuracy")
-        found += [("Tokens predicted right", f"{right.base} → {right.tuned}")] if right else []
+        found += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
         general = card.get("general")
         found += [("Loss on general questions", _both_losses(general))] if general else []
     share = votes.rows[0][1].win_rate if votes else None
@@ -185,14 +185,17 @@ def _score_tables(card: dict[str, Any] | None) -> list[ScoreTable]:
     if card is None:
         return []
     counted = f"{card['heldout']['conversations']} conversations that training never saw"
-    note = f"How well each side predicts the given answers of {counted} ({card['heldout']['trained_tokens']:,} tokens)."
+    note = (
+        f"How well each side predicts the reference answers of {counted} "
+        f"({card['heldout']['trained_tokens']:,} tokens)."
+    )
     note = " ".join(filter(None, [note, computed_note(card)]))
-    tables = [_score_table("The given answers", note, card)]
+    tables = [_score_table("Reference answers", note, card)]
     if answers := answers_of(card):
         note = (
-            f"What each side writes itself to {answers['prompts']} of these questions, compared with the given answers."
+            f"What each side answers to {answers['prompts']} of these questions, compared with the reference answers."
         )
-        tables.append(_score_table("Their own answers", note, answers))
+        tables.append(_score_table("The models' own answers", note, answers))
     return tables
 
 
@@ -213,18 +216,18 @@ def _unmeasured(run: Run, card: dict[str, Any] | None) -> str:
         return "The run has saved no adapter, so there is nothing to compare with the base model."
     if card is None:
         return "The run has no scorecard."
-    parts = {"answers": "the answers that both sides write themselves", "general": "what may have been forgotten"}
+    parts = {"answers": "both sides' own answers", "general": "forgetting"}
     missing = [told for name, told in parts.items() if name not in card]
     return f"Not measured: {' and '.join(missing)}." if missing else ""
 
 
 def _pairs_note(shown: int, known: int, is_default: bool) -> str:
     if not known:
-        return "The run has no answers of both sides yet."
+        return "The run has no answers from both sides yet."
     if shown == known:
-        return f"All {known} questions that this run has both answers to." if known > 1 else ""
-    how = "those whose words changed most" if is_default else "chosen by hand"
-    return f"{shown} of the {known} questions that this run has both answers to, {how}."
+        return f"All {known} questions both sides answered." if known > 1 else ""
+    how = "most changed first" if is_default else "chosen by hand"
+    return f"{shown} of the {known} questions both sides answered, {how}."
 
 
 def _votes(run: Run) -> Votes | None:

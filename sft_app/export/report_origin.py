@@ -13,7 +13,11 @@ from sft_app.models.hardware import describe_machine
 from sft_app.runs import Run, RunRecord, RunStatus
 from sft_app.summary import as_float, clock
 
-METHODS = {"qlora": "QLoRA: an adapter on a 4-bit base", "lora": "LoRA: an adapter", "full": "every weight is trained"}
+METHODS = {
+    "qlora": "QLoRA: an adapter on a 4-bit base model",
+    "lora": "LoRA: an adapter",
+    "full": "every weight is trained",
+}
 TRAINERS = {"sft": "TRL's SFTTrainer", "classic": "transformers' Trainer"}
 
 
@@ -26,7 +30,7 @@ def data_facts(run: Run, record: RunRecord) -> list[Fact]:
     facts += [("Layout", " ".join([source.format, *source.columns]))]
     facts += [("Rows", f"{source.rows:,}"), ("Conversations", f"{source.conversations:,}")]
     facts += [("Trained on", f"{source.conversations - heldout:,}"), ("Held out", f"{heldout:,}")]
-    facts += [("Rejected", f"{source.rejected:,} rows that could not be used" if source.rejected else "none")]
+    facts += [("Rejected", f"{source.rejected:,} rows could not be used" if source.rejected else "none")]
     return facts + ([("Not chosen by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
 
 
@@ -37,12 +41,12 @@ def training_facts(record: RunRecord, status: RunStatus, summary: dict[str, Any]
     facts = [("Method", METHODS[settings.method] + rank), ("Trainer", TRAINERS[settings.trainer])]
     facts += [("Precision", status.precision)] if status.precision else []
     facts += [("Steps", f"{status.step:,} of {status.total_steps:,}")]
-    facts += [("Kept weights", f"of step {status.kept_step:,}")] if status.kept_step else []
-    facts += [("Rows for each step", f"{settings.rows_per_step():,}")]
+    facts += [("Weights kept", f"of step {status.kept_step:,}")] if status.kept_step else []
+    facts += [("Rows per step", f"{settings.rows_per_step():,}")]
     facts += [("Learning rate", f"{settings.resolved_learning_rate():g}, {settings.lr_scheduler_type}")]
     facts += [("Longest conversation", f"{settings.max_length:,} tokens")] if settings.max_length else []
     speed = summary["tokens_per_second"]
-    return facts + ([("Speed", f"{speed:,.0f} tokens a second")] if speed else [])
+    return facts + ([("Speed", f"{speed:,.0f} tokens per second")] if speed else [])
 
 
 def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[dict[str, Any]]) -> list[Fact]:
@@ -50,7 +54,7 @@ def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[dict
     memory = max(filter(math.isfinite, (as_float(row.get("memory_gib")) for row in metrics)), default=None)
     facts = [("Base model", public_model(record))]
     facts += [("Revision", record.model.revision)] if record.model.revision else []
-    facts += [("Taken from", record.model.source), ("Machine", record.machine or _this_machine())]
+    facts += [("Downloaded from", record.model.source), ("Machine", record.machine or _this_machine())]
     facts += [("Memory used", f"{memory:.1f} GiB")] if memory is not None else []
     facts += [("Seed", str(record.settings.seed)), ("Started", _moment(status.started_utc))]
     facts += [("Ended", _moment(status.ended_utc))]
@@ -63,7 +67,7 @@ def _hub_facts(hub: dict[str, Any]) -> list[Fact]:
 
 
 def _this_machine() -> str:
-    return f"{describe_machine()} (the one that wrote this report; the run did not note its own)"
+    return f"{describe_machine()} (the machine that wrote this report; the run did not record its own)"
 
 
 def _moment(utc: str | None) -> str:

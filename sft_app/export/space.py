@@ -24,11 +24,11 @@ BESIDE = ("LICENSE", "pre-requirements.txt", "packages.txt")  # where they are t
 READ_SCOPES = ["read-repos", "gated-repos"]
 MARK = f"{CODE}/__init__.py"
 INHERITED = ("sdk", "sdk_version", "python_version", "app_file", "license", "emoji", "colorFrom", "colorTo")
-PRIVATE_ADAPTER = "{} is private: only visitors who sign in and may see it on the Hub can compare it."
+PRIVATE_ADAPTER = "{} is private: only visitors who sign in and have access to it on the Hub can compare it."
 ABOUT = """# {title}
 
-Ask a question and read two answers side by side: of [{base}](https://huggingface.co/{base}), and of the same model with
-the adapter [{adapter}](https://huggingface.co/{adapter}), under equal conditions.
+Ask a question and read two answers side by side: from [{base}](https://huggingface.co/{base}), and from the same model
+with the adapter [{adapter}](https://huggingface.co/{adapter}), under equal conditions.
 
 Made with Fine-tune & Compare.
 """
@@ -124,18 +124,22 @@ def _look_at_adapter(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
     with telling_errors(adapter, api.token):
         info = api.model_info(adapter)
         if "adapter_config.json" not in {file.rfilename for file in info.siblings or ()}:
-            raise ExportError(f"{adapter} is no adapter: it has no adapter_config.json. Push a run's adapter first.")
+            raise ExportError(
+                f"{adapter} is not an adapter: it has no adapter_config.json. Push a run's adapter first."
+            )
         config = json.loads(Path(api.hf_hub_download(adapter, "adapter_config.json")).read_bytes())
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not isinstance(base, str) or not base:
-        raise ExportError(f"{adapter} does not say which base model it belongs to, so nothing can be compared.")
+        raise ExportError(
+            f"{adapter} does not name its base model, so there is nothing to compare. Choose another adapter."
+        )
     return base, ((PRIVATE_ADAPTER.format(adapter),) if info.private else ())
 
 
 def _code_files(project: Path) -> dict[str, Path | bytes]:
     missing = [name for name in (*NEEDED, MARK) if not (project / name).is_file()]
     if missing:
-        raise ExportError(f"{missing[0]} is missing in {project}: start the app from its own folder to push it.")
+        raise ExportError(f"{missing[0]} is missing in {project}. Start the app from its own folder to push it.")
     own: dict[str, Path | bytes] = {name: project / name for name in (*NEEDED, *BESIDE) if (project / name).is_file()}
     return {**own, **_files_below(project, CODE)}
 

@@ -141,7 +141,7 @@ def _refuse_broken_adapter(adapter_dir: Path) -> None:
         raise ModelError(f"The adapter's {ADAPTER_WEIGHTS} cannot be read: {first_line(error)}") from error
     if broken:
         raise ModelError(
-            f"The adapter in {adapter_dir.name} is broken: {broken[0]} holds numbers that are not finite. "
+            f"The adapter in {adapter_dir.name} is broken: {broken[0]} contains numbers that are not finite. "
             "Train again with a lower learning rate, or compare an earlier checkpoint."
         )
 
@@ -157,7 +157,7 @@ def _refuse_changed_base(config: dict[str, Any]) -> None:
         if name == "init_lora_weights" and value in (True, False, "gaussian"):
             continue
         if value and name not in HARMLESS and hasattr(usual, name) and value != getattr(usual, name):
-            raise ValueError(f"its {name} is {str(value)[:40]!r}, with which the base would not stay as it is.")
+            raise ValueError(f"its {name} is {str(value)[:40]!r}, which would change the base model.")
 
 
 def _check_shapes(model: Any, weights: Path) -> None:

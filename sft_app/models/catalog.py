@@ -95,7 +95,7 @@ def _resolve_folder(name: str, folder: Path) -> ModelRef:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name} is not a model folder: it has no config.json.")
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{name} has no .safetensors weights; other kinds of weight files are not loaded.")
+        raise ModelError(f"{name} has no .safetensors weights. Other kinds of weight files are not loaded.")
     return ModelRef(name, str(folder.resolve()), None, LOCAL_FOLDER)
 
 
@@ -122,7 +122,7 @@ def fetch_adapter(name: str, revision: str | None = None) -> Path:
         raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
     size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in wanted) / 2**30
     if size > MOST_ADAPTER_GIB:
-        raise ModelError(f"{name} has {size:.1f} GiB; an adapter may have {MOST_ADAPTER_GIB}.")
+        raise ModelError(f"{name} has {size:.1f} GiB, but an adapter can have at most {MOST_ADAPTER_GIB}.")
     return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted, token=hub_token()))
 
 
@@ -153,14 +153,19 @@ def _ask_hub(name: str, revision: str | None, with_sizes: bool = False) -> Any:
             api.auth_check(name)
     except errors.GatedRepoError as error:
         raise ModelError(
-            f"{name} needs a login: accept its licence at huggingface.co/{name}, then `hf auth login` or set HF_TOKEN."
+            f"{name} needs a login. Accept its licence at huggingface.co/{name}, then run `hf auth login` "
+            f"or set HF_TOKEN."
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise ModelError(f"The Hub has no model {name}, or it is private and you are not logged in.") from error
+        raise ModelError(
+            f"The Hub has no model {name}, or it is private and you are not logged in. Check the name or log in."
+        ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{name} has no revision {revision!r}.") from error
+        raise ModelError(
+            f"{name} has no revision {revision!r}. Check its page for branches, tags and commits."
+        ) from error
     except errors.HfHubHTTPError as error:
-        raise ModelError(f"The Hub did not give {name}: {str(error).splitlines()[0]}.") from error
+        raise ModelError(f"The Hub refused {name}: {str(error).splitlines()[0]}.") from error
     except (httpx2.HTTPError, OSError) as error:  # no network, or offline by choice
         raise NotReached from error
     return info

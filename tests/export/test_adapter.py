@@ -133,5 +133,5 @@ def test_a_run_without_an_adapter_has_nothing_to_pack(home: Path, tmp_path: Path
 
 def test_a_folder_that_cannot_be_written_is_told(made: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="could not be packed"):
+    with pytest.raises(ExportError, match="could not be zipped"):
         zip_adapter(made.run, tmp_path / "file" / "below")

