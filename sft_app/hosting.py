@@ -24,10 +24,10 @@ MCP_VARIABLE = "SFT_APP_MCP"
 HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 NO_TRAINING: dict[Mode, str] = {
-    "demo": "Training is off in this demo, which has no GPU of its own. "
-    "Duplicate the Space onto a GPU, or run it at home.",
-    "zerogpu": "Training is off on ZeroGPU: a run needs a GPU for longer than one is lent. "
-    "Duplicate the Space onto a GPU of its own, or run it at home.",
+    "demo": "Training is off in this demo because it has no GPU of its own. "
+    "Duplicate the Space onto a GPU, or run the app on your own computer.",
+    "zerogpu": "Training is off on ZeroGPU because a run needs a GPU for longer than ZeroGPU lends one. "
+    "Duplicate the Space onto a GPU of its own, or run the app on your own computer.",
 }
 
 
@@ -97,7 +97,7 @@ def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
     space = environment.get("SPACE_ID") or None
     mode = environment.get(MODE_VARIABLE) or _mode_of(environment, space)
     if mode not in get_args(Mode):
-        raise SettingsError(f"{MODE_VARIABLE}={mode!r}: one of {', '.join(get_args(Mode))} is expected.")
+        raise SettingsError(f"{MODE_VARIABLE} must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
     owner = environment.get("SPACE_AUTHOR_NAME") or (space or "").partition("/")[0] or None
     names = environment.get(ALLOWED_VARIABLE, "").split(",")
     return Hosting(
@@ -120,7 +120,7 @@ def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]]
         name, _, password = login.strip().partition(":")
         logins.append((name, password))
     if any(not name or not password for name, password in logins):
-        raise SettingsError(f"{AUTH_VARIABLE}: name:password is expected, several with commas between them.")
+        raise SettingsError(f"{AUTH_VARIABLE} must be name:password; separate several with commas.")
     return logins or None
 
 
@@ -129,7 +129,9 @@ def wants_mcp(environment: Mapping[str, str]) -> bool:
     if environment.get(MCP_VARIABLE, "0") in ("", "0"):
         return False
     if find_spec("mcp") is None:
-        raise SettingsError(f'{MCP_VARIABLE} is set and the library for it is missing: pip install "gradio[mcp]".')
+        raise SettingsError(
+            f'{MCP_VARIABLE} is set, but the library for it is missing. Run: pip install "gradio[mcp]".'
+        )
     return True
 
 

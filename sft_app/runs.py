@@ -106,9 +106,11 @@ class Run:
         try:
             return RunRecord.model_validate_json((self.path / "settings.json").read_bytes())
         except FileNotFoundError as error:
-            raise RunError(f"Run {self.id}: its settings.json is missing; it can only be deleted.") from error
+            raise RunError(f"The settings.json of run {self.id} is missing, so the run can only be deleted.") from error
         except ValidationError as error:
-            raise RunError(f"Run {self.id}: its settings.json cannot be read; it can only be deleted.") from error
+            raise RunError(
+                f"The settings.json of run {self.id} cannot be read, so the run can only be deleted."
+            ) from error
 
     def status(self) -> RunStatus:
         """What `status.json` says, except that work without a living process is `interrupted`.
@@ -129,8 +131,8 @@ class Run:
             return self.finish_cancel()
         ended: dict[str, Any] = {
             "state": "interrupted",
-            "message": f"The training process ended without a word while {status.state}.",
-            "hint": "Resume goes on from the last checkpoint.",
+            "message": f"The training process exited without an error message while {status.state}.",
+            "hint": "Resume continues from the last checkpoint.",
         }
         try:
             return self.update_status(**ended)
@@ -305,7 +307,9 @@ def choose_run(runs: Sequence[Run], reference: str) -> Run:
     if not reference or not found:
         raise RunError(f"There is no run {reference!r}. `python -m sft_app runs` lists them.")
     if len(found) > 1:
-        raise RunError(f"{reference!r} fits {len(found)} runs ({found[-1].id} … {found[0].id}); give more of the id.")
+        raise RunError(
+            f"{reference!r} matches {len(found)} runs ({found[-1].id} … {found[0].id}). Give more of the id."
+        )
     return found[0]
 
 
@@ -347,7 +351,7 @@ def delete_run(run: Run) -> None:
     check_settled(run, "stop it before deleting it")
     with run.locked(ENDING_SECONDS) as is_ours:
         if not is_ours:
-            raise RunError(f"Run {run.id} still has a training process. Delete it when that has ended.")
+            raise RunError(f"Run {run.id} still has a training process. Delete it once that has ended.")
         check_settled(run, "stop it before deleting it")
         shutil.rmtree(run.path)
     for folder in run.merged_dir.parent.glob(f"*{run.merged_dir.name}*"):  # also what a killed merge left

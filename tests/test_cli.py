@@ -191,9 +191,9 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
 def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, trained_home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q,a\nHi,\n")
     many = ("compare", "latest", "--prompts", tmp_path / "a.csv")
-    assert_one_clear_line(cli(*many), "Which column of a.csv has the prompts? It has: q, a.")
+    assert_one_clear_line(cli(*many), "Which column of a.csv contains the prompts? Choose one of: q, a.")
     assert_one_clear_line(cli(*many, "--prompt", "Hi"), "--prompts cannot be combined with --prompt")
-    assert_one_clear_line(cli(*many, "--out", "x.pdf"), "answers are written as .csv or .jsonl, got '.pdf'")
+    assert_one_clear_line(cli(*many, "--out", "x.pdf"), "answers can be written as .csv or .jsonl, got '.pdf'")
     assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out requires --prompts FILE")
 
 
@@ -265,7 +265,7 @@ def test_export_merges_and_tells_ollama_how(
     ("kind", "told"),
     [
         ("report", "The report could not be written to"),
-        ("adapter", "could not be packed"),
+        ("adapter", "could not be zipped"),
         ("merged", "cannot be written to"),
     ],
 )

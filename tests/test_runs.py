@@ -149,14 +149,18 @@ def test_home_is_named_by_the_environment(
 
 def test_missing_settings_are_told(run: Run):
     (run.path / "settings.json").unlink()
-    with pytest.raises(RunError, match=rf"^Run {run.id}: its settings\.json is missing; it can only be deleted\.$"):
+    with pytest.raises(
+        RunError, match=rf"^The settings\.json of run {run.id} is missing, so the run can only be deleted\.$"
+    ):
         run.record()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"settings": {"sed": 1}}', b"\xff"])
 def test_unreadable_settings_are_told(run: Run, content: bytes):
     (run.path / "settings.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"its settings\.json cannot be read; it can only be deleted"):
+    with pytest.raises(
+        RunError, match=rf"^The settings\.json of run {run.id} cannot be read, so the run can only be deleted\.$"
+    ):
         run.record()
 
 
@@ -176,7 +180,7 @@ def test_working_run_whose_process_is_gone_is_interrupted_for_good(
     run.update_status(state=state, step=3, pid=dead_child.pid, pid_started=psutil.Process(dead_child.pid).create_time())
     status = run.status()
     assert (status.state, status.step) == ("interrupted", 3)
-    assert status.message == f"The training process ended without a word while {state}."
+    assert status.message == f"The training process exited without an error message while {state}."
     assert "Resume" in status.hint
     assert status.ended_utc is not None
     assert run.status() == status

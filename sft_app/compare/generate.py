@@ -264,5 +264,5 @@ def _room_for_answer(model: Any, prompts: Sequence[Sequence[int]]) -> int:
     if not all(prompts):
         raise ModelError("The prompt is empty.")
     if longest >= context:
-        raise ModelError(f"The prompt has {longest} tokens and the model's context is {context}; shorten it.")
+        raise ModelError(f"The prompt has {longest} tokens, but the model's context is {context}. Shorten it.")
     return context - longest

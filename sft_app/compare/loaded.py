@@ -95,7 +95,7 @@ class LoadedModels:
 
     def _attach(self, folder: Path, keep: list[Path | None]) -> None:
         if not (folder / ADAPTER_WEIGHTS).is_file():
-            raise ModelError(f"{folder.name} has no {ADAPTER_WEIGHTS}; other kinds of weight files are not loaded.")
+            raise ModelError(f"{folder.name} has no {ADAPTER_WEIGHTS}. Other kinds of weight files are not loaded.")
         key = _stamp(folder)
         if key in self._adapters:
             return

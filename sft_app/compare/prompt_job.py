@@ -103,7 +103,7 @@ def write_results(job: PromptJob, path: Path) -> None:
 def refuse_other_endings(path: Path) -> None:
     """Raises: DataError when it is neither .csv nor .jsonl."""
     if path.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"{path.name}: answers are written as .csv or .jsonl, got {path.suffix or 'no ending'!r}.")
+        raise DataError(f"{path.name}: answers can be written as .csv or .jsonl, got {path.suffix or 'no ending'!r}.")
 
 
 def run_that_keeps(sides: tuple[Side, Side], run: Run | None) -> Run | None:

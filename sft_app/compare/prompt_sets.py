@@ -69,7 +69,7 @@ def paste_prompts(text: str) -> list[Prompt]:
     """One a line. Raises: DataError when there is none."""
     prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
     if not prompts:
-        raise DataError("Paste at least one prompt, one a line.")
+        raise DataError("There is no prompt yet. Paste at least one, one per line.")
     return prompts
 
 
@@ -89,7 +89,7 @@ def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> Promp
     prompts = [Prompt(_text(row.get(asked)), _text(row.get(given))) for row in rows]
     found = tuple(prompt for prompt in prompts if prompt.text.strip())
     if not found:
-        raise DataError(f"The column {asked!r} of {path.name} has no prompt in it.")
+        raise DataError(f"The column {asked!r} of {path.name} contains no prompts. Choose another column.")
     return PromptFile(found, tuple(columns), asked, given, len(read) - len(found))
 
 
@@ -141,7 +141,7 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
-        told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no whole answer."
+        told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, told)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
@@ -150,18 +150,20 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
 def _text_prompts(path: Path) -> tuple[Prompt, ...]:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     if not text.strip():
-        raise DataError(f"{path.name} has no prompt in it; a text file has one a line.")
+        raise DataError(f"{path.name} contains no prompts. A text file needs one prompt per line.")
     return tuple(paste_prompts(text))
 
 
 def _column(columns: list[str], asked: str, usual: Sequence[str], path: Path, what: str) -> str:
     """The column with this name, or with one of the usual ones; "" for a reference that is not there."""
     if asked and asked not in columns:
-        raise DataError(f"{path.name} has no column {asked!r}. It has: {', '.join(columns) or 'none'}.")
+        raise DataError(f"{path.name} has no column {asked!r}. Choose one of: {', '.join(columns) or 'none'}.")
     lowered = {name.lower(): name for name in columns}
     found = asked or next((lowered[name] for name in usual if name in lowered), "")
     if not found and what == "prompt":
-        raise DataError(f"Which column of {path.name} has the prompts? It has: {', '.join(columns) or 'none'}.")
+        raise DataError(
+            f"Which column of {path.name} contains the prompts? Choose one of: {', '.join(columns) or 'none'}."
+        )
     return found
 
 

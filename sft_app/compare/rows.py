@@ -62,7 +62,7 @@ def _rows_apart(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.T
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if len(rows) > 1 and len(x) != len(rows):
             raise ModelError(
-                "This model mixes the rows of a batch, so two sides cannot answer as rows of one. "
+                "This model mixes the rows of a batch, so two sides cannot answer as rows of one batch. "
                 "Merge the adapter to compare it."
             )
         result = layer.base_layer(x, *args, **kwargs)

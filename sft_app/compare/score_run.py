@@ -97,7 +97,7 @@ def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
         if rendered.trained:
             rows.append(Row(row.get("row", number), conversation, rendered))
     if not rows:
-        raise DataError(f"{file.name} has no conversation that this model can be measured on.")
+        raise DataError(f"{file.name} contains no conversation this model can be measured on.")
     return rows
 
 

@@ -66,7 +66,7 @@ def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
     """
     names = [name.strip() or BASE for name in (left, right)]
     if names == [BASE, BASE]:
-        raise ModelError("Both sides are the base model; choose what was trained for at least one of them.")
+        raise ModelError("Both sides are the base model. Choose a run or an adapter for at least one side.")
     one, other = (None if name == BASE else _find(name, home) for name in names)
     one, other = one or _base_of(other), other or _base_of(one)
     base = _one_base(one, other)
@@ -121,10 +121,12 @@ def _find(name: str, home: Path) -> Side:
     if is_hub_id(name):
         side = _adapter_side(name, fetch_adapter(name))
         if not is_hub_id(side.base.location) or Path(side.base.location).expanduser().exists():
-            raise ModelError(f"{name} names {side.base.location[:80]!r} as its base, which is no model of the Hub.")
+            raise ModelError(
+                f"{name} names {side.base.location[:80]!r} as its base model, which is not a model on the Hub."
+            )
         return side
     if "/" in name:
-        raise ModelError(f"{name!r} is no folder on this machine and no name on the Hub.")
+        raise ModelError(f"{name!r} is neither a folder on this machine nor a name on the Hub.")
     return _run_side(find_run(home, name))
 
 
@@ -139,7 +141,7 @@ def _checkpoint_side(run: Run, step: str) -> Side:
     folder = found.get(f"checkpoint-{step}")
     if folder is None:
         kept = ", ".join(str(checkpoint_step(path)) for path in reversed(found.values())) or "none"
-        raise RunError(f"Run {run.id} has no checkpoint of step {step}. It has kept: {kept}.")
+        raise RunError(f"Run {run.id} has no checkpoint for step {step}. Saved checkpoints: {kept}.")
     return _side_of_run(run, f"{run.id}/{folder.name}", _checkpoint_label(run, folder), folder)
 
 
@@ -154,7 +156,7 @@ def _adapter_side(name: str, folder: Path) -> Side:
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
     except FileNotFoundError as error:
-        raise ModelError(f"{name} has no {ADAPTER_CONFIG}, so it is no adapter.") from error
+        raise ModelError(f"{name} has no {ADAPTER_CONFIG}, so it is not an adapter.") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"The {ADAPTER_CONFIG} of {name} cannot be read.") from error
     kind, base = (
@@ -174,7 +176,7 @@ def _one_base(one: Side, other: Side) -> ModelRef:
     """That of both sides. An adapter from elsewhere takes the other side's where the names agree, or else its own."""
     if one.base.public_id != other.base.public_id:
         raise ModelError(
-            f"One base model answers for both sides, but {one.label} belongs to {one.base.public_id} "
+            f"Both sides must share one base model, but {one.label} belongs to {one.base.public_id} "
             f"and {other.label} to {other.base.public_id}."
         )
     known = {(side.base.location, side.base.revision): side.base for side in (one, other) if side.base.source}

@@ -69,7 +69,9 @@ def stream_pair(
     """
     prompts = [render_prompt(pair.tokenizer, messages) for messages in (left, right)]
     if strength != 1.0 and not all(has_strength(voice) for voice in pair.voices):
-        raise ModelError("The strength can be changed for plain LoRA adapters only; DoRA and whole models have none.")
+        raise ModelError(
+            "The strength can only be changed for plain LoRA adapters, not for DoRA or full models. Set it back to 1."
+        )
     with pair.models.lock:
         evidence = _evidence_before(pair, prompts, strength)
         stream = _stream_together if evidence.how == TOGETHER else _stream_in_turn
@@ -98,7 +100,9 @@ def candidates_after(
         left, right = next_logits(pair, prompts, strength, positions=1)
     for side, logits in zip(pair.sides, (left, right), strict=True):
         if not torch.isfinite(logits.amax()):
-            raise ModelError(f"{side.label} has no next token here: its numbers became infinite. Lower its strength.")
+            raise ModelError(
+                f"{side.label} has no next token here because its numbers became infinite. Lower its strength."
+            )
     return likeliest(pair.tokenizer, left[-1], right[-1])
 
 

@@ -242,7 +242,7 @@ def follow_deletions(home: Path, store: Store) -> None:
 def delete_copy(store: Store, run_id: str) -> None:
     """Its manifests first, without which nobody takes what is left for a copy. Raises: StorageError."""
     if not _RUN_ID.fullmatch(run_id):
-        raise StorageError(f"{run_id!r} is no run.")
+        raise StorageError(f"{run_id!r} is not a run.")
     names = store.names(run_id)
     manifests = [name for name in names if name.endswith(f"/{MANIFEST}")]
     store.delete(manifests)

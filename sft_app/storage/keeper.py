@@ -159,7 +159,7 @@ def delete_everywhere(home: Path, run: Run) -> str:
         if store is not None:
             follow_deletions(home, store)
     except (SettingsError, StorageError) as error:
-        return f"Its copy is not deleted yet: {error}"
+        return f"Its copy has not been deleted yet: {error}"
     return ""
 
 

@@ -61,7 +61,7 @@ def _reason_against(act: Callable[[Store, Run, Manifest], None], store: Store, r
     except StorageError as error:
         return str(error)
     except (OSError, ValueError) as error:  # this machine's disk, or a file that is not what it was
-        return f"The copy of run {run.id} in {store.place} could not be brought back: {error}."
+        return f"The copy of run {run.id} in {store.place} could not be restored: {error}."
     return ""
 
 
@@ -121,12 +121,12 @@ def _came_back(status: RunStatus, checkpoint: int | None) -> RunStatus:
     nobody = {"pid": None, "pid_started": None, "supervisor_pid": None, "supervisor_started": None}
     if status.has_ended():
         return status.model_copy(update=nobody)
-    goes_on = "Resume begins anew, since no checkpoint had been saved." if checkpoint is None else ""
+    goes_on = "Resume starts over because no checkpoint had been saved." if checkpoint is None else ""
     ended = {
         "state": "interrupted",
         "step": checkpoint or 0,
-        "message": f"The machine on which it was {status.state} is gone; this is its copy.",
-        "hint": goes_on or f"Resume goes on from step {checkpoint}.",
+        "message": f"The machine it was {status.state} on is gone; this is the run's copy.",
+        "hint": goes_on or f"Resume continues from step {checkpoint}.",
         "ended_utc": utc_now(),
     }
     return status.model_copy(update={**nobody, **ended})

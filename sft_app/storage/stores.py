@@ -56,7 +56,7 @@ def open_store(environment: Mapping[str, str] = os.environ) -> Store | None:
     return BucketStore("/".join(parts[:2]), "/".join(parts[2:]), storage_token(environment))
 
 
-_EXPECTED = f"the path of a mounted folder (such as /data) or {BUCKETS}USER/NAME is expected."
+_EXPECTED = f"expected the path of a mounted folder (such as /data) or {BUCKETS}USER/NAME."
 
 
 def storage_is_named(environment: Mapping[str, str] = os.environ) -> bool:

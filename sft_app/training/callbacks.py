@@ -140,8 +140,8 @@ class RunReporter(TrainerCallback):
         return max(0, self.checkpoint_bytes - shutil.disk_usage(self.run.path).free)
 
     def _tell_no_room(self, step: int, bytes_short: int) -> None:
-        lacking = f"the disk lacks {bytes_short / 2**20:,.0f} MiB for it"
-        told = f"No checkpoint was saved at step {step}: {lacking}. Make room."
+        lacking = f"the disk is {bytes_short / 2**20:,.0f} MiB short"
+        told = f"No checkpoint was saved at step {step}: {lacking}. Free up space."
         self.run.update_status(hint=f"{self.hint} {told}".strip())
         self.saved = time.monotonic()
 

@@ -35,8 +35,10 @@ def base_is_broken(loss: float, dtype: torch.dtype) -> DivergedError:
     """For a run that cannot begin."""
     hint = "Its weights may be damaged: download the model again or choose another one."
     if dtype != torch.float32:
-        hint = f"Set dtype to float32: {_name(dtype)} may not be enough for this model. Else its weights are damaged."
-    return DivergedError(f"The loss of the base model is {_word(loss)}, so there is nothing to train from.", hint)
+        hint = (
+            f"Set dtype to float32: {_name(dtype)} may not be enough for this model. Otherwise its weights are damaged."
+        )
+    return DivergedError(f"The loss of the base model is {_word(loss)}, so training cannot start.", hint)
 
 
 def has_diverged(what: str, value: float, step: int, dtype: torch.dtype, learning_rate: float) -> DivergedError:

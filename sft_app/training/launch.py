@@ -140,7 +140,7 @@ def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
     """
     for example, is_chosen in zip_longest(Reading(file), chosen):
         if example is None or is_chosen is None:
-            raise DataError(f"{file.path.name} was changed while it was read; try again.")
+            raise DataError(f"{file.path.name} changed while it was being read. Try again.")
         if is_chosen:
             yield {"row": example.row, "messages": example.conversation.as_dicts()}
 
@@ -150,4 +150,6 @@ def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: 
     free = shutil.disk_usage(home).free / 2**30
     needed = disk_needed_gib(settings, model.folder(home), data_bytes)
     if free < needed:
-        raise RunError(f"Only {free:.2f} GiB are free in {home}; a run needs at least {needed:.3g} GiB.")
+        raise RunError(
+            f"Only {free:.2f} GiB is free in {home}, but a run needs at least {needed:.3g} GiB. Free up space."
+        )

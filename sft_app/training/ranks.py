@@ -92,7 +92,7 @@ def join_ranks() -> None:
         return
     gpus = torch.cuda.device_count()
     if 0 < gpus < world_size():
-        raise ModelError(f"num_processes is {world_size()}, but this machine has {gpus} GPU(s); lower num_processes.")
+        raise ModelError(f"num_processes is {world_size()}, but this machine has {gpus} GPU(s). Lower num_processes.")
     PartialState(cpu=gpus == 0, timeout=PATIENCE)
 
 

@@ -48,14 +48,14 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
             is_same = run.status().precision == pair.models.hardware.dtype
             keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned) if is_same else None)
     except StopRequested:
-        return "Stopped while it was measured: the scorecard has the held-out loss only."
+        return "Stopped while measuring: the scorecard only has the held-out loss."
     except AppError as error:
-        return f"The scorecard has the held-out loss only: {error}"
+        return f"The scorecard only has the held-out loss: {error}"
     except torch.OutOfMemoryError:
-        return "The scorecard has the held-out loss only: the GPU's memory was too small for answers to be generated."
+        return "The scorecard only has the held-out loss: the GPU did not have enough memory to generate answers."
     except Exception:  # whatever a library does here, the adapter is saved; the traceback goes to the run's log
         logger.exception("the scorecard could not be completed")
-        return "The scorecard has the held-out loss only; the run's log says why."
+        return "The scorecard only has the held-out loss; the run's log says why."
     return ""
 
 

@@ -99,10 +99,10 @@ def _supervise(run: Run) -> None:
         too_large = batch
         batch, accumulation = _smaller(batch, accumulation)
         hint = (
-            f"The GPU's memory was too small for {too_large} conversations at once; "
-            f"they go in batches of {batch} now, {accumulation} to a step, which learns from as many as before."
+            f"The GPU did not have enough memory for {too_large} conversations at once; "
+            f"the run now uses batches of {batch}, {accumulation} per step, so each step learns from as many as before."
         )
-        hand_over(run, me, "The GPU's memory ran out; starting again.", hint=hint)
+        hand_over(run, me, "The GPU ran out of memory; starting again.", hint=hint)
     with contextlib.suppress(OSError):  # a full disk; once this supervisor has gone, the run reads as interrupted
         _tell_ending(run, code)
 
@@ -132,7 +132,7 @@ def _tell_ending(run: Run, code: int) -> None:
 
 def tell_terminated(run: Run, step: int | None = None) -> None:
     """Leaves the run interrupted, with Resume offered; `step` is that of its last checkpoint."""
-    hint = "Resume goes on from " + ("the last checkpoint." if step is None else f"step {step}.")
+    hint = "Resume continues from " + ("the last checkpoint." if step is None else f"step {step}.")
     run.update_status(state="interrupted", message="The machine asked the training process to end.", hint=hint)
 
 
@@ -187,14 +187,17 @@ def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
 
 def _ending(code: int) -> str:
     if code == OUT_OF_MEMORY_EXIT:
-        return "The GPU's memory is too small even for one row at a time: lower max_length or take a smaller model."
+        return (
+            "The GPU does not have enough memory even for one row at a time. Lower max_length or "
+            "choose a smaller model."
+        )
     if code == -signal.SIGKILL:
         return "The training process was killed (signal 9), by someone or because the machine's memory ran out."
     if code < 0:
         return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
     if code == BUSY_EXIT:
-        return "Another training process had this run and ended without a word. Resume the run."
-    return f"The training process ended with exit status {code}."
+        return "Another training process of this run exited without an error message. Resume the run."
+    return f"The training process exited with status {code}."
 
 
 def _wait_for_orphans(home: Path) -> None:

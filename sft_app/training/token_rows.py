@@ -68,9 +68,9 @@ def render_rows(file: Path, tokenizer: Any, max_length: int) -> Iterator[Rendere
     if refused and not rendered:
         raise DataError(refusals[0])
     if refused:
-        logger.warning("%d conversations are left out. %s", refused, "; ".join(refusals))
+        logger.warning("%d conversations were skipped. %s", refused, "; ".join(refusals))
     if not trained:
-        raise DataError(f"No answer in {file.name} begins within max_length {max_length}; raise it.")
+        raise DataError(f"No answer in {file.name} begins within max_length {max_length}. Raise max_length.")
 
 
 def _rows(file: Path, tokenizer: Any, max_length: int, block_size: int | None) -> Iterator[dict[str, list[int]]]:

@@ -44,7 +44,7 @@ from sft_app.training.trainers.build import build_trainer
 
 logger = logging.getLogger(__name__)
 WATCH_MAX_NEW_TOKENS = 100
-NOTHING_LEARNT = "Stopped before anything was learnt: there is nothing to keep."
+NOTHING_LEARNT = "Stopped before anything was learned: there is nothing to save."
 
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
@@ -88,7 +88,7 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
         return ranks.failure_exit(error)
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the run's log
         traceback.print_exc()
-        run.update_status(state="failed", message=_in_one_line(error), hint="The whole story is in the run's log.")
+        run.update_status(state="failed", message=_in_one_line(error), hint="The run's log has the details.")
         return ranks.failure_exit(error)
     return 0
 
@@ -220,7 +220,7 @@ def _ending(reporter: RunReporter) -> str:
         patience = reporter.settings.early_stopping_patience
         told.append(f"Stopped early at step {last}: {patience} measurements in a row without a better held-out loss.")
     if kept != last:
-        told.append(f"The weights of step {kept} are kept: there the held-out loss was lowest.")
+        told.append(f"The weights from step {kept} are kept, because the held-out loss was lowest there.")
     return " ".join(told)
 
 
@@ -258,11 +258,11 @@ def _kept_scores(trainer: Any) -> list[RowScore]:
 def _in_one_line(error: Exception) -> str:
     lacks_room = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if lacks_room or "No space left on device" in str(error):  # safetensors puts it into an error of its own
-        return "The disk is full; make room and resume the run."
+        return "The disk is full. Free up space and resume the run."
     if ranks.lost_another_rank(error):
-        return "Another of the run's processes ended, so that training could not go on; resume the run."
+        return "Another of the run's processes ended, so training could not continue. Resume the run."
     first = (str(error).strip() or "no message").splitlines()[0]
-    return f"Training stopped on an unexpected error: {type(error).__name__}: {first}"
+    return f"Training stopped because of an unexpected error: {type(error).__name__}: {first}"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ MOST_UPLOAD_MB = 200
 UPLOADS, CLEANED = "uploads", "cleaned"
 OWN_FOLDERS = (UPLOADS, CLEANED)
 """Of a home: what people brought, and copies of it that were cleaned."""
-NO_FOLDERS = "folders and files of this machine cannot be named on a Space"
+NO_FOLDERS = "folders and files on this machine cannot be used on a Space"
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,13 @@ class Access:
         longest = max(map(len, [*prompts, system_prompt]))
         if longest > limits.prompt_characters:
             raise AccessError(
-                f"The prompt has {longest:,} characters; here it may have {limits.prompt_characters:,}. Shorten it."
+                f"The prompt has {longest:,} characters, but the limit here is "
+                f"{limits.prompt_characters:,}. Shorten it."
             )
         if max_new_tokens > limits.max_new_tokens:
-            raise AccessError(f"max new tokens: at most {limits.max_new_tokens} here, got {max_new_tokens}.")
+            raise AccessError(f"max_new_tokens can be at most {limits.max_new_tokens} here, got {max_new_tokens}.")
         if len(prompts) > limits.prompts:
-            raise AccessError(f"At most {limits.prompts} prompts at once here, got {len(prompts):,}.")
+            raise AccessError(f"At most {limits.prompts} prompts can be answered at once here, got {len(prompts):,}.")
 
     def most_upload_mb(self) -> int:
         return MOST_UPLOAD_MB if self.is_trusted() else self.hosting.limits.upload_mb
@@ -128,7 +129,10 @@ class Access:
     def check_upload(self, file: Path) -> None:
         """Raises: AccessError when it is larger than what this visitor may bring, or could be, unpacked."""
         if file.suffix == ".parquet" and not self.is_trusted():
-            raise AccessError(f"{file.name}: a Parquet file can hold a thousand times its size. Bring JSONL or CSV.")
+            raise AccessError(
+                f"{file.name} is a Parquet file, which can expand to a thousand times its "
+                f"size. Upload JSONL or CSV instead."
+            )
         most, size = self.most_upload_mb(), file.stat().st_size / 2**20
         if size > most:
             raise AccessError(f"{file.name} has {size:.0f} MB; at most {most} MB can be uploaded here.")
@@ -141,4 +145,4 @@ class Access:
             for update in updates:
                 yield update
                 if not is_trusted and time.monotonic() - started > limit:
-                    raise AccessError(f"Answers end after {limit:.0f} seconds here. Ask for fewer tokens.")
+                    raise AccessError(f"Answers are limited to {limit:.0f} seconds here. Ask for fewer tokens.")

@@ -65,9 +65,11 @@ def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
         """
         suffix, most = data_suffix(name), context.access.most_upload_mb()
         if suffix not in SUFFIXES or suffix.endswith((".gz", ".parquet")):
-            raise DataError(f"{name[:80]!r}: the name of a text file is expected, such as examples.jsonl or table.csv.")
+            raise DataError(
+                f"{name[:80]!r} is not the name of a text file. Give one such as examples.jsonl or table.csv."
+            )
         if len(content.encode()) > most * MEGABYTE:
-            raise DataError(f"The file has more than {most} MB. Leave out what is not needed.")
+            raise DataError(f"The file is larger than {most} MB. Remove what is not needed.")
         return str(keep_upload(PurePath(name).name, content.encode(), context.home))
 
     def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def results_of(context: PageContext, sides: tuple[Side, Side], task: PairTask) -
 def refuse_where_lent(what: str) -> None:
     """For work that needs the models for longer. Raises: AccessError."""
     if lends_gpu():
-        raise AccessError(f"{what} needs a GPU for longer than ZeroGPU lends it. Duplicate the Space onto its own.")
+        raise AccessError(
+            f"{what} needs a GPU for longer than ZeroGPU lends one. Duplicate the Space onto a GPU of its own."
+        )
 
 
 def estimated_seconds(placed: PlacedTask) -> int:

@@ -94,7 +94,9 @@ def _other_number(wanted: float | None, loaded: LoadedData) -> list[str]:
     shown, last = _clamp(wanted, loaded), len(loaded.examples)
     if wanted in (None, shown):
         return []
-    return [f"There is no conversation {wanted:g} to show; this is number {shown:,}. Choose one from 1 to {last:,}."]
+    return [
+        f"There is no conversation {wanted:g} to show; this is number {shown:,}. Choose a number from 1 to {last:,}."
+    ]
 
 
 def _token_wait(context: PageContext) -> str:

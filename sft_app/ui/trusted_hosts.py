@@ -235,13 +235,13 @@ def _is_cross_site(scope: Scope) -> bool:
 
 def _wrong_host(host: Authority | None) -> Refusal:
     if host is None:
-        return Refusal(MISDIRECTED, "The request does not name one host. Open the page at the address that it printed.")
-    told = f"The page was not opened for the host {host.host[:MOST_TOLD]!r}."
+        return Refusal(MISDIRECTED, "The request does not name one host. Open the page at the address the app printed.")
+    told = f"The app does not serve the host {host.host[:MOST_TOLD]!r}."
     return Refusal(MISDIRECTED, f"{told} If it is yours, start the app with {HOSTS_VARIABLE}={host.host[:MOST_TOLD]}.")
 
 
 def _other_site(origin: str) -> Refusal:
-    told = "Another site sent this request. Open the page itself, and ask from there."
+    told = "Another site sent this request. Open the page itself and try from there."
     if _parse_origin(origin)[1] is None:
         return Refusal(FORBIDDEN, told)
     address = origin.strip()[:MOST_TOLD]

@@ -51,5 +51,7 @@ def _ask_hub(token: str) -> str:
     try:
         found: dict[str, Any] = HfApi(token=token).whoami()
     except (httpx2.HTTPError, OSError, ValueError):
-        raise AccessError("The Hub does not know this token, or cannot be asked now.") from None
+        raise AccessError(
+            "The Hub does not recognise this token, or cannot be reached right now. Sign in again, or try later."
+        ) from None
     return str(found["name"])

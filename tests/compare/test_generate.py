@@ -167,7 +167,7 @@ def test_answer_ends_where_the_context_is_full(model: Any) -> None:
 def test_prompt_that_fills_the_context_is_refused_with_both_numbers(model: Any, beyond: int) -> None:
     from sft_app.errors import ModelError
 
-    with pytest.raises(ModelError, match=rf"prompt has {512 + beyond} tokens and the model's context is 512; shorten"):
+    with pytest.raises(ModelError, match=rf"prompt has {512 + beyond} tokens, but the model's context is 512. Shorten"):
         rows_of(model, [[5] * (512 + beyond)], Sampling())
 
 

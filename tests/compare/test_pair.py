@@ -384,7 +384,7 @@ def test_a_broken_adapter_is_refused_wherever_it_lies(make_run: Make, tmp_path: 
     broken = make_run(change=partial(randomise_all, scale=float("nan")), **KINDS["float32 LoRA"], home=tmp_path)
     whole = make_run(**KINDS["float32 LoRA"], home=tmp_path)
     for name in (broken.run.id, str(broken.run.adapter_dir)):
-        with pytest.raises(ModelError, match="is broken: .*lora_A.* holds numbers that are not finite"):
+        with pytest.raises(ModelError, match="is broken: .*lora_A.* contains numbers that are not finite"):
             pair_of(whole, left=name)
 
 
@@ -566,7 +566,7 @@ def test_strength_multiplies_what_the_adapter_adds(made_float32: Any, pair: Load
 
 
 def test_strength_of_an_adapter_that_is_no_sum_is_refused(dora_pair: LoadedPair) -> None:
-    with pytest.raises(ModelError, match="plain LoRA adapters only"):
+    with pytest.raises(ModelError, match="only be changed for plain LoRA adapters"):
         compare_prompt(dora_pair, QUESTION, "", SAMPLING, strength=0.5)
     assert not dora_pair.models.lock.locked()
 

@@ -36,7 +36,7 @@ def pair(make_run: Callable[..., Any]) -> LoadedPair:
 
 def test_pasted_prompts_stand_one_a_line() -> None:
     assert paste_prompts(" Where?\n\n  When? \r\n") == [Prompt("Where?"), Prompt("When?")]
-    with pytest.raises(DataError, match="Paste at least one prompt"):
+    with pytest.raises(DataError, match="Paste at least one, one per line"):
         paste_prompts(" \n")
 
 
@@ -59,13 +59,13 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert list(read_prompt_file(tmp_path / "a.csv", "q", "a").prompts) == [Prompt("Where?", "Here")]
     with pytest.raises(DataError, match=r"has no column 'z'\. It has: q, a\."):
         list(read_prompt_file(tmp_path / "a.csv", "q", "z").prompts)
-    with pytest.raises(DataError, match=r"Which column of a\.csv has the prompts\? It has: q, a\."):
+    with pytest.raises(DataError, match=r"Which column of a\.csv contains the prompts\? Choose one of: q, a\."):
         list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 
 def test_a_column_without_prompts_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,answer\n ,Here\n")
-    with pytest.raises(DataError, match="'prompt' of a.csv has no prompt in it"):
+    with pytest.raises(DataError, match="'prompt' of a.csv contains no prompts"):
         list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 

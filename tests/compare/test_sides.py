@@ -76,7 +76,7 @@ def test_every_listed_side_is_found_by_its_name(whole: Any) -> None:
 
 
 def test_checkpoint_that_is_not_there_is_told_with_those_that_are(whole: Any) -> None:
-    with pytest.raises(RunError, match=r"has no checkpoint of step 8\. It has kept: 4\."):
+    with pytest.raises(RunError, match=r"has no checkpoint for step 8\. Saved checkpoints: 4\."):
         find_sides(BASE, f"{whole.run.id}/checkpoint-8", whole.home)
 
 
@@ -118,7 +118,7 @@ def test_adapter_of_another_kind_is_refused(made: Any, elsewhere: Path, changes:
 
 
 def test_folder_without_an_adapter_is_refused(made: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no adapter_config\.json, so it is no adapter"):
+    with pytest.raises(ModelError, match=r"has no adapter_config\.json, so it is not an adapter"):
         find_sides(made.run.id, str(tmp_path), made.home)
     (tmp_path / "adapter_config.json").write_text("[]")
     with pytest.raises(ModelError, match="not a LoRA adapter"):
@@ -130,7 +130,7 @@ def test_folder_without_an_adapter_is_refused(made: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "a/b/c", "../x"])
 def test_name_that_is_nothing_says_what_is_expected(made: Any, name: str) -> None:
-    with pytest.raises(ModelError, match="is no folder on this machine and no name on the Hub"):
+    with pytest.raises(ModelError, match="is neither a folder on this machine nor a name on the Hub"):
         find_sides(BASE, name, made.home)
 
 

@@ -219,9 +219,9 @@ def test_run_that_works_is_not_deleted(make_run: Make, home: Path, living_proces
 def test_only_runs_are_deleted(store: FolderStore, mounted: Path) -> None:
     (mounted / "runs" / "own").mkdir(parents=True)
     (mounted / "runs" / "own" / "photo.png").touch()
-    with pytest.raises(StorageError, match="'own' is no run"):
+    with pytest.raises(StorageError, match="'own' is not a run"):
         delete_copy(store, "own")
-    with pytest.raises(StorageError, match="'' is no run"):
+    with pytest.raises(StorageError, match="'' is not a run"):
         delete_copy(store, "")
     assert list(contents(mounted)) == ["runs/own/photo.png"]
 

@@ -139,5 +139,5 @@ def test_deleting_everywhere_says_what_is_left_to_do(
     assert delete_everywhere(home, run) == ""
     assert set(copied(store)) == {other.id}
     named.rename(named.with_name("away"))
-    assert "Its copy is not deleted yet: There is no folder" in delete_everywhere(home, other)
+    assert "Its copy has not been deleted yet: There is no folder" in delete_everywhere(home, other)
     assert not other.path.exists()

@@ -46,7 +46,7 @@ def test_unfinished_run_comes_back_interrupted(
     status = Run(new_home / "runs" / run.id).status()
     assert (status.state, status.step, status.pid, status.supervisor_pid) == ("interrupted", 20, None, None)
     assert f"it was {state} is gone" in status.message
-    assert status.hint == "Resume goes on from step 20."
+    assert status.hint == "Resume continues from step 20."
     assert last_complete_checkpoint(new_home / "runs" / run.id / "checkpoints") is not None
 
 
@@ -54,7 +54,7 @@ def test_run_without_a_checkpoint_says_that_it_begins_anew(make_run: Make, store
     run = make_run(state="queued")
     copy_run(store, run)
     list(restore_runs(new_home, store))
-    assert "begins anew" in Run(new_home / "runs" / run.id).status().hint
+    assert "starts over" in Run(new_home / "runs" / run.id).status().hint
 
 
 def test_run_that_is_here_is_left_alone(make_run: Make, home: Path, store: FolderStore) -> None:

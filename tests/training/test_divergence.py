@@ -83,7 +83,7 @@ def test_a_base_that_holds_a_nan_is_refused_as_it_is_loaded(
     spoil(folder / "model.safetensors", "layers.1.mlp.up_proj")
     run = make_run(**FAST, model=folder)
     assert work(run) == 0
-    assert_failed(run, "up_proj.weight holds numbers that are not finite", [])
+    assert_failed(run, "up_proj.weight contains numbers that are not finite", [])
     assert run.metrics() == []
 
 

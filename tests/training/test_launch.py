@@ -70,7 +70,7 @@ def test_file_that_changes_while_it_is_read_is_told_and_leaves_no_run(
         return really(path)
 
     monkeypatch.setattr(launch, "file_sha256", change_and_sum)
-    with pytest.raises(DataError, match=r"^examples\.jsonl was changed while it was read; try again\.$"):
+    with pytest.raises(DataError, match=r"^examples\.jsonl changed while it was being read\. Try again\.$"):
         create_queued_run(settings, home)
     assert list_runs(home) == []
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**20, 2**20))
-    with pytest.raises(RunError, match=r"Only 0.00 GiB are free in .*; a run needs at least 1 GiB"):
+    with pytest.raises(RunError, match=r"Only 0.00 GiB is free in .*, but a run needs at least 1 GiB"):
         submit_run(settings, home)
     assert list_runs(home) == []
 
@@ -140,7 +140,7 @@ def test_a_disk_too_small_for_all_checkpoints_is_told_by_how_much(
     small = settings.model_copy(update={"lora_r": 4})
     assert create_queued_run(small, home).status().state == "queued"
     full = settings.model_copy(update={"method": "full"})
-    with pytest.raises(RunError, match=r"Only 2.00 GiB are free in .*; a run needs at least [4-9]\.\d+ GiB"):
+    with pytest.raises(RunError, match=r"Only 2.00 GiB is free in .*, but a run needs at least [4-9]\.\d+ GiB"):
         create_queued_run(full, home)
 
 

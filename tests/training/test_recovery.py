@@ -106,8 +106,8 @@ def test_run_after_power_cuts_equals_one_without(
         checkpoint = last_complete_checkpoint(run.checkpoints_dir)
         assert checkpoint is not None and step - 3 <= checkpoint_step(checkpoint) < 60
         status = run.status()
-        assert (status.state, status.hint) == ("interrupted", "Resume goes on from the last checkpoint.")
-        assert status.message == "The training process ended without a word while training."
+        assert (status.state, status.hint) == ("interrupted", "Resume continues from the last checkpoint.")
+        assert status.message == "The training process exited without an error message while training."
         resume_run(run, home)
     wait_until(lambda: run.status().has_ended(), seconds=120)
     assert (run.status().state, run.status().step) == ("finished", 60), run.log_tail(40)
@@ -270,7 +270,7 @@ def test_supervisor_that_the_machine_ends_passes_it_on_and_leaves_the_queue(make
     status, checkpoint = run.status(), last_complete_checkpoint(run.checkpoints_dir)
     assert checkpoint is not None and checkpoint_step(checkpoint) == len(losses(run, "loss"))
     assert (status.state, status.message) == ("interrupted", "The machine asked the training process to end.")
-    assert status.hint == f"Resume goes on from step {checkpoint_step(checkpoint)}."
+    assert status.hint == f"Resume continues from step {checkpoint_step(checkpoint)}."
     assert waiting.status().state == "queued"
 
     ensure_supervisor(home)  # as the page does when it opens
@@ -325,8 +325,8 @@ def test_worker_that_runs_out_of_gpu_memory_goes_on_from_its_checkpoint_with_the
     status = run.status()
     assert (status.state, status.step) == ("finished", 8), run.log_tail(40)
     assert status.hint == (
-        "The GPU's memory was too small for 4 conversations at once; they go in batches of 2 now, 2 to a step, "
-        "which learns from as many as before."
+        "The GPU did not have enough memory for 4 conversations at once; the run now uses batches of 2, 2 per step, "
+        "so each step learns from as many as before."
     )
     assert "CUDA out of memory" in run.log_file.read_text()
     assert_equal_runs(plain, run)

@@ -47,7 +47,7 @@ def test_nothing_of_training_is_in_memory_while_it_is_measured(
     assert work(run) == 0
     assert left == []
     assert run.status().state == "finished"
-    assert run.status().message == "The scorecard has the held-out loss only: There is no room for it."
+    assert run.status().message == "The scorecard only has the held-out loss: There is no room for it."
     card = run.scorecard()
     assert card is not None and card["rows"]["better"] == 4 and "general" not in card
 
@@ -65,7 +65,7 @@ def test_stop_ends_the_measuring_and_the_run_is_finished(
     monkeypatch.setattr(scoring, "load_pair", load_and_stop)
     assert work(run) == 0
     assert (run.status().state, run.status().step) == ("finished", 4)
-    assert "Stopped while it was measured" in run.status().message
+    assert "Stopped while measuring" in run.status().message
     card = run.scorecard()
     assert card is not None and "general" not in card
 

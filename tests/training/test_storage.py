@@ -75,7 +75,7 @@ def test_run_goes_on_after_the_machine_and_its_disk_are_gone(
     assert (status.state, status.step, status.hint) == (
         "interrupted",
         copied.checkpoint,
-        f"Resume goes on from step {copied.checkpoint}.",
+        f"Resume continues from step {copied.checkpoint}.",
     )
     last = last_complete_checkpoint(run.checkpoints_dir)
     assert last and checkpoint_step(last) == copied.checkpoint

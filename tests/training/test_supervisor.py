@@ -145,8 +145,8 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     assert run.status().state == "finished"
     before, now = tries[-2][0], tries[-1]
     assert run.status().hint == (
-        f"The GPU's memory was too small for {before} conversations at once; they go in batches of {now[0]} now, "
-        f"{now[1]} to a step, which learns from as many as before."
+        f"The GPU did not have enough memory for {before} conversations at once; the run now uses batches of {now[0]}, "
+        f"{now[1]} per step, so each step learns from as many as before."
     )
     assert run.record().settings.per_device_train_batch_size == batch
 
@@ -165,7 +165,7 @@ def test_lack_of_memory_for_one_row_fails_with_what_to_do(make_run: Make, home: 
     work_off_queue(home)
     assert len(worker.calls) == 2
     assert run.status().state == "failed"
-    assert "too small even for one row at a time: lower max_length or take a smaller model" in run.status().message
+    assert "even for one row at a time. Lower max_length or choose a smaller model" in run.status().message
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_lack_of_memory_for_one_row_fails_with_what_to_do(make_run: Make, home: 
     [
         (-signal.SIGKILL, "was killed (signal 9), by someone or because the machine's memory ran out"),
         (-signal.SIGSEGV, "was ended by signal 11 (SIGSEGV)"),
-        (3, "ended with exit status 3"),
+        (3, "exited with status 3"),
     ],
 )
 def test_worker_that_ends_without_a_word_fails_its_run_with_the_reason(
@@ -200,7 +200,7 @@ def test_worker_that_the_machine_ended_leaves_its_run_to_be_resumed(
     status = run.status()
     assert status.state == "interrupted"
     assert status.message == "The machine asked the training process to end."
-    assert status.hint == "Resume goes on from the last checkpoint."
+    assert status.hint == "Resume continues from the last checkpoint."
     work_off_queue(home)
     assert len(worker.calls) == 1
 
@@ -248,7 +248,7 @@ def test_run_whose_settings_cannot_be_read_does_not_hold_up_the_queue(
     work_off_queue(home)
     assert good.status().state == "finished"
     assert broken.status().state == "failed"
-    assert "settings.json cannot be read" in broken.status().message
+    assert f"settings.json of run {broken.id} cannot be read" in broken.status().message
 
 
 def test_run_whose_worker_is_starting_cannot_be_deleted(

@@ -90,7 +90,9 @@ def test_refused_conversations_are_left_out_and_told(
 def test_answers_that_do_not_fit_are_told_and_leave_no_rows(make_run: Make, tokenizer: Any) -> None:
     run = make_run()
     for _ in range(2):
-        with pytest.raises(DataError, match=r"^No answer in train\.jsonl begins within max_length 16; raise it\.$"):
+        with pytest.raises(
+            DataError, match=r"^No answer in train\.jsonl begins within max_length 16\. Raise max_length\.$"
+        ):
             token_rows(run, tokenizer, 16)
 
 

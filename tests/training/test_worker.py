@@ -241,7 +241,7 @@ def assert_terminated(run: Run, code: int, step: int) -> None:
     status = run.status()
     assert (code, status.state) == (TERMINATED_EXIT, "interrupted")
     assert status.message == "The machine asked the training process to end."
-    assert status.hint == f"Resume goes on from step {step}."
+    assert status.hint == f"Resume continues from step {step}."
     assert not run.has_adapter()
 
 
@@ -337,7 +337,7 @@ def test_best_weights_are_kept_saved_and_scored(make_run: Make, work: Work, meth
     assert work(run) == 0
     status, step = run.status(), best_step(run)
     assert (status.state, status.step, status.kept_step) == ("finished", 8, step)
-    assert status.message == f"The weights of step {step} are kept: there the held-out loss was lowest."
+    assert status.message == f"The weights from step {step} are kept, because the held-out loss was lowest there."
     assert {checkpoint_step(path) for path in run.checkpoints_dir.glob("checkpoint-*")} == {step, 6, 8}
     (best,) = (run.checkpoints_dir / f"checkpoint-{step}").glob("*.safetensors")
     saved, kept = load_file(best), load_file(run.adapter_dir / best.name)
@@ -366,7 +366,7 @@ def test_stopped_run_keeps_its_best_weights_too(
     assert work(run) == 0
     step = best_step(run)
     assert (run.status().state, run.status().step, run.status().kept_step) == ("stopped", 5, step)
-    assert run.status().message == f"The weights of step {step} are kept: there the held-out loss was lowest."
+    assert run.status().message == f"The weights from step {step} are kept, because the held-out loss was lowest there."
     card = run.scorecard()
     assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, step), abs=1e-5)
 
@@ -386,7 +386,7 @@ def test_early_stopping_counts_measurements_without_a_better_one(
     assert (run.status().state, run.status().step, run.status().kept_step) == ("finished", last, step)
     assert run.status().message == (
         f"Stopped early at step {last}: 3 measurements in a row without a better held-out loss. "
-        f"The weights of step {step} are kept: there the held-out loss was lowest."
+        f"The weights from step {step} are kept, because the held-out loss was lowest there."
     )
     assert steps_with(run, "heldout_loss") == list(range(0, last + 1, 2))
 
@@ -434,7 +434,7 @@ def test_checkpoint_that_the_disk_has_no_room_for_is_left_out_and_told(
 
     monkeypatch.setattr(callbacks.shutil, "disk_usage", disk_usage)
     assert work(run) == 0
-    told = r"Told before\. No checkpoint was saved at step 2: the disk lacks 3\d MiB for it\. Make room\."
+    told = r"Told before\. No checkpoint was saved at step 2: the disk is 3\d MiB short\. Free up space\."
     assert hints[2] == "Told before." and re.fullmatch(told, hints[3])
     assert (run.status().state, run.status().hint) == ("finished", "Told before.")
     assert sorted(checkpoint_step(path) for path in run.checkpoints_dir.glob("checkpoint-*")) == [4, 6]
@@ -498,7 +498,10 @@ def test_run_that_broke_off_resumes_from_its_last_checkpoint(
     run = make_run(max_steps=6)
     failing_disk(4)
     assert work(run) == 0
-    assert (run.status().state, run.status().message) == ("failed", "The disk is full; make room and resume the run.")
+    assert (run.status().state, run.status().message) == (
+        "failed",
+        "The disk is full. Free up space and resume the run.",
+    )
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
     assert checkpoint is not None and checkpoint_step(checkpoint) == 2
     assert steps_with(run, "loss") == [1, 2, 3]
@@ -570,7 +573,7 @@ def test_answers_that_begin_beyond_max_length_fail_the_run_with_what_to_do(make_
     run = make_run(max_length=16)
     assert work(run) == 0
     assert run.status().state == "failed"
-    assert run.status().message == "No answer in train.jsonl begins within max_length 16; raise it."
+    assert run.status().message == "No answer in train.jsonl begins within max_length 16. Raise max_length."
 
 
 def test_model_that_is_gone_fails_the_run_in_one_line(
@@ -602,8 +605,8 @@ def test_unexpected_error_is_one_line_and_the_log_has_the_rest(
     write_jsonl_atomically(run.train_file, [{"no messages": 1}])
     assert work(run) == 0
     status = run.status()
-    assert (status.state, status.hint) == ("failed", "The whole story is in the run's log.")
-    assert status.message == "Training stopped on an unexpected error: KeyError: 'messages'"
+    assert (status.state, status.hint) == ("failed", "The run's log has the details.")
+    assert status.message == "Training stopped because of an unexpected error: KeyError: 'messages'"
     assert "Traceback" in capsys.readouterr().err
 
 

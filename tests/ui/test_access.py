@@ -16,7 +16,7 @@ from sft_app.training.launch import create_queued_run
 from tests.ui.hosted import PLANTED, Refused, Space, hub_of_names, signed_in
 
 TOKENS = {"hf_a": "alice", "hf_b": "Bob", "hf_c": "carol"}
-DEMO = "Training is off in this demo, which has no GPU of its own"
+DEMO = "Training is off in this demo because it has no GPU of its own"
 ONLY_OWNER = "Only the owner of this Space and people they allow can"
 
 
@@ -73,7 +73,7 @@ def test_modes_are_chosen_by_the_machine_unless_said(monkeypatch: pytest.MonkeyP
     assert detect_hosting({**space, "SFT_APP_MODE": "full"}).mode == "full"
     monkeypatch.setattr(hosting, "GPU_DEVICES", ("/dev/null",))
     assert detect_hosting(space).mode == "full"
-    with pytest.raises(SettingsError, match="SFT_APP_MODE='huge': one of full, demo, zerogpu is expected"):
+    with pytest.raises(SettingsError, match="SFT_APP_MODE must be one of full, demo, zerogpu, got 'huge'"):
         detect_hosting({"SFT_APP_MODE": "huge"})
 
 
@@ -95,7 +95,7 @@ def test_logins_for_self_hosting_are_read_and_never_repeated() -> None:
     assert self_hosting_logins({}) is None
     logins = self_hosting_logins({"SFT_APP_AUTH": "me:a:b, you:c"})
     assert logins == [("me", "a:b"), ("you", "c")]
-    with pytest.raises(SettingsError, match="name:password is expected") as caught:
+    with pytest.raises(SettingsError, match="must be name:password") as caught:
         self_hosting_logins({"SFT_APP_AUTH": "hunter2"})
     assert "hunter2" not in str(caught.value)
 
@@ -160,16 +160,16 @@ def test_a_run_is_seen_by_who_started_it_and_by_the_space_s_owner(studio: Space)
 
 
 def test_who_trains_may_name_no_folder_of_the_machine(studio: Space, tiny_model_dir: Path) -> None:
-    with pytest.raises(Refused, match="cannot be named on a Space. Give a Hub id"):
+    with pytest.raises(Refused, match="cannot be used on a Space. Give a Hub id"):
         studio.call("start_run", {"model": str(tiny_model_dir)}, token="hf_b")
-    with pytest.raises(Refused, match="cannot be named on a Space. Upload the file"):
+    with pytest.raises(Refused, match="cannot be used on a Space. Upload the file"):
         studio.call("start_run", {"data": str(studio.home / "data.jsonl")}, token="hf_b")
     with pytest.raises(Refused, match="Give an adapter's name on the Hub"):
         studio.call("compare", str(tiny_model_dir), ["Hi"], token="hf_b")
 
 
 def test_a_token_that_the_hub_does_not_know_is_refused(studio: Space) -> None:
-    with pytest.raises(Refused, match="The Hub does not know this token"):
+    with pytest.raises(Refused, match="The Hub does not recognise this token"):
         studio.call("run_status", "latest", token="hf_invented")
 
 
@@ -187,9 +187,9 @@ def test_the_hub_is_asked_with_the_visitor_s_token_or_with_none(studio: Space, h
 
 def test_visitors_ask_within_limits(demo: Space) -> None:
     for arguments, told in (
-        (["starter/x", ["x" * 4001]], r"has 4,001 characters; here it may have 4,000"),
-        (["starter/x", ["x"] * 21], "At most 20 prompts at once here, got 21"),
-        (["starter/x", ["x"], "base", None, 4000], "max new tokens: at most 256 here, got 4000"),
+        (["starter/x", ["x" * 4001]], r"has 4,001 characters, but the limit here is 4,000"),
+        (["starter/x", ["x"] * 21], "At most 20 prompts can be answered at once here, got 21"),
+        (["starter/x", ["x"], "base", None, 4000], "max_new_tokens can be at most 256 here, got 4000"),
     ):
         with pytest.raises(Refused, match=told):
             demo.call("compare", *arguments)

@@ -68,7 +68,7 @@ def test_the_api_says_what_the_command_line_says(client: Client, finished_run: A
         ("/start_run", [[1]], "settings: Input should be a valid dictionary"),
         ("/start_run", [{"max_steps": 0, "nope": 1}], "(?s)max_steps: must be.*nope: there is no setting"),
         ("/start_run", [{"data": "nowhere.jsonl"}], "nowhere.jsonl"),
-        ("/upload", ["../../x.exe", "MZ"], "the name of a text file is expected"),
+        ("/upload", ["../../x.exe", "MZ"], "is not the name of a text file"),
         ("/upload", ["x.jsonl", 7], "content: Input should be a valid string"),
         ("/inspect", ["https://example.org/a.jsonl"], "is a web address. Download the file first"),
         ("/compare", ["latest", "Hi"], "prompts: Input should be a valid list"),

@@ -163,7 +163,7 @@ def test_kill_of_the_worker_is_told_on_the_page_and_resume_goes_on(
     expect(page.locator("#run-status")).to_contain_text(re.compile(r"Step(2[1-9]|[3-9]\d) of 120"), timeout=60_000)
     os.kill(run.status().pid or 0, signal.SIGKILL)
     expect(page.locator("#run-status")).to_contain_text(re.compile("Failed|Interrupted"))
-    expect(page.locator("#run-status")).to_contain_text(re.compile("signal 9|ended without a word"))
+    expect(page.locator("#run-status")).to_contain_text(re.compile("signal 9|exited without an error message"))
     page.locator("#resume").click()
     expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
     steps = [row["step"] for row in run.metrics() if "loss" in row]

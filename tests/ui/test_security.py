@@ -149,12 +149,12 @@ def test_a_data_set_s_id_is_an_id(space: Space, name: str, told: str) -> None:
 
 
 def test_a_huge_prompt_is_refused_before_a_model_is_loaded(space: Space) -> None:
-    with pytest.raises(Refused, match="has 5,000,000 characters; here it may have 4,000"):
+    with pytest.raises(Refused, match="has 5,000,000 characters, but the limit here is 4,000"):
         space.call("compare", "alice/adapter", ["x" * 5_000_000])
 
 
 def test_an_oversized_upload_is_refused(space: Space) -> None:
-    with pytest.raises(Refused, match="The file has more than 20 MB"):
+    with pytest.raises(Refused, match="The file is larger than 20 MB"):
         space.call("upload", "large.jsonl", "x" * (20 * 2**20 + 1))
     files = {"files": ("large.jsonl", b"x" * (201 * 2**20), "application/jsonl")}
     answer = httpx2.post(f"{space.url}/gradio_api/upload", files=files, timeout=120)
@@ -164,7 +164,7 @@ def test_an_oversized_upload_is_refused(space: Space) -> None:
 def test_a_visitor_brings_no_parquet(home: Path) -> None:
     """Whose values can stand in the file once and in every row."""
     (home / "small.parquet").write_bytes(b"PAR1")
-    with pytest.raises(AccessError, match="Bring JSONL or CSV"):
+    with pytest.raises(AccessError, match="Upload JSONL or CSV instead"):
         PageContext(home, SPACE).access.check_upload(home / "small.parquet")
     PageContext(home).access.check_upload(home / "small.parquet")
 

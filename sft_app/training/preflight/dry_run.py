@@ -71,7 +71,7 @@ def main(run_dir: str) -> int:
         write_json_atomically(run.path / MEASURED_FILE, measure(run, run.record().settings))
         run.update_status(state="finished", message="")
     except torch.OutOfMemoryError:
-        run.update_status(state="failed", message="The GPU's memory is too small for it.")
+        run.update_status(state="failed", message="The GPU does not have enough memory for it.")
     except AppError as error:
         run.update_status(state="failed", message=str(error))
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the log

@@ -92,7 +92,7 @@ def test_a_file_goes_before_what_is_pasted(home: Path, tmp_path: Path) -> None:
         Prompt("From the file")
     ]
     assert many_prompts.chosen_prompts(context, "Pasted", None, None, None) == [Prompt("Pasted")]
-    with pytest.raises(DataError, match="Paste at least one prompt"):
+    with pytest.raises(DataError, match="Paste at least one, one per line"):
         many_prompts.chosen_prompts(context, "", None, None, None)
 
 

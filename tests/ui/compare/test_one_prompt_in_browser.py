@@ -80,5 +80,5 @@ def test_what_is_wrong_with_a_side_is_told_and_nothing_is_lost(compared: Page) -
     page.locator("#compare-left input").fill("no/such/folder")
     page.locator("#compare-left input").press("Enter")
     page.locator("#ask").click()
-    expect(page.get_by_text("is no folder on this machine")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("is neither a folder on this machine")).to_be_visible(timeout=30_000)
     expect(page.locator('#base-answer [data-side="left"]')).to_have_text(answer)

@@ -105,7 +105,7 @@ def test_a_run_is_pushed_and_becomes_a_space(hub_server: tuple[Server, PushHub],
     expect(page.locator("#push-warning")).to_contain_text("Everyone will be able to read")
     name.fill("no/such/name")
     page.locator("#push-run").click()
-    expect(page.locator(".toast-body")).to_contain_text("cannot be a repository's name")
+    expect(page.locator(".toast-body")).to_contain_text("is not a valid repository name")
     name.fill("shop-voice")
     page.get_by_label("Merged model").last.check()
     expect(name).to_have_value("shop-voice-merged")
@@ -129,5 +129,5 @@ def test_without_a_login_the_page_says_what_to_do(hub_server: tuple[Server, Push
     open_hub_tab(page, server)
     expect(page.locator("#push-login")).to_contain_text("hf auth login")
     page.locator("#push-run").click()
-    expect(page.locator(".toast-body")).to_contain_text("The Hub has to know who pushes")
+    expect(page.locator(".toast-body")).to_contain_text("The Hub needs to know who is pushing")
     assert hub.repositories == {}
