@@ -64,7 +64,7 @@ def template_notes(tokenizer: Any, pieces: ChatPieces) -> list[str]:
     if _differs(tokenizer, pieces, [_user("Hi"), _assistant("<think>\na\n</think>\n\nb"), _user("c")]):
         notes.append("The chat template removes earlier thoughts (<think>) from a conversation; Ollama keeps them.")
     if _differs(tokenizer, pieces, [_user(" Hi \n")]):
-        notes.append("The chat template removes white space around a message; Ollama keeps it.")
+        notes.append("The chat template removes whitespace around a message; Ollama keeps it.")
     if "strftime_now" in (tokenizer.chat_template or ""):
         notes.append("The chat template writes today's date; in Ollama it stays the date of the export.")
     return notes

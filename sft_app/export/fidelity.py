@@ -112,7 +112,7 @@ def _no_number_told(fidelity: Fidelity, before: str) -> str:
     if math.isfinite(fidelity.reference_loss):
         return (
             f"The merged model predicts the held-out answers differently from {before}: its loss is not a number. "
-            "Do not use it; the adapter by itself is what was measured."
+            "Do not use it; the measured results are those of the adapter."
         )
     return f"The loss of {before} is not a number, so the merged model cannot be judged. Train again before you use it."
 

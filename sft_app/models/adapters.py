@@ -177,7 +177,7 @@ def _check_shapes(model: Any, weights: Path) -> None:
         reads, width = ("in", tensor["shape"][1]) if factor == "A" else ("out", tensor["shape"][0])
         there = getattr(module, f"{reads}_features", width)
         if there != width:
-            raise ValueError(f"{name} is {there} wide, and the adapter expects {width}.")
+            raise ValueError(f"{name} is {there} wide, but the adapter expects {width}.")
 
 
 def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
@@ -189,7 +189,7 @@ def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
         saved = set(file.keys())
     wanted = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
     if saved != wanted:
-        raise ValueError(f"{len(wanted - saved)} of its modules are missing and {len(saved - wanted)} too many.")
+        raise ValueError(f"{len(wanted - saved)} of its modules are missing and {len(saved - wanted)} are unexpected.")
 
 
 def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def _tell_ending(run: Run, code: int) -> None:
 def tell_terminated(run: Run, step: int | None = None) -> None:
     """Leaves the run interrupted, with Resume offered; `step` is that of its last checkpoint."""
     hint = "Resume continues from " + ("the last checkpoint." if step is None else f"step {step}.")
-    run.update_status(state="interrupted", message="The machine asked the training process to end.", hint=hint)
+    run.update_status(state="interrupted", message="The machine asked the training process to exit.", hint=hint)
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:

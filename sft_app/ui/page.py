@@ -117,7 +117,7 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     chosen = _open(demo, hosting, address, port)
     if chosen != port:
         console.print(f"Port {port} is in use, so the page uses {chosen} instead.")
-    console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (Ctrl-C closes it)")
+    console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (press Ctrl-C to stop)")
     with keeping_copies(home, PAGE_SECONDS, restores=True):
         while not received:
             time.sleep(0.2)

@@ -125,7 +125,7 @@ def test_the_models_own_system_prompt_is_found(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("style", "told"),
-    [("chatml", []), ("llama3", ["white space"]), ("qwen3", ["earlier thoughts"])],
+    [("chatml", []), ("llama3", ["whitespace"]), ("qwen3", ["earlier thoughts"])],
 )
 def test_what_no_fixed_text_can_do_is_noted(tokenizer: Any, style: str, told: list[str]) -> None:
     dressed = dress(tokenizer, STYLES[style])

@@ -34,7 +34,7 @@ HEADINGS = [
     "The data",
     "Training",
     "Model, machine and versions",
-    "How to repeat it",
+    "How to reproduce it",
 ]
 
 
@@ -305,7 +305,7 @@ def test_nothing_written_breaks_the_markdown(home: Path) -> None:
         "Examples",
         "Data",
         "Training",
-        "How to repeat it",
+        "How to reproduce it",
     ]
     inline = [child for token in tokens for child in token.children or []]
     assert {child.type for child in inline}.isdisjoint({"html_inline", "link_open", "image"})

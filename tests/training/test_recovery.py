@@ -269,7 +269,7 @@ def test_supervisor_that_the_machine_ends_passes_it_on_and_leaves_the_queue(make
     assert not worker.is_running()
     status, checkpoint = run.status(), last_complete_checkpoint(run.checkpoints_dir)
     assert checkpoint is not None and checkpoint_step(checkpoint) == len(losses(run, "loss"))
-    assert (status.state, status.message) == ("interrupted", "The machine asked the training process to end.")
+    assert (status.state, status.message) == ("interrupted", "The machine asked the training process to exit.")
     assert status.hint == f"Resume continues from step {checkpoint_step(checkpoint)}."
     assert waiting.status().state == "queued"
 

@@ -199,7 +199,7 @@ def test_worker_that_the_machine_ended_leaves_its_run_to_be_resumed(
     work_off_queue(home)
     status = run.status()
     assert status.state == "interrupted"
-    assert status.message == "The machine asked the training process to end."
+    assert status.message == "The machine asked the training process to exit."
     assert status.hint == "Resume continues from the last checkpoint."
     work_off_queue(home)
     assert len(worker.calls) == 1

@@ -240,7 +240,7 @@ def work_and_terminate(work: Work, wait_until: Callable[..., Any]) -> Callable[.
 def assert_terminated(run: Run, code: int, step: int) -> None:
     status = run.status()
     assert (code, status.state) == (TERMINATED_EXIT, "interrupted")
-    assert status.message == "The machine asked the training process to end."
+    assert status.message == "The machine asked the training process to exit."
     assert status.hint == f"Resume continues from step {step}."
     assert not run.has_adapter()
 

@@ -70,5 +70,5 @@ def test_a_run_is_compared_once_it_has_learned_and_can_be_read() -> None:
 
 
 def test_with_too_few_runs_the_next_step_is_told() -> None:
-    assert "Train another" in run_views.too_few_card(1)
+    assert "Train another with a different setting" in run_views.too_few_card(1)
     assert "Choose two or more" in run_views.too_few_card(2)

@@ -48,7 +48,7 @@ def _solutions(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         languages, codes = value.get("language"), value.get("solution")
         if not isinstance(languages, list) or not isinstance(codes, list) or len(languages) != len(codes):
-            raise DataError("`solutions` must hold as many languages as solutions")
+            raise DataError("`solutions` must contain as many languages as solutions")
         pairs = list(zip(languages, codes, strict=True))
     elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
         pairs = [(entry.get("language"), entry.get("solution")) for entry in value]

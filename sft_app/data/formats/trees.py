@@ -108,7 +108,7 @@ def _left_out(node: Node, parent: str | None, settings: DataSettings) -> Rejecte
     reason = _why_left_out(node, settings)
     if not reason and not node.replies and (not parent or _asks(node)):
         return Rejected(node.row, "no one answered it")
-    return Rejected(node.row, reason or "not on a chosen path of replies", by_choice=True)
+    return Rejected(node.row, reason or "not on a selected path of replies", by_choice=True)
 
 
 def _rows_of(roots: list[Node]) -> set[int]:

@@ -58,9 +58,9 @@ def refuse_if_unsafe(text: str) -> None:
     """
     checks = (
         (not text.strip(), "the name is empty"),
-        ("://" in text, "that is an address"),
+        ("://" in text, "that is a web address"),
         (re.match(r"[/\\~.]|[A-Za-z]:", text), "that is a path on this machine"),
-        (".." in text, "a name has no `..`"),
+        (".." in text, "a name cannot contain `..`"),
         (text.lower() in FORMATS, "that is the name of a file format"),
         (text.lower().endswith(".py"), "that is a script, and scripts are not run"),
         (text.lower().endswith(FILE_ENDINGS), "that is the name of a file"),

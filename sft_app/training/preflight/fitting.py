@@ -102,7 +102,7 @@ def _sentence(settings: RunSettings, changes: dict[str, Any]) -> str:
     if "model" in changes:
         told.append("use the starter model")
     if "method" in changes:
-        told.append("keep the base in 4 bits (QLoRA)")
+        told.append("use a 4-bit base model (QLoRA)")
     if "max_length" in changes:
         told.append(f"cut conversations off at {changes['max_length']:,} tokens")
     if "gradient_checkpointing" in changes:

@@ -14,7 +14,7 @@ from sft_app.data.sources.rows import Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
-OTHER_PATH = "not on a chosen path of replies"
+OTHER_PATH = "not on a selected path of replies"
 UNANSWERED = "no one answered it"
 
 

@@ -30,15 +30,15 @@ def test_owner_and_name_is_an_id(text: str):
         ("json", "that is the name of a file format"),
         ("CSV", "that is the name of a file format"),
         ("parquet", "that is the name of a file format"),
-        ("https://huggingface.co/datasets/a/b", "that is an address"),
-        ("hf://datasets/a/b", "that is an address"),
+        ("https://huggingface.co/datasets/a/b", "that is a web address"),
+        ("hf://datasets/a/b", "that is a web address"),
         ("/etc/passwd", "that is a path on this machine"),
         ("~/data", "that is a path on this machine"),
         ("./a/b", "that is a path on this machine"),
         ("../a", "that is a path on this machine"),
         ("C:/data", "that is a path on this machine"),
         (r"\\share\a", "that is a path on this machine"),
-        ("a/../b", "a name has no `..`"),
+        ("a/../b", "a name cannot contain `..`"),
         ("a/b.py", "that is a script, and scripts are not run"),
         ("data/train.jsonl", "that is the name of a file"),
         ("squad", "that is not an owner, a slash and a name"),
@@ -68,7 +68,7 @@ def test_every_format_that_datasets_reads_is_refused_as_a_name():
 
 
 def test_password_in_an_address_is_not_repeated():
-    with pytest.raises(DataError, match="^This is not a data set on the Hub: that is an address\\."):
+    with pytest.raises(DataError, match="^This is not a data set on the Hub: that is a web address\\."):
         refuse_if_unsafe("https://user:hf_secret@huggingface.co/datasets/a/b")
 
 

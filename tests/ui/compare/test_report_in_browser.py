@@ -37,7 +37,7 @@ def test_the_report_is_saved_and_opens_anywhere(
         report.on("console", lambda message: faults.append(message.text))
         address = (tmp_path / "report.html").as_uri()
         report.goto(address)
-        for name in ("What changed", "How it learned", "Side by side", "The data", "Training", "How to repeat it"):
+        for name in ("What changed", "How it learned", "Side by side", "The data", "Training", "How to reproduce it"):
             expect(report.get_by_role("heading", name=name, exact=True)).to_be_visible()
         expect(report.get_by_role("heading", name=EXAMPLE_PROMPT)).to_be_visible()
         assert report.evaluate("document.documentElement.scrollWidth") <= 390
