@@ -57,7 +57,7 @@ def test_prompts_are_found_by_the_usual_names(tmp_path: Path, name: str, content
 def test_columns_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q,a\nWhere?,Here\n")
     assert list(read_prompt_file(tmp_path / "a.csv", "q", "a").prompts) == [Prompt("Where?", "Here")]
-    with pytest.raises(DataError, match=r"has no column 'z'\. It has: q, a\."):
+    with pytest.raises(DataError, match=r"has no column 'z'\. Choose one of: q, a\."):
         list(read_prompt_file(tmp_path / "a.csv", "q", "z").prompts)
     with pytest.raises(DataError, match=r"Which column of a\.csv contains the prompts\? Choose one of: q, a\."):
         list(read_prompt_file(tmp_path / "a.csv").prompts)

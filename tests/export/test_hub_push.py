@@ -212,7 +212,7 @@ REFUSALS = [
     ("POST /api/models/ann/voice/commit", 409, "Busy", "was changed at the same time"),
     ("POST /api/models/ann/voice/commit", 429, "", "(status 429). Push again in a few minutes"),
     ("POST /api/models/ann/voice/commit", 504, "", "too busy or has a problem of its own (status 504)"),
-    ("POST /api/models/ann/voice/commit", 0, "", "cannot be reached to push ann/voice: check the connection"),
+    ("POST /api/models/ann/voice/commit", 0, "", "cannot be reached to push ann/voice. Check the connection"),
 ]
 
 

@@ -169,7 +169,7 @@ def test_what_the_hub_refuses_is_told(hub: PushHub, monkeypatch: pytest.MonkeyPa
 
 def test_an_app_without_its_folder_says_so(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "sft_app", tmp_path / "sft_app", ignore=shutil.ignore_patterns("__pycache__"))
-    with pytest.raises(ExportError, match="app.py is missing in .*: start the app from its own folder"):
+    with pytest.raises(ExportError, match="app.py is missing in .*\. Start the app from its own folder"):
         project_files(tmp_path)
 
 

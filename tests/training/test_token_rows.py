@@ -80,7 +80,7 @@ def test_refused_conversations_are_left_out_and_told(
     write_jsonl_atomically(file, [row(i, "Yes", "No" if i % 2 else "Hi") for i in range(24)])
     with caplog.at_level(logging.WARNING):
         assert len(list(render_rows(file, refusing, 128))) == 12
-    assert "12 conversations are left out. train.jsonl, row 1: " in caplog.text
+    assert "12 conversations were skipped. train.jsonl, row 1: " in caplog.text
     assert caplog.text.count("not this") == module.REFUSALS_TOLD
     write_jsonl_atomically(file, [row(i, "Yes", "No") for i in range(3)])
     with pytest.raises(DataError, match="^train.jsonl, row 0: .*not this"):
