@@ -107,7 +107,7 @@ def test_where_float32_has_no_room_the_result_says_so(made: Any, side: Side, fas
     side = replace(side, dtype="auto")
     fast_in_bfloat16(side, made.home, 1.5)
     hardware, note = choose_device(side, made.home)
-    assert hardware.dtype == "bfloat16" and note.startswith("computed in bfloat16, since float32 needs")
+    assert hardware.dtype == "bfloat16" and note.startswith("computed in bfloat16 because float32 needs")
     fast_in_bfloat16(side, made.home, 0.9)
     with pytest.raises(ModelError, match="Choose a smaller model"):
         choose_device(side, made.home)
@@ -125,7 +125,7 @@ def test_the_scorecard_says_what_it_was_computed_in(made: Any, fast_in_bfloat16:
     sides = tuple(replace(side, dtype="auto") for side in sides)
     fast_in_bfloat16(sides[0], made.home, 1.5)
     card = keep_score(made.run, load_pair(sides, made.home), 0)
-    assert card["dtype"] == "bfloat16" and "Computed in bfloat16, since float32 needs" in scorecard_view(card)
+    assert card["dtype"] == "bfloat16" and "Computed in bfloat16 because float32 needs" in scorecard_view(card)
     assert "Computed in bfloat16" in report_markdown(made.run)
 
 

@@ -192,7 +192,7 @@ KNOWN = Fidelity("run", reference_loss=2.0, merged_loss=2.0003, prompts=8, equal
         ),
         (replace(KNOWN, merged_loss=2.06, is_in_4bit=True), True, "more than the 0.05"),
         (replace(KNOWN, merged_loss=1.9), True, "differently from base and adapter: loss 1.9000 vs. 2.0000, -0.1000"),
-        (replace(KNOWN, merged_loss=1.9, is_in_4bit=True), False, "loss 1.9000 after 2.0000, -0.1000"),
+        (replace(KNOWN, merged_loss=1.9, is_in_4bit=True), False, "loss 1.9000 vs. 2.0000, -0.1000"),
         (replace(KNOWN, merged_loss=math.nan), True, "differently from"),
         (replace(KNOWN, merged_loss=math.nan, is_in_4bit=True), True, "differently from"),
         (
