@@ -229,11 +229,11 @@ def _unjudged_sentence(part: dict[str, Any], what: str) -> str:
 def _broken_note(part: dict[str, Any]) -> str:
     """Which answers broke off, where that was counted."""
     counted = [
-        f"{number} of {part['prompts']} of the {SIDES[side]}"
+        f"{number} of {part['prompts']} from the {SIDES[side]}"
         for side, number in part.get("broken", {}).items()
         if number
     ]
-    return f"Answers broke off because the numbers became infinite: {', '.join(counted)}." if counted else ""
+    return f"Incomplete answers, because the model's numbers became infinite: {', '.join(counted)}." if counted else ""
 
 
 def _change_of_loss(part: dict[str, Any]) -> str:

@@ -125,7 +125,7 @@ def _refuse_broken_config(adapter_dir: Path) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][:1])) or "it"
-        raise ModelError(f"The adapter's {ADAPTER_CONFIG} is broken: {where}: {first['msg']}.") from error
+        raise ModelError(f"The adapter's {ADAPTER_CONFIG} is not valid: {where}: {first['msg']}.") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"The adapter's {ADAPTER_CONFIG} cannot be read: {first_line(error)}") from error
 
@@ -170,7 +170,7 @@ def _check_shapes(model: Any, weights: Path) -> None:
             continue
         name, factor = found.groups()
         if len(tensor["shape"]) < 2:
-            raise ValueError(f"{key} has {len(tensor['shape'])} dimensions.")
+            raise ValueError(f"{key} must have two dimensions, got {len(tensor['shape'])}.")
         module = modules.get(name)
         if module is None:
             raise ValueError(f"it has no module {name}.")

@@ -62,15 +62,15 @@ def discard_broken(folder: Path) -> str:
     discarded: list[str] = []
     for checkpoint in complete_checkpoints(folder):
         if _is_sound(checkpoint):
-            return _discarded_told(discarded, f"step {checkpoint_step(checkpoint)}")
+            return _discarded_told(discarded, f"continued from step {checkpoint_step(checkpoint)}")
         delete_checkpoint(checkpoint)
         discarded.append(checkpoint.name)
-    return _discarded_told(discarded, "the beginning")
+    return _discarded_told(discarded, "started again from the beginning")
 
 
-def _discarded_told(names: Sequence[str], start: str) -> str:
-    why = "whose numbers are not finite or cannot be read"
-    return f"Discarded {' and '.join(names)}, {why}; training went on from {start}." if names else ""
+def _discarded_told(names: Sequence[str], what_followed: str) -> str:
+    why = "with numbers that are not finite or cannot be read"
+    return f"Discarded {' and '.join(names)}, {why}. Training {what_followed}." if names else ""
 
 
 def _is_sound(checkpoint: Path) -> bool:

@@ -70,4 +70,4 @@ def test_nothing_is_measured_on_answers_that_broke_off(side: str, broken: int) -
     assert all(math.isnan(value) for value in card[side].values())
     for line in scorecard_lines(card):
         assert (line.difference, line.interval, line.verdict) == ("–", "", "not a number: cannot be judged")
-    assert f"{broken} of 8 of the {'base' if side == 'base' else 'fine-tuned'} model" in note_of(card)
+    assert f"{broken} of 8 from the {'base' if side == 'base' else 'fine-tuned'} model" in note_of(card)

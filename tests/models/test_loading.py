@@ -453,5 +453,5 @@ def test_an_adapter_with_a_flat_factor_is_refused(ref: ModelRef, home: Path, ada
     tensors = load_file(adapter_dir / "adapter_model.safetensors")
     first = next(iter(tensors))
     save_file({**tensors, first: tensors[first].flatten()}, adapter_dir / "adapter_model.safetensors")
-    with pytest.raises(ModelError, match="has 1 dimensions"):
+    with pytest.raises(ModelError, match="must have two dimensions, got 1"):
         load_adapter(load_base(ref, home, CPU), adapter_dir)

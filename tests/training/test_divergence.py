@@ -247,7 +247,7 @@ def test_a_checkpoint_with_a_broken_state_is_discarded_and_the_one_before_stays(
         change(tmp_path / f"checkpoint-{step}" / name)
     told = discard_broken(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
-    assert told.startswith("Discarded checkpoint-6 and checkpoint-4,") and told.endswith("went on from step 2.")
+    assert told.startswith("Discarded checkpoint-6 and checkpoint-4,") and told.endswith("continued from step 2.")
     assert discard_broken(tmp_path) == ""
 
 
@@ -283,6 +283,6 @@ def test_a_run_goes_on_from_before_a_broken_optimizer_and_says_so(make_run: Make
     run.update_status(state="interrupted")
     assert work(run) == 0
     assert run.status().state == "finished"
-    assert run.status().message.startswith("Discarded checkpoint-4, whose numbers are not finite")
-    assert "went on from step 2." in run.status().message
+    assert run.status().message.startswith("Discarded checkpoint-4, with numbers that are not finite")
+    assert "continued from step 2." in run.status().message
     assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]

@@ -181,7 +181,7 @@ def test_an_uploaded_file_shows_what_is_left_out_and_why(server: Any, quiet_page
     chooser.value.set_files(file)
     expect(quiet_page.locator("#data-facts")).to_contain_text("2 skipped")
     expect(quiet_page.get_by_text("row 2: there is no assistant message")).to_be_visible()
-    expect(quiet_page.get_by_text("row 3: not JSON")).to_be_visible()
+    expect(quiet_page.get_by_text("row 3: not valid JSON")).to_be_visible()
 
 
 def test_runs_tab_downloads_and_deletes(server: Any, quiet_page: Page, finished_run: Any) -> None:

@@ -60,7 +60,7 @@ def choose_pair(columns: Sequence[ColumnProfile]) -> Pair | None:
         answer = _likeliest(versions, asking)
         pair = _question_for(answer, [column for column in pool if column not in versions])
         others = in_backticks([column.name for column in versions if column != answer])
-        return pair and replace(pair, basis=f"its name, as {others} could be the answer too")
+        return pair and replace(pair, basis=f"its name, although {others} could also be the answer")
     if len(answering) > 1:
         raise DataError(_which("the answer", answering, asking[:1], "assistant"))
     if answering:
@@ -108,7 +108,7 @@ def _check_twins(pool: Columns) -> None:
     is_about_answers = not any(asks(column.name) >= 5 for column in alike)
     if alike and others and is_about_answers and not any(answers(column.name) >= 5 for column in others):
         asked = _which("the answer", alike, _top(others, asks)[:1] or others[:1], "assistant")
-        raise DataError(f"{asked} If each row says which is the better one, put the better ones into one column first.")
+        raise DataError(f"{asked} If each row says which answer is better, put the better answers into one column.")
 
 
 def _versions(pool: Columns, answering: Columns, asking: Columns) -> Columns:

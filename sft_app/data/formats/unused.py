@@ -15,7 +15,7 @@ WITHOUT_ANSWERS = ("text", "oasst", "code_contests")
 NAMED = 40
 WORDS_NAMED = 5
 RATINGS = (
-    "{} may rate the answers: rows with a low rating are learned like the others. "
+    "{} may rate the answers, but rows with a low rating are learned like the others. "
     "To leave them out, delete them from the file."
 )
 
@@ -59,36 +59,36 @@ def doubts(verdict: Verdict) -> str:
     unclear = [name for name in marking if verdict.columns[name].unclear]
     said = [
         *[_class_doubt(name, verdict.columns[name]) for name in marks if is_class(name)],
-        *_note([*(name for name in marks if not is_class(name)), *rates], "{} may say which answers are bad"),
+        *_note([*(name for name in marks if not is_class(name)), *rates], "{} may show which answers are bad"),
         *_note(unclear, "{} does not always say whether an answer is good"),
     ]
     return "".join(f", but {one}" for one in said)
 
 
 def _class_doubt(name: str, judgement: Judgement) -> str:
-    renamed = "; named `feedback`, it would leave them out" if "feedback" in judgement.better_names else ""
+    renamed = "; to skip the bad ones, rename it to `feedback`" if "feedback" in judgement.better_names else ""
     words = in_backticks(sorted(judgement.bad), WORDS_NAMED)
-    return f"{in_backticks([name])} may mark bad answers ({words}), and all its rows are learnt{renamed}"
+    return f"{in_backticks([name])} may mark bad answers ({words}), and all rows are learned{renamed}"
 
 
 def _doubt(name: str, judgement: Judgement) -> str:
     words = in_backticks(sorted(judgement.bad), WORDS_NAMED)
     said = "" if len(judgement.better_names) > 1 else f" ({words})"
-    return f"{in_backticks([name])} may mark bad answers{said}: all its rows are learnt. {_way_out(judgement)}"
+    return f"{in_backticks([name])} may mark bad answers{said}, but all rows are learned. {_way_out(judgement)}"
 
 
 def _way_out(judgement: Judgement) -> str:
     """A yes may mean either: `valid`, `harmful`."""
     ways = [f"`{name}`" for name in judgement.better_names]
     renamed = f", or rename the column to {' or '.join(ways)}" if ways else ""
-    chosen = ", whichever its yes means" if len(ways) > 1 else ""
-    return f"To leave the bad ones out, delete them from the file{renamed}{chosen}."
+    chosen = ", depending on what a yes means" if len(ways) > 1 else ""
+    return f"To skip the bad ones, delete them from the file{renamed}{chosen}."
 
 
 def _unclear(name: str, words: Sequence[str]) -> str:
     return (
-        f"{in_backticks([name])} also holds {in_backticks(words, WORDS_NAMED)}, neither good nor bad: "
-        "those rows are learnt. Delete them from the file to leave them out."
+        f"{in_backticks([name])} also contains {in_backticks(words, WORDS_NAMED)}, neither good nor bad: "
+        "those rows are learned. To leave them out, delete them from the file."
     )
 
 

@@ -20,9 +20,9 @@ from sft_app.training.trainers.heldout import is_alone
 BatchWay = Literal["the library's", "padded", "one by one"]
 NOTICES: dict[BatchWay, str] = {
     "the library's": "",
-    "padded": "This run computes the loss from the model's own logits: the library's loss would differ for this model.",
+    "padded": "This run computes the loss from the model's own logits: the library's loss is different for this model.",
     "one by one": (
-        "Conversations are computed one by one in this run, which takes longer: padded, "
+        "Conversations are processed one by one in this run, which takes longer: with padding, "
         "this model would learn something else."
     ),
 }

@@ -55,7 +55,7 @@ def test_inspection_tells_everything_in_plain_values(inspect: Any):
     assert (told["format"], told["rows"], told["conversations"]) == ("messages", 5, 3)
     assert told["rejected"][1] == {"row": 5, "reason": "message 2 (assistant) is empty"}
     assert told["rejected"][0]["row"] == 2
-    assert told["rejected"][0]["reason"].startswith("not JSON")
+    assert told["rejected"][0]["reason"].startswith("not valid JSON")
     assert [(finding["kind"], finding["rows"]) for finding in told["findings"]][0] == ("duplicate", [3])
     assert told["findings"][0].keys() >= {"kind", "rows", "message"}
     assert told["tokens"] | {"p50": FRAME + 5, "p95": 2 * FRAME + 10, "max": 2 * FRAME + 10} == told["tokens"]

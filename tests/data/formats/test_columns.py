@@ -235,7 +235,7 @@ def test_of_several_versions_the_edited_one_is_a_guess(columns: dict[str, list[s
     ]
     best = guess_formats(rows)[0]
     assert (best.columns[1], best.is_certain) == (f"assistant={assistant}", False)
-    assert "could be the answer too" in best.why
+    assert "could also be the answer" in best.why
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_answers_from_a_few_texts_are_not_passed_over_for_a_remark():
 
 @pytest.mark.parametrize(("good", "bad"), [("chosen", "rejected"), ("accepted", "declined"), ("best", "worst")])
 def test_advice_never_names_a_column_of_bad_answers(good: str, bad: str):
-    with pytest.raises(DataError, match=f"`{bad}` holds answers marked as bad") as refused:
+    with pytest.raises(DataError, match=f"`{bad}` contains answers marked as bad") as refused:
         guess_formats(table(**{good: ANSWERS, bad: DRAFTS}))
     assert f"={bad}" not in str(refused.value)
     with pytest.raises(DataError) as refused:

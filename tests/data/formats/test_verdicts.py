@@ -90,7 +90,7 @@ def test_rows_marked_as_bad_in_any_words_are_left_out_and_told(
 def test_odd_word_is_told_and_the_words_that_say_bad_still_count(odd: str, tmp_path: Path):
     loaded = read(tmp_path, [True, False, odd], "label")
     assert (len(loaded.examples), len(loaded.rejected), loaded.file.certainty) == (8, 4, "guess")
-    assert any(f"`label` also holds `{odd.replace(' ', '_')}`" in note for note in loaded.file.notes)
+    assert any(f"`label` also contains `{odd.replace(' ', '_')}`" in note for note in loaded.file.notes)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_words_that_may_be_ordinary_lose_no_rows_and_are_asked_about(name: str, 
     loaded = read(tmp_path, cells, name)
     assert (len(loaded.examples), loaded.file.certainty) == (12, "guess")
     told = [*loaded.file.notes, loaded.file.guesses[0].why]
-    assert any(f"`{name}` may mark bad answers" in one and "learnt" in one for one in told)
+    assert any(f"`{name}` may mark bad answers" in one and "learned" in one for one in told)
 
 
 @pytest.mark.parametrize(
