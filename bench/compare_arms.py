@@ -18,13 +18,13 @@ import peft  # noqa: F401 - so that every arm's process holds the same libraries
 import torch
 
 from bench.machine import peak_memory_gib
-from sft_app.compare.generate import Sampling, generate_tokens
-from sft_app.compare.loaded import Voice
-from sft_app.compare.many import score_both
-from sft_app.compare.pair import LoadedPair, side_alone
-from sft_app.compare.rows import RowAdapter, only_active, scale_rows
-from sft_app.compare.scorecard import RowScore, score_conversations
 from sft_app.data.tokens import RenderedConversation
+from sft_app.evaluation.score_run import score_both
+from sft_app.evaluation.scorecard import RowScore, score_conversations
+from sft_app.inference.batched_adapters import RowAdapter, only_active, scale_rows
+from sft_app.inference.generation import Sampling, generate_tokens
+from sft_app.inference.loaded_models import Voice
+from sft_app.inference.pair import LoadedPair, side_alone
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware

@@ -19,8 +19,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from bench.machine import peak_memory_gib
-from sft_app.compare.scorecard import mean_loss, score_conversations
 from sft_app.data.tokens import RenderedConversation
+from sft_app.evaluation.scorecard import mean_loss, score_conversations
 from sft_app.files import read_jsonl
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import attach_lora

@@ -277,11 +277,11 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and the fine-tuned model, side by side."""
-    from sft_app.compare.pair import load_pair
-    from sft_app.compare.prompt_job import answer_all, refuse_other_endings, write_results
-    from sft_app.compare.prompt_sets import read_prompt_file
-    from sft_app.compare.sides import conditions_of, find_sides
-    from sft_app.compare.stream import compare_prompt
+    from sft_app.evaluation.prompt_job import answer_all, refuse_other_endings, write_results
+    from sft_app.evaluation.prompt_sets import read_prompt_file
+    from sft_app.inference.pair import load_pair
+    from sft_app.inference.sides import conditions_of, find_sides
+    from sft_app.inference.stream import compare_prompt
 
     if prompts is not None and (prompt or strength != 1.0):
         raise SettingsError("--prompts cannot be combined with --prompt or --strength.")
@@ -320,9 +320,9 @@ def score(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure base and fine-tuned model on the held-out conversations and on general questions."""
-    from sft_app.compare.pair import load_pair
-    from sft_app.compare.score_run import keep_score
-    from sft_app.compare.sides import BASE, find_sides
+    from sft_app.evaluation.score_run import keep_score
+    from sft_app.inference.pair import load_pair
+    from sft_app.inference.sides import BASE, find_sides
 
     found = find_run(app_home(), run)
     check_settled(found, "measure it once it has ended")

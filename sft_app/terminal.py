@@ -21,10 +21,10 @@ from sft_app.runs import Run
 from sft_app.summary import clock, loss_change, unjudged_note
 
 if TYPE_CHECKING:
-    from sft_app.compare.prompt_job import PromptJob
-    from sft_app.compare.stream import PairUpdate
     from sft_app.data.checkup.fixes import Cleaning
+    from sft_app.evaluation.prompt_job import PromptJob
     from sft_app.export.package import OllamaPackage
+    from sft_app.inference.stream import PairUpdate
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Preflight
 
@@ -191,7 +191,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def print_pair(prompt: str, found: PairUpdate) -> None:
-    from sft_app.compare.evidence import evidence_parts
+    from sft_app.inference.evidence import evidence_parts
 
     names = found.evidence.left.label, found.evidence.right.label
     table = Table(*names, title=prompt, title_justify="left", show_lines=True, expand=True)
@@ -219,7 +219,7 @@ def print_ollama(package: OllamaPackage) -> None:
 
 
 def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
-    from sft_app.compare.prompt_sets import rows_of
+    from sft_app.evaluation.prompt_sets import rows_of
 
     if as_json:
         return print_json({"run": job.run, "results": rows_of(job.results, job.names)})
@@ -237,7 +237,7 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
 
 def print_scorecard(card: dict[str, Any]) -> None:
     """The parts as tables, and what they say in a sentence."""
-    from sft_app.compare.verdicts import answers_of, computed_note, note_of, scorecard_lines, summary_sentence
+    from sft_app.evaluation.verdicts import answers_of, computed_note, note_of, scorecard_lines, summary_sentence
 
     parts = {
         f"{card['heldout']['conversations']} held-out conversations, the reference answers": card,

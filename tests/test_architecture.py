@@ -22,7 +22,8 @@ LAYERS = [
     {"curves"},
     {"data"},
     {"models"},
-    {"compare"},
+    {"inference"},
+    {"evaluation"},
     {"training", "export"},
     {"ui", "cli", "cli_hub", "cli_options", "terminal", "__main__"},
 ]

@@ -20,8 +20,8 @@ import pytest
 from filelock import FileLock
 
 from sft_app.cli import main
-from sft_app.compare.answer_pairs import kept_pairs
 from sft_app.errors import ModelError
+from sft_app.evaluation.answer_pairs import kept_pairs
 from sft_app.runs import Run, find_run, list_runs
 from sft_app.settings import parse_settings
 from sft_app.summary import summarise_run
@@ -619,7 +619,7 @@ def test_commands_that_answer_are_without_chatter(command: str, home: Path, monk
         heard.append(logging.getLogger("bitsandbytes").isEnabledFor(logging.WARNING))
         raise ModelError("Enough.")
 
-    monkeypatch.setattr("sft_app.compare.sides.find_sides", look)
+    monkeypatch.setattr("sft_app.inference.sides.find_sides", look)
     monkeypatch.setattr("sft_app.cli.find_run", look)
     with pytest.raises(SystemExit):
         main([command, "latest"])

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from sft_app.compare.generate import Answer, Sampling, answer_prompts
-from sft_app.compare.pair import load_pair, side_alone
-from sft_app.compare.score_run import Row, read_rows
-from sft_app.compare.scorecard import RowScore, mean_loss, score_copies
-from sft_app.compare.sides import BASE, find_sides
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError, ExportError
+from sft_app.evaluation.score_run import Row, read_rows
+from sft_app.evaluation.scorecard import RowScore, mean_loss, score_copies
 from sft_app.export.fidelity import Fidelity
+from sft_app.inference.generation import Answer, Sampling, answer_prompts
+from sft_app.inference.pair import load_pair, side_alone
+from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import free_memory, load_base

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sft_app.compare.answer_pairs import AnswerPair
-from sft_app.compare.verdicts import (
+from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.verdicts import (
     Line,
     answers_of,
     cannot_be_judged,
@@ -19,8 +19,8 @@ from sft_app.compare.verdicts import (
     scorecard_lines,
     summary_sentence,
 )
-from sft_app.compare.votes import Tally, by_voter, read_votes, tally, votes_sentence
-from sft_app.compare.words import Passage, compare_words
+from sft_app.evaluation.votes import Tally, by_voter, read_votes, tally, votes_sentence
+from sft_app.evaluation.word_diff import Passage, compare_words
 from sft_app.export.report_origin import data_facts, made_with_facts, training_facts
 from sft_app.export.report_pairs import choose_pairs, pairs_of
 from sft_app.export.report_settings import (

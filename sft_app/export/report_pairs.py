@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sft_app.compare.answer_pairs import AnswerPair, kept_pairs, told_as_prompt
-from sft_app.compare.words import change_between
+from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs, told_as_prompt
+from sft_app.evaluation.word_diff import change_between
 from sft_app.runs import Run
 
 SHOWN = 6

@@ -12,7 +12,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from sft_app.compare.scorecard import scores_as_rows
+from sft_app.evaluation.scorecard import scores_as_rows
 from sft_app.files import put_on_disk, write_jsonl_atomically
 from sft_app.runs import Run
 from sft_app.settings import RunSettings

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 
 import torch
 
-from sft_app.compare.pair import load_pair
-from sft_app.compare.score_run import keep_score
-from sft_app.compare.scorecard import RowScore, make_scorecard, scores_from_rows
-from sft_app.compare.sides import BASE, find_sides
 from sft_app.errors import AppError
+from sft_app.evaluation.score_run import keep_score
+from sft_app.evaluation.scorecard import RowScore, make_scorecard, scores_from_rows
 from sft_app.files import read_jsonl
+from sft_app.inference.pair import load_pair
+from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
 from sft_app.runs import Run
 from sft_app.training.termination import StopRequested, Termination

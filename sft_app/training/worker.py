@@ -20,11 +20,11 @@ import torch
 import transformers
 
 from sft_app.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
-from sft_app.compare.generate import Answer, Sampling, answer_prompts
-from sft_app.compare.scorecard import RowScore, score_conversations
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError
+from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.files import put_on_disk
+from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready

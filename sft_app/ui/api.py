@@ -15,9 +15,9 @@ from uuid import uuid4
 import gradio as gr
 from pydantic import ValidationError, validate_call
 
-from sft_app.compare.chat import prompt_messages
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.errors import DataError, SettingsError
+from sft_app.inference.chat import prompt_messages
 from sft_app.models.hardware import complete_settings
 from sft_app.runs import Run
 from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
@@ -119,8 +119,8 @@ def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
         `run` is a run, a checkpoint of one (`RUN/checkpoint-40`) or an adapter of the Hub; so is `against`, by default
         the base model. What is not given is as it was set for the run.
         """
-        from sft_app.compare.pair_tasks import AnswerTask
-        from sft_app.compare.sides import conditions_of
+        from sft_app.inference.pair_tasks import AnswerTask
+        from sft_app.inference.sides import conditions_of
 
         texts = prompts or [EXAMPLE_PROMPT]
         context.access.check_questions(texts, system or "", max_new_tokens or 0)

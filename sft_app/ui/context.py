@@ -21,9 +21,9 @@ from sft_app.ui.access import Access
 from sft_app.ui.run_files import RunFiles
 
 if TYPE_CHECKING:
-    from sft_app.compare.loaded import LoadedModels
-    from sft_app.compare.pair import LoadedPair
-    from sft_app.compare.sides import Side
+    from sft_app.inference.loaded_models import LoadedModels
+    from sft_app.inference.pair import LoadedPair
+    from sft_app.inference.sides import Side
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Machine, Preflight
     from sft_app.training.preflight.workload import Measured
@@ -207,7 +207,7 @@ class PageContext:
 
     def pair(self, sides: tuple[Side, Side]) -> LoadedPair:
         """Two sides, loaded unless they are in memory already. Raises: AppError."""
-        from sft_app.compare.pair import load_pair
+        from sft_app.inference.pair import load_pair
 
         with self._models_lock:  # not that of the tokenizer, which may wait for a model that is being fetched
             if self._models is not None and not self._models.serves(sides[0]):
@@ -218,8 +218,8 @@ class PageContext:
 
     def measure_run(self, side: str | None, prompts: int, on_progress: Progress) -> None:
         """Writes the scorecard of the run that is on this side anew. Raises: AppError."""
-        from sft_app.compare.score_run import keep_score
-        from sft_app.compare.sides import BASE
+        from sft_app.evaluation.score_run import keep_score
+        from sft_app.inference.sides import BASE
 
         self.access.refuse_unless_trusted("measure runs")
         run = self.run_of_side(side)
@@ -256,20 +256,20 @@ class PageContext:
 
     def sides(self) -> list[tuple[str, str]]:
         """(label, name) of what can be compared: the base model, then runs and their checkpoints, the newest first."""
-        from sft_app.compare.sides import list_sides
+        from sft_app.inference.sides import list_sides
 
         return list_sides(self.runs())
 
     def find_sides(self, left: str, right: str) -> tuple[Side, Side]:
         """Raises: AppError when one is not there, or no base model answers for both."""
-        from sft_app.compare.sides import find_sides
+        from sft_app.inference.sides import find_sides
 
         names = [self._full_name(name) for name in (left or "", right or "")]
         return find_sides(names[0], names[1], self.home)
 
     def _full_name(self, side: str) -> str:
         """With the whole id of the run, where it is one that the one who asks may see. Raises: AppError where not."""
-        from sft_app.compare.sides import BASE
+        from sft_app.inference.sides import BASE
 
         name = side.strip() or BASE
         self.access.check_side(name)
@@ -287,7 +287,7 @@ class PageContext:
 
     def find_of_side(self, name: str | None) -> Run | None:
         """The same, or None."""
-        from sft_app.compare.sides import run_of_side
+        from sft_app.inference.sides import run_of_side
 
         return run_of_side(name or "", self.runs())
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from sft_app.compare.pair_tasks import PairTask, PlacedTask
-from sft_app.compare.sides import Side
 from sft_app.errors import AccessError, AppError
+from sft_app.inference.pair_tasks import PairTask, PlacedTask
+from sft_app.inference.sides import Side
 from sft_app.ui.context import PageContext
 from sft_app.ui.zero_gpu import lends_gpu, on_gpu
 
 if TYPE_CHECKING:
-    from sft_app.compare.loaded import LoadedModels
+    from sft_app.inference.loaded_models import LoadedModels
 
 # Estimates, on the safe side of what an adapter's step takes on such a GPU; nobody has measured them there.
 STARTING_SECONDS, SECONDS_PER_GIB_LOADED = 10.0, 1.5
@@ -51,8 +51,8 @@ def estimated_seconds(placed: PlacedTask) -> int:
 
 def _results_from_afar(context: PageContext, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
     """All that takes time without a GPU comes first: what is imported and fetched here is there in the fork too."""
-    import sft_app.compare.pair
-    import sft_app.compare.stream  # noqa: F401
+    import sft_app.inference.pair
+    import sft_app.inference.stream  # noqa: F401
     from sft_app.models.fetching import fetch_base
 
     gib = fetch_base(sides[0].base, context.home) / 2**30
@@ -68,7 +68,7 @@ def _work(placed: PlacedTask) -> Iterator[Any]:
     global _models
     from huggingface_hub import constants
 
-    from sft_app.compare.pair import load_pair
+    from sft_app.inference.pair import load_pair
 
     constants.HF_HUB_OFFLINE = True  # the lent seconds are not for asking the Hub for files that are here
     try:

@@ -14,8 +14,8 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from sft_app.compare.answer_pairs import AnswerPair, keep_pairs
 from sft_app.errors import ExportError
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
 from sft_app.export.card import model_card
 from sft_app.export.report_pairs import pairs_of
 from sft_app.records import ModelRecord

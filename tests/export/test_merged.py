@@ -17,9 +17,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from sft_app.compare.generate import Answer
-from sft_app.compare.scorecard import RowScore
 from sft_app.errors import ExportError
+from sft_app.evaluation.scorecard import RowScore
 from sft_app.export import merged as merging_module
 from sft_app.export.fidelity import (
     FIDELITY_FILE,
@@ -37,8 +36,9 @@ from sft_app.export.fidelity_check import (
     shared_beginning,
 )
 from sft_app.export.merged import Step, check_room, find_merged, merge_run, merging, saved_ns, size_gib
+from sft_app.inference.generation import Answer
 from sft_app.models.hardware import detect_hardware
-from tests.compare.conftest import make_run, randomise_adapter  # noqa: F401
+from tests.made_runs import make_run, randomise_adapter  # noqa: F401
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,8 +13,8 @@ from sft_app.errors import ExportError
 from sft_app.export.chat_pieces import CONVERSATIONS, take_apart, template_notes
 from sft_app.export.ollama import default_system, go_template, ollama_name, write_modelfile
 from tests.chat_styles import CHATML, STYLES, dress
-from tests.compare.conftest import make_run  # noqa: F401
 from tests.export.go_template import GO, parse_modelfile, render, render_with_go
+from tests.made_runs import make_run  # noqa: F401
 
 WITH_DEFAULT = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nI am {T}.<|im_end|>\n' }}{% endif %}" + CHATML

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from sft_app.compare.answer_pairs import AnswerPair, keep_pairs
-from sft_app.compare.verdicts import scorecard_lines
 from sft_app.errors import RunError
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.export.card import model_card
 from sft_app.export.markdown import markdown_text
 from sft_app.export.report import report_html, report_markdown, write_report

@@ -100,7 +100,7 @@ def test_evaluation_does_not_change_the_gradients_of_a_4bit_model(
     ref: ModelRef, home: Path, fast_cpu_path: None, dtype: str
 ) -> None:
     """Train, evaluate and answer, train again: the trap of bitsandbytes 0.50 on CPUs with AVX-512 bf16."""
-    from sft_app.compare.generate import Sampling, generate_tokens
+    from sft_app.inference.generation import Sampling, generate_tokens
 
     base = load_base(ref, home, CPU, dtype, in_4bit=True)
     keep_4bit_differentiable(base, True)

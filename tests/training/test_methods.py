@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from sft_app.compare.generate import Sampling
-from sft_app.compare.pair import load_pair
-from sft_app.compare.rows import RowAdapter, scale_rows
-from sft_app.compare.sides import find_sides
-from sft_app.compare.stream import compare_prompt
 from sft_app.errors import SettingsError
+from sft_app.inference.batched_adapters import RowAdapter, scale_rows
+from sft_app.inference.generation import Sampling
+from sft_app.inference.pair import load_pair
+from sft_app.inference.sides import find_sides
+from sft_app.inference.stream import compare_prompt
 from sft_app.settings import parse_settings
 from sft_app.training.trainers.arguments import noise_alpha
 from sft_app.training.trainers.blocks import cut_into_blocks

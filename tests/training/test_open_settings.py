@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from sft_app.compare.sides import find_sides
 from sft_app.data.checkup.inspection import inspect_data
 from sft_app.data.reading import open_data
 from sft_app.errors import ModelError
+from sft_app.inference.sides import find_sides
 from sft_app.models.catalog import recorded_model
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import load_tokenizer

@@ -17,7 +17,7 @@ Work = Callable[..., int]
 
 
 def test_run_ends_with_the_whole_scorecard_and_answers_to_vote_on(finished_run: Run) -> None:
-    from sft_app.compare.answer_pairs import kept_pairs
+    from sft_app.evaluation.answer_pairs import kept_pairs
 
     card = finished_run.scorecard()
     assert card is not None

@@ -80,9 +80,9 @@ def test_saved_folder_loads_with_plain_libraries_and_is_what_was_scored(
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model_dir).chat_template
     assert tokenizer.eos_token_id == 2
 
-    from sft_app.compare.scorecard import mean_loss, score_conversations
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
+    from sft_app.evaluation.scorecard import mean_loss, score_conversations
     from sft_app.files import read_jsonl
 
     rows = [make_conversation(row["messages"]) for row in read_jsonl(run.heldout_file)]
@@ -117,9 +117,9 @@ def test_adapter_folder_is_complete(finished_run: Run) -> None:
 def test_base_side_of_the_scorecard_is_the_untouched_model(finished_run: Run, tiny_model_dir: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from sft_app.compare.scorecard import mean_loss, score_conversations
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
+    from sft_app.evaluation.scorecard import mean_loss, score_conversations
     from sft_app.files import read_jsonl
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from sft_app.compare.generate import Sampling
-from sft_app.compare.pair_tasks import AnswerTask, PlacedTask, PromptSetTask
-from sft_app.compare.prompt_sets import Prompt
+from sft_app.evaluation.prompt_sets import Prompt, PromptSetTask
+from sft_app.inference.generation import Sampling
+from sft_app.inference.pair_tasks import AnswerTask, PlacedTask
 from sft_app.ui.gpu_slice import LONGEST_SECONDS, estimated_seconds
 from sft_app.ui.zero_gpu import lends_gpu
-from tests.compare.conftest import make_run  # noqa: F401
+from tests.made_runs import make_run  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "zero_gpu"
@@ -42,9 +42,9 @@ def told(make_run: Callable[..., SimpleNamespace]) -> tuple[dict[str, Any], Simp
 
 
 def test_answers_are_those_of_a_machine_with_its_own(told: tuple[dict[str, Any], SimpleNamespace]) -> None:
-    from sft_app.compare.pair import load_pair
-    from sft_app.compare.sides import find_sides
-    from sft_app.compare.stream import compare_prompt
+    from sft_app.inference.pair import load_pair
+    from sft_app.inference.sides import find_sides
+    from sft_app.inference.stream import compare_prompt
 
     found, made = told
     pair = load_pair(find_sides("base", made.run.id, made.home), made.home)

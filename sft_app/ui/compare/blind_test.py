@@ -9,8 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.compare.answer_pairs import AnswerPair, kept_pairs
-from sft_app.compare.votes import (
+from sft_app.errors import AppError, RunError
+from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs
+from sft_app.evaluation.votes import (
     Ballot,
     Key,
     Progress,
@@ -24,7 +25,6 @@ from sft_app.compare.votes import (
     votes_jsonl,
     withdraw_last,
 )
-from sft_app.errors import AppError, RunError
 from sft_app.runs import Run
 from sft_app.ui.compare import blind_views
 from sft_app.ui.context import PageContext

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from sft_app.compare.votes import Ballot, Choice, Progress, by_voter, tally, tally_sentence, votes_sentence
+from sft_app.evaluation.votes import Ballot, Choice, Progress, by_voter, tally, tally_sentence, votes_sentence
 from sft_app.ui import views
 
 CHOSEN = {

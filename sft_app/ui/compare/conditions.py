@@ -8,7 +8,7 @@ from sft_app.settings import RunSettings
 from sft_app.ui.forms import make_field
 
 if TYPE_CHECKING:
-    from sft_app.compare.generate import Sampling
+    from sft_app.inference.generation import Sampling
 
 WIDTHS = {"system_prompt": 2, "temperature": 1, "seed": 1, "max_new_tokens": 1}
 
@@ -23,6 +23,6 @@ def make_conditions(prefix: str) -> dict[str, Any]:
 
 
 def sampling_of(settings: RunSettings) -> Sampling:
-    from sft_app.compare.generate import Sampling
+    from sft_app.inference.generation import Sampling
 
     return Sampling(settings.temperature, settings.seed, settings.max_new_tokens)

@@ -10,17 +10,17 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.compare.pair_tasks import PromptSetTask
-from sft_app.compare.prompt_job import PromptJob, run_that_keeps, write_results
-from sft_app.compare.prompt_sets import (
+from sft_app.errors import AppError
+from sft_app.evaluation.prompt_job import PromptJob, run_that_keeps, write_results
+from sft_app.evaluation.prompt_sets import (
     PROMPTS_AT_ONCE,
     Prompt,
     PromptFile,
+    PromptSetTask,
     column_names,
     paste_prompts,
     read_prompt_file,
 )
-from sft_app.errors import AppError
 from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of

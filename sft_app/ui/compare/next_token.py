@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.compare.chat import PairChat
-from sft_app.compare.pair_tasks import NextTokenTask
 from sft_app.errors import ModelError
+from sft_app.inference.chat import PairChat
+from sft_app.inference.pair_tasks import NextTokenTask
 from sft_app.ui.compare import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors

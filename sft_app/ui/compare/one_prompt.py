@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.compare.chat import PairChat
-from sft_app.compare.pair_tasks import AnswerTask
+from sft_app.inference.chat import PairChat
+from sft_app.inference.pair_tasks import AnswerTask
 from sft_app.settings import EXAMPLE_PROMPT
 from sft_app.ui.compare import views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
@@ -128,7 +128,7 @@ def _panes(chat: PairChat, view: str, state: views.State, note: str = "") -> lis
     """Left, right and evidence."""
     if chat.update is None:
         return [*views.panes_without_answer(chat, state), views.evidence_line([note] if note else [])]
-    from sft_app.compare.evidence import evidence_parts
+    from sft_app.inference.evidence import evidence_parts
 
     evidence = chat.update.evidence
     return [

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from sft_app.compare.prompt_job import PromptJob
-from sft_app.compare.prompt_sets import PromptFile, PromptResult
+from sft_app.evaluation.prompt_job import PromptJob
+from sft_app.evaluation.prompt_sets import PromptFile, PromptResult
 from sft_app.summary import clock
 from sft_app.ui import views
 from sft_app.ui.compare.views import both_in_full

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sft_app.compare.verdicts import (
+from sft_app.evaluation.verdicts import (
     Line,
     answers_of,
     cannot_be_judged,

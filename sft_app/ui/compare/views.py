@@ -7,14 +7,14 @@ from html import escape
 from textwrap import shorten
 from typing import TYPE_CHECKING, Literal
 
-from sft_app.compare.chat import PairChat
-from sft_app.compare.words import Passage, compare_words
+from sft_app.evaluation.word_diff import Passage, compare_words
+from sft_app.inference.chat import PairChat
 
 if TYPE_CHECKING:
-    from sft_app.compare.answer_pairs import AnswerPair
-    from sft_app.compare.differences import Candidate
-    from sft_app.compare.generate import Answer
-    from sft_app.compare.stream import PairUpdate
+    from sft_app.evaluation.answer_pairs import AnswerPair
+    from sft_app.inference.generation import Answer
+    from sft_app.inference.next_tokens import Candidate
+    from sft_app.inference.stream import PairUpdate
 
 Place = Literal["left", "right"]
 State = Literal["waiting", "done", "stopped"]

@@ -265,7 +265,7 @@ def test_tokens_seen_leave_padding_out(make_trainer: Any, rendered: list[Rendere
 def test_evaluation_is_the_scorecards_loss(
     make_trainer: Any, rendered: list[RenderedConversation], trainer: str
 ) -> None:
-    from sft_app.compare.scorecard import mean_loss, score_conversations
+    from sft_app.evaluation.scorecard import mean_loss, score_conversations
 
     built = make_trainer(trainer=trainer, learning_rate=1e-2, warmup_ratio=0)
     before = mean_loss(score_conversations(built.model, rendered[:3]))

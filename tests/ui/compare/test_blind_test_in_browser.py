@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from sft_app.compare.answer_pairs import AnswerPair, keep_pairs
-from sft_app.compare.votes import read_votes
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+from sft_app.evaluation.votes import read_votes
 from sft_app.runs import Run
 from tests.ui.test_browser import open_tab
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sft_app.compare.prompt_job import PromptJob
-from sft_app.compare.prompt_sets import Prompt, PromptFile, PromptResult
 from sft_app.errors import AccessError, DataError
+from sft_app.evaluation.prompt_job import PromptJob
+from sft_app.evaluation.prompt_sets import Prompt, PromptFile, PromptResult
 from sft_app.hosting import Hosting
 from sft_app.ui.compare import many_prompts
 from sft_app.ui.compare import prompt_set_views as views

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from sft_app.compare.answer_pairs import kept_pairs
+from sft_app.evaluation.answer_pairs import kept_pairs
 from tests.ui.compare.conftest import Shared
 from tests.ui.test_browser import open_tab
 

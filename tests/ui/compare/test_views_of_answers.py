@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sft_app.compare.chat import Exchange, PairChat
-from sft_app.compare.differences import Candidate
-from sft_app.compare.evidence import Evidence, SideFacts, evidence_parts
-from sft_app.compare.generate import Answer
-from sft_app.compare.stream import PairUpdate
+from sft_app.inference.chat import Exchange, PairChat
+from sft_app.inference.evidence import Evidence, SideFacts, evidence_parts
+from sft_app.inference.generation import Answer
+from sft_app.inference.next_tokens import Candidate
+from sft_app.inference.stream import PairUpdate
 from sft_app.ui.compare import views
 
 BASE = SideFacts("base", "Base model", is_base=True, is_full_model=False)

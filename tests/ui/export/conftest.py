@@ -1,3 +1,3 @@
 """A run with a real adapter, made as Compare's tests make it."""
 
-from tests.compare.conftest import make_run as make_run
+from tests.made_runs import make_run as make_run

@@ -15,8 +15,8 @@ import_spaces()
 import gradio as gr  # noqa: E402
 import spaces  # noqa: E402
 
-from sft_app.compare.chat import PairChat  # noqa: E402
-from sft_app.compare.prompt_job import PromptJob  # noqa: E402
+from sft_app.evaluation.prompt_job import PromptJob  # noqa: E402
+from sft_app.inference.chat import PairChat  # noqa: E402
 from sft_app.ui import gpu_slice  # noqa: E402
 from sft_app.ui.compare.views import VIEWS  # noqa: E402
 from sft_app.ui.page import build_page  # noqa: E402

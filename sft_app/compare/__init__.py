@@ -1,1 +1,0 @@
-"""What changed: two answers from one model, and numbers over the held-out conversations."""

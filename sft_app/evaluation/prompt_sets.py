@@ -1,0 +1,187 @@
+"""Many prompts at once: pasted or from a file, answered by both sides, and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_app.data.sources.data_files import read_rows
+from sft_app.data.sources.rows import Row
+from sft_app.errors import DataError, ModelError
+from sft_app.evaluation.tables import csv_text, jsonl_text
+from sft_app.evaluation.word_diff import change_between
+from sft_app.inference.chat import prompt_messages
+
+if TYPE_CHECKING:
+    from sft_app.inference.generation import Answer, Sampling
+    from sft_app.inference.pair import LoadedPair
+
+PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
+REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
+PROMPTS_AT_ONCE = 8
+LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`reference` is a given answer, empty where there is none."""
+
+    text: str
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """The prompts of a file, and how they were read: `asked` and `given` are the columns of prompts and references.
+
+    `left_out` counts rows without a prompt or that cannot be read.
+    """
+
+    prompts: tuple[Prompt, ...]
+    columns: tuple[str, ...] = ()
+    asked: str = ""
+    given: str = ""
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """`change` is 0 where both sides say the same, 1 where they share nothing, None where there is no answer of both;
+    `problem` says why there is none."""
+
+    number: int
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+    change: float | None
+    problem: str = ""
+
+    @property
+    def change_text(self) -> str:
+        return "–" if self.change is None else f"{self.change:.0%}"
+
+
+def paste_prompts(text: str) -> list[Prompt]:
+    """One a line. Raises: DataError when there is none."""
+    prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
+    if not prompts:
+        raise DataError("There is no prompt yet. Paste at least one, one per line.")
+    return prompts
+
+
+def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> PromptFile:
+    """From the named columns of a data file, or those with a usual name; a text file has a prompt a line.
+
+    Raises:
+        DataError: the file cannot be read, has no such column, or no prompt.
+    """
+    if path.suffix == ".txt":
+        return PromptFile(_text_prompts(path))
+    read = list(read_rows(path))
+    rows = [row.values for row in read if isinstance(row, Row)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    asked = _column(columns, prompt, PROMPT_COLUMNS, path, "prompt")
+    given = _column(columns, reference, REFERENCE_COLUMNS, path, "reference")
+    prompts = [Prompt(_text(row.get(asked)), _text(row.get(given))) for row in rows]
+    found = tuple(prompt for prompt in prompts if prompt.text.strip())
+    if not found:
+        raise DataError(f"The column {asked!r} of {path.name} contains no prompts. Choose another column.")
+    return PromptFile(found, tuple(columns), asked, given, len(read) - len(found))
+
+
+def column_names(path: Path) -> list[str]:
+    """Those of the first rows; none for a text file, or one that cannot be read."""
+    if path.suffix == ".txt":
+        return []
+    try:
+        rows = [row.values for row in islice(read_rows(path), LOOKED_AT) if isinstance(row, Row)]
+    except DataError:
+        return []
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def answer_prompt_set(
+    pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling
+) -> Iterator[list[PromptResult]]:
+    """The results of a batch at a time, in the order of the prompts. Closing the generator stops the work."""
+    from sft_app.data.tokens import render_prompt
+    from sft_app.inference.batch_answers import answer_each
+
+    for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+        batch = prompts[start : start + PROMPTS_AT_ONCE]
+        rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
+        found = zip(batch, answer_each(pair, rendered, sampling), strict=True)
+        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(found, start=start + 1)]
+
+
+@dataclass(frozen=True)
+class PromptSetTask:
+    """Both answers to each prompt of a set; the results are those of a batch."""
+
+    prompts: Sequence[Prompt]
+    system: str
+    sampling: Sampling
+
+    @property
+    def steps(self) -> int:
+        return 2 * self.sampling.max_new_tokens * -(-len(self.prompts) // PROMPTS_AT_ONCE)
+
+    def results(self, pair: LoadedPair) -> Iterator[Any]:
+        return answer_prompt_set(pair, self.prompts, self.system, self.sampling)
+
+
+def as_csv(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
+    """For spreadsheets; `names` head the columns of the two answers."""
+    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), rows_of(results, names))
+
+
+def as_jsonl(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
+    return jsonl_text(rows_of(results, names))
+
+
+def rows_of(results: Sequence[PromptResult], names: tuple[str, str]) -> list[dict[str, Any]]:
+    return [_row(result, names) for result in results]
+
+
+def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:
+    called = {"base": names[0], "tuned": names[1]}
+    return {called.get(name, name): value for name, value in asdict(result).items()}
+
+
+def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
+    if isinstance(both, ModelError):
+        return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
+    broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
+    if broken:
+        told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
+        return PromptResult(number, prompt.text, prompt.reference, "", "", None, told)
+    base, tuned = (answer.text for answer in both)
+    return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
+
+
+def _text_prompts(path: Path) -> tuple[Prompt, ...]:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if not text.strip():
+        raise DataError(f"{path.name} contains no prompts. A text file needs one prompt per line.")
+    return tuple(paste_prompts(text))
+
+
+def _column(columns: list[str], asked: str, usual: Sequence[str], path: Path, what: str) -> str:
+    """The column with this name, or with one of the usual ones; "" for a reference that is not there."""
+    if asked and asked not in columns:
+        raise DataError(f"{path.name} has no column {asked!r}. Choose one of: {', '.join(columns) or 'none'}.")
+    lowered = {name.lower(): name for name in columns}
+    found = asked or next((lowered[name] for name in usual if name in lowered), "")
+    if not found and what == "prompt":
+        raise DataError(
+            f"Which column of {path.name} contains the prompts? Choose one of: {', '.join(columns) or 'none'}."
+        )
+    return found
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,194 @@
+"""The whole scorecard of a run: predicted answers, generated answers, and what it may have forgotten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt
+from sft_app.errors import DataError, ModelError
+from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
+from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
+from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
+from sft_app.files import iterate_jsonl
+from sft_app.inference.batch_answers import answer_each
+from sft_app.inference.generation import Answer, Sampling
+from sft_app.inference.loaded_models import Voice
+from sft_app.inference.pair import LoadedPair, both_sides, side_alone
+from sft_app.runs import Run
+
+GENERAL = Path(__file__).with_name("general.jsonl")
+MOST_CHANGED = 10
+Progress = Callable[[float], None]
+BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
+BothAnswers = tuple[Answer, Answer]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A conversation, its number in the data file, and its tokens."""
+
+    number: int
+    conversation: Conversation
+    rendered: RenderedConversation
+
+
+def keep_score(
+    run: Run,
+    pair: LoadedPair,
+    prompts: int,
+    on_progress: Progress = lambda share: None,
+    known: BothScores | None = None,
+) -> dict[str, Any]:
+    """Measures a run, and writes its `scorecard.json` and the answers that there are to vote on. As `score_run`."""
+    card, pairs = score_run(run, pair, prompts, on_progress, known)
+    keep_pairs(run, pairs)
+    run.keep_scorecard(card)
+    return card
+
+
+def score_run(
+    run: Run,
+    pair: LoadedPair,
+    prompts: int,
+    on_progress: Progress = lambda share: None,
+    known: BothScores | None = None,
+) -> tuple[dict[str, Any], list[AnswerPair]]:
+    """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
+
+    `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for
+    bundled questions that have nothing to do with the training. `answers` compares what both sides write to the first
+    `prompts` held-out questions with the answers given there. `known` are both sides' scores of the held-out
+    conversations, where training has them already, in the same precision.
+
+    Raises:
+        DataError: no held-out conversation can be read with this model.
+    """
+    settings = run.record().settings
+    heldout = read_rows(run.heldout_file, pair.tokenizer, settings.max_length)
+    general = read_rows(GENERAL, pair.tokenizer, None)
+    if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
+        known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
+    card = {**make_scorecard(*known), "dtype": pair.models.hardware.dtype, "note": pair.models.note}
+    card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5)))
+    asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
+    sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
+    answered = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
+    if answered:
+        card["answers"] = _compared(answered)
+    card["most_changed"] = most_changed(heldout, *known, {row.number: both for row, both in answered})
+    whole = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
+    return card, [_as_pair(row, *both) for row, both in whole]
+
+
+def score_both(
+    pair: LoadedPair,
+    conversations: Iterable[RenderedConversation],
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> tuple[list[RowScore], list[RowScore]]:
+    """Both sides over the same conversations; in one pass where they are rows of one batch."""
+    kept = [conversation for conversation in conversations if conversation.trained > 0]
+    with pair.models.lock:
+        if not pair.can_work_together():
+            one = _score_alone(pair.voices[0], kept, lambda share: on_progress(share / 2))
+            return one, _score_alone(pair.voices[1], kept, lambda share: on_progress(0.5 + share / 2))
+        with both_sides(pair, 1.0) as model:
+            scores = [score_copies(model, conversation, 2) for conversation in _counted(kept, on_progress)]
+    return [both[0] for both in scores], [both[1] for both in scores]
+
+
+def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
+    """Those with an answer to score. Raises: DataError when there is none."""
+    rows = []
+    for number, row in enumerate(iterate_jsonl(file), start=1):
+        conversation = make_conversation(row["messages"])
+        try:
+            rendered = render_conversation(tokenizer, conversation, max_length or tokenizer.model_max_length)
+        except DataError:  # training left it out too, and told so
+            continue
+        if rendered.trained:
+            rows.append(Row(row.get("row", number), conversation, rendered))
+    if not rows:
+        raise DataError(f"{file.name} contains no conversation this model can be measured on.")
+    return rows
+
+
+def most_changed(
+    rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows whose answer became easiest and hardest to predict, with what both sides write themselves: None for an
+    answer that broke off."""
+    found = ((after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True)))
+    changes = sorted((change, place) for change, place in found if math.isfinite(change))
+
+    def told(places: Iterable[int]) -> list[dict[str, Any]]:
+        return [
+            {
+                "row": rows[place].number,
+                "messages": rows[place].conversation.as_dicts(),
+                "base_loss": base[place].loss,
+                "tuned_loss": tuned[place].loss,
+                "answers": [None if answer.broken else answer.text for answer in answers.get(rows[place].number, ())],
+            }
+            for place in places
+        ]
+
+    better = [place for change, place in changes if change < 0][:MOST_CHANGED]
+    worse = [place for change, place in reversed(changes) if change > 0][:MOST_CHANGED]
+    return {"improved": told(better), "damaged": told(worse)}
+
+
+def _compared(answered: Sequence[tuple[Row, BothAnswers]]) -> dict[str, Any]:
+    """Both sides' answers against the given ones."""
+    given = [(row.conversation.messages[-1].content, both) for row, both in answered]
+    base, tuned = ([score_answer(both[side], reference) for reference, both in given] for side in (0, 1))
+    return summarise_answers(base, tuned)
+
+
+def _as_pair(row: Row, base: Answer, tuned: Answer) -> AnswerPair:
+    *asked, given = row.conversation.as_dicts()
+    return AnswerPair(told_as_prompt(asked), base.text, tuned.text, given["content"])
+
+
+def _part(on_progress: Progress, begin: float, end: float) -> Progress:
+    """Tells a part's share done as a share of the whole."""
+    return lambda share: on_progress(begin + (end - begin) * share)
+
+
+def _answer_rows(
+    pair: LoadedPair, rows: Sequence[Row], sampling: Sampling, on_progress: Progress
+) -> list[tuple[Row, BothAnswers]]:
+    """Each row with both answers to its last question, but for those whose prompt fills the context. Prompts of about
+    one length go together, since a batch is padded."""
+    prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda place: len(prompts[place]))
+    found: dict[int, BothAnswers] = {}
+    for start in range(0, len(order), PROMPTS_AT_ONCE):
+        batch = order[start : start + PROMPTS_AT_ONCE]
+        for place, both in zip(batch, answer_each(pair, [prompts[place] for place in batch], sampling), strict=True):
+            if not isinstance(both, ModelError):
+                found[place] = both
+        on_progress((start + len(batch)) / len(order))
+    return [(rows[place], found[place]) for place in sorted(found)]
+
+
+def _score_alone(
+    voice: Voice, conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+) -> list[RowScore]:
+    with side_alone(voice, 1.0) as model:
+        return score_conversations(model, _counted(conversations, on_progress))
+
+
+def _counted(
+    conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+) -> Iterator[RenderedConversation]:
+    """Tells the share done as each is asked for, and that all are."""
+    for number, conversation in enumerate(conversations):
+        on_progress(number / len(conversations))
+        yield conversation
+    on_progress(1.0)

@@ -1,0 +1,122 @@
+"""How well a model predicts the held-out answers, and what that says about base against fine-tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sft_app.data.tokens import IGNORED, RenderedConversation
+from sft_app.evaluation.intervals import paired_intervals
+from sft_app.summary import as_float
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """One conversation: summed loss (natural log) and correct top-1 guesses over its trained tokens.
+
+    Where the loss is not finite there was no guess, whatever `correct` has counted.
+    """
+
+    loss_sum: float
+    tokens: int
+    correct: int
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.tokens
+
+
+@torch.no_grad()
+def score_conversations(model: Any, conversations: Iterable[RenderedConversation]) -> list[RowScore]:
+    """One forward pass for each conversation, unpadded; the loss in float32. The model's mode is put back."""
+    was_training = model.training
+    model.eval()
+    try:
+        return [score_copies(model, conversation, 1)[0] for conversation in conversations if conversation.trained > 0]
+    finally:
+        model.train(was_training)
+
+
+def mean_loss(scores: Sequence[RowScore]) -> float:
+    """Mean over tokens, not over conversations."""
+    return sum(score.loss_sum for score in scores) / sum(score.tokens for score in scores)
+
+
+def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> dict[str, Any]:
+    """`scorecard.json`. `difference` is tuned minus base with a paired bootstrap 95 % interval over conversations."""
+    changes = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
+    numbers = list(filter(math.isfinite, changes))
+    counted = {
+        "better": sum(change < 0 for change in numbers),
+        "worse": sum(change > 0 for change in numbers),
+        "equal": sum(change == 0 for change in numbers),
+    }
+    if broken := len(changes) - len(numbers):
+        counted["not_a_number"] = broken
+    return {
+        "heldout": {"conversations": len(base), "trained_tokens": sum(score.tokens for score in base)},
+        "base": _summary(_table(base)),
+        "tuned": _summary(_table(tuned)),
+        "difference": _differences(_table(base), _table(tuned), seed),
+        "rows": counted,
+    }
+
+
+def scores_as_rows(scores: Iterable[RowScore]) -> list[dict[str, Any]]:
+    return [asdict(score) for score in scores]
+
+
+def scores_from_rows(rows: Iterable[dict[str, Any]]) -> list[RowScore]:
+    return [RowScore(as_float(row["loss_sum"]), row["tokens"], row["correct"]) for row in rows]
+
+
+@torch.no_grad()
+def score_copies(model: Any, conversation: RenderedConversation, copies: int) -> list[RowScore]:
+    """So many equal rows of one batch, for a model that is another one in each of them."""
+    row = conversation.as_training_row()
+    labels = torch.tensor(row["labels"][1:], device=model.device)
+    wanted = (labels != IGNORED).nonzero()[:, 0]
+    ids = torch.tensor([row["input_ids"]] * copies, device=model.device)
+    targets = labels[wanted]
+    scores = []
+    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits:
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        scores.append(RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum())))
+    return scores
+
+
+def _table(scores: Sequence[RowScore]) -> np.ndarray:
+    """`(conversations, 3)`: loss sum, tokens, correct; of a row without a finite loss both sums are NaN, since the
+    likeliest of logits that are NaN is no guess."""
+    table = np.array([(score.loss_sum, score.tokens, score.correct) for score in scores], dtype=float)
+    table[~np.isfinite(table[:, 0]), ::2] = math.nan
+    return table
+
+
+def _summary(table: np.ndarray) -> dict[str, float]:
+    loss_sum, tokens, correct = table.sum(axis=0)
+    loss = loss_sum / tokens
+    return {"loss": loss, "perplexity": _perplexity(loss), "token_accuracy": correct / tokens}
+
+
+def _perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+    intervals = paired_intervals(base, tuned, _ratios, seed)
+    return {name: asdict(interval) for name, interval in zip(("loss", "token_accuracy"), intervals, strict=True)}
+
+
+def _ratios(table: np.ndarray) -> np.ndarray:
+    """Loss and accuracy for each token."""
+    loss_sum, tokens, correct = table.sum(axis=0)
+    return np.array([loss_sum / tokens, correct / tokens])

@@ -1,0 +1,234 @@
+"""The blind test: two answers without names, a vote, and what all votes together say. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from sft_app.errors import RunError
+from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.tables import csv_text, jsonl_text
+from sft_app.files import append_jsonl, read_jsonl
+from sft_app.runs import Run
+
+Choice = Literal["base", "tuned", "tie", "both bad"]
+Key = Literal["1", "2", "0", "-"]
+WITHDRAWN = "withdrawn"
+COLUMNS = ("voter", "pair", "prompt", "base", "tuned", "base_was", "choice")
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A pair as one voter sees it."""
+
+    pair: AnswerPair
+    base_is_left: bool
+
+    @property
+    def left(self) -> str:
+        return self.pair.base if self.base_is_left else self.pair.tuned
+
+    @property
+    def right(self) -> str:
+        return self.pair.tuned if self.base_is_left else self.pair.base
+
+    def choice(self, key: Key) -> Choice:
+        """What a voter's key means on this ballot: 1 left, 2 right, 0 a tie, − both bad."""
+        if key == "0":
+            return "tie"
+        if key == "-":
+            return "both bad"
+        return "base" if (key == "1") == self.base_is_left else "tuned"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """`win_rate` is the tuned side's share of the votes for a side, with its 95 % interval; None without such votes.
+
+    `p_value` is that of a two-sided sign test: how often fair coins would be at least as uneven.
+    """
+
+    tuned: int
+    base: int
+    tie: int
+    both_bad: int
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`alike` are pairs that nobody is asked about, because both answers are the same."""
+
+    voted: int
+    total: int
+    alike: int
+
+
+def voter_name(text: str) -> str:
+    """As votes are kept under. Raises: RunError when there is none."""
+    name = " ".join(text.split())
+    if not name:
+        raise RunError("Enter your name first. It lets several people vote, and lets each continue later.")
+    return name
+
+
+def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[dict[str, Any]]) -> list[Ballot]:
+    """What this voter has not voted on yet, in an order and on sides that are this voter's own, the same at each look.
+
+    Pairs whose answers are the same are left out: there is nothing to prefer.
+    """
+    done = {vote["pair"] for vote in votes if vote["voter"] == voter}
+    unique = {id: pair for id, pair in _differing(pairs).items() if id not in done}
+    order = sorted(unique, key=lambda id: _draw(voter, "order", id))
+    return [Ballot(unique[id], base_is_left=_draw(voter, "side", id) % 2 == 0) for id in order]
+
+
+def progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[dict[str, Any]]) -> Progress:
+    differing = _differing(pairs)
+    voted = {vote["pair"] for vote in votes if vote["voter"] == voter} & set(differing)
+    return Progress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
+
+
+def cast(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
+    """Raises: RunError when the key is none of the four, or the voter has no name."""
+    if key not in get_args(Key):
+        raise RunError(f"Vote with 1 (left), 2 (right), 0 (tie) or - (both bad), not {key!r}.")
+    side = "left" if ballot.base_is_left else "right"
+    vote = {"pair": ballot.pair.id, "voter": voter_name(voter), "choice": ballot.choice(key), "base_was": side}
+    append_jsonl(run.votes_file, vote | {"prompt": ballot.pair.prompt})
+
+
+def withdraw_last(run: Run, voter: str) -> str:
+    """Takes the voter's last vote back, and returns the id of its pair. Raises: RunError when there is none."""
+    last = next((vote for vote in reversed(read_votes(run)) if vote["voter"] == voter), None)
+    if last is None:
+        raise RunError("You have no vote to undo.")
+    append_jsonl(run.votes_file, {**last, "choice": WITHDRAWN})
+    return last["pair"]
+
+
+def read_votes(run: Run) -> list[dict[str, Any]]:
+    """The votes that stand, in the order in which they were cast: each voter's last one on a pair."""
+    standing: dict[tuple[str, str], dict[str, Any]] = {}
+    for vote in read_jsonl(run.votes_file):
+        standing.pop((vote["voter"], vote["pair"]), None)
+        standing[vote["voter"], vote["pair"]] = vote
+    return [vote for vote in standing.values() if vote["choice"] != WITHDRAWN]
+
+
+def by_voter(votes: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Each voter's votes, by name."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for vote in votes:
+        found[vote["voter"]].append(vote)
+    return dict(sorted(found.items()))
+
+
+def by_majority(votes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One vote for each pair, as most of its voters saw it.
+
+    Several people's votes on one pair are no independent trials, and a sign test may count independent ones only.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for vote in votes:
+        found[vote["pair"]].append(vote["choice"])
+    return [{"pair": pair, "choice": _majority(choices)} for pair, choices in found.items()]
+
+
+def votes_table(votes: Iterable[dict[str, Any]], pairs: Iterable[AnswerPair]) -> list[dict[str, Any]]:
+    """Each vote with the answers that it is about, as `COLUMNS`."""
+    known = {pair.id: pair for pair in pairs}
+    answers = {id: {"base": pair.base, "tuned": pair.tuned} for id, pair in known.items()}
+    return [{name: {**answers.get(vote["pair"], {}), **vote}.get(name, "") for name in COLUMNS} for vote in votes]
+
+
+def votes_csv(votes: Iterable[dict[str, Any]], pairs: Iterable[AnswerPair]) -> str:
+    return csv_text(COLUMNS, votes_table(votes, pairs))
+
+
+def votes_jsonl(votes: Iterable[dict[str, Any]], pairs: Iterable[AnswerPair]) -> str:
+    return jsonl_text(votes_table(votes, pairs))
+
+
+def tally(votes: Iterable[dict[str, Any]]) -> Tally:
+    """Of the votes for a side; ties and pairs that are both bad are counted, and say nothing for either."""
+    choices = [vote["choice"] for vote in votes]
+    tuned, base = choices.count("tuned"), choices.count("base")
+    total = tuned + base
+    low, high = wilson_interval(tuned, total) if total else (None, None)
+    return Tally(
+        tuned=tuned,
+        base=base,
+        tie=choices.count("tie"),
+        both_bad=choices.count("both bad"),
+        win_rate=tuned / total if total else None,
+        low=low,
+        high=high,
+        p_value=sign_test(tuned, base) if total else None,
+    )
+
+
+def tally_sentence(found: Tally) -> str:
+    """What the votes say, and whether they are enough to say so."""
+    total = found.tuned + found.base
+    if found.win_rate is None or found.low is None or found.high is None or found.p_value is None:
+        return "No one has voted for either side yet, so there is nothing to conclude."
+    if found.p_value < CHANCE:
+        doubt = "That is unlikely to be chance"
+    else:
+        doubt = "That could well be chance; more votes would settle it"
+    p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    return (
+        f"The fine-tuned answer won {found.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
+        f"{found.win_rate:.0%}, with 95% confidence between {found.low:.0%} and {found.high:.0%}. "
+        f"{doubt} (sign test, {p_value})."
+    )
+
+
+def votes_sentence(votes: Sequence[dict[str, Any]]) -> str:
+    """What all votes say together; of several voters each pair counts once."""
+    voters = len(by_voter(votes))
+    if voters == 1:
+        return tally_sentence(tally(votes))
+    told = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
+    return f"{told} {tally_sentence(tally(by_majority(votes)))}"
+
+
+def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Of a share, at 95 %. Source: Wilson 1927, "Probable inference", the score interval."""
+    share, spread = wins / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The chance that fair coins fall at least as unevenly, to either side."""
+    total, most = wins + losses, max(wins, losses)
+    tail = sum(math.comb(total, count) for count in range(most, total + 1)) / 2**total
+    return min(1.0, 2 * tail)
+
+
+def _differing(pairs: Iterable[AnswerPair]) -> dict[str, AnswerPair]:
+    """By id, those with two different answers."""
+    return {pair.id: pair for pair in pairs if pair.base != pair.tuned}
+
+
+def _majority(choices: Sequence[str]) -> Choice:
+    tuned, base = choices.count("tuned"), choices.count("base")
+    if tuned != base:
+        return "tuned" if tuned > base else "base"
+    return "both bad" if choices.count("both bad") > len(choices) / 2 else "tie"
+
+
+def _draw(*names: str) -> int:
+    """A number that is random, and the same for the same names on every machine."""
+    return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")

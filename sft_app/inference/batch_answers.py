@@ -1,0 +1,59 @@
+"""Both sides' answers to many prompts, as one batch where that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sft_app.data.tokens import stop_ids
+from sft_app.errors import ModelError
+from sft_app.inference.batched_adapters import RowAdapter, scale_rows
+from sft_app.inference.generation import Answer, Sampling, answer_batch, answer_prompts, batches
+from sft_app.inference.loaded_models import Voice
+from sft_app.inference.pair import LoadedPair, side_alone
+
+
+def answer_both(
+    pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
+) -> tuple[list[Answer], list[Answer]]:
+    """Both sides' answers to many prompts, generated as one batch, or as one for each side; where padding would change
+    an answer, prompts of one length at a time.
+
+    Raises: ModelError when a prompt is empty or fills the model's context.
+    """
+    with pair.models.lock:
+        if not pair.can_work_together():
+            one, other = (_answer_alone(pair, voice, prompts, sampling) for voice in pair.voices)
+            return one, other
+        with side_alone(pair.voices[0], 1.0) as model:
+            groups = batches(model, prompts, pair.tokenizer.pad_token_id)
+        found = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
+    both = [found[number] for number in range(len(prompts))]
+    return [one for one, _ in both], [other for _, other in both]
+
+
+def _answer_group(
+    pair: LoadedPair, prompts: Sequence[list[int]], group: list[int], sampling: Sampling
+) -> Iterator[tuple[int, tuple[Answer, Answer]]]:
+    """Number and both answers of each prompt of one batch."""
+    model, asked = pair.voices[0].model, [prompts[number] for number in group] * 2
+    with scale_rows(model, [RowAdapter(voice.adapter) for voice in pair.voices for _ in group]):
+        answers = answer_batch(model, pair.tokenizer, asked, sampling, stop_ids(pair.tokenizer))
+    yield from zip(group, zip(answers[: len(group)], answers[len(group) :], strict=True), strict=True)
+
+
+def answer_each(
+    pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
+) -> list[tuple[Answer, Answer] | ModelError]:
+    """Both answers to each prompt, or why it has none. One that is too long refuses a whole batch, and then each is
+    asked by itself."""
+    try:
+        return list(zip(*answer_both(pair, prompts, sampling), strict=True))
+    except ModelError as error:
+        if len(prompts) == 1:
+            return [error]
+        return [found for prompt in prompts for found in answer_each(pair, [prompt], sampling)]
+
+
+def _answer_alone(pair: LoadedPair, voice: Voice, prompts: Sequence[list[int]], sampling: Sampling) -> list[Answer]:
+    with side_alone(voice, 1.0) as model:
+        return answer_prompts(model, pair.tokenizer, prompts, sampling, stop_ids(pair.tokenizer))

@@ -1,0 +1,193 @@
+"""What can stand on a side of a comparison: a base model, a run, one of its checkpoints, an adapter from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft_app.checkpoints import checkpoint_step, complete_checkpoints
+from sft_app.data.sources.data_files import PROJECT_DIR
+from sft_app.errors import ModelError, RunError
+from sft_app.models.catalog import ModelRef, fetch_adapter, is_hub_id, recorded_model, resolve_model
+from sft_app.models.loading import ADAPTER_CONFIG, holds_full_model
+from sft_app.models.starter import HUB_ID
+from sft_app.runs import Run, find_run, list_runs
+from sft_app.settings import EXAMPLE_ADAPTER, RunSettings, parse_settings
+
+if TYPE_CHECKING:
+    from sft_app.inference.generation import Sampling
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Side:
+    """`name` is what `find_sides` finds it by. `folder` has an adapter or a whole model; None is the base itself."""
+
+    name: str
+    label: str
+    base: ModelRef
+    folder: Path | None = None
+    in_4bit: bool = False
+    dtype: str = "auto"
+
+    def is_full_model(self) -> bool:
+        return self.folder is not None and holds_full_model(self.folder)
+
+
+def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """(label, name) of what is there to compare: the base model, these runs with their checkpoints, the example."""
+    found = [("Base model", BASE)]
+    for run in runs:
+        try:
+            name = run.record().settings.name
+        except RunError:
+            continue  # the list of runs says what is wrong with it
+        label = f"{name} · {run.id}" if name else run.id
+        if run.has_adapter():
+            found.append((label, run.id))
+        for checkpoint in complete_checkpoints(run.checkpoints_dir):
+            found.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
+    return [*found, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
+
+
+def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
+    """Two sides that one base model can answer for.
+
+    A name is `base` (that of the other side), a run as `find_run` takes it, `RUN/checkpoint-STEP`, a folder with an
+    adapter, or an adapter of the Hub. The base is held in 4 bits where one of the two was trained so.
+
+    Raises:
+        ModelError: both are the base, their bases differ, or a name is none of these.
+        RunError: the run has saved nothing yet, or is not there.
+    """
+    names = [name.strip() or BASE for name in (left, right)]
+    if names == [BASE, BASE]:
+        raise ModelError("Both sides are the base model. Choose a run or an adapter for at least one side.")
+    one, other = (None if name == BASE else _find(name, home) for name in names)
+    one, other = one or _base_of(other), other or _base_of(one)
+    base = _one_base(one, other)
+    if not base.source:
+        base = resolve_model("starter" if base.location == HUB_ID else base.location, None, home)
+    in_4bit = one.in_4bit or other.in_4bit
+    asked = {side.dtype for side in (one, other)} - {"auto"}
+    dtype = asked.pop() if len(asked) == 1 else "auto"
+    left_side, right_side = (replace(side, base=base, in_4bit=in_4bit, dtype=dtype) for side in (one, other))
+    return left_side, right_side
+
+
+def run_of_side(name: str, runs: Iterable[Run]) -> Run | None:
+    """Which of the runs a side is, or has a checkpoint of; None for the base and for adapters from elsewhere."""
+    run_id = name.partition("/checkpoint-")[0]
+    return next((run for run in runs if run.id == run_id), None)
+
+
+def settings_of(side: Side, home: Path) -> RunSettings:
+    """Those of the run that the side is of; the usual ones for an adapter from elsewhere."""
+    run = run_of_side(side.name, list_runs(home))
+    return run.record().settings if run else RunSettings()
+
+
+def conditions_of(
+    side: Side,
+    home: Path,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+) -> tuple[str, Sampling]:
+    """The system prompt and the sampling: what is given, else that of the side's run. Raises: SettingsError."""
+    from sft_app.inference.generation import Sampling
+
+    asked = {"system_prompt": system, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    settings = settings_of(side, home)
+    given = {name: value for name, value in asked.items() if value is not None}
+    settings = parse_settings({**settings.model_dump(), **given})
+    return settings.system_prompt, Sampling(settings.temperature, settings.seed, settings.max_new_tokens)
+
+
+def _find(name: str, home: Path) -> Side:
+    run_id, _, step = name.partition("/checkpoint-")
+    if step:
+        return _checkpoint_side(find_run(home, run_id), step)
+    if name == EXAMPLE_ADAPTER:
+        return replace(_adapter_side(name, PROJECT_DIR / EXAMPLE_ADAPTER), label="Bundled example")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _adapter_side(name, folder.resolve())
+    if is_hub_id(name):
+        side = _adapter_side(name, fetch_adapter(name))
+        if not is_hub_id(side.base.location) or Path(side.base.location).expanduser().exists():
+            raise ModelError(
+                f"{name} names {side.base.location[:80]!r} as its base model, which is not a model on the Hub."
+            )
+        return side
+    if "/" in name:
+        raise ModelError(f"{name!r} is neither a folder on this machine nor a name on the Hub.")
+    return _run_side(find_run(home, name))
+
+
+def _run_side(run: Run) -> Side:
+    if not run.has_adapter():
+        raise RunError(f"Run {run.id} is {run.status().state} and has no adapter to compare yet.")
+    return _side_of_run(run, run.id, _run_label(run), run.adapter_dir)
+
+
+def _checkpoint_side(run: Run, step: str) -> Side:
+    found = {path.name: path for path in complete_checkpoints(run.checkpoints_dir)}
+    folder = found.get(f"checkpoint-{step}")
+    if folder is None:
+        kept = ", ".join(str(checkpoint_step(path)) for path in reversed(found.values())) or "none"
+        raise RunError(f"Run {run.id} has no checkpoint for step {step}. Saved checkpoints: {kept}.")
+    return _side_of_run(run, f"{run.id}/{folder.name}", _checkpoint_label(run, folder), folder)
+
+
+def _side_of_run(run: Run, name: str, label: str, folder: Path) -> Side:
+    settings = run.record().settings
+    dtype = run.status().precision or settings.dtype
+    return Side(name, label, recorded_model(run), folder, settings.method == "qlora", dtype)
+
+
+def _adapter_side(name: str, folder: Path) -> Side:
+    """Of an adapter that may come from anywhere; it knows its base by name only."""
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"{name} has no {ADAPTER_CONFIG}, so it is not an adapter.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The {ADAPTER_CONFIG} of {name} cannot be read.") from error
+    kind, base = (
+        config.get(key) if isinstance(config, dict) else None for key in ("peft_type", "base_model_name_or_path")
+    )
+    if kind != "LORA" or not isinstance(base, str) or not base:
+        raise ModelError(f"{name} is not a LoRA adapter that names its base model (peft_type {kind}, base {base}).")
+    return Side(name, Path(name).name, ModelRef(base, base, None, source=""), folder)
+
+
+def _base_of(side: Side | None) -> Side:
+    assert side is not None  # one of the two is not the base
+    return replace(side, name=BASE, label="Base model", folder=None)
+
+
+def _one_base(one: Side, other: Side) -> ModelRef:
+    """That of both sides. An adapter from elsewhere takes the other side's where the names agree, or else its own."""
+    if one.base.public_id != other.base.public_id:
+        raise ModelError(
+            f"Both sides must share one base model, but {one.label} belongs to {one.base.public_id} "
+            f"and {other.label} to {other.base.public_id}."
+        )
+    known = {(side.base.location, side.base.revision): side.base for side in (one, other) if side.base.source}
+    if len(known) > 1:
+        raise ModelError(f"{one.label} and {other.label} were trained on different copies of {one.base.public_id}.")
+    return next(iter(known.values()), one.base)
+
+
+def _run_label(run: Run) -> str:
+    return run.record().settings.name or run.id
+
+
+def _checkpoint_label(run: Run, checkpoint: Path) -> str:
+    return f"{_run_label(run)}, step {checkpoint_step(checkpoint)}"

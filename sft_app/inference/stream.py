@@ -1,0 +1,182 @@
+"""Two answers to one prompt, growing at once, and what the models themselves say about the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from sft_app.data.tokens import render_prompt, stop_ids
+from sft_app.errors import ModelError
+from sft_app.inference.batched_adapters import update_of
+from sft_app.inference.chat import prompt_messages
+from sft_app.inference.device import slowed_down_by
+from sft_app.inference.evidence import (
+    MEASURED_POSITIONS,
+    Agreement,
+    Divergence,
+    Evidence,
+    SideFacts,
+    agree,
+    describe_side,
+    diverge,
+    why_broken,
+    why_the_same,
+)
+from sft_app.inference.generation import Answer, Sampling, collect_answers, generate_tokens, noisy_scores
+from sft_app.inference.loaded_models import Voice
+from sft_app.inference.next_tokens import Candidate, likeliest
+from sft_app.inference.pair import LoadedPair, both_sides, has_strength, logits_alone, next_logits, side_alone
+from sft_app.inference.sides import Side
+
+TOGETHER, IN_TURN = "one batch of one model", "one after the other"
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class PairUpdate:
+    """Both answers so far. `raw` comes with the last: all that each model read and wrote, special tokens included."""
+
+    left: Answer
+    right: Answer
+    evidence: Evidence
+    raw: tuple[str, str] = ("", "")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether this is the last update: both answers have ended."""
+        return self.evidence.identical is not None
+
+    def as_record(self) -> dict[str, Any]:
+        """For files and other programs: `base` is the left side, `tuned` the right one."""
+        return {
+            **{name: answer.as_record() for name, answer in (("base", self.left), ("tuned", self.right))},
+            "evidence": self.evidence.as_record(),
+        }
+
+
+def stream_pair(
+    pair: LoadedPair, left: Messages, right: Messages, sampling: Sampling, strength: float = 1.0
+) -> Iterator[PairUpdate]:
+    """Both answers so far, again and again until both have ended. Closing the generator stops the work.
+
+    Each side has its own messages, which end with the same question; `strength` multiplies the adapters' effect.
+
+    Raises:
+        DataError, ModelError: the prompt does not suit the model, or the strength the kind of adapter.
+    """
+    prompts = [render_prompt(pair.tokenizer, messages) for messages in (left, right)]
+    if strength != 1.0 and not all(has_strength(voice) for voice in pair.voices):
+        raise ModelError(
+            "The strength can only be changed for plain LoRA adapters, not for DoRA or full models. Set it back to 1."
+        )
+    with pair.models.lock:
+        evidence = _evidence_before(pair, prompts, strength)
+        stream = _stream_together if evidence.how == TOGETHER else _stream_in_turn
+        update = PairUpdate(Answer(), Answer(), evidence)
+        for one, other in stream(pair, prompts, sampling, strength):
+            update = PairUpdate(one, other, evidence)
+            yield update
+        yield _concluded(pair, prompts, update, sampling, strength)
+
+
+def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Sampling, strength: float = 1.0) -> PairUpdate:
+    """Both answers, complete."""
+    messages, update = prompt_messages(prompt, system), None
+    for update in stream_pair(pair, messages, messages, sampling, strength):  # noqa: B007 - the last one is wanted
+        pass
+    assert update is not None  # a generator of answers ends with one
+    return update
+
+
+def candidates_after(
+    pair: LoadedPair, asked: Sequence[Messages], written: Sequence[int], strength: float
+) -> list[Candidate]:
+    """What each side would say next, had both answered with `written` so far."""
+    prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in asked]
+    with pair.models.lock:
+        left, right = next_logits(pair, prompts, strength, positions=1)
+    for side, logits in zip(pair.sides, (left, right), strict=True):
+        if not torch.isfinite(logits.amax()):
+            raise ModelError(
+                f"{side.label} has no next token here because its numbers became infinite. Lower its strength."
+            )
+    return likeliest(pair.tokenizer, left[-1], right[-1])
+
+
+def _evidence_before(pair: LoadedPair, prompts: Sequence[list[int]], strength: float) -> Evidence:
+    left, right = (_facts(side, voice, strength) for side, voice in zip(pair.sides, pair.voices, strict=True))
+    how = TOGETHER if pair.can_work_together() else IN_TURN
+    note = pair.models.note or slowed_down_by(pair.models.home)
+    return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength, note)
+
+
+def _concluded(
+    pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdate, sampling: Sampling, strength: float
+) -> PairUpdate:
+    """The last update, with what can be said once both answers are there."""
+    is_broken = update.left.broken or update.right.broken
+    same = update.left.ids == update.right.ids and not is_broken
+    divergence = _divergence(pair, prompts[0], strength) if prompts[0] == prompts[1] else None
+    evidence = replace(update.evidence, identical=same, is_broken=is_broken, divergence=divergence)
+    if evidence.how == TOGETHER:
+        answers = (update.left, update.right)
+        one, other = (_agreement(pair, at, prompts[at], answers[at], sampling, strength) for at in (0, 1))
+        evidence = replace(evidence, agreement=(one, other))
+    broken = why_broken(evidence, update.left, update.right)
+    evidence = replace(evidence, reasons=broken or (why_the_same(evidence) if same else ()))
+    left, right = (
+        pair.tokenizer.decode([*prompt, *answer.ids])
+        for prompt, answer in zip(prompts, (update.left, update.right), strict=True)
+    )
+    return replace(update, evidence=evidence, raw=(left, right))
+
+
+def _agreement(
+    pair: LoadedPair, place: int, prompt: list[int], answer: Answer, sampling: Sampling, strength: float
+) -> Agreement | None:
+    """The side alone reads its answer at once, which takes one pass, and picks with the same noise."""
+    if not answer.ids:
+        return None
+    logits = logits_alone(pair, place, [*prompt, *answer.ids[:-1]], strength, len(answer.ids))
+    random = torch.Generator().manual_seed(sampling.seed)
+    scores = torch.cat([noisy_scores(row[None], sampling.temperature, random) for row in logits])
+    return agree(logits, scores, answer.ids)
+
+
+def _divergence(pair: LoadedPair, prompt: list[int], strength: float) -> Divergence | None:
+    return diverge(*next_logits(pair, (prompt, prompt), strength, MEASURED_POSITIONS))
+
+
+def _facts(side: Side, voice: Voice, strength: float) -> SideFacts:
+    if voice.adapter is None:
+        return describe_side(side, 0, None)
+    modules, norm = update_of(voice.model, voice.adapter)
+    return describe_side(side, modules if strength else 0, norm * strength if has_strength(voice) else None)
+
+
+def _stream_together(
+    pair: LoadedPair, prompts: list[list[int]], sampling: Sampling, strength: float
+) -> Iterator[tuple[Answer, Answer]]:
+    with both_sides(pair, strength) as model:
+        yield from ((left, right) for left, right in _answers(pair, model, prompts, sampling))
+
+
+def _stream_in_turn(
+    pair: LoadedPair, prompts: list[list[int]], sampling: Sampling, strength: float
+) -> Iterator[tuple[Answer, Answer]]:
+    left, right = pair.voices
+    answer = Answer()
+    with side_alone(left, strength) as model:
+        for (answer,) in _answers(pair, model, prompts[:1], sampling):
+            yield answer, Answer()
+    with side_alone(right, strength) as model:
+        yield from ((answer, other) for (other,) in _answers(pair, model, prompts[1:], sampling))
+
+
+def _answers(pair: LoadedPair, model: Any, prompts: list[list[int]], sampling: Sampling) -> Iterator[list[Answer]]:
+    stops = stop_ids(pair.tokenizer)
+    steps = generate_tokens(model, prompts, sampling, stops, pair.tokenizer.pad_token_id)
+    return collect_answers(pair.tokenizer, steps, stops)

@@ -1,0 +1,31 @@
+"""The pairs of answers that a run keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, kept_pairs, told_as_prompt
+from sft_app.runs import Run
+
+
+def test_a_pair_is_kept_once(tmp_path: Path) -> None:
+    one, other = AnswerPair("Hi?", "a", "b", "c"), AnswerPair("Hi?", "a", "d")
+    keep_pairs(Run(tmp_path), [one, one])
+    keep_pairs(Run(tmp_path), [other, one])
+    assert kept_pairs(Run(tmp_path)) == [one, other]
+
+
+def test_a_run_without_answers_keeps_none(tmp_path: Path) -> None:
+    assert kept_pairs(Run(tmp_path)) == []
+
+
+def test_a_pair_is_known_by_prompt_and_answers() -> None:
+    assert AnswerPair("q", "a", "b").id == AnswerPair("q", "a", "b", "reference").id
+    assert AnswerPair("q", "a", "b").id != AnswerPair("q", "b", "a").id
+
+
+def test_a_single_question_is_told_as_it_is_and_turns_with_who_spoke() -> None:
+    system, question = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi?"}
+    assert told_as_prompt([system, question]) == "Hi?"
+    answer = {"role": "assistant", "content": "Hello."}
+    assert told_as_prompt([question, answer, question]) == "user: Hi?\n\nassistant: Hello.\n\nuser: Hi?"

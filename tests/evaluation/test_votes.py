@@ -1,0 +1,185 @@
+"""The blind test: no side shows which it is, no vote is lost, and the numbers are those of the textbooks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from sft_app.errors import RunError
+from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.votes import (
+    Ballot,
+    Progress,
+    by_majority,
+    by_voter,
+    cast,
+    open_ballots,
+    progress,
+    read_votes,
+    sign_test,
+    tally,
+    tally_sentence,
+    voter_name,
+    votes_csv,
+    votes_jsonl,
+    wilson_interval,
+    withdraw_last,
+)
+from sft_app.runs import Run
+
+PAIRS = [AnswerPair(f"Q{number}", f"base {number}", f"tuned {number}") for number in range(200)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    (tmp_path / "r1").mkdir()
+    return Run(tmp_path / "r1")
+
+
+def test_sides_and_order_are_random_and_the_same_at_each_look() -> None:
+    ballots = open_ballots(PAIRS, "Ada", [])
+    assert ballots == open_ballots(reversed(PAIRS), "Ada", [])
+    assert [ballot.pair for ballot in ballots] != PAIRS
+    assert 70 < sum(ballot.base_is_left for ballot in ballots) < 130
+    others = {ballot.pair.id: ballot.base_is_left for ballot in open_ballots(PAIRS, "Bo", [])}
+    assert 70 < sum(others[ballot.pair.id] == ballot.base_is_left for ballot in ballots) < 130
+
+
+def test_a_ballot_shows_both_answers_and_no_names() -> None:
+    pair = AnswerPair("Q", "one", "two")
+    assert (Ballot(pair, True).left, Ballot(pair, True).right) == ("one", "two")
+    assert (Ballot(pair, False).left, Ballot(pair, False).right) == ("two", "one")
+
+
+@pytest.mark.parametrize(
+    ("key", "base_is_left", "choice"),
+    [
+        ("1", True, "base"),
+        ("1", False, "tuned"),
+        ("2", True, "tuned"),
+        ("2", False, "base"),
+        ("0", True, "tie"),
+        ("-", False, "both bad"),
+    ],
+)
+def test_a_key_votes_for_what_stood_there(key: str, base_is_left: bool, choice: str) -> None:
+    assert Ballot(PAIRS[0], base_is_left).choice(key) == choice
+
+
+def test_equal_answers_and_doubles_are_not_asked_about() -> None:
+    pairs = [AnswerPair("Q", "same", "same"), PAIRS[0], PAIRS[0]]
+    assert [ballot.pair for ballot in open_ballots(pairs, "Ada", [])] == [PAIRS[0]]
+
+
+def test_voting_goes_on_where_it_stopped_for_each_voter(run: Run) -> None:
+    first = open_ballots(PAIRS[:3], "Ada", read_votes(run))[0]
+    cast(run, first, "1", "Ada")
+    assert len(open_ballots(PAIRS[:3], "Ada", read_votes(run))) == 2
+    assert len(open_ballots(PAIRS[:3], "Bo", read_votes(run))) == 3
+
+
+def test_the_last_vote_on_a_pair_counts(run: Run) -> None:
+    ballot = Ballot(PAIRS[0], base_is_left=True)
+    for key in ("1", "2"):
+        cast(run, ballot, key, "Ada")
+    assert [vote["choice"] for vote in read_votes(run)] == ["tuned"]
+
+
+@pytest.mark.parametrize(
+    ("key", "voter", "message"), [("3", "Ada", "Vote with 1"), ("1", " ", "Enter your name first")]
+)
+def test_a_vote_that_means_nothing_is_refused(run: Run, key: str, voter: str, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        cast(run, Ballot(PAIRS[0], True), key, voter)
+    assert read_votes(run) == []
+
+
+def test_tally_counts_every_kind() -> None:
+    votes = [{"choice": choice} for choice in ["tuned"] * 15 + ["base"] * 5 + ["tie"] * 3 + ["both bad"]]
+    found = tally(votes)
+    assert (found.tuned, found.base, found.tie, found.both_bad, found.win_rate) == (15, 5, 3, 1, 0.75)
+    assert found.p_value == pytest.approx(0.0414, abs=1e-4)
+    assert found.low == pytest.approx(0.531, abs=1e-3) and found.high == pytest.approx(0.888, abs=1e-3)
+
+
+def test_no_votes_for_a_side_say_nothing() -> None:
+    found = tally([{"choice": "tie"}])
+    assert (found.win_rate, found.low, found.p_value) == (None, None, None)
+
+
+@pytest.mark.parametrize(("wins", "losses", "chance"), [(5, 5, 1.0), (6, 0, 0.03125), (9, 1, 0.021484375), (0, 1, 1.0)])
+def test_sign_test_by_hand(wins: int, losses: int, chance: float) -> None:
+    assert sign_test(wins, losses) == sign_test(losses, wins) == pytest.approx(chance)
+
+
+def test_wilson_interval_stays_between_0_and_1() -> None:
+    assert wilson_interval(0, 10) == (pytest.approx(0, abs=1e-9), pytest.approx(0.2775, abs=1e-4))
+    assert wilson_interval(10, 10)[1] == pytest.approx(1)
+
+
+def test_a_vote_taken_back_is_open_again_and_the_one_before_it_is_the_last(run: Run) -> None:
+    first, second = open_ballots(PAIRS[:2], "Ada", [])
+    cast(run, first, "1", "Ada")
+    cast(run, second, "0", "Ada")
+    cast(run, first, "2", "Bo")
+    assert withdraw_last(run, "Ada") == second.pair.id
+    assert open_ballots(PAIRS[:2], "Ada", read_votes(run)) == [second]
+    assert withdraw_last(run, "Ada") == first.pair.id
+    assert [vote["voter"] for vote in read_votes(run)] == ["Bo"]
+    with pytest.raises(RunError, match="no vote to undo"):
+        withdraw_last(run, "Ada")
+    cast(run, second, "0", "Ada")
+    assert [vote["choice"] for vote in by_voter(read_votes(run))["Ada"]] == ["tie"]
+
+
+def test_votes_stand_in_the_order_in_which_they_were_cast(run: Run) -> None:
+    for number in (0, 1, 0):
+        cast(run, Ballot(PAIRS[number], True), "0", "Ada")
+    assert withdraw_last(run, "Ada") == PAIRS[0].id
+
+
+def test_progress_counts_what_can_be_voted_on(run: Run) -> None:
+    pairs = [*PAIRS[:3], AnswerPair("Q", "same", "same")]
+    cast(run, Ballot(PAIRS[0], True), "1", "Ada")
+    cast(run, Ballot(PAIRS[100], True), "1", "Ada")  # of a pair that is there no more
+    assert progress(pairs, "Ada", read_votes(run)) == Progress(voted=1, total=3, alike=1)
+
+
+def test_the_same_name_is_the_same_voter() -> None:
+    assert voter_name("  Ada   Lovelace\n") == "Ada Lovelace"
+    with pytest.raises(RunError, match="Enter your name first"):
+        voter_name(" \t")
+
+
+def test_a_majority_is_one_vote_for_a_pair() -> None:
+    choices = {"a": ["tuned", "tuned", "base"], "b": ["tuned", "base"], "c": ["both bad", "both bad", "tie"]}
+    votes = [{"pair": pair, "choice": choice} for pair, several in choices.items() for choice in several]
+    assert {vote["pair"]: vote["choice"] for vote in by_majority(votes)} == {"a": "tuned", "b": "tie", "c": "both bad"}
+
+
+@pytest.mark.parametrize(
+    ("tuned", "base", "words"),
+    [
+        (15, 5, "won 15 of the 20 decisive votes: 75%, with 95% confidence between 53% and 89%"),
+        (15, 5, "unlikely to be chance (sign test, p = 0.041)"),
+        (6, 4, "could well be chance"),
+        (40, 0, "p < 0.001"),
+        (0, 1, "won 0 of the 1 decisive vote: 0%"),
+        (0, 0, "nothing to conclude"),
+    ],
+)
+def test_a_tally_in_plain_words(tuned: int, base: int, words: str) -> None:
+    votes = [{"choice": "tuned"}] * tuned + [{"choice": "base"}] * base
+    assert words in tally_sentence(tally(votes))
+
+
+def test_votes_leave_with_the_answers_they_are_about(run: Run) -> None:
+    pair = AnswerPair("Q", "=1+1", "tuned, really")
+    cast(run, Ballot(pair, base_is_left=False), "1", "Ada")
+    (row,) = csv.DictReader(io.StringIO(votes_csv(read_votes(run), [pair])))
+    assert (row["voter"], row["choice"], row["base_was"], row["base"]) == ("Ada", "tuned", "right", "'=1+1")
+    assert json.loads(votes_jsonl(read_votes(run), []))["tuned"] == ""

@@ -1,0 +1,40 @@
+"""Where two answers differ, word by word."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_app.evaluation.word_diff import compare_words
+
+TEXT = st.text(alphabet="ab \n", max_size=40)
+
+
+@given(TEXT, TEXT)
+def test_passages_put_together_are_the_texts(left: str, right: str) -> None:
+    one, other = compare_words(left, right)
+    assert ("".join(part.text for part in one), "".join(part.text for part in other)) == (left, right)
+
+
+@given(TEXT, TEXT)
+def test_shared_words_are_the_same_on_both_sides(left: str, right: str) -> None:
+    one, other = compare_words(left, right)
+    shared = [[word for part in side if part.is_shared for word in part.text.split()] for side in (one, other)]
+    assert shared[0] == shared[1]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "only_left", "only_right"),
+    [
+        ("I am sorry.", "I am very sorry.", [], [" very"]),
+        ("Where is it?", "Where is it?", [], []),
+        ("Yes", "No", ["Yes"], ["No"]),
+        ("", "Hello there", [], ["Hello there"]),
+        ("a  b", "a b", [], []),
+    ],
+)
+def test_words_of_one_side_only(left: str, right: str, only_left: list[str], only_right: list[str]) -> None:
+    one, other = compare_words(left, right)
+    assert [part.text for part in one if not part.is_shared] == only_left
+    assert [part.text for part in other if not part.is_shared] == only_right

@@ -1,0 +1,143 @@
+"""Where a model is answered while something else has the GPU. A GPU is described here, not needed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.errors import ModelError
+from sft_app.evaluation.score_run import keep_score
+from sft_app.export.report import report_markdown
+from sft_app.inference import device
+from sft_app.inference.device import choose_device, slowed_down_by
+from sft_app.inference.pair import load_pair
+from sft_app.inference.sides import BASE, Side, find_sides
+from sft_app.inference.stream import compare_prompt
+from sft_app.models.hardware import Hardware
+from sft_app.models.shapes import read_shape
+from sft_app.processes import process_started
+from sft_app.ui.compare.scorecard_views import scorecard_view
+
+
+@pytest.fixture
+def made(make_run: Any, tmp_path: Path) -> Any:
+    return make_run(home=tmp_path, dtype="float32")
+
+
+@pytest.fixture
+def side(made: Any) -> Side:
+    return find_sides(BASE, made.run.id, made.home)[1]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pretends a GPU with so much free memory."""
+
+    def pretend(free: float, cpu_free: float = 8.0) -> None:
+        found = Hardware("cuda", "GPU", "bfloat16", "", 80.0, free, 8)
+        monkeypatch.setattr(device, "detect_hardware", lambda: found)
+        monkeypatch.setattr(device, "free_gib", lambda _: cpu_free)
+
+    return pretend
+
+
+def at_work(made: Any) -> None:
+    made.run.update_status(state="training", pid=os.getpid(), pid_started=process_started(os.getpid()))
+
+
+def test_a_gpu_with_room_is_taken(made: Any, side: Side, gpu: Any) -> None:
+    gpu(free=1.0)
+    hardware, note = choose_device(side, made.home)
+    assert (hardware.device, note) == ("cuda", "")
+
+
+def test_a_gpu_that_trains_leaves_the_answers_to_the_cpu_and_that_is_told(made: Any, side: Side, gpu: Any) -> None:
+    gpu(free=0.0)
+    at_work(made)
+    hardware, note = choose_device(side, made.home)
+    assert (hardware.device, hardware.dtype) == ("cpu", "float32")
+    assert note.startswith("answered on the CPU because the GPU has 0.0 GiB free")
+    assert f"because run {made.run.id} is training" in note
+
+
+def test_no_room_anywhere_is_an_error_that_says_what_has_it(made: Any, side: Side, gpu: Any) -> None:
+    gpu(free=0.0, cpu_free=0.0)
+    at_work(made)
+    with pytest.raises(ModelError, match=rf"no room for the model: .* run {made.run.id} is training\. Wait"):
+        choose_device(side, made.home)
+
+
+def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
+    made: Any, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "free_gib", lambda _: 0.0)
+    with pytest.raises(
+        ModelError, match=r"tiny needs 0\.0 GiB of memory, but only 0\.0 GiB is free\. Choose a smaller"
+    ):
+        choose_device(side, made.home)
+
+
+@pytest.fixture
+def fast_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pretends a CPU that trains in bfloat16, with room for so many numbers of the side's model at 2 bytes each."""
+
+    def pretend(side: Side, home: Path, times: float) -> None:
+        found = Hardware("cpu", "CPU", "bfloat16", "", 8.0, 8.0, 2)
+        room = times * device.ROOM * read_shape(side.base, home).parameters * 2 / 2**30
+        monkeypatch.setattr(device, "detect_hardware", lambda: found)
+        monkeypatch.setattr(device, "free_gib", lambda _: room)
+
+    return pretend
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16", "float32"])
+def test_a_cpu_compares_in_float32_whatever_it_trains_in(
+    made: Any, side: Side, fast_in_bfloat16: Any, dtype: str
+) -> None:
+    fast_in_bfloat16(side, made.home, 2.1)
+    hardware, note = choose_device(replace(side, dtype=dtype), made.home)
+    assert (hardware.device, hardware.dtype, note) == ("cpu", "float32", "")
+
+
+def test_where_float32_has_no_room_the_result_says_so(made: Any, side: Side, fast_in_bfloat16: Any) -> None:
+    side = replace(side, dtype="auto")
+    fast_in_bfloat16(side, made.home, 1.5)
+    hardware, note = choose_device(side, made.home)
+    assert hardware.dtype == "bfloat16" and note.startswith("computed in bfloat16 because float32 needs")
+    fast_in_bfloat16(side, made.home, 0.9)
+    with pytest.raises(ModelError, match="Choose a smaller model"):
+        choose_device(side, made.home)
+
+
+def test_room_for_a_whole_second_model_is_reckoned_with(made: Any, side: Side, fast_in_bfloat16: Any) -> None:
+    side = replace(side, dtype="auto")
+    fast_in_bfloat16(side, made.home, 3.0)
+    assert choose_device(side, made.home, models=1)[0].dtype == "float32"
+    assert choose_device(side, made.home, models=2)[0].dtype == "bfloat16"
+
+
+def test_the_scorecard_says_what_it_was_computed_in(made: Any, fast_in_bfloat16: Any) -> None:
+    sides = find_sides(BASE, made.run.id, made.home)
+    sides = tuple(replace(side, dtype="auto") for side in sides)
+    fast_in_bfloat16(sides[0], made.home, 1.5)
+    card = keep_score(made.run, load_pair(sides, made.home), 0)
+    assert card["dtype"] == "bfloat16" and "Computed in bfloat16 because float32 needs" in scorecard_view(card)
+    assert "Computed in bfloat16" in report_markdown(made.run)
+
+
+def test_answers_beside_a_run_at_work_say_so(made: Any) -> None:
+    assert slowed_down_by(made.home) == ""
+    pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
+    at_work(made)
+    evidence = compare_prompt(pair, "Hi", "", sampling()).evidence
+    assert evidence.note == f"run {made.run.id} is training on this machine, so this takes longer"
+
+
+def sampling() -> Any:
+    from sft_app.inference.generation import Sampling
+
+    return Sampling(max_new_tokens=2)
