@@ -1,6 +1,17 @@
 """The project's errors. Each one's text is a sentence for the reader: what was got, what was expected, what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of its text, which may be empty, or else its kind: for a message that has room for one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def kind_and_first_line(error: Exception) -> str:
+    """`ValueError: its first line`, or the kind alone: for an error that nobody foresaw."""
+    kind = type(error).__name__
+    return f"{kind}: {first_line(error)}" if str(error).strip() else kind
+
+
 class AppError(Exception):
     """Shown to the person as it is, in one line, without a traceback. `hint` is what to do, where it stands apart."""
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sft_app.errors import AppError, ExportError
+from sft_app.errors import AppError, ExportError, first_line, kind_and_first_line
 from sft_app.export.fidelity import Fidelity, write_fidelity
 from sft_app.export.fidelity_check import check_fidelity
 from sft_app.export.merged import DRAFT, PROGRESS_FILE, check_room, saved_ns, size_gib
@@ -63,8 +63,7 @@ def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
         _report(folder, error=str(error))
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the log
         traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        _report(folder, error=f"{type(error).__name__}: {first}")
+        _report(folder, error=kind_and_first_line(error))
     return 0
 
 
@@ -112,7 +111,7 @@ def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
-        raise ExportError(f"The adapter cannot be merged: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"The adapter cannot be merged: {first_line(error)}") from error
     tell(WRITING, "Writing")
     merged.save_pretrained(draft, max_shard_size=SHARD)
 

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 from safetensors import SafetensorError
 
 from sft_app.checkpoints import read_safetensors_header
-from sft_app.errors import ModelError
-from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, broken_weights, first_line
+from sft_app.errors import ModelError, first_line
+from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, broken_weights
 
 # Settings of an adapter that leave the base alone whatever they are.
 HARMLESS = {

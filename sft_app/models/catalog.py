@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_app.errors import ModelError
+from sft_app.errors import ModelError, first_line
 from sft_app.hub_login import hub_token
 from sft_app.models.fetching import fetched_folder
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_dir, starter_is_ready
@@ -165,7 +165,7 @@ def _ask_hub(name: str, revision: str | None, with_sizes: bool = False) -> Any:
             f"{name} has no revision {revision!r}. Check its page for branches, tags and commits."
         ) from error
     except errors.HfHubHTTPError as error:
-        raise ModelError(f"The Hub refused {name}: {str(error).splitlines()[0]}.") from error
+        raise ModelError(f"The Hub refused {name}: {first_line(error)}.") from error
     except (httpx2.HTTPError, OSError) as error:  # no network, or offline by choice
         raise NotReached from error
     return info

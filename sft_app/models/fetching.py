@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.errors import ModelError
+from sft_app.errors import ModelError, first_line
 from sft_app.files import write_json_atomically
 from sft_app.hub_login import hub_token
 from sft_app.models.starter import prepare_starter
@@ -79,5 +79,4 @@ def _fetch_from_hub(ref: ModelRef) -> Path:
 
 
 def _not_fetched(ref: ModelRef, error: Exception) -> ModelError:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelError(f"{ref.name} could not be fetched: {text}")
+    return ModelError(f"{ref.name} could not be fetched: {first_line(error)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from sft_app.errors import ModelError
+from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
 from sft_app.settings import RunSettings
@@ -185,7 +185,3 @@ def _cpu_has_avx512bf16() -> bool:
     from bitsandbytes.nn.modules import has_avx512bf16
 
     return has_avx512bf16()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_app.errors import ModelError
+from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef
 from sft_app.models.loading import load_config
 from sft_app.settings import RunSettings
@@ -74,7 +74,7 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"The shape of {ref.name} cannot be determined: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"The shape of {ref.name} cannot be determined: {first_line(error)}") from error
     text = config.get_text_config()
     hidden = _size(text, 1, "hidden_size", "n_embd", "d_model")
     heads = _size(text, 1, "num_attention_heads", "num_heads", "n_head")

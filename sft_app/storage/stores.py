@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sft_app.errors import SettingsError, StorageError
+from sft_app.errors import SettingsError, StorageError, first_line
 from sft_app.files import put_on_disk
 
 STORAGE_VARIABLE = "SFT_APP_STORAGE"
@@ -199,7 +199,7 @@ class BucketStore:
         try:
             yield
         except (OSError, RuntimeError, ValueError, EntryNotFoundError) as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            text = first_line(error)
             text = text.replace(self.token, "…") if self.token else text
             hint = f"Check {STORAGE_VARIABLE} and {TOKEN_VARIABLE}."
             raise StorageError(f"{self.place}: {text}. {hint}") from error

@@ -21,7 +21,7 @@ import transformers
 
 from sft_app.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.data.tokens import render_prompt, stop_ids
-from sft_app.errors import AppError
+from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.files import put_on_disk
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
@@ -261,8 +261,7 @@ def _in_one_line(error: Exception) -> str:
         return "The disk is full. Free up space and resume the run."
     if ranks.lost_another_rank(error):
         return "Another of the run's processes ended, so training could not continue. Resume the run."
-    first = (str(error).strip() or "no message").splitlines()[0]
-    return f"Training stopped because of an unexpected error: {type(error).__name__}: {first}"
+    return f"Training stopped because of an unexpected error: {kind_and_first_line(error)}"
 
 
 if __name__ == "__main__":
