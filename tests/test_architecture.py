@@ -18,7 +18,8 @@ FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.
 LAYERS = [
     {"quick_imports"},
     {"__init__", "errors", "files", "processes", "settings", "records", "runs", "checkpoints", "summary", "versions"},
-    {"hosting", "hub_login", "storage"},
+    {"hub"},
+    {"hosting", "storage"},
     {"curves"},
     {"data"},
     {"models"},

@@ -490,7 +490,10 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["train", "--set", "max_steps=many"], ["max_steps: ", "'many'"]),
         (["train", "--set", "max_stepz=3"], ["max_stepz: there is no setting with this name."]),
         (["train", "--config", "no/such.json"], ["no/such.json cannot be read as JSON"]),
-        (["train", "--model", "org/no-such-model"], ["the Hugging Face Hub cannot be reached"]),
+        (
+            ["train", "--model", "org/no-such-model"],
+            ["Hub cannot be reached to fetch org/no-such-model"],
+        ),
         (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
         (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),
         (

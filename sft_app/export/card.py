@@ -11,7 +11,8 @@ from sft_app.export.markdown import render_markdown
 from sft_app.export.report_facts import gather_facts
 from sft_app.export.report_pairs import pairs_of, watched_pairs
 from sft_app.export.report_settings import public_model
-from sft_app.models.catalog import LOCAL_FOLDER, is_hub_id, recorded_model
+from sft_app.hub.ids import is_hub_id
+from sft_app.models.catalog import LOCAL_FOLDER, recorded_model
 from sft_app.models.licence import licence_of
 from sft_app.models.loading import holds_full_model
 from sft_app.runs import Run, RunRecord

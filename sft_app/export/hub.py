@@ -14,13 +14,13 @@ from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import KEPT_ENDINGS, Files, adapter_files
 from sft_app.export.card import saved_kind
 from sft_app.export.fidelity import fidelity_sentence, is_warning
-from sft_app.export.hub_errors import telling_errors
 from sft_app.export.merged import MergedModel, describe
-from sft_app.hub_login import Token, asking_with
+from sft_app.hub.errors import PUSHING, hub_errors, told_as
+from sft_app.hub.ids import is_repository_name
+from sft_app.hub.login import Token, asking_with
 from sft_app.runs import Run
 
 LARGE_BYTES = 4_000_000
-NOT_OWNERS = ("buckets", "datasets", "models", "spaces")  # the first words of the Hub's own addresses
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access (huggingface.co/settings/tokens)"
 # What every repository may have beside its contents.
 OF_A_PUSH = re.compile(r"(data/.+|scorecard|fidelity|.*model.*\.index)\.jsonl?|.*model.*\.safetensors")
@@ -166,7 +166,7 @@ def reaching(target: Target) -> Iterator[Repository]:
     from huggingface_hub import HfApi
 
     name, token = checked_target(target)
-    with asking_with(token), telling_errors(name, token):
+    with asking_with(token), told_as(ExportError), hub_errors(PUSHING, name, token):
         api = HfApi(token=token)
         full = name if "/" in name else f"{api.whoami()['name']}/{name}"
         yield Repository(api, full, target.kind, target.private)
@@ -179,22 +179,13 @@ def checked_target(target: Target) -> tuple[str, str]:
 
 def checked_name(repo: str) -> str:
     """Without a request. Raises: ExportError when it can be no repository's name."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
     name = repo.strip()
     expected = "Give USER/NAME, or NAME for your own account"
     if not name:
         raise ExportError(f"The repository has no name yet. {expected}.")
     if "://" in name or name.startswith("hf_"):  # what is no name may be a token; it is not repeated
         raise ExportError(f"That is a web address or a token, not a repository name. {expected}.")
-    try:
-        validate_repo_id(name)
-        owner, slash, _ = name.partition("/")
-        is_name = name.isascii() and not (slash and owner in NOT_OWNERS)
-    except HFValidationError:
-        is_name = False
-    if not is_name:
+    if not is_repository_name(name):
         rules = (
             "letters, digits, `-`, `_` and `.`, at most 96 characters, no `--` or `..`, and no "
             "punctuation at either end"

@@ -29,7 +29,8 @@ from sft_app.export.adapter import Files, description_files, write_files
 from sft_app.export.card import model_card
 from sft_app.export.fidelity import PROMPTS, Fidelity, fidelity_sentence, read_fidelity
 from sft_app.files import put_on_disk
-from sft_app.models.catalog import ModelRef, is_hub_id, recorded_model
+from sft_app.hub.ids import is_hub_id
+from sft_app.models.catalog import ModelRef, recorded_model
 from sft_app.models.hardware import free_gib
 from sft_app.models.loading import holds_full_model
 from sft_app.runs import Run

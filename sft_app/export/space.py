@@ -13,8 +13,10 @@ from sft_app.data.sources.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
 from sft_app.export.hub import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
-from sft_app.export.hub_errors import telling_errors
 from sft_app.hosting import ADAPTER_VARIABLE, MODE_VARIABLE
+from sft_app.hub.client import reading
+from sft_app.hub.errors import told_as
+from sft_app.hub.ids import is_hub_id
 from sft_app.settings import EXAMPLE_DATA
 
 PROJECT = Path(__file__).parents[2]
@@ -73,16 +75,10 @@ def comparison_files(adapter: str, base: str, project: Path = PROJECT) -> Files:
 def comparison_readme(adapter: str, base: str, project: Path = PROJECT) -> str:
     """What the Hub needs to know of the Space, and what a visitor reads. Versions are those of the app's own Space."""
     from huggingface_hub import SpaceCard, SpaceCardData
-    from huggingface_hub.utils import validate_repo_id
 
     own = SpaceCard.load(project / "README.md").data
     title = f"Compare {adapter.rpartition('/')[2]}"
-    models = [adapter]
-    try:
-        validate_repo_id(base)
-        models += [base] if "/" in base else []
-    except ValueError:
-        pass  # a folder of the machine that it was trained on
+    models = [adapter, base] if is_hub_id(base) else [adapter]  # or a folder of the machine that it was trained on
     data = SpaceCardData(
         title=title,
         models=models,
@@ -121,7 +117,7 @@ def _end_comparison(repository: Repository) -> None:
 
 def _look_at_adapter(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
     """Its base model, and what the person has to know of it."""
-    with telling_errors(adapter, api.token):
+    with told_as(ExportError), reading("adapter", adapter):
         info = api.model_info(adapter)
         if "adapter_config.json" not in {file.rfilename for file in info.siblings or ()}:
             raise ExportError(

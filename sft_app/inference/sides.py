@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sft_app.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import ModelError, RunError
-from sft_app.models.catalog import ModelRef, fetch_adapter, is_hub_id, recorded_model, resolve_model
+from sft_app.hub.ids import is_hub_id
+from sft_app.models.catalog import ModelRef, fetch_adapter, recorded_model, resolve_model
 from sft_app.models.loading import ADAPTER_CONFIG, holds_full_model
 from sft_app.models.starter import HUB_ID
 from sft_app.runs import Run, find_run, list_runs

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_app.errors import ModelError, first_line
-from sft_app.hub_login import hub_token
+from sft_app.errors import ModelError
+from sft_app.hub.client import download_repository, downloaded_before, repository_info
+from sft_app.hub.errors import HubError, told_as
+from sft_app.hub.ids import is_hub_id
+from sft_app.hub.login import hub_token
 from sft_app.models.fetching import fetched_folder
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_dir, starter_is_ready
 from sft_app.runs import Run
@@ -71,17 +74,6 @@ def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
     return {**found, "token": hub_token()}
 
 
-def is_hub_id(name: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return "/" in name and name.isascii()
-
-
 def _resolve_starter(home: Path) -> ModelRef:
     if not starter_is_ready(home):
         try:
@@ -106,77 +98,38 @@ def fetch_adapter(name: str, revision: str | None = None) -> Path:
         ModelError: the Hub has no such adapter, it is too large for one, or the Hub cannot be reached and it is not on
             this machine.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     wanted = ["adapter_config.json", "adapter_model.safetensors"]
     try:
-        info = _ask_hub(name, revision, with_sizes=True)
-    except NotReached as error:
-        try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
-        except LocalEntryNotFoundError:
-            raise ModelError(f"{name} is not on this machine and the Hugging Face Hub cannot be reached.") from error
+        info = repository_info("adapter", name, revision, with_sizes=True, timeout=HUB_TIMEOUT_SECONDS)
+    except HubError as error:
+        if error.is_temporary and (folder := downloaded_before(name, revision, wanted)):
+            return folder
+        raise ModelError(str(error)) from error
     missing = set(wanted) - {file.rfilename for file in info.siblings or ()}
     if missing:
         raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
     size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in wanted) / 2**30
     if size > MOST_ADAPTER_GIB:
         raise ModelError(f"{name} has {size:.1f} GiB, but an adapter can have at most {MOST_ADAPTER_GIB}.")
-    return Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted, token=hub_token()))
-
-
-class NotReached(Exception):
-    """The Hub did not answer."""
+    with told_as(ModelError):
+        return download_repository("adapter", name, info.sha, wanted)
 
 
 def _hub_revision(name: str, revision: str | None) -> str:
     """The commit that `revision` is now, or was when it was last downloaded if the Hub cannot be reached."""
     try:
-        info = _ask_hub(name, revision)
-    except NotReached as error:
+        info = repository_info("model", name, revision, timeout=HUB_TIMEOUT_SECONDS)
+    except HubError as error:
         return _cached_revision(name, revision, error)
     if not any(file.rfilename == "config.json" for file in info.siblings or ()):
         raise ModelError(f"{name} is not a transformers model: it has no config.json.")
     return str(info.sha)
 
 
-def _ask_hub(name: str, revision: str | None, with_sizes: bool = False) -> Any:
-    """What the Hub says of a model repository. Raises: ModelError when it refuses; NotReached."""
-    import httpx2
-    from huggingface_hub import HfApi, errors
-
-    api = HfApi(token=hub_token())
-    try:
-        info = api.model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS, files_metadata=with_sizes)
-        if info.gated:
-            api.auth_check(name)
-    except errors.GatedRepoError as error:
-        raise ModelError(
-            f"{name} needs a login. Accept its licence at huggingface.co/{name}, then run `hf auth login` "
-            f"or set HF_TOKEN."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"The Hub has no model {name}, or it is private and you are not logged in. Check the name or log in."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(
-            f"{name} has no revision {revision!r}. Check its page for branches, tags and commits."
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise ModelError(f"The Hub refused {name}: {first_line(error)}.") from error
-    except (httpx2.HTTPError, OSError) as error:  # no network, or offline by choice
-        raise NotReached from error
-    return info
-
-
-def _cached_revision(name: str, revision: str | None, error: Exception) -> str:
+def _cached_revision(name: str, revision: str | None, error: HubError) -> str:
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    config = try_to_load_from_cache(name, "config.json", revision=revision) if error.is_temporary else None
     if not isinstance(config, str):
-        raise ModelError(
-            f"{name} is not on this machine and the Hugging Face Hub cannot be reached. Connect, or use `starter`."
-        ) from error
+        raise ModelError(str(error)) from error
     return Path(config).parent.name

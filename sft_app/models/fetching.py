@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.errors import ModelError, first_line
+from sft_app.errors import ModelError
 from sft_app.files import write_json_atomically
-from sft_app.hub_login import hub_token
+from sft_app.hub.client import download_repository, repository_info
+from sft_app.hub.errors import told_as
 from sft_app.models.starter import prepare_starter
 
 if TYPE_CHECKING:
@@ -53,30 +54,11 @@ def _note(ref: ModelRef, home: Path) -> Path:
 
 
 def _is_restricted(ref: ModelRef) -> bool:
-    from huggingface_hub import HfApi
-
-    try:
-        info = HfApi(token=hub_token()).model_info(ref.location, revision=ref.revision)
-    except OSError as error:
-        raise _not_fetched(ref, error) from error
+    with told_as(ModelError):
+        info = repository_info("model", ref.location, ref.revision)
     return bool(info.private or info.gated)
 
 
 def _fetch_from_hub(ref: ModelRef) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            ref.location,
-            revision=ref.revision,
-            allow_patterns=WANTED,
-            ignore_patterns=NOT_WANTED,
-            token=hub_token(),
-        )
-        return Path(folder)
-    except (OSError, ValueError) as error:
-        raise _not_fetched(ref, error) from error
-
-
-def _not_fetched(ref: ModelRef, error: Exception) -> ModelError:
-    return ModelError(f"{ref.name} could not be fetched: {first_line(error)}")
+    with told_as(ModelError):
+        return download_repository("model", ref.location, ref.revision, WANTED, NOT_WANTED)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sft_app.hub_login import hub_token
-from sft_app.models.catalog import HUB_TIMEOUT_SECONDS, ModelRef, is_hub_id
+from sft_app.hub.client import repository_info
+from sft_app.hub.errors import HubError
+from sft_app.hub.ids import is_hub_id
+from sft_app.models.catalog import HUB_TIMEOUT_SECONDS, ModelRef
 from sft_app.models.starter import HUB_ID
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
@@ -46,12 +48,9 @@ def _cached_card(ref: ModelRef) -> Path | None:
 
 
 def _told_by_hub(ref: ModelRef) -> dict[str, str]:
-    import httpx2
-    from huggingface_hub import HfApi
-
     try:
-        info = HfApi(token=hub_token()).model_info(ref.location, revision=ref.revision, timeout=HUB_TIMEOUT_SECONDS)
-    except (httpx2.HTTPError, OSError, ValueError):  # the Hub is not reached, or does not tell this person
+        info = repository_info("model", ref.location, ref.revision, timeout=HUB_TIMEOUT_SECONDS)
+    except HubError:  # the Hub is not reached, or does not tell this person
         return {}
     return _told(info.card_data) if info.card_data else {}
 

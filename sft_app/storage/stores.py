@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sft_app.errors import SettingsError, StorageError, first_line
 from sft_app.files import put_on_disk
+from sft_app.hub.login import hide_tokens
 
 STORAGE_VARIABLE = "SFT_APP_STORAGE"
 TOKEN_VARIABLE = "SFT_APP_STORAGE_TOKEN"
@@ -199,7 +200,6 @@ class BucketStore:
         try:
             yield
         except (OSError, RuntimeError, ValueError, EntryNotFoundError) as error:
-            text = first_line(error)
-            text = text.replace(self.token, "…") if self.token else text
+            text = hide_tokens(first_line(error), self.token)
             hint = f"Check {STORAGE_VARIABLE} and {TOKEN_VARIABLE}."
             raise StorageError(f"{self.place}: {text}. {hint}") from error

@@ -17,8 +17,8 @@ from gradio.context import LocalContext
 
 from sft_app.errors import AccessError, RunError
 from sft_app.hosting import Hosting, Visitor
-from sft_app.hub_login import Token
-from sft_app.models.catalog import is_hub_id
+from sft_app.hub.ids import is_hub_id
+from sft_app.hub.login import Token
 from sft_app.runs import Run
 from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSettings
 from sft_app.ui.visitors import visitor_of

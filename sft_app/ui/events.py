@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
-from sft_app.hub_login import hide_tokens
+from sft_app.hub.login import hide_tokens
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # For events that keep something up to date. What they are given may have been chosen from a list that has changed

@@ -128,7 +128,7 @@ def test_what_is_no_adapter_makes_no_space(hub: PushHub) -> None:
     for name, told in (
         ("ann/model", "is not an adapter: it has no adapter_config.json"),
         ("ann/odd", "does not name its base model"),
-        ("ann/none", "The Hub d[a-z ]+ (find|accept)[a-z ]* ann/none"),
+        ("ann/none", "The Hub has no adapter ann/none. Check the spelling"),
         ("../x", "is not a valid repository name"),
     ):
         with pytest.raises(ExportError, match=told):

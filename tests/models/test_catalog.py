@@ -63,7 +63,7 @@ def test_name_that_is_no_model_is_refused_with_what_is_expected(name: str, home:
 
 def test_hub_that_cannot_be_reached_is_said(home: Path, empty_hub_cache: Path) -> None:
     """`HF_HUB_OFFLINE=1`, which the tests set."""
-    expected = "org/name is not on this machine and the Hugging Face Hub cannot be reached. Connect, or use `starter`."
+    expected = "The Hugging Face Hub cannot be reached to fetch org/name.*try again, or use `starter`"
     with pytest.raises(ModelError, match=expected):
         resolve_model("org/name", None, home)
 
@@ -72,7 +72,7 @@ def test_hub_that_refuses_the_connection_is_said(home: Path, hub: Any, monkeypat
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match="the Hugging Face Hub cannot be reached"):
+    with pytest.raises(ModelError, match="The Hugging Face Hub cannot be reached"):
         resolve_model("org/name", None, home)
 
 
@@ -86,7 +86,7 @@ def test_downloaded_model_is_found_without_the_hub(home: Path, empty_hub_cache: 
 def test_downloaded_branch_is_found_without_the_hub(home: Path, empty_hub_cache: Path) -> None:
     put_in_cache(empty_hub_cache, "org/name", SHA, ref="v2")
     assert resolve_model("org/name", "v2", home).revision == SHA
-    with pytest.raises(ModelError, match="is not on this machine"):
+    with pytest.raises(ModelError, match="cannot be reached to fetch"):
         resolve_model("org/name", None, home)
 
 
@@ -105,7 +105,7 @@ def test_revision_is_asked_for_and_resolved(home: Path, hub: Any) -> None:
 
 
 def test_unknown_repository_is_said(home: Path, hub: Any) -> None:
-    with pytest.raises(ModelError, match="The Hub has no model org/nothing, or it is private and you are not logged"):
+    with pytest.raises(ModelError, match="has no model org/nothing. Check the spelling; if it is private, log in"):
         resolve_model("org/nothing", None, home)
 
 
@@ -120,7 +120,7 @@ def test_unknown_revision_is_said(home: Path, hub: Any) -> None:
 def test_gated_repository_asks_for_a_login(gated: str, home: Path, hub: Any) -> None:
     hub.add_model("org/gated", SHA, gated=gated)
     hub.replies["/api/models/org/gated/auth-check"] = (403, {}, {"X-Error-Code": "GatedRepo"})
-    with pytest.raises(ModelError, match="org/gated needs a login. Accept its licence at huggingface.co/org/gated"):
+    with pytest.raises(ModelError, match="Accept its terms at huggingface.co/org/gated, then log in"):
         resolve_model("org/gated", None, home)
 
 
@@ -132,7 +132,7 @@ def test_gated_repository_with_access_is_found(home: Path, hub: Any) -> None:
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
 def test_answer_of_the_hub_that_is_an_error_is_passed_on_with_its_number(status: int, home: Path, hub: Any) -> None:
     hub.replies["/api/models/org/name"] = (status, {}, {})
-    with pytest.raises(ModelError, match=rf"The Hub refused org/name: .*{status}") as caught:
+    with pytest.raises(ModelError, match=rf"(refused|too busy to serve) org/name .*\(?status {status}\)") as caught:
         resolve_model("org/name", None, home)
     assert "\n" not in str(caught.value)
 

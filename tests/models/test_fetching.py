@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sft_app import hub_login
 from sft_app.errors import ModelError
+from sft_app.hub import login
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.fetching import fetch_if_restricted, fetched_folder
 from sft_app.models.loading import load_tokenizer
@@ -29,16 +29,16 @@ def restricted(hub: Any, tiny_model_dir: Path) -> Any:
 
 @pytest.fixture
 def visitor() -> Iterator[None]:
-    hub_login.take_tokens_from(lambda: "hf_visitor")
+    login.take_tokens_from(lambda: "hf_visitor")
     yield
-    hub_login.take_tokens_from(None)
+    login.take_tokens_from(None)
 
 
 @pytest.mark.usefixtures("visitor")
 def test_it_is_fetched_with_the_visitor_s_login_and_loaded_without_asking(restricted: Any, home: Path) -> None:
     fetch_if_restricted(REF, home)
     assert set(restricted.tokens) == {"hf_visitor"}
-    hub_login.take_tokens_from(lambda: False)
+    login.take_tokens_from(lambda: False)
     asked = len(restricted.asked)
     assert load_tokenizer(REF, home).eos_token == "<|im_end|>"
     assert len(restricted.asked) == asked
@@ -56,5 +56,5 @@ def test_one_that_everybody_may_load_is_left_to_the_run(hub: Any, home: Path) ->
 
 @pytest.mark.usefixtures("visitor")
 def test_one_that_the_hub_does_not_give_is_told(hub: Any, home: Path) -> None:
-    with pytest.raises(ModelError, match="org/tiny could not be fetched: 401"):
+    with pytest.raises(ModelError, match="The Hub has no model org/tiny. Check the spelling; if it is private"):
         fetch_if_restricted(REF, home)

@@ -90,7 +90,7 @@ def test_place_that_is_none_is_told(make_run: Make, home: Path, monkeypatch: pyt
     monkeypatch.setenv("SFT_APP_STORAGE", "data")
     with keeping_copies(home, 0.01):
         pass
-    assert "SFT_APP_STORAGE='data': the path of a mounted folder" in storage_state(home)["trouble"]
+    assert "SFT_APP_STORAGE='data': expected the path of a mounted folder" in storage_state(home)["trouble"]
 
 
 def test_run_that_cannot_be_read_keeps_no_other_from_being_copied(

@@ -38,7 +38,9 @@ def test_bucket_without_its_own_token_takes_that_of_the_hub() -> None:
 
 @pytest.mark.parametrize("place", ["data", "hf://buckets/anna", "hf://models/anna/runs", "hf://buckets//runs"])
 def test_other_places_are_refused_with_what_is_expected(place: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(f"SFT_APP_STORAGE={place!r}: the path of a mounted folder")):
+    with pytest.raises(
+        SettingsError, match=re.escape(f"SFT_APP_STORAGE={place!r}: expected the path of a mounted folder")
+    ):
         open_store({"SFT_APP_STORAGE": place})
 
 

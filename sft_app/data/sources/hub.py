@@ -10,17 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from sft_app.data.sources.hub_rows import open_rows, short_reason
+from sft_app.data.sources.hub_rows import open_rows
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.files import appearing_whole, jsonl_line, write_json_atomically
-from sft_app.hub_login import hub_token
+from sft_app.hub.client import repository_info
+from sft_app.hub.errors import HubError
+from sft_app.hub.ids import is_hub_id
 
-HUB_TIMEOUT_SECONDS = 10.0
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
-LOGIN = "log in with `hf auth login` or set HF_TOKEN"
-ID = re.compile(r"\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
-NOT_OWNERS = ("buckets", "datasets", "models", "spaces")  # the first words of the Hub's own addresses
 FORMATS = ("arrow", "csv", "hdf5", "json", "jsonl", "pandas", "parquet", "sql", "text", "webdataset", "xml")
 FILE_ENDINGS = (".csv", ".git", ".json", ".jsonl", ".md", ".parquet", ".py", ".tsv", ".txt", ".zip")
 
@@ -36,18 +34,9 @@ class HubDataset:
     max_rows: int | None
 
 
-class HubUnreachable(DataError):
-    """The Hub cannot be asked now: there is no network, it is down, or it is switched off by HF_HUB_OFFLINE."""
-
-
 def is_dataset_id(text: str) -> bool:
-    """Whether it can only be `owner/name`: names of the old kind, without an owner, and names of files are not.
-
-    Source: `validate_repo_id` of huggingface_hub, for the characters and lengths.
-    """
-    owner, _, name = text.partition("/")
-    by_the_hubs_rules = ID.fullmatch(text) is not None and "--" not in text and ".." not in text
-    return by_the_hubs_rules and owner not in NOT_OWNERS and not name.lower().endswith(FILE_ENDINGS)
+    """Whether it can only be `owner/name`: names of the old kind, without an owner, and names of files are not."""
+    return is_hub_id(text) and not text.lower().endswith(FILE_ENDINGS)
 
 
 def refuse_if_unsafe(text: str) -> None:
@@ -86,11 +75,11 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | Non
     if dataset.max_rows is not None and dataset.max_rows < 1:
         raise DataError(f"Max rows must be at least 1, got {dataset.max_rows}. Leave it empty to read all rows.")
     try:
-        info = _ask_hub(dataset)
-    except HubUnreachable:
-        if kept := _last_copy(dataset, folder):
+        info = repository_info("data set", dataset.id, dataset.revision)
+    except HubError as error:
+        if error.is_temporary and (kept := _last_copy(dataset, folder)):
             return kept
-        raise
+        raise DataError(str(error)) from error
     path = folder / f"{_file_stem(dataset, info.sha)}.jsonl"
     if not _is_copy(path, {**_request(dataset), "commit": info.sha}):
         _refuse_script(dataset, info)
@@ -105,41 +94,6 @@ def read_source(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return source if isinstance(source, dict) else {}
-
-
-def _ask_hub(dataset: HubDataset) -> Any:
-    """What the Hub says of the data set; `sha` is the commit that the revision is now."""
-    import httpx2
-    from huggingface_hub import HfApi, errors
-
-    id, api = dataset.id, HfApi(token=hub_token())
-    try:
-        info = api.dataset_info(id, revision=dataset.revision, timeout=HUB_TIMEOUT_SECONDS)
-        if info.gated:
-            api.auth_check(id, repo_type="dataset")
-        return info
-    except errors.GatedRepoError as error:
-        page = f"huggingface.co/datasets/{id}"
-        raise DataError(f"{id} is gated. Accept its terms at {page}, then {LOGIN}.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise DataError(f"The Hub has no data set {id}. Check the spelling; if it is private, {LOGIN}.") from error
-    except errors.RevisionNotFoundError as error:
-        hint = "Give a branch, tag or commit from its page, or leave it empty for the latest"
-        raise DataError(f"{id} has no revision {dataset.revision!r}. {hint}.") from error
-    except errors.HfHubHTTPError as error:
-        raise _hub_refusal(id, error) from error
-    except (httpx2.HTTPError, OSError, ValueError) as error:  # the last: a network's login page instead of JSON
-        hint = "Connect to the internet and try again, or use a file"
-        raise HubUnreachable(f"The Hugging Face Hub cannot be reached to fetch {id}. {hint}.") from error
-
-
-def _hub_refusal(id: str, error: Any) -> DataError:
-    status = error.response.status_code
-    if status == 401:
-        return DataError(f"The Hub rejected your login when asked for {id}. To fix this, {LOGIN}.")
-    if status == 429 or status >= 500:
-        return HubUnreachable(f"The Hub is too busy to serve {id} (status {status}). Try again in a few minutes.")
-    return DataError(f"The Hub refused {id}: {short_reason(error)}. Check its page for the reason.")
 
 
 def _refuse_script(dataset: HubDataset, info: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.errors import DataError
-from sft_app.hub_login import hub_token
+from sft_app.hub.login import hub_token
 
 NAMES_SHOWN = 8
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 # None: what this machine is logged in as. False: nobody.
 Token = str | Literal[False] | None
-_TOKEN = re.compile(r"hf_[A-Za-z0-9_.-]{8,}")
+_TOKEN = re.compile(r"\b(hf|api_org|hf_oauth)_[A-Za-z0-9._-]{6,}")
 _chosen: ContextVar[str | None] = ContextVar("hub_token", default=None)
 _source: Callable[[], Token] | None = None
 
@@ -35,9 +35,9 @@ def asking_with(token: str) -> Iterator[None]:
         _chosen.reset(before)
 
 
-def hide_tokens(text: str) -> str:
-    """The text without what looks like a token of the Hub, for messages and logs."""
-    return _TOKEN.sub("hf_…", text)
+def hide_tokens(text: str, token: Token = None) -> str:
+    """The text without this token, and without anything that looks like a token of the Hub: for messages and logs."""
+    return _TOKEN.sub(r"\1_…", text.replace(token, "hf_…") if token else text)
 
 
 def take_tokens_from(source: Callable[[], Token] | None) -> None:

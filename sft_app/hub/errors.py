@@ -1,0 +1,171 @@
+"""What the Hub or the network refused, as one sentence: what happened, and what to do. None has a token in it.
+
+`classify` sorts what huggingface_hub raises, and a table for each thing that can be asked says it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from json import JSONDecodeError
+from typing import Any, Literal
+
+from sft_app.errors import AppError
+from sft_app.hub.login import Token, hide_tokens
+
+Kind = Literal[
+    "gated", "missing", "hidden", "no revision", "login", "forbidden", "no room", "conflict", "busy", "offline",
+    "unreachable", "local file", "refused", "failed",
+]  # fmt: skip
+NO_ROOM = (402, 413, 507)
+LONGEST_REASON = 300
+LOGIN = "log in with `hf auth login` or set HF_TOKEN"
+AGAIN = "Files that already arrived are not sent again."
+
+
+class HubError(AppError):
+    """The Hub did not do what was asked of it. Its text is for the reader; `kind` is for the caller."""
+
+    def __init__(self, told: str, kind: Kind) -> None:
+        super().__init__(told)
+        self.kind = kind
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the Hub cannot be asked now: there is no network, it is down, or HF_HUB_OFFLINE switches it off."""
+        return self.kind in ("busy", "offline", "unreachable")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What kind of refusal it is, the HTTP status if there is one, and the reason given, on one line."""
+
+    kind: Kind
+    status: int = 0
+    reason: str = ""
+
+
+READING: dict[Kind, str] = {
+    "gated": "{id} is gated. Accept its terms at {page}, then {login}.",
+    "missing": "The Hub has no {what} {id}. Check the spelling; if it is private, {login}.",
+    "no revision": "{id} has no revision {revision!r}. "
+    "Give a branch, tag or commit from its page, or leave it empty for the latest.",
+    "login": "The Hub rejected your login when asked for {id}. To fix this, {login}.",
+    "busy": "The Hub is too busy to serve {id} (status {status}). Try again in a few minutes.",
+    "offline": "The Hugging Face Hub cannot be reached to fetch {id}: HF_HUB_OFFLINE turns it off. "
+    "Unset it and try again, or use {instead}.",
+    "unreachable": "The Hugging Face Hub cannot be reached to fetch {id}. "
+    "Connect to the internet and try again, or use {instead}.",
+    "failed": "{id} could not be fetched: {reason}.",
+    "refused": "The Hub refused {id} (status {status}){because}. Check its page for the reason.",
+}
+READING["hidden"] = READING["missing"]  # the Hub does not say which
+PUSHING: dict[Kind, str] = {
+    "missing": "The Hub cannot find {id}{because}. "
+    "Check the spelling of its owner, or log in as someone with access to it.",
+    "login": "The Hub rejected your login for {id}{because}. "
+    "Log in again with `hf auth login`, or set HF_TOKEN to a token with write access.",
+    "forbidden": "Your login has no write access to {id}{because}. "
+    "Use a token with write access, or push to your own account.",
+    "no room": "The Hub has no room for {id}, or requires a paid plan for it{because}. "
+    "Free up space at huggingface.co/settings/storage, or choose another owner.",
+    "conflict": "{id} was changed at the same time{because}. Push again. {again}",
+    "busy": "The Hub is too busy or has a problem of its own (status {status}). Push again in a few minutes. {again}",
+    "offline": "HF_HUB_OFFLINE turns off the Hub here. Unset it and push again.",
+    "unreachable": "The Hugging Face Hub cannot be reached to push {id}. Check the connection and push again. {again}",
+    "local file": "{reason}.",
+    "failed": "{id} was not pushed: {reason}. Push again, or check its page.",
+    "refused": "The Hub refused {id} with status {status}{because}.",
+}
+# Where a table has no sentence for a kind, that of the next one is said.
+BROADER: dict[Kind, Kind] = {
+    "gated": "missing", "hidden": "login", "no revision": "missing", "offline": "unreachable",
+    "local file": "failed", "failed": "refused",
+}  # fmt: skip
+
+
+@contextmanager
+def hub_errors(sentences: dict[Kind, str], id: str, token: Token = None, **words: Any) -> Iterator[None]:
+    """`words` fill the table's sentences: `what`, `page`, `revision`, `instead`.
+
+    Raises: HubError for whatever huggingface_hub raises within the block.
+    """
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
+        found = classify(error)
+        told = _sentence(found, sentences, id, **words)
+        # without its cause, whose text may quote the header with the token
+        raise HubError(hide_tokens(told, token), found.kind) from None
+
+
+@contextmanager
+def told_as(kind: type[AppError]) -> Iterator[None]:
+    """A `HubError` leaves the block as an error of this kind, with the same text."""
+    try:
+        yield
+    except HubError as error:
+        raise kind(str(error)) from error
+
+
+def classify(error: Exception) -> Refusal:
+    """Source: huggingface_hub 2.4, `utils/_http.hf_raise_for_status` and `errors`."""
+    import httpx2
+    from huggingface_hub import errors
+
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        return classify(error.__cause__)  # a file that could not be uploaded, and why
+    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
+        return _of_status(error, error.response.status_code)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return Refusal("offline")
+    if isinstance(error, OSError) and error.filename:
+        return Refusal("local file", reason=_one_line(f"{error.filename} could not be read: {error.strerror or error}"))
+    if isinstance(error, httpx2.TransportError | OSError | JSONDecodeError):  # the last: a network's login page
+        return Refusal("unreachable")
+    return Refusal("failed", reason=_one_line(str(error) or type(error).__name__))
+
+
+def _of_status(error: Any, status: int) -> Refusal:
+    from huggingface_hub import errors
+
+    reason = _one_line(error.server_message or "")
+    named: dict[type[Exception], Kind] = {  # the first is one of the last
+        errors.GatedRepoError: "gated",
+        errors.RevisionNotFoundError: "no revision",
+        errors.RepositoryNotFoundError: "missing",
+    }
+    kind = next((kind for type_, kind in named.items() if isinstance(error, type_)), _kind_of_status(status, reason))
+    return Refusal("hidden" if (kind, status) == ("missing", 401) else kind, status, reason)
+
+
+def _kind_of_status(status: int, reason: str) -> Kind:
+    if status in NO_ROOM or (status in (400, 403) and _is_about_room(reason)):
+        return "no room"
+    if status == 429 or status >= 500:
+        return "busy"
+    kinds: dict[int, Kind] = {401: "login", 403: "forbidden", 404: "missing", 409: "conflict", 412: "conflict"}
+    return kinds.get(status, "refused")
+
+
+def _sentence(found: Refusal, sentences: dict[Kind, str], id: str, **words: Any) -> str:
+    kind = found.kind
+    while kind not in sentences:
+        kind = BROADER.get(kind, "refused")
+    because = f" ({found.reason})" if found.reason else ""
+    known = {"login": LOGIN, "again": AGAIN, "because": because, "status": found.status, "reason": found.reason}
+    return sentences[kind].format(id=id, **{**known, **words})
+
+
+def _is_about_room(reason: str) -> bool:
+    return any(word in reason.lower() for word in ("storage", "quota", "payment", "billing", "subscribe", "pro "))
+
+
+def _one_line(text: str) -> str:
+    """Without its own full stop, and without addresses: those of downloads can be signed, and open to anyone."""
+    line = re.sub(r"\w+://\S+", "its address", " ".join(text.split())).rstrip(".")
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
