@@ -74,9 +74,9 @@ def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
     """Writes model and conversations into `folder`. The prompt is the beginning of all conversations end to end."""
     from bench.compare_arms import Spec
     from bench.train_data import model_and_rows
-    from sft_app.files import write_jsonl_atomically
     from sft_app.inference.device import comparison_dtype
     from sft_app.models.hardware import detect_hardware
+    from sft_app.runtime.files import write_jsonl_atomically
 
     model_dir, rows = model_and_rows(folder, arguments.shape, arguments.conversations)
     write_jsonl_atomically(folder / "rows.jsonl", rows)

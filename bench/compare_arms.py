@@ -29,7 +29,7 @@ from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base
-from sft_app.processes import forget_peak
+from sft_app.runtime.processes import forget_peak
 from sft_app.settings import RunSettings
 
 WARM_UP_TOKENS = 4

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.browser import LAUNCH, Server
 from bench.models import make_home, word_tokenizer, write_conversations, write_random_model
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.settings import RunSettings, parse_settings
 
 IS_OPEN = (False, True, True, False)

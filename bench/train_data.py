@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.models import VOCABULARY, starter_folder, write_random_model
-from sft_app.files import write_jsonl_atomically
+from sft_app.runtime.files import write_jsonl_atomically
 
 if TYPE_CHECKING:
     from bench.train_arms import Spec
@@ -64,7 +64,7 @@ def _starter(count: int) -> tuple[Path, list[dict[str, Any]]]:
     from sft_app.data.tokens import render_conversation
     from sft_app.models.catalog import resolve_model
     from sft_app.models.loading import load_tokenizer
-    from sft_app.runs import app_home
+    from sft_app.runtime.home import app_home
     from sft_app.settings import RunSettings
 
     home = app_home()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sft_app.cli_options import JsonFlag, RunArgument
-from sft_app.runs import app_home, find_run
+from sft_app.runs.directory import find_run
+from sft_app.runtime.home import app_home
 from sft_app.terminal import console, print_json, progress_bar
 
 if TYPE_CHECKING:
     from sft_app.export.hub import Pushed
     from sft_app.export.merged import MergedModel
-    from sft_app.runs import Run
+    from sft_app.runs.folder import Run
 
 RepoOption = Annotated[
     str, typer.Option(metavar="USER/NAME", help="The repository; NAME alone means your own account.")

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sft_app.summary import as_float
+from sft_app.runs.summary import as_float
 
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
 MOST_POINTS = 240

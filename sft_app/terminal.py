@@ -16,9 +16,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from sft_app.errors import AppError
-from sft_app.files import json_text
-from sft_app.runs import Run
-from sft_app.summary import clock, loss_change, unjudged_note
+from sft_app.runs.folder import Run
+from sft_app.runs.summary import clock, loss_change, unjudged_note
+from sft_app.runtime.files import json_text
 
 if TYPE_CHECKING:
     from sft_app.data.checkup.fixes import Cleaning

@@ -17,7 +17,9 @@ FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.
 # Each part may import its own row and the rows above it.
 LAYERS = [
     {"quick_imports"},
-    {"__init__", "errors", "files", "processes", "settings", "records", "runs", "checkpoints", "summary", "versions"},
+    {"__init__", "errors", "settings", "versions"},
+    {"runtime"},
+    {"runs"},
     {"hub"},
     {"hosting", "storage"},
     {"curves"},
@@ -30,6 +32,18 @@ LAYERS = [
 ]
 # The same within folders that have many parts.
 INNER_LAYERS = {
+    "runtime": [{"__init__", "files", "home", "processes"}],
+    "runs": [
+        {"__init__", "records"},
+        {"folder", "checkpoints"},
+        {"directory", "summary"},
+        {"queue"},
+    ],
+    "hub": [
+        {"__init__", "ids", "login"},
+        {"errors"},
+        {"client"},
+    ],
     "data": [
         {"__init__", "conversation", "duplicates"},
         {"sources"},

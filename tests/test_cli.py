@@ -22,9 +22,10 @@ from filelock import FileLock
 from sft_app.cli import main
 from sft_app.errors import ModelError
 from sft_app.evaluation.answer_pairs import kept_pairs
-from sft_app.runs import Run, find_run, list_runs
+from sft_app.runs.directory import find_run, list_runs
+from sft_app.runs.folder import Run
+from sft_app.runs.summary import summarise_run
 from sft_app.settings import parse_settings
-from sft_app.summary import summarise_run
 from sft_app.terminal import without_library_chatter
 from sft_app.training.launch import create_queued_run
 from tests.commands import Ended, assert_one_clear_line

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sft_app.files import append_jsonl, read_jsonl
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import append_jsonl, read_jsonl
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from sft_app.errors import DataError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, known_pairs
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl
 from sft_app.inference.sides import BASE, Side, run_of_side
-from sft_app.runs import Run, list_runs
+from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
 
 if TYPE_CHECKING:
     from sft_app.inference.generation import Sampling

@@ -15,12 +15,12 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
-from sft_app.files import iterate_jsonl
 from sft_app.inference.batch_answers import answer_each
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import Voice
 from sft_app.inference.pair import LoadedPair, both_sides, side_alone
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import iterate_jsonl
 
 GENERAL = Path(__file__).with_name("general.jsonl")
 MOST_CHANGED = 10

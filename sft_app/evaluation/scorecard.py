@@ -12,7 +12,7 @@ import torch
 
 from sft_app.data.tokens import IGNORED, RenderedConversation
 from sft_app.evaluation.intervals import paired_intervals
-from sft_app.summary import as_float
+from sft_app.runs.summary import as_float
 
 
 @dataclass(frozen=True)

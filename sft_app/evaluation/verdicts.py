@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sft_app.summary import as_float, number_text, relative_change
+from sft_app.runs.summary import as_float, number_text, relative_change
 
 Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
 TOO_FEW: Verdict = "not enough rows to tell"

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.tables import csv_text, jsonl_text
-from sft_app.files import append_jsonl, read_jsonl
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import append_jsonl, read_jsonl
 
 Choice = Literal["base", "tuned", "tie", "both bad"]
 Key = Literal["1", "2", "0", "-"]

@@ -14,8 +14,8 @@ from typing import Any
 from sft_app.errors import ExportError
 from sft_app.export.card import model_card, saved_kind
 from sft_app.export.report_settings import public_model, public_values
-from sft_app.files import json_text
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import json_text
 
 # What stands in a folder, a zip or a repository: a file's name there, and a file of this machine or its contents.
 Files = Mapping[str, Path | bytes]

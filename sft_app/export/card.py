@@ -15,7 +15,8 @@ from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import LOCAL_FOLDER, recorded_model
 from sft_app.models.licence import licence_of
 from sft_app.models.loading import holds_full_model
-from sft_app.runs import Run, RunRecord
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RunRecord
 from sft_app.settings import EXAMPLE_DATA
 
 TAGS = {"qlora": ["lora", "qlora"], "lora": ["lora"], "full": []}

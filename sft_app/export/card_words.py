@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sft_app.export.report_facts import ReportFacts
 from sft_app.export.report_settings import data_name, public_model
 from sft_app.models.catalog import HUB, LOCAL_FOLDER
-from sft_app.runs import RunRecord
+from sft_app.runs.records import RunRecord
 from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT
 
 Kind = Literal["adapter", "full", "merged"]

@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sft_app.files import write_json_atomically
-from sft_app.summary import as_float
+from sft_app.runs.summary import as_float
+from sft_app.runtime.files import write_json_atomically
 
 FIDELITY_FILE = "fidelity.json"
 PROMPTS = 8

@@ -24,7 +24,7 @@ from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import free_memory, load_base
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 # Enough to see a wrong weight in the loss, and few enough to be read while one waits.
 MOST_CONVERSATIONS = 16
@@ -51,7 +51,7 @@ def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fide
     """
     import torch
 
-    home = run.path.parents[1]
+    home = run.home
     try:
         pair = load_pair(find_sides(BASE, run.id, home), home)
         hardware, in_4bit, arithmetic = pair.models.hardware, pair.models.in_4bit, pair.models.hardware.dtype

@@ -18,7 +18,7 @@ from sft_app.export.merged import MergedModel, describe
 from sft_app.hub.errors import PUSHING, hub_errors, told_as
 from sft_app.hub.ids import is_repository_name
 from sft_app.hub.login import Token, asking_with
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 LARGE_BYTES = 4_000_000
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access (huggingface.co/settings/tokens)"

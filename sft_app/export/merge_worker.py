@@ -24,7 +24,6 @@ from sft_app.errors import AppError, ExportError, first_line, kind_and_first_lin
 from sft_app.export.fidelity import Fidelity, write_fidelity
 from sft_app.export.fidelity_check import check_fidelity
 from sft_app.export.merged import DRAFT, PROGRESS_FILE, check_room, saved_ns, size_gib
-from sft_app.files import put_on_disk, write_json_atomically
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import recorded_model
 from sft_app.models.fetching import fetch_base
@@ -36,7 +35,8 @@ from sft_app.models.loading import (
     load_config,
     load_tokenizer,
 )
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import put_on_disk, write_json_atomically
 
 PARENT_SECONDS = 1.0
 MOST_TRIES = 100
@@ -71,7 +71,7 @@ def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
     """`scratch/model` with `fidelity.json` in it. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
     tell(0.0, "Loading the base model")
-    tokenizer = load_tokenizer(recorded_model(run), run.path.parents[1])
+    tokenizer = load_tokenizer(recorded_model(run), run.home)
     if is_copy:
         _copy_full_model(run, draft, tell)
     else:
@@ -95,7 +95,7 @@ def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
 def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
     """The base is loaded in bfloat16 also where it was trained on in 4 bits: merged into 4-bit weights, what was
     learnt would be rounded away with them."""
-    ref, home = recorded_model(run), run.path.parents[1]
+    ref, home = recorded_model(run), run.home
     if getattr(load_config(ref, home), "quantization_config", None) is not None:
         raise ExportError(
             f"{ref.name} is stored quantised, and merging into rounded weights would lose what was learned. "

@@ -22,18 +22,18 @@ from typing import TypeVar
 
 import psutil
 
-from sft_app.checkpoints import read_safetensors_header
-from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files, description_files, write_files
 from sft_app.export.card import model_card
 from sft_app.export.fidelity import PROMPTS, Fidelity, fidelity_sentence, read_fidelity
-from sft_app.files import put_on_disk
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, recorded_model
 from sft_app.models.hardware import free_gib
 from sft_app.models.loading import holds_full_model
-from sft_app.runs import Run
+from sft_app.runs.checkpoints import read_safetensors_header
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import put_on_disk
+from sft_app.runtime.home import PROJECT_DIR
 from sft_app.training.supervisor import worker_environment
 
 POLL_SECONDS = 0.2
@@ -127,7 +127,7 @@ def describe(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | No
 
 def size_gib(run: Run) -> float:
     """Of the merged model's weights; 0 where the base is not on this machine yet, so that nobody can tell."""
-    ref, home = recorded_model(run), run.path.parents[1]
+    ref, home = recorded_model(run), run.home
     if holds_full_model(run.adapter_dir):
         return sum(file.stat().st_size for file in run.adapter_dir.glob("*.safetensors")) / 2**30
     return _count_weights(_weights_folder(ref, home)) * BYTES_WRITTEN / 2**30

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import ExportError
-from sft_app.files import write_text_atomically
 from sft_app.models.catalog import ModelRef
 from sft_app.models.loading import load_tokenizer
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_text_atomically
 from sft_app.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
     """
     from sft_app.data.tokens import stop_ids
 
-    tokenizer = load_tokenizer(ModelRef("the merged model", str(folder), None, "merged"), run.path.parents[1])
+    tokenizer = load_tokenizer(ModelRef("the merged model", str(folder), None, "merged"), run.home)
     settings = run.record().settings
     pieces, notes = _pieces_of(tokenizer)
     system, opening = settings.system_prompt, None

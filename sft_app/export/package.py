@@ -13,7 +13,7 @@ from sft_app.export.fidelity import fidelity_sentence, is_warning
 from sft_app.export.gguf import converting, gguf_commands, llama_cpp_dir
 from sft_app.export.merged import MergedModel, Step, describe, find_merged, merging
 from sft_app.export.ollama import OllamaModel, write_modelfile
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 
 @dataclass(frozen=True)

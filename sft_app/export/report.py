@@ -13,8 +13,8 @@ from sft_app.curves import CURVES_CSS, broken_sentence, points_of, run_curves
 from sft_app.errors import RunError
 from sft_app.export.markdown import render_markdown
 from sft_app.export.report_facts import ScoreTable, gather_facts
-from sft_app.files import write_text_atomically
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_text_atomically
 
 HERE = Path(__file__).parent
 MARKDOWN_PAIRS = 3

@@ -33,8 +33,8 @@ from sft_app.export.report_settings import (
     public_text,
     public_values,
 )
-from sft_app.runs import Run
-from sft_app.summary import NOT_A_NUMBER, loss_change, number_text, summarise_run, unjudged_note
+from sft_app.runs.folder import Run
+from sft_app.runs.summary import NOT_A_NUMBER, loss_change, number_text, summarise_run, unjudged_note
 
 COMMANDS = (
     "python -m sft_app train --config settings.json",

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from sft_app.export.report_settings import Fact, data_name, public_model
-from sft_app.files import read_jsonl
 from sft_app.models.hardware import describe_machine
-from sft_app.runs import Run, RunRecord, RunStatus
-from sft_app.summary import as_float, clock
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RunRecord, RunStatus
+from sft_app.runs.summary import as_float, clock
+from sft_app.runtime.files import read_jsonl
 
 METHODS = {
     "qlora": "QLoRA: an adapter on a 4-bit base model",

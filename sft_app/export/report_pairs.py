@@ -7,7 +7,7 @@ from typing import Any
 
 from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs, told_as_prompt
 from sft_app.evaluation.word_diff import change_between
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 SHOWN = 6
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.models.catalog import LOCAL_FOLDER, ModelRef
-from sft_app.runs import Run, RunRecord
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RunRecord
+from sft_app.runs.summary import setting_text
 from sft_app.settings import EXAMPLE_DATA, parse_settings
-from sft_app.summary import setting_text
 
 Fact = tuple[str, str]
 TOLD_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
@@ -65,7 +66,7 @@ def needed_to_repeat(record: RunRecord) -> list[str]:
 
 def public_text(run: Run, text: str) -> str:
     """A message without the folders that it names; the last part of each stays."""
-    for folder in (run.path.resolve().parents[1], Path.cwd(), Path.home()):
+    for folder in (run.home.resolve(), Path.cwd(), Path.home()):
         if len(folder.parts) > 1:
             text = text.replace(str(folder), folder.name)
     return _PATH.sub(r"\1", text)

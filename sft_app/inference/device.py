@@ -9,7 +9,7 @@ from sft_app.errors import ModelError
 from sft_app.inference.sides import Side
 from sft_app.models.hardware import Hardware, detect_hardware, free_gib
 from sft_app.models.shapes import read_shape
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
 
 # Of a number held in 4 bits, with its share of the scales.
 FOUR_BIT_BYTES = 0.55

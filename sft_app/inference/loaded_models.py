@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft_app.checkpoints import read_safetensors_header
 from sft_app.errors import ModelError
 from sft_app.inference.device import choose_device
 from sft_app.inference.sides import Side
@@ -22,6 +21,7 @@ from sft_app.models.loading import (
     load_base,
     load_tokenizer,
 )
+from sft_app.runs.checkpoints import read_safetensors_header
 
 KEPT_ADAPTERS = 4
 # What loading takes beyond the weights themselves.

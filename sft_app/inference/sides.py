@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.checkpoints import checkpoint_step, complete_checkpoints
-from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.errors import ModelError, RunError
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, fetch_adapter, recorded_model, resolve_model
 from sft_app.models.loading import ADAPTER_CONFIG, holds_full_model
 from sft_app.models.starter import HUB_ID
-from sft_app.runs import Run, find_run, list_runs
+from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
+from sft_app.runs.directory import find_run, list_runs
+from sft_app.runs.folder import Run
+from sft_app.runtime.home import PROJECT_DIR
 from sft_app.settings import EXAMPLE_ADAPTER, RunSettings, parse_settings
 
 if TYPE_CHECKING:

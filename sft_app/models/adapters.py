@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 
-from sft_app.checkpoints import read_safetensors_header
 from sft_app.errors import ModelError, first_line
 from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, broken_weights
+from sft_app.runs.checkpoints import read_safetensors_header
 
 # Settings of an adapter that leave the base alone whatever they are.
 HARMLESS = {

@@ -13,7 +13,7 @@ from sft_app.hub.ids import is_hub_id
 from sft_app.hub.login import hub_token
 from sft_app.models.fetching import fetched_folder
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_dir, starter_is_ready
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 HUB_TIMEOUT_SECONDS = 5.0
 MOST_ADAPTER_GIB = 4

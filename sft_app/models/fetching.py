@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_app.errors import ModelError
-from sft_app.files import write_json_atomically
 from sft_app.hub.client import download_repository, repository_info
 from sft_app.hub.errors import told_as
 from sft_app.models.starter import prepare_starter
+from sft_app.runtime.files import write_json_atomically
 
 if TYPE_CHECKING:
     from sft_app.models.catalog import ModelRef

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from sft_app.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.errors import StorageError
-from sft_app.files import write_json_atomically
-from sft_app.runs import LOCK_FILE, Run, delete_run, utc_now
+from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
+from sft_app.runs.directory import delete_run
+from sft_app.runs.folder import LOCK_FILE, Run
+from sft_app.runs.records import utc_now
+from sft_app.runtime.files import write_json_atomically
 from sft_app.storage.stores import Store
 
 MANIFEST = "manifest.json"

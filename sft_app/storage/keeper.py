@@ -14,10 +14,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sft_app.checkpoints import INCOMPLETE_MARK
 from sft_app.errors import SettingsError, StorageError
-from sft_app.files import write_json_atomically
-from sft_app.runs import Run, list_runs
+from sft_app.runs.checkpoints import INCOMPLETE_MARK
+from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_json_atomically
 from sft_app.storage.copies import copy_run, delete_run_and_copy, follow_deletions, read_record, write_record
 from sft_app.storage.restoring import restore_runs
 from sft_app.storage.stores import Store, open_store

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sft_app.checkpoints import checkpoint_step
 from sft_app.errors import StorageError
-from sft_app.files import write_json_atomically
-from sft_app.records import RESUMABLE, RunStatus
-from sft_app.runs import Run, list_runs, runs_dir, utc_now
+from sft_app.runs.checkpoints import checkpoint_step
+from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RESUMABLE, RunStatus, utc_now
+from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.home import runs_dir
 from sft_app.storage.copies import (
     CopyRecord,
     Manifest,

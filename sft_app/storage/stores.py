@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sft_app.errors import SettingsError, StorageError, first_line
-from sft_app.files import put_on_disk
 from sft_app.hub.login import hide_tokens
+from sft_app.runtime.files import put_on_disk
 
 STORAGE_VARIABLE = "SFT_APP_STORAGE"
 TOKEN_VARIABLE = "SFT_APP_STORAGE_TOKEN"

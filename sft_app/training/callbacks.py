@@ -13,8 +13,8 @@ import torch
 from transformers import TrainerCallback
 
 from sft_app.evaluation.scorecard import scores_as_rows
-from sft_app.files import put_on_disk, write_jsonl_atomically
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import put_on_disk, write_jsonl_atomically
 from sft_app.settings import RunSettings
 from sft_app.training.ranks import from_first_rank, ranks_sum, world_size
 from sft_app.training.termination import StopRequested, Termination

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from sft_app.checkpoints import checkpoint_step, complete_checkpoints, delete_checkpoint
 from sft_app.errors import DivergedError
+from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, delete_checkpoint
 
 # What transformers saves for training to go on from beside the weights of an adapter or a whole model; with FSDP the
 # weights too. Folders of split-up ones are left to torch.

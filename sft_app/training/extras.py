@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from sft_app.errors import SettingsError
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.settings import RunSettings
 
 PROJECT_NAME = "fine-tune-and-compare"

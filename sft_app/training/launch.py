@@ -18,7 +18,9 @@ from sft_app.data.split import Kinship, Split, hold_out
 from sft_app.errors import DataError, RunError
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
-from sft_app.runs import RESUMABLE, ModelRecord, Run, RunRecord, SourceRecord, create_run, list_runs, utc_now
+from sft_app.runs.directory import create_run, list_runs
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, SourceRecord, utc_now
 from sft_app.settings import RunSettings
 from sft_app.training.extras import check_extras
 from sft_app.training.preflight.disk import disk_needed_gib

@@ -13,9 +13,9 @@ from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import make_conversation
 from sft_app.data.reading import Example
 from sft_app.errors import ModelError
-from sft_app.files import iterate_jsonl, write_json_atomically
 from sft_app.models.hardware import Hardware
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import iterate_jsonl, write_json_atomically
 from sft_app.settings import RunSettings
 from sft_app.training.ranks import is_first_rank
 

@@ -15,7 +15,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.training.ranks import LAUNCHER_PID
 from sft_app.training.supervisor import BUSY_EXIT, TERMINATED_EXIT
 

@@ -20,7 +20,8 @@ from accelerate import PartialState
 
 from sft_app.errors import ModelError
 from sft_app.models.hardware import Hardware, detect_hardware
-from sft_app.runs import Run, RunStatus
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RunStatus
 from sft_app.settings import RunSettings
 
 LAUNCHER_PID = "SFT_APP_LAUNCHER_PID"

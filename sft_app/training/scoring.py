@@ -11,11 +11,11 @@ import torch
 from sft_app.errors import AppError
 from sft_app.evaluation.score_run import keep_score
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, scores_from_rows
-from sft_app.files import read_jsonl
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import read_jsonl
 from sft_app.training.termination import StopRequested, Termination
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
             raise StopRequested
         run.update_status(message=f"Measuring what changed: {share:.0%}.")
 
-    home = run.path.parents[1]
+    home = run.home
     try:
         with nullcontext() if was_stopped else termination.stoppable():
             pair = load_pair(find_sides(BASE, run.id, home), home)

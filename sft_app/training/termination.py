@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 LOOK_SECONDS = 0.25
 # What is quick is still done: a step that has begun, and after a stop that came before it, each part of the work.

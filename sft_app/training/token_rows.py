@@ -18,8 +18,8 @@ from filelock import FileLock
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation
 from sft_app.errors import DataError
-from sft_app.files import iterate_jsonl, put_on_disk
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import iterate_jsonl, put_on_disk
 from sft_app.training.trainers.blocks import cut_into_blocks
 
 ROWS_AT_ONCE = 100

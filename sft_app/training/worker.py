@@ -19,16 +19,16 @@ from typing import Any
 import torch
 import transformers
 
-from sft_app.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore, score_conversations
-from sft_app.files import put_on_disk
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.starter import starter_is_ready
-from sft_app.runs import ADAPTER_DRAFTS, Run
+from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
+from sft_app.runs.folder import ADAPTER_DRAFTS, Run
+from sft_app.runtime.files import put_on_disk
 from sft_app.settings import RunSettings
 from sft_app.training import ranks
 from sft_app.training.callbacks import RunReporter
@@ -155,7 +155,7 @@ def _prepare(
 ) -> tuple[Any, RunReporter, Any]:
     """The trainer over the rendered data and the loaded model, what it reports to, and the tokenizer."""
     transformers.set_seed(settings.seed)
-    home, ref = run.path.parents[1], recorded_model(run)
+    home, ref = run.home, recorded_model(run)
     with ranks.first_rank_first():
         tokenizer = load_tokenizer(ref, home)
         max_length = settle_max_length(run, tokenizer)
@@ -197,7 +197,7 @@ def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: di
 
 def load_trainable(run: Run, settings: RunSettings) -> Any:
     """The base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
-    home, hardware = run.path.parents[1], ranks.this_rank_hardware(settings)
+    home, hardware = run.home, ranks.this_rank_hardware(settings)
     dtype = settle_precision(run, settings, hardware)
     base = load_base(recorded_model(run), home, hardware, dtype, in_4bit=settings.method == "qlora")
     if settings.method == "full":
@@ -207,7 +207,7 @@ def load_trainable(run: Run, settings: RunSettings) -> Any:
 
 
 def _preparing_message(run: Run) -> str:
-    if run.record().model.location == "starter" and not starter_is_ready(run.path.parents[1]):
+    if run.record().model.location == "starter" and not starter_is_ready(run.home):
         return "Fetching and converting the starter model. This happens once and takes about a minute."
     return "Loading the model."
 

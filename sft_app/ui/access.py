@@ -19,7 +19,7 @@ from sft_app.errors import AccessError, RunError
 from sft_app.hosting import Hosting, Visitor
 from sft_app.hub.ids import is_hub_id
 from sft_app.hub.login import Token
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSettings
 from sft_app.ui.visitors import visitor_of
 

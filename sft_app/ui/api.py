@@ -19,7 +19,7 @@ from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.errors import DataError, SettingsError
 from sft_app.inference.chat import prompt_messages
 from sft_app.models.hardware import complete_settings
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
 from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.checkpoints import complete_checkpoints
 from sft_app.errors import RunError
-from sft_app.runs import Run
+from sft_app.runs.checkpoints import complete_checkpoints
+from sft_app.runs.folder import Run
 from sft_app.training.launch import cancel_run
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, tells_errors

@@ -17,7 +17,7 @@ from rich.console import Console
 from sft_app.curves import CURVES_CSS
 from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
 from sft_app.hub.login import hide_tokens, take_tokens_from
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
 from sft_app.storage.keeper import PAGE_SECONDS, keeping_copies
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.access import MOST_UPLOAD_MB

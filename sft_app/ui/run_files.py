@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft_app.files import JsonlTail
-from sft_app.runs import ENDED, Run
+from sft_app.runs.folder import Run
+from sft_app.runs.records import ENDED
+from sft_app.runs.summary import summarise_run
+from sft_app.runtime.files import JsonlTail
 from sft_app.storage.copies import RECORD
-from sft_app.summary import summarise_run
 
 TAILS_KEPT = 16
 

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from sft_app.curves import run_colour
+from sft_app.runs.summary import clock, loss_change
 from sft_app.settings import DataSettings
-from sft_app.summary import clock, loss_change
 from sft_app.ui.views import STATE_WORDS, empty_card
 
 # Runs that differ in one of these have other held-out conversations or other tokens: their losses measure other things.

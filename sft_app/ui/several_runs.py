@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.curves import loss_of_runs
-from sft_app.summary import differing_settings
+from sft_app.runs.summary import differing_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED, tells_errors
 from sft_app.ui.run_files import files_stamp

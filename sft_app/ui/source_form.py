@@ -14,7 +14,7 @@ import gradio as gr
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256
 from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.errors import DataError
-from sft_app.files import write_text_atomically
+from sft_app.runtime.files import write_text_atomically
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui import checkup
 from sft_app.ui.access import UPLOADS

@@ -10,7 +10,7 @@ import gradio as gr
 
 from sft_app.hosting import NO_TRAINING
 from sft_app.models.hardware import complete_settings
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.settings import PRESETS, DataSettings, RunSettings, choices_of, fields_of
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from sft_app.runs import RunStatus
-from sft_app.summary import as_float, clock, loss_change, unjudged_note
+from sft_app.runs.records import RunStatus
+from sft_app.runs.summary import as_float, clock, loss_change, unjudged_note
 
 STATE_WORDS = {
     "queued": "Queued",

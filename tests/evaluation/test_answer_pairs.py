@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, kept_pairs, told_as_prompt
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 
 def test_a_pair_is_kept_once(tmp_path: Path) -> None:

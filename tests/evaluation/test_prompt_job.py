@@ -12,7 +12,7 @@ from sft_app.evaluation.prompt_job import PromptJob, file_names, run_that_keeps
 from sft_app.evaluation.prompt_sets import PromptResult
 from sft_app.inference.sides import Side
 from sft_app.models.catalog import ModelRef
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 MODEL = ModelRef("m", "m", None, source="local")
 

@@ -29,7 +29,7 @@ from sft_app.evaluation.votes import (
     wilson_interval,
     withdraw_last,
 )
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 
 PAIRS = [AnswerPair(f"Q{number}", f"base {number}", f"tuned {number}") for number in range(200)]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sft_app.records import ModelRecord, RunRecord, SourceRecord
-from sft_app.runs import Run, create_run
+from sft_app.runs.directory import create_run
+from sft_app.runs.folder import Run
+from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
 from sft_app.settings import parse_settings
 
 NASTY = "<script>alert(1)</script> | `x` ![a](http://evil/) </style>\"'&\n# not a heading\n- no list\n\n```\n</details>"

@@ -13,8 +13,8 @@ from huggingface_hub import ModelCard
 
 from sft_app.errors import ExportError
 from sft_app.export.adapter import adapter_files, zip_adapter
-from sft_app.files import append_jsonl, write_json_atomically
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import append_jsonl, write_json_atomically
 from sft_app.settings import parse_settings
 from tests.export.run_folders import finish, whole_card
 from tests.export.run_folders import make_run as make_folder

@@ -18,8 +18,8 @@ from sft_app.errors import ExportError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
 from sft_app.export.card import model_card
 from sft_app.export.report_pairs import pairs_of
-from sft_app.records import ModelRecord
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runs.records import ModelRecord
 from sft_app.settings import EXAMPLE_DATA
 from tests.export.run_folders import NASTY, finish, make_run, whole_card
 

@@ -16,7 +16,7 @@ from sft_app.errors import AccessError, AppError, ExportError
 from sft_app.export.adapter import Files, adapter_files
 from sft_app.export.hub import Pushed, Target, checked_name, push_run, reaching, send, warning_for
 from sft_app.export.merged import merge_run
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from tests.commands import assert_one_clear_line
 from tests.export.hub_stand_in import GOOD_TOKEN, READ_TOKEN, PushHub
 from tests.export.run_folders import make_run as make_folder

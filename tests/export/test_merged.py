@@ -353,7 +353,7 @@ def test_a_folder_with_something_else_is_left_alone(made: Any, tmp_path: Path) -
 
 
 def test_a_run_without_an_adapter_has_nothing_to_merge(made: Any, tmp_path: Path) -> None:
-    from sft_app.runs import Run
+    from sft_app.runs.folder import Run
 
     shutil.copytree(made.run.path, tmp_path / "run", ignore=shutil.ignore_patterns("adapter"))
     with pytest.raises(ExportError, match="has not saved anything to merge yet"):

@@ -18,9 +18,9 @@ from sft_app.export.card import model_card
 from sft_app.export.markdown import markdown_text
 from sft_app.export.report import report_html, report_markdown, write_report
 from sft_app.export.report_pairs import SHOWN, pairs_of
-from sft_app.files import append_jsonl, write_json_atomically
-from sft_app.records import ModelRecord
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runs.records import ModelRecord
+from sft_app.runtime.files import append_jsonl, write_json_atomically
 from sft_app.settings import RunSettings, parse_settings
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from tests.export.run_folders import NASTY, finish, make_run, part, whole_card

@@ -19,7 +19,7 @@ from sft_app.inference.sides import BASE, Side, find_sides
 from sft_app.inference.stream import compare_prompt
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import read_shape
-from sft_app.processes import process_started
+from sft_app.runtime.processes import process_started
 from sft_app.ui.compare.scorecard_views import scorecard_view
 
 

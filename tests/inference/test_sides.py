@@ -12,7 +12,7 @@ import pytest
 
 from sft_app.errors import ModelError, RunError
 from sft_app.inference.sides import BASE, find_sides, list_sides, settings_of
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
 from sft_app.settings import EXAMPLE_ADAPTER, RunSettings
 
 Make = Callable[..., Any]

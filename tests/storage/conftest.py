@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.storage.stores import FolderStore
 
 RUN_ID = "20261122-153012-k3f9"
@@ -77,6 +77,6 @@ def new_home(tmp_path: Path) -> Path:
 @pytest.fixture
 def living_process() -> dict[str, Any]:
     """How a status names a process that lives: this one."""
-    from sft_app.processes import process_started
+    from sft_app.runtime.processes import process_started
 
     return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}

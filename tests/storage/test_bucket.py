@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.storage.copies import copy_trouble
 from sft_app.storage.keeper import storage_state
 from tests.storage.bucket_stand_in import Bucket, bucket_on_this_machine

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sft_app.errors import RunError, StorageError
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.storage.copies import (
     copy_run,
     delete_copy,
@@ -114,7 +114,7 @@ def test_checkpoint_is_copied_only_when_it_is_whole(make_run: Make, store: Folde
 
 
 def test_deleted_checkpoint_goes_from_the_copy(make_run: Make, store: FolderStore) -> None:
-    from sft_app.checkpoints import delete_checkpoint
+    from sft_app.runs.checkpoints import delete_checkpoint
 
     run = make_run()
     old = write_checkpoint(run, 20)

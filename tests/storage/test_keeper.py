@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.storage.copies import copy_trouble, delete_run_and_copy, read_manifests
 from sft_app.storage.keeper import Keeper, delete_everywhere, keeping_copies, storage_state
 from sft_app.storage.stores import FolderStore

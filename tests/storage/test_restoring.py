@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sft_app.checkpoints import last_complete_checkpoint
-from sft_app.runs import Run
+from sft_app.runs.checkpoints import last_complete_checkpoint
+from sft_app.runs.folder import Run
 from sft_app.storage.copies import copy_run, read_record
 from sft_app.storage.restoring import restore_runs
 from sft_app.storage.stores import FolderStore

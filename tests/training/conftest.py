@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
 from tests.waiting import wait_until
 
 SMALL = {

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sft_app.checkpoints import complete_checkpoints, discard_incomplete, last_complete_checkpoint
-from sft_app.runs import Run
+from sft_app.runs.checkpoints import complete_checkpoints, discard_incomplete, last_complete_checkpoint
+from sft_app.runs.folder import Run
 from sft_app.training.divergence import are_finite, discard_broken
 
 Make = Callable[..., Run]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sft_app.errors import SettingsError
-from sft_app.runs import Run, list_runs
+from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
 from sft_app.training.extras import check_extras, place_tracker
 

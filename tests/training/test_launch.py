@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sft_app.errors import AppError, DataError, ModelError, RunError
-from sft_app.files import read_jsonl
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
+from sft_app.runtime.files import read_jsonl
 from sft_app.settings import parse_settings
 from sft_app.training import launch
 from sft_app.training.launch import create_queued_run, resume_run, stop_run, submit_run

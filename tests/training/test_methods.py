@@ -172,7 +172,7 @@ def test_blocks_hold_every_token_once_in_order_and_train_it() -> None:
 def test_blocks_are_of_the_whole_text_though_max_length_is_shorter(home: Path, make_run: Any, tokenizer: Any) -> None:
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
-    from sft_app.files import read_jsonl
+    from sft_app.runtime.files import read_jsonl
     from sft_app.training.token_rows import token_rows
 
     run = make_run(trainer="classic", method="full", block_size=100, max_length=60)

@@ -17,7 +17,7 @@ from sft_app.inference.sides import find_sides
 from sft_app.models.catalog import recorded_model
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import load_tokenizer
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.training import ranks
 from sft_app.training.open_settings import settle_max_length, settle_precision
 

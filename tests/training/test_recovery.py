@@ -18,10 +18,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.errors import RunError
-from sft_app.records import RunStatus
-from sft_app.runs import Run, delete_run
+from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.runs.directory import delete_run
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RunStatus
 from sft_app.training.launch import resume_run
 from sft_app.training.supervisor import BUSY_EXIT, OUT_OF_MEMORY_EXIT, ensure_supervisor
 from tests.waiting import supervisors, wait_until

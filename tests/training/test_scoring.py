@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sft_app.errors import ModelError
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.training import scoring
 
 Make = Callable[..., Run]

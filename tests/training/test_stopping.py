@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from sft_app.errors import RunError
-from sft_app.runs import CANCELLED, Run, delete_run
+from sft_app.runs.directory import delete_run
+from sft_app.runs.folder import CANCELLED, Run
 from sft_app.training import scoring, worker
 from sft_app.training.launch import cancel_run, resume_run, stop_run
 from sft_app.training.supervisor import ensure_supervisor

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
-from sft_app.runs import Run
+from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.runs.folder import Run
 from sft_app.storage.copies import copy_trouble, read_manifests
 from sft_app.storage.keeper import keeping_copies
 from sft_app.storage.stores import FolderStore

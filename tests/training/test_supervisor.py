@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
-from sft_app.runs import Run, move_in_queue
+from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.runs.folder import Run
+from sft_app.runs.queue import move_in_queue
 from sft_app.training import supervisor
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.training.supervisor import (
@@ -256,7 +257,7 @@ def test_run_whose_worker_is_starting_cannot_be_deleted(
 ) -> None:
     """The seconds in which the worker loads its libraries."""
     from sft_app.errors import RunError
-    from sft_app.runs import delete_run
+    from sft_app.runs.directory import delete_run
 
     run, reasons = make_run(), []
 
@@ -325,7 +326,7 @@ def test_no_supervisor_is_started_for_an_empty_queue(home: Path) -> None:
 
 def test_run_with_a_living_worker_cannot_be_resumed_or_deleted(make_run: Make, home: Path) -> None:
     from sft_app.errors import RunError
-    from sft_app.runs import delete_run
+    from sft_app.runs.directory import delete_run
 
     run = make_run()
     me = psutil.Process()

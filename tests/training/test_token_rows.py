@@ -15,8 +15,8 @@ import pytest
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import render_conversation, training_rows
 from sft_app.errors import DataError
-from sft_app.files import read_jsonl, write_jsonl_atomically
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import read_jsonl, write_jsonl_atomically
 from sft_app.training import token_rows as module
 from sft_app.training.token_rows import render_rows, token_rows
 
@@ -99,7 +99,7 @@ def test_answers_that_do_not_fit_are_told_and_leave_no_rows(make_run: Make, toke
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.training.token_rows import token_rows
 from tests.conftest import make_character_tokenizer
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

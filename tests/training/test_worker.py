@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from sft_app.checkpoints import checkpoint_step, last_complete_checkpoint
-from sft_app.files import write_jsonl_atomically
-from sft_app.runs import Run
+from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_jsonl_atomically
 from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
 Make = Callable[..., Run]
@@ -83,7 +83,7 @@ def test_saved_folder_loads_with_plain_libraries_and_is_what_was_scored(
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
     from sft_app.evaluation.scorecard import mean_loss, score_conversations
-    from sft_app.files import read_jsonl
+    from sft_app.runtime.files import read_jsonl
 
     rows = [make_conversation(row["messages"]) for row in read_jsonl(run.heldout_file)]
     loss = mean_loss(score_conversations(model, [render_conversation(tokenizer, row, 128) for row in rows]))
@@ -120,7 +120,7 @@ def test_base_side_of_the_scorecard_is_the_untouched_model(finished_run: Run, ti
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
     from sft_app.evaluation.scorecard import mean_loss, score_conversations
-    from sft_app.files import read_jsonl
+    from sft_app.runtime.files import read_jsonl
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
     rows = [make_conversation(row["messages"]) for row in read_jsonl(finished_run.heldout_file)]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from sft_app.runs import find_run, list_runs
+from sft_app.runs.directory import find_run, list_runs
 from sft_app.settings import EXAMPLE_PROMPT, parse_settings
 from sft_app.training.launch import submit_run
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from sft_app.files import read_jsonl
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
+from sft_app.runtime.files import read_jsonl
 from tests.ui.test_browser import fill_settings
 
 

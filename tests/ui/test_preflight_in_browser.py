@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
 
 pytestmark = pytest.mark.starter
 

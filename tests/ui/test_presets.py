@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from sft_app.cli import _settings_from
 from sft_app.models.hardware import complete_settings
-from sft_app.runs import find_run, list_runs
+from sft_app.runs.directory import find_run, list_runs
 from sft_app.settings import PRESETS, RunSettings
 from sft_app.ui.forms import settings_from_form
 from sft_app.ui.page import build_page

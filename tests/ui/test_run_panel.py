@@ -9,8 +9,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from sft_app.processes import process_started
-from sft_app.runs import ModelRecord, Run, RunRecord, SourceRecord, create_run, move_in_queue
+from sft_app.runs.directory import create_run
+from sft_app.runs.folder import Run
+from sft_app.runs.queue import move_in_queue
+from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
+from sft_app.runtime.processes import process_started
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
 from sft_app.ui.run_panel import CALM_SECONDS, QUICK_SECONDS, panel_values

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.runs import RunStatus
+from sft_app.runs.records import RunStatus
 from sft_app.ui import views
 
 SUMMARY = {

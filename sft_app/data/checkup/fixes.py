@@ -17,7 +17,7 @@ from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.sources.rows import Progress, Rejected
 from sft_app.data.split import Kinship, as_array
 from sft_app.errors import DataError
-from sft_app.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
 
 LABELS = {
     "repair_turns": "Fix empty or out-of-order turns",

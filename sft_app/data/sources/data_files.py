@@ -15,8 +15,8 @@ from sft_app.data.sources.parquet_files import read_parquet
 from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.data.sources.txt_files import read_txt
 from sft_app.errors import DataError
+from sft_app.runtime.home import PROJECT_DIR
 
-PROJECT_DIR = Path(__file__).resolve().parents[3]
 _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,

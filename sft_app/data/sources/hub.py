@@ -13,10 +13,10 @@ from typing import Any, TextIO
 from sft_app.data.sources.hub_rows import open_rows
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
-from sft_app.files import appearing_whole, jsonl_line, write_json_atomically
 from sft_app.hub.client import repository_info
 from sft_app.hub.errors import HubError
 from sft_app.hub.ids import is_hub_id
+from sft_app.runtime.files import appearing_whole, jsonl_line, write_json_atomically
 
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
 FORMATS = ("arrow", "csv", "hdf5", "json", "jsonl", "pandas", "parquet", "sql", "text", "webdataset", "xml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from sft_app.checkpoints import KEPT_CHECKPOINTS, read_safetensors_header
+from sft_app.runs.checkpoints import KEPT_CHECKPOINTS, read_safetensors_header
 from sft_app.settings import RunSettings
 
 # Enough for logs, tokenizer files and a small adapter.

@@ -21,11 +21,11 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from sft_app.errors import AppError
-from sft_app.files import write_json_atomically
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
-from sft_app.processes import forget_peak, peak_resident_gib
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.processes import forget_peak, peak_resident_gib
 from sft_app.settings import RunSettings
 from sft_app.training.open_settings import settle_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
@@ -85,7 +85,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     `trained_per_step` it was measured with."""
     run.update_status(state="preparing", pid=os.getpid(), message="Loading the model.")
     transformers.set_seed(settings.seed)
-    tokenizer = load_tokenizer(recorded_model(run), run.path.parents[1])
+    tokenizer = load_tokenizer(recorded_model(run), run.home)
     settings = settings.model_copy(update={"max_length": settle_max_length(run, tokenizer)})
     accumulation = min(settings.gradient_accumulation_steps, MOST_ACCUMULATION)
     batches = accumulation * (STEPS + WARM_UP)

@@ -17,13 +17,14 @@ from filelock import FileLock, Timeout
 
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.reading import Example
-from sft_app.data.sources.data_files import PROJECT_DIR
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import AppError, RunError
-from sft_app.files import write_json_atomically, write_jsonl_atomically
 from sft_app.models.catalog import resolve_model
-from sft_app.records import ModelRecord, RunRecord, RunStatus, SourceRecord
-from sft_app.runs import Run, new_run_id, utc_now
+from sft_app.runs.directory import new_run_id
+from sft_app.runs.folder import Run
+from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
+from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.home import PROJECT_DIR
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.workload import MEASURED_FILE, Measured
 from sft_app.training.supervisor import ensure_supervisor, worker_environment

@@ -25,7 +25,7 @@ from sft_app.evaluation.votes import (
     votes_jsonl,
     withdraw_last,
 )
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, tells_errors

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import PromptFile, PromptResult
-from sft_app.summary import clock
+from sft_app.runs.summary import clock
 from sft_app.ui import views
 from sft_app.ui.compare.views import both_in_full
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors

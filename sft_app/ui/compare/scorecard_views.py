@@ -17,7 +17,7 @@ from sft_app.evaluation.verdicts import (
     summary_sentence,
     verdict_of_loss,
 )
-from sft_app.summary import number_text
+from sft_app.runs.summary import number_text
 
 KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
 ROWS = (

@@ -13,7 +13,7 @@ from sft_app.export.merged import MergedModel, find_merged, follow
 from sft_app.export.package import prepare_merged
 from sft_app.export.report_pairs import pairs_of
 from sft_app.export.space import push_space
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors

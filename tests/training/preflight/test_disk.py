@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
 from sft_app.training.preflight.disk import disk_needed_gib, trained_weights
 

@@ -14,7 +14,7 @@ from sft_app.data.checkup.lengths import measure_lengths
 from sft_app.data.reading import load_data, open_data
 from sft_app.errors import AppError, RunError
 from sft_app.models.loading import load_tokenizer
-from sft_app.runs import list_runs
+from sft_app.runs.directory import list_runs
 from sft_app.settings import parse_settings
 from sft_app.training.preflight.measuring import measure_run
 from sft_app.training.preflight.plan import Machine

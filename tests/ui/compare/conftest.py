@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.browser import Server
-from sft_app.runs import Run, runs_dir
+from sft_app.runs.folder import Run
+from sft_app.runtime.home import runs_dir
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
 from sft_app.evaluation.votes import Ballot, Progress, read_votes
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
 from sft_app.ui.compare.blind_test import BlindTest, invite
 from sft_app.ui.context import PageContext

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
 from sft_app.evaluation.votes import read_votes
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from tests.ui.test_browser import open_tab
 
 PAIRS = [AnswerPair(f"Question {n}?", f"plain {n}", f"warm {n} <b>", f"given {n}") for n in range(3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.ui.compare.scorecard_panel import scorecard_values
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext

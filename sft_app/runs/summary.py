@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.errors import RunError
-from sft_app.runs import Run, RunRecord
+from sft_app.runs.folder import Run
+from sft_app.runs.records import RunRecord
 from sft_app.settings import RunSettings
 
 NOT_A_NUMBER = "not a number"

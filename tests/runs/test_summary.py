@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from sft_app.runs import ModelRecord, Run, RunRecord, SourceRecord, create_run
+from sft_app.runs.directory import create_run
+from sft_app.runs.folder import Run
+from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
+from sft_app.runs.summary import differing_settings, heldout_losses, loss_change, summarise_run, unjudged_note
 from sft_app.settings import EXAMPLE_PROMPT, RunSettings
-from sft_app.summary import differing_settings, heldout_losses, loss_change, summarise_run, unjudged_note
 
 
 @pytest.fixture

@@ -17,28 +17,16 @@ from typing import Any
 import psutil
 import pytest
 
-from sft_app import processes
-from sft_app import runs as runs_module
 from sft_app.errors import RunError
-from sft_app.processes import process_started, take_lock
-from sft_app.runs import (
-    ENDED,
-    ModelRecord,
-    Run,
-    RunRecord,
-    RunStatus,
-    SourceRecord,
-    app_home,
-    create_run,
-    delete_run,
-    find_run,
-    list_runs,
-    move_in_queue,
-    new_run_id,
-    process_is_alive,
-    queued_runs,
-    runs_dir,
-)
+from sft_app.runs import directory, folder, records
+from sft_app.runs.directory import create_run, delete_run, find_run, list_runs, new_run_id
+from sft_app.runs.folder import Run, process_is_alive
+from sft_app.runs.queue import move_in_queue, queued_runs
+from sft_app.runs.records import ENDED, ModelRecord, RunRecord, RunStatus, SourceRecord
+from sft_app.runtime import processes
+from sft_app.runtime.files import read_jsonl
+from sft_app.runtime.home import app_home, runs_dir
+from sft_app.runtime.processes import process_started, take_lock
 from sft_app.settings import RunSettings
 
 ROWS = [{"messages": [{"role": "user", "content": "Größe?"}, {"role": "assistant", "content": "£5\n🌱"}]}]
@@ -92,8 +80,8 @@ def dead_child() -> Iterator[subprocess.Popen[bytes]]:
 def test_new_run_is_queued_and_holds_what_it_was_given(run: Run):
     assert run.record() == make_record()
     assert run.status() == RunStatus(state="queued", created_utc="2026-01-01T00:00:00+00:00")
-    assert runs_module.read_jsonl(run.train_file) == ROWS
-    assert runs_module.read_jsonl(run.heldout_file) == []
+    assert read_jsonl(run.train_file) == ROWS
+    assert read_jsonl(run.heldout_file) == []
     assert sorted(path.name for path in run.path.iterdir()) == ["data", "settings.json", "status.json"]
 
 
@@ -214,7 +202,7 @@ def test_end_that_is_written_while_one_looks_is_not_overwritten(
         run.update_status(state="finished")
         return False
 
-    monkeypatch.setattr(runs_module, "process_is_alive", end_now)
+    monkeypatch.setattr(folder, "process_is_alive", end_now)
     assert run.status().state == "finished"
     assert run.status().state == "finished"
 
@@ -246,7 +234,7 @@ def test_unknown_state_is_refused(run: Run):
 
 def test_times_are_set_by_the_first_and_the_last_working_state(run: Run, monkeypatch: pytest.MonkeyPatch):
     clock = iter(["start", "end", "second start", "second end"])
-    monkeypatch.setattr(runs_module, "utc_now", lambda: next(clock))
+    monkeypatch.setattr(folder, "utc_now", lambda: next(clock))
     assert _times(run.update_status(step=0)) == (None, None)
     assert _times(run.update_status(state="preparing")) == ("start", None)
     assert _times(run.update_status(state="training")) == ("start", None)
@@ -505,7 +493,8 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
                 return now(tz) + timedelta(seconds=seconds)
 
         monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time() + seconds)
-        monkeypatch.setattr(runs_module, "datetime", Clock)
+        for module in (directory, records):
+            monkeypatch.setattr(module, "datetime", Clock)
 
     return shift
 
@@ -576,7 +565,7 @@ def test_a_run_with_a_worker_is_working_whoever_its_status_names(run: Run, dead_
 
 @pytest.mark.parametrize("state", ["queued", *sorted(ENDED)])
 def test_a_run_with_a_worker_is_not_deleted(run: Run, state: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runs_module, "ENDING_SECONDS", 0.1)
+    monkeypatch.setattr(directory, "ENDING_SECONDS", 0.1)
     run.update_status(state=state)
     with run.locked(), pytest.raises(RunError, match="still has a training process"):
         delete_run(run)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.files import (
+from sft_app.runtime.files import (
     JsonlTail,
     append_jsonl,
     read_jsonl,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from sft_app.processes import Started, seconds_since
+from sft_app.runtime.processes import Started, seconds_since
 from sft_app.settings import RunSettings
 
 State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
@@ -99,3 +99,7 @@ class RunStatus(BaseModel):
             return measured
         end = datetime.fromisoformat(self.ended_utc) if self.ended_utc else now or datetime.now(UTC)
         return max(0.0, (end - datetime.fromisoformat(self.started_utc)).total_seconds())
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sft_app.checkpoints import (
+from sft_app.runs.checkpoints import (
     checkpoint_step,
     discard_incomplete,
     last_complete_checkpoint,

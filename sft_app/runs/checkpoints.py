@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sft_app.files import put_on_disk
+from sft_app.runtime.files import put_on_disk
 
 KEPT_CHECKPOINTS = 2
 _NAME = re.compile(r"checkpoint-(\d+)")

@@ -1,0 +1,1 @@
+"""What the app stands on: its home folder, its variables, files that appear whole, and processes."""
