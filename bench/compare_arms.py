@@ -23,7 +23,7 @@ from sft_app.evaluation.score_run import score_both
 from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.inference.batched_adapters import RowAdapter, only_active, scale_rows
 from sft_app.inference.generation import Sampling, generate_tokens
-from sft_app.inference.loaded_models import Voice
+from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, side_alone
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
@@ -91,15 +91,15 @@ def expected_ids(spec: Spec) -> list[list[int]]:
 def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
     """Seconds for all conversations with both sides in one pass and in two, turn about, and both sides' losses."""
     model = _tuned(spec)
-    voices = (Voice(model, is_base=True), Voice(model, ADAPTER_NAME))
-    pair: Any = SimpleNamespace(voices=voices, models=SimpleNamespace(lock=threading.Lock()))
+    loaded_sides = (LoadedSide(model, is_base=True), LoadedSide(model, ADAPTER_NAME))
+    pair: Any = SimpleNamespace(loaded_sides=loaded_sides, models=SimpleNamespace(lock=threading.Lock()))
     pair.can_work_together = lambda: LoadedPair.can_work_together(pair)
     conversations = load_rows(Path(spec.rows_file))
 
     def in_two_passes() -> list[list[RowScore]]:
         found = []
-        for voice in voices:
-            with side_alone(voice, 1.0) as alone:
+        for loaded in loaded_sides:
+            with side_alone(loaded, 1.0) as alone:
                 found.append(score_conversations(alone, conversations))
         return found
 

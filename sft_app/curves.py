@@ -36,7 +36,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class CurveBin:
     """Neighbouring points in one: their middle, and between which values they lie, so that no spike is lost."""
 
     step: float
@@ -45,7 +45,7 @@ class Stretch:
     high: float
 
     @classmethod
-    def over(cls, points: Sequence[Point]) -> Stretch:
+    def over(cls, points: Sequence[Point]) -> CurveBin:
         values = [value for _, value in points]
         middle = (points[0][0] + points[-1][0]) / 2
         return cls(middle, min(values), sum(values) / len(values), max(values))
@@ -119,11 +119,11 @@ def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
     return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 
 
-def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Stretch]:
+def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[CurveBin]:
     """At most `most` stretches of neighbouring points; with few points each is a stretch of its own."""
     count = min(most, len(points))
     parts = (points[place * len(points) // count : (place + 1) * len(points) // count] for place in range(count))
-    return [Stretch.over(part) for part in parts]
+    return [CurveBin.over(part) for part in parts]
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:

@@ -144,8 +144,8 @@ def _shortened(text: str) -> str:
 
 
 def print_cleaning(cleaning: Cleaning, out: Path) -> None:
-    for deed in cleaning.deeds:
-        console.print(f"fixed: {deed.sentence()}", style="green")
+    for fix in cleaning.applied:
+        console.print(f"fixed: {fix.sentence()}", style="green")
     console.print(f"The conversations were written to {out}", soft_wrap=True)
 
 

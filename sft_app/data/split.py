@@ -35,7 +35,7 @@ class Split:
     is_clean: bool
 
 
-class Kinship:
+class RelatedRows:
     """Finds what belongs together, from one look at every conversation; the texts are not kept."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
 from sft_app.inference.batch_answers import answer_each
 from sft_app.inference.generation import Answer, Sampling
-from sft_app.inference.loaded_models import Voice
+from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, both_sides, side_alone
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl
@@ -95,8 +95,8 @@ def score_both(
     kept = [conversation for conversation in conversations if conversation.trained > 0]
     with pair.models.lock:
         if not pair.can_work_together():
-            one = _score_alone(pair.voices[0], kept, lambda share: on_progress(share / 2))
-            return one, _score_alone(pair.voices[1], kept, lambda share: on_progress(0.5 + share / 2))
+            one = _score_alone(pair.loaded_sides[0], kept, lambda share: on_progress(share / 2))
+            return one, _score_alone(pair.loaded_sides[1], kept, lambda share: on_progress(0.5 + share / 2))
         with both_sides(pair, 1.0) as model:
             scores = [score_copies(model, conversation, 2) for conversation in _counted(kept, on_progress)]
     return [both[0] for both in scores], [both[1] for both in scores]
@@ -178,9 +178,9 @@ def _answer_rows(
 
 
 def _score_alone(
-    voice: Voice, conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+    loaded: LoadedSide, conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
 ) -> list[RowScore]:
-    with side_alone(voice, 1.0) as model:
+    with side_alone(loaded, 1.0) as model:
         return score_conversations(model, _counted(conversations, on_progress))
 
 

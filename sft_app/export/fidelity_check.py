@@ -57,7 +57,7 @@ def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fide
         hardware, in_4bit, arithmetic = pair.models.hardware, pair.models.in_4bit, pair.models.hardware.dtype
         _refuse_without_memory(merged, hardware, arithmetic)
         check = _Check(run, pair.tokenizer, prompts)
-        with side_alone(pair.voices[1], 1.0) as model:
+        with side_alone(pair.loaded_sides[1], 1.0) as model:
             reference = check.measure(model, lambda share: tell(share / 2))
         del pair, model
         free_memory()

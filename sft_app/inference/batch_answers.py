@@ -8,7 +8,7 @@ from sft_app.data.tokens import stop_ids
 from sft_app.errors import ModelError
 from sft_app.inference.batched_adapters import RowAdapter, scale_rows
 from sft_app.inference.generation import Answer, Sampling, answer_batch, answer_prompts, batches
-from sft_app.inference.loaded_models import Voice
+from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, side_alone
 
 
@@ -22,9 +22,9 @@ def answer_both(
     """
     with pair.models.lock:
         if not pair.can_work_together():
-            one, other = (_answer_alone(pair, voice, prompts, sampling) for voice in pair.voices)
+            one, other = (_answer_alone(pair, loaded, prompts, sampling) for loaded in pair.loaded_sides)
             return one, other
-        with side_alone(pair.voices[0], 1.0) as model:
+        with side_alone(pair.loaded_sides[0], 1.0) as model:
             groups = batches(model, prompts, pair.tokenizer.pad_token_id)
         found = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
     both = [found[number] for number in range(len(prompts))]
@@ -35,8 +35,8 @@ def _answer_group(
     pair: LoadedPair, prompts: Sequence[list[int]], group: list[int], sampling: Sampling
 ) -> Iterator[tuple[int, tuple[Answer, Answer]]]:
     """Number and both answers of each prompt of one batch."""
-    model, asked = pair.voices[0].model, [prompts[number] for number in group] * 2
-    with scale_rows(model, [RowAdapter(voice.adapter) for voice in pair.voices for _ in group]):
+    model, asked = pair.loaded_sides[0].model, [prompts[number] for number in group] * 2
+    with scale_rows(model, [RowAdapter(loaded.adapter) for loaded in pair.loaded_sides for _ in group]):
         answers = answer_batch(model, pair.tokenizer, asked, sampling, stop_ids(pair.tokenizer))
     yield from zip(group, zip(answers[: len(group)], answers[len(group) :], strict=True), strict=True)
 
@@ -54,6 +54,8 @@ def answer_each(
         return [found for prompt in prompts for found in answer_each(pair, [prompt], sampling)]
 
 
-def _answer_alone(pair: LoadedPair, voice: Voice, prompts: Sequence[list[int]], sampling: Sampling) -> list[Answer]:
-    with side_alone(voice, 1.0) as model:
+def _answer_alone(
+    pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], sampling: Sampling
+) -> list[Answer]:
+    with side_alone(loaded, 1.0) as model:
         return answer_prompts(model, pair.tokenizer, prompts, sampling, stop_ids(pair.tokenizer))

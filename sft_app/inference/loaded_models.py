@@ -29,7 +29,7 @@ ROOM_FOR_LOADING = 1.1
 
 
 @dataclass(frozen=True)
-class Voice:
+class LoadedSide:
     """A side in memory: a model, and the name in it of the side's adapter. Without one it is the base of both sides, or
     a whole model of its own."""
 
@@ -75,7 +75,7 @@ class LoadedModels:
         """Whether this base, as it is loaded, is that of the side."""
         return (self.base, self.in_4bit, self.dtype) == (side.base, side.in_4bit, side.dtype)
 
-    def voices(self, left: Side, right: Side) -> tuple[Voice, Voice]:
+    def loaded_sides(self, left: Side, right: Side) -> tuple[LoadedSide, LoadedSide]:
         """Both sides, loaded where they are not in memory yet.
 
         Raises:
@@ -86,12 +86,12 @@ class LoadedModels:
                 self._attach(side.folder, keep=[other.folder for other in (left, right)])
         return self._voice(left), self._voice(right)
 
-    def _voice(self, side: Side) -> Voice:
+    def _voice(self, side: Side) -> LoadedSide:
         if side.folder is None:
-            return Voice(self.model, is_base=True)
+            return LoadedSide(self.model, is_base=True)
         if side.is_full_model():
-            return Voice(self._full_model(side))
-        return Voice(self.model, self._adapters[_stamp(side.folder)])
+            return LoadedSide(self._full_model(side))
+        return LoadedSide(self.model, self._adapters[_stamp(side.folder)])
 
     def _attach(self, folder: Path, keep: list[Path | None]) -> None:
         if not (folder / ADAPTER_WEIGHTS).is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sft_app.inference.batched_adapters import RowAdapter, can_scale_rows, only_active, scale_rows
-from sft_app.inference.loaded_models import LoadedModels, Voice
+from sft_app.inference.loaded_models import LoadedModels, LoadedSide
 from sft_app.inference.sides import Side
 
 
@@ -20,7 +20,7 @@ class LoadedPair:
     """Two sides in memory."""
 
     sides: tuple[Side, Side]
-    voices: tuple[Voice, Voice]
+    loaded_sides: tuple[LoadedSide, LoadedSide]
     models: LoadedModels
 
     @property
@@ -29,8 +29,8 @@ class LoadedPair:
 
     def can_work_together(self) -> bool:
         """Whether both sides are rows of one batch."""
-        left, right = self.voices
-        return left.model is right.model and all(has_strength(voice) for voice in self.voices)
+        left, right = self.loaded_sides
+        return left.model is right.model and all(has_strength(loaded) for loaded in self.loaded_sides)
 
 
 def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None = None) -> LoadedPair:
@@ -40,7 +40,7 @@ def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None 
     """
     if models is None or not models.serves(sides[0]):
         models = LoadedModels.of(sides, home)
-    return LoadedPair(sides, models.voices(*sides), models)
+    return LoadedPair(sides, models.loaded_sides(*sides), models)
 
 
 def next_logits(
@@ -52,15 +52,15 @@ def next_logits(
             left, right = _logits(model, prompts, positions)
         return left, right
     found = []
-    for voice, prompt in zip(pair.voices, prompts, strict=True):
-        with side_alone(voice, strength) as model:
+    for loaded, prompt in zip(pair.loaded_sides, prompts, strict=True):
+        with side_alone(loaded, strength) as model:
             found += list(_logits(model, [prompt], positions))
     return found[0], found[1]
 
 
 def logits_alone(pair: LoadedPair, place: int, ids: Sequence[int], strength: float, positions: int) -> torch.Tensor:
     """One side's logits after each of the last `positions` tokens, with no other row, `(positions, vocabulary)`."""
-    with side_alone(pair.voices[place], strength) as model:
+    with side_alone(pair.loaded_sides[place], strength) as model:
         (logits,) = _logits(model, [ids], positions)
     return logits
 
@@ -72,27 +72,27 @@ def _logits(model: Any, prompts: Sequence[Sequence[int]], positions: int) -> tor
     return model(input_ids=ids, use_cache=False, logits_to_keep=min(positions, ids.shape[1])).logits
 
 
-def has_strength(voice: Voice) -> bool:
+def has_strength(loaded: LoadedSide) -> bool:
     """Whether the side is a share of an adapter's effect on the base; the base has none of it."""
-    if voice.adapter is None:
-        return voice.is_base
-    return can_scale_rows(voice.model, [voice.adapter])
+    if loaded.adapter is None:
+        return loaded.is_base
+    return can_scale_rows(loaded.model, [loaded.adapter])
 
 
 @contextmanager
 def both_sides(pair: LoadedPair, strength: float) -> Iterator[Any]:
     """The model whose two rows are the two sides."""
-    rows = [RowAdapter(voice.adapter, strength) for voice in pair.voices]
-    with scale_rows(pair.voices[0].model, rows):
-        yield pair.voices[0].model
+    rows = [RowAdapter(loaded.adapter, strength) for loaded in pair.loaded_sides]
+    with scale_rows(pair.loaded_sides[0].model, rows):
+        yield pair.loaded_sides[0].model
 
 
 @contextmanager
-def side_alone(voice: Voice, strength: float) -> Iterator[Any]:
+def side_alone(loaded: LoadedSide, strength: float) -> Iterator[Any]:
     """The model as one side has it."""
-    if voice.adapter is not None and has_strength(voice):
-        with scale_rows(voice.model, [RowAdapter(voice.adapter, strength)]):
-            yield voice.model
+    if loaded.adapter is not None and has_strength(loaded):
+        with scale_rows(loaded.model, [RowAdapter(loaded.adapter, strength)]):
+            yield loaded.model
     else:
-        with only_active(voice.model, voice.adapter):
-            yield voice.model
+        with only_active(loaded.model, loaded.adapter):
+            yield loaded.model

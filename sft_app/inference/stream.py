@@ -26,7 +26,7 @@ from sft_app.inference.evidence import (
     why_the_same,
 )
 from sft_app.inference.generation import Answer, Sampling, collect_answers, generate_tokens, noisy_scores
-from sft_app.inference.loaded_models import Voice
+from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.next_tokens import Candidate, likeliest
 from sft_app.inference.pair import LoadedPair, both_sides, has_strength, logits_alone, next_logits, side_alone
 from sft_app.inference.sides import Side
@@ -68,7 +68,7 @@ def stream_pair(
         DataError, ModelError: the prompt does not suit the model, or the strength the kind of adapter.
     """
     prompts = [render_prompt(pair.tokenizer, messages) for messages in (left, right)]
-    if strength != 1.0 and not all(has_strength(voice) for voice in pair.voices):
+    if strength != 1.0 and not all(has_strength(loaded) for loaded in pair.loaded_sides):
         raise ModelError(
             "The strength can only be changed for plain LoRA adapters, not for DoRA or full models. Set it back to 1."
         )
@@ -107,7 +107,7 @@ def candidates_after(
 
 
 def _evidence_before(pair: LoadedPair, prompts: Sequence[list[int]], strength: float) -> Evidence:
-    left, right = (_facts(side, voice, strength) for side, voice in zip(pair.sides, pair.voices, strict=True))
+    left, right = (_facts(side, loaded, strength) for side, loaded in zip(pair.sides, pair.loaded_sides, strict=True))
     how = TOGETHER if pair.can_work_together() else IN_TURN
     note = pair.models.note or slowed_down_by(pair.models.home)
     return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength, note)
@@ -150,11 +150,11 @@ def _divergence(pair: LoadedPair, prompt: list[int], strength: float) -> Diverge
     return diverge(*next_logits(pair, (prompt, prompt), strength, MEASURED_POSITIONS))
 
 
-def _facts(side: Side, voice: Voice, strength: float) -> SideFacts:
-    if voice.adapter is None:
+def _facts(side: Side, loaded: LoadedSide, strength: float) -> SideFacts:
+    if loaded.adapter is None:
         return describe_side(side, 0, None)
-    modules, norm = update_of(voice.model, voice.adapter)
-    return describe_side(side, modules if strength else 0, norm * strength if has_strength(voice) else None)
+    modules, norm = update_of(loaded.model, loaded.adapter)
+    return describe_side(side, modules if strength else 0, norm * strength if has_strength(loaded) else None)
 
 
 def _stream_together(
@@ -167,7 +167,7 @@ def _stream_together(
 def _stream_in_turn(
     pair: LoadedPair, prompts: list[list[int]], sampling: Sampling, strength: float
 ) -> Iterator[tuple[Answer, Answer]]:
-    left, right = pair.voices
+    left, right = pair.loaded_sides
     answer = Answer()
     with side_alone(left, strength) as model:
         for (answer,) in _answers(pair, model, prompts[:1], sampling):

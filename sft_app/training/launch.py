@@ -14,7 +14,7 @@ import numpy as np
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
-from sft_app.data.split import Kinship, Split, hold_out
+from sft_app.data.split import RelatedRows, Split, hold_out
 from sft_app.errors import DataError, RunError
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
@@ -127,12 +127,12 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
 
 def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Split]:
     """One pass, which keeps no conversation. Raises: DataError when there are too few."""
-    reading, kinship = Reading(file), Kinship()
+    reading, related = Reading(file), RelatedRows()
     for example in reading:
-        kinship.add(example.row, example.conversation)
-    if not len(kinship.rows):
+        related.add(example.row, example.conversation)
+    if not len(related.rows):
         raise no_conversation(file, reading.rejected)
-    return reading, hold_out(kinship.groups(), settings)
+    return reading, hold_out(related.groups(), settings)
 
 
 def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:

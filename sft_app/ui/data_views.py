@@ -124,7 +124,7 @@ def findings_list(inspection: Inspection) -> str:
 
 def cleaned_card(cleaning: Cleaning) -> str:
     """What a cleaned copy was made of and how, with the rows that stayed behind."""
-    items = [escape(deed.sentence()) for deed in cleaning.deeds]
+    items = [escape(fix.sentence()) for fix in cleaning.applied]
     if cleaning.left_out:
         rows = [row.row for row in cleaning.left_out]
         items.append(f"Skipped because they could not be used: {rows_in_words(rows)}")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.split import Kinship, heldout_size, split_heldout
+from sft_app.data.split import RelatedRows, heldout_size, split_heldout
 from sft_app.errors import DataError
 from tests.chat_styles import conversation_of
 
@@ -27,10 +27,10 @@ def ask(question: str, answer: str) -> Conversation:
 
 
 def groups_of(conversations: list[Conversation], rows: list[int] | None = None) -> list[int]:
-    kinship = Kinship()
+    related = RelatedRows()
     for row, conversation in zip(rows or range(1, len(conversations) + 1), conversations, strict=True):
-        kinship.add(row, conversation)
-    return kinship.groups().tolist()
+        related.add(row, conversation)
+    return related.groups().tolist()
 
 
 def heldout_of(groups: list[int] | np.ndarray, size: int, seed: int = 42) -> list[int]:
@@ -99,11 +99,11 @@ def test_earlier_answer_that_is_only_context_makes_no_other_question():
     """A file may unroll a conversation: each row trains one more turn, the ones before it have the weight 0."""
     asked = "Where is the parcel that I ordered?"
     turns = conversation_of([("user", asked), ("assistant", "b"), ("user", "c"), ("assistant", "d")]).as_dicts()
-    kinship = Kinship()
-    kinship.add(1, make_conversation(turns[:2]))
-    kinship.add(2, make_conversation([turns[0], {**turns[1], "weight": 0}, *turns[2:]]))
-    assert kinship.answers[0] == kinship.answers[1]
-    assert kinship.groups().tolist() == [0, 0]
+    related = RelatedRows()
+    related.add(1, make_conversation(turns[:2]))
+    related.add(2, make_conversation([turns[0], {**turns[1], "weight": 0}, *turns[2:]]))
+    assert related.answers[0] == related.answers[1]
+    assert related.groups().tolist() == [0, 0]
 
 
 def test_question_under_another_system_prompt_is_another_question():
@@ -260,20 +260,20 @@ def test_question_after_a_greeting_belongs_together_with_its_other_answers():
     asked = "Where is the parcel that I ordered?"
     first = chat("Hi", "Hello! How can I help?", asked, "On its way to the depot in Leeds.")
     second = chat("Hi", "Good morning to you.", asked, "No idea, I am afraid; ask the post office next door.")
-    kinship = Kinship()
+    related = RelatedRows()
     for row, conversation in enumerate((first, second), start=1):
-        kinship.add(row, conversation)
-    assert kinship.groups().tolist() == [0, 0]
-    assert kinship.answers[0] != kinship.answers[1]
+        related.add(row, conversation)
+    assert related.groups().tolist() == [0, 0]
+    assert related.answers[0] != related.answers[1]
 
 
 def test_hundreds_of_chats_with_one_greeting_are_split_cleanly():
     dice = random.Random(1)
-    kinship = Kinship()
+    related = RelatedRows()
     for row in range(300):
         question, answer = (" ".join(dice.choices(WORDS, k=12)) + f" {row}" for _ in range(2))
-        kinship.add(row, chat("Hi", "Hello!", question, answer))
-    split = split_heldout(kinship.groups(), 30, seed=42)
+        related.add(row, chat("Hi", "Hello!", question, answer))
+    split = split_heldout(related.groups(), 30, seed=42)
     assert (split.is_clean, int(split.is_heldout.sum())) == (True, 30)
 
 
@@ -283,17 +283,17 @@ def test_hundreds_of_chats_with_one_greeting_are_split_cleanly():
 def test_long_instruction_above_different_texts_makes_no_near_copies():
     dice = random.Random(2)
     instruction = " ".join(dice.choices(WORDS, k=200)) + " Sort the following into a class."
-    kinship = Kinship()
+    related = RelatedRows()
     for row in range(200):
-        kinship.add(row, ask(f"{instruction}\nnote {row} {row * 7} {row * 13} {row * 17}", f"class {row % 90}"))
-    sizes = np.bincount(kinship.groups())
+        related.add(row, ask(f"{instruction}\nnote {row} {row * 7} {row * 13} {row * 17}", f"class {row % 90}"))
+    sizes = np.bincount(related.groups())
     assert sorted(sizes[sizes > 0])[-2:] == [1, 20], "the first 20 are seen before the instruction is known as one"
 
 
 def test_near_copies_without_a_line_that_many_share_stay_together():
     dice = random.Random(2)
     long = " ".join(dice.choices(WORDS, k=60))
-    kinship = Kinship()
+    related = RelatedRows()
     for row in range(10):
-        kinship.add(row, ask("Tell me about it, please do.", f"{long} {row}"))
-    assert kinship.near.groups().tolist() == [0] * 10
+        related.add(row, ask("Tell me about it, please do.", f"{long} {row}"))
+    assert related.near.groups().tolist() == [0] * 10

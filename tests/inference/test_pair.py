@@ -75,7 +75,7 @@ def pair_of(made: Any, left: str = "base", right: str | None = None) -> LoadedPa
 
 def model_of(pair: LoadedPair) -> Any:
     """The base with its adapters."""
-    return pair.voices[1].model
+    return pair.loaded_sides[1].model
 
 
 @torch.no_grad()
@@ -303,7 +303,7 @@ def test_a_run_trained_in_bfloat16_is_compared_in_float32_on_a_cpu(make_run: Mak
     made = make_run(method="lora", dtype="bfloat16")
     made.run.update_status(precision="bfloat16")
     pair = pair_of(made)
-    assert {weight.dtype for weight in pair.voices[0].model.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in pair.loaded_sides[0].model.parameters()} == {torch.float32}
     update, prompt = compare(pair), render_prompt(pair.tokenizer, prompt_messages(QUESTION))
     (alone,) = answer_prompts(base_model, pair.tokenizer, [prompt], SAMPLING, stop_ids(pair.tokenizer))
     assert update.left == alone
@@ -319,7 +319,7 @@ def test_a_4_bit_base_is_not_computed_in_bfloat16_behind_the_back(
 
     made = make_run(method="qlora")
     monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
-    layers = [layer for layer in pair_of(made).voices[0].model.modules() if type(layer) is modules.Linear4bit]
+    layers = [layer for layer in pair_of(made).loaded_sides[0].model.modules() if type(layer) is modules.Linear4bit]
     assert layers and not any(layer.support_avx512bf16_for_cpu for layer in layers)
 
 
@@ -533,7 +533,7 @@ def test_changing_a_side_keeps_the_base_in_memory(two_runs: tuple[Any, Any]) -> 
     one, other = two_runs
     first = pair_of(one)
     second = load_pair(find_sides("base", other.run.id, one.home), one.home, first.models)
-    assert second.models is first.models and second.voices[0].model is first.models.model
+    assert second.models is first.models and second.loaded_sides[0].model is first.models.model
     assert compare(second).right == compare(pair_of(other)).right
     again = load_pair(find_sides(other.run.id, one.run.id, one.home), one.home, first.models)
     update = compare(again)

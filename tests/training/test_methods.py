@@ -78,7 +78,7 @@ def pair_of(home: Path, make_run: Any, work: Any) -> Callable[..., Any]:
 
 def test_rslora_scales_each_row_by_alpha_over_the_root_of_the_rank(pair_of: Any) -> None:
     pair, _ = pair_of(use_rslora=True, lora_r=16, lora_alpha=8)
-    model = pair.voices[1].model
+    model = pair.loaded_sides[1].model
     layers = [layer for layer in model.modules() if hasattr(layer, "lora_A")]
     assert {layer.scaling["side1"] for layer in layers} == {8 / math.sqrt(16)}
     ids = torch.arange(5, 25)[None]
@@ -98,7 +98,7 @@ def test_dora_answers_are_those_of_the_base_and_of_the_merged_adapter(pair_of: A
     pair, run = pair_of(use_dora=True)
     answers = compare_prompt(pair, "Where is order 3?", "", Sampling(max_new_tokens=8))
     assert answers.evidence.how == IN_TURN
-    ids, model = torch.arange(5, 25)[None], pair.voices[1].model
+    ids, model = torch.arange(5, 25)[None], pair.loaded_sides[1].model
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
     with model.disable_adapter():
         torch.testing.assert_close(logits_of(model, ids), logits_of(base, ids), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.checkup.fixes import Cleaning, Deed
+from sft_app.data.checkup.fixes import AppliedFix, Cleaning
 from sft_app.data.checkup.inspection import inspect_data
 from sft_app.data.conversation import make_conversation
 from sft_app.data.reading import LoadedData, load_data, open_data
@@ -146,6 +146,6 @@ def test_token_note_counts_what_is_trained_and_lost() -> None:
 
 
 def test_cleaned_card_says_what_was_done() -> None:
-    cleaning = Cleaning("uploads/shop.csv", {}, [Deed("drop_duplicates", [3, 4])], [Rejected(7, "empty")])
+    cleaning = Cleaning("uploads/shop.csv", {}, [AppliedFix("drop_duplicates", [3, 4])], [Rejected(7, "empty")])
     card = data_views.cleaned_card(cleaning)
     assert "of shop.csv" in card and "Remove exact duplicates: 2 rows" in card and "row 7" in card

@@ -13,7 +13,7 @@ from sft_app.data.checkup.sampling import Sample
 from sft_app.data.checkup.text_checks import suspicious
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import Example, Reading
-from sft_app.data.split import Kinship, Split, as_array
+from sft_app.data.split import RelatedRows, Split, as_array
 
 LANGUAGE_SAMPLE = 600
 LANGUAGE_LETTERS = 40
@@ -64,7 +64,7 @@ class Finding:
 class Examination:
     """Looks at every conversation once and remembers numbers, not texts, so that a million fit in memory."""
 
-    kinship: Kinship = field(default_factory=Kinship)
+    related: RelatedRows = field(default_factory=RelatedRows)
     places: dict[str, array[int]] = field(default_factory=dict)
     openings: array[int] = field(default_factory=lambda: array("q"))
     opening_texts: dict[int, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Examination:
 
     def add(self, example: Example) -> None:
         place, conversation = len(self), example.conversation
-        self.kinship.add(example.row, conversation)
+        self.related.add(example.row, conversation)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
             self.places.setdefault(kind, array("q")).append(place)
         answer = conversation.answers()[0]
@@ -80,11 +80,11 @@ class Examination:
         self.language_sample.offer((place, answer[:1000]))
 
     def __len__(self) -> int:
-        return len(self.kinship.rows)
+        return len(self.related.rows)
 
     def rows_at(self, places: Iterable[int]) -> list[int]:
         """Row numbers, each once, in order."""
-        rows = self.kinship.rows
+        rows = self.related.rows
         return sorted({rows[place] for place in places})
 
     def _note_opening(self, answer: str) -> None:
@@ -100,7 +100,7 @@ class Examination:
 
 def find_repeats(examined: Examination) -> list[Finding]:
     """Copies, near copies, one question with several answers, one answer to many questions."""
-    kin = examined.kinship
+    kin = examined.related
     near, whole = kin.near.groups(), equal_groups(as_array(kin.whole))
     copies = repeats(whole)
     near_copies = np.setdiff1d(repeats(near), copies)

@@ -15,7 +15,7 @@ from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.sources.rows import Progress, Rejected
-from sft_app.data.split import Kinship, as_array
+from sft_app.data.split import RelatedRows, as_array
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
 
@@ -40,7 +40,7 @@ REWRITES: dict[str, Callable[[str], str]] = {
 
 
 @dataclass(frozen=True)
-class Deed:
+class AppliedFix:
     """What one fix did, and to which rows."""
 
     fix: str
@@ -59,7 +59,7 @@ class Cleaning:
 
     source: str
     settings: dict[str, Any]
-    deeds: list[Deed]
+    applied: list[AppliedFix]
     left_out: list[Rejected]
 
 
@@ -67,8 +67,9 @@ def read_cleaning(copy: Path) -> Cleaning | None:
     """None for a file that is no cleaned copy."""
     try:
         told = json.loads(_told_in(copy).read_bytes())
-        deeds, left_out = [Deed(**deed) for deed in told["deeds"]], [Rejected(**row) for row in told["left_out"]]
-        return Cleaning(told["source"], told["settings"], deeds, left_out)
+        applied = told["applied"] if "applied" in told else told["deeds"]  # as earlier versions called them
+        left_out = [Rejected(**row) for row in told["left_out"]]
+        return Cleaning(told["source"], told["settings"], [AppliedFix(**fix) for fix in applied], left_out)
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -87,18 +88,18 @@ def write_cleaned_copy(
         raise DataError(f"There is no fix {unknown[0]!r}. Choose from {', '.join(LABELS)}.")
     _check_destination(file.path, copy)
     first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
-    kinship = Kinship()
+    related = RelatedRows()
     for example in first:
-        kinship.add(example.row, example.conversation)
-    if not len(kinship.rows):
+        related.add(example.row, example.conversation)
+    if not len(related.rows):
         raise no_conversation(file, first.reading.rejected)
-    dropped = _dropped(kinship, fixes)
+    dropped = _dropped(related, fixes)
     second = _FixedReading(file, fixes, lambda share: on_progress(0.5 + share / 2) if on_progress else None)
     gone = set().union(*(set(places.tolist()) for places in dropped.values()))
     kept = (example for place, example in enumerate(second) if place not in gone)
-    deeds = [Deed(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
-    deeds += [Deed(fix, sorted({kinship.rows[place] for place in places})) for fix, places in dropped.items()]
-    cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), deeds, first.reading.rejected)
+    applied = [AppliedFix(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
+    applied += [AppliedFix(fix, sorted({related.rows[place] for place in places})) for fix, places in dropped.items()]
+    cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, first.reading.rejected)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl_atomically(copy, ({"messages": example.conversation.as_dicts()} for example in kept))
@@ -157,15 +158,15 @@ def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Con
     return Conversation(tuple(messages))
 
 
-def _dropped(kinship: Kinship, fixes: Sequence[str]) -> dict[str, np.ndarray]:
+def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray]:
     """The places that each fix leaves out, of those that the fixes before it have left."""
-    questions, answers = as_array(kinship.questions), as_array(kinship.answers)
+    questions, answers = as_array(related.questions), as_array(related.answers)
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "drop_duplicates": lambda left: repeats(equal_groups(as_array(kinship.whole)[left])),
-        "drop_near_duplicates": lambda left: repeats(equal_groups(kinship.near.groups()[left])),
+        "drop_duplicates": lambda left: repeats(equal_groups(as_array(related.whole)[left])),
+        "drop_near_duplicates": lambda left: repeats(equal_groups(related.near.groups()[left])),
         "keep_first_answer": lambda left: _other_answers(questions[left], answers[left]),
     }
-    left = np.arange(len(kinship.rows))
+    left = np.arange(len(related.rows))
     dropped: dict[str, np.ndarray] = {}
     for fix, find in ways.items():
         if fix in fixes:

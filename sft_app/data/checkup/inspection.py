@@ -127,7 +127,7 @@ def _diagnose(
         *find_style(examined),
         *find_languages(examined),
     ]
-    groups = examined.kinship.groups()
+    groups = examined.related.groups()
     try:
         split = hold_out(groups, settings)
     except DataError as error:

@@ -95,7 +95,7 @@ class BlindTest:
 
 
 @dataclass(frozen=True)
-class Door:
+class StartPanel:
     """What there is before a test."""
 
     box: gr.Column
@@ -105,7 +105,7 @@ class Door:
 
 
 @dataclass(frozen=True)
-class Room:
+class VotingPanel:
     """What there is during a test; `buttons` while there is a ballot, `downloads` with the result."""
 
     box: gr.Column
@@ -129,21 +129,21 @@ class Room:
 
 
 def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> None:
-    """The door with the voter's name, and behind it one ballot after the other; `item` is the tab this stands in."""
-    test, door, room = gr.State(BlindTest()), _build_door(), _build_room()
-    _wire_door(context, right, item, test, door, room)
-    _wire_votes(test, room)
+    """The voter's name and a start button, then one ballot after the other; `item` is the tab that holds both."""
+    test, start_panel, voting_panel = gr.State(BlindTest()), _build_start_panel(), _build_voting_panel()
+    _wire_start_panel(context, right, item, test, start_panel, voting_panel)
+    _wire_votes(test, voting_panel)
 
 
-def _build_door() -> Door:
-    with gr.Column(elem_id="blind-door") as box:
+def _build_start_panel() -> StartPanel:
+    with gr.Column(elem_id="blind-start") as box:
         invitation = gr.HTML(blind_views.invitation("", 0, 0, []), elem_id="blind-invitation")
         voter = gr.Textbox(label="Voter", placeholder="Your name", max_lines=1, elem_id="voter")
         start = gr.Button("Start / continue", variant="primary", size="md", elem_id="start-blind")
-    return Door(box, invitation, voter, start)
+    return StartPanel(box, invitation, voter, start)
 
 
-def _build_room() -> Room:
+def _build_voting_panel() -> VotingPanel:
     with gr.Column(visible=False, elem_id="blind-test") as box:
         position, told, ballot = gr.HTML(elem_id="blind-progress"), gr.HTML(elem_id="blind-told"), gr.HTML()
         with gr.Row(elem_id="vote-buttons") as buttons:
@@ -158,10 +158,17 @@ def _build_room() -> Room:
                 gr.DownloadButton(f"All votes as {kind}", size="sm", min_width=120, elem_id=f"votes-{kind.lower()}")
                 for kind in ("CSV", "JSONL")
             ]
-    return Room(box, position, told, ballot, buttons, keys, undo, show, leave, result, downloads, files)
+    return VotingPanel(box, position, told, ballot, buttons, keys, undo, show, leave, result, downloads, files)
 
 
-def _wire_door(context: PageContext, right: gr.Dropdown, item: gr.Tab, test: gr.State, door: Door, room: Room) -> None:
+def _wire_start_panel(
+    context: PageContext,
+    right: gr.Dropdown,
+    item: gr.Tab,
+    test: gr.State,
+    start_panel: StartPanel,
+    voting_panel: VotingPanel,
+) -> None:
     @tells_errors
     def begin(test: BlindTest, name: str, voter: str) -> list[Any]:
         run = context.run_of_side(name)
@@ -171,14 +178,14 @@ def _wire_door(context: PageContext, right: gr.Dropdown, item: gr.Tab, test: gr.
     def close(name: str) -> list[Any]:
         return [invite(context, name), gr.Column(visible=True), gr.Column(visible=False)]
 
-    boxes = [door.box, room.box]
-    starts = [door.start.click, door.voter.submit]
-    gr.on(starts, begin, [test, right, door.voter], [*boxes, *room.of_ballot()], **VOTE_EVENT)
-    gr.on([room.leave.click, right.change], close, right, [door.invitation, *boxes], **PRIVATE)
-    item.select(lambda name: invite(context, name), right, door.invitation, **PRIVATE)
+    boxes = [start_panel.box, voting_panel.box]
+    starts = [start_panel.start.click, start_panel.voter.submit]
+    gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.of_ballot()], **VOTE_EVENT)
+    gr.on([voting_panel.leave.click, right.change], close, right, [start_panel.invitation, *boxes], **PRIVATE)
+    item.select(lambda name: invite(context, name), right, start_panel.invitation, **PRIVATE)
 
 
-def _wire_votes(test: gr.State, room: Room) -> None:
+def _wire_votes(test: gr.State, voting_panel: VotingPanel) -> None:
     @tells_errors
     def vote(test: BlindTest, event: gr.EventData) -> list[Any]:
         return ballot_values(test, test.vote(key_of(event)))
@@ -189,9 +196,9 @@ def _wire_votes(test: gr.State, room: Room) -> None:
         return ballot_values(test, blind_views.note("Your last vote was undone. Vote again:"))
 
     # One event for all four, so that a second click waits for the next ballot.
-    gr.on([button.click for button in room.keys], vote, test, room.of_ballot(), **VOTE_EVENT)
-    room.undo.click(take_back, test, room.of_ballot(), **VOTE_EVENT)
-    room.show.click(tells_errors(result_values), test, room.of_result(), **PRIVATE)
+    gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.of_ballot(), **VOTE_EVENT)
+    voting_panel.undo.click(take_back, test, voting_panel.of_ballot(), **VOTE_EVENT)
+    voting_panel.show.click(tells_errors(result_values), test, voting_panel.of_result(), **PRIVATE)
 
 
 def key_of(event: gr.EventData) -> Key:
@@ -217,7 +224,7 @@ def invite(context: PageContext, name: str | None) -> str:
 
 
 def ballot_values(test: BlindTest, told: str = "") -> list[Any]:
-    """What `Room.of_ballot` names; with the result, which stands there when all is voted."""
+    """What `VotingPanel.of_ballot` names; with the result, which stands there when all is voted."""
     position = blind_views.progress_line(test.progress(), test.voter, test.label)
     if test.ballot is None:
         return [position, told, "", gr.Row(visible=False), gr.Button(visible=False), *result_values(test)]

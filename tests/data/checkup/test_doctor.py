@@ -200,7 +200,7 @@ def test_one_language_is_no_finding(answers: list[str]):
 
 def test_heldout_conversations_with_kin_in_training_are_leaks():
     examined = examine([talk("a"), talk("b"), talk("a"), talk("c")], [3, 4, 5, 6])
-    groups = examined.kinship.groups()
+    groups = examined.related.groups()
     heldout = np.array([False, True, True, False])
     [finding] = find_leaks(examined, groups, Split(heldout, is_clean=False))
     assert kinds([finding]) == [("leak", [5], "")]

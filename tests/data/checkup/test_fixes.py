@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, Deed, read_cleaning, write_cleaned_copy
+from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, AppliedFix, read_cleaning, write_cleaned_copy
 from sft_app.data.checkup.inspection import inspect_data
 from sft_app.data.reading import DataFile, open_data
 from sft_app.errors import DataError
@@ -48,15 +48,15 @@ def source(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def clean(tmp_path: Path, source: Any) -> Callable[..., tuple[list[Deed], list[Any]]]:
+def clean(tmp_path: Path, source: Any) -> Callable[..., tuple[list[AppliedFix], list[Any]]]:
     """Deeds and the rows of the copy."""
 
-    def clean(rows: list[Any], *fixes: str) -> tuple[list[Deed], list[Any]]:
+    def clean(rows: list[Any], *fixes: str) -> tuple[list[AppliedFix], list[Any]]:
         path = source(rows)
         before = path.read_bytes()
-        deeds = write_cleaned_copy(open_file(path), fixes, tmp_path / "clean.jsonl").deeds
+        applied = write_cleaned_copy(open_file(path), fixes, tmp_path / "clean.jsonl").applied
         assert path.read_bytes() == before
-        return deeds, rows_of(tmp_path / "clean.jsonl")
+        return applied, rows_of(tmp_path / "clean.jsonl")
 
     return clean
 
@@ -93,11 +93,11 @@ def test_every_fix_is_tried_here():
 def test_fix_removes_its_finding_and_nothing_else(fix: str, clean: Any, tmp_path: Path):
     kind, bad = ONE_OF_EACH[fix]
     rows = [row("One?", "First."), row("Two?", "Second."), *bad]
-    deeds, cleaned = clean(rows, fix)
+    applied, cleaned = clean(rows, fix)
     assert kinds_in(tmp_path / "source.jsonl") == [kind]
     assert kinds_in(tmp_path / "clean.jsonl") == []
     assert cleaned == [row("One?", "First."), row("Two?", "Second."), *LEFT[fix]]
-    assert deeds == [Deed(fix, [len(rows)])]
+    assert applied == [AppliedFix(fix, [len(rows)])]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_personal_data_is_masked_in_every_message(clean: Any, text: str, expecte
 
 
 def test_message_that_a_fix_would_empty_keeps_its_text(clean: Any):
-    deeds, cleaned = clean([row("<br>", "<b>So</b>")], "strip_html")
+    applied, cleaned = clean([row("<br>", "<b>So</b>")], "strip_html")
     assert cleaned == [row("<br>", "So")]
-    assert deeds == [Deed("strip_html", [1])]
+    assert applied == [AppliedFix("strip_html", [1])]
 
 
 def test_without_fixes_the_usable_rows_are_written_as_they_are(clean: Any):
@@ -125,8 +125,8 @@ def test_without_fixes_the_usable_rows_are_written_as_they_are(clean: Any):
 
 
 def test_fix_that_finds_nothing_is_told_with_no_row(clean: Any):
-    deeds, _ = clean([row("One?", "First.")], *RECOMMENDED)
-    assert deeds == [Deed(fix, []) for fix in RECOMMENDED]
+    applied, _ = clean([row("One?", "First.")], *RECOMMENDED)
+    assert applied == [AppliedFix(fix, []) for fix in RECOMMENDED]
 
 
 # fixes together
@@ -134,25 +134,25 @@ def test_fix_that_finds_nothing_is_told_with_no_row(clean: Any):
 
 def test_mended_row_that_becomes_a_copy_is_left_out(clean: Any):
     broken = {"messages": [*row("One?", "First.")["messages"], {"role": "user", "content": "Thanks"}]}
-    deeds, cleaned = clean([row("One?", "First."), broken, row("Two?", "b")], "drop_duplicates", "repair_turns")
+    applied, cleaned = clean([row("One?", "First."), broken, row("Two?", "b")], "drop_duplicates", "repair_turns")
     assert cleaned == [row("One?", "First."), row("Two?", "b")]
-    assert deeds == [Deed("repair_turns", [2]), Deed("drop_duplicates", [2])]
+    assert applied == [AppliedFix("repair_turns", [2]), AppliedFix("drop_duplicates", [2])]
 
 
 def test_rewritten_row_that_becomes_a_copy_is_left_out(clean: Any):
-    deeds, cleaned = clean([row("One?", "<i>a</i>"), row("One?", "a")], "strip_html", "drop_duplicates")
+    applied, cleaned = clean([row("One?", "<i>a</i>"), row("One?", "a")], "strip_html", "drop_duplicates")
     assert cleaned == [row("One?", "a")]
-    assert deeds == [Deed("strip_html", [1]), Deed("drop_duplicates", [2])]
+    assert applied == [AppliedFix("strip_html", [1]), AppliedFix("drop_duplicates", [2])]
 
 
 def test_row_that_two_fixes_leave_out_counts_for_the_first(clean: Any):
     rows = [row("One?", LONG), row("One?", LONG), row("One?", f"{LONG} so"), row("One?", "Other.")]
-    deeds, cleaned = clean(rows, "keep_first_answer", "drop_near_duplicates", "drop_duplicates")
+    applied, cleaned = clean(rows, "keep_first_answer", "drop_near_duplicates", "drop_duplicates")
     assert cleaned == [rows[0]]
-    assert deeds == [
-        Deed("drop_duplicates", [2]),
-        Deed("drop_near_duplicates", [3]),
-        Deed("keep_first_answer", [4]),
+    assert applied == [
+        AppliedFix("drop_duplicates", [2]),
+        AppliedFix("drop_near_duplicates", [3]),
+        AppliedFix("keep_first_answer", [4]),
     ]
 
 
@@ -167,7 +167,7 @@ def test_conversations_that_go_on_differently_after_one_opening_are_kept(clean: 
     """`keep_first_answer` is about different answers; "Hi" and "Hello!" may open many conversations."""
     opening = row("Hi", "Hello!")["messages"]
     rows = [{"messages": opening + row(f"Question {n}?", f"Answer {n}.")["messages"]} for n in range(3)]
-    assert clean(rows, "keep_first_answer") == ([Deed("keep_first_answer", [])], rows)
+    assert clean(rows, "keep_first_answer") == ([AppliedFix("keep_first_answer", [])], rows)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_fault_that_another_fix_uncovers_is_mended_too(clean: Any, tmp_path: Pat
 def test_cleaning_the_copy_again_changes_nothing(clean: Any, tmp_path: Path):
     rows = [*(bad for _, rows in ONE_OF_EACH.values() for bad in rows), row("Two?", "b"), row("Two?", "b")]
     _, cleaned = clean(rows, *LABELS)
-    again = write_cleaned_copy(open_file(tmp_path / "clean.jsonl"), list(LABELS), tmp_path / "again.jsonl").deeds
-    assert all(deed.rows == [] for deed in again)
+    again = write_cleaned_copy(open_file(tmp_path / "clean.jsonl"), list(LABELS), tmp_path / "again.jsonl").applied
+    assert all(applied_fix.rows == [] for applied_fix in again)
     assert rows_of(tmp_path / "again.jsonl") == cleaned
 
 
@@ -226,7 +226,15 @@ def test_what_was_done_stands_beside_the_copy(clean: Any, tmp_path: Path):
     clean([row("One?", "a"), row("One?", "a"), row("Two?", "<b>c</b>")], "drop_duplicates", "strip_html")
     told = json.loads((tmp_path / "clean.jsonl.cleaning.json").read_text())
     assert told["source"] == str(tmp_path / "source.jsonl")
-    assert told["deeds"] == [{"fix": "strip_html", "rows": [3]}, {"fix": "drop_duplicates", "rows": [2]}]
+    assert told["applied"] == [{"fix": "strip_html", "rows": [3]}, {"fix": "drop_duplicates", "rows": [2]}]
+
+
+def test_what_an_earlier_version_wrote_beside_a_copy_is_read(clean: Any, tmp_path: Path):
+    clean([row("One?", "a"), row("One?", "a")], "drop_duplicates")
+    note = tmp_path / "clean.jsonl.cleaning.json"
+    note.write_text(note.read_text().replace('"applied"', '"deeds"'))
+    cleaning = read_cleaning(tmp_path / "clean.jsonl")
+    assert cleaning is not None and cleaning.applied == [AppliedFix("drop_duplicates", [2])]
 
 
 def test_rows_that_no_fix_could_save_stand_beside_the_copy_too(clean: Any, tmp_path: Path):
@@ -242,7 +250,7 @@ def test_other_files_are_no_cleaned_copies(tmp_path: Path):
 
 @pytest.mark.parametrize(("rows", "said"), [([], "0 rows"), ([4], "1 row"), ([1, 2], "2 rows")])
 def test_deed_is_told_as_a_sentence(rows: list[int], said: str):
-    assert Deed("drop_duplicates", rows).sentence() == f"Remove exact duplicates: {said}"
+    assert AppliedFix("drop_duplicates", rows).sentence() == f"Remove exact duplicates: {said}"
 
 
 def test_folder_of_the_copy_is_made(source: Any, tmp_path: Path):
