@@ -181,7 +181,7 @@ def test_csv_whose_quotes_never_close_keeps_the_rows_before_and_tells_the_line(i
         ("fake.parquet", b"PAR1 or so", "fake.parquet: the file is not Parquet, or is damaged or cut off"),
         ("text.parquet", LINES.encode(), "text.parquet: the file is not Parquet, or is damaged or cut off"),
         ("fake.jsonl.gz", b"hello", "fake.jsonl.gz: the .gz file is not gzip, or damaged"),
-        ("packed.jsonl", gzip.compress(b"x", mtime=0), "packed.jsonl: the file is compressed with gzip; add .gz to its name."),
+        ("packed.jsonl", gzip.compress(b"x", mtime=0), "packed.jsonl: the file is compressed with gzip; add .gz"),
         ("sheet.csv", b"PK\x03\x04" + b"\0" * 99, "sheet.csv: the file is a ZIP, Excel or Word file; save it as CSV"),
     ],
 )

@@ -32,8 +32,8 @@ MODULES = (
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
     "sft_app.ui.page",
-    "sft_app.compare.stream",
-    "sft_app.compare.score_run",
+    "sft_app.inference.stream",
+    "sft_app.evaluation.score_run",
 )
 MOST_DESCRIPTORS = 64
 

@@ -13,7 +13,7 @@ import gradio as gr
 from sft_app.export.adapter import zip_adapter
 from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
-from sft_app.runs import Run
+from sft_app.runs.folder import Run
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 from sft_app.ui.export import download_views
