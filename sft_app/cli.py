@@ -14,9 +14,8 @@ from rich.console import Console
 from sft_app.cli_hub import push, push_space
 from sft_app.cli_options import JsonFlag, RunArgument
 from sft_app.errors import AppError, SettingsError
-from sft_app.runs.directory import check_settled, find_run, list_runs
+from sft_app.runs.directory import check_settled, find_run, list_runs, move_in_queue, queued_runs
 from sft_app.runs.folder import Run
-from sft_app.runs.queue import move_in_queue, queued_runs
 from sft_app.runs.summary import summarise_run
 from sft_app.runtime.home import app_home
 from sft_app.settings import (

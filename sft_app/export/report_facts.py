@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, pairs_of
 from sft_app.evaluation.verdicts import (
     Line,
     answers_of,
@@ -21,17 +21,18 @@ from sft_app.evaluation.verdicts import (
 )
 from sft_app.evaluation.votes import Tally, by_voter, read_votes, tally, votes_sentence
 from sft_app.evaluation.word_diff import Passage, compare_words
-from sft_app.export.report_origin import data_facts, made_with_facts, training_facts
-from sft_app.export.report_pairs import choose_pairs, pairs_of
-from sft_app.export.report_settings import (
+from sft_app.export.public_facts import (
     Fact,
     changed_settings,
+    data_facts,
     data_name,
     every_setting,
+    made_with_facts,
     needed_to_repeat,
     public_model,
     public_text,
     public_values,
+    training_facts,
 )
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import NOT_A_NUMBER, loss_change, number_text, summarise_run, unjudged_note

@@ -18,9 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sft_app.errors import RunError
-from sft_app.runs.directory import list_runs
+from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import LOCK_VARIABLE, Run
-from sft_app.runs.queue import queued_runs
 from sft_app.runtime.home import PROJECT_DIR
 from sft_app.runtime.processes import process_started, take_lock
 from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies

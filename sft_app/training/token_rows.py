@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from sft_app.data.tokens import RenderedConversation, render_conversation
 from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, put_on_disk
-from sft_app.training.trainers.blocks import cut_into_blocks
 
 ROWS_AT_ONCE = 100
 REFUSALS_TOLD = 10
@@ -88,3 +87,22 @@ def _write_rows(file: Path, rows: Iterator[dict[str, list[int]]]) -> None:
             stream.write_batch(pyarrow.RecordBatch.from_pylist(some, schema=SCHEMA))
     put_on_disk(draft)
     os.replace(draft, file)
+
+
+def cut_into_blocks(texts: Iterable[list[int]], block_size: int) -> Iterator[dict[str, list[int]]]:
+    """Rows of `block_size` ids, each id its own label; what is left at the end is a shorter row.
+
+    A single token is left out there, since nothing comes before it to predict it from.
+    """
+    rest: list[int] = []
+    for ids in texts:
+        rest += ids
+        whole = len(rest) - len(rest) % block_size
+        yield from (_row(rest[start : start + block_size]) for start in range(0, whole, block_size))
+        rest = rest[whole:]
+    if len(rest) > 1:
+        yield _row(rest)
+
+
+def _row(ids: list[int]) -> dict[str, list[int]]:
+    return {"input_ids": ids, "labels": list(ids)}

@@ -25,8 +25,8 @@ from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, tells_errors
-from sft_app.ui.gpu_slice import refuse_where_lent, results_of
 from sft_app.ui.source_form import keep_upload
+from sft_app.ui.zero_gpu import refuse_where_lent, results_of
 
 MEGABYTE = 2**20
 # Of `MODEL_EVENT`, what an endpoint takes too.

@@ -15,9 +15,8 @@ from sft_app.data.sources.data_files import locate_data
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError, RunError
 from sft_app.hosting import Hosting
-from sft_app.runs.directory import check_settled, choose_run, list_runs
+from sft_app.runs.directory import check_settled, choose_run, list_runs, queued_runs
 from sft_app.runs.folder import Run
-from sft_app.runs.queue import queued_runs
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.access import Access
 from sft_app.ui.run_files import RunFiles

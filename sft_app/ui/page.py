@@ -28,7 +28,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, tells_errors
 from sft_app.ui.export.tab import build_export_tab
-from sft_app.ui.place import build_place
+from sft_app.ui.hosting_banner import build_place
 from sft_app.ui.preflight_panel import wire_preflight
 from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
 from sft_app.ui.run_panel import panel_values

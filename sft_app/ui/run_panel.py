@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from sft_app import curves
+from sft_app.runs.directory import queued_runs
 from sft_app.runs.folder import Run
-from sft_app.runs.queue import queued_runs
 from sft_app.runs.records import RESUMABLE, RunStatus
 from sft_app.storage.copies import copy_trouble
 from sft_app.ui import views

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.export.adapter import zip_adapter
-from sft_app.runs.queue import move_in_queue
+from sft_app.runs.directory import move_in_queue
 from sft_app.storage.copies import delete_run_and_copy
 from sft_app.training.launch import stop_run
 from sft_app.ui import views

@@ -19,10 +19,10 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data_tab import DataTab
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import form_updates, make_field, settings_from_form, to_form
+from sft_app.ui.hosting_banner import build_storage_notice
 from sft_app.ui.in_browser import answered_in_browser
 from sft_app.ui.preflight_panel import PreflightPanel, build_preflight_panel
 from sft_app.ui.run_panel import RunPanel, build_run_panel, wire_run_panel
-from sft_app.ui.storage_notice import build_storage_notice
 
 MODELS = [
     ("Starter: SmolLM2 135M, runs on any machine", "starter"),

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from sft_app.errors import AccessError, AppError
+from sft_app.inference.pair_tasks import PairTask, PlacedTask
+from sft_app.inference.sides import Side
+from sft_app.ui.context import PageContext
+
+if TYPE_CHECKING:
+    from sft_app.inference.loaded_models import LoadedModels
+
+# Estimates, on the safe side of what an adapter's step takes on such a GPU; nobody has measured them there.
+STARTING_SECONDS, SECONDS_PER_GIB_LOADED = 10.0, 1.5
+SECONDS_PER_STEP, SECONDS_PER_STEP_AND_GIB = 0.04, 0.002
+LONGEST_SECONDS = 110  # a visitor without an account has two minutes a day
+_models: LoadedModels | None = None
 
 
 def lends_gpu() -> bool:
@@ -24,3 +39,60 @@ def on_gpu(function: Callable[..., Any], seconds: Callable[..., int]) -> Callabl
     if not lends_gpu():
         return function
     return importlib.import_module("spaces").GPU(duration=seconds)(function)
+
+
+def results_of(context: PageContext, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
+    """What the task gives, as it comes. Closing the iterator stops the work. Raises: AppError."""
+    if not lends_gpu():
+        return task.results(context.pair(sides))
+    return _results_from_afar(context, sides, task)
+
+
+def refuse_where_lent(what: str) -> None:
+    """For work that needs the models for longer. Raises: AccessError."""
+    if lends_gpu():
+        raise AccessError(
+            f"{what} needs a GPU for longer than ZeroGPU lends one. Duplicate the Space onto a GPU of its own."
+        )
+
+
+def estimated_seconds(placed: PlacedTask) -> int:
+    """For which a GPU is asked: it is counted against the visitor's share of the day, so not too many."""
+    step = SECONDS_PER_STEP + SECONDS_PER_STEP_AND_GIB * placed.base_gib
+    seconds = STARTING_SECONDS + SECONDS_PER_GIB_LOADED * placed.base_gib + step * placed.task.steps
+    return min(round(seconds), LONGEST_SECONDS)
+
+
+def _results_from_afar(context: PageContext, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
+    """All that takes time without a GPU comes first: what is imported and fetched here is there in the fork too."""
+    import sft_app.inference.pair
+    import sft_app.inference.stream  # noqa: F401
+    from sft_app.models.fetching import fetch_base
+
+    gib = fetch_base(sides[0].base, context.home) / 2**30
+    with closing(_lent(PlacedTask(task, sides, context.home, gib))) as results:
+        for result in results:
+            if isinstance(result, AppError):
+                raise result
+            yield result
+
+
+def _work(placed: PlacedTask) -> Iterator[Any]:
+    """In the process that has the GPU. An error for the reader is yielded: raised, only its kind would come through."""
+    global _models
+    from huggingface_hub import constants
+
+    from sft_app.inference.pair import load_pair
+
+    constants.HF_HUB_OFFLINE = True  # the lent seconds are not for asking the Hub for files that are here
+    try:
+        if _models is not None and not _models.serves(placed.sides[0]):
+            _models = None
+        pair = load_pair(placed.sides, placed.home, _models)
+        _models = pair.models
+        yield from placed.task.results(pair)
+    except AppError as error:
+        yield error
+
+
+_lent = on_gpu(_work, estimated_seconds)

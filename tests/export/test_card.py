@@ -15,9 +15,8 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from sft_app.errors import ExportError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, pairs_of
 from sft_app.export.card import model_card
-from sft_app.export.report_pairs import pairs_of
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord
 from sft_app.settings import EXAMPLE_DATA

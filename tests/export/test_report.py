@@ -12,12 +12,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, keep_pairs, pairs_of
 from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.export.card import model_card
 from sft_app.export.markdown import markdown_text
 from sft_app.export.report import report_html, report_markdown, write_report
-from sft_app.export.report_pairs import SHOWN, pairs_of
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord
 from sft_app.runtime.files import append_jsonl, write_json_atomically

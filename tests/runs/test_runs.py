@@ -19,9 +19,8 @@ import pytest
 
 from sft_app.errors import RunError
 from sft_app.runs import directory, folder, records
-from sft_app.runs.directory import create_run, delete_run, find_run, list_runs, new_run_id
+from sft_app.runs.directory import create_run, delete_run, find_run, list_runs, move_in_queue, new_run_id, queued_runs
 from sft_app.runs.folder import Run, process_is_alive
-from sft_app.runs.queue import move_in_queue, queued_runs
 from sft_app.runs.records import ENDED, ModelRecord, RunRecord, RunStatus, SourceRecord
 from sft_app.runtime import processes
 from sft_app.runtime.files import read_jsonl

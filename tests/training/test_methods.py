@@ -19,8 +19,8 @@ from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import find_sides
 from sft_app.inference.stream import compare_prompt
 from sft_app.settings import parse_settings
+from sft_app.training.token_rows import cut_into_blocks
 from sft_app.training.trainers.arguments import noise_alpha
-from sft_app.training.trainers.blocks import cut_into_blocks
 
 IN_TURN, TOGETHER = "one after the other", "one batch of one model"
 CASES = [

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
+from sft_app.runs.directory import move_in_queue
 from sft_app.runs.folder import Run
-from sft_app.runs.queue import move_in_queue
 from sft_app.training import supervisor
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.training.supervisor import (

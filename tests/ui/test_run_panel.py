@@ -9,9 +9,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from sft_app.runs.directory import create_run
+from sft_app.runs.directory import create_run, move_in_queue
 from sft_app.runs.folder import Run
-from sft_app.runs.queue import move_in_queue
 from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
 from sft_app.runtime.processes import process_started
 from sft_app.settings import RunSettings

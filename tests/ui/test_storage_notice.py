@@ -11,7 +11,7 @@ from sft_app.hosting import Hosting
 from sft_app.storage.keeper import Keeper
 from sft_app.storage.stores import FolderStore
 from sft_app.ui.context import PageContext
-from sft_app.ui.storage_notice import EPHEMERAL, storage_notice
+from sft_app.ui.hosting_banner import EPHEMERAL, storage_notice
 
 SPACE = Hosting(space="anna/tuning", owner="anna")
 

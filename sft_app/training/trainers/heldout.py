@@ -19,8 +19,7 @@ from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, prun
 from sft_app.training.divergence import are_finite, base_is_broken, has_diverged
 from sft_app.training.ranks import ranks_sum
 from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
-from sft_app.training.trainers.arguments import training_dtype
-from sft_app.training.trainers.schedule import make_schedule
+from sft_app.training.trainers.arguments import make_schedule, training_dtype
 
 logger = logging.getLogger(__name__)
 

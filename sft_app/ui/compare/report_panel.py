@@ -57,7 +57,7 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
 
 def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
     """The run's pairs, with those chosen before that it has, else those that a report shows by itself."""
-    from sft_app.export.report_pairs import SHOWN, pairs_of
+    from sft_app.evaluation.answer_pairs import SHOWN, pairs_of
 
     pairs = pairs_of(run) if run else []
     still = [pair.id for pair in pairs if pair.id in chosen]

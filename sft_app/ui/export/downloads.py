@@ -14,11 +14,11 @@ from sft_app.export.adapter import zip_adapter
 from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
 from sft_app.runs.folder import Run
+from sft_app.ui.access import visitor_of
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
-from sft_app.ui.export import download_views
+from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
-from sft_app.ui.visitors import visitor_of
 
 # More than this is taken from the folder, not through the browser.
 MOST_ZIPPED_GIB = 2.0
@@ -41,7 +41,7 @@ class Downloads:
 
 def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     """What can be made of the run that `chosen` names, and what has been made of it."""
-    kind = gr.Radio(download_views.KINDS, value="adapter", label="Export format", elem_id="export-kind")
+    kind = gr.Radio(views.KINDS, value="adapter", label="Export format", elem_id="export-kind")
     with gr.Row():
         make = gr.Button("Export", variant="primary", size="md", min_width=140, elem_id="make-export")
         stop = gr.Button("Stop", size="md", min_width=140, visible=False, elem_id="stop-export")
@@ -56,7 +56,7 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
 
 
 def _build_shown() -> Downloads:
-    result = gr.HTML(download_views.told_card(download_views.TOLD["adapter"]), elem_id="export-result")
+    result = gr.HTML(views.told_card(views.TOLD["adapter"]), elem_id="export-result")
     commands = gr.Code(
         label="Next, in a terminal",
         language="shell",
@@ -85,7 +85,7 @@ class _Handlers:
         if kind == "adapter":
             with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
                 packed = zip_adapter(run, Path(folder))
-                yield _values(download_views.told_card(f"{packed.name} is ready."), file=packed)
+                yield _values(views.told_card(f"{packed.name} is ready."), file=packed)
             return
         hosting.refuse_unless_trusted(visitor_of(hosting, request), "merge")
         if find_merged(run, run.merged_dir) is None:
@@ -108,11 +108,7 @@ class _Handlers:
         """What is there already of an earlier time, else what the choice is for."""
         run = self.context.find(run_id)
         merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
-        return (
-            self._merged_values(merged, None)
-            if merged
-            else _values(download_views.told_card(download_views.TOLD[kind]))
-        )
+        return self._merged_values(merged, None) if merged else _values(views.told_card(views.TOLD[kind]))
 
     def _pack(self, run_id: str | None, request: gr.Request) -> Iterator[list[Any]]:
         hosting, run = self.context.hosting, self.context.get(run_id)
@@ -125,9 +121,9 @@ class _Handlers:
         is_at_home = not self.context.hosting.is_hosted
         size = sum(file.stat().st_size for file in merged.folder.iterdir()) / 2**30
         can_pack = size < MOST_ZIPPED_GIB
-        where = f"Folder: {merged.folder}" if is_at_home else "" if can_pack else download_views.TOO_LARGE
-        card = download_views.merged_card(merged, where, package)
-        commands = download_views.ollama_commands(package, is_at_home) if package else ""
+        where = f"Folder: {merged.folder}" if is_at_home else "" if can_pack else views.TOO_LARGE
+        card = views.merged_card(merged, where, package)
+        commands = views.ollama_commands(package, is_at_home) if package else ""
         return _values(card, commands, can_pack)
 
 
@@ -143,7 +139,7 @@ def _shown(steps: Generator[Step, None, Made | None]) -> Generator[list[Any], No
             step = next(steps)
         except StopIteration as end:
             return end.value
-        yield _values(download_views.progress_card(step), is_working=True)
+        yield _values(views.progress_card(step), is_working=True)
 
 
 def _values(

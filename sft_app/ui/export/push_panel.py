@@ -7,19 +7,18 @@ from typing import Any
 
 import gradio as gr
 
+from sft_app.evaluation.answer_pairs import pairs_of
 from sft_app.export.card import default_pairs, saved_kind
 from sft_app.export.hub import Target, checked_target, is_logged_in, push_run, suggested_name, warning_for
 from sft_app.export.merged import MergedModel, find_merged, follow
 from sft_app.export.package import prepare_merged
-from sft_app.export.report_pairs import pairs_of
 from sft_app.export.space import push_space
 from sft_app.runs.folder import Run
+from sft_app.ui.access import visitor_of
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
-from sft_app.ui.export.download_views import KINDS
-from sft_app.ui.export.push_views import login_line, pushed_line
-from sft_app.ui.visitors import visitor_of
+from sft_app.ui.export.views import KINDS, login_line, pushed_line
 
 HUB_TOLD = (
     "Pushes the trained weights, tokenizer, model card and settings to a repository of yours on the Hugging Face "

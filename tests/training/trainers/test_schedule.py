@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from sft_app.training.trainers.schedule import make_schedule, share_of_rate
+from sft_app.training.trainers.arguments import make_schedule, share_of_rate
 
 KINDS = ("cosine", "linear", "constant", "constant_with_warmup")
 

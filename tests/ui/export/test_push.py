@@ -17,7 +17,7 @@ from sft_app.export.hub import Pushed
 from sft_app.hosting import Hosting, Visitor
 from sft_app.ui.context import PageContext
 from sft_app.ui.export.push_panel import target_of
-from sft_app.ui.export.push_views import login_line, pushed_line
+from sft_app.ui.export.views import login_line, pushed_line
 from tests.export.hub_stand_in import GOOD_TOKEN, PushHub, pushing_to
 from tests.hub_server import child_environment
 from tests.ui.test_browser import open_tab
