@@ -13,7 +13,7 @@ from sft_app.runtime.processes import peak_resident_gib
 def machine() -> dict[str, Any]:
     import psutil
 
-    from sft_app.versions import package_versions
+    from sft_app.runtime.environment import package_versions
 
     memory = psutil.virtual_memory().total / 2**30
     facts = {"cores": psutil.cpu_count(), "memory_gib": round(memory, 1), "versions": package_versions()}

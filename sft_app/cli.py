@@ -17,7 +17,7 @@ from sft_app.errors import AppError, SettingsError
 from sft_app.runs.directory import check_settled, find_run, list_runs, move_in_queue, queued_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import summarise_run
-from sft_app.runtime.home import app_home
+from sft_app.runtime.environment import app_home
 from sft_app.settings import (
     EXAMPLE_DATA,
     EXAMPLE_PROMPT,
@@ -79,7 +79,7 @@ def ui(
 ) -> None:
     """Open the page."""
     from sft_app.hosting import detect_hosting, lock_secrets_away
-    from sft_app.ui.zero_gpu import import_spaces
+    from sft_app.ui.serving.zero_gpu import import_spaces
 
     hosting = detect_hosting()
     lock_secrets_away()

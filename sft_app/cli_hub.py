@@ -9,7 +9,7 @@ import typer
 
 from sft_app.cli_options import JsonFlag, RunArgument
 from sft_app.runs.directory import find_run
-from sft_app.runtime.home import app_home
+from sft_app.runtime.environment import app_home
 from sft_app.terminal import console, print_json, progress_bar
 
 if TYPE_CHECKING:

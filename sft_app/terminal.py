@@ -160,7 +160,7 @@ def _print_left_out(rows: list[dict[str, Any]]) -> None:
 
 
 def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bool) -> None:
-    from sft_app.ui.preflight_views import memory_parts, preflight_facts, preflight_notes
+    from sft_app.ui.train.preflight_views import memory_parts, preflight_facts, preflight_notes
 
     if as_json:
         changed = {"changes": suggestion.changes, "sentence": suggestion.sentence} if suggestion else None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sft_app.errors import ExportError
 from sft_app.export.merged import Step
-from sft_app.runtime.home import PROJECT_DIR
+from sft_app.runtime.environment import PROJECT_DIR
 
 VARIABLE = "LLAMA_CPP_DIR"
 CONVERTER = "convert_hf_to_gguf.py"

@@ -32,8 +32,8 @@ from sft_app.models.hardware import free_gib
 from sft_app.models.loading import holds_full_model
 from sft_app.runs.checkpoints import read_safetensors_header
 from sft_app.runs.folder import Run
+from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.runtime.files import put_on_disk
-from sft_app.runtime.home import PROJECT_DIR
 from sft_app.training.supervisor import worker_environment
 
 POLL_SECONDS = 0.2

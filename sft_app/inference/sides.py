@@ -16,7 +16,7 @@ from sft_app.models.starter import HUB_ID
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.runs.folder import Run
-from sft_app.runtime.home import PROJECT_DIR
+from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.settings import EXAMPLE_ADAPTER, RunSettings, parse_settings
 
 if TYPE_CHECKING:

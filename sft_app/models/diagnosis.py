@@ -9,7 +9,7 @@ from typing import Any
 
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.starter import starter_is_ready
-from sft_app.versions import package_versions
+from sft_app.runtime.environment import package_versions
 
 
 def diagnose(home: Path) -> dict[str, Any]:

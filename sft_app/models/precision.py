@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
+from sft_app.runtime.environment import app_home
 from sft_app.runtime.files import write_json_atomically
-from sft_app.runtime.home import app_home
 
 CPU_INFO = Path("/proc/cpuinfo")
 # Names of processor features, as the Linux kernel and torch spell them. Arm has one of its own.

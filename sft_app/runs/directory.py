@@ -12,8 +12,8 @@ from typing import Any
 from sft_app.errors import RunError
 from sft_app.runs.folder import ENDING_SECONDS, Run
 from sft_app.runs.records import RunRecord, RunStatus
+from sft_app.runtime.environment import runs_dir
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
-from sft_app.runtime.home import runs_dir
 
 ID_TIME = "%Y%m%d-%H%M%S-"
 ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # none that is mistaken for another

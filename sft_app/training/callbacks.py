@@ -16,7 +16,7 @@ from sft_app.evaluation.scorecard import scores_as_rows
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import put_on_disk, write_jsonl_atomically
 from sft_app.settings import RunSettings
-from sft_app.training.ranks import from_first_rank, ranks_sum, world_size
+from sft_app.training.distributed import from_first_rank, ranks_sum, world_size
 from sft_app.training.termination import StopRequested, Termination
 
 STATUS_EVERY_SECONDS = 0.5

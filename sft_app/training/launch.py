@@ -21,11 +21,11 @@ from sft_app.models.hardware import describe_machine
 from sft_app.runs.directory import create_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, SourceRecord, utc_now
+from sft_app.runtime.environment import package_versions
 from sft_app.settings import RunSettings
-from sft_app.training.extras import check_extras
+from sft_app.training.optional_deps import check_extras
 from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.versions import package_versions
 
 DOUBLE_CLICK_SECONDS = 5.0
 

@@ -17,7 +17,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_json_atomically
 from sft_app.settings import RunSettings
-from sft_app.training.ranks import is_first_rank
+from sft_app.training.distributed import is_first_rank
 
 
 def settle_max_length(run: Run, tokenizer: Any) -> int:

@@ -20,14 +20,12 @@ from filelock import FileLock, Timeout
 from sft_app.errors import RunError
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import LOCK_VARIABLE, Run
-from sft_app.runtime.home import PROJECT_DIR
+from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.runtime.processes import process_started, take_lock
 from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies
 from sft_app.storage.stores import without_storage_token
+from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
-OUT_OF_MEMORY_EXIT = 75
-BUSY_EXIT = 76
-TERMINATED_EXIT = 128 + signal.SIGTERM
 POLL_SECONDS = 0.5
 # A supervisor that has just seen an empty queue needs less than this to let go of the lock.
 HANDOVER_SECONDS = 10.0
@@ -144,7 +142,7 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
     the run is. `BUSY_EXIT` when another worker has it.
     """
     processes = run.record().settings.num_processes
-    start = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.parallel", str(processes)]
+    start = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.distributed", str(processes)]
     command = [sys.executable, "-m", *start, str(run.path), str(batch), str(accumulation)]
     lock = take_lock(run.lock_file)
     if lock is None:

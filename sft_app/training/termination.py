@@ -17,7 +17,9 @@ LOOK_SECONDS = 0.25
 STEP_SECONDS, EARLIER_STOP_SECONDS = 3.0, 5.0
 # What a cancelled worker has, which may be in a library that does not come back.
 CANCEL_SECONDS = 5.0
-CANCELLED_EXIT = 77
+# Exit statuses that a worker ends with besides 0 and 1.
+OUT_OF_MEMORY_EXIT, BUSY_EXIT, CANCELLED_EXIT = 75, 76, 77
+TERMINATED_EXIT = 128 + signal.SIGTERM
 WAKE = signal.SIGUSR1
 
 

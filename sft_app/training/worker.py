@@ -30,14 +30,23 @@ from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_c
 from sft_app.runs.folder import ADAPTER_DRAFTS, Run
 from sft_app.runtime.files import put_on_disk
 from sft_app.settings import RunSettings
-from sft_app.training import ranks
+from sft_app.training import distributed
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken
-from sft_app.training.extras import place_tracker
 from sft_app.training.open_settings import settle_max_length, settle_precision
+from sft_app.training.optional_deps import place_tracker
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
-from sft_app.training.supervisor import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT, hand_over, tell_terminated
-from sft_app.training.termination import CANCELLED_EXIT, Cancelled, StopRequested, Terminated, Termination
+from sft_app.training.supervisor import hand_over, tell_terminated
+from sft_app.training.termination import (
+    BUSY_EXIT,
+    CANCELLED_EXIT,
+    OUT_OF_MEMORY_EXIT,
+    TERMINATED_EXIT,
+    Cancelled,
+    StopRequested,
+    Terminated,
+    Termination,
+)
 from sft_app.training.token_rows import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
@@ -50,9 +59,9 @@ NOTHING_LEARNT = "Stopped before anything was learned: there is nothing to save.
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller,
     `TERMINATED_EXIT` when the machine asked for it, `BUSY_EXIT` when another worker has the run."""
-    ranks.end_with_the_launcher()
+    distributed.end_with_the_launcher()
     try:
-        with ranks.holding(Run(Path(run_dir))) as is_ours:
+        with distributed.holding(Run(Path(run_dir))) as is_ours:
             return _work(run_dir, micro_batch, accumulation) if is_ours else BUSY_EXIT
     except FileNotFoundError:
         if Path(run_dir).is_dir():
@@ -61,19 +70,19 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
 
 
 def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
-    run, termination = ranks.as_this_rank_sees(Run(Path(run_dir))), Termination()
+    run, termination = distributed.as_this_rank_sees(Run(Path(run_dir))), Termination()
     signal.signal(signal.SIGTERM, termination)
     try:
-        hand_over(run, ranks.leading_pid(), _preparing_message(run))
-        ranks.join_ranks()
+        hand_over(run, distributed.leading_pid(), _preparing_message(run))
+        distributed.join_ranks()
         smaller = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(accumulation)}
-        with termination.watching(run) if ranks.is_first_rank() else nullcontext():
+        with termination.watching(run) if distributed.is_first_rank() else nullcontext():
             train_run(run, run.record().settings.model_copy(update=smaller), termination)
     except StopRequested:
         run.update_status(state="stopped", message=NOTHING_LEARNT)
     except Cancelled:
         run.finish_cancel()
-        return CANCELLED_EXIT if ranks.world_size() > 1 else 0  # the other ranks are ended for it
+        return CANCELLED_EXIT if distributed.world_size() > 1 else 0  # the other ranks are ended for it
     except Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not run.status().has_ended():  # it may have come when all was done
@@ -85,11 +94,11 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
         return OUT_OF_MEMORY_EXIT
     except AppError as error:
         run.update_status(state="failed", message=str(error), **({"hint": error.hint} if error.hint else {}))
-        return ranks.failure_exit(error)
+        return distributed.failure_exit(error)
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the run's log
         traceback.print_exc()
         run.update_status(state="failed", message=_in_one_line(error), hint="The run's log has the details.")
-        return ranks.failure_exit(error)
+        return distributed.failure_exit(error)
     return 0
 
 
@@ -102,12 +111,12 @@ def train_run(run: Run, settings: RunSettings, termination: Termination) -> None
     """
     trained = _train(run, settings, termination)
     told = trained.message
-    if ranks.is_first_rank():
+    if distributed.is_first_rank():
         prompts = 0 if trained.was_stopped else settings.scorecard_prompts
         told = " ".join(filter(None, [told, complete_scorecard(run, trained.scores, prompts, termination)]))
     state = "stopped" if trained.was_stopped else "finished"
     run.update_status(state=state, message=told, kept_step=trained.kept_step)
-    if not trained.was_stopped and ranks.is_first_rank():
+    if not trained.was_stopped and distributed.is_first_rank():
         shutil.rmtree(run.tokens_dir, ignore_errors=True)  # a stopped run may go on and needs them
 
 
@@ -123,13 +132,15 @@ class Trained:
 
 def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained:
     """From the run folder to the saved adapter, in the order in which it happens. Raises: as `train_run`."""
-    with ranks.first_rank_first():
+    with distributed.first_rank_first():
         discard_incomplete(run.checkpoints_dir)
         discarded = discard_broken(run.checkpoints_dir)
     if discarded:
         logger.warning(discarded)
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-    breaks_off = checkpoint is None and ranks.world_size() == 1  # what an earlier worker has learnt is kept by a stop
+    breaks_off = (
+        checkpoint is None and distributed.world_size() == 1
+    )  # what an earlier worker has learnt is kept by a stop
     with termination.stoppable() if breaks_off else nullcontext():
         trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)
     with termination.held_back():
@@ -142,8 +153,8 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
     scores = _kept_scores(trainer)
     trainer.refuse_broken_weights()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
-    ranks.leave_ranks()
-    if ranks.is_first_rank():
+    distributed.leave_ranks()
+    if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
         keep_heldout_scores(run, scores)
     told = " ".join(filter(None, [discarded, _ending(reporter)]))
@@ -156,7 +167,7 @@ def _prepare(
     """The trainer over the rendered data and the loaded model, what it reports to, and the tokenizer."""
     transformers.set_seed(settings.seed)
     home, ref = run.home, recorded_model(run)
-    with ranks.first_rank_first():
+    with distributed.first_rank_first():
         tokenizer = load_tokenizer(ref, home)
         max_length = settle_max_length(run, tokenizer)
         settings = settings.model_copy(update={"max_length": max_length})
@@ -197,7 +208,7 @@ def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: di
 
 def load_trainable(run: Run, settings: RunSettings) -> Any:
     """The base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
-    home, hardware = run.home, ranks.this_rank_hardware(settings)
+    home, hardware = run.home, distributed.this_rank_hardware(settings)
     dtype = settle_precision(run, settings, hardware)
     base = load_base(recorded_model(run), home, hardware, dtype, in_4bit=settings.method == "qlora")
     if settings.method == "full":
@@ -259,7 +270,7 @@ def _in_one_line(error: Exception) -> str:
     lacks_room = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if lacks_room or "No space left on device" in str(error):  # safetensors puts it into an error of its own
         return "The disk is full. Free up space and resume the run."
-    if ranks.lost_another_rank(error):
+    if distributed.lost_another_rank(error):
         return "Another of the run's processes ended, so training could not continue. Resume the run."
     return f"Training stopped because of an unexpected error: {kind_and_first_line(error)}"
 

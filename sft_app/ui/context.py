@@ -18,8 +18,8 @@ from sft_app.hosting import Hosting
 from sft_app.runs.directory import check_settled, choose_run, list_runs, queued_runs
 from sft_app.runs.folder import Run
 from sft_app.settings import DataSettings, RunSettings
-from sft_app.ui.access import Access
-from sft_app.ui.run_files import RunFiles
+from sft_app.ui.runs.run_files import RunFiles
+from sft_app.ui.serving.access import Access
 
 if TYPE_CHECKING:
     from sft_app.inference.loaded_models import LoadedModels

@@ -20,21 +20,21 @@ from sft_app.hub.login import hide_tokens, take_tokens_from
 from sft_app.runs.directory import list_runs
 from sft_app.storage.keeper import PAGE_SECONDS, keeping_copies
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.ui.access import MOST_UPLOAD_MB
-from sft_app.ui.api import offer_api
 from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
-from sft_app.ui.data_tab import DataTab, build_data_tab, wire_with_model
+from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, tells_errors
 from sft_app.ui.export.tab import build_export_tab
 from sft_app.ui.hosting_banner import build_place
-from sft_app.ui.preflight_panel import wire_preflight
 from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
-from sft_app.ui.run_panel import panel_values
-from sft_app.ui.runs_tab import RunsTab, build_runs_tab
-from sft_app.ui.train_tab import TrainTab, build_train_tab, form_values
-from sft_app.ui.trusted_hosts import GuardedApp, trusted_hosts
+from sft_app.ui.runs.run_panel import panel_values
+from sft_app.ui.runs.tab import RunsTab, build_runs_tab
+from sft_app.ui.serving.access import MOST_UPLOAD_MB
+from sft_app.ui.serving.api import offer_api
+from sft_app.ui.serving.trusted_hosts import GuardedApp, trusted_hosts
+from sft_app.ui.train.preflight_panel import wire_preflight
+from sft_app.ui.train.tab import TrainTab, build_train_tab, form_values
 
 TITLE = "# Fine-tune & Compare\nTeach a chat model to answer your way, and see what changed."
 ASSETS = Path(__file__).parent

@@ -14,8 +14,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE
-from sft_app.ui.in_browser import settled
+from sft_app.ui.events import PRIVATE, settled
 
 NOT_YET = "?"
 """Who it is that looks, until the page has been told: nothing is kept before."""

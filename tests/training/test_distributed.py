@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sft_app.training import supervisor
-from sft_app.training.parallel import end_as
+from sft_app.training import distributed, supervisor
+from sft_app.training.distributed import end_as
 
 STEPS = {"max_steps": 4, "eval_steps": 2, "watch_prompts": ("Where is it?",)}
 
@@ -91,7 +91,7 @@ def started(plain_processes: None, home: Path, make_run: Any, wait_until: Any) -
     supervisor.ensure_supervisor(home)
     begun: list[psutil.Process] = []
     try:
-        wait_until(lambda: "sft_app.training.parallel" in " ".join(command_of(run.status().pid)), seconds=60)
+        wait_until(lambda: "sft_app.training.distributed" in " ".join(command_of(run.status().pid)), seconds=60)
         begun.append(psutil.Process(run.status().pid))
         wait_until(lambda: losses(run, "loss") or run.status().has_ended(), seconds=120)
         assert not run.status().has_ended(), run.log_tail(60)
@@ -142,14 +142,15 @@ def test_request_to_end_reaches_both_processes_and_saves_a_checkpoint(started: A
 
 LAUNCH = """
 import sys
-from sft_app.training import parallel
-from accelerate.commands.launch import launch_command_parser
+from sft_app.training import distributed
+from accelerate.commands import launch
+launch_command_parser = launch.launch_command_parser
 class Other:
     def parse_args(self, arguments):
         return launch_command_parser().parse_args(
             ["stand_in" if a == "sft_app.training.worker" else a for a in arguments])
-parallel.launch_command_parser = Other
-parallel.end_as(parallel.main(*sys.argv[1:]))
+launch.launch_command_parser = Other
+distributed.end_as(distributed.main(*sys.argv[1:]))
 """
 STAND_IN = """
 import os, sys, time
@@ -179,13 +180,12 @@ def test_ending_as_a_status_is_that_status() -> None:
 
 def test_more_processes_than_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from sft_app.errors import ModelError
-    from sft_app.training import ranks
 
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.delenv(ranks.LAUNCHER_PID, raising=False)
+    monkeypatch.delenv(distributed.LAUNCHER_PID, raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ModelError, match="num_processes is 3, but this machine has 2 GPU"):
-        ranks.join_ranks()
+        distributed.join_ranks()
 
 
 def test_single_process_sees_a_single_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from sft_app.errors import SettingsError
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
-from sft_app.training.extras import check_extras, place_tracker
+from sft_app.training.optional_deps import check_extras, place_tracker
 
 
 @pytest.mark.parametrize("tracker", ["trackio", "tensorboard", "wandb"])

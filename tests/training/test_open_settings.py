@@ -18,7 +18,7 @@ from sft_app.models.catalog import recorded_model
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
-from sft_app.training import ranks
+from sft_app.training import distributed
 from sft_app.training.open_settings import settle_max_length, settle_precision
 
 
@@ -65,7 +65,7 @@ def machine_with(dtype: str) -> Hardware:
 def test_run_records_the_precision_it_was_trained_in(make_run: Callable[..., Run], work: Callable[..., int]) -> None:
     run = make_run(max_steps=1)
     assert work(run) == 0
-    assert run.status().precision == ranks.detect_hardware().dtype
+    assert run.status().precision == distributed.detect_hardware().dtype
 
 
 @pytest.mark.parametrize("asked", ["auto", "float32"])

@@ -24,7 +24,8 @@ from sft_app.runs.directory import delete_run
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
 from sft_app.training.launch import resume_run
-from sft_app.training.supervisor import BUSY_EXIT, OUT_OF_MEMORY_EXIT, ensure_supervisor
+from sft_app.training.supervisor import ensure_supervisor
+from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT
 from tests.waiting import supervisors, wait_until
 
 Make = Callable[..., Run]

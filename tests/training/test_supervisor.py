@@ -18,13 +18,8 @@ from sft_app.runs.directory import move_in_queue
 from sft_app.runs.folder import Run
 from sft_app.training import supervisor
 from sft_app.training.launch import resume_run, stop_run
-from sft_app.training.supervisor import (
-    OUT_OF_MEMORY_EXIT,
-    TERMINATED_EXIT,
-    ensure_supervisor,
-    next_queued,
-    work_off_queue,
-)
+from sft_app.training.supervisor import ensure_supervisor, next_queued, work_off_queue
+from sft_app.training.termination import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 from tests.waiting import supervisors
 
 Make = Callable[..., Run]

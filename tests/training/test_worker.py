@@ -21,7 +21,7 @@ import torch
 from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_jsonl_atomically
-from sft_app.training.supervisor import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
+from sft_app.training.termination import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
 Make = Callable[..., Run]
 Work = Callable[..., int]

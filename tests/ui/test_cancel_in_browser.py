@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from sft_app.errors import RunError
 from sft_app.runs.folder import Run
 from sft_app.runtime.processes import process_started
-from sft_app.ui.cancellation import what_is_lost
+from sft_app.ui.runs.cancellation import what_is_lost
 from tests.ui.test_run_panel import make_run
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sft_app.data.checkup.fixes import LABELS, RECOMMENDED
-from sft_app.ui.checkup import NOTHING, offer_fixes
+from sft_app.ui.data.checkup import NOTHING, offer_fixes
 
 OTHER = next(name for name in LABELS if name not in RECOMMENDED)
 FIRST = next(name for name in LABELS if name in RECOMMENDED)

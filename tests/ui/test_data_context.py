@@ -13,8 +13,8 @@ import pytest
 from sft_app.data import reading
 from sft_app.settings import DataSettings, parse_settings
 from sft_app.ui.context import PageContext, Superseded
+from sft_app.ui.data.reading_form import COLUMNS_OFFERED, reading_values, unreadable_values
 from sft_app.ui.page import build_page
-from sft_app.ui.reading_form import COLUMNS_OFFERED, reading_values, unreadable_values
 
 
 def write_rows(path: Path, *rows: dict[str, Any]) -> DataSettings:

@@ -11,7 +11,14 @@ from sft_app.training.preflight.fitting import Suggestion
 from sft_app.training.preflight.memory import MemoryParts
 from sft_app.training.preflight.plan import Preflight
 from sft_app.training.preflight.workload import Measured
-from sft_app.ui.preflight_views import count, data_sentence, duration, preflight_card, preflight_facts, preflight_notes
+from sft_app.ui.train.preflight_views import (
+    count,
+    data_sentence,
+    duration,
+    preflight_card,
+    preflight_facts,
+    preflight_notes,
+)
 
 FOUND = Preflight(
     data="/home/jane/shop tickets.csv",

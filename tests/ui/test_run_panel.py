@@ -15,9 +15,9 @@ from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
 from sft_app.runtime.processes import process_started
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
-from sft_app.ui.run_panel import CALM_SECONDS, QUICK_SECONDS, panel_values
-from sft_app.ui.runs_tab import listing_values
-from sft_app.ui.several_runs import comparison_values
+from sft_app.ui.runs.run_panel import CALM_SECONDS, QUICK_SECONDS, panel_values
+from sft_app.ui.runs.several_runs import comparison_values
+from sft_app.ui.runs.tab import listing_values
 
 CARD, CURVES, PLACE, ANSWERS, STOP, RESUME, COMPARE, SEEN, TIMER, CANCEL = range(10)
 SKIPPED = gr.skip()

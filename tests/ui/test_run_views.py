@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sft_app.ui import run_views
+from sft_app.ui.runs import run_views
 
 
 def summary(name: str, tuned: float | None = 3.0, **others: Any) -> dict[str, Any]:

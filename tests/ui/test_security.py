@@ -20,7 +20,7 @@ from sft_app.hosting import Hosting
 from sft_app.settings import RunSettings, parse_settings
 from sft_app.training.launch import create_queued_run
 from sft_app.ui.context import PageContext
-from sft_app.ui.source_form import keep_upload
+from sft_app.ui.data.source_form import keep_upload
 from tests.ui.hosted import Refused, Space, hub_of_names
 
 SPACE = Hosting(space="alice/studio", owner="alice")

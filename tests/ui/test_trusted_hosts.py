@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 from bench.browser import Server
 from sft_app.errors import SettingsError
 from sft_app.hosting import Hosting
-from sft_app.ui.trusted_hosts import HOSTS_VARIABLE, TrustedHosts, canonical_host, trusted_hosts
+from sft_app.ui.serving.trusted_hosts import HOSTS_VARIABLE, TrustedHosts, canonical_host, trusted_hosts
 
 SPACE = Hosting(space="Alice/my_studio.v2", owner="Alice")
 CALL = "/gradio_api/call/list_runs"

@@ -16,7 +16,7 @@ import pytest
 from sft_app.evaluation.prompt_sets import Prompt, PromptSetTask
 from sft_app.inference.generation import Sampling
 from sft_app.inference.pair_tasks import AnswerTask, PlacedTask
-from sft_app.ui.zero_gpu import LONGEST_SECONDS, estimated_seconds, lends_gpu
+from sft_app.ui.serving.zero_gpu import LONGEST_SECONDS, estimated_seconds, lends_gpu
 from tests.made_runs import make_run  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parents[2]

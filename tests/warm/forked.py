@@ -21,7 +21,7 @@ READ_AT_IMPORT = ("GRADIO", "HF_", "HUGGING", "MKL", "OMP", "OPENBLAS", "PYTHONP
 FORKED_MODULES = (
     "sft_app",
     "sft_app.training.worker",
-    "sft_app.training.parallel",
+    "sft_app.training.distributed",
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
 )

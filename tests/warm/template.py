@@ -28,7 +28,7 @@ from typing import Any
 MODULES = (
     "sft_app.cli",
     "sft_app.training.worker",
-    "sft_app.training.parallel",
+    "sft_app.training.distributed",
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
     "sft_app.ui.page",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_app.data.checkup.doctor import (
+from sft_app.data.checkup.checks import (
     Examination,
     Finding,
     find_cut,

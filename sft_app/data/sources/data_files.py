@@ -15,7 +15,7 @@ from sft_app.data.sources.parquet_files import read_parquet
 from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.data.sources.txt_files import read_txt
 from sft_app.errors import DataError
-from sft_app.runtime.home import PROJECT_DIR
+from sft_app.runtime.environment import PROJECT_DIR
 
 _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
     ".jsonl": read_jsonl,

@@ -23,12 +23,11 @@ from sft_app.models.catalog import resolve_model
 from sft_app.runs.directory import new_run_id
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
+from sft_app.runtime.environment import PROJECT_DIR, package_versions
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
-from sft_app.runtime.home import PROJECT_DIR
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.workload import MEASURED_FILE, Measured
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
-from sft_app.versions import package_versions
 
 POLL_SECONDS = 0.2
 # Of the whole, what starting Python, the libraries and the model take.

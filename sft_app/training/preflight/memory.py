@@ -1,7 +1,7 @@
 """How much memory training takes, part by part, from the model's shape and the largest batch. Imports no torch.
 
-What autograd keeps was counted in the code of the layers (`training/fast/fused`, transformers' Llama, PEFT's LoRA) and
-holds for decoders of that kind. `bench/preflight.py` says how far it is from what is measured.
+What autograd keeps was counted in the code of the layers (`training/fast_paths/cpu_fused`, transformers' Llama, PEFT's
+LoRA) and holds for decoders of that kind. `bench/preflight.py` says how far it is from what is measured.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.fast.limits import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
 
 GIB = 2**30
 # Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.
@@ -121,7 +121,7 @@ def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: 
     attention = compute * (2 * shape.query_width + 2 * shape.key_width) + 4 * shape.heads
     is_full = settings.method == "full"
     norms = 2 * 4 * shape.hidden_size * (2 if is_full else 1)
-    # `training/fast/fused` does without the activation's output.
+    # `training/fast_paths/cpu_fused` does without the activation's output.
     is_gated = device == "cpu" and compute == 4 and settings.method != "qlora" and settings.is_packed()
     gates = compute * (2 if is_gated else 3) * shape.intermediate_size
     narrow = 0.0 if is_full else compute * settings.lora_r * len(shape.targets(settings)) / shape.layers

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sft_app.data.tokens import RenderedConversation
 from sft_app.settings import RunSettings
-from sft_app.training.extras import PROJECT_NAME
+from sft_app.training.optional_deps import PROJECT_NAME
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from sft_app.data.tokens import RenderedConversation
 from sft_app.errors import DivergedError
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_conversations
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, prune_checkpoints, writing_checkpoint
+from sft_app.training.distributed import ranks_sum
 from sft_app.training.divergence import are_finite, base_is_broken, has_diverged
-from sft_app.training.ranks import ranks_sum
 from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
 from sft_app.training.trainers.arguments import make_schedule, training_dtype
 

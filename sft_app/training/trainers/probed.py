@@ -11,9 +11,17 @@ from typing import Any, Literal
 import pyarrow.compute
 import torch
 
-from sft_app.training.fast.rows import split_rows, summed_loss
-from sft_app.training.fast.selfcheck import Row, Step, difference, probe_batches, take_step, tolerance, undisturbed
-from sft_app.training.ranks import ranks_sum
+from sft_app.training.distributed import ranks_sum
+from sft_app.training.fast_paths.layouts import split_rows, summed_loss
+from sft_app.training.fast_paths.selfcheck import (
+    Row,
+    Step,
+    difference,
+    probe_batches,
+    take_step,
+    tolerance,
+    undisturbed,
+)
 from sft_app.training.trainers.arguments import TrainingJob, training_dtype
 from sft_app.training.trainers.heldout import is_alone
 

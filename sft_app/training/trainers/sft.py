@@ -12,13 +12,19 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from sft_app.data.tokens import IGNORED, training_rows
-from sft_app.training.fast.attention import can_separate, forget_kernel, is_separate, separate_attention, try_kernel
-from sft_app.training.fast.fused import fuse, unfuse
-from sft_app.training.fast.loss_head import SummedCrossEntropy, backbone, plain_head
-from sft_app.training.fast.prefix import can_share_beginnings, share_beginning
-from sft_app.training.fast.rows import one_by_one, pad, summed_loss
-from sft_app.training.fast.selfcheck import Step, tolerance
-from sft_app.training.fast.ways import PADDED, PLAIN, SHORTCUTS, Way, describe
+from sft_app.training.fast_paths.attention import (
+    can_separate,
+    forget_kernel,
+    is_separate,
+    separate_attention,
+    try_kernel,
+)
+from sft_app.training.fast_paths.cpu_fused import fuse, unfuse
+from sft_app.training.fast_paths.cpu_shared_prefix import can_share_beginnings, share_beginning
+from sft_app.training.fast_paths.layouts import one_by_one, pad, summed_loss
+from sft_app.training.fast_paths.loss_head import SummedCrossEntropy, backbone, plain_head
+from sft_app.training.fast_paths.selfcheck import Step, tolerance
+from sft_app.training.fast_paths.ways import PADDED, PLAIN, SHORTCUTS, Way, describe
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
 from sft_app.training.trainers.heldout import HeldoutEvaluation
 from sft_app.training.trainers.probed import CheckedPadding, Probed, make_probe

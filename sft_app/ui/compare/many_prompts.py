@@ -27,7 +27,7 @@ from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 from sft_app.ui.forms import settings_from_form
-from sft_app.ui.zero_gpu import results_of
+from sft_app.ui.serving.zero_gpu import results_of
 
 FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 

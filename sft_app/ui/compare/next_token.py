@@ -13,7 +13,7 @@ from sft_app.inference.pair_tasks import NextTokenTask
 from sft_app.ui.compare import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
-from sft_app.ui.zero_gpu import results_of
+from sft_app.ui.serving.zero_gpu import results_of
 
 FOLLOWED = ("left answer", "right answer")
 SHOWN_BEFORE = 60

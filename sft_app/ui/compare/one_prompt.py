@@ -17,7 +17,7 @@ from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
 from sft_app.ui.forms import settings_from_form
-from sft_app.ui.zero_gpu import results_of
+from sft_app.ui.serving.zero_gpu import results_of
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
 EXAMPLE_PROMPTS = [

@@ -12,7 +12,7 @@ from sft_app.ui import views
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
-from sft_app.ui.zero_gpu import refuse_where_lent
+from sft_app.ui.serving.zero_gpu import refuse_where_lent
 
 NOT_MEASURED = (
     "This run has no scorecard yet. Scorecards are written at the end of a run; press “Measure” to create one now."

@@ -14,11 +14,11 @@ from sft_app.export.adapter import zip_adapter
 from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
 from sft_app.runs.folder import Run
-from sft_app.ui.access import visitor_of
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
+from sft_app.ui.serving.access import visitor_of
 
 # More than this is taken from the folder, not through the browser.
 MOST_ZIPPED_GIB = 2.0

@@ -14,11 +14,11 @@ from sft_app.export.merged import MergedModel, find_merged, follow
 from sft_app.export.package import prepare_merged
 from sft_app.export.space import push_space
 from sft_app.runs.folder import Run
-from sft_app.ui.access import visitor_of
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 from sft_app.ui.export.views import KINDS, login_line, pushed_line
+from sft_app.ui.serving.access import visitor_of
 
 HUB_TOLD = (
     "Pushes the trained weights, tokenizer, model card and settings to a repository of yours on the Hugging Face "

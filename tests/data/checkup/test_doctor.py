@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sft_app.data.checkup.doctor import (
+from sft_app.data.checkup.checks import (
     TEXT_FIXES,
     TEXT_WORDS,
     Examination,

@@ -18,7 +18,7 @@ from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import attach_lora, keep_4bit_differentiable, load_base
 from sft_app.settings import parse_settings
-from sft_app.training.fast.attention import separate_attention
+from sft_app.training.fast_paths.attention import separate_attention
 
 CPU = Hardware("cpu", "test", "float32", "", 1.0, 1.0, 1)
 ANSWERS = ("Soon!", "It is on its way to you.", "Yes.", "We are sorry, it will be with you on Monday.", "No", "£5.")

@@ -15,10 +15,10 @@ from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, training_rows
 from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
-from sft_app.training.fast import attention
-from sft_app.training.fast.fused import LoraProduct
-from sft_app.training.fast.loss_head import SummedCrossEntropy
-from sft_app.training.fast.selfcheck import undisturbed
+from sft_app.training.fast_paths import attention
+from sft_app.training.fast_paths.cpu_fused import LoraProduct
+from sft_app.training.fast_paths.loss_head import SummedCrossEntropy
+from sft_app.training.fast_paths.selfcheck import undisturbed
 from sft_app.training.trainers import sft
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer

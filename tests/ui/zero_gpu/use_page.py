@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sft_app.ui.zero_gpu import import_spaces
+from sft_app.ui.serving.zero_gpu import import_spaces
 
 import_spaces()
 import gradio as gr  # noqa: E402

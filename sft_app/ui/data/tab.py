@@ -10,14 +10,10 @@ import gradio as gr
 
 from sft_app.errors import DataError, SettingsError
 from sft_app.settings import DataSettings, RunSettings
-from sft_app.ui import checkup, token_view
-from sft_app.ui.access import UPLOADS
-from sft_app.ui.checkup import Checkup
 from sft_app.ui.context import PageContext, Superseded
-from sft_app.ui.events import FOLLOWING, sentence_of, tells_errors
-from sft_app.ui.forms import settings_from_form
-from sft_app.ui.in_browser import settled
-from sft_app.ui.reading_form import (
+from sft_app.ui.data import checkup, token_view
+from sft_app.ui.data.checkup import Checkup
+from sft_app.ui.data.reading_form import (
     ReadingChoice,
     build_reading,
     reading_values,
@@ -26,7 +22,7 @@ from sft_app.ui.reading_form import (
     wire_mapping,
     wire_reading,
 )
-from sft_app.ui.source_form import (
+from sft_app.ui.data.source_form import (
     HUB_FIELDS,
     CleanedBox,
     SourceChoice,
@@ -35,7 +31,10 @@ from sft_app.ui.source_form import (
     source_line,
     wire_source,
 )
-from sft_app.ui.token_view import TokenView
+from sft_app.ui.data.token_view import TokenView
+from sft_app.ui.events import FOLLOWING, sentence_of, settled, tells_errors
+from sft_app.ui.forms import settings_from_form
+from sft_app.ui.serving.access import UPLOADS
 
 CHECKED_TOO = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
 """Settings that the check-up depends on and the tokens do not."""

@@ -17,8 +17,8 @@ from sft_app.training.launch import stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
-from sft_app.ui.run_views import can_be_compared, queue_choices, run_names
-from sft_app.ui.several_runs import SeveralRuns, build_several_runs
+from sft_app.ui.runs.run_views import can_be_compared, queue_choices, run_names
+from sft_app.ui.runs.several_runs import SeveralRuns, build_several_runs
 
 REFRESH_SECONDS = 3.0
 

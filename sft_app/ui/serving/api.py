@@ -24,9 +24,9 @@ from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
 from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
+from sft_app.ui.data.source_form import keep_upload
 from sft_app.ui.events import MODEL_EVENT, tells_errors
-from sft_app.ui.source_form import keep_upload
-from sft_app.ui.zero_gpu import refuse_where_lent, results_of
+from sft_app.ui.serving.zero_gpu import refuse_where_lent, results_of
 
 MEGABYTE = 2**20
 # Of `MODEL_EVENT`, what an endpoint takes too.

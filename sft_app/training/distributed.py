@@ -1,18 +1,24 @@
-"""The processes that share a run, its ranks: which one this is, and what they have to agree on.
+"""Several processes share a run, one for each GPU: how they are started, and what they have to agree on.
 
-Rank 0 writes the run folder. The others do the same work on their own share of each step and only read it.
+`python -m sft_app.training.distributed NUM_PROCESSES`, then the worker's own arguments, starts them through `accelerate
+launch`. It ends as the first process that failed ended, with the same exit status or by the same signal, which
+`accelerate launch` does not report. Rank 0 writes the run folder. The others do the same work on their own share of each
+step and only read it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +29,7 @@ from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
 from sft_app.settings import RunSettings
+from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 
 LAUNCHER_PID = "SFT_APP_LAUNCHER_PID"
 # Rank 0 may fetch a large model while the others wait; a process that died is noticed by the launcher, not by this.
@@ -30,6 +37,8 @@ PATIENCE = timedelta(hours=12)
 LOOK_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
+# What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
+SHUTDOWN_SECONDS = "60"
 
 
 class ReadOnlyRun(Run):
@@ -157,3 +166,46 @@ def end_with_the_launcher() -> None:
 
     if launcher and world_size() > 1:
         threading.Thread(target=watch, daemon=True).start()
+
+
+def main(num_processes: str, *worker_arguments: str) -> int:
+    """Starts the processes and waits for them; when one fails, the others are ended.
+
+    Returns: the exit status of the first process that failed, or minus the signal that ended it.
+    """
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    os.environ[LAUNCHER_PID] = str(os.getpid())
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
+    # `--multi_gpu` is the mode that starts processes; without a GPU they speak gloo. `--cpu` would start only one.
+    # Whatever the user's own `accelerate config` says is overruled by naming it here.
+    options = ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--gpu_ids=all"]
+    options += [f"--num_processes={num_processes}", "--main_process_port=0", "--module", "sft_app.training.worker"]
+    try:
+        launch_command(launch_command_parser().parse_args([*options, *worker_arguments]))
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    except SignalException:  # handed on to the processes, which have told the run folder
+        return TERMINATED_EXIT
+    return 0
+
+
+def end_as(code: int) -> None:
+    """Ends this process with that exit status, or for `-n` by signal n."""
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+def hold_and_start(num_processes: str, run_dir: str, *others: str) -> int:
+    """As `main`, with the run to these processes alone; `BUSY_EXIT` when another worker has it."""
+    with Run(Path(run_dir)).locked() as is_ours:
+        return main(num_processes, run_dir, *others) if is_ours else BUSY_EXIT
+
+
+if __name__ == "__main__":
+    end_as(hold_and_start(*sys.argv[1:]))

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sft_app.data.checkup.doctor import Finding
+from sft_app.data.checkup.checks import Finding
 from sft_app.data.checkup.fixes import Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths

@@ -16,11 +16,11 @@ from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_text_atomically
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
-from sft_app.ui import checkup
-from sft_app.ui.access import UPLOADS
 from sft_app.ui.context import PageContext
+from sft_app.ui.data import checkup
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import form_updates, make_field, values_from_form
+from sft_app.ui.serving.access import UPLOADS
 
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 

@@ -12,7 +12,6 @@ from sft_app.data.tokens import render_conversation, template_notes
 from sft_app.errors import AppError
 from sft_app.models.starter import starter_is_ready
 from sft_app.settings import RunSettings
-from sft_app.ui import data_views
 from sft_app.ui.context import PageContext
 
 TOKEN_COLOURS = {

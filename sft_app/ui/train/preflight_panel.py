@@ -13,9 +13,8 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, tells_errors
+from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, settled, tells_errors
 from sft_app.ui.forms import form_updates, settings_from_form
-from sft_app.ui.in_browser import settled
 
 WAITING = "Once the data has been read, you see here what the run will take."
 
@@ -44,7 +43,7 @@ def build_preflight_panel() -> PreflightPanel:
 
 def preflight_values(context: PageContext, settings: RunSettings) -> list[Any]:
     """Card, button and changes; what stands in the way is told in the card."""
-    from sft_app.ui.preflight_views import preflight_card  # with it come numpy and the training package
+    from sft_app.ui.train.preflight_views import preflight_card  # with it come numpy and the training package
 
     try:
         found, suggestion = context.preflight(settings)

@@ -14,15 +14,14 @@ from sft_app.runs.folder import Run
 from sft_app.settings import PRESETS, DataSettings, RunSettings, choices_of, fields_of
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
-from sft_app.ui.cancellation import Cancellation, build_cancellation, wire_cancellation
 from sft_app.ui.context import PageContext
-from sft_app.ui.data_tab import DataTab
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.data.tab import DataTab
+from sft_app.ui.events import PRIVATE, answered_in_browser, tells_errors
 from sft_app.ui.forms import form_updates, make_field, settings_from_form, to_form
 from sft_app.ui.hosting_banner import build_storage_notice
-from sft_app.ui.in_browser import answered_in_browser
-from sft_app.ui.preflight_panel import PreflightPanel, build_preflight_panel
-from sft_app.ui.run_panel import RunPanel, build_run_panel, wire_run_panel
+from sft_app.ui.runs.cancellation import Cancellation, build_cancellation, wire_cancellation
+from sft_app.ui.runs.run_panel import RunPanel, build_run_panel, wire_run_panel
+from sft_app.ui.train.preflight_panel import PreflightPanel, build_preflight_panel
 
 MODELS = [
     ("Starter: SmolLM2 135M, runs on any machine", "starter"),

@@ -17,9 +17,9 @@ from sft_app.data.reading import DataFile
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings
-from sft_app.ui import data_views, views
-from sft_app.ui.events import PRIVATE
-from sft_app.ui.in_browser import with_javascript
+from sft_app.ui import views
+from sft_app.ui.data import views as data_views
+from sft_app.ui.events import PRIVATE, with_javascript
 
 WAITING = "The check-up starts once the data has been read."
 NOTHING: tuple[str, list[str]] = ("", [])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sft_app.errors import ModelError
-from sft_app.training.fast.attention import SEPARATE, attend_separately, separate_attention
+from sft_app.training.fast_paths.attention import SEPARATE, attend_separately, separate_attention
 
 LENGTHS = (5, 1, 9, 3)
 

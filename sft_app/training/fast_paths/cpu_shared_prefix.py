@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from sft_app.data.tokens import IGNORED
-from sft_app.training.fast.attention import can_separate
-from sft_app.training.fast.limits import WORTH_SHARING
+from sft_app.training.fast_paths.attention import can_separate
+from sft_app.training.fast_paths.ways import WORTH_SHARING
 
 
 def can_share_beginnings(model: Any) -> bool:

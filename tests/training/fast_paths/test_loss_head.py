@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, LlamaConfig
 
-from sft_app.training.fast import loss_head
-from sft_app.training.fast.loss_head import SummedCrossEntropy, plain_head, positions_at_once
+from sft_app.training.fast_paths import loss_head
+from sft_app.training.fast_paths.loss_head import SummedCrossEntropy, plain_head, positions_at_once
 
 SIZES = {
     "vocab_size": 40,

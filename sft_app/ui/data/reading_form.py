@@ -11,8 +11,9 @@ import gradio as gr
 from sft_app.data.reading import LoadedData, first_example, read_column_names
 from sft_app.errors import DataError
 from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
-from sft_app.ui import data_views, views
+from sft_app.ui import views
 from sft_app.ui.context import PageContext
+from sft_app.ui.data import views as data_views
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import make_field, settings_from_form, to_form
 

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
-from sft_app.training.fast.fused import BEFORE, LoraProduct, fuse, unfuse
+from sft_app.training.fast_paths.cpu_fused import BEFORE, LoraProduct, fuse, unfuse
 from tests.tiny_families import tiny_model
 
 LAYERS = 2

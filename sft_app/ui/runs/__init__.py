@@ -1,0 +1,1 @@
+"""The Runs tab, and the panel that shows one run."""

@@ -1,0 +1,1 @@
+"""Which requests are answered, who asks, and what they may do."""
