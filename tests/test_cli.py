@@ -20,13 +20,13 @@ import pytest
 from filelock import FileLock
 
 from sft_app.cli import main
+from sft_app.cli.terminal import without_library_chatter
 from sft_app.errors import ModelError
 from sft_app.evaluation.answer_pairs import kept_pairs
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import summarise_run
 from sft_app.settings import parse_settings
-from sft_app.terminal import without_library_chatter
 from sft_app.training.launch import create_queued_run
 from tests.commands import Ended, assert_one_clear_line
 from tests.waiting import wait_until
@@ -624,7 +624,7 @@ def test_commands_that_answer_are_without_chatter(command: str, home: Path, monk
         raise ModelError("Enough.")
 
     monkeypatch.setattr("sft_app.inference.sides.find_sides", look)
-    monkeypatch.setattr("sft_app.cli.find_run", look)
+    monkeypatch.setattr("sft_app.cli.compare.find_run", look)
     with pytest.raises(SystemExit):
         main([command, "latest"])
     assert heard == [False]

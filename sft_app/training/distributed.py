@@ -2,7 +2,7 @@
 
 `python -m sft_app.training.distributed NUM_PROCESSES`, then the worker's own arguments, starts them through `accelerate
 launch`. It ends as the first process that failed ended, with the same exit status or by the same signal, which
-`accelerate launch` does not report. Rank 0 writes the run folder. The others do the same work on their own share of each
+`accelerate launch` does not report. Rank 0 writes the run folder. The others do the same work on their own part of each
 step and only read it.
 """
 

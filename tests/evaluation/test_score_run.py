@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer
@@ -23,7 +24,6 @@ from sft_app.inference.batch_answers import answer_both, answer_each
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
-from sft_app.terminal import print_scorecard
 from sft_app.ui.compare.scorecard_views import scorecard_view
 from tests.made_runs import randomise_adapter
 

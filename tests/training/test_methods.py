@@ -229,12 +229,12 @@ def test_dora_and_rslora_are_refused_where_there_is_no_adapter() -> None:
 def test_classic_trains_every_weight_unless_told_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], method: str, in_file: bool
 ) -> None:
-    from sft_app.cli import _settings_from
+    from sft_app.cli.train import settings_from
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(values if in_file else {}))
-    assert _settings_from(config, {} if in_file else values).method == method
+    assert settings_from(config, {} if in_file else values).method == method
 
 
 def test_choosing_a_trainer_on_the_page_chooses_its_method(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

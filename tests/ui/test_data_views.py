@@ -15,6 +15,7 @@ from sft_app.data.reading import LoadedData, load_data, open_data
 from sft_app.data.sources.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.settings import DataSettings, RunSettings
+from sft_app.ui.data import views as data_views
 from sft_app.ui.data.reading_form import guess_card
 
 MARKUP = "<script>alert(1)</script>"

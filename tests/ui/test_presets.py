@@ -13,7 +13,7 @@ from filelock import FileLock
 from gradio_client import Client
 from playwright.sync_api import Page, expect
 
-from sft_app.cli import _settings_from
+from sft_app.cli.train import settings_from
 from sft_app.models.hardware import complete_settings
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.settings import PRESETS, RunSettings
@@ -60,7 +60,7 @@ def test_a_preset_is_the_same_however_it_is_chosen(
     form, config = Form(build_page(home)), tmp_path / "config.json"
     form.choose("preset", preset)
     config.write_text(json.dumps({"preset": preset}))
-    assert form.settings() == _settings_from(None, {"preset": preset}) == _settings_from(config, {})
+    assert form.settings() == settings_from(None, {"preset": preset}) == settings_from(config, {})
     assert form.settings() == complete_settings({"preset": preset})
 
 
@@ -81,7 +81,7 @@ def test_what_is_chosen_after_a_preset_or_before_is_what_the_command_line_makes_
 ) -> None:
     for name, value in {"preset": preset, **chosen}.items():
         form.choose(name, value)
-    expected = _settings_from(None, {"preset": preset, **chosen})
+    expected = settings_from(None, {"preset": preset, **chosen})
     assert form.settings() == expected
     assert form.settings().resolved_learning_rate() == expected.resolved_learning_rate()
     if not chosen.keys() & {"lora_r"}:  # of what a preset names, the later choice counts

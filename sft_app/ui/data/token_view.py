@@ -13,6 +13,7 @@ from sft_app.errors import AppError
 from sft_app.models.starter import starter_is_ready
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
+from sft_app.ui.data import views as data_views
 
 TOKEN_COLOURS = {
     "trained": "#10b981",

@@ -1,26 +1,58 @@
-"""The commands that send something to the Hugging Face Hub."""
+"""The commands that take something out of a run: to a folder, or to the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sft_app.cli_options import JsonFlag, RunArgument
+from sft_app.cli.options import JsonFlag, RunArgument
+from sft_app.cli.terminal import (
+    console,
+    print_json,
+    print_ollama,
+    progress_bar,
+)
 from sft_app.runs.directory import find_run
+from sft_app.runs.folder import Run
 from sft_app.runtime.environment import app_home
-from sft_app.terminal import console, print_json, progress_bar
 
 if TYPE_CHECKING:
     from sft_app.export.hub import Pushed
     from sft_app.export.merged import MergedModel
     from sft_app.runs.folder import Run
 
+
+Export = Literal["adapter", "merged", "ollama", "report"]
 RepoOption = Annotated[
     str, typer.Option(metavar="USER/NAME", help="The repository; NAME alone means your own account.")
 ]
 PublicFlag = Annotated[bool, typer.Option("--public/--private", help="Who can see it.")]
+
+
+def export(
+    run: RunArgument,
+    kind: Annotated[
+        Export,
+        typer.Option(
+            "--as",
+            help="adapter: a zip; merged: base and adapter as one model; ollama: merged plus a Modelfile; "
+            "report: what changed, as HTML and Markdown.",
+        ),
+    ],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to; created if missing.")],
+) -> None:
+    """Take something out of a run: its report to pass on, its adapter, or the whole model."""
+    from sft_app.export.adapter import zip_adapter
+    from sft_app.export.report import write_report
+
+    found = find_run(app_home(), run)
+    if kind in ("merged", "ollama"):
+        return _export_merged(found, to, for_ollama=kind == "ollama")
+    for file in write_report(found, to) if kind == "report" else [zip_adapter(found, to)]:
+        console.print(str(file), soft_wrap=True)
 
 
 def push(
@@ -64,6 +96,21 @@ def push_space(
     with progress_bar("Uploading", quiet=as_json) as tell:
         pushed = push_space(Target(repo, private=not public), adapter, tell)
     _tell(pushed, as_json)
+
+
+def _export_merged(run: Run, to: Path, for_ollama: bool) -> None:
+    from sft_app.export.merged import follow
+    from sft_app.export.package import prepare_merged, prepare_ollama, told_fidelity
+
+    with progress_bar("Merging", quiet=False) as tell:
+        merged = follow(prepare_merged(run, to.absolute() / run.merged_dir.name), lambda step: tell(step.share))
+        package = follow(prepare_ollama(run, merged), lambda step: tell(step.share)) if for_ollama else None
+    for file in sorted(merged.folder.iterdir()):
+        console.print(str(file), soft_wrap=True)
+    sentence, is_warning = told_fidelity(merged)
+    console.print(sentence, style="yellow" if is_warning else None, soft_wrap=True)
+    if package is not None:
+        print_ollama(package)
 
 
 def _merged_of(run: Run, quiet: bool) -> MergedModel:

@@ -1,0 +1,72 @@
+"""The command line: the page's jobs without a browser. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sft_app.cli.compare import compare, score
+from sft_app.cli.data import inspect
+from sft_app.cli.export import export, push, push_space
+from sft_app.cli.options import JsonFlag
+from sft_app.cli.runs import delete, move, resume, runs, status, stop
+from sft_app.cli.terminal import (
+    print_facts,
+    print_json,
+)
+from sft_app.cli.train import train
+from sft_app.errors import AppError
+from sft_app.runtime.environment import app_home
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Errors for the reader become one line on stderr and exit status 1."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell their developers
+    try:
+        app(arguments)
+    except AppError as error:
+        sentence = " ".join(str(error).splitlines())
+        Console(stderr=True, soft_wrap=True).print(f"Error: {sentence}", markup=False, highlight=False)
+        sys.exit(1)
+
+
+def ui(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
+    port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
+) -> None:
+    """Open the page."""
+    from sft_app.hosting import detect_hosting, lock_secrets_away
+    from sft_app.ui.serving.zero_gpu import import_spaces
+
+    hosting = detect_hosting()
+    lock_secrets_away()
+    import_spaces()
+    from sft_app.ui.page import launch_page
+
+    launch_page(app_home(), host, port, hosting)
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Say what this machine can do."""
+    from sft_app.models.diagnosis import diagnose
+
+    facts = diagnose(app_home())
+    if as_json:
+        return print_json(facts)
+    print_facts(facts)
+
+
+# In the order in which `--help` lists them.
+for command in (
+    *(ui, inspect, train),
+    *(runs, status, stop, resume, move, delete),
+    *(compare, score, export, push, push_space),
+    doctor,
+):
+    app.command()(command)

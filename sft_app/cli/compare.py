@@ -1,0 +1,107 @@
+"""The commands that run the base model and the fine-tuned one, and compare their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sft_app.cli.options import JsonFlag, RunArgument
+from sft_app.cli.terminal import (
+    print_json,
+    print_pair,
+    print_prompt_job,
+    print_scorecard,
+    progress_bar,
+    without_library_chatter,
+)
+from sft_app.errors import SettingsError
+from sft_app.runs.directory import check_settled, find_run
+from sft_app.runtime.environment import app_home
+from sft_app.settings import (
+    EXAMPLE_PROMPT,
+)
+
+
+@without_library_chatter()
+def compare(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run, one of its checkpoints (RUN/checkpoint-40), or another adapter."),
+    ],
+    against: Annotated[str, typer.Option(help="The other side: `base`, or anything RUN can be.")] = "base",
+    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given several times.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file of prompts, in the formats of “Many prompts” on the page.")
+    ] = None,
+    prompt_column: Annotated[str, typer.Option(help="Prompt column of that file; default: detected by name.")] = "",
+    reference_column: Annotated[
+        str, typer.Option(help="Reference column of that file; default: detected by name.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="With --prompts: the .csv or .jsonl file to write.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer, in tokens.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="0: always the most likely token.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed for the sampling.")] = None,
+    strength: Annotated[
+        float, typer.Option(min=0.0, max=1.5, help="Strength of the adapter; 0 is the base model.")
+    ] = 1.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer prompts with the base and the fine-tuned model, side by side."""
+    from sft_app.evaluation.prompt_job import answer_all, refuse_other_endings, write_results
+    from sft_app.evaluation.prompt_sets import read_prompt_file
+    from sft_app.inference.pair import load_pair
+    from sft_app.inference.sides import conditions_of, find_sides
+    from sft_app.inference.stream import compare_prompt
+
+    if prompts is not None and (prompt or strength != 1.0):
+        raise SettingsError("--prompts cannot be combined with --prompt or --strength.")
+    if out is not None:
+        if prompts is None:
+            raise SettingsError("--out requires --prompts FILE.")
+        refuse_other_endings(out)
+    sides = find_sides(against, run, app_home())
+    system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
+    if prompts is not None:
+        found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts
+        with progress_bar("Answering", quiet=as_json) as tell:
+            job = answer_all(sides, found_prompts, system, sampling, app_home(), tell)
+        if out is not None:
+            write_results(job, out)
+        return print_prompt_job(job, out, as_json)
+    pair = load_pair(sides, app_home())
+    results = []
+    for text in prompt or [EXAMPLE_PROMPT]:
+        found = compare_prompt(pair, text, system, sampling, strength)
+        results.append({"prompt": text, **found.as_record()})
+        if not as_json:
+            print_pair(text, found)
+    if as_json:
+        print_json({"run": sides[1].name, "results": results})
+
+
+@without_library_chatter()
+def score(
+    run: RunArgument,
+    prompts: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of held-out questions both sides answer; default: the run's setting."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure base and fine-tuned model on the held-out conversations and on general questions."""
+    from sft_app.evaluation.score_run import keep_score
+    from sft_app.inference.pair import load_pair
+    from sft_app.inference.sides import BASE, find_sides
+
+    found = find_run(app_home(), run)
+    check_settled(found, "measure it once it has ended")
+    asked = found.record().settings.scorecard_prompts if prompts is None else prompts
+    pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
+    with progress_bar("Measuring both sides", quiet=as_json) as tell:
+        card = keep_score(found, pair, asked, tell)
+    print_json(card) if as_json else print_scorecard(card)

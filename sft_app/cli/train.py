@@ -1,0 +1,109 @@
+"""The command that fine-tunes a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sft_app.cli.options import FormatOption, JsonFlag, MapOption, SetOption
+from sft_app.cli.terminal import (
+    console,
+    follow_run,
+    print_json,
+    print_preflight,
+    print_reading,
+    print_summary,
+    progress_bar,
+)
+from sft_app.errors import AppError, SettingsError
+from sft_app.runs.summary import summarise_run
+from sft_app.runtime.environment import app_home
+from sft_app.settings import (
+    EXAMPLE_DATA,
+    Method,
+    Preset,
+    RunSettings,
+    TrainerKind,
+    parse_assignments,
+)
+
+
+def train(
+    config: Annotated[Path | None, typer.Option(help="A JSON file with settings.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Data file; default: {EXAMPLE_DATA}.")] = None,
+    model: Annotated[str | None, typer.Option(help="starter, a Hub id, or a folder.")] = None,
+    method: Annotated[
+        Method | None, typer.Option(help="Default: qlora on a GPU, lora on a CPU, full with the classic trainer.")
+    ] = None,
+    trainer: Annotated[TrainerKind | None, typer.Option(help="sft: TRL; classic: transformers.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Named set of values; default: quick.")] = None,
+    format: FormatOption = None,
+    columns: MapOption = None,
+    assignments: SetOption = None,
+    name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what the run would take.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: measure two real steps.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fine-tune, and follow the run to its end."""
+    from sft_app.training.launch import submit_run
+
+    flags: dict[str, Any] = {"data": data, "format": format, "columns": columns or None, "model": model}
+    flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = settings_from(config, {**given, **parse_assignments(assignments or [])})
+    if dry_run or measure:
+        _tell_reading(settings)
+        return _look_ahead(settings, measure, as_json)
+    _tell_reading(settings)
+    run = submit_run(settings, app_home())
+    if not detach:
+        follow_run(run, quiet=as_json)
+    summary = summarise_run(run)
+    if as_json:
+        print_json(summary)
+    elif detach:
+        console.print(f"Run {run.id} is queued. Follow it with: python -m sft_app status {run.id}")
+    else:
+        print_summary(summary)
+    if summary["state"] in ("failed", "interrupted"):
+        raise AppError(f"Run {run.id} {summary['state']}: {summary['message']}")
+
+
+def settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
+    """A config file's values under the ones given on the command line."""
+    from sft_app.models.hardware import complete_settings
+
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{config} cannot be read as JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"{config} must contain a JSON object with settings, got {type(values).__name__}.")
+    values |= given
+    return complete_settings(values)
+
+
+def _tell_reading(settings: RunSettings) -> None:
+    """Before training, on stderr: what of the data is not learnt, and an example where its reading is a guess."""
+    from sft_app.data.reading import first_example, open_data
+
+    file = open_data(settings.reading(), app_home())
+    print_reading(file.told(first_example(file)), Console(stderr=True))
+
+
+def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:
+    from sft_app.training.preflight.fitting import look_ahead
+
+    with progress_bar("Estimating", quiet=as_json) as tell:
+        found, suggestion = look_ahead(settings, app_home(), measure, tell)
+    print_preflight(found, suggestion, as_json)

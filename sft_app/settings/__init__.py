@@ -1,0 +1,37 @@
+"""Everything that can be asked of a run, written once.
+
+The form on the page, the flags of the command line, `settings.json` and the trainer's arguments all come from
+`RunSettings`.
+"""
+
+from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Format
+from sft_app.settings.parsing import (
+    PRESETS,
+    choices_of,
+    faults_told,
+    fields_of,
+    parse_assignments,
+    parse_settings,
+    takes_none,
+)
+from sft_app.settings.run import EXAMPLE_ADAPTER, EXAMPLE_PROMPT, Method, Preset, RunSettings, TrainerKind
+
+__all__ = [
+    "COLUMN_ROLES",
+    "EXAMPLE_ADAPTER",
+    "EXAMPLE_DATA",
+    "EXAMPLE_PROMPT",
+    "PRESETS",
+    "DataSettings",
+    "Format",
+    "Method",
+    "Preset",
+    "RunSettings",
+    "TrainerKind",
+    "choices_of",
+    "faults_told",
+    "fields_of",
+    "parse_assignments",
+    "parse_settings",
+    "takes_none",
+]

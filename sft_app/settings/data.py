@@ -1,0 +1,87 @@
+"""How data is read: the settings that a check-up and a run share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Format = Literal[
+    "auto",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "alpaca",
+    "dolly",
+    "gpteacher",
+    "gpt4all",
+    "question_answer",
+    "preference",
+    "oasst",
+    "code_contests",
+    "text",
+    "columns",
+]
+CodeLanguage = Literal["python3", "python2", "cpp", "java", "any"]
+Section = Literal["data", "model", "method", "training", "generation"]
+
+COLUMN_ROLES = ("user", "assistant", "system", "context")
+EXAMPLE_DATA = "examples/customer_service.jsonl"
+
+
+def setting(section: Section, default: Any, help: str, **limits: Any) -> Any:
+    """A field with its section and help; `limits` are pydantic's `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`."""
+    return Field(default, description=help, json_schema_extra={"section": section}, **limits)
+
+
+class DataSettings(BaseModel):
+    """How rows are got and become conversations: the same values read the same file the same way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = setting("data", EXAMPLE_DATA, "A file with examples, or the id of a data set on the Hub.", min_length=1)
+    format: Format = setting("data", "auto", "Layout of the rows; auto detects it.")
+    columns: tuple[str, ...] = setting(
+        "data",
+        (),
+        "For a table of your own: user=COLUMN, assistant=COLUMN, optionally system= and context=.",
+        max_length=4,
+    )
+    max_rows: int | None = setting("data", None, "Read at most this many rows; empty: all.", ge=1)
+    dataset_config: str | None = setting("data", None, "Config (subset) of a Hub data set; empty: its default.")
+    dataset_split: str = setting("data", "train", "Split of a Hub data set.", min_length=1)
+    dataset_revision: str | None = setting("data", None, "Branch, tag or commit of a Hub data set; empty: main.")
+    reply_paths: Literal["best", "all"] = setting(
+        "data", "best", "For reply trees (OASST): the best-ranked reply at every level, or every path."
+    )
+    text_language: str = setting("data", "", "For reply trees (OASST): only this language, e.g. en; empty: all.")
+    code_language: CodeLanguage = setting("data", "python3", "For contest problems: solutions in this language.")
+    solutions_per_problem: int = setting(
+        "data", 1, "For contest problems: at most this many solutions each.", ge=1, le=1000
+    )
+
+    def reading(self) -> DataSettings:
+        """These settings alone, which a whole run's hold too."""
+        return DataSettings(**{name: getattr(self, name) for name in DataSettings.model_fields})
+
+    def column_map(self) -> dict[str, str]:
+        """`{"user": COLUMN, "assistant": COLUMN, …}`; empty when no columns are named."""
+        return {role: column for role, _, column in (entry.partition("=") for entry in self.columns)}
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _one_column(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_roles(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        roles = [entry.partition("=")[0] for entry in entries]
+        for entry, role in zip(entries, roles, strict=True):
+            if role not in COLUMN_ROLES or not entry.partition("=")[2]:
+                raise ValueError(f"{entry!r} is not ROLE=COLUMN, where ROLE is one of {', '.join(COLUMN_ROLES)}")
+        if len(set(roles)) < len(roles):
+            raise ValueError("a role is given twice")
+        if entries and not {"user", "assistant"} <= set(roles):
+            raise ValueError("both user=COLUMN and assistant=COLUMN are required")
+        return entries

@@ -1,0 +1,97 @@
+"""Settings from what a person wrote, and what can be said about each setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from sft_app.errors import SettingsError
+from sft_app.settings.data import Section
+from sft_app.settings.run import Preset, RunSettings
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "quick": {
+        "max_steps": 44,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "eval_steps": 0.5,
+    },
+    "balanced": {
+        "num_train_epochs": 3.0,
+    },
+    "thorough": {
+        "num_train_epochs": 5.0,
+        "lora_r": 32,
+        "lora_alpha": 64,
+        "eval_steps": 0.1,
+    },
+}
+
+
+def parse_settings(values: Mapping[str, Any]) -> RunSettings:
+    """Settings from plain values; what is not given comes from the preset, then from the field's default.
+
+    Raises:
+        SettingsError: one line per fault, all of them at once.
+    """
+    preset = values.get("preset", "quick")
+    if preset not in get_args(Preset):
+        raise SettingsError(f"preset: got {preset!r}, expected one of {', '.join(get_args(Preset))}.")
+    try:
+        return RunSettings.model_validate({**PRESETS[preset], "preset": preset, **values})
+    except ValidationError as error:
+        raise SettingsError(faults_told(error)) from error
+
+
+def faults_told(error: ValidationError) -> str:
+    """One line per fault, all of them."""
+    return "\n".join(_fault_line(fault) for fault in error.errors())
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`["max_steps=20", "packing=false"]` to values; text is left for pydantic to convert.
+
+    Nothing after the `=`, or `none`, empties a setting that can be empty.
+
+    Raises:
+        SettingsError: a part has no `=`.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {assignment}: expected NAME=VALUE, for example max_steps=20.")
+        name, text = name.strip(), text.strip()
+        values[name] = None if text.lower() in ("", "none") and takes_none(name) else text
+    return values
+
+
+def takes_none(name: str) -> bool:
+    """Whether a setting can be left empty for its default to be worked out."""
+    field = RunSettings.model_fields.get(name)
+    return field is not None and NoneType in get_args(field.annotation)
+
+
+def choices_of(name: str) -> list[str]:
+    """What a setting can be that is one of a few words."""
+    return list(get_args(RunSettings.model_fields[name].annotation))
+
+
+def fields_of(section: Section) -> list[str]:
+    """The names of a section's settings, in the order they are written."""
+    return [name for name, field in RunSettings.model_fields.items() if _section(field) == section]
+
+
+def _section(field: Any) -> str:
+    return field.json_schema_extra["section"]
+
+
+def _fault_line(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: there is no setting with this name."
+    told = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's words, not ours
+    return f"{name}: {told}, got {fault['input']!r}."

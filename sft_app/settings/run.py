@@ -1,0 +1,229 @@
+"""Everything that can be asked of a run. Names are spelled as TRL and PEFT spell them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator, model_validator
+
+from sft_app.settings.data import DataSettings, setting
+
+Method = Literal["qlora", "lora", "full"]
+TrainerKind = Literal["sft", "classic"]
+Preset = Literal["quick", "balanced", "thorough"]
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+PackingStrategy = Literal["step", "bfd"]
+
+# A small adapter of the starter, trained on the bundled data: there is something to compare before the first run.
+EXAMPLE_ADAPTER = "examples/adapter"
+EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
+
+
+class RunSettings(DataSettings):
+    """One run, complete: the same settings and the same data give the same run.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range or a name is unknown; `parse_settings` turns it into one
+            `SettingsError` that lists every fault.
+    """
+
+    name: str = setting("data", "", "A name that helps you recognise the run.", max_length=80)
+    heldout_fraction: float = setting(
+        "data", 0.1, "Share of the conversations held out of training for evaluation.", ge=0.0, le=0.5
+    )
+    heldout_min: int = setting("data", 8, "Hold out at least this many conversations.", ge=1, le=1000)
+    heldout_max: int = setting("data", 200, "Hold out at most this many conversations.", ge=1, le=10_000)
+    max_length: int | None = setting(
+        "data",
+        None,
+        "Maximum tokens per conversation; longer ones are cut off at the end. Empty: enough for 99 of 100 "
+        "conversations.",
+        ge=16,
+        le=131_072,
+    )
+
+    model: str = setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
+    revision: str | None = setting("model", None, "Branch, tag or commit of a Hub model; empty: its main branch.")
+    dtype: Dtype = setting("model", "auto", "Precision of the weights; auto picks what is fast on this machine.")
+
+    method: Method = setting(
+        "method", "lora", "qlora: adapter on a 4-bit base; lora: adapter; full: trains every weight."
+    )
+    trainer: TrainerKind = setting(
+        "method", "sft", "sft: TRL's SFTTrainer with packing; classic: transformers' Trainer."
+    )
+    lora_r: int = setting("method", 16, "Rank of the adapter: how much it can learn.", ge=1, le=512)
+    lora_alpha: int = setting("method", 32, "Scaling of the adapter; usually twice the rank.", ge=1, le=1024)
+    use_rslora: bool = setting(
+        "method", False, "Scale the adapter by the square root of its rank; for ranks of 64 and up."
+    )
+    use_dora: bool = setting(
+        "method", False, "DoRA: train the magnitude and direction of each weight separately; slower."
+    )
+    lora_dropout: float = setting("method", 0.0, "Share of adapter inputs dropped while training.", ge=0.0, le=0.5)
+    lora_target_modules: str = setting(
+        "method", "all-linear", "all-linear, or module names separated by commas.", min_length=1
+    )
+
+    preset: Preset = setting(
+        "training", "quick", "quick: minutes, to see it work; balanced: everyday use; thorough: long and careful."
+    )
+    num_train_epochs: float = setting("training", 2.0, "Number of passes over the examples.", gt=0.0, le=100.0)
+    max_steps: int = setting("training", -1, "Stop after this many optimizer steps; -1: decided by epochs.", ge=-1)
+    learning_rate: float | None = setting(
+        "training",
+        None,
+        "Step size; empty: 2e-4 for adapters, 2e-5 for full; five times that for quick.",
+        gt=0.0,
+        le=0.1,
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = setting(
+        "training", "cosine", "How the learning rate decreases over the run."
+    )
+    warmup_ratio: float = setting(
+        "training", 0.05, "Share of the steps during which the learning rate rises.", ge=0.0, le=0.5
+    )
+    weight_decay: float = setting(
+        "training", 0.0, "How strongly trained weights are pulled towards zero.", ge=0.0, le=1.0
+    )
+    max_grad_norm: float = setting("training", 1.0, "Clip gradients to this norm.", gt=0.0, le=100.0)
+    neftune_noise_alpha: float | None = setting(
+        "training",
+        None,
+        "NEFTune: noise on the embeddings to reduce memorising, e.g. 5; empty: none.",
+        gt=0.0,
+        le=100.0,
+    )
+    per_device_train_batch_size: int = setting("training", 4, "Conversations per batch on each GPU.", ge=1, le=512)
+    gradient_accumulation_steps: int = setting("training", 4, "Batches accumulated per step.", ge=1, le=1024)
+    packing: bool = setting("training", True, "Pack conversations end to end instead of padding them; faster.")
+    packing_strategy: PackingStrategy = setting(
+        "training",
+        "step",
+        "step: packs each batch, so a step learns from as many as without packing; bfd: TRL's, fills rows "
+        "of max_length.",
+    )
+    block_size: int | None = setting(
+        "training",
+        None,
+        "For the classic trainer: split all text into blocks of this many tokens; empty: whole conversations.",
+        ge=16,
+        le=131_072,
+    )
+    gradient_checkpointing: bool | None = setting(
+        "training", None, "Save memory by recomputing activations; empty: on for a GPU, off for a CPU."
+    )
+    eval_steps: float = setting(
+        "training",
+        0.25,
+        "Measure held-out loss and save every this many steps; below 1: share of the run.",
+        gt=0.0,
+        le=1e6,
+    )
+    save_minutes: float = setting(
+        "training",
+        10.0,
+        "Save a checkpoint at least this often, so that a power cut loses no more than that.",
+        gt=0.0,
+        le=1e5,
+    )
+    early_stopping_patience: int | None = setting(
+        "training",
+        None,
+        "Stop after this many measurements without a better held-out loss; empty: never.",
+        ge=1,
+        le=100,
+    )
+    load_best_model_at_end: bool = setting("training", True, "Keep the adapter with the best held-out loss.")
+    torch_compile: bool = setting("training", False, "Compile the model first: takes minutes, then trains faster.")
+    num_processes: int = setting("training", 1, "Number of GPUs that share each step; 1: no sharing.", ge=1, le=64)
+    fsdp: Literal["", "full_shard", "shard_grad_op"] = setting(
+        "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it; empty: copy."
+    )
+    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = setting(
+        "training", "none", "Also send the curves to this tracker, if installed."
+    )
+    seed: int = setting(
+        "training", 42, "Random seed for the split, order, initial adapter and sampling.", ge=0, le=2**31 - 1
+    )
+
+    watch_prompts: tuple[str, ...] = setting(
+        "generation", (EXAMPLE_PROMPT,), "Prompts answered during training, so you can watch it learn.", max_length=8
+    )
+    scorecard_prompts: int = setting(
+        "generation",
+        16,
+        "Held-out questions both models answer at the end of a run, for comparison.",
+        ge=0,
+        le=1000,
+    )
+    system_prompt: str = setting("generation", "", "Added before every prompt in Compare; empty: the model's own.")
+    temperature: float = setting("generation", 0.0, "0: always the most likely token; higher: more varied.", ge=0, le=2)
+    max_new_tokens: int = setting("generation", 160, "Maximum length of an answer, in tokens.", ge=1, le=8192)
+
+    def resolved_learning_rate(self) -> float:
+        """The rate the trainer gets.
+
+        Source: TRL, "PEFT integration": adapters want about ten times the rate of full fine-tuning.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        rate = 2e-5 if self.method == "full" else 2e-4
+        return 5 * rate if self.preset == "quick" else rate  # few steps have to be long ones
+
+    def rows_per_step(self) -> int:
+        """Rows that one optimizer step learns from; a row is a conversation, or else as `row_length` says."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    def compute_dtype(self, fastest: str) -> str:
+        """What the base computes in, where `fastest` is the machine's best: `full` takes small steps, which only
+        float32 can express."""
+        if self.method == "full":
+            return "float32"
+        return fastest if self.dtype == "auto" else self.dtype
+
+    def is_packed(self) -> bool:
+        """Whether conversations lie end to end instead of being padded."""
+        return self.trainer == "sft" and self.packing
+
+    def target_modules(self) -> list[str] | None:
+        """The names of the modules that get an adapter; None for every linear layer."""
+        if self.lora_target_modules == "all-linear":
+            return None
+        return [name.strip() for name in self.lora_target_modules.split(",") if name.strip()]
+
+    def row_length(self, max_length: int) -> int | None:
+        """Tokens of a row that is filled with several conversations; None where each row is one of them."""
+        if self.trainer == "classic":
+            return self.block_size
+        return max_length if self.packing and self.packing_strategy == "bfd" else None
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("must be -1 (decided by epochs) or at least 1")
+        return value
+
+    @field_validator("watch_prompts", mode="before")
+    @classmethod
+    def _one_prompt(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _methods_that_go_together(self) -> RunSettings:
+        if self.block_size is not None and self.trainer != "classic":
+            raise ValueError("block_size is only for the classic trainer; SFTTrainer uses whole conversations")
+        if self.fsdp and self.num_processes == 1:
+            raise ValueError("fsdp splits a model across several GPUs: num_processes must be at least 2")
+        if self.fsdp and self.method == "qlora":
+            raise ValueError("fsdp does not work with a 4-bit model here; choose lora")
+        if self.method == "full" and (self.use_dora or self.use_rslora):
+            raise ValueError("use_dora and use_rslora are for adapters; full trains every weight")
+        return self
+
+    @model_validator(mode="after")
+    def _heldout_range(self) -> RunSettings:
+        if self.heldout_min > self.heldout_max:
+            raise ValueError(f"heldout_min {self.heldout_min} is more than heldout_max {self.heldout_max}")
+        return self
