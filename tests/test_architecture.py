@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,46 +29,91 @@ LAYERS = [
     {"inference"},
     {"evaluation"},
     {"training", "export"},
-    {"ui", "cli", "cli_hub", "cli_options", "terminal", "__main__"},
+    {"ui"},
+    {"cli"},
+    {"__main__"},
 ]
-# The same within folders that have many parts.
+# The same inside every folder.
 INNER_LAYERS = {
-    "runtime": [{"__init__", "files", "home", "processes"}],
-    "runs": [
-        {"__init__", "records"},
-        {"folder", "checkpoints"},
-        {"directory", "summary"},
-        {"queue"},
+    "settings": ["data", "run", "parsing", "__init__"],
+    "runtime": ["environment files processes"],
+    "runs": ["records checkpoints", "folder", "directory summary"],
+    "hub": ["ids login", "errors", "client"],
+    "storage": ["stores", "copies", "restoring", "keeper"],
+    "data": ["conversation duplicates", "sources", "formats", "reading", "tokens split", "checkup"],
+    "data/sources": [
+        "hub_rows rows",
+        "hub lines",
+        "csv_files json_files txt_files",
+        "parquet_files",
+        "data_files",
     ],
-    "hub": [
-        {"__init__", "ids", "login"},
-        {"errors"},
-        {"client"},
+    "data/formats": [
+        "contests guess profile trees",
+        "column_names judging_words",
+        "columns preferences verdicts",
+        "layouts",
+        "detection unused",
     ],
-    "data": [
-        {"__init__", "conversation", "duplicates"},
-        {"sources"},
-        {"formats"},
-        {"reading"},
-        {"tokens", "split"},
-        {"checkup"},
+    "data/checkup": ["lengths sampling text_checks", "checks fixes", "inspection"],
+    "models": ["precision starter", "catalog hardware", "diagnosis licence loading", "adapters shapes"],
+    "inference": [
+        "next_tokens small_batches",
+        "batched_adapters generation",
+        "sides",
+        "device evidence",
+        "loaded_models",
+        "pair",
+        "stream batch_answers",
+        "chat pair_tasks",
     ],
-    "storage": [
-        {"__init__", "stores"},
-        {"copies"},
-        {"restoring"},
-        {"keeper"},
+    "evaluation": [
+        "intervals tables verdicts word_diff",
+        "answer_metrics answer_pairs prompt_sets scorecard",
+        "prompt_job score_run votes",
     ],
     "training": [
-        {"__init__", "ranks", "termination", "extras", "open_settings", "divergence"},
-        {"fast"},
-        {"trainers"},
-        {"token_rows", "callbacks", "scoring"},
-        {"supervisor"},
-        {"worker", "parallel"},
-        {"preflight"},
-        {"launch"},
+        "distributed termination optional_deps divergence token_rows",
+        "open_settings",
+        "fast_paths",
+        "trainers",
+        "callbacks scoring",
+        "supervisor",
+        "worker",
+        "preflight",
+        "launch",
     ],
+    "training/fast_paths": ["attention cpu_fused layouts ways", "cpu_shared_prefix loss_head selfcheck"],
+    "training/trainers": ["arguments", "heldout", "probed", "classic sft", "build"],
+    "training/preflight": ["disk memory workload", "dry_run measuring speed", "plan", "fitting"],
+    "export": [
+        "chat_pieces fidelity markdown public_facts",
+        "ollama report_facts fidelity_check",
+        "card report",
+        "adapter",
+        "merged",
+        "gguf hub merge_worker",
+        "package space",
+    ],
+    "cli": ["options terminal", "compare data export runs train", "app", "__init__"],
+    "ui": [
+        "events forms views run_files",
+        "serving",
+        "context hosting_banner remembered",
+        "data runs compare export train",
+        "page",
+    ],
+    "ui/serving": ["access trusted_hosts zero_gpu", "api"],
+    "ui/data": ["views", "checkup reading_form token_view", "source_form", "tab"],
+    "ui/train": ["preflight_views", "preflight_panel", "tab"],
+    "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
+    "ui/compare": [
+        "blind_views conditions scorecard_views views",
+        "blind_test next_token prompt_set_views report_panel scorecard_panel",
+        "many_prompts one_prompt",
+        "tab",
+    ],
+    "ui/export": ["views watched", "downloads push_panel", "tab"],
 }
 # Who may import what; a folder ends with a slash.
 HOMES = {
@@ -80,7 +126,8 @@ HOMES = {
         "sft_app/export/",
     ),
 }
-LONGEST_FUNCTION = 60
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LONGEST_FUNCTION, LONGEST_FILE, LARGEST_FOLDER, MOST_PUBLIC_METHODS = 60, 300, 20, 15
 
 
 def tree_of(file: str) -> ast.Module:
@@ -104,8 +151,17 @@ def layer_of(part: str, layers: list[set[str]] = LAYERS) -> int:
 
 
 def part_of(file: str, depth: int = 1) -> str:
-    """`sft_app/data/tokens.py` is of the part `data`, `sft_app/cli.py` of `cli`."""
+    """`sft_app/data/tokens.py` is of the part `data`, `sft_app/curves.py` of `curves`."""
     return Path(file).parts[depth].removesuffix(".py")
+
+
+def is_code(path: Path) -> bool:
+    """A module, or a folder of them."""
+    return path.suffix == ".py" or (path / "__init__.py").is_file()
+
+
+FOLDERS = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*/__init__.py"))
+NOT_EMPTY = {"settings", "cli"}  # whose `__init__` brings their parts together
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "app.py"])
@@ -118,15 +174,57 @@ def test_nothing_imports_upwards(file: str):
     assert upwards == []
 
 
-@pytest.mark.parametrize("file", [file for file in FILES[1:] if part_of(file) in INNER_LAYERS])
-def test_data_flows_one_way_inside_a_folder(file: str):
-    folder, layer = part_of(file), layer_of(part_of(file, depth=2), INNER_LAYERS[part_of(file)])
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_data_flows_one_way_inside_a_folder(folder: str):
+    layers = [set(names.split()) for names in INNER_LAYERS[folder]]
+    depth, inside = len(Path(folder).parts) + 1, f"sft_app.{folder.replace('/', '.')}."
     upwards = [
-        name
+        f"{file}: {name}"
+        for file in FILES
+        if file.startswith(f"sft_app/{folder}/") and (part_of(file, depth) != "__init__" or folder in NOT_EMPTY)
         for name in imports_of(file)
-        if name.startswith(f"sft_app.{folder}.") and layer_of(name.split(".")[2], INNER_LAYERS[folder]) > layer
+        if name.startswith(inside) and layer_of(name.split(".")[depth], layers) > layer_of(part_of(file, depth), layers)
     ]
     assert upwards == []
+
+
+def test_every_part_of_a_folder_has_its_layer():
+    """Also those that nothing imports; and no layer names what is not there."""
+    for folder in FOLDERS:
+        inside = {path.stem if path.is_file() else path.name for path in (PACKAGE / folder).iterdir() if is_code(path)}
+        named = [name for names in INNER_LAYERS[folder] for name in names.split()]
+        assert sorted(named) == sorted(inside if folder in NOT_EMPTY else inside - {"__init__"}), folder
+
+
+def test_imports_never_go_in_a_circle():
+    """Those inside functions and for type checking count too."""
+    modules = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
+    waiting = {
+        module: {name if name in modules else name.rpartition(".")[0] for name in imports_of(file)} & modules.keys()
+        for module, file in modules.items()
+    }
+    while free := {module for module, needs in waiting.items() if not needs - {module}}:
+        waiting = {module: needs - free for module, needs in waiting.items() if module not in free}
+    assert waiting == {}
+
+
+def test_folders_and_files_are_small_enough_to_know():
+    lengths = {file: len((PROJECT / file).read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert {file: length for file, length in lengths.items() if length > LONGEST_FILE} == {}
+    sizes = Counter(Path(file).parent.as_posix() for file in FILES)
+    assert {folder: size for folder, size in sizes.items() if size > LARGEST_FOLDER} == {}
+
+
+def test_classes_have_few_public_methods():
+    found = {
+        f"{file}: {node.name}": len(public)
+        for file in FILES
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.ClassDef)
+        and len(public := [one for one in node.body if isinstance(one, FUNCTIONS) and not one.name.startswith("_")])
+        > MOST_PUBLIC_METHODS
+    }
+    assert found == {}
 
 
 @pytest.mark.parametrize("library", HOMES)
@@ -145,7 +243,7 @@ def test_views_know_no_gradio(file: str):
 
 @pytest.mark.parametrize("file", FILES)
 def test_functions_are_short(file: str):
-    functions = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [node for node in ast.walk(tree_of(file)) if isinstance(node, FUNCTIONS)]
     lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
 

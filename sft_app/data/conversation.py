@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sft_app.errors import DataError
+from sft_app.errors import DataError, ModelError
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
 
@@ -250,3 +250,14 @@ def _repair_order(messages: list[Message]) -> list[Message]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def prompt_messages(prompt: str, system: str = "") -> list[dict[str, str]]:
+    """A conversation that ends with this question.
+
+    Raises: ModelError when the prompt is empty.
+    """
+    if not prompt.strip():
+        raise ModelError("The prompt is empty.")
+    messages = [{"role": "system", "content": system}] if system.strip() else []
+    return [*messages, {"role": "user", "content": prompt}]

@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_app.data.conversation import prompt_messages
 from sft_app.data.sources.data_files import read_rows
 from sft_app.data.sources.rows import Row
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.evaluation.word_diff import change_between
-from sft_app.inference.chat import prompt_messages
 
 if TYPE_CHECKING:
     from sft_app.inference.generation import Answer, Sampling

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from sft_app.data.tokens import render_prompt, stop_ids
-from sft_app.errors import AppError, ExportError
-from sft_app.evaluation.score_run import Row, read_rows
-from sft_app.evaluation.scorecard import RowScore, mean_loss, score_copies
-from sft_app.inference.generation import Answer, Sampling, answer_prompts
-from sft_app.inference.pair import load_pair, side_alone
-from sft_app.inference.sides import BASE, find_sides
-from sft_app.models.catalog import ModelRef
-from sft_app.models.hardware import Hardware
-from sft_app.models.loading import free_memory, load_base
-from sft_app.runs.folder import Run
 from sft_app.runs.summary import as_float
 from sft_app.runtime.files import write_json_atomically
 
@@ -34,14 +19,6 @@ MOST_BY_ROUNDING = 0.005
 # The base that the adapter learnt on was itself rounded to 4 bits, and the one it is merged into is not: the starter's
 # loss fell by 0.07 with that, and none of 8 answers stayed the same. Only a rise is to be warned of.
 MOST_BY_4BIT = 0.05
-# Enough to see a wrong weight in the loss, and few enough to be read while one waits.
-MOST_CONVERSATIONS = 16
-ANSWER_TOKENS = 64
-AT_ONCE = 4
-# What a conversation takes beside the weights.
-ROOM = 1.1
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -147,100 +124,3 @@ def _equal_told(fidelity: Fidelity) -> str:
     if fidelity.equal_answers == fidelity.prompts or fidelity.is_in_4bit:
         return f"{told}."
     return f"{told}; on average they agree for the first {fidelity.shared_beginning:.0%}, then rounding changes a word."
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One side: a score for each conversation, an answer to each prompt."""
-
-    scores: list[RowScore]
-    answers: list[Answer]
-
-
-def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fidelity:
-    """The run as Compare loads it (its base in 4 bits if it was trained so), then the merged model from its folder.
-
-    Where that cannot be done the result says why; the merged model is whole all the same.
-    """
-    import torch
-
-    home = run.home
-    try:
-        pair = load_pair(find_sides(BASE, run.id, home), home)
-        hardware, in_4bit, arithmetic = pair.models.hardware, pair.models.in_4bit, pair.models.hardware.dtype
-        _refuse_without_memory(merged, hardware, arithmetic)
-        check = _Check(run, pair.tokenizer, prompts)
-        with side_alone(pair.loaded_sides[1], 1.0) as model:
-            reference = check.measure(model, lambda share: tell(share / 2))
-        del pair, model
-        free_memory()
-        model = load_base(ModelRef("the merged model", str(merged), None, "merged"), home, hardware)
-        found = check.measure(model, lambda share: tell(0.5 + share / 2))
-    except AppError as error:
-        return Fidelity(run.id, unchecked=str(error))
-    except torch.OutOfMemoryError:  # something else took it meanwhile
-        return Fidelity(run.id, unchecked="The GPU's memory ran out.")
-    known = Fidelity(run.id, arithmetic=arithmetic, is_in_4bit=in_4bit)
-    return compare_sides(known, reference, found)
-
-
-def compare_sides(known: Fidelity, reference: Measured, merged: Measured) -> Fidelity:
-    """`known` with the numbers of both sides."""
-    scores = list(zip(reference.scores, merged.scores, strict=True))
-    answers = list(zip(reference.answers, merged.answers, strict=True))
-    shared = [_shared_share(one, other) for one, other in answers]
-    return replace(
-        known,
-        conversations=len(scores),
-        reference_loss=mean_loss(reference.scores),
-        merged_loss=mean_loss(merged.scores),
-        largest_change=float(np.max([abs(after.loss - before.loss) for before, after in scores])),  # NaN where one is
-        prompts=len(answers),
-        equal_answers=sum(one.ids == other.ids and not (one.broken or other.broken) for one, other in answers),
-        shared_beginning=sum(shared) / len(shared) if shared else 0.0,
-    )
-
-
-def shared_beginning(one: Sequence[int], other: Sequence[int]) -> float:
-    """The share of the longer one that comes before the first difference; 1.0 for two that are empty."""
-    pairs = enumerate(zip(one, other, strict=False))
-    same = next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
-    return same / max(len(one), len(other)) if one or other else 1.0
-
-
-def _shared_share(one: Answer, other: Answer) -> float:
-    """None of an answer that broke off is known to be shared."""
-    return 0.0 if one.broken or other.broken else shared_beginning(one.ids, other.ids)
-
-
-class _Check:
-    """The conversations and prompts, the same for both sides."""
-
-    def __init__(self, run: Run, tokenizer: Any, prompts: int) -> None:
-        self.tokenizer, self.settings = tokenizer, run.record().settings
-        self.rows: list[Row] = read_rows(run.heldout_file, tokenizer, self.settings.max_length)[:MOST_CONVERSATIONS]
-        asked = [row.conversation for row in self.rows if not row.conversation.is_text()][:prompts]
-        self.prompts = [render_prompt(tokenizer, conversation.as_dicts()[:-1]) for conversation in asked]
-
-    def measure(self, model: Any, tell: Progress) -> Measured:
-        scores = []
-        for place, row in enumerate(self.rows):
-            tell(place / (len(self.rows) + 1) * 0.6)
-            scores += score_copies(model, row.rendered, 1)
-        tell(0.6)
-        sampling = Sampling(0.0, self.settings.seed, min(self.settings.max_new_tokens, ANSWER_TOKENS))
-        answers = []
-        for place in range(0, len(self.prompts), AT_ONCE):
-            batch = self.prompts[place : place + AT_ONCE]
-            answers += answer_prompts(model, self.tokenizer, batch, sampling, stop_ids(self.tokenizer))
-            tell(0.6 + 0.4 * len(answers) / len(self.prompts))
-        return Measured(scores, answers)
-
-
-def _refuse_without_memory(merged: Path, hardware: Hardware, arithmetic: str) -> None:
-    """`hardware` as it was before the run's own side took some of it, which it gives back. Raises: ExportError."""
-    files = sum(file.stat().st_size for file in merged.glob("*.safetensors")) / 2**30
-    needed, free = ROOM * files * (2 if arithmetic == "float32" else 1), hardware.memory_free_gib
-    if needed > free:
-        where = "of the GPU's memory" if hardware.device == "cuda" else "of memory"
-        raise ExportError(f"It needs {needed:.1f} GiB {where} in {arithmetic}, but only {free:.1f} GiB is free.")

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.errors import AppError, ExportError, first_line, kind_and_first_line
-from sft_app.export.fidelity import Fidelity, check_fidelity, write_fidelity
+from sft_app.export.fidelity import Fidelity, write_fidelity
+from sft_app.export.fidelity_check import check_fidelity
 from sft_app.export.merged import DRAFT, PROGRESS_FILE, check_room, saved_ns, size_gib
 from sft_app.models.adapters import load_adapter
-from sft_app.models.catalog import recorded_model
-from sft_app.models.fetching import fetch_base
+from sft_app.models.catalog import fetch_base, recorded_model
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import (
     free_memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sft_app.errors import ModelError
+from sft_app.data.conversation import prompt_messages
 
 if TYPE_CHECKING:
     from sft_app.inference.stream import PairUpdate
@@ -69,11 +69,3 @@ class PairChat:
             opening.append({"role": "user", "content": exchange.question})
             opening.append({"role": "assistant", "content": getattr(exchange, side)})
         return [*opening, question]
-
-
-def prompt_messages(prompt: str, system: str = "") -> Messages:
-    """Raises: ModelError when the prompt is empty."""
-    if not prompt.strip():
-        raise ModelError("The prompt is empty.")
-    messages = [{"role": "system", "content": system}] if system.strip() else []
-    return [*messages, {"role": "user", "content": prompt}]

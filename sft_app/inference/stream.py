@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from sft_app.data.conversation import prompt_messages
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError
 from sft_app.inference.batched_adapters import update_of
-from sft_app.inference.chat import prompt_messages
 from sft_app.inference.device import slowed_down_by
 from sft_app.inference.evidence import (
     MEASURED_POSITIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from sft_app.hub.client import download_repository, downloaded_before, repositor
 from sft_app.hub.errors import HubError, told_as
 from sft_app.hub.ids import is_hub_id
 from sft_app.hub.login import hub_token
-from sft_app.models.fetching import fetched_folder
 from sft_app.models.starter import HUB_ID, SOURCE, prepare_starter, starter_dir, starter_is_ready
 from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_json_atomically
 
 HUB_TIMEOUT_SECONDS = 5.0
 MOST_ADAPTER_GIB = 4
 # What `ModelRef.source` says of where a model comes from.
 HUB, LOCAL_FOLDER = "Hugging Face Hub", "local folder"
+WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+NOT_WANTED = ["original/*", "onnx/*"]
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,47 @@ def _cached_revision(name: str, revision: str | None, error: HubError) -> str:
     if not isinstance(config, str):
         raise ModelError(str(error)) from error
     return Path(config).parent.name
+
+
+def fetch_base(ref: ModelRef, home: Path) -> int:
+    """Fetches what is missing; the bytes of its weights. Raises: ModelError."""
+    folder = prepare_starter(home) if ref.location == "starter" else Path(ref.location)
+    if not folder.is_dir():
+        folder = _fetch_from_hub(ref)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def fetch_if_restricted(ref: ModelRef, home: Path) -> None:
+    """Fetches a private or gated model of the Hub; others can be fetched by anyone at any time.
+
+    Raises: ModelError when the Hub does not give it.
+    """
+    if "/" not in ref.location or Path(ref.location).is_dir() or fetched_folder(ref, home):
+        return
+    if _is_restricted(ref):
+        _note(ref, home).parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomically(_note(ref, home), {"folder": str(_fetch_from_hub(ref))})
+
+
+def fetched_folder(ref: ModelRef, home: Path) -> Path | None:
+    """Where it stands, if `fetch_if_restricted` has put it there."""
+    try:
+        folder = Path(json.loads(_note(ref, home).read_bytes())["folder"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _note(ref: ModelRef, home: Path) -> Path:
+    return home / "models" / "fetched" / f"{ref.location.replace('/', '--')}@{ref.revision}.json"
+
+
+def _is_restricted(ref: ModelRef) -> bool:
+    with told_as(ModelError):
+        info = repository_info("model", ref.location, ref.revision)
+    return bool(info.private or info.gated)
+
+
+def _fetch_from_hub(ref: ModelRef) -> Path:
+    with told_as(ModelError):
+        return download_repository("model", ref.location, ref.revision, WANTED, NOT_WANTED)

@@ -4,7 +4,7 @@ The form on the page, the flags of the command line, `settings.json` and the tra
 `RunSettings`.
 """
 
-from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Format
+from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Format, Section
 from sft_app.settings.parsing import (
     PRESETS,
     choices_of,
@@ -27,6 +27,7 @@ __all__ = [
     "Method",
     "Preset",
     "RunSettings",
+    "Section",
     "TrainerKind",
     "choices_of",
     "faults_told",

@@ -18,7 +18,7 @@ from sft_app.hosting import Hosting
 from sft_app.runs.directory import check_settled, choose_run, list_runs, queued_runs
 from sft_app.runs.folder import Run
 from sft_app.settings import DataSettings, RunSettings
-from sft_app.ui.runs.run_files import RunFiles
+from sft_app.ui.run_files import RunFiles
 from sft_app.ui.serving.access import Access
 
 if TYPE_CHECKING:
@@ -172,8 +172,7 @@ class PageContext:
 
     def submit(self, settings: RunSettings) -> Run:
         """A run of the one who asks. Raises: AppError."""
-        from sft_app.models.catalog import resolve_model
-        from sft_app.models.fetching import fetch_if_restricted
+        from sft_app.models.catalog import fetch_if_restricted, resolve_model
         from sft_app.training.launch import submit_run
 
         self.access.refuse_unless_trains()

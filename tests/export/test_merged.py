@@ -23,15 +23,17 @@ from sft_app.export import merged as merging_module
 from sft_app.export.fidelity import (
     FIDELITY_FILE,
     Fidelity,
+    fidelity_sentence,
+    is_warning,
+    read_fidelity,
+    write_fidelity,
+)
+from sft_app.export.fidelity_check import (
     Measured,
     _refuse_without_memory,
     check_fidelity,
     compare_sides,
-    fidelity_sentence,
-    is_warning,
-    read_fidelity,
     shared_beginning,
-    write_fidelity,
 )
 from sft_app.export.merged import Step, check_room, find_merged, merge_run, merging, saved_ns, size_gib
 from sft_app.inference.generation import Answer

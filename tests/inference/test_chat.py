@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sft_app.data.conversation import prompt_messages
 from sft_app.errors import ModelError
-from sft_app.inference.chat import PairChat, prompt_messages
+from sft_app.inference.chat import PairChat
 
 
 def answered(left: str, right: str) -> Any:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from sft_app.data.conversation import prompt_messages
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError, RunError
 from sft_app.inference import loaded_models
 from sft_app.inference.batched_adapters import RowAdapter, lora_layers, scale_rows, update_of
-from sft_app.inference.chat import Exchange, PairChat, prompt_messages
+from sft_app.inference.chat import Exchange, PairChat
 from sft_app.inference.evidence import Agreement, agree, evidence_parts
 from sft_app.inference.generation import Answer, Sampling, answer_batch, answer_prompts
 from sft_app.inference.pair import LoadedPair, load_pair

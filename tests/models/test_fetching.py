@@ -10,8 +10,7 @@ import pytest
 
 from sft_app.errors import ModelError
 from sft_app.hub import login
-from sft_app.models.catalog import ModelRef, model_files
-from sft_app.models.fetching import fetch_if_restricted, fetched_folder
+from sft_app.models.catalog import ModelRef, fetch_if_restricted, fetched_folder, model_files
 from sft_app.models.loading import load_tokenizer
 from tests.models.test_catalog import SHA
 

@@ -15,7 +15,7 @@ from sft_app.storage.copies import copy_trouble
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
-from sft_app.ui.runs.run_files import files_stamp
+from sft_app.ui.run_files import files_stamp
 
 # A look at the run costs the browser a fifth of a second, which training on the same two cores would have.
 QUICK_SECONDS, CALM_SECONDS = 1.5, 5.0

@@ -11,7 +11,7 @@ from sft_app.curves import loss_of_runs
 from sft_app.runs.summary import differing_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED, tells_errors
-from sft_app.ui.runs.run_files import files_stamp
+from sft_app.ui.run_files import files_stamp
 from sft_app.ui.runs.run_views import can_be_compared, comparison_card, run_names, too_few_card
 
 MOST_RUNS = 6

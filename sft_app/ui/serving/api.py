@@ -15,9 +15,9 @@ from uuid import uuid4
 import gradio as gr
 from pydantic import ValidationError, validate_call
 
+from sft_app.data.conversation import prompt_messages
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.errors import DataError, SettingsError
-from sft_app.inference.chat import prompt_messages
 from sft_app.models.hardware import complete_settings
 from sft_app.runs.folder import Run
 from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told

@@ -67,7 +67,7 @@ def _results_from_afar(context: PageContext, sides: tuple[Side, Side], task: Pai
     """All that takes time without a GPU comes first: what is imported and fetched here is there in the fork too."""
     import sft_app.inference.pair
     import sft_app.inference.stream  # noqa: F401
-    from sft_app.models.fetching import fetch_base
+    from sft_app.models.catalog import fetch_base
 
     gib = fetch_base(sides[0].base, context.home) / 2**30
     with closing(_lent(PlacedTask(task, sides, context.home, gib))) as results:
