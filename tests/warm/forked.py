@@ -24,6 +24,8 @@ FORKED_MODULES = (
     "sft_app.training.distributed",
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
+    "bench.compare",
+    "bench.train",
 )
 # Those of `subprocess.Popen` that the template can follow.
 OPTIONS = {"cwd", "env", "stdin", "stdout", "stderr", "pass_fds", "start_new_session", "text"}
