@@ -15,7 +15,7 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
-from sft_app.inference.batch_answers import answer_each
+from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, both_sides, side_alone

@@ -12,7 +12,7 @@ from typing import Any
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
-from sft_app.export.hub import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
+from sft_app.export.hub_push import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
 from sft_app.hosting import ADAPTER_VARIABLE, MODE_VARIABLE
 from sft_app.hub.client import reading
 from sft_app.hub.errors import told_as

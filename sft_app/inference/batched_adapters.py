@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import linear
 
 from sft_app.errors import ModelError
-from sft_app.inference.small_batches import replaced_forward
+from sft_app.inference.small_batch_linear import replaced_forward
 
 
 @dataclass(frozen=True)

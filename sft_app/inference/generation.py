@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sft_app.errors import ModelError
-from sft_app.inference.small_batches import few_row_products, replaced_forward
+from sft_app.inference.small_batch_linear import few_row_products, replaced_forward
 
 # In place of a token's id.
 BROKEN = -1

@@ -31,9 +31,9 @@ from sft_app.runs.folder import ADAPTER_DRAFTS, Run
 from sft_app.runtime.files import put_on_disk
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
+from sft_app.training.auto_settings import settle_max_length, settle_precision
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken
-from sft_app.training.open_settings import settle_max_length, settle_precision
 from sft_app.training.optional_deps import place_tracker
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
 from sft_app.training.supervisor import hand_over, tell_terminated
@@ -47,7 +47,7 @@ from sft_app.training.termination import (
     Terminated,
     Termination,
 )
-from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training.tokenized_dataset import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 

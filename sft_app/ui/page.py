@@ -18,7 +18,7 @@ from sft_app.curves import CURVES_CSS
 from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
 from sft_app.hub.login import hide_tokens, take_tokens_from
 from sft_app.runs.directory import list_runs
-from sft_app.storage.keeper import PAGE_SECONDS, keeping_copies
+from sft_app.storage.backup import PAGE_SECONDS, keeping_copies
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import SpaceCard
 
 from sft_app.errors import AccessError, ExportError, ModelError
-from sft_app.export.hub import Target
+from sft_app.export.hub_push import Target
 from sft_app.export.space import PROJECT, comparison_readme, project_files, push_space
 from sft_app.hosting import Hosting, detect_hosting
 from sft_app.models import catalog

@@ -19,7 +19,7 @@ from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import find_sides
 from sft_app.inference.stream import compare_prompt
 from sft_app.settings import parse_settings
-from sft_app.training.token_rows import cut_into_blocks
+from sft_app.training.tokenized_dataset import cut_into_blocks
 from sft_app.training.trainers.arguments import noise_alpha
 
 IN_TURN, TOGETHER = "one after the other", "one batch of one model"
@@ -173,7 +173,7 @@ def test_blocks_are_of_the_whole_text_though_max_length_is_shorter(home: Path, m
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
     from sft_app.runtime.files import read_jsonl
-    from sft_app.training.token_rows import token_rows
+    from sft_app.training.tokenized_dataset import token_rows
 
     run = make_run(trainer="classic", method="full", block_size=100, max_length=60)
     whole: list[int] = []

@@ -18,7 +18,7 @@ from sft_app.runs.folder import CANCELLED, Run
 from sft_app.training import scoring, worker
 from sft_app.training.launch import cancel_run, resume_run, stop_run
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.training.trainers import heldout, probed
+from sft_app.training.trainers import gradient_check_mixin, heldout
 from sft_app.training.worker import NOTHING_LEARNT
 from tests.waiting import supervisors, wait_until
 
@@ -58,7 +58,7 @@ PARTS = {
     "tokenising": (worker, "token_rows"),
     "base evaluation": (heldout, "score_conversations"),
     "watch answers": (worker, "answer_prompts"),
-    "check of the shortcuts": (probed, "take_step"),
+    "check of the shortcuts": (gradient_check_mixin, "take_step"),
 }
 
 

@@ -12,7 +12,7 @@ import torch
 
 from sft_app.data.tokens import IGNORED
 from sft_app.training.fast_paths.attention import can_separate
-from sft_app.training.fast_paths.ways import WORTH_SHARING
+from sft_app.training.fast_paths.step_plan import WORTH_SHARING
 
 
 def can_share_beginnings(model: Any) -> bool:

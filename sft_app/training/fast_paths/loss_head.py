@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.step_plan import LOGITS_AT_ONCE
 
 
 class SummedCrossEntropy(torch.autograd.Function):

@@ -27,9 +27,9 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
 from sft_app.runtime.processes import forget_peak, peak_resident_gib
 from sft_app.settings import RunSettings
-from sft_app.training.open_settings import settle_max_length
+from sft_app.training.auto_settings import settle_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
-from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training.tokenized_dataset import render_rows, token_rows
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 from sft_app.training.worker import load_trainable

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.step_plan import LOGITS_AT_ONCE
 
 GIB = 2**30
 # Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.

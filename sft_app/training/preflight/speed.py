@@ -13,7 +13,7 @@ from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.fast_paths.ways import WORTH_SHARING
+from sft_app.training.fast_paths.step_plan import WORTH_SHARING
 from sft_app.training.preflight.memory import bytes_of, layer_bytes, uses_checkpointing, weight_bytes
 from sft_app.training.preflight.workload import Measured, Workload
 

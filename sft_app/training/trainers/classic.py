@@ -12,8 +12,8 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from sft_app.data.tokens import IGNORED, training_rows
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments
+from sft_app.training.trainers.gradient_check_mixin import CheckedPadding, make_probe
 from sft_app.training.trainers.heldout import HeldoutEvaluation
-from sft_app.training.trainers.probed import CheckedPadding, make_probe
 
 
 class ClassicTrainer(CheckedPadding, HeldoutEvaluation, Trainer):

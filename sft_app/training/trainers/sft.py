@@ -19,15 +19,15 @@ from sft_app.training.fast_paths.attention import (
     separate_attention,
     try_kernel,
 )
+from sft_app.training.fast_paths.batch_layouts import one_by_one, pad, summed_loss
 from sft_app.training.fast_paths.cpu_fused import fuse, unfuse
 from sft_app.training.fast_paths.cpu_shared_prefix import can_share_beginnings, share_beginning
-from sft_app.training.fast_paths.layouts import one_by_one, pad, summed_loss
+from sft_app.training.fast_paths.gradient_check import Step, tolerance
 from sft_app.training.fast_paths.loss_head import SummedCrossEntropy, backbone, plain_head
-from sft_app.training.fast_paths.selfcheck import Step, tolerance
-from sft_app.training.fast_paths.ways import PADDED, PLAIN, SHORTCUTS, Way, describe
+from sft_app.training.fast_paths.step_plan import PADDED, PLAIN, SHORTCUTS, Way, describe
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
+from sft_app.training.trainers.gradient_check_mixin import CheckedPadding, Probed, make_probe
 from sft_app.training.trainers.heldout import HeldoutEvaluation
-from sft_app.training.trainers.probed import CheckedPadding, Probed, make_probe
 
 
 class PackedTrainer(Probed, HeldoutEvaluation, SFTTrainer):

@@ -19,7 +19,7 @@ from sft_app.errors import DataError
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.step_plan import LOGITS_AT_ONCE
 from sft_app.training.preflight.fitting import suggest_fit
 from sft_app.training.preflight.memory import GIB, NF4_BYTES, LargestBatch, estimate_memory
 from sft_app.training.preflight.plan import (

@@ -19,7 +19,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
 from sft_app.training import distributed
-from sft_app.training.open_settings import settle_max_length, settle_precision
+from sft_app.training.auto_settings import settle_max_length, settle_precision
 
 
 def rows(lengths: list[int]) -> str:

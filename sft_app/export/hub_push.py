@@ -12,9 +12,9 @@ from typing import Any, Literal
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import KEPT_ENDINGS, Files, adapter_files
-from sft_app.export.card import saved_kind
 from sft_app.export.fidelity import fidelity_sentence, is_warning
 from sft_app.export.merged import MergedModel, describe
+from sft_app.export.model_card import saved_kind
 from sft_app.hub.errors import PUSHING, hub_errors, told_as
 from sft_app.hub.ids import is_repository_name
 from sft_app.hub.login import Token, asking_with

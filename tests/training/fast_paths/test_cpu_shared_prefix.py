@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 from sft_app.data.tokens import IGNORED
 from sft_app.training.fast_paths.attention import QUERIES_AT_ONCE, separate_attention
 from sft_app.training.fast_paths.cpu_shared_prefix import can_share_beginnings, share_beginning
-from sft_app.training.fast_paths.ways import WORTH_SHARING
+from sft_app.training.fast_paths.step_plan import WORTH_SHARING
 
 BEGINNING = list(range(10, 10 + WORTH_SHARING))
 SIZES = {

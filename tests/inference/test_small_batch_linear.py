@@ -10,7 +10,7 @@ from torch import nn
 
 from sft_app.inference import generation
 from sft_app.inference.generation import Sampling, generate_tokens
-from sft_app.inference.small_batches import few_row_products, replaced_forward
+from sft_app.inference.small_batch_linear import few_row_products, replaced_forward
 
 
 @pytest.mark.parametrize("bias", [False, True])

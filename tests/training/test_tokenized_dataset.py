@@ -17,8 +17,8 @@ from sft_app.data.tokens import render_conversation, training_rows
 from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import read_jsonl, write_jsonl_atomically
-from sft_app.training import token_rows as module
-from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training import tokenized_dataset as module
+from sft_app.training.tokenized_dataset import render_rows, token_rows
 
 Make = Callable[..., Run]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from sft_app.runs.folder import Run
-from sft_app.training.token_rows import token_rows
+from sft_app.training.tokenized_dataset import token_rows
 from tests.conftest import make_character_tokenizer
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = token_rows(Run(Path(sys.argv[1])), make_character_tokenizer(), 100_000)

@@ -17,8 +17,8 @@ from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
 from sft_app.training.fast_paths import attention
 from sft_app.training.fast_paths.cpu_fused import LoraProduct
+from sft_app.training.fast_paths.gradient_check import undisturbed
 from sft_app.training.fast_paths.loss_head import SummedCrossEntropy
-from sft_app.training.fast_paths.selfcheck import undisturbed
 from sft_app.training.trainers import sft
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer

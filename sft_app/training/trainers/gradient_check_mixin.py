@@ -12,8 +12,8 @@ import pyarrow.compute
 import torch
 
 from sft_app.training.distributed import ranks_sum
-from sft_app.training.fast_paths.layouts import split_rows, summed_loss
-from sft_app.training.fast_paths.selfcheck import (
+from sft_app.training.fast_paths.batch_layouts import split_rows, summed_loss
+from sft_app.training.fast_paths.gradient_check import (
     Row,
     Step,
     difference,

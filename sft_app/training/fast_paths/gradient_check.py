@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sft_app.data.tokens import IGNORED
-from sft_app.training.fast_paths.ways import WORTH_SHARING
+from sft_app.training.fast_paths.step_plan import WORTH_SHARING
 
 BEGINNING = WORTH_SHARING + 2
 LENGTHS = (9, 31, 20)
