@@ -12,7 +12,7 @@ from sft_app.errors import ModelError, RunError
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, fetch_adapter, recorded_model, resolve_model
 from sft_app.models.loading import ADAPTER_CONFIG, holds_full_model
-from sft_app.models.starter import HUB_ID
+from sft_app.models.starter import STARTER_HUB_ID
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.runs.folder import Run
@@ -73,7 +73,7 @@ def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
     one, other = one or _base_of(other), other or _base_of(one)
     base = _one_base(one, other)
     if not base.source:
-        base = resolve_model("starter" if base.location == HUB_ID else base.location, None, home)
+        base = resolve_model("starter" if base.location == STARTER_HUB_ID else base.location, None, home)
     in_4bit = one.in_4bit or other.in_4bit
     asked = {side.dtype for side in (one, other)} - {"auto"}
     dtype = asked.pop() if len(asked) == 1 else "auto"
