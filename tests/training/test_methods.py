@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback
 
 from sft_app.errors import SettingsError
-from sft_app.inference.batched_adapters import RowAdapter, scale_rows
+from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters
 from sft_app.inference.generation import Sampling
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import find_sides
@@ -22,20 +22,20 @@ from sft_app.settings import parse_settings
 from sft_app.training.tokenized_dataset import cut_into_blocks
 from sft_app.training.trainers.arguments import noise_alpha
 
-IN_TURN, TOGETHER = "one after the other", "one batch of one model"
+ONE_AFTER_THE_OTHER, IN_ONE_BATCH = "one after the other", "one batch of one model"
 CASES = [
-    ("sft", "lora", {}, TOGETHER),
-    ("sft", "qlora", {}, TOGETHER),
-    ("sft", "full", {"learning_rate": 1e-3}, IN_TURN),
-    ("classic", "lora", {}, TOGETHER),
-    ("classic", "qlora", {}, TOGETHER),
-    ("classic", "full", {"learning_rate": 1e-3}, IN_TURN),
-    ("sft", "lora", {"use_rslora": True}, TOGETHER),
-    ("sft", "lora", {"use_dora": True}, IN_TURN),
-    ("sft", "qlora", {"use_dora": True}, IN_TURN),
-    ("classic", "lora", {"use_dora": True, "use_rslora": True}, IN_TURN),
-    ("classic", "full", {"learning_rate": 1e-3, "block_size": 32}, IN_TURN),
-    ("sft", "lora", {"neftune_noise_alpha": 5.0}, TOGETHER),
+    ("sft", "lora", {}, IN_ONE_BATCH),
+    ("sft", "qlora", {}, IN_ONE_BATCH),
+    ("sft", "full", {"learning_rate": 1e-3}, ONE_AFTER_THE_OTHER),
+    ("classic", "lora", {}, IN_ONE_BATCH),
+    ("classic", "qlora", {}, IN_ONE_BATCH),
+    ("classic", "full", {"learning_rate": 1e-3}, ONE_AFTER_THE_OTHER),
+    ("sft", "lora", {"use_rslora": True}, IN_ONE_BATCH),
+    ("sft", "lora", {"use_dora": True}, ONE_AFTER_THE_OTHER),
+    ("sft", "qlora", {"use_dora": True}, ONE_AFTER_THE_OTHER),
+    ("classic", "lora", {"use_dora": True, "use_rslora": True}, ONE_AFTER_THE_OTHER),
+    ("classic", "full", {"learning_rate": 1e-3, "block_size": 32}, ONE_AFTER_THE_OTHER),
+    ("sft", "lora", {"neftune_noise_alpha": 5.0}, IN_ONE_BATCH),
 ]
 
 
@@ -85,7 +85,7 @@ def test_rslora_scales_each_row_by_alpha_over_the_root_of_the_rank(pair_of: Any)
     with model.disable_adapter():
         base = logits_of(model, ids)
     tuned = logits_of(model, ids)
-    with scale_rows(model, (RowAdapter(), RowAdapter("side1"))):
+    with apply_row_adapters(model, (RowAdapter(), RowAdapter("side1"))):
         both = logits_of(model, ids.repeat(2, 1))
     assert not torch.allclose(base, tuned, atol=1e-2)
     torch.testing.assert_close(both, torch.cat([base, tuned]), rtol=1e-4, atol=1e-5)
@@ -97,7 +97,7 @@ def test_dora_answers_are_those_of_the_base_and_of_the_merged_adapter(pair_of: A
 
     pair, run = pair_of(use_dora=True)
     answers = compare_prompt(pair, "Where is order 3?", "", Sampling(max_new_tokens=8))
-    assert answers.evidence.how == IN_TURN
+    assert answers.evidence.how == ONE_AFTER_THE_OTHER
     ids, model = torch.arange(5, 25)[None], pair.loaded_sides[1].model
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
     with model.disable_adapter():
