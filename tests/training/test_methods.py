@@ -20,7 +20,7 @@ from sft_app.inference.sides import find_sides
 from sft_app.inference.stream import compare_prompt
 from sft_app.settings import parse_settings
 from sft_app.training.tokenized_dataset import cut_into_blocks
-from sft_app.training.trainers.arguments import noise_alpha
+from sft_app.training.trainers.arguments import packed_neftune_alpha
 
 ONE_AFTER_THE_OTHER, IN_ONE_BATCH = "one after the other", "one batch of one model"
 CASES = [
@@ -153,10 +153,10 @@ def test_noise_is_there_in_training_and_nowhere_else(
 def test_noise_of_a_packed_row_is_that_of_its_conversations() -> None:
     """Four conversations of n tokens in one row: the root of 4n in the denominator, so twice the alpha."""
     plain = parse_settings({"neftune_noise_alpha": 5.0, "packing": False, "per_device_train_batch_size": 4})
-    assert noise_alpha(plain) == 5.0
-    assert noise_alpha(plain.model_copy(update={"packing": True})) == pytest.approx(10.0)
-    assert noise_alpha(plain.model_copy(update={"packing": True, "trainer": "classic"})) == 5.0
-    assert noise_alpha(parse_settings({})) is None
+    assert packed_neftune_alpha(plain) == 5.0
+    assert packed_neftune_alpha(plain.model_copy(update={"packing": True})) == pytest.approx(10.0)
+    assert packed_neftune_alpha(plain.model_copy(update={"packing": True, "trainer": "classic"})) == 5.0
+    assert packed_neftune_alpha(parse_settings({})) is None
 
 
 def test_blocks_hold_every_token_once_in_order_and_train_it() -> None:
@@ -173,13 +173,13 @@ def test_blocks_are_of_the_whole_text_though_max_length_is_shorter(home: Path, m
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
     from sft_app.runtime.files import read_jsonl
-    from sft_app.training.tokenized_dataset import token_rows
+    from sft_app.training.tokenized_dataset import load_tokenized_dataset
 
     run = make_run(trainer="classic", method="full", block_size=100, max_length=60)
     whole: list[int] = []
     for row in read_jsonl(run.train_file):
         whole += render_conversation(tokenizer, make_conversation(row["messages"]), 10_000).input_ids
-    rows = token_rows(run, tokenizer, 60, 100)
+    rows = load_tokenized_dataset(run, tokenizer, 60, 100)
     assert [id for ids in rows["input_ids"] for id in ids] == whole
     assert [len(ids) for ids in rows["input_ids"]][:-1] == [100] * (len(whole) // 100)
 

@@ -1,70 +1,70 @@
-"""Which shortcuts a step takes: all that are possible, or as many as give what the plain way gives."""
+"""Plan how a step is computed: the layout of its conversations and the shortcuts it takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Rows = Literal["end to end", "padded", "one by one"]
+Layout = Literal["packed", "padded", "one by one"]
 
 SHORTCUTS = {
-    "separates": "separate attention per conversation",
+    "separates_attention": "separate attention per conversation",
     "uses_kernel": "the variable-length kernel",
-    "shares_beginnings": "shared beginnings",
-    "fuses": "fused functions",
-    "splits_head": "the custom loss head",
+    "shares_prefix": "shared beginnings",
+    "fuses_modules": "fused functions",
+    "chunks_loss": "the custom loss head",
 }
-LOGITS_AT_ONCE = 2**25
-"""The loss head's: 128 MiB in float32, enough rows for the matrix product to be fast, and no more than that."""
-WORTH_SHARING = 8
-"""Tokens of a common beginning from which computing it once for all conversations pays."""
+MAX_LOGITS_IN_MEMORY = 2**25
+"""128 MiB in float32: enough rows for a fast matrix product in the loss head, and no more."""
+MIN_SHARED_TOKENS = 8
+"""Shortest common prefix, in tokens, worth computing once for all conversations."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How conversations are laid out, and the shortcuts taken with those that lie end to end."""
+class StepPlan:
+    """Describes the layout of conversations, and the shortcuts taken if they are packed."""
 
-    rows: Rows = "end to end"
-    separates: bool = False
+    layout: Layout = "packed"
+    separates_attention: bool = False
     uses_kernel: bool = False
-    shares_beginnings: bool = False
-    fuses: bool = False
-    splits_head: bool = False
+    shares_prefix: bool = False
+    fuses_modules: bool = False
+    chunks_loss: bool = False
 
-    def extended(self, shortcut: str, possible: Way) -> Way | None:
-        """With one shortcut more, where it is `possible` and not taken yet."""
-        needs_more = shortcut in ("uses_kernel", "shares_beginnings") and not self.separates
+    def with_shortcut(self, shortcut: str, possible: StepPlan) -> StepPlan | None:
+        """Return the plan with one more shortcut, or None if it is not in `possible` or already taken."""
+        needs_more = shortcut in ("uses_kernel", "shares_prefix") and not self.separates_attention
         if needs_more or not getattr(possible, shortcut) or getattr(self, shortcut):
             return None
-        extra: dict[str, Any] = {shortcut: True}
-        return replace(self, **extra)
+        changes: dict[str, Any] = {shortcut: True}
+        return replace(self, **changes)
 
-    def lacks(self, possible: Way) -> list[str]:
-        """The shortcuts of `possible` that this way does not take, in words."""
+    def missing_shortcuts(self, possible: StepPlan) -> list[str]:
+        """Name the shortcuts of `possible` that this plan does not take."""
         return [SHORTCUTS[name] for name in SHORTCUTS if getattr(possible, name) and not getattr(self, name)]
 
 
-PLAIN = Way("one by one")
-PADDED = Way("padded")
+ONE_BY_ONE_PLAN = StepPlan("one by one")
+PADDED_PLAN = StepPlan("padded")
 
 
-def describe(way: Way, possible: Way, was_compared: bool) -> str:
-    """A sentence for the person about a run that takes a plainer way than it could; empty when it does not."""
-    if way == possible:
+def describe_plan(plan: StepPlan, possible: StepPlan, was_compared: bool) -> str:
+    """Explain in a sentence why a run is slower than it could be; empty if it is not."""
+    if plan == possible:
         return ""
     if not was_compared:
         return "Conversations are padded in this run: no other layout could be checked with this model."
-    if way.rows == "padded":
+    if plan.layout == "padded":
         return (
             "Conversations are padded in this run, which takes longer: with packing, this model would "
             "learn something else."
         )
-    if way.rows == "one by one":
+    if plan.layout == "one by one":
         return (
             "Conversations are processed one by one in this run, which takes longer: with packing or padding, "
             "this model would learn something else."
         )
     return (
-        f"This run trains without {' and '.join(way.lacks(possible))}, which takes longer: with them, "
+        f"This run trains without {' and '.join(plan.missing_shortcuts(possible))}, which takes longer: with them, "
         "this model would learn something else."
     )

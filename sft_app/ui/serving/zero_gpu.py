@@ -86,7 +86,7 @@ def _work(placed: PairTaskRequest) -> Iterator[Any]:
 
     constants.HF_HUB_OFFLINE = True  # the lent seconds are not for asking the Hub for files that are here
     try:
-        if _models is not None and not _models.serves(placed.sides[0]):
+        if _models is not None and not _models.matches(placed.sides[0]):
             _models = None
         pair = load_pair(placed.sides, placed.home, _models)
         _models = pair.models
