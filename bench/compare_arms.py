@@ -21,10 +21,10 @@ from bench.machine import peak_memory_gib
 from sft_app.data.tokens import RenderedConversation
 from sft_app.evaluation.score_run import score_both
 from sft_app.evaluation.scorecard import RowScore, score_conversations
-from sft_app.inference.batched_adapters import RowAdapter, only_active, scale_rows
+from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, only_active
 from sft_app.inference.generation import Sampling, generate_tokens
 from sft_app.inference.loaded_models import LoadedSide
-from sft_app.inference.pair import LoadedPair, side_alone
+from sft_app.inference.pair import LoadedPair, activate_side
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
@@ -93,13 +93,13 @@ def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
     model = _tuned(spec)
     loaded_sides = (LoadedSide(model, is_base=True), LoadedSide(model, ADAPTER_NAME))
     pair: Any = SimpleNamespace(loaded_sides=loaded_sides, models=SimpleNamespace(lock=threading.Lock()))
-    pair.can_work_together = lambda: LoadedPair.can_work_together(pair)
+    pair.can_share_batch = lambda: LoadedPair.can_share_batch(pair)
     conversations = load_rows(Path(spec.rows_file))
 
     def in_two_passes() -> list[list[RowScore]]:
         found = []
         for loaded in loaded_sides:
-            with side_alone(loaded, 1.0) as alone:
+            with activate_side(loaded, 1.0) as alone:
                 found.append(score_conversations(alone, conversations))
         return found
 
@@ -140,7 +140,7 @@ def _arms(spec: Spec) -> dict[str, Callable[[], Callable[[int], list[Timeline]]]
 
     def ours() -> Callable[[int], list[Timeline]]:
         model = _tuned(spec)
-        return lambda tokens: [_timed(model, two, tokens, scale_rows(model, BOTH))]
+        return lambda tokens: [_timed(model, two, tokens, apply_row_adapters(model, BOTH))]
 
     def in_turn() -> Callable[[int], list[Timeline]]:
         model = _tuned(spec)

@@ -20,7 +20,7 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.environment import app_home
 
 if TYPE_CHECKING:
-    from sft_app.export.hub import Pushed
+    from sft_app.export.hub_push import Pushed
     from sft_app.export.merged import MergedModel
     from sft_app.runs.folder import Run
 
@@ -67,7 +67,7 @@ def push(
     as_json: JsonFlag = False,
 ) -> None:
     """Send what a run has learnt, with its card, to the Hugging Face Hub; after a break it goes on where it was."""
-    from sft_app.export.hub import Target, checked_target, push_run, warning_for
+    from sft_app.export.hub_push import Target, checked_target, push_run, warning_for
 
     found, target = find_run(app_home(), run), Target(repo, private=not public)
     checked_target(target)
@@ -90,7 +90,7 @@ def push_space(
     as_json: JsonFlag = False,
 ) -> None:
     """Put this app online as a Space of the Hugging Face Hub, or bring the Space up to date."""
-    from sft_app.export.hub import Target
+    from sft_app.export.hub_push import Target
     from sft_app.export.space import push_space
 
     with progress_bar("Uploading", quiet=as_json) as tell:

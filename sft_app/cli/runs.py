@@ -77,7 +77,7 @@ def move(
 
 def delete(run: RunArgument) -> None:
     """Delete a run with everything in its folder."""
-    from sft_app.storage.keeper import delete_everywhere
+    from sft_app.storage.backup import delete_everywhere
 
     found = find_run(app_home(), run)
     console.print(f"Run {found.id} was deleted. {delete_everywhere(app_home(), found)}".rstrip())

@@ -109,7 +109,7 @@ def answer_prompt_set(
 ) -> Iterator[list[PromptResult]]:
     """The results of a batch at a time, in the order of the prompts. Closing the generator stops the work."""
     from sft_app.data.tokens import render_prompt
-    from sft_app.inference.batch_answers import answer_each
+    from sft_app.inference.batch_generation import answer_each
 
     for start in range(0, len(prompts), PROMPTS_AT_ONCE):
         batch = prompts[start : start + PROMPTS_AT_ONCE]

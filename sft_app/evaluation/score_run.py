@@ -15,10 +15,10 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
-from sft_app.inference.batch_answers import answer_each
+from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import LoadedSide
-from sft_app.inference.pair import LoadedPair, both_sides, side_alone
+from sft_app.inference.pair import LoadedPair, activate_both_sides, activate_side
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl
 
@@ -94,10 +94,10 @@ def score_both(
     """Both sides over the same conversations; in one pass where they are rows of one batch."""
     kept = [conversation for conversation in conversations if conversation.trained > 0]
     with pair.models.lock:
-        if not pair.can_work_together():
+        if not pair.can_share_batch():
             one = _score_alone(pair.loaded_sides[0], kept, lambda share: on_progress(share / 2))
             return one, _score_alone(pair.loaded_sides[1], kept, lambda share: on_progress(0.5 + share / 2))
-        with both_sides(pair, 1.0) as model:
+        with activate_both_sides(pair, 1.0) as model:
             scores = [score_copies(model, conversation, 2) for conversation in _counted(kept, on_progress)]
     return [both[0] for both in scores], [both[1] for both in scores]
 
@@ -180,7 +180,7 @@ def _answer_rows(
 def _score_alone(
     loaded: LoadedSide, conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
 ) -> list[RowScore]:
-    with side_alone(loaded, 1.0) as model:
+    with activate_side(loaded, 1.0) as model:
         return score_conversations(model, _counted(conversations, on_progress))
 
 

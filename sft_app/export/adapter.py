@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.errors import ExportError
-from sft_app.export.card import model_card, saved_kind
+from sft_app.export.model_card import model_card, saved_kind
 from sft_app.export.public_facts import public_model, public_values
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import json_text

@@ -19,7 +19,7 @@ from sft_app.evaluation.score_run import Row, read_rows
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_copies
 from sft_app.export.fidelity import Fidelity
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
-from sft_app.inference.pair import load_pair, side_alone
+from sft_app.inference.pair import activate_side, load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
@@ -57,7 +57,7 @@ def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fide
         hardware, in_4bit, arithmetic = pair.models.hardware, pair.models.in_4bit, pair.models.hardware.dtype
         _refuse_without_memory(merged, hardware, arithmetic)
         check = _Check(run, pair.tokenizer, prompts)
-        with side_alone(pair.loaded_sides[1], 1.0) as model:
+        with activate_side(pair.loaded_sides[1], 1.0) as model:
             reference = check.measure(model, lambda share: tell(share / 2))
         del pair, model
         free_memory()

@@ -24,8 +24,8 @@ import psutil
 
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files, description_files, write_files
-from sft_app.export.card import model_card
 from sft_app.export.fidelity import PROMPTS, Fidelity, fidelity_sentence, read_fidelity
+from sft_app.export.model_card import model_card
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, recorded_model
 from sft_app.models.hardware import free_gib

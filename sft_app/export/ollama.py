@@ -21,7 +21,7 @@ from sft_app.runtime.files import write_text_atomically
 from sft_app.settings import RunSettings
 
 if TYPE_CHECKING:
-    from sft_app.export.chat_pieces import ChatPieces
+    from sft_app.export.chat_template_parts import ChatPieces
 
 MODELFILE = "Modelfile"
 # Ollama sets aside memory for all of it.
@@ -133,7 +133,7 @@ def ollama_name(text: str) -> str:
 
 def _pieces_of(tokenizer: Any) -> tuple[ChatPieces | None, list[str]]:
     """None with the reason where Ollama cannot be told; a template that is nearly right would be worse than none."""
-    from sft_app.export.chat_pieces import take_apart, template_notes
+    from sft_app.export.chat_template_parts import take_apart, template_notes
 
     try:
         pieces = take_apart(tokenizer)

@@ -12,10 +12,10 @@ from typing import Any
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
-from sft_app.export.hub import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
+from sft_app.export.hub_push import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
 from sft_app.hosting import ADAPTER_VARIABLE, MODE_VARIABLE
-from sft_app.hub.client import reading
-from sft_app.hub.errors import told_as
+from sft_app.hub.client import hub_read_errors
+from sft_app.hub.errors import reraise_as
 from sft_app.hub.ids import is_hub_id
 from sft_app.settings import EXAMPLE_DATA
 
@@ -117,7 +117,7 @@ def _end_comparison(repository: Repository) -> None:
 
 def _look_at_adapter(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
     """Its base model, and what the person has to know of it."""
-    with told_as(ExportError), reading("adapter", adapter):
+    with reraise_as(ExportError), hub_read_errors("adapter", adapter):
         info = api.model_info(adapter)
         if "adapter_config.json" not in {file.rfilename for file in info.siblings or ()}:
             raise ExportError(

@@ -1,1 +1,1 @@
-"""The one place that talks to the Hugging Face Hub: whose login is used, ids, requests, and its errors in our words."""
+"""Ask the Hugging Face Hub with the right login, and turn its errors into messages."""

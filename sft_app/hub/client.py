@@ -1,4 +1,4 @@
-"""Requests for repositories of the Hub, with the login that is in use."""
+"""Read and download repositories from the Hub with the current login."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from sft_app.hub.errors import READING, hub_errors
+from sft_app.hub.errors import READ_MESSAGES, translate_hub_errors
 from sft_app.hub.login import hub_token
 
-What = Literal["model", "adapter", "data set"]
+RepositoryKind = Literal["model", "adapter", "data set"]
 TIMEOUT_SECONDS = 10.0
-INSTEAD: dict[What, str] = {"model": "`starter`", "adapter": "an adapter on this machine", "data set": "a file"}
+ALTERNATIVES: dict[RepositoryKind, str] = {
+    "model": "`starter`",
+    "adapter": "an adapter on this machine",
+    "data set": "a file",
+}
 
 
 def repository_info(
-    what: What, id: str, revision: str | None = None, with_sizes: bool = False, timeout: float = TIMEOUT_SECONDS
+    what: RepositoryKind,
+    id: str,
+    revision: str | None = None,
+    with_sizes: bool = False,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Any:
-    """What the Hub says of a repository that may be read; its `sha` is the commit that `revision` is now.
+    """Return the Hub's information about a readable repository; its `sha` is the commit `revision` points to.
 
     Raises: HubError.
     """
@@ -26,7 +34,7 @@ def repository_info(
 
     kind = "dataset" if what == "data set" else "model"
     api = HfApi(token=hub_token())
-    with reading(what, id, revision):
+    with hub_read_errors(what, id, revision):
         info = api.repo_info(id, repo_type=kind, revision=revision, timeout=timeout, files_metadata=with_sizes)
         if info.gated:
             api.auth_check(id, repo_type=kind)
@@ -34,23 +42,23 @@ def repository_info(
 
 
 def download_repository(
-    what: What, id: str, revision: str | None, wanted: Sequence[str], not_wanted: Sequence[str] = ()
+    what: RepositoryKind, id: str, revision: str | None, wanted: Sequence[str], not_wanted: Sequence[str] = ()
 ) -> Path:
-    """A folder with the files whose names match `wanted`; what is on this machine already is not fetched again.
+    """Download the files whose names match `wanted` and return their folder. Cached files are not downloaded again.
 
     Raises: HubError.
     """
     from huggingface_hub import snapshot_download
 
-    with reading(what, id, revision):
+    with hub_read_errors(what, id, revision):
         folder = snapshot_download(
             id, revision=revision, allow_patterns=[*wanted], ignore_patterns=[*not_wanted], token=hub_token()
         )
     return Path(folder)
 
 
-def downloaded_before(id: str, revision: str | None, wanted: Sequence[str]) -> Path | None:
-    """The folder that `download_repository` made earlier, without a request; None where there is none."""
+def cached_repository(id: str, revision: str | None, wanted: Sequence[str]) -> Path | None:
+    """Return the folder of an earlier `download_repository` without a request, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -60,7 +68,7 @@ def downloaded_before(id: str, revision: str | None, wanted: Sequence[str]) -> P
         return None
 
 
-def reading(what: What, id: str, revision: str | None = None) -> AbstractContextManager[None]:
-    """Raises: HubError for whatever huggingface_hub raises within the block, as one that was asked to read this."""
+def hub_read_errors(what: RepositoryKind, id: str, revision: str | None = None) -> AbstractContextManager[None]:
+    """Turn huggingface_hub's errors within the block into a HubError about reading this repository."""
     page = f"huggingface.co/{'datasets/' if what == 'data set' else ''}{id}"
-    return hub_errors(READING, id, what=what, page=page, revision=revision, instead=INSTEAD[what])
+    return translate_hub_errors(READ_MESSAGES, id, what=what, page=page, revision=revision, instead=ALTERNATIVES[what])

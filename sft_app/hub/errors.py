@@ -1,6 +1,6 @@
-"""What the Hub or the network refused, as one sentence: what happened, and what to do. None has a token in it.
+"""Turn errors of the Hub or the network into one sentence: what happened and what to do, without tokens.
 
-`classify` sorts what huggingface_hub raises, and a table for each thing that can be asked says it.
+`classify` sorts what huggingface_hub raises; a table for each kind of request has the messages.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from typing import Any, Literal
 from sft_app.errors import AppError
 from sft_app.hub.login import Token, hide_tokens
 
-Kind = Literal[
+HubErrorKind = Literal[
     "gated", "missing", "hidden", "no revision", "login", "forbidden", "no room", "conflict", "busy", "offline",
     "unreachable", "local file", "refused", "failed",
 ]  # fmt: skip
-NO_ROOM = (402, 413, 507)
-LONGEST_REASON = 300
-LOGIN = "log in with `hf auth login` or set HF_TOKEN"
-AGAIN = "Files that already arrived are not sent again."
+NO_ROOM_STATUSES = (402, 413, 507)
+MAX_REASON_CHARACTERS = 300
+LOGIN_HINT = "log in with `hf auth login` or set HF_TOKEN"
+RETRY_HINT = "Files that already arrived are not sent again."
 
 
 class HubError(AppError):
-    """The Hub did not do what was asked of it. Its text is for the reader; `kind` is for the caller."""
+    """Reports that the Hub refused a request. Its text is for the user, its `kind` for the caller."""
 
-    def __init__(self, told: str, kind: Kind) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, kind: HubErrorKind) -> None:
+        super().__init__(message)
         self.kind = kind
 
     @property
     def is_temporary(self) -> bool:
-        """Whether the Hub cannot be asked now: there is no network, it is down, or HF_HUB_OFFLINE switches it off."""
+        """Return whether the Hub cannot be reached now: no network, it is down, or HF_HUB_OFFLINE turns it off."""
         return self.kind in ("busy", "offline", "unreachable")
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """What kind of refusal it is, the HTTP status if there is one, and the reason given, on one line."""
+class HubRefusal:
+    """Describes a refusal: its kind, the HTTP status if there is one, and the reason on one line."""
 
-    kind: Kind
+    kind: HubErrorKind
     status: int = 0
     reason: str = ""
 
 
-READING: dict[Kind, str] = {
+READ_MESSAGES: dict[HubErrorKind, str] = {
     "gated": "{id} is gated. Accept its terms at {page}, then {login}.",
     "missing": "The Hub has no {what} {id}. Check the spelling; if it is private, {login}.",
     "no revision": "{id} has no revision {revision!r}. "
@@ -61,8 +61,8 @@ READING: dict[Kind, str] = {
     "failed": "{id} could not be fetched: {reason}.",
     "refused": "The Hub refused {id} (status {status}){because}. Check its page for the reason.",
 }
-READING["hidden"] = READING["missing"]  # the Hub does not say which
-PUSHING: dict[Kind, str] = {
+READ_MESSAGES["hidden"] = READ_MESSAGES["missing"]  # the Hub does not say which
+PUSH_MESSAGES: dict[HubErrorKind, str] = {
     "missing": "The Hub cannot find {id}{because}. "
     "Check the spelling of its owner, or log in as someone with access to it.",
     "login": "The Hub rejected your login for {id}{because}. "
@@ -79,18 +79,22 @@ PUSHING: dict[Kind, str] = {
     "failed": "{id} was not pushed: {reason}. Push again, or check its page.",
     "refused": "The Hub refused {id} with status {status}{because}.",
 }
-# Where a table has no sentence for a kind, that of the next one is said.
-BROADER: dict[Kind, Kind] = {
+# If a table has no message for a kind, the message of this kind is used.
+FALLBACK_KINDS: dict[HubErrorKind, HubErrorKind] = {
     "gated": "missing", "hidden": "login", "no revision": "missing", "offline": "unreachable",
     "local file": "failed", "failed": "refused",
 }  # fmt: skip
 
 
 @contextmanager
-def hub_errors(sentences: dict[Kind, str], id: str, token: Token = None, **words: Any) -> Iterator[None]:
-    """`words` fill the table's sentences: `what`, `page`, `revision`, `instead`.
+def translate_hub_errors(
+    sentences: dict[HubErrorKind, str], id: str, token: Token = None, **words: Any
+) -> Iterator[None]:
+    """Turn huggingface_hub's errors within the block into a HubError with a message from the table.
 
-    Raises: HubError for whatever huggingface_hub raises within the block.
+    `words` fill in the messages: `what`, `page`, `revision`, `instead`.
+
+    Raises: HubError.
     """
     import httpx2
 
@@ -98,22 +102,25 @@ def hub_errors(sentences: dict[Kind, str], id: str, token: Token = None, **words
         yield
     except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
         found = classify(error)
-        told = _sentence(found, sentences, id, **words)
+        message = _sentence(found, sentences, id, **words)
         # without its cause, whose text may quote the header with the token
-        raise HubError(hide_tokens(told, token), found.kind) from None
+        raise HubError(hide_tokens(message, token), found.kind) from None
 
 
 @contextmanager
-def told_as(kind: type[AppError]) -> Iterator[None]:
-    """A `HubError` leaves the block as an error of this kind, with the same text."""
+def reraise_as(kind: type[AppError]) -> Iterator[None]:
+    """Raise a HubError within the block as an error of this kind with the same text."""
     try:
         yield
     except HubError as error:
         raise kind(str(error)) from error
 
 
-def classify(error: Exception) -> Refusal:
-    """Source: huggingface_hub 2.4, `utils/_http.hf_raise_for_status` and `errors`."""
+def classify(error: Exception) -> HubRefusal:
+    """Sort an error of huggingface_hub into a kind of refusal.
+
+    Source: huggingface_hub 2.4, `utils/_http.hf_raise_for_status` and `errors`.
+    """
     import httpx2
     from huggingface_hub import errors
 
@@ -122,42 +129,50 @@ def classify(error: Exception) -> Refusal:
     if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
         return _of_status(error, error.response.status_code)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return Refusal("offline")
+        return HubRefusal("offline")
     if isinstance(error, OSError) and error.filename:
-        return Refusal("local file", reason=_one_line(f"{error.filename} could not be read: {error.strerror or error}"))
+        return HubRefusal(
+            "local file", reason=_one_line(f"{error.filename} could not be read: {error.strerror or error}")
+        )
     if isinstance(error, httpx2.TransportError | OSError | JSONDecodeError):  # the last: a network's login page
-        return Refusal("unreachable")
-    return Refusal("failed", reason=_one_line(str(error) or type(error).__name__))
+        return HubRefusal("unreachable")
+    return HubRefusal("failed", reason=_one_line(str(error) or type(error).__name__))
 
 
-def _of_status(error: Any, status: int) -> Refusal:
+def _of_status(error: Any, status: int) -> HubRefusal:
     from huggingface_hub import errors
 
     reason = _one_line(error.server_message or "")
-    named: dict[type[Exception], Kind] = {  # the first is one of the last
+    named: dict[type[Exception], HubErrorKind] = {  # the first is one of the last
         errors.GatedRepoError: "gated",
         errors.RevisionNotFoundError: "no revision",
         errors.RepositoryNotFoundError: "missing",
     }
     kind = next((kind for type_, kind in named.items() if isinstance(error, type_)), _kind_of_status(status, reason))
-    return Refusal("hidden" if (kind, status) == ("missing", 401) else kind, status, reason)
+    return HubRefusal("hidden" if (kind, status) == ("missing", 401) else kind, status, reason)
 
 
-def _kind_of_status(status: int, reason: str) -> Kind:
-    if status in NO_ROOM or (status in (400, 403) and _is_about_room(reason)):
+def _kind_of_status(status: int, reason: str) -> HubErrorKind:
+    if status in NO_ROOM_STATUSES or (status in (400, 403) and _is_about_room(reason)):
         return "no room"
     if status == 429 or status >= 500:
         return "busy"
-    kinds: dict[int, Kind] = {401: "login", 403: "forbidden", 404: "missing", 409: "conflict", 412: "conflict"}
+    kinds: dict[int, HubErrorKind] = {401: "login", 403: "forbidden", 404: "missing", 409: "conflict", 412: "conflict"}
     return kinds.get(status, "refused")
 
 
-def _sentence(found: Refusal, sentences: dict[Kind, str], id: str, **words: Any) -> str:
+def _sentence(found: HubRefusal, sentences: dict[HubErrorKind, str], id: str, **words: Any) -> str:
     kind = found.kind
     while kind not in sentences:
-        kind = BROADER.get(kind, "refused")
+        kind = FALLBACK_KINDS.get(kind, "refused")
     because = f" ({found.reason})" if found.reason else ""
-    known = {"login": LOGIN, "again": AGAIN, "because": because, "status": found.status, "reason": found.reason}
+    known = {
+        "login": LOGIN_HINT,
+        "again": RETRY_HINT,
+        "because": because,
+        "status": found.status,
+        "reason": found.reason,
+    }
     return sentences[kind].format(id=id, **{**known, **words})
 
 
@@ -166,6 +181,6 @@ def _is_about_room(reason: str) -> bool:
 
 
 def _one_line(text: str) -> str:
-    """Without its own full stop, and without addresses: those of downloads can be signed, and open to anyone."""
+    """Return the text on one line without its full stop and without URLs, since signed download URLs open to anyone."""
     line = re.sub(r"\w+://\S+", "its address", " ".join(text.split())).rstrip(".")
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+    return line if len(line) <= MAX_REASON_CHARACTERS else f"{line[:MAX_REASON_CHARACTERS]}…"

@@ -1,1 +1,1 @@
-"""Runs models: one side or two, alone or as rows of one batch. It knows nothing about judging what they say."""
+"""Run models: one side or two, alone or as rows of one batch. Judging the answers is left to `evaluation`."""

@@ -1,4 +1,4 @@
-"""One model that is another one in each row of a batch: its adapters, at a strength of each row's own."""
+"""Apply a different LoRA adapter to each row of a batch, each at its own strength."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import torch
 from torch.nn.functional import linear
 
 from sft_app.errors import ModelError
-from sft_app.inference.small_batches import replaced_forward
+from sft_app.inference.small_batch_linear import patched_forward
 
 
 @dataclass(frozen=True)
 class RowAdapter:
-    """The adapter that a row sees, by its name in the model, and how strongly; None is the base, exactly."""
+    """Names the adapter of a row in the model, and its strength. None is exactly the base model."""
 
     name: str | None = None
     strength: float = 1.0
 
 
 @contextmanager
-def scale_rows(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
-    """Row i of a batch is the base with `rows[i]`'s adapter on it, and with no other; a single one is every row.
+def apply_row_adapters(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
+    """Apply `rows[i]`'s adapter, and no other, to row i of a batch. A single entry applies to all rows.
 
     Each adapter's product is computed and added for its own rows only. Nothing is multiplied by zero, so an adapter
-    that overflows, to infinity or NaN, stays in its rows. Meanwhile `scaling` is a tensor of shape `(batch, 1, 1)`
-    with each row's share. Do not save or train inside.
+    that overflows to infinity or NaN stays in its rows. Within the block, `scaling` is a tensor of shape `(batch, 1,
+    1)` with each row's scaling. Do not save or train inside.
     """
     names = sorted({row.name for row in rows if row.name is not None})
     before = [(layer, dict(layer.scaling)) for layer in lora_layers(model)]
-    forwards = {layer: _rows_apart(layer, rows) for layer, _ in before}
-    with only_active(model, *names), replaced_forward(forwards):
+    forwards = {layer: _forward_by_row_group(layer, rows) for layer, _ in before}
+    with only_active(model, *names), patched_forward(forwards):
         try:
             for layer, scaling in before:
                 for name in (name for name in names if name in scaling):
@@ -47,17 +47,17 @@ def scale_rows(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """Neighbouring rows with one adapter, and its scaling at their strength."""
+class _RowGroup:
+    """Describes adjacent rows with the same adapter, and its scaling at their strength."""
 
     rows: slice
     name: str
     scaling: float
 
 
-def _rows_apart(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.Tensor]:
-    """The layer with each row's own adapter."""
-    usual, runs, adds = layer.forward, _runs_of(layer, rows), _product_of(layer)
+def _forward_by_row_group(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.Tensor]:
+    """Return the layer's forward function with each row's own adapter."""
+    original, groups, add_product = layer.forward, _group_rows(layer, rows), _product_function(layer)
 
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if len(rows) > 1 and len(x) != len(rows):
@@ -65,28 +65,28 @@ def _rows_apart(layer: Any, rows: Sequence[RowAdapter]) -> Callable[..., torch.T
                 "This model mixes the rows of a batch, so two sides cannot answer as rows of one batch. "
                 "Merge the adapter to compare it."
             )
-        result = layer.base_layer(x, *args, **kwargs)
-        for run in runs:
-            if adds is None:
-                result[run.rows] = _by_itself(layer, usual, run, x[run.rows], *args, **kwargs)
+        result: torch.Tensor = layer.base_layer(x, *args, **kwargs)
+        for group in groups:
+            if add_product is None:
+                result[group.rows] = _forward_rows_alone(layer, original, group, x[group.rows], *args, **kwargs)
             else:
-                adds(result[run.rows], x[run.rows], *factors_of(layer, run.name), run.scaling)
+                add_product(result[group.rows], x[group.rows], *lora_factors(layer, group.name), group.scaling)
         return result
 
     return forward
 
 
-def _runs_of(layer: Any, rows: Sequence[RowAdapter]) -> list[_Run]:
-    runs, start = [], 0
+def _group_rows(layer: Any, rows: Sequence[RowAdapter]) -> list[_RowGroup]:
+    groups, start = [], 0
     for row, equal in groupby(rows):
-        place = slice(start, start := start + len(list(equal))) if len(rows) > 1 else slice(None)
+        row_slice = slice(start, start := start + len(list(equal))) if len(rows) > 1 else slice(None)
         if row.name is not None and row.name in layer.scaling and row.strength != 0:
-            runs.append(_Run(place, row.name, row.strength * layer.scaling[row.name]))
-    return runs
+            groups.append(_RowGroup(row_slice, row.name, row.strength * layer.scaling[row.name]))
+    return groups
 
 
-def _product_of(layer: Any) -> Callable[..., None] | None:
-    """How a linear layer adds an adapter's product in place, as PEFT does; None for other kinds of layers."""
+def _product_function(layer: Any) -> Callable[..., None] | None:
+    """Return the function that adds an adapter's product in place, as PEFT does, or None for other kinds of layers."""
     from peft.tuners.lora.layer import Linear
 
     if layer.merged:
@@ -97,7 +97,7 @@ def _product_of(layer: Any) -> Callable[..., None] | None:
 
 
 def _add_product(result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float) -> None:
-    """A step of one token for each row is written as one function where the precisions allow it."""
+    """Add the product in place. A step of one token per row uses one fused call if the dtypes allow it."""
     if x.ndim == 3 and x.shape[1] == 1 and a.dtype == result.dtype:
         result[:, 0].addmm_(linear(x[:, 0].to(a.dtype), a), b.T, alpha=scaling)
     else:
@@ -107,23 +107,24 @@ def _add_product(result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torc
 def _add_rounded_product(
     result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float
 ) -> None:
-    """On a quantised base PEFT rounds the product to the base's precision before it is added."""
+    """Add the product on a quantised base, rounded to the base's dtype first, as PEFT does."""
     result.add_((linear(linear(x.to(a.dtype), a), b) * scaling).to(result.dtype))
 
 
-def _by_itself(layer: Any, usual: Callable[..., torch.Tensor], run: _Run, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """These rows by the layer's own function, with their adapter and no other."""
-    active, scaling = layer._active_adapter, layer.scaling[run.name]
-    layer._active_adapter, layer.scaling[run.name] = [run.name], run.scaling
+def _forward_rows_alone(
+    layer: Any, original: Callable[..., torch.Tensor], group: _RowGroup, *args: Any, **kwargs: Any
+) -> torch.Tensor:
+    """Compute these rows with the layer's own function, with their adapter and no other."""
+    active, scaling = layer._active_adapter, layer.scaling[group.name]
+    layer._active_adapter, layer.scaling[group.name] = [group.name], group.scaling
     try:
-        return usual(*args, **kwargs)
+        return original(*args, **kwargs)
     finally:
-        layer._active_adapter, layer.scaling[run.name] = active, scaling
+        layer._active_adapter, layer.scaling[group.name] = active, scaling
 
 
-def can_scale_rows(model: Any, names: Sequence[str]) -> bool:
-    """Not where an adapter is more than a scaled product added on (DoRA, trained biases, whole modules), nor where it
-    is merged into the weights."""
+def can_apply_row_adapters(model: Any, names: Sequence[str]) -> bool:
+    """Return whether every adapter is just a scaled product: no DoRA, biases, whole modules or merged weights."""
     configs = [model.peft_config[name] for name in names]
     is_more = any(
         config.modules_to_save or config.bias != "none" or config.lora_bias or config.trainable_token_indices
@@ -135,30 +136,30 @@ def can_scale_rows(model: Any, names: Sequence[str]) -> bool:
 
 
 def lora_layers(model: Any) -> list[Any]:
+    """Return the model's LoRA layers."""
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
-def factors_of(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A, `(rank, in)`, and B, `(out, rank)`, of an adapter's product in a layer that has it. An embedding keeps them
-    under other names."""
+def lora_factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return A `(rank, in)` and B `(out, rank)` of an adapter in a layer. Embeddings keep them under other names."""
     if name in layer.lora_A:
         return layer.lora_A[name].weight, layer.lora_B[name].weight
     return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
 
 
 @torch.no_grad()
-def update_of(model: Any, name: str) -> tuple[int, float]:
-    """In how many modules an adapter changes anything, and the Frobenius norm of all that it adds to the weights.
+def adapter_update(model: Any, name: str) -> tuple[int, float]:
+    """Return how many modules an adapter changes, and the Frobenius norm of everything it adds to the weights.
 
-    The norm of `B A` comes from products of the rank's size: ‖B A‖² is the sum of the entries of `(B'B) ∘ (A A')`.
+    The norm of `B A` is computed from rank-sized products: ‖B A‖² is the sum of the entries of `(B'B) ∘ (A A')`.
     """
     modules, squares = 0, 0.0
     for layer in lora_layers(model):
         if name not in layer.scaling:
             continue
-        a, b = (factor.float() for factor in factors_of(layer, name))
+        a, b = (factor.float() for factor in lora_factors(layer, name))
         if b.any() and a.any():
             modules += 1
             squares += layer.scaling[name] ** 2 * float(((b.T @ b) * (a @ a.T)).sum())
@@ -167,7 +168,7 @@ def update_of(model: Any, name: str) -> tuple[int, float]:
 
 @contextmanager
 def only_active(model: Any, *names: str | None) -> Iterator[None]:
-    """The model with these adapters and no others; without any it is the base. A model that has none stays as it is."""
+    """Activate these adapters and no others within the block; none activates the base."""
     chosen = [name for name in names if name is not None]
     if not hasattr(model, "disable_adapter"):
         yield

@@ -1,4 +1,4 @@
-"""A conversation with both sides at once: the same questions, each side's own answers."""
+"""Keep a conversation with both sides: the same questions, and each side's own answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from sft_app.data.conversation import prompt_messages
 
 if TYPE_CHECKING:
-    from sft_app.inference.stream import PairUpdate
-
-Messages = list[dict[str, str]]
+    from sft_app.inference.stream import Messages, PairUpdate
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question and what each side answered."""
+    """Holds a question and each side's answer."""
 
     question: str
     left: str
@@ -24,7 +22,10 @@ class Exchange:
 
 @dataclass
 class PairChat:
-    """`exchanges` are complete; `question` and `update` are the last one, which may still grow or have been stopped."""
+    """Holds a conversation with both sides.
+
+    `exchanges` are complete; `question` and `update` are the last exchange, which may be growing or stopped.
+    """
 
     labels: tuple[str, str] = ("Base model", "Fine-tuned")
     system: str = ""
@@ -33,34 +34,43 @@ class PairChat:
     update: PairUpdate | None = None
 
     def begin(self, question: str, system: str) -> tuple[Messages, Messages]:
-        """Each side's messages with this question alone. Raises: ModelError when it is empty."""
+        """Start over with this question and return each side's messages.
+
+        Raises: ModelError if the question is empty.
+        """
         prompt_messages(question)
         self.system, self.exchanges, self.question, self.update = system, [], question, None
-        return self.asked()
+        return self.messages()
 
-    def go_on(self, question: str) -> tuple[Messages, Messages]:
-        """The same with a further question. Raises: ModelError when it is empty."""
+    def follow_up(self, question: str) -> tuple[Messages, Messages]:
+        """Add a further question and return each side's messages.
+
+        Raises: ModelError if the question is empty.
+        """
         prompt_messages(question)
         if self.update is not None:
             self.exchanges.append(Exchange(self.question, self.update.left.text, self.update.right.text))
         self.question, self.update = question, None
-        return self.asked()
+        return self.messages()
 
-    def repeat(self) -> tuple[Messages, Messages]:
-        """The same with the last question once more. Raises: ModelError when there is none."""
+    def regenerate(self) -> tuple[Messages, Messages]:
+        """Drop the last answers and return each side's messages.
+
+        Raises: ModelError if there is no question.
+        """
         prompt_messages(self.question)
         self.update = None
-        return self.asked()
+        return self.messages()
 
-    def take_back(self) -> str:
-        """Removes the last question with its answers, and returns it to be edited; empty when there is none."""
+    def undo(self) -> str:
+        """Remove the last question and its answers, and return the question for editing; empty if there is none."""
         if not self.question and self.exchanges:
             return self.exchanges.pop().question
         question, self.question, self.update = self.question, "", None
         return question
 
-    def asked(self) -> tuple[Messages, Messages]:
-        """Each side's messages, which end with the last question."""
+    def messages(self) -> tuple[Messages, Messages]:
+        """Return each side's messages, which end with the last question."""
         return self._messages("left"), self._messages("right")
 
     def _messages(self, side: str) -> Messages:

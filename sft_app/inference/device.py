@@ -1,4 +1,4 @@
-"""Which device answers, when a run may be training on it at the same time."""
+"""Choose the device that generates answers, even while a run is training on the GPU."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from sft_app.models.hardware import Hardware, detect_hardware, free_gib
 from sft_app.models.shapes import read_shape
 from sft_app.runs.directory import list_runs
 
-# Of a number held in 4 bits, with its share of the scales.
+# Bytes per weight in 4 bits, with its share of the scales.
 FOUR_BIT_BYTES = 0.55
-# What loading and a conversation take beside the weights.
-ROOM = 1.2
+# Memory for loading and a conversation, relative to the weights.
+MEMORY_FACTOR = 1.2
 
 
 def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, str]:
-    """The GPU, or where it has no room for the side's base the CPU, with what there is to say of that; `dtype` of the
-    hardware is what the comparison computes in. `models` of the base's size are to be in memory.
+    """Choose the GPU, or the CPU if the base does not fit, and return it with a note about the choice.
 
-    Raises: ModelError when there is no room anywhere, with what the memory is needed for.
+    `dtype` of the returned hardware is the comparison's; memory is needed for `models` models of the base's size.
+
+    Raises: ModelError if no device has enough memory.
     """
     hardware = detect_hardware()
     if hardware.device == "cpu":
         return _on_cpu(side, home, hardware, models)
     dtype = comparison_dtype(hardware, side.dtype)
-    needed = ROOM * _weights_gib(side, home, dtype)
+    needed = MEMORY_FACTOR * _weights_gib(side, home, dtype)
     if needed <= hardware.memory_free_gib:
         return replace(hardware, dtype=dtype), ""
     why = f"the GPU has {hardware.memory_free_gib:.1f} GiB free, and the model needs {needed:.1f}"
-    why += f", because {work}" if (work := work_at_hand(home)) else ""
+    why += f", because {work}" if (work := active_run_note(home)) else ""
     free = free_gib("cpu")
-    if ROOM * _weights_gib(side, home, "float32") > free:
+    if MEMORY_FACTOR * _weights_gib(side, home, "float32") > free:
         raise ModelError(
             f"There is no room for the model: {why}. Wait until there is, or stop what is using the memory."
         )
@@ -42,23 +43,24 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
 
 
 def comparison_dtype(hardware: Hardware, asked: str = "auto") -> str:
-    """What sides that are compared compute in, where there is room for it: a CPU in float32, a GPU as training does."""
+    """Return the dtype for comparisons if memory allows: float32 on a CPU, the training dtype on a GPU."""
     if hardware.device == "cpu":
         return "float32"
     return hardware.dtype if asked == "auto" else asked
 
 
 def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Hardware, str]:
-    """In float32, where two rows give the tokens that each gives alone; in a narrower precision, which training may
-    use, they often do not. That is only taken where float32 has no room, and told.
+    """Choose a CPU's dtype: float32 if it fits, otherwise the run's.
 
-    Raises: ModelError when there is no room for it either.
+    In float32, two rows of a batch give the same tokens as each alone; in narrower dtypes they often do not.
+
+    Raises: ModelError if there is not enough memory for either.
     """
-    free, dtype, exact = free_gib("cpu"), _asked_dtype(side, hardware), comparison_dtype(hardware)
-    exactly = ROOM * _weights_gib(side, home, exact)
+    free, dtype, exact = free_gib("cpu"), _requested_dtype(side, hardware), comparison_dtype(hardware)
+    exactly = MEMORY_FACTOR * _weights_gib(side, home, exact)
     if models * exactly <= free:
         return replace(hardware, dtype=exact), ""
-    needed = ROOM * _weights_gib(side, home, dtype)
+    needed = MEMORY_FACTOR * _weights_gib(side, home, dtype)
     if needed > free:
         raise ModelError(
             f"{side.base.name} needs {needed:.1f} GiB of memory, but only {free:.1f} GiB is free. Choose "
@@ -70,18 +72,18 @@ def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Ha
     return replace(hardware, dtype=dtype), f"computed in {dtype} because {wanted}"
 
 
-def _asked_dtype(side: Side, hardware: Hardware) -> str:
+def _requested_dtype(side: Side, hardware: Hardware) -> str:
     return hardware.dtype if side.dtype == "auto" else side.dtype
 
 
-def slowed_down_by(home: Path) -> str:
-    """What to say while a run is training on the same machine; empty when none is."""
-    work = work_at_hand(home)
+def slowdown_note(home: Path) -> str:
+    """Return a note that a run is training on this machine, or an empty string."""
+    work = active_run_note(home)
     return f"{work} on this machine, so this takes longer" if work else ""
 
 
-def work_at_hand(home: Path) -> str:
-    """Which run is training now; empty when none is."""
+def active_run_note(home: Path) -> str:
+    """Return which run is active now and its state, or an empty string."""
     for run in list_runs(home):
         if not run.status().is_settled():
             return f"run {run.id} is {run.status().state}"

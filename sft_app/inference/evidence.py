@@ -1,4 +1,4 @@
-"""What was really compared, computed from the models themselves."""
+"""Measure what was compared, from the models themselves."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from sft_app.inference.generation import Answer
 from sft_app.inference.sides import Side
 
 MEASURED_POSITIONS = 256
-# Of the logits' own precision. Other kernels round each logit, and at each layer before, to one side or the other.
+# In units of the logits' precision. Kernels round each logit, and each layer's values, up or down.
 ROUNDING_STEPS = 4
 
 
 @dataclass(frozen=True)
 class SideFacts:
-    """`modules` is how many the adapter changes, `update_norm` the Frobenius norm of what it adds to the weights, at
-    the strength it is used with; None where that is no plain sum (DoRA, a whole model)."""
+    """Describes how a side differs from the base.
+
+    `modules` is how many modules the adapter changes, `update_norm` the Frobenius norm of what it adds to the weights
+    at its current strength; None if that is not a plain sum (DoRA, a full model).
+    """
 
     name: str
     label: str
@@ -30,16 +33,16 @@ class SideFacts:
     update_norm: float | None = None
 
     def has_effect(self) -> bool:
-        """Whether it is anything but the base model."""
+        """Return whether the side is anything but the base model."""
         return self.is_full_model or self.modules > 0
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far the right side's next-token probabilities are from the left's, over the prompt's last `positions` tokens.
+    """Measures how far the right side's next-token probabilities are from the left's.
 
-    `kl` is the mean Kullback-Leibler divergence of right from left, in nats; `changed` the share of positions at which
-    another token is the likeliest.
+    Measured at the last `positions` tokens of the prompt. `kl` is the mean Kullback-Leibler divergence of right from
+    left, in nats; `changed` is the share of positions with a different most likely token.
     """
 
     positions: int
@@ -49,11 +52,11 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a side's row of the pair picks the tokens that the side picks alone, at the `positions` of its answer.
+    """Measures how often a side's row of the batch picks the token the side picks alone, over its answer's `positions`.
 
-    How a processor multiplies depends on the number of rows, so rounding can tip a token. `first_difference` is the
-    first such token's place in the answer, from 1, and `chances` are what the side alone gives to its own token and to
-    the pair's; `is_near_tie`: they are as near as rounding explains. None where all are the same.
+    Rounding depends on the number of rows, so it can tip a token. `first_difference` is the 1-based position of the
+    first such token, `chances` the probabilities the side alone gives to its own token and to the batch's.
+    `is_near_tie` says whether rounding explains the difference. All three are None if every token agrees.
     """
 
     positions: int
@@ -65,12 +68,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known before the answers, and with `identical`, which is None until both are complete, what after.
+    """Collects what is known about a comparison before the answers and, once both are complete, after them.
 
-    `note` says what is out of the ordinary about the machine. `divergence` needs the same prompt on both sides.
-    `agreement` is that of each side that was a row of the pair, and has an answer.
-    `reasons` say why the answers are the same, if they are, or which one broke off: `is_broken`, and then `identical`
-    says nothing of what the models would write.
+    `note` mentions anything unusual about the machine. `divergence` needs the same prompt on both sides. `agreement`
+    covers each side that was a row of one batch and has an answer. `identical` is None until both answers are complete.
+    `reasons` explain why the answers are the same, or which one broke off; if `is_broken`, `identical` is meaningless.
     """
 
     left: SideFacts
@@ -86,17 +88,18 @@ class Evidence:
     is_broken: bool = False
 
     def as_record(self) -> dict[str, Any]:
-        """As it is, and of the right side, which is mostly the run: its name and whether it is more than the base."""
+        """Return the evidence as a dict, with facts about the right side (usually the run) at the top level."""
         right = {"run": self.right.name, "adapter_active": self.right.has_effect(), "modules": self.right.modules}
         return {**right, **asdict(self)}
 
 
 def describe_side(side: Side, modules: int, update_norm: float | None) -> SideFacts:
+    """Build the facts about a side."""
     return SideFacts(side.name, side.label, side.folder is None, side.is_full_model(), modules, update_norm)
 
 
 def evidence_parts(evidence: Evidence) -> list[str]:
-    """What was compared and how, in a few words each, for the eye."""
+    """Describe what was compared and how, as short phrases to display."""
     parts = [evidence.how, evidence.note] if evidence.note else [evidence.how]
     for side in (evidence.left, evidence.right):
         if side.is_full_model:
@@ -125,13 +128,14 @@ def _agreement_parts(evidence: Evidence) -> list[str]:
     if known and all(found.same == found.positions for found in known):
         return ["each side picks the same tokens on its own"]
     return [
-        f"{side.label} picks the same token on its own at {found.same} of {found.positions} positions{_tie_told(found)}"
+        f"{side.label} picks the same token on its own at {found.same} of {found.positions} positions"
+        + _first_difference_note(found)
         for side, found in zip((evidence.left, evidence.right), evidence.agreement, strict=True)
         if found is not None
     ]
 
 
-def _tie_told(found: Agreement) -> str:
+def _first_difference_note(found: Agreement) -> str:
     if found.first_difference is None or found.chances is None:
         return ""
     own, pairs = found.chances
@@ -139,9 +143,11 @@ def _tie_told(found: Agreement) -> str:
     return f" (first different at token {found.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
 
 
-def agree(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:
-    """Of a side alone, at each position of an answer the `logits` and the `scores` that it picks the largest of, both
-    `(positions, vocabulary)`, and what its row of the pair picked."""
+def measure_agreement(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:
+    """Compare the tokens a side picks alone with those its row of the batch picked.
+
+    `logits` and `scores`, both `(positions, vocabulary)`, are those of the side alone; it picks the largest score.
+    """
     chosen = torch.tensor(picked, device=scores.device)
     best = scores.argmax(dim=-1)
     others = (best != chosen).nonzero()[:, 0].tolist()
@@ -160,8 +166,8 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def why_broken(evidence: Evidence, left: Answer, right: Answer) -> tuple[str, ...]:
-    """A sentence for each side whose answer ended because its numbers were not finite."""
+def explain_broken(evidence: Evidence, left: Answer, right: Answer) -> tuple[str, ...]:
+    """Return a sentence for each side whose answer ended because its logits were not finite."""
     sides = ((evidence.left, left), (evidence.right, right))
     return tuple(
         f"{side.label} stopped after {answer.tokens} tokens: its numbers became infinite there. "
@@ -171,8 +177,8 @@ def why_broken(evidence: Evidence, left: Answer, right: Answer) -> tuple[str, ..
     )
 
 
-def diverge(left: torch.Tensor, right: torch.Tensor) -> Divergence | None:
-    """From logits of the same positions, `(positions, vocabulary)` each; None where they are not finite.
+def measure_divergence(left: torch.Tensor, right: torch.Tensor) -> Divergence | None:
+    """Measure the divergence of logits at the same positions, `(positions, vocabulary)` each; None if not finite.
 
     Source: Kullback & Leibler 1951.
     """
@@ -182,8 +188,8 @@ def diverge(left: torch.Tensor, right: torch.Tensor) -> Divergence | None:
     return Divergence(len(left), float(kl), float(changed)) if torch.isfinite(kl) else None
 
 
-def why_the_same(evidence: Evidence) -> tuple[str, ...]:
-    """The likely reasons for two equal answers, the surest first."""
+def explain_identical(evidence: Evidence) -> tuple[str, ...]:
+    """Return the likely reasons for two identical answers, the most certain first."""
     left, right = evidence.left, evidence.right
     if left.name == right.name:
         return ("Both sides are the same.",)

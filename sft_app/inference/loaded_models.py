@@ -1,4 +1,4 @@
-"""A base model in memory with the adapters that have been asked for, so that another side is there at once."""
+"""Keep a base model in memory with its recently used adapters, so that switching sides is instant."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from sft_app.models.loading import (
 )
 from sft_app.runs.checkpoints import read_safetensors_header
 
-KEPT_ADAPTERS = 4
-# What loading takes beyond the weights themselves.
-ROOM_FOR_LOADING = 1.1
+MAX_LOADED_ADAPTERS = 4
+# Memory for loading, relative to the weights.
+LOADING_MEMORY_FACTOR = 1.1
 
 
 @dataclass(frozen=True)
 class LoadedSide:
-    """A side in memory: a model, and the name in it of the side's adapter. Without one it is the base of both sides, or
-    a whole model of its own."""
+    """Holds a side in memory: a model and the name of the side's adapter in it.
+
+    Without an adapter, it is the shared base or a full model of its own.
+    """
 
     model: Any
     adapter: str | None = None
@@ -40,11 +42,10 @@ class LoadedSide:
 
 @dataclass
 class LoadedModels:
-    """One base model for any two of its sides. A whole fine-tuned model is held beside it, one at a time.
+    """Holds one base model for any two of its sides, plus at most one full fine-tuned model.
 
-    `lock` is held while a side works, because which adapters are active, and how strongly, is changed for that time.
-    `hardware` is the device they are on, with the precision they compute in, and `note` what there is to say of both;
-    `dtype` is what the sides asked for.
+    `lock` is held while a side generates, because that changes which adapters are active and how strongly. `hardware`
+    is the device and dtype in use, and `note` says what is unusual about them; `dtype` is what the sides asked for.
     """
 
     home: Path
@@ -58,55 +59,58 @@ class LoadedModels:
     lock: threading.Lock = field(default_factory=threading.Lock)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None
-    _named: int = 0
+    _adapter_count: int = 0
 
     @classmethod
-    def of(cls, sides: tuple[Side, Side], home: Path) -> LoadedModels:
-        """The base of these sides. Raises: ModelError, also where there is no room for it."""
+    def load(cls, sides: tuple[Side, Side], home: Path) -> LoadedModels:
+        """Load the base of these sides.
+
+        Raises: ModelError, also if there is not enough memory.
+        """
         side, whole = sides[0], {side.folder for side in sides if side.is_full_model()}
         tokenizer = load_tokenizer(side.base, home)
         hardware, note = choose_device(side, home, models=1 + len(whole))
         model = load_base(side.base, home, hardware, in_4bit=side.in_4bit)
         if hardware.dtype == "float32":
-            keep_4bit_differentiable(model, True)  # the fast path of a CPU computes in bfloat16 whatever is asked
+            keep_4bit_differentiable(model, True)  # the CPU fast path always computes in bfloat16
         return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
 
-    def serves(self, side: Side) -> bool:
-        """Whether this base, as it is loaded, is that of the side."""
+    def matches(self, side: Side) -> bool:
+        """Return whether this base, as loaded, is the side's."""
         return (self.base, self.in_4bit, self.dtype) == (side.base, side.in_4bit, side.dtype)
 
     def loaded_sides(self, left: Side, right: Side) -> tuple[LoadedSide, LoadedSide]:
-        """Both sides, loaded where they are not in memory yet.
+        """Return both sides, loading what is not in memory yet.
 
         Raises:
-            ModelError: an adapter does not fit the base, or there is no room for a whole second model.
+            ModelError: an adapter does not fit the base, or there is not enough memory for a second full model.
         """
         for side in (left, right):
             if side.folder is not None and not side.is_full_model():
                 self._attach(side.folder, keep=[other.folder for other in (left, right)])
-        return self._voice(left), self._voice(right)
+        return self._loaded_side(left), self._loaded_side(right)
 
-    def _voice(self, side: Side) -> LoadedSide:
+    def _loaded_side(self, side: Side) -> LoadedSide:
         if side.folder is None:
             return LoadedSide(self.model, is_base=True)
         if side.is_full_model():
             return LoadedSide(self._full_model(side))
-        return LoadedSide(self.model, self._adapters[_stamp(side.folder)])
+        return LoadedSide(self.model, self._adapters[_weights_key(side.folder)])
 
     def _attach(self, folder: Path, keep: list[Path | None]) -> None:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             raise ModelError(f"{folder.name} has no {ADAPTER_WEIGHTS}. Other kinds of weight files are not loaded.")
-        key = _stamp(folder)
+        key = _weights_key(folder)
         if key in self._adapters:
             return
-        kept = {_stamp(other) for other in keep if other is not None and (other / ADAPTER_WEIGHTS).is_file()}
+        kept = {_weights_key(other) for other in keep if other is not None and (other / ADAPTER_WEIGHTS).is_file()}
         for old in [old for old in self._adapters if old not in kept][
-            : max(0, len(self._adapters) - KEPT_ADAPTERS + 1)
+            : max(0, len(self._adapters) - MAX_LOADED_ADAPTERS + 1)
         ]:
             self.model.delete_adapter(self._adapters.pop(old))
-        self._named += 1
-        self.model = load_adapter(self.model, folder, f"side{self._named}")
-        self._adapters[key] = f"side{self._named}"
+        self._adapter_count += 1
+        self.model = load_adapter(self.model, folder, f"side{self._adapter_count}")
+        self._adapters[key] = f"side{self._adapter_count}"
 
     def _full_model(self, side: Side) -> Any:
         assert side.folder is not None
@@ -114,7 +118,7 @@ class LoadedModels:
         if self._full is None or self._full[0] != key:
             self._full = None
             free_memory()
-            needed = ROOM_FOR_LOADING * _weights_gib(side.folder, self.hardware.dtype)
+            needed = LOADING_MEMORY_FACTOR * _weights_gib(side.folder, self.hardware.dtype)
             free = free_gib(self.hardware.device)
             if needed > free:
                 raise ModelError(
@@ -127,7 +131,7 @@ class LoadedModels:
         return self._full[1]
 
 
-def _stamp(folder: Path) -> Any:
+def _weights_key(folder: Path) -> Any:
     return folder, (folder / ADAPTER_WEIGHTS).stat().st_mtime_ns
 
 
@@ -135,5 +139,5 @@ def _weights_gib(folder: Path, dtype: str) -> float:
     import torch
 
     headers = (read_safetensors_header(file)[0] for file in folder.glob("*.safetensors"))
-    numbers = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
-    return numbers * getattr(torch, dtype).itemsize / 2**30
+    numbers: int = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
+    return float(numbers * getattr(torch, dtype).itemsize / 2**30)

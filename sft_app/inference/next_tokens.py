@@ -1,4 +1,4 @@
-"""Where two answers part: what each side would have said next."""
+"""Compare each side's most likely next tokens."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A token that may come next, and each side's probability for it."""
+class TokenCandidate:
+    """Holds a possible next token and each side's probability for it."""
 
     text: str
     left: float
     right: float
 
 
-def likeliest(tokenizer: Any, left: torch.Tensor, right: torch.Tensor, count: int = 8) -> list[Candidate]:
-    """The tokens that either side finds likeliest, `count` of each, the most probable first.
+def most_likely_tokens(tokenizer: Any, left: torch.Tensor, right: torch.Tensor, count: int = 8) -> list[TokenCandidate]:
+    """Return the `count` most likely tokens of either side, the most probable first.
 
     `left` and `right` are the logits of one position, `(vocabulary,)` each.
     """
     one, other = (torch.softmax(logits.float(), dim=-1) for logits in (left, right))
     ids = sorted({*one.topk(count).indices.tolist(), *other.topk(count).indices.tolist()})
     texts = [tokenizer.decode([id], skip_special_tokens=False) for id in ids]
-    found = [Candidate(text, float(one[id]), float(other[id])) for text, id in zip(texts, ids, strict=True)]
+    found = [TokenCandidate(text, float(one[id]), float(other[id])) for text, id in zip(texts, ids, strict=True)]
     return sorted(found, key=lambda candidate: -max(candidate.left, candidate.right))

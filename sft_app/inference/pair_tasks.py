@@ -1,5 +1,4 @@
-"""What can be asked of two sides, as plain values: a process that holds the models can be given it, and only plain
-values come back. Imports no torch."""
+"""Describe requests to two sides as plain values that can be sent to the process with the models. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,23 +12,26 @@ from sft_app.inference.sides import Side
 if TYPE_CHECKING:
     from sft_app.inference.generation import Sampling
     from sft_app.inference.pair import LoadedPair
-
-Messages = Sequence[dict[str, str]]
+    from sft_app.inference.stream import Messages
 
 
 class PairTask(Protocol):
-    """`steps` is how many tokens are generated one after the other, at most."""
+    """Describes a request to two sides."""
 
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """Return the maximum number of tokens generated one after the other."""
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
-        """Raises: AppError."""
+        """Yield the results.
+
+        Raises: AppError.
+        """
 
 
 @dataclass(frozen=True)
 class AnswerTask:
-    """Both answers to a question; the results are `PairUpdate`s."""
+    """Asks both sides a question; the results are `PairUpdate`s."""
 
     left: Messages
     right: Messages
@@ -38,7 +40,7 @@ class AnswerTask:
 
     @property
     def steps(self) -> int:
-        return 2 * self.sampling.max_new_tokens  # sides that are no rows of one batch answer in turn
+        return 2 * self.sampling.max_new_tokens  # sides that cannot share a batch answer in turn
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
         from sft_app.inference.stream import stream_pair
@@ -48,7 +50,7 @@ class AnswerTask:
 
 @dataclass(frozen=True)
 class NextTokenTask:
-    """What each side would say next; the one result is (the end of what stands before it, the candidates)."""
+    """Asks what each side would write next; the only result is (the end of the preceding text, the candidates)."""
 
     asked: Sequence[Messages]
     written: Sequence[int]
@@ -57,15 +59,15 @@ class NextTokenTask:
     steps: int = 2
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
-        from sft_app.inference.stream import candidates_after
+        from sft_app.inference.stream import next_token_candidates
 
         before = pair.tokenizer.decode(self.written)[-self.shown_before :]
-        yield before, candidates_after(pair, self.asked, self.written, self.strength)
+        yield before, next_token_candidates(pair, self.asked, self.written, self.strength)
 
 
 @dataclass(frozen=True)
-class PlacedTask:
-    """A task with the sides it is asked of, and how large their base is in memory."""
+class PairTaskRequest:
+    """Holds a task with its sides and the size of their base in memory."""
 
     task: PairTask
     sides: tuple[Side, Side]

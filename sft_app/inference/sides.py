@@ -1,4 +1,4 @@
-"""What can stand on a side of a comparison: a base model, a run, one of its checkpoints, an adapter from elsewhere."""
+"""Find what can be a side of a comparison: a base model, a run, a checkpoint, or an adapter from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sft_app.errors import ModelError, RunError
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, fetch_adapter, recorded_model, resolve_model
 from sft_app.models.loading import ADAPTER_CONFIG, holds_full_model
-from sft_app.models.starter import HUB_ID
+from sft_app.models.starter import STARTER_HUB_ID
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.runs.folder import Run
@@ -27,7 +27,10 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Side:
-    """`name` is what `find_sides` finds it by. `folder` has an adapter or a whole model; None is the base itself."""
+    """Describes a side.
+
+    `name` is what `find_sides` finds it by. `folder` holds an adapter or a full model; None is the base.
+    """
 
     name: str
     label: str
@@ -37,17 +40,18 @@ class Side:
     dtype: str = "auto"
 
     def is_full_model(self) -> bool:
+        """Return whether the side is a full fine-tuned model."""
         return self.folder is not None and holds_full_model(self.folder)
 
 
 def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
-    """(label, name) of what is there to compare: the base model, these runs with their checkpoints, the example."""
+    """List (label, name) of everything to compare: the base model, these runs and their checkpoints, the example."""
     found = [("Base model", BASE)]
     for run in runs:
         try:
             name = run.record().settings.name
         except RunError:
-            continue  # the list of runs says what is wrong with it
+            continue  # the list of runs shows what is wrong with it
         label = f"{name} · {run.id}" if name else run.id
         if run.has_adapter():
             found.append((label, run.id))
@@ -57,23 +61,23 @@ def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
 
 
 def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
-    """Two sides that one base model can answer for.
+    """Find two sides that share one base model.
 
-    A name is `base` (that of the other side), a run as `find_run` takes it, `RUN/checkpoint-STEP`, a folder with an
-    adapter, or an adapter of the Hub. The base is held in 4 bits where one of the two was trained so.
+    A name is `base` (the other side's), a run as in `find_run`, `RUN/checkpoint-STEP`, a folder with an adapter, or an
+    adapter on the Hub. The base is loaded in 4 bits if either side was trained that way.
 
     Raises:
         ModelError: both are the base, their bases differ, or a name is none of these.
-        RunError: the run has saved nothing yet, or is not there.
+        RunError: the run does not exist or has saved nothing yet.
     """
     names = [name.strip() or BASE for name in (left, right)]
     if names == [BASE, BASE]:
         raise ModelError("Both sides are the base model. Choose a run or an adapter for at least one side.")
     one, other = (None if name == BASE else _find(name, home) for name in names)
     one, other = one or _base_of(other), other or _base_of(one)
-    base = _one_base(one, other)
+    base = _shared_base(one, other)
     if not base.source:
-        base = resolve_model("starter" if base.location == HUB_ID else base.location, None, home)
+        base = resolve_model("starter" if base.location == STARTER_HUB_ID else base.location, None, home)
     in_4bit = one.in_4bit or other.in_4bit
     asked = {side.dtype for side in (one, other)} - {"auto"}
     dtype = asked.pop() if len(asked) == 1 else "auto"
@@ -82,13 +86,13 @@ def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
 
 
 def run_of_side(name: str, runs: Iterable[Run]) -> Run | None:
-    """Which of the runs a side is, or has a checkpoint of; None for the base and for adapters from elsewhere."""
+    """Return the run a side belongs to; None for the base and for adapters from elsewhere."""
     run_id = name.partition("/checkpoint-")[0]
     return next((run for run in runs if run.id == run_id), None)
 
 
 def settings_of(side: Side, home: Path) -> RunSettings:
-    """Those of the run that the side is of; the usual ones for an adapter from elsewhere."""
+    """Return the settings of the side's run, or the defaults for an adapter from elsewhere."""
     run = run_of_side(side.name, list_runs(home))
     return run.record().settings if run else RunSettings()
 
@@ -101,7 +105,10 @@ def conditions_of(
     temperature: float | None = None,
     seed: int | None = None,
 ) -> tuple[str, Sampling]:
-    """The system prompt and the sampling: what is given, else that of the side's run. Raises: SettingsError."""
+    """Return the system prompt and sampling: the given values, and the rest from the side's run.
+
+    Raises: SettingsError.
+    """
     from sft_app.inference.generation import Sampling
 
     asked = {"system_prompt": system, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
@@ -154,7 +161,7 @@ def _side_of_run(run: Run, name: str, label: str, folder: Path) -> Side:
 
 
 def _adapter_side(name: str, folder: Path) -> Side:
-    """Of an adapter that may come from anywhere; it knows its base by name only."""
+    """Build the side of an adapter from anywhere, which knows its base only by name."""
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
     except FileNotFoundError as error:
@@ -174,8 +181,8 @@ def _base_of(side: Side | None) -> Side:
     return replace(side, name=BASE, label="Base model", folder=None)
 
 
-def _one_base(one: Side, other: Side) -> ModelRef:
-    """That of both sides. An adapter from elsewhere takes the other side's where the names agree, or else its own."""
+def _shared_base(one: Side, other: Side) -> ModelRef:
+    """Return the base of both sides. An adapter from elsewhere uses the other side's base if the names match."""
     if one.base.public_id != other.base.public_id:
         raise ModelError(
             f"Both sides must share one base model, but {one.label} belongs to {one.base.public_id} "

@@ -1,4 +1,4 @@
-"""Two answers to one prompt, growing at once, and what the models themselves say about the difference."""
+"""Stream two answers to one prompt, and explain the difference from the models themselves."""
 
 from __future__ import annotations
 
@@ -11,33 +11,43 @@ import torch
 from sft_app.data.conversation import prompt_messages
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError
-from sft_app.inference.batched_adapters import update_of
-from sft_app.inference.device import slowed_down_by
+from sft_app.inference.batched_adapters import adapter_update
+from sft_app.inference.device import slowdown_note
 from sft_app.inference.evidence import (
     MEASURED_POSITIONS,
     Agreement,
     Divergence,
     Evidence,
     SideFacts,
-    agree,
     describe_side,
-    diverge,
-    why_broken,
-    why_the_same,
+    explain_broken,
+    explain_identical,
+    measure_agreement,
+    measure_divergence,
 )
 from sft_app.inference.generation import Answer, Sampling, collect_answers, generate_tokens, noisy_scores
 from sft_app.inference.loaded_models import LoadedSide
-from sft_app.inference.next_tokens import Candidate, likeliest
-from sft_app.inference.pair import LoadedPair, both_sides, has_strength, logits_alone, next_logits, side_alone
+from sft_app.inference.next_tokens import TokenCandidate, most_likely_tokens
+from sft_app.inference.pair import (
+    LoadedPair,
+    activate_both_sides,
+    activate_side,
+    has_adjustable_strength,
+    next_logits,
+    side_logits,
+)
 from sft_app.inference.sides import Side
 
-TOGETHER, IN_TURN = "one batch of one model", "one after the other"
+IN_ONE_BATCH, ONE_AFTER_THE_OTHER = "one batch of one model", "one after the other"
 Messages = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class PairUpdate:
-    """Both answers so far. `raw` comes with the last: all that each model read and wrote, special tokens included."""
+    """Holds both answers so far.
+
+    The last update also has `raw`: all text each model read and wrote, special tokens included.
+    """
 
     left: Answer
     right: Answer
@@ -46,11 +56,11 @@ class PairUpdate:
 
     @property
     def is_complete(self) -> bool:
-        """Whether this is the last update: both answers have ended."""
+        """Return whether this is the last update."""
         return self.evidence.identical is not None
 
     def as_record(self) -> dict[str, Any]:
-        """For files and other programs: `base` is the left side, `tuned` the right one."""
+        """Return the answers as a dict for files and other programs: `base` is the left side, `tuned` the right."""
         return {
             **{name: answer.as_record() for name, answer in (("base", self.left), ("tuned", self.right))},
             "evidence": self.evidence.as_record(),
@@ -60,30 +70,30 @@ class PairUpdate:
 def stream_pair(
     pair: LoadedPair, left: Messages, right: Messages, sampling: Sampling, strength: float = 1.0
 ) -> Iterator[PairUpdate]:
-    """Both answers so far, again and again until both have ended. Closing the generator stops the work.
+    """Yield both answers so far until both are complete. Closing the generator stops the work.
 
     Each side has its own messages, which end with the same question; `strength` multiplies the adapters' effect.
 
     Raises:
-        DataError, ModelError: the prompt does not suit the model, or the strength the kind of adapter.
+        DataError, ModelError: the model cannot take the prompt, or the adapter cannot be scaled.
     """
     prompts = [render_prompt(pair.tokenizer, messages) for messages in (left, right)]
-    if strength != 1.0 and not all(has_strength(loaded) for loaded in pair.loaded_sides):
+    if strength != 1.0 and not all(has_adjustable_strength(loaded) for loaded in pair.loaded_sides):
         raise ModelError(
             "The strength can only be changed for plain LoRA adapters, not for DoRA or full models. Set it back to 1."
         )
     with pair.models.lock:
         evidence = _evidence_before(pair, prompts, strength)
-        stream = _stream_together if evidence.how == TOGETHER else _stream_in_turn
+        stream = _stream_in_one_batch if evidence.how == IN_ONE_BATCH else _stream_one_after_the_other
         update = PairUpdate(Answer(), Answer(), evidence)
         for one, other in stream(pair, prompts, sampling, strength):
             update = PairUpdate(one, other, evidence)
             yield update
-        yield _concluded(pair, prompts, update, sampling, strength)
+        yield _final_update(pair, prompts, update, sampling, strength)
 
 
 def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Sampling, strength: float = 1.0) -> PairUpdate:
-    """Both answers, complete."""
+    """Generate both complete answers."""
     messages, update = prompt_messages(prompt, system), None
     for update in stream_pair(pair, messages, messages, sampling, strength):  # noqa: B007 - the last one is wanted
         pass
@@ -91,10 +101,10 @@ def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Samplin
     return update
 
 
-def candidates_after(
+def next_token_candidates(
     pair: LoadedPair, asked: Sequence[Messages], written: Sequence[int], strength: float
-) -> list[Candidate]:
-    """What each side would say next, had both answered with `written` so far."""
+) -> list[TokenCandidate]:
+    """Return what each side would write next if both had answered with `written` so far."""
     prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in asked]
     with pair.models.lock:
         left, right = next_logits(pair, prompts, strength, positions=1)
@@ -103,30 +113,30 @@ def candidates_after(
             raise ModelError(
                 f"{side.label} has no next token here because its numbers became infinite. Lower its strength."
             )
-    return likeliest(pair.tokenizer, left[-1], right[-1])
+    return most_likely_tokens(pair.tokenizer, left[-1], right[-1])
 
 
 def _evidence_before(pair: LoadedPair, prompts: Sequence[list[int]], strength: float) -> Evidence:
     left, right = (_facts(side, loaded, strength) for side, loaded in zip(pair.sides, pair.loaded_sides, strict=True))
-    how = TOGETHER if pair.can_work_together() else IN_TURN
-    note = pair.models.note or slowed_down_by(pair.models.home)
+    how = IN_ONE_BATCH if pair.can_share_batch() else ONE_AFTER_THE_OTHER
+    note = pair.models.note or slowdown_note(pair.models.home)
     return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength, note)
 
 
-def _concluded(
+def _final_update(
     pair: LoadedPair, prompts: Sequence[list[int]], update: PairUpdate, sampling: Sampling, strength: float
 ) -> PairUpdate:
-    """The last update, with what can be said once both answers are there."""
+    """Add what can only be measured once both answers are complete."""
     is_broken = update.left.broken or update.right.broken
     same = update.left.ids == update.right.ids and not is_broken
     divergence = _divergence(pair, prompts[0], strength) if prompts[0] == prompts[1] else None
     evidence = replace(update.evidence, identical=same, is_broken=is_broken, divergence=divergence)
-    if evidence.how == TOGETHER:
+    if evidence.how == IN_ONE_BATCH:
         answers = (update.left, update.right)
         one, other = (_agreement(pair, at, prompts[at], answers[at], sampling, strength) for at in (0, 1))
         evidence = replace(evidence, agreement=(one, other))
-    broken = why_broken(evidence, update.left, update.right)
-    evidence = replace(evidence, reasons=broken or (why_the_same(evidence) if same else ()))
+    broken = explain_broken(evidence, update.left, update.right)
+    evidence = replace(evidence, reasons=broken or (explain_identical(evidence) if same else ()))
     left, right = (
         pair.tokenizer.decode([*prompt, *answer.ids])
         for prompt, answer in zip(prompts, (update.left, update.right), strict=True)
@@ -135,44 +145,44 @@ def _concluded(
 
 
 def _agreement(
-    pair: LoadedPair, place: int, prompt: list[int], answer: Answer, sampling: Sampling, strength: float
+    pair: LoadedPair, index: int, prompt: list[int], answer: Answer, sampling: Sampling, strength: float
 ) -> Agreement | None:
-    """The side alone reads its answer at once, which takes one pass, and picks with the same noise."""
+    """Measure agreement: the side alone reads the answer in one pass and picks tokens with the same noise."""
     if not answer.ids:
         return None
-    logits = logits_alone(pair, place, [*prompt, *answer.ids[:-1]], strength, len(answer.ids))
+    logits = side_logits(pair, index, [*prompt, *answer.ids[:-1]], strength, len(answer.ids))
     random = torch.Generator().manual_seed(sampling.seed)
     scores = torch.cat([noisy_scores(row[None], sampling.temperature, random) for row in logits])
-    return agree(logits, scores, answer.ids)
+    return measure_agreement(logits, scores, answer.ids)
 
 
 def _divergence(pair: LoadedPair, prompt: list[int], strength: float) -> Divergence | None:
-    return diverge(*next_logits(pair, (prompt, prompt), strength, MEASURED_POSITIONS))
+    return measure_divergence(*next_logits(pair, (prompt, prompt), strength, MEASURED_POSITIONS))
 
 
 def _facts(side: Side, loaded: LoadedSide, strength: float) -> SideFacts:
     if loaded.adapter is None:
         return describe_side(side, 0, None)
-    modules, norm = update_of(loaded.model, loaded.adapter)
-    return describe_side(side, modules if strength else 0, norm * strength if has_strength(loaded) else None)
+    modules, norm = adapter_update(loaded.model, loaded.adapter)
+    return describe_side(side, modules if strength else 0, norm * strength if has_adjustable_strength(loaded) else None)
 
 
-def _stream_together(
+def _stream_in_one_batch(
     pair: LoadedPair, prompts: list[list[int]], sampling: Sampling, strength: float
 ) -> Iterator[tuple[Answer, Answer]]:
-    with both_sides(pair, strength) as model:
+    with activate_both_sides(pair, strength) as model:
         yield from ((left, right) for left, right in _answers(pair, model, prompts, sampling))
 
 
-def _stream_in_turn(
+def _stream_one_after_the_other(
     pair: LoadedPair, prompts: list[list[int]], sampling: Sampling, strength: float
 ) -> Iterator[tuple[Answer, Answer]]:
     left, right = pair.loaded_sides
     answer = Answer()
-    with side_alone(left, strength) as model:
+    with activate_side(left, strength) as model:
         for (answer,) in _answers(pair, model, prompts[:1], sampling):
             yield answer, Answer()
-    with side_alone(right, strength) as model:
+    with activate_side(right, strength) as model:
         yield from ((answer, other) for (other,) in _answers(pair, model, prompts[1:], sampling))
 
 

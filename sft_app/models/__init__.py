@@ -1,1 +1,1 @@
-"""Which machine this is, which model is meant, and how it gets into memory."""
+"""Detect the hardware, find the model a user means, and load it into memory."""

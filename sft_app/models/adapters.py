@@ -1,4 +1,7 @@
-"""A saved adapter onto a model, or why not; the model is as it was when an adapter is refused."""
+"""Load saved adapters onto a base model, or say why they cannot be used.
+
+A refused adapter leaves the model as it was.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 from safetensors import SafetensorError
 
 from sft_app.errors import ModelError, first_line
-from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, broken_weights
+from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, non_finite_weights
 from sft_app.runs.checkpoints import read_safetensors_header
 
-# Settings of an adapter that leave the base alone whatever they are.
-HARMLESS = {
+# Adapter settings that never change the base model.
+SETTINGS_THAT_KEEP_THE_BASE = {
     *("peft_type", "task_type", "base_model_name_or_path", "revision", "auto_mapping", "inference_mode"),
     *("r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias"),
     *("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern"),
@@ -25,8 +28,11 @@ LARGEST_FLOAT32 = 3.4028234e38
 _LORA_WEIGHT = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
-def _as_pattern(names: Any) -> Any:
-    """Raises: ValueError when it is a text that is no regular expression."""
+def _check_pattern(names: Any) -> Any:
+    """Return `names` unchanged if it is not an invalid regular expression.
+
+    Raises: ValueError for a string that is not a valid regular expression.
+    """
     if isinstance(names, str):
         try:
             re.compile(names)
@@ -35,12 +41,12 @@ def _as_pattern(names: Any) -> Any:
     return names
 
 
-Names = Annotated[str | list[str] | None, AfterValidator(_as_pattern)]
+ModuleNames = Annotated[str | list[str] | None, AfterValidator(_check_pattern)]
 Finite32 = Annotated[float, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
 
 
 class AdapterConfig(BaseModel):
-    """What PEFT takes from an `adapter_config.json` without a look at it."""
+    """Validates the fields of an `adapter_config.json` that PEFT uses without checking."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
@@ -48,8 +54,8 @@ class AdapterConfig(BaseModel):
     r: PositiveInt = 8
     lora_alpha: Finite32 = 8
     lora_dropout: float = Field(0.0, ge=0.0, le=1.0)
-    target_modules: Names = None
-    exclude_modules: Names = None
+    target_modules: ModuleNames = None
+    exclude_modules: ModuleNames = None
     modules_to_save: list[str] | None = None
     rank_pattern: dict[str, PositiveInt] | None = None
     alpha_pattern: dict[str, Finite32] | None = None
@@ -60,12 +66,12 @@ class AdapterConfig(BaseModel):
 
 
 def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any:
-    """The model with a saved adapter on it, beside those it has already; weights from safetensors only.
+    """Load a saved adapter onto a model, next to any it already has, and return the model in evaluation mode.
 
-    The model is as it was when the adapter is refused.
+    Weights are read from safetensors only. A refused adapter leaves the model as it was.
 
     Raises:
-        ModelError: the folder holds no adapter, one for another model, or one whose numbers or settings are broken.
+        ModelError: the folder has no adapter, it belongs to another model, or its weights or settings are invalid.
     """
     from peft import PeftModel
 
@@ -84,13 +90,13 @@ def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any
             adapted = PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=name)
         _check_same_modules(adapted, weights, name)
     except Exception as error:  # PEFT raises errors of any kind, in the middle of its work
-        _take_back(model, name)
+        _remove_adapter(model, name)
         raise ModelError(f"The adapter does not fit this base model: {first_line(error)}") from error
     return adapted.eval()
 
 
-def _take_back(model: Any, name: str) -> None:
-    """Whatever PEFT has put into the model for this adapter, in whatever state it is."""
+def _remove_adapter(model: Any, name: str) -> None:
+    """Remove whatever PEFT has added to the model for this adapter, in whatever state it is."""
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
     from peft.utils.other import AuxiliaryTrainingWrapper
@@ -117,7 +123,7 @@ def _is_within(path: str, paths: list[str]) -> bool:
 
 
 def _refuse_broken_config(adapter_dir: Path) -> None:
-    """Raises: ModelError, for a file that cannot be read too."""
+    """Raise ModelError if the adapter's config is missing, unreadable or invalid."""
     try:
         AdapterConfig.model_validate(read_adapter_config(adapter_dir))
     except FileNotFoundError as error:
@@ -131,12 +137,12 @@ def _refuse_broken_config(adapter_dir: Path) -> None:
 
 
 def _refuse_broken_adapter(adapter_dir: Path) -> None:
-    """Raises: ModelError, for a file that cannot be read too."""
+    """Raise ModelError if the adapter's weights are unreadable or not finite."""
     from safetensors import safe_open
 
     try:
         with safe_open(adapter_dir / ADAPTER_WEIGHTS, framework="pt") as file:
-            broken = [name for name in file.keys() if broken_weights({name: file.get_tensor(name)})]  # noqa: SIM118
+            broken = [name for name in file.keys() if non_finite_weights({name: file.get_tensor(name)})]  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ModelError(f"The adapter's {ADAPTER_WEIGHTS} cannot be read: {first_line(error)}") from error
     if broken:
@@ -147,21 +153,23 @@ def _refuse_broken_adapter(adapter_dir: Path) -> None:
 
 
 def _refuse_changed_base(config: dict[str, Any]) -> None:
-    """Some settings rewrite the base's own weights while the adapter is loaded (PiSSA, OLoRA, LoftQ), or its layers;
-    what is then compared is no longer the base, for anybody. Only what is known not to may differ from PEFT's
-    defaults. Raises: ValueError."""
+    """Raise ValueError if a setting would make PEFT rewrite the base model while it loads the adapter.
+
+    PiSSA, OLoRA and LoftQ change the base's own weights, and other settings its layers. Everyone would then compare
+    against a changed base. So only settings known to be safe may differ from PEFT's defaults.
+    """
     from peft import LoraConfig
 
     usual = LoraConfig()
     for name, value in config.items():
         if name == "init_lora_weights" and value in (True, False, "gaussian"):
             continue
-        if value and name not in HARMLESS and hasattr(usual, name) and value != getattr(usual, name):
+        if value and name not in SETTINGS_THAT_KEEP_THE_BASE and hasattr(usual, name) and value != getattr(usual, name):
             raise ValueError(f"its {name} is {str(value)[:40]!r}, which would change the base model.")
 
 
 def _check_shapes(model: Any, weights: Path) -> None:
-    """Whether the modules that the file names are there, as wide as it expects them; nothing is loaded for this."""
+    """Raise ValueError unless the model has the modules named in the file, with the right sizes. Loads no weights."""
     modules = dict((model.get_base_model() if hasattr(model, "get_base_model") else model).named_modules())
     tensors, _ = read_safetensors_header(weights)
     for key, tensor in tensors.items():
@@ -181,7 +189,7 @@ def _check_shapes(model: Any, weights: Path) -> None:
 
 
 def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
-    """PEFT passes over what is missing or too much in the file, which is an adapter of another model."""
+    """Raise ValueError unless the file has exactly the adapter's modules; PEFT ignores missing and unexpected ones."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -193,4 +201,9 @@ def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
 
 
 def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:
-    return json.loads((adapter_dir / ADAPTER_CONFIG).read_text())
+    """Read the adapter's config from its folder.
+
+    Raises: OSError, ValueError.
+    """
+    config: dict[str, Any] = json.loads((adapter_dir / ADAPTER_CONFIG).read_text())
+    return config

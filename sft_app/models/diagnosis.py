@@ -1,4 +1,4 @@
-"""What this machine can do, for `doctor` and for bug reports."""
+"""Describe this machine for `doctor` and for bug reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sft_app.runtime.environment import package_versions
 
 
 def diagnose(home: Path) -> dict[str, Any]:
-    """Plain facts, ready to print. Memory and disk in GiB."""
+    """Return facts about the machine, ready to print. Memory and disk are in GiB."""
     hardware = detect_hardware()
     home.mkdir(parents=True, exist_ok=True)
     return {

@@ -1,4 +1,4 @@
-"""What this machine can do, found out by looking rather than by a table of names."""
+"""Detect what this machine can do by measuring it instead of looking names up in a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ GPU_NOTES = Path("/proc/driver/nvidia/gpus")
 
 @dataclass(frozen=True)
 class Hardware:
-    """`device` is `cuda` or `cpu`; `dtype` a torch dtype's name; memory in GiB."""
+    """Describes the device that models run on.
+
+    `device` is `cuda` or `cpu`, `dtype` the name of a torch dtype; memory is in GiB.
+    """
 
     device: str
     name: str
@@ -32,25 +35,26 @@ class Hardware:
 
 
 def detect_hardware() -> Hardware:
-    """Imports torch."""
+    """Detect the GPU, or the CPU if there is none. Imports torch."""
     import torch
 
     return _cuda_hardware() if torch.cuda.is_available() else _cpu_hardware()
 
 
 def free_gib(device: str) -> float:
-    """Memory of the device that is free now. Imports torch for a GPU."""
+    """Return the device's free memory in GiB. Imports torch for a GPU."""
     if device == "cpu":
-        return min(psutil.virtual_memory().available, _left_to_container()) / 2**30
+        return min(psutil.virtual_memory().available, _free_in_container_bytes()) / 2**30
     import torch
 
     return torch.cuda.mem_get_info(0)[0] / 2**30
 
 
-def _left_to_container(limits: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes; infinite where there is no limit. What is cached of files counts as used, but is given back when needed.
+def _free_in_container_bytes(limits: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return how much memory the container may still use, infinite without a limit.
 
-    Source: the kernel's documentation of cgroup v2, memory.max, memory.current and memory.stat.
+    Cached files count as used but are given back on demand. Source: the Linux kernel's documentation of cgroup v2,
+    memory.max, memory.current and memory.stat.
     """
     try:
         most = (limits / "memory.max").read_text().strip()
@@ -62,24 +66,24 @@ def _left_to_container(limits: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def has_nvidia_gpu() -> bool:
-    """A guess without importing torch, good enough to choose a form's default."""
+    """Guess whether there is an NVIDIA GPU without importing torch, to choose a form's default."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1")
     return not hidden and (Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None)
 
 
 def describe_machine() -> str:
-    """In words and without importing torch, e.g. `2 cores, AMD EPYC, 8 GiB of memory`, after the GPUs if there are any.
+    """Describe the machine in words without importing torch, such as `2 cores, AMD EPYC, 8 GiB of memory`.
 
-    Source for the names of the GPUs: the files that NVIDIA's kernel driver keeps.
+    GPUs come first. Source of their names: the files of NVIDIA's kernel driver.
     """
-    gpus = [name for file in sorted(GPU_NOTES.glob("*/information")) for name in _noted_model(file)]
+    gpus = [name for file in sorted(GPU_NOTES.glob("*/information")) for name in _gpu_model(file)]
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory"
     named = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)] if has_nvidia_gpu() else []
     return ", ".join([*named, f"{cores} cores", cpu_name(), memory])
 
 
-def _noted_model(file: Path) -> list[str]:
+def _gpu_model(file: Path) -> list[str]:
     try:
         lines = file.read_text(errors="replace").splitlines()
     except OSError:
@@ -88,17 +92,22 @@ def _noted_model(file: Path) -> list[str]:
 
 
 def default_method(trainer: TrainerKind = "sft") -> Method:
-    """The classic way trains every weight. Else an adapter: 4-bit saves the memory that a GPU is short of; on a CPU it
-    only costs time."""
+    """Return the default method: `full` for the classic trainer, otherwise an adapter.
+
+    QLoRA saves GPU memory; on a CPU, 4-bit weights only cost time.
+    """
     if trainer == "classic":
         return "full"
     return "qlora" if has_nvidia_gpu() else "lora"
 
 
 def complete_settings(chosen: Mapping[str, Any]) -> RunSettings:
-    """The settings of a new run, from what a person chose; page, command line, config file and API all ask here.
+    """Complete the settings of a new run from what the user chose.
 
-    What is not chosen comes from the preset; the method from the trainer and this machine. Raises: SettingsError.
+    The page, command line, config file and API all use it. Everything else comes from the preset; the method depends on
+    the trainer and this machine.
+
+    Raises: SettingsError.
     """
     return parse_settings({"method": default_method(chosen.get("trainer", "sft")), **chosen})
 

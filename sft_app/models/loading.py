@@ -1,4 +1,4 @@
-"""Models into memory and out of it: base, 4-bit base, a fresh adapter."""
+"""Load base models, quantised base models and tokenizers, attach fresh adapters, and free memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN_LENGTH = 10**9
 
 
 def load_tokenizer(ref: ModelRef, home: Path) -> Any:
-    """Its `model_max_length` is at most the model's context, which tokenizers often do not tell.
+    """Load the model's tokenizer; its `model_max_length` never exceeds the model's context length.
 
     Raises:
         ModelError: the model has no usable tokenizer.
@@ -44,14 +44,17 @@ def load_tokenizer(ref: ModelRef, home: Path) -> Any:
 
 
 def load_config(ref: ModelRef, home: Path) -> Any:
-    """The model's transformers config, without its weights. Raises: OSError, ValueError as transformers does."""
+    """Load the model's transformers config without its weights.
+
+    Raises: OSError, ValueError, as transformers does.
+    """
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(**model_files(ref, home))
 
 
 def _context_length(ref: ModelRef, home: Path) -> int | None:
-    """None where the model does not say; what is wrong with its config is told when it is loaded itself."""
+    """Return the context length in tokens, or None. Config errors are reported when the model is loaded."""
     try:
         return getattr(load_config(ref, home).get_text_config(), "max_position_embeddings", None)
     except (OSError, ValueError):
@@ -59,13 +62,13 @@ def _context_length(ref: ModelRef, home: Path) -> int | None:
 
 
 def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto", in_4bit: bool = False) -> Any:
-    """The base model in `dtype` on the machine's device, in evaluation mode.
+    """Load the base model in `dtype` onto the machine's device, in evaluation mode.
 
-    `in_4bit` quantises the linear layers to NF4 with double quantisation and computes in `dtype`.
-    Source: Dettmers et al. 2023, "QLoRA", arXiv 2305.14314.
+    `in_4bit` quantises the linear layers to NF4 with double quantisation and computes in `dtype`. Source: Dettmers et
+    al. 2023, "QLoRA", arXiv 2305.14314.
 
     Raises:
-        ModelError: the files cannot be loaded, or hold NaN or infinity.
+        ModelError: the files cannot be loaded, or contain NaN or infinity.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -84,7 +87,7 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{ref.name} cannot be loaded: {first_line(error)}") from error
-    if broken := broken_weights(dict(model.named_parameters())):
+    if broken := non_finite_weights(dict(model.named_parameters())):
         raise ModelError(
             f"{ref.name} is broken: {broken[0]} contains numbers that are not finite in {hardware_dtype}. "
             "Choose another model, or train it again with a lower learning rate."
@@ -93,10 +96,10 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
 
 
 def attach_lora(model: Any, settings: RunSettings) -> Any:
-    """A fresh adapter on the base; its effect is nothing until it is trained.
+    """Attach a fresh LoRA adapter to the base model. It has no effect until it is trained.
 
     Raises:
-        ModelError: the model has no modules of the names in `lora_target_modules`.
+        ModelError: the model has no modules named in `lora_target_modules`.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -116,21 +119,21 @@ def attach_lora(model: Any, settings: RunSettings) -> Any:
         raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {first_line(error)}") from error
 
 
-def broken_weights(tensors: Mapping[str, Any]) -> list[str]:
-    """The names of those that hold NaN or infinity; a 4-bit weight is judged by its scales."""
+def non_finite_weights(tensors: Mapping[str, Any]) -> list[str]:
+    """Return the names of weights that contain NaN or infinity. A 4-bit weight is judged by its scales."""
     import torch
 
-    found = {name: part for name, tensor in tensors.items() for part in _number_parts(tensor) if part.numel()}
+    found = {name: part for name, tensor in tensors.items() for part in _checkable_values(tensor) if part.numel()}
     if not found:
         return []
-    # A minimum and a maximum read each number once, and NaN is both.
+    # Finding the minimum and maximum reads each number once, and NaN is both.
     ends = [torch.stack(part.detach().aminmax()).float().cpu() for part in found.values()]
     is_finite = torch.isfinite(torch.stack(ends)).all(dim=1).tolist()
     return [name for name, finite in zip(found, is_finite, strict=True) if not finite]
 
 
-def _number_parts(tensor: Any) -> list[Any]:
-    """What there is to look at of a weight, in a precision that can be compared."""
+def _checkable_values(tensor: Any) -> list[Any]:
+    """Return the values of a weight to check, in a precision that supports comparison."""
     import torch
 
     state = getattr(tensor, "quant_state", None)
@@ -143,26 +146,27 @@ def _number_parts(tensor: Any) -> list[Any]:
 
 
 def holds_full_model(adapter_dir: Path) -> bool:
-    """Whether a run saved a whole fine-tuned model there instead of an adapter."""
+    """Return whether a run saved a whole fine-tuned model in this folder instead of an adapter."""
     return (adapter_dir / "config.json").is_file() and not (adapter_dir / ADAPTER_WEIGHTS).is_file()
 
 
 def keep_4bit_differentiable(model: Any, differentiable: bool) -> None:
-    """Switches off (or on again) the 4-bit layers' fast path for CPUs, before training.
+    """Turn the CPU fast path of 4-bit layers off before training, or on again after it.
 
-    That path repacks the weights in place at the first evaluation and has no gradient, so that training would go on
-    with wrong ones, silently. Source: bitsandbytes 0.50, `nn/modules.py`, `Linear4bit.forward`.
+    The fast path repacks the weights in place at the first evaluation and has no gradient, so training would silently
+    continue with wrong ones. Source: bitsandbytes 0.50, `nn/modules.py`, `Linear4bit.forward`.
     """
     for layer in linear_4bit_layers(model):
         layer.support_avx512bf16_for_cpu = not differentiable and _cpu_has_avx512bf16()
 
 
 def linear_4bit_layers(model: Any) -> Iterator[Any]:
+    """Yield the model's 4-bit linear layers."""
     return (module for module in model.modules() if type(module).__name__ == "Linear4bit")
 
 
 def free_memory() -> None:
-    """Gives back what deleted models held."""
+    """Return the memory of deleted models to the system."""
     import torch
 
     gc.collect()
@@ -184,4 +188,4 @@ def _nf4(compute_dtype: Any) -> Any:
 def _cpu_has_avx512bf16() -> bool:
     from bitsandbytes.nn.modules import has_avx512bf16
 
-    return has_avx512bf16()
+    return bool(has_avx512bf16())

@@ -1,6 +1,6 @@
-"""The arithmetic that a CPU trains in: what its processor reports, and one measurement that is kept for the machine.
+"""Choose the precision a CPU trains in, from its features and one measurement that is cached per machine.
 
-The decision must not depend on what else the machine is doing: two identical runs would differ from their first step.
+The choice must not depend on what else the machine is doing, or two identical runs would differ from the first step.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from sft_app.runtime.environment import app_home
 from sft_app.runtime.files import write_json_atomically
 
 CPU_INFO = Path("/proc/cpuinfo")
-# Names of processor features, as the Linux kernel and torch spell them. Arm has one of its own.
+# Processor features as the Linux kernel and torch spell them; Arm has its own.
 BFLOAT16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bfloat16", "bf16": "Arm bfloat16"}
-PROBE_SIZE = 256
+MATRIX_SIZE = 256
 ROUNDS = 40
-WORTHWHILE = 1.3
-"""How much faster bfloat16 must be. With units it is 2 to 8 times as fast, so noise does not reach the threshold."""
+MIN_SPEEDUP = 1.3
+"""Required speedup of bfloat16. Units make it 2 to 8 times as fast, so noise does not reach the threshold."""
 
 
 def cpu_dtype() -> tuple[str, str]:
-    """(dtype, reason): `bfloat16` where the processor reports units for it and they are worthwhile, else `float32`.
+    """Return (dtype, reason): `bfloat16` if the processor has units for it that are fast enough, otherwise `float32`.
 
     Without such units bfloat16 is emulated, and a hundred times slower on some processors. Imports torch.
     """
     unit = bfloat16_unit()
     if unit is None:
         return "float32", "the processor reports no bfloat16 units"
-    speedup = _kept_speedup()
-    dtype = "bfloat16" if speedup >= WORTHWHILE else "float32"
+    speedup = _cached_speedup()
+    dtype = "bfloat16" if speedup >= MIN_SPEEDUP else "float32"
     return dtype, f"{unit}; bfloat16 measured {speedup:.1f} times as fast as float32, once for this machine"
 
 
 def bfloat16_unit() -> str | None:
-    """The name of the processor's unit for bfloat16 matrix products, or None. Imports torch.
+    """Return the name of the processor's unit for bfloat16 matrix products, or None. Imports torch.
 
-    Source: `flags` (x86) and `Features` (Arm) of /proc/cpuinfo; `torch.cpu.get_capabilities` elsewhere.
+    Source: `flags` (x86) and `Features` (Arm) in /proc/cpuinfo; `torch.cpu.get_capabilities` elsewhere.
     """
     import torch
 
@@ -56,13 +56,13 @@ def bfloat16_unit() -> str | None:
 
 
 def measure_speedup() -> float:
-    """How many times as fast a bfloat16 matrix product is as a float32 one: the best of many rounds that alternate.
+    """Measure how many times faster a bfloat16 matrix product is than a float32 one, as a ratio of best times.
 
-    Other work only ever makes a product slower, so that the best of each is what the processor can do.
+    The rounds alternate. Other work can only slow a product down, so the best time is what the processor can do.
     """
     import torch
 
-    size = PROBE_SIZE
+    size = MATRIX_SIZE
     operands = {dtype: torch.ones(size, size, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
     best = dict.fromkeys(operands, float("inf"))
     for _ in range(ROUNDS):
@@ -73,8 +73,8 @@ def measure_speedup() -> float:
     return best[torch.float32] / best[torch.bfloat16]
 
 
-def _kept_speedup() -> float:
-    """The measurement in `machine.json` of the app's home; made, and kept there, when this machine has none yet."""
+def _cached_speedup() -> float:
+    """Return the speedup cached in the home's `machine.json`, measuring and saving it the first time."""
     file = app_home() / "machine.json"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _read_or_measure(file: Path) -> float:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """The measurements of every machine that this home has been on; none where the file is missing or damaged."""
+    """Read the measurements of every machine that used this home; none if the file is missing or damaged."""
     try:
         return TypeAdapter(dict[str, float]).validate_json(file.read_bytes())
     except (OSError, ValidationError):
@@ -101,7 +101,7 @@ def _read(file: Path) -> dict[str, float]:
 
 
 def _machine() -> str:
-    """What the measurement depends on: the processor, torch's version, and limits that are set for its kernels."""
+    """Return a key for what the measurement depends on: the processor, torch's version, and limits on its kernels."""
     import torch
 
     limits = [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")]
@@ -109,7 +109,7 @@ def _machine() -> str:
 
 
 def cpu_name() -> str:
-    """As the processor calls itself."""
+    """Return the processor's own name for itself."""
     try:
         lines = CPU_INFO.read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

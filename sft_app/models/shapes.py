@@ -1,4 +1,4 @@
-"""What a model is made of, without loading its weights: for saying beforehand what training it will take."""
+"""Read the sizes of a model without loading its weights, to estimate what training takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sft_app.settings import RunSettings
 
 @dataclass(frozen=True)
 class LinearShape:
-    """A linear layer by its full name, `inputs` wide and `outputs` high."""
+    """Describes a linear layer by its full name and its numbers of inputs and outputs."""
 
     name: str
     inputs: int
@@ -22,14 +22,16 @@ class LinearShape:
 
     @property
     def weights(self) -> int:
+        """Return the number of weights."""
         return self.inputs * self.outputs
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a decoder. `parameters` counts shared weights once; `linears` are all but the output layer.
+    """Describes the sizes of a decoder.
 
-    `query_width` and `key_width` are heads times head dimension.
+    `parameters` counts shared weights once; `linears` excludes the output layer. `query_width` and `key_width` are the
+    number of heads times the head dimension.
     """
 
     parameters: int
@@ -44,15 +46,19 @@ class ModelShape:
 
     @property
     def linear_weights(self) -> int:
+        """Return the number of weights in all linear layers."""
         return sum(linear.weights for linear in self.linears)
 
     def targets(self, settings: RunSettings) -> list[LinearShape]:
-        """The layers that get an adapter."""
+        """Return the layers that get an adapter."""
         names = settings.target_modules()
         return [linear for linear in self.linears if names is None or linear.name.split(".")[-1] in names]
 
     def trainable(self, settings: RunSettings) -> int:
-        """How many numbers are trained: all, or two low-rank matrices beside each target, with DoRA its lengths too."""
+        """Return the number of trained parameters.
+
+        That is all of them, or two low-rank matrices per target layer and, with DoRA, a magnitude vector.
+        """
         if settings.method == "full":
             return self.parameters
         targets = self.targets(settings)
@@ -61,10 +67,10 @@ class ModelShape:
 
 
 def read_shape(ref: ModelRef, home: Path) -> ModelShape:
-    """From the model's config and its code, built without memory for the weights. Imports torch.
+    """Read a model's sizes from its config and code, without memory for the weights. Imports torch.
 
     Raises:
-        ModelError: there is no usable config, or transformers has no such model.
+        ModelError: the config is missing or invalid, or transformers does not know the model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -76,30 +82,32 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"The shape of {ref.name} cannot be determined: {first_line(error)}") from error
     text = config.get_text_config()
-    hidden = _size(text, 1, "hidden_size", "n_embd", "d_model")
-    heads = _size(text, 1, "num_attention_heads", "num_heads", "n_head")
-    head_dim = _size(text, hidden // heads, "head_dim")
+    hidden = _largest_size(text, 1, "hidden_size", "n_embd", "d_model")
+    heads = _largest_size(text, 1, "num_attention_heads", "num_heads", "n_head")
+    head_dim = _largest_size(text, hidden // heads, "head_dim")
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        linears=_linears(model),
+        linears=_linear_shapes(model),
         hidden_size=hidden,
-        intermediate_size=_size(text, 4 * hidden, "intermediate_size", "n_inner", "ffn_dim"),
-        layers=_size(text, 1, "num_hidden_layers", "n_layer", "num_layers"),
-        vocabulary=_size(text, 1, "vocab_size"),
+        intermediate_size=_largest_size(text, 4 * hidden, "intermediate_size", "n_inner", "ffn_dim"),
+        layers=_largest_size(text, 1, "num_hidden_layers", "n_layer", "num_layers"),
+        vocabulary=_largest_size(text, 1, "vocab_size"),
         query_width=head_dim * heads,
-        key_width=head_dim * _size(text, heads, "num_key_value_heads"),
+        key_width=head_dim * _largest_size(text, heads, "num_key_value_heads"),
         heads=heads,
     )
 
 
-def _size(config: Any, otherwise: int, *names: str) -> int:
-    """The first of these that the config has, at its largest where layers differ: models without attention have no
-    heads, and older ones other names."""
+def _largest_size(config: Any, otherwise: int, *names: str) -> int:
+    """Return the first of these fields in the config, at its largest if layers differ.
+
+    Models without attention have no heads, and older models use other names.
+    """
     found = [value for name in names if (value := getattr(config, name, None))]
     return max(found[0]) if found and isinstance(found[0], list | tuple) else found[0] if found else otherwise
 
 
-def _linears(model: Any) -> tuple[LinearShape, ...]:
+def _linear_shapes(model: Any) -> tuple[LinearShape, ...]:
     import torch
     from transformers.pytorch_utils import Conv1D
 

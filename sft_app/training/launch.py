@@ -23,7 +23,7 @@ from sft_app.runs.folder import Run
 from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, SourceRecord, utc_now
 from sft_app.runtime.environment import package_versions
 from sft_app.settings import RunSettings
-from sft_app.training.optional_deps import check_extras
+from sft_app.training.optional_deps import check_optional_deps
 from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.supervisor import ensure_supervisor
 
@@ -45,7 +45,7 @@ def submit_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
 
 def create_queued_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
     """As `submit_run`, without starting anything."""
-    check_extras(settings)
+    check_optional_deps(settings)
     file = open_data(settings, home)
     reading, split = _read_and_split(file, settings)
     model = resolve_model(settings.model, settings.revision, home)

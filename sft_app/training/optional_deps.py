@@ -1,4 +1,4 @@
-"""What a run may use where the machine has it: a tracker of experiments, a C++ compiler."""
+"""Check and configure optional dependencies: experiment trackers and a C++ compiler."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from sft_app.settings import RunSettings
 PROJECT_NAME = "fine-tune-and-compare"
 
 
-def check_extras(settings: RunSettings) -> None:
-    """Raises: SettingsError when the settings ask for something that is not installed."""
+def check_optional_deps(settings: RunSettings) -> None:
+    """Check that everything the settings ask for is installed.
+
+    Raises: SettingsError.
+    """
     tracker = settings.report_to
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
         raise SettingsError(f"report_to: {tracker} is not installed. Run `pip install {tracker}`, or set it to none.")
@@ -29,17 +32,17 @@ def check_extras(settings: RunSettings) -> None:
         )
 
 
-def place_tracker(run: Run) -> None:
-    """Makes the trackers write into the run's folder, and keeps Weights & Biases from asking for a login."""
+def configure_tracker(run: Run) -> None:
+    """Make trackers write into the run's folder, and keep Weights & Biases from asking for a login."""
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.path / "tensorboard")
     os.environ["WANDB_DIR"] = str(run.path)
     os.environ.setdefault("WANDB_PROJECT", PROJECT_NAME)
-    if not _knows_wandb():
+    if not _has_wandb_login():
         os.environ.setdefault("WANDB_MODE", "offline")  # `wandb sync` sends it later
 
 
-def _knows_wandb() -> bool:
-    """Whether this user is logged in."""
+def _has_wandb_login() -> bool:
+    """Return whether this user is logged in to Weights & Biases."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -22,7 +22,7 @@ from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import LOCK_VARIABLE, Run
 from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.runtime.processes import process_started, take_lock
-from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies
+from sft_app.storage.backup import SUPERVISOR_SECONDS, keeping_copies
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 

@@ -1,5 +1,8 @@
-"""What asks a worker to end: the machine (SIGTERM: a reboot, a container that is stopped), or a person, who wants to
-keep what was learnt (`stop` in the run folder) or nothing of it (`cancel`)."""
+"""Handle requests to end a worker.
+
+The machine sends SIGTERM (a reboot, a container that stops). The user writes a `stop` file to keep what was learned, or
+`cancel` to keep nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +15,34 @@ from contextlib import contextmanager
 
 from sft_app.runs.folder import Run
 
-LOOK_SECONDS = 0.25
-# What is quick is still done: a step that has begun, and after a stop that came before it, each part of the work.
-STEP_SECONDS, EARLIER_STOP_SECONDS = 3.0, 5.0
-# What a cancelled worker has, which may be in a library that does not come back.
-CANCEL_SECONDS = 5.0
-# Exit statuses that a worker ends with besides 0 and 1.
+STOP_POLL_SECONDS = 0.25
+# Quick work is still finished: a step that has started and, after an earlier stop, each part of the work.
+STEP_SECONDS, EARLY_STOP_GRACE_SECONDS = 3.0, 5.0
+# Time for a cancelled worker, which may be inside a library that does not return.
+CANCEL_GRACE_SECONDS = 5.0
+# A worker's exit statuses other than 0 and 1.
 OUT_OF_MEMORY_EXIT, BUSY_EXIT, CANCELLED_EXIT = 75, 76, 77
 TERMINATED_EXIT = 128 + signal.SIGTERM
-WAKE = signal.SIGUSR1
+WAKE_SIGNAL = signal.SIGUSR1
 
 
 class Terminated(BaseException):
-    """The machine asked the process to end. No `Exception`, so that nothing takes it for an error on its way."""
+    """Raised when the machine asks the process to end. Not an `Exception`, so that nothing handles it as an error."""
 
 
 class StopRequested(BaseException):
-    """A person asked the run to stop, in a part that may break off."""
+    """Raised when the user asks the run to stop, in work that may be interrupted."""
 
 
 class Cancelled(BaseException):
-    """A person wants nothing of the run."""
+    """Raised when the user wants nothing of the run."""
 
 
 class Termination:
-    """A handler for SIGTERM: it ends the work at once with `Terminated`, or while held back only notes the request.
+    """Handles SIGTERM: raises `Terminated` at once, or only notes the request while deferred.
 
-    While `watching`, a stop ends the parts that are `stoppable` with `StopRequested`, and a cancellation whatever is
-    at work with `Cancelled`: a thread looks for the two files and wakes the main thread with a signal.
+    While `watching`, a stop interrupts `stoppable` work with `StopRequested`, and a cancellation any work with
+    `Cancelled`: a thread looks for the two files and wakes the main thread with a signal.
     """
 
     def __init__(self) -> None:
@@ -47,7 +50,7 @@ class Termination:
         self._is_held_back = False
         self.stop_noticed: float | None = None
         self._cancel_noticed: float | None = None
-        self._part: tuple[float, float] | None = None  # when it began, and what it has after a stop
+        self._part: tuple[float, float] | None = None  # its start, and the seconds it has after a stop
         self._watches = False
 
     def __call__(self, *_: object) -> None:
@@ -56,23 +59,29 @@ class Termination:
             raise Terminated
 
     @contextmanager
-    def held_back(self) -> Iterator[None]:
-        """For work that must not break off anywhere; who does it looks at `is_requested`."""
-        with self._holding(True):
+    def deferred(self) -> Iterator[None]:
+        """Defer SIGTERM within the block; the caller checks `is_requested` afterwards."""
+        with self._deferring(True):
             yield
 
     @contextmanager
-    def let_through(self) -> Iterator[None]:
-        """For a part within `held_back` that may break off. Raises: Terminated, also for an earlier request."""
-        with self._holding(False):
+    def immediate(self) -> Iterator[None]:
+        """Allow SIGTERM to interrupt the block, inside `deferred`.
+
+        Raises: Terminated, also for an earlier request.
+        """
+        with self._deferring(False):
             if self.is_requested:
                 raise Terminated
             yield
 
     @contextmanager
     def watching(self, run: Run) -> Iterator[None]:
-        """In the main thread. Raises: Cancelled."""
-        before, ending = signal.signal(WAKE, self._wake), threading.Event()
+        """Watch for stop and cancel files within the block, in the main thread.
+
+        Raises: Cancelled.
+        """
+        before, ending = signal.signal(WAKE_SIGNAL, self._wake), threading.Event()
         self._look(run)
         self._watches = True
         thread = threading.Thread(target=self._watch, args=(run, ending, threading.get_ident()), daemon=True)
@@ -83,12 +92,16 @@ class Termination:
             self._watches = False
             ending.set()
             thread.join()
-            signal.signal(WAKE, before)
+            signal.signal(WAKE_SIGNAL, before)
 
     @contextmanager
     def stoppable(self, seconds: float = 0.0, began: float | None = None) -> Iterator[None]:
-        """For a part of work that a stop breaks off after so many seconds; one that came before it began, a little
-        later, so that a small run has something to keep. Raises: StopRequested."""
+        """Let a stop interrupt the block `seconds` after it is noticed.
+
+        A stop from before the block gets a little longer, so that a small run has something to keep.
+
+        Raises: StopRequested.
+        """
         before, self._part = self._part, (time.monotonic() if began is None else began, seconds)
         try:
             self._break_off_if_due()
@@ -100,13 +113,13 @@ class Termination:
         if self._part is None or self.stop_noticed is None:
             return
         began, seconds = self._part
-        due = self.stop_noticed + seconds if self.stop_noticed >= began else began + EARLIER_STOP_SECONDS
+        due = self.stop_noticed + seconds if self.stop_noticed >= began else began + EARLY_STOP_GRACE_SECONDS
         if time.monotonic() >= due:
             self._part = None  # once is enough
             raise StopRequested
 
     def _look(self, run: Run) -> bool:
-        """Whether there is anything to wake the main thread for."""
+        """Return whether the main thread must be woken."""
         now = time.monotonic()
         if self.stop_noticed is None and run.stop_is_requested():
             self.stop_noticed = now
@@ -116,12 +129,12 @@ class Termination:
 
     def _watch(self, run: Run, ending: threading.Event, main_thread: int) -> None:
         is_first = True
-        while not ending.wait(0.0 if is_first else LOOK_SECONDS):
+        while not ending.wait(0.0 if is_first else STOP_POLL_SECONDS):
             is_first = False
             if self._look(run):
-                signal.pthread_kill(main_thread, WAKE)
-            if self._cancel_noticed is not None and time.monotonic() - self._cancel_noticed > CANCEL_SECONDS:
-                os._exit(CANCELLED_EXIT)  # whoever looks at the run next takes away what is left
+                signal.pthread_kill(main_thread, WAKE_SIGNAL)
+            if self._cancel_noticed is not None and time.monotonic() - self._cancel_noticed > CANCEL_GRACE_SECONDS:
+                os._exit(CANCELLED_EXIT)  # the next reader of the run removes what is left
 
     def _wake(self, *_: object) -> None:
         if not self._watches:
@@ -132,7 +145,7 @@ class Termination:
         self._break_off_if_due()
 
     @contextmanager
-    def _holding(self, value: bool) -> Iterator[None]:
+    def _deferring(self, value: bool) -> Iterator[None]:
         before = self._is_held_back
         try:
             self._is_held_back = value

@@ -1,6 +1,6 @@
-"""One run in a process of its own: load, train, score, save. Nothing here knows of the page.
+"""Run one run in its own process: load, train, score, save. Independent of the page.
 
-Run as `python -m sft_app.training.worker RUN_DIR MICRO_BATCH ACCUMULATION`; everything else stands in the run folder.
+Run as `python -m sft_app.training.worker RUN_DIR MICRO_BATCH ACCUMULATION`; everything else is in the run folder.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from sft_app.runs.folder import ADAPTER_DRAFTS, Run
 from sft_app.runtime.files import put_on_disk
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
+from sft_app.training.auto_settings import resolve_max_length, resolve_precision
 from sft_app.training.callbacks import RunReporter
-from sft_app.training.divergence import discard_broken
-from sft_app.training.open_settings import settle_max_length, settle_precision
-from sft_app.training.optional_deps import place_tracker
+from sft_app.training.divergence import discard_broken_checkpoints
+from sft_app.training.optional_deps import configure_tracker
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
 from sft_app.training.supervisor import hand_over, tell_terminated
 from sft_app.training.termination import (
@@ -47,18 +47,21 @@ from sft_app.training.termination import (
     Terminated,
     Termination,
 )
-from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 
 logger = logging.getLogger(__name__)
-WATCH_MAX_NEW_TOKENS = 100
-NOTHING_LEARNT = "Stopped before anything was learned: there is nothing to save."
+MAX_WATCH_TOKENS = 100
+NOTHING_LEARNED_MESSAGE = "Stopped before anything was learned: there is nothing to save."
 
 
 def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
-    """The exit status: 0 when the run folder tells how it ended, `OUT_OF_MEMORY_EXIT` to be started again smaller,
-    `TERMINATED_EXIT` when the machine asked for it, `BUSY_EXIT` when another worker has the run."""
+    """Run the worker and return its exit status.
+
+    0 if the run folder says how it ended, `OUT_OF_MEMORY_EXIT` to be restarted with smaller batches, `TERMINATED_EXIT`
+    after SIGTERM, `BUSY_EXIT` if another worker has the run.
+    """
     distributed.end_with_the_launcher()
     try:
         with distributed.holding(Run(Path(run_dir))) as is_ours:
@@ -66,26 +69,26 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     except FileNotFoundError:
         if Path(run_dir).is_dir():
             raise
-        return 0  # it has been deleted meanwhile
+        return 0  # the run was deleted
 
 
 def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
     run, termination = distributed.as_this_rank_sees(Run(Path(run_dir))), Termination()
     signal.signal(signal.SIGTERM, termination)
     try:
-        hand_over(run, distributed.leading_pid(), _preparing_message(run))
+        hand_over(run, distributed.leading_pid(), _loading_message(run))
         distributed.join_ranks()
         smaller = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(accumulation)}
         with termination.watching(run) if distributed.is_first_rank() else nullcontext():
             train_run(run, run.record().settings.model_copy(update=smaller), termination)
     except StopRequested:
-        run.update_status(state="stopped", message=NOTHING_LEARNT)
+        run.update_status(state="stopped", message=NOTHING_LEARNED_MESSAGE)
     except Cancelled:
         run.finish_cancel()
-        return CANCELLED_EXIT if distributed.world_size() > 1 else 0  # the other ranks are ended for it
+        return CANCELLED_EXIT if distributed.world_size() > 1 else 0  # ends the other ranks
     except Terminated:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if not run.status().has_ended():  # it may have come when all was done
+        if not run.status().has_ended():  # SIGTERM may arrive after the run has ended
             checkpoint = last_complete_checkpoint(run.checkpoints_dir)
             tell_terminated(run, checkpoint_step(checkpoint) if checkpoint else 0)
         return TERMINATED_EXIT
@@ -95,34 +98,34 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
     except AppError as error:
         run.update_status(state="failed", message=str(error), **({"hint": error.hint} if error.hint else {}))
         return distributed.failure_exit(error)
-    except Exception as error:  # the last place that can tell the reader; the traceback goes to the run's log
+    except Exception as error:  # last chance to tell the user; the traceback goes to the run's log
         traceback.print_exc()
-        run.update_status(state="failed", message=_in_one_line(error), hint="The run's log has the details.")
+        run.update_status(state="failed", message=_failure_message(error), hint="The run's log has the details.")
         return distributed.failure_exit(error)
     return 0
 
 
 def train_run(run: Run, settings: RunSettings, termination: Termination) -> None:
-    """The whole job: train and save, then measure what was saved, in the memory that training has left.
+    """Train and save, then measure what was saved with the memory that training has freed.
 
     Raises:
-        Terminated: what was learnt is in a checkpoint.
-        StopRequested: nothing has been learnt yet.
+        Terminated: what was learned is in a checkpoint.
+        StopRequested: nothing has been learned yet.
     """
     trained = _train(run, settings, termination)
-    told = trained.message
+    message = trained.message
     if distributed.is_first_rank():
         prompts = 0 if trained.was_stopped else settings.scorecard_prompts
-        told = " ".join(filter(None, [told, complete_scorecard(run, trained.scores, prompts, termination)]))
+        message = " ".join(filter(None, [message, complete_scorecard(run, trained.scores, prompts, termination)]))
     state = "stopped" if trained.was_stopped else "finished"
-    run.update_status(state=state, message=told, kept_step=trained.kept_step)
+    run.update_status(state=state, message=message, kept_step=trained.kept_step)
     if not trained.was_stopped and distributed.is_first_rank():
-        shutil.rmtree(run.tokens_dir, ignore_errors=True)  # a stopped run may go on and needs them
+        shutil.rmtree(run.tokens_dir, ignore_errors=True)  # a stopped run may be resumed and needs them
 
 
 @dataclass(frozen=True)
-class Trained:
-    """How training ended: the held-out scores of the weights that were kept, and what there is to say of it."""
+class TrainingResult:
+    """Describes how training ended: the held-out scores of the kept weights, and a message for the user."""
 
     scores: list[RowScore]
     kept_step: int
@@ -130,20 +133,22 @@ class Trained:
     message: str
 
 
-def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained:
-    """From the run folder to the saved adapter, in the order in which it happens. Raises: as `train_run`."""
+def _train(run: Run, settings: RunSettings, termination: Termination) -> TrainingResult:
+    """Train from the run folder to the saved adapter, step by step.
+
+    Raises: as `train_run`.
+    """
     with distributed.first_rank_first():
         discard_incomplete(run.checkpoints_dir)
-        discarded = discard_broken(run.checkpoints_dir)
+        discarded = discard_broken_checkpoints(run.checkpoints_dir)
     if discarded:
         logger.warning(discarded)
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-    breaks_off = (
-        checkpoint is None and distributed.world_size() == 1
-    )  # what an earlier worker has learnt is kept by a stop
-    with termination.stoppable() if breaks_off else nullcontext():
+    # A stop keeps what an earlier worker has learned.
+    is_interruptible = checkpoint is None and distributed.world_size() == 1
+    with termination.stoppable() if is_interruptible else nullcontext():
         trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)
-    with termination.held_back():
+    with termination.deferred():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if termination.is_requested:
         raise Terminated
@@ -157,45 +162,45 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trained
     if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
         keep_heldout_scores(run, scores)
-    told = " ".join(filter(None, [discarded, _ending(reporter)]))
-    return Trained(scores, trainer.kept_step(), was_stopped, told)
+    message = " ".join(filter(None, [discarded, _ending_message(reporter)]))
+    return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 
 
 def _prepare(
     run: Run, settings: RunSettings, termination: Termination, checkpoint: Path | None
 ) -> tuple[Any, RunReporter, Any]:
-    """The trainer over the rendered data and the loaded model, what it reports to, and the tokenizer."""
+    """Return the trainer with its data and model, what it reports to, and the tokenizer."""
     transformers.set_seed(settings.seed)
     home, ref = run.home, recorded_model(run)
     with distributed.first_rank_first():
         tokenizer = load_tokenizer(ref, home)
-        max_length = settle_max_length(run, tokenizer)
+        max_length = resolve_max_length(run, tokenizer)
         settings = settings.model_copy(update={"max_length": max_length})
-        train = token_rows(run, tokenizer, max_length, settings.block_size)
-    heldout = list(render_rows(run.heldout_file, tokenizer, max_length))
+        train = load_tokenized_dataset(run, tokenizer, max_length, settings.block_size)
+    heldout = list(tokenize_file(run.heldout_file, tokenizer, max_length))
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
-    reporter = RunReporter(run, settings, termination, _watcher(tokenizer, settings))
+    reporter = RunReporter(run, settings, termination, _make_watch_function(tokenizer, settings))
     model = load_trainable(run, settings)
     job = TrainingJob(
         model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
     )
-    place_tracker(run)
+    configure_tracker(run)
     trainer = reporter.trainer = build_trainer(job)
     trainer.termination = termination
     return trainer, reporter, tokenizer
 
 
 def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: dict[str, Any] | None = None) -> None:
-    """`adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id.
+    """Save `adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id.
 
-    `weights` are the model's where they do not stand in it, as when FSDP has split it up.
+    `weights` are the model's if it does not hold them itself, as when FSDP has sharded it.
     """
     draft, old = (run.path / name for name in ADAPTER_DRAFTS)
     shutil.rmtree(draft, ignore_errors=True)
     if hasattr(model, "peft_config"):
         model.peft_config[ADAPTER_NAME].base_model_name_or_path = base_id
         model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
-        (draft / "README.md").unlink(missing_ok=True)  # PEFT's card names the base by its folder on this machine
+        (draft / "README.md").unlink(missing_ok=True)  # PEFT's card names the base by its local path
     else:
         model.save_pretrained(draft, state_dict=weights)
     tokenizer.save_pretrained(draft)
@@ -207,9 +212,9 @@ def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: di
 
 
 def load_trainable(run: Run, settings: RunSettings) -> Any:
-    """The base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
+    """Load the base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
     home, hardware = run.home, distributed.this_rank_hardware(settings)
-    dtype = settle_precision(run, settings, hardware)
+    dtype = resolve_precision(run, settings, hardware)
     base = load_base(recorded_model(run), home, hardware, dtype, in_4bit=settings.method == "qlora")
     if settings.method == "full":
         return base
@@ -217,28 +222,30 @@ def load_trainable(run: Run, settings: RunSettings) -> Any:
     return attach_lora(base, settings)
 
 
-def _preparing_message(run: Run) -> str:
+def _loading_message(run: Run) -> str:
     if run.record().model.location == "starter" and not starter_is_ready(run.home):
         return "Fetching and converting the starter model. This happens once and takes about a minute."
     return "Loading the model."
 
 
-def _ending(reporter: RunReporter) -> str:
-    """What there is to say of a run that ended as it should: nothing, unless it is not as a reader expects."""
+def _ending_message(reporter: RunReporter) -> str:
+    """Return a message about a run that ended normally, empty unless something was unexpected."""
     last, kept = reporter.trainer.state.global_step, reporter.trainer.kept_step()
-    told = []
+    message = []
     if reporter.has_stopped_early:
         patience = reporter.settings.early_stopping_patience
-        told.append(f"Stopped early at step {last}: {patience} measurements in a row without a better held-out loss.")
+        message.append(
+            f"Stopped early at step {last}: {patience} measurements in a row without a better held-out loss."
+        )
     if kept != last:
-        told.append(f"The weights from step {kept} are kept, because the held-out loss was lowest there.")
-    return " ".join(told)
+        message.append(f"The weights from step {kept} are kept, because the held-out loss was lowest there.")
+    return " ".join(message)
 
 
-def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
-    """A function from the model as it is now to its answers to the watch prompts."""
+def _make_watch_function(tokenizer: Any, settings: RunSettings) -> Any:
+    """Return a function from the current model to its answers to the watch prompts."""
     prompts = [render_prompt(tokenizer, [{"role": "user", "content": text}]) for text in settings.watch_prompts]
-    stops, sampling = stop_ids(tokenizer), Sampling(max_new_tokens=min(settings.max_new_tokens, WATCH_MAX_NEW_TOKENS))
+    stops, sampling = stop_ids(tokenizer), Sampling(max_new_tokens=min(settings.max_new_tokens, MAX_WATCH_TOKENS))
 
     def answer(model: Any) -> list[dict[str, Any]]:
         if not prompts:
@@ -250,25 +257,25 @@ def _watcher(tokenizer: Any, settings: RunSettings) -> Any:
         finally:
             model.train(was_training)
         return [
-            {"prompt": prompt, "answer": answer.text, "finished": answer.finished, **_broken_mark(answer)}
+            {"prompt": prompt, "answer": answer.text, "finished": answer.finished, **_broken_field(answer)}
             for prompt, answer in zip(settings.watch_prompts, answers, strict=True)
         ]
 
     return answer
 
 
-def _broken_mark(answer: Answer) -> dict[str, bool]:
+def _broken_field(answer: Answer) -> dict[str, bool]:
     return {"broken": True} if answer.broken else {}
 
 
 def _kept_scores(trainer: Any) -> list[RowScore]:
-    """Of the weights that are kept."""
+    """Return the held-out scores of the kept weights."""
     return trainer.scores.get(trainer.kept_step()) or score_conversations(trainer.model, trainer.heldout)
 
 
-def _in_one_line(error: Exception) -> str:
+def _failure_message(error: Exception) -> str:
     lacks_room = isinstance(error, OSError) and error.errno == errno.ENOSPC
-    if lacks_room or "No space left on device" in str(error):  # safetensors puts it into an error of its own
+    if lacks_room or "No space left on device" in str(error):  # safetensors raises its own error
         return "The disk is full. Free up space and resume the run."
     if distributed.lost_another_rank(error):
         return "Another of the run's processes ended, so training could not continue. Resume the run."

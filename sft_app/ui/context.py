@@ -210,7 +210,7 @@ class PageContext:
         from sft_app.inference.pair import load_pair
 
         with self._models_lock:  # not that of the tokenizer, which may wait for a model that is being fetched
-            if self._models is not None and not self._models.serves(sides[0]):
+            if self._models is not None and not self._models.matches(sides[0]):
                 self._forget_models()
             pair = load_pair(sides, self.home, self._models)
             self._models = pair.models

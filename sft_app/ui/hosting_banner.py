@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.utils import get_space
 
 from sft_app.hosting import NO_TRAINING, Hosting
-from sft_app.storage.keeper import storage_state
+from sft_app.storage.backup import storage_state
 from sft_app.storage.stores import storage_is_named
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from sft_app.curves import CURVES_CSS
 from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
-from sft_app.hub.login import hide_tokens, take_tokens_from
+from sft_app.hub.login import hide_tokens, set_token_source
 from sft_app.runs.directory import list_runs
-from sft_app.storage.keeper import PAGE_SECONDS, keeping_copies
+from sft_app.storage.backup import PAGE_SECONDS, keeping_copies
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices
@@ -74,7 +74,7 @@ class Tabs:
 def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
     """The whole page over one home folder; nothing heavy is imported."""
     context = PageContext(home, hosting or Hosting())
-    take_tokens_from(context.access.token)
+    set_token_source(context.access.token)
     only_compares = context.hosting.adapter is not None
     with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(TITLE, elem_id="title")

@@ -20,7 +20,7 @@ from sft_app.evaluation.score_run import GENERAL, keep_score, most_changed, read
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.verdicts import UNJUDGED, scorecard_lines
 from sft_app.export.report import report_html, report_markdown
-from sft_app.inference.batch_answers import answer_both, answer_each
+from sft_app.inference.batch_generation import answer_both, answer_each
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides

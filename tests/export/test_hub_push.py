@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, constants
 
 from sft_app.errors import AccessError, AppError, ExportError
 from sft_app.export.adapter import Files, adapter_files
-from sft_app.export.hub import Pushed, Target, checked_name, push_run, reaching, send, warning_for
+from sft_app.export.hub_push import Pushed, Target, checked_name, push_run, reaching, send, warning_for
 from sft_app.export.merged import merge_run
 from sft_app.runs.folder import Run
 from tests.commands import assert_one_clear_line

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sft_app.errors import ExportError
-from sft_app.export.chat_pieces import CONVERSATIONS, take_apart, template_notes
+from sft_app.export.chat_template_parts import CONVERSATIONS, take_apart, template_notes
 from sft_app.export.ollama import default_system, go_template, ollama_name, write_modelfile
 from tests.chat_styles import CHATML, STYLES, dress
 from tests.export.go_template import GO, parse_modelfile, render, render_with_go

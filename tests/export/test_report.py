@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, keep_pairs, pairs_of
 from sft_app.evaluation.verdicts import scorecard_lines
-from sft_app.export.card import model_card
 from sft_app.export.markdown import markdown_text
+from sft_app.export.model_card import model_card
 from sft_app.export.report import report_html, report_markdown, write_report
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord

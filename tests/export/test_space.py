@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import SpaceCard
 
 from sft_app.errors import AccessError, ExportError, ModelError
-from sft_app.export.hub import Target
+from sft_app.export.hub_push import Target
 from sft_app.export.space import PROJECT, comparison_readme, project_files, push_space
 from sft_app.hosting import Hosting, detect_hosting
 from sft_app.models import catalog
@@ -140,7 +140,7 @@ def test_an_adapter_as_large_as_a_model_is_not_fetched(hub: PushHub, monkeypatch
     """Anybody can name one to a Space, whose disk is also that of the runs."""
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 2_000_000}
     hub.add("bo/huge", private=False, **files)
-    monkeypatch.setattr(catalog, "MOST_ADAPTER_GIB", 0.001)
+    monkeypatch.setattr(catalog, "MAX_ADAPTER_GIB", 0.001)
     with pytest.raises(ModelError, match=r"bo/huge has 0\.0 GiB, but an adapter can have at most 0\.001"):
         catalog.fetch_adapter("bo/huge")
     assert not any("resolve" in request for request in hub.requests)

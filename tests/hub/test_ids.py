@@ -8,7 +8,7 @@ from huggingface_hub.utils import validate_repo_id
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sft_app.hub.ids import NOT_OWNERS, is_hub_id, is_repository_name
+from sft_app.hub.ids import RESERVED_OWNERS, is_hub_id, is_repository_name
 
 
 def the_library_accepts(text: str) -> bool:
@@ -16,7 +16,7 @@ def the_library_accepts(text: str) -> bool:
         validate_repo_id(text)
     except HFValidationError:
         return False
-    return text.isascii() and text.partition("/")[0] not in (NOT_OWNERS if "/" in text else ())
+    return text.isascii() and text.partition("/")[0] not in (RESERVED_OWNERS if "/" in text else ())
 
 
 @settings(max_examples=600, deadline=None)

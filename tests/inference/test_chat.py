@@ -25,7 +25,7 @@ def test_each_side_keeps_its_own_history() -> None:
     left, right = chat.begin("One?", "Be kind.")
     assert said(left) == said(right) == ["s:Be kind.", "u:One?"]
     chat.update = answered("a", "b")
-    left, right = chat.go_on("Two?")
+    left, right = chat.follow_up("Two?")
     assert said(left) == ["s:Be kind.", "u:One?", "a:a", "u:Two?"]
     assert said(right) == ["s:Be kind.", "u:One?", "a:b", "u:Two?"]
 
@@ -34,7 +34,7 @@ def test_beginning_anew_forgets() -> None:
     chat = PairChat()
     chat.begin("One?", "Be kind.")
     chat.update = answered("a", "b")
-    chat.go_on("Two?")
+    chat.follow_up("Two?")
     left, _ = chat.begin("Three?", "")
     assert said(left) == ["u:Three?"]
 
@@ -43,20 +43,20 @@ def test_repeating_asks_the_last_question_without_its_answers() -> None:
     chat = PairChat()
     chat.begin("One?", "")
     chat.update = answered("a", "b")
-    assert said(chat.repeat()[0]) == ["u:One?"]
+    assert said(chat.regenerate()[0]) == ["u:One?"]
     assert chat.update is None
     with pytest.raises(ModelError, match="empty"):
-        PairChat().repeat()
+        PairChat().regenerate()
 
 
 def test_questions_are_taken_back_one_by_one() -> None:
     chat = PairChat()
     chat.begin("One?", "")
     chat.update = answered("a", "b")
-    chat.go_on("Two?")
-    assert chat.take_back() == "Two?"
-    assert chat.take_back() == "One?"
-    assert chat.take_back() == ""
+    chat.follow_up("Two?")
+    assert chat.undo() == "Two?"
+    assert chat.undo() == "One?"
+    assert chat.undo() == ""
     assert chat.exchanges == []
 
 
@@ -64,10 +64,10 @@ def test_a_question_taken_back_can_be_asked_in_other_words() -> None:
     chat = PairChat()
     chat.begin("One?", "")
     chat.update = answered("a", "b")
-    chat.go_on("Two?")
+    chat.follow_up("Two?")
     chat.update = answered("c", "d")
-    chat.take_back()
-    assert said(chat.go_on("Two, please?")[1]) == ["u:One?", "a:b", "u:Two, please?"]
+    chat.undo()
+    assert said(chat.follow_up("Two, please?")[1]) == ["u:One?", "a:b", "u:Two, please?"]
 
 
 @pytest.mark.parametrize("question", ["", " \n"])
@@ -75,7 +75,7 @@ def test_empty_question_leaves_the_conversation_as_it_is(question: str) -> None:
     chat = PairChat()
     chat.begin("One?", "")
     chat.update = answered("a", "b")
-    for ask in (lambda: chat.begin(question, ""), lambda: chat.go_on(question)):
+    for ask in (lambda: chat.begin(question, ""), lambda: chat.follow_up(question)):
         with pytest.raises(ModelError, match="The prompt is empty"):
             ask()
         assert chat.question == "One?" and chat.update is not None

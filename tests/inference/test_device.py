@@ -13,7 +13,7 @@ from sft_app.errors import ModelError
 from sft_app.evaluation.score_run import keep_score
 from sft_app.export.report import report_markdown
 from sft_app.inference import device
-from sft_app.inference.device import choose_device, slowed_down_by
+from sft_app.inference.device import choose_device, slowdown_note
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, Side, find_sides
 from sft_app.inference.stream import compare_prompt
@@ -87,7 +87,7 @@ def fast_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(side: Side, home: Path, times: float) -> None:
         found = Hardware("cpu", "CPU", "bfloat16", "", 8.0, 8.0, 2)
-        room = times * device.ROOM * read_shape(side.base, home).parameters * 2 / 2**30
+        room = times * device.MEMORY_FACTOR * read_shape(side.base, home).parameters * 2 / 2**30
         monkeypatch.setattr(device, "detect_hardware", lambda: found)
         monkeypatch.setattr(device, "free_gib", lambda _: room)
 
@@ -130,7 +130,7 @@ def test_the_scorecard_says_what_it_was_computed_in(made: Any, fast_in_bfloat16:
 
 
 def test_answers_beside_a_run_at_work_say_so(made: Any) -> None:
-    assert slowed_down_by(made.home) == ""
+    assert slowdown_note(made.home) == ""
     pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
     at_work(made)
     evidence = compare_prompt(pair, "Hi", "", sampling()).evidence

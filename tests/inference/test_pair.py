@@ -16,13 +16,13 @@ from sft_app.data.conversation import prompt_messages
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError, RunError
 from sft_app.inference import loaded_models
-from sft_app.inference.batched_adapters import RowAdapter, lora_layers, scale_rows, update_of
+from sft_app.inference.batched_adapters import RowAdapter, adapter_update, apply_row_adapters, lora_layers
 from sft_app.inference.chat import Exchange, PairChat
-from sft_app.inference.evidence import Agreement, agree, evidence_parts
+from sft_app.inference.evidence import Agreement, evidence_parts, measure_agreement
 from sft_app.inference.generation import Answer, Sampling, answer_batch, answer_prompts
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import find_sides
-from sft_app.inference.stream import candidates_after, compare_prompt, stream_pair
+from sft_app.inference.stream import compare_prompt, next_token_candidates, stream_pair
 from sft_app.models.hardware import detect_hardware
 from tests.made_runs import randomise_adapter
 
@@ -102,14 +102,14 @@ def compare(pair: LoadedPair, sampling: Sampling = SAMPLING) -> Any:
 
 def test_base_row_is_the_untouched_model_bit_for_bit(kind: tuple[LoadedPair, Any]) -> None:
     pair, untouched = kind
-    with scale_rows(model_of(pair), BASE_AND_TUNED):
+    with apply_row_adapters(model_of(pair), BASE_AND_TUNED):
         assert torch.equal(logits_of(model_of(pair), pair)[0], logits_of(untouched, pair)[0])
 
 
 def test_tuned_row_is_the_adapter_alone_bit_for_bit(kind: tuple[LoadedPair, Any]) -> None:
     pair, untouched = kind
     alone = logits_of(model_of(pair), pair)
-    with scale_rows(model_of(pair), BASE_AND_TUNED):
+    with apply_row_adapters(model_of(pair), BASE_AND_TUNED):
         assert torch.equal(logits_of(model_of(pair), pair)[1], alone[1])
     assert not torch.equal(alone[1], logits_of(untouched, pair)[1]), "this adapter must have an effect"
 
@@ -125,7 +125,7 @@ def test_one_more_token_is_that_of_each_side(kind: tuple[LoadedPair, Any]) -> No
     pair, untouched = kind
     ids = render_prompt(pair.tokenizer, prompt_messages(QUESTION))
     base, tuned = after(untouched), after(model_of(pair))
-    with scale_rows(model_of(pair), BASE_AND_TUNED):
+    with apply_row_adapters(model_of(pair), BASE_AND_TUNED):
         together = after(model_of(pair))
     assert torch.equal(together[0], base[0])
     torch.testing.assert_close(together[1], tuned[1], rtol=2e-2, atol=2e-2)
@@ -170,7 +170,7 @@ def test_base_answer_alone_and_in_the_pair_is_the_same_text(pair: LoadedPair, ba
 
 def test_scaling_comes_back_after_an_error(pair: LoadedPair) -> None:
     before = [layer.scaling["side1"] for layer in lora_layers(model_of(pair))]
-    with pytest.raises(RuntimeError, match="in the middle"), scale_rows(model_of(pair), BASE_AND_TUNED):
+    with pytest.raises(RuntimeError, match="in the middle"), apply_row_adapters(model_of(pair), BASE_AND_TUNED):
         raise RuntimeError("in the middle")
     assert [layer.scaling["side1"] for layer in lora_layers(model_of(pair))] == before
 
@@ -257,7 +257,7 @@ def test_only_modules_with_an_effect_are_counted(make_run: Make) -> None:
         return model
 
     made = make_run(change=touch_one, dtype="float32")
-    assert update_of(model_of(pair_of(made)), "side1")[0] == 1
+    assert adapter_update(model_of(pair_of(made)), "side1")[0] == 1
 
 
 def test_adapter_on_the_embedding_is_compared_like_any_other(make_run: Make, base_model: Any) -> None:
@@ -286,7 +286,7 @@ def test_an_adapter_that_overflows_changes_nothing_of_the_other_row(
     made = make_run(change=partial(randomise_all, scale=1e30), **chosen)
     with computed_in(made.settings.dtype):
         pair, untouched = pair_of(made), load_untouched(made)
-    with scale_rows(model_of(pair), BASE_AND_TUNED):
+    with apply_row_adapters(model_of(pair), BASE_AND_TUNED):
         both = logits_of(model_of(pair), pair)
     assert torch.equal(both[0], logits_of(untouched, pair)[0]) and not torch.isfinite(both[1]).any()
     update = compare(pair)
@@ -296,7 +296,7 @@ def test_an_adapter_that_overflows_changes_nothing_of_the_other_row(
     assert not any("the two answers" in part for part in evidence_parts(update.evidence))
     assert all("nan" not in part and "inf" not in part.split() for part in evidence_parts(update.evidence))
     with pytest.raises(ModelError, match="has no next token here"):
-        candidates_after(pair, [prompt_messages(QUESTION)] * 2, (), 1.0)
+        next_token_candidates(pair, [prompt_messages(QUESTION)] * 2, (), 1.0)
 
 
 def test_a_run_trained_in_bfloat16_is_compared_in_float32_on_a_cpu(make_run: Make, base_model: Any) -> None:
@@ -355,12 +355,12 @@ def test_rows_that_are_not_what_a_side_is_alone_are_counted(
 
 def test_a_difference_that_rounding_explains_is_a_near_tie() -> None:
     logits = torch.tensor([[9.0, 1.0], [8.0, 7.9375], [8.0, 2.0]], dtype=torch.bfloat16)
-    assert agree(logits, logits, (0, 0, 0)) == Agreement(3, 3)
-    found = agree(logits, logits, (0, 1, 1))
+    assert measure_agreement(logits, logits, (0, 0, 0)) == Agreement(3, 3)
+    found = measure_agreement(logits, logits, (0, 1, 1))
     assert (found.positions, found.same, found.first_difference, found.is_near_tie) == (3, 1, 2, True)
     assert found.chances == pytest.approx((0.516, 0.484), abs=1e-3)
-    assert agree(logits, logits, (0, 0, 1)).is_near_tie is False
-    assert agree(logits.float(), logits.float(), (0, 1, 0)).is_near_tie is False  # float32 rounds less
+    assert measure_agreement(logits, logits, (0, 0, 1)).is_near_tie is False
+    assert measure_agreement(logits.float(), logits.float(), (0, 1, 0)).is_near_tie is False  # float32 rounds less
 
 
 def test_of_two_adapters_one_that_overflows_leaves_the_other_alone(make_run: Make, tmp_path: Any) -> None:
@@ -425,7 +425,7 @@ def dora_pair(make_run: Make) -> LoadedPair:
 
 
 def test_dora_runs_one_after_the_other_and_each_side_is_its_model(dora_pair: LoadedPair, base_model: Any) -> None:
-    assert not dora_pair.can_work_together()
+    assert not dora_pair.can_share_batch()
     prompt = render_prompt(dora_pair.tokenizer, prompt_messages(QUESTION))
     stops = stop_ids(dora_pair.tokenizer)
     (base,), (tuned,) = (
@@ -451,7 +451,7 @@ def test_closing_in_the_middle_of_the_base_side_enables_the_adapter_again(dora_p
 def test_merged_adapter_runs_one_after_the_other_with_the_same_answers(pair: LoadedPair) -> None:
     together = compare(pair)
     model_of(pair).merge_adapter()
-    assert not pair.can_work_together()
+    assert not pair.can_share_batch()
     merged = compare(pair)
     assert merged.evidence.how == "one after the other"
     assert (merged.left, merged.right) == (together.left, together.right)
@@ -506,7 +506,7 @@ def test_two_adapters_answer_as_rows_of_one_batch_each_as_if_alone(two_runs: tup
     assert update.left == compare(pair_of(one)).right
     assert update.right == compare(pair_of(other)).right
     assert len({update.left, update.right, answers_of(base_model, together)[0]}) == 3
-    with scale_rows(model_of(together), (RowAdapter("side1"), RowAdapter("side2"), RowAdapter())):
+    with apply_row_adapters(model_of(together), (RowAdapter("side1"), RowAdapter("side2"), RowAdapter())):
         rows = logits_of(model_of(together), together, rows=3)
     for row, alone in zip(rows[:2], (pair_of(one), pair_of(other)), strict=True):
         assert torch.equal(row, logits_of(model_of(alone), alone, rows=3)[0])
@@ -521,7 +521,7 @@ def test_rows_in_any_order_and_at_any_strength_answer_as_if_alone(two_runs: tupl
     rows = (RowAdapter("side1"), RowAdapter(), RowAdapter("side2", 0.5), RowAdapter("side1", 0.0))
 
     def answers(of: Any, to: Any) -> list[Answer]:
-        with scale_rows(model_of(pair), of):
+        with apply_row_adapters(model_of(pair), of):
             return answer_batch(model_of(pair), pair.tokenizer, to, SAMPLING, stops)
 
     together = answers(rows, prompts)
@@ -598,7 +598,7 @@ def test_histories_of_different_length_are_answered_as_if_alone(pair: LoadedPair
 def test_candidates_are_those_of_each_side(pair: LoadedPair, base_model: Any) -> None:
     asked = [prompt_messages(QUESTION)] * 2
     written = compare(pair).left.ids[:3]
-    found = candidates_after(pair, asked, written, strength=1.0)
+    found = next_token_candidates(pair, asked, written, strength=1.0)
     ids = torch.tensor([[*render_prompt(pair.tokenizer, asked[0]), *written]])
     for side, model in (("left", base_model), ("right", model_of(pair))):
         with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.errors import ModelError
 from sft_app.models.catalog import ModelRef, model_files, resolve_model
-from sft_app.models.starter import HUB_ID, SOURCE
+from sft_app.models.starter import STARTER_HUB_ID, STARTER_SOURCE
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -144,14 +144,14 @@ def test_repository_that_is_no_transformers_model_is_refused(home: Path, hub: An
 
 
 def test_starter_is_the_hubs_when_the_hub_answers(home: Path, hub: Any) -> None:
-    hub.add_model(HUB_ID, SHA)
-    assert resolve_model("starter", None, home) == ModelRef("starter", HUB_ID, SHA, "Hugging Face Hub")
+    hub.add_model(STARTER_HUB_ID, SHA)
+    assert resolve_model("starter", None, home) == ModelRef("starter", STARTER_HUB_ID, SHA, "Hugging Face Hub")
 
 
 def test_starter_is_the_package_when_the_hub_cannot_be_reached(home: Path, empty_hub_cache: Path) -> None:
     ref = resolve_model("starter", None, home)
-    assert ref == ModelRef("starter", "starter", None, SOURCE)
-    assert ref.public_id == HUB_ID
+    assert ref == ModelRef("starter", "starter", None, STARTER_SOURCE)
+    assert ref.public_id == STARTER_HUB_ID
 
 
 def test_starter_on_this_machine_needs_no_look_at_the_hub(home: Path, hub: Any) -> None:

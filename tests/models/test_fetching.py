@@ -28,16 +28,16 @@ def restricted(hub: Any, tiny_model_dir: Path) -> Any:
 
 @pytest.fixture
 def visitor() -> Iterator[None]:
-    login.take_tokens_from(lambda: "hf_visitor")
+    login.set_token_source(lambda: "hf_visitor")
     yield
-    login.take_tokens_from(None)
+    login.set_token_source(None)
 
 
 @pytest.mark.usefixtures("visitor")
 def test_it_is_fetched_with_the_visitor_s_login_and_loaded_without_asking(restricted: Any, home: Path) -> None:
     fetch_if_restricted(REF, home)
     assert set(restricted.tokens) == {"hf_visitor"}
-    login.take_tokens_from(lambda: False)
+    login.set_token_source(lambda: False)
     asked = len(restricted.asked)
     assert load_tokenizer(REF, home).eos_token == "<|im_end|>"
     assert len(restricted.asked) == asked

@@ -123,7 +123,7 @@ def test_measurement_on_a_busy_machine_stays_on_its_side_of_the_threshold() -> N
         for other in others:
             other.kill()
             other.join()
-    assert {speedup >= precision.WORTHWHILE for speedup in busy} == {idle >= precision.WORTHWHILE}
+    assert {speedup >= precision.MIN_SPEEDUP for speedup in busy} == {idle >= precision.MIN_SPEEDUP}
 
 
 def test_processor_has_a_name() -> None:

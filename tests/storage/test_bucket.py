@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sft_app.runs.folder import Run
+from sft_app.storage.backup import storage_state
 from sft_app.storage.copies import copy_trouble
-from sft_app.storage.keeper import storage_state
 from tests.storage.bucket_stand_in import Bucket, bucket_on_this_machine
 from tests.storage.conftest import contents, write_checkpoint
 
@@ -21,7 +21,7 @@ TOKEN = "hf_ofAnna"
 PROJECT = Path(__file__).resolve().parents[2]
 # In a process of its own, since the client reads its address when it is imported.
 KEEP = (
-    "import sys, pathlib, logging; from sft_app.storage.keeper import Keeper; "
+    "import sys, pathlib, logging; from sft_app.storage.backup import Keeper; "
     "from sft_app.storage.stores import open_store; "
     "keeper = Keeper(pathlib.Path(sys.argv[1]), open_store()); keeper.restore(); keeper.look()"
 )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sft_app.runs.checkpoints import complete_checkpoints, discard_incomplete, last_complete_checkpoint
 from sft_app.runs.folder import Run
-from sft_app.training.divergence import are_finite, discard_broken
+from sft_app.training.divergence import all_finite, discard_broken_checkpoints
 
 Make = Callable[..., Run]
 Work = Callable[..., int]
@@ -59,7 +59,7 @@ def assert_failed(run: Run, message: str, checkpoints: list[int]) -> None:
     assert not run.has_adapter() and run.scorecard() is None
     kept = complete_checkpoints(run.checkpoints_dir)
     assert [int(path.name.partition("-")[2]) for path in kept] == checkpoints
-    assert all(are_finite(load_file(file).values()) for path in kept for file in path.glob("*.safetensors"))
+    assert all(all_finite(load_file(file).values()) for path in kept for file in path.glob("*.safetensors"))
     assert all(math.isfinite(row.get("loss", 0.0)) for row in run.metrics())
     assert_valid_json(run)
 
@@ -197,7 +197,7 @@ def test_a_checkpoint_with_broken_weights_is_not_gone_on_from(make_run: Make, wo
     run.update_status(state="interrupted")
     assert work(run) == 0
     assert run.status().state == "finished"
-    assert are_finite(load_file(run.adapter_dir / "adapter_model.safetensors").values())
+    assert all_finite(load_file(run.adapter_dir / "adapter_model.safetensors").values())
     assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
 
 
@@ -245,10 +245,10 @@ def test_a_checkpoint_with_a_broken_state_is_discarded_and_the_one_before_stays(
     name, change = SPOILT[what]
     for step in (4, 6):
         change(tmp_path / f"checkpoint-{step}" / name)
-    told = discard_broken(tmp_path)
+    told = discard_broken_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
     assert told.startswith("Discarded checkpoint-6 and checkpoint-4,") and told.endswith("continued from step 2.")
-    assert discard_broken(tmp_path) == ""
+    assert discard_broken_checkpoints(tmp_path) == ""
 
 
 def test_a_state_that_is_cut_off_is_discarded(checkpoint: Path, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_state_that_is_cut_off_is_discarded(checkpoint: Path, tmp_path: Path) 
     file = tmp_path / "checkpoint-4" / "optimizer.pt"
     file.write_bytes(file.read_bytes()[:-100])
     discard_incomplete(tmp_path)
-    discard_broken(tmp_path)
+    discard_broken_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
@@ -270,7 +270,7 @@ def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(
     shutil.copytree(checkpoint, tmp_path / "checkpoint-4")
     monkeypatch.setattr(torch, "load", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        discard_broken(tmp_path)
+        discard_broken_checkpoints(tmp_path)
     assert (tmp_path / "checkpoint-4" / "optimizer.pt").exists()
 
 

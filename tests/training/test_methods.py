@@ -13,29 +13,29 @@ import torch
 from transformers import TrainerCallback
 
 from sft_app.errors import SettingsError
-from sft_app.inference.batched_adapters import RowAdapter, scale_rows
+from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters
 from sft_app.inference.generation import Sampling
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import find_sides
 from sft_app.inference.stream import compare_prompt
 from sft_app.settings import parse_settings
-from sft_app.training.token_rows import cut_into_blocks
-from sft_app.training.trainers.arguments import noise_alpha
+from sft_app.training.tokenized_dataset import cut_into_blocks
+from sft_app.training.trainers.arguments import packed_neftune_alpha
 
-IN_TURN, TOGETHER = "one after the other", "one batch of one model"
+ONE_AFTER_THE_OTHER, IN_ONE_BATCH = "one after the other", "one batch of one model"
 CASES = [
-    ("sft", "lora", {}, TOGETHER),
-    ("sft", "qlora", {}, TOGETHER),
-    ("sft", "full", {"learning_rate": 1e-3}, IN_TURN),
-    ("classic", "lora", {}, TOGETHER),
-    ("classic", "qlora", {}, TOGETHER),
-    ("classic", "full", {"learning_rate": 1e-3}, IN_TURN),
-    ("sft", "lora", {"use_rslora": True}, TOGETHER),
-    ("sft", "lora", {"use_dora": True}, IN_TURN),
-    ("sft", "qlora", {"use_dora": True}, IN_TURN),
-    ("classic", "lora", {"use_dora": True, "use_rslora": True}, IN_TURN),
-    ("classic", "full", {"learning_rate": 1e-3, "block_size": 32}, IN_TURN),
-    ("sft", "lora", {"neftune_noise_alpha": 5.0}, TOGETHER),
+    ("sft", "lora", {}, IN_ONE_BATCH),
+    ("sft", "qlora", {}, IN_ONE_BATCH),
+    ("sft", "full", {"learning_rate": 1e-3}, ONE_AFTER_THE_OTHER),
+    ("classic", "lora", {}, IN_ONE_BATCH),
+    ("classic", "qlora", {}, IN_ONE_BATCH),
+    ("classic", "full", {"learning_rate": 1e-3}, ONE_AFTER_THE_OTHER),
+    ("sft", "lora", {"use_rslora": True}, IN_ONE_BATCH),
+    ("sft", "lora", {"use_dora": True}, ONE_AFTER_THE_OTHER),
+    ("sft", "qlora", {"use_dora": True}, ONE_AFTER_THE_OTHER),
+    ("classic", "lora", {"use_dora": True, "use_rslora": True}, ONE_AFTER_THE_OTHER),
+    ("classic", "full", {"learning_rate": 1e-3, "block_size": 32}, ONE_AFTER_THE_OTHER),
+    ("sft", "lora", {"neftune_noise_alpha": 5.0}, IN_ONE_BATCH),
 ]
 
 
@@ -85,7 +85,7 @@ def test_rslora_scales_each_row_by_alpha_over_the_root_of_the_rank(pair_of: Any)
     with model.disable_adapter():
         base = logits_of(model, ids)
     tuned = logits_of(model, ids)
-    with scale_rows(model, (RowAdapter(), RowAdapter("side1"))):
+    with apply_row_adapters(model, (RowAdapter(), RowAdapter("side1"))):
         both = logits_of(model, ids.repeat(2, 1))
     assert not torch.allclose(base, tuned, atol=1e-2)
     torch.testing.assert_close(both, torch.cat([base, tuned]), rtol=1e-4, atol=1e-5)
@@ -97,7 +97,7 @@ def test_dora_answers_are_those_of_the_base_and_of_the_merged_adapter(pair_of: A
 
     pair, run = pair_of(use_dora=True)
     answers = compare_prompt(pair, "Where is order 3?", "", Sampling(max_new_tokens=8))
-    assert answers.evidence.how == IN_TURN
+    assert answers.evidence.how == ONE_AFTER_THE_OTHER
     ids, model = torch.arange(5, 25)[None], pair.loaded_sides[1].model
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
     with model.disable_adapter():
@@ -153,10 +153,10 @@ def test_noise_is_there_in_training_and_nowhere_else(
 def test_noise_of_a_packed_row_is_that_of_its_conversations() -> None:
     """Four conversations of n tokens in one row: the root of 4n in the denominator, so twice the alpha."""
     plain = parse_settings({"neftune_noise_alpha": 5.0, "packing": False, "per_device_train_batch_size": 4})
-    assert noise_alpha(plain) == 5.0
-    assert noise_alpha(plain.model_copy(update={"packing": True})) == pytest.approx(10.0)
-    assert noise_alpha(plain.model_copy(update={"packing": True, "trainer": "classic"})) == 5.0
-    assert noise_alpha(parse_settings({})) is None
+    assert packed_neftune_alpha(plain) == 5.0
+    assert packed_neftune_alpha(plain.model_copy(update={"packing": True})) == pytest.approx(10.0)
+    assert packed_neftune_alpha(plain.model_copy(update={"packing": True, "trainer": "classic"})) == 5.0
+    assert packed_neftune_alpha(parse_settings({})) is None
 
 
 def test_blocks_hold_every_token_once_in_order_and_train_it() -> None:
@@ -173,13 +173,13 @@ def test_blocks_are_of_the_whole_text_though_max_length_is_shorter(home: Path, m
     from sft_app.data.conversation import make_conversation
     from sft_app.data.tokens import render_conversation
     from sft_app.runtime.files import read_jsonl
-    from sft_app.training.token_rows import token_rows
+    from sft_app.training.tokenized_dataset import load_tokenized_dataset
 
     run = make_run(trainer="classic", method="full", block_size=100, max_length=60)
     whole: list[int] = []
     for row in read_jsonl(run.train_file):
         whole += render_conversation(tokenizer, make_conversation(row["messages"]), 10_000).input_ids
-    rows = token_rows(run, tokenizer, 60, 100)
+    rows = load_tokenized_dataset(run, tokenizer, 60, 100)
     assert [id for ids in rows["input_ids"] for id in ids] == whole
     assert [len(ids) for ids in rows["input_ids"]][:-1] == [100] * (len(whole) // 100)
 

@@ -18,8 +18,8 @@ from sft_app.runs.folder import CANCELLED, Run
 from sft_app.training import scoring, worker
 from sft_app.training.launch import cancel_run, resume_run, stop_run
 from sft_app.training.supervisor import ensure_supervisor
-from sft_app.training.trainers import heldout, probed
-from sft_app.training.worker import NOTHING_LEARNT
+from sft_app.training.trainers import gradient_check_mixin, heldout
+from sft_app.training.worker import NOTHING_LEARNED_MESSAGE
 from tests.waiting import supervisors, wait_until
 
 Make = Callable[..., Run]
@@ -55,10 +55,10 @@ def ask_within(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 PARTS = {
     "loading": (worker, "load_trainable"),
-    "tokenising": (worker, "token_rows"),
+    "tokenising": (worker, "load_tokenized_dataset"),
     "base evaluation": (heldout, "score_conversations"),
     "watch answers": (worker, "answer_prompts"),
-    "check of the shortcuts": (probed, "take_step"),
+    "check of the shortcuts": (gradient_check_mixin, "compute_step"),
 }
 
 
@@ -71,7 +71,7 @@ def test_a_stop_before_anything_was_learnt_acts_at_once_and_says_so(
     begun = time.monotonic()
     assert work(run) == 0
     assert time.monotonic() - begun < LONG_SECONDS / 2
-    assert (run.status().state, run.status().step, run.status().message) == ("stopped", 0, NOTHING_LEARNT)
+    assert (run.status().state, run.status().step, run.status().message) == ("stopped", 0, NOTHING_LEARNED_MESSAGE)
     assert not run.has_adapter() and steps_of(run) == []
 
 
@@ -149,7 +149,7 @@ def test_a_stop_in_a_long_first_step_leaves_nothing_to_keep(
     run = make_run(**STEPS)
     ask_in_step(0, run.request_stop)
     assert work(run) == 0
-    assert (run.status().state, run.status().message) == ("stopped", NOTHING_LEARNT)
+    assert (run.status().state, run.status().message) == ("stopped", NOTHING_LEARNED_MESSAGE)
     assert not run.has_adapter()
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.runs.folder import Run
+from sft_app.storage.backup import keeping_copies
 from sft_app.storage.copies import copy_trouble, read_manifests
-from sft_app.storage.keeper import keeping_copies
 from sft_app.storage.stores import FolderStore
 from sft_app.training.launch import resume_run
 from sft_app.training.supervisor import ensure_supervisor

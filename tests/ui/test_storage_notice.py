@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sft_app.hosting import Hosting
-from sft_app.storage.keeper import Keeper
+from sft_app.storage.backup import Keeper
 from sft_app.storage.stores import FolderStore
 from sft_app.ui.context import PageContext
 from sft_app.ui.hosting_banner import EPHEMERAL, storage_notice

@@ -15,7 +15,7 @@ import pytest
 
 from sft_app.evaluation.prompt_sets import Prompt, PromptSetTask
 from sft_app.inference.generation import Sampling
-from sft_app.inference.pair_tasks import AnswerTask, PlacedTask
+from sft_app.inference.pair_tasks import AnswerTask, PairTaskRequest
 from sft_app.ui.serving.zero_gpu import LONGEST_SECONDS, estimated_seconds, lends_gpu
 from tests.made_runs import make_run  # noqa: F401
 
@@ -76,7 +76,7 @@ def test_errors_for_the_reader_come_through(told: tuple[dict[str, Any], SimpleNa
 
 def test_seconds_are_asked_for_by_what_there_is_to_do() -> None:
     def seconds(task: Any, gib: float) -> int:
-        return estimated_seconds(PlacedTask(task, None, Path(), gib))  # type: ignore[arg-type]
+        return estimated_seconds(PairTaskRequest(task, None, Path(), gib))  # type: ignore[arg-type]
 
     short, long = (AnswerTask([], [], Sampling(max_new_tokens=tokens)) for tokens in (32, 256))
     assert 10 < seconds(short, 0.25) < seconds(long, 0.25) < 40

@@ -1,1 +1,1 @@
-"""What makes a training step fast."""
+"""Compute training steps faster: attention, the loss head, fused functions and shared prefixes."""

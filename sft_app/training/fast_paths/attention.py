@@ -1,8 +1,8 @@
-"""Attention for conversations that lie end to end in one row: each to itself, without a mask over the whole row.
+"""Compute attention within each conversation of a packed row, without a mask over the whole row.
 
-A block mask makes every kernel work through the square of the row's length and most of it for nothing. Here each
-conversation is a causal attention of its own: one variable-length kernel on a GPU that has it, one call for each
-conversation elsewhere.
+With a block mask, every kernel works through the square of the row's length, most of it for nothing. Here each
+conversation has a causal attention of its own: one variable-length kernel on a GPU that supports it, otherwise one call
+per conversation.
 """
 
 from __future__ import annotations
@@ -19,43 +19,48 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from sft_app.errors import ModelError
 
-SEPARATE = "separate_conversations"
+SEPARATE_ATTENTION = "separate_conversations"
 HALF_PRECISION = (torch.float16, torch.bfloat16)
-KERNEL_DEVICE, WIDEST_HEAD = "cuda", 256
-LONGEST_TRIED = 4096
-"""Tokens of a conversation that the kernel is tried with; a window that is wider is tried as one of this width."""
-QUERIES_AT_ONCE = 128
-"""With a mask the kernel works through all keys, those after a query too; blocks of queries leave most of these out."""
+KERNEL_DEVICE, MAX_HEAD_DIM = "cuda", 256
+MAX_VALIDATION_LENGTH = 4096
+"""Longest conversation, in tokens, to validate the kernel with; a wider window is validated at this width."""
+QUERY_BLOCK_SIZE = 128
+"""With a mask, the kernel also reads the keys after a query; blocks of queries skip most of them."""
 
 
 @contextmanager
 def separate_attention(model: Any) -> Iterator[None]:
-    """For a forward and backward pass over rows with `cu_seq_lens_q`; what the model has otherwise comes back after.
+    """Use separate attention within the block, for forward and backward passes over rows with `cu_seq_lens_q`.
 
-    A model whose attention needs more than a causal mask keeps its own, which reads `position_ids`.
+    A model that needs more than a causal mask keeps its own attention, which reads `position_ids`.
     """
     config = model.config.get_text_config()
     before = config._attn_implementation
-    if can_separate(config):
-        config._attn_implementation = SEPARATE
+    if supports_separate_attention(config):
+        config._attn_implementation = SEPARATE_ATTENTION
     try:
         yield
     finally:
         config._attn_implementation = before
 
 
-def is_separate(model: Any) -> bool:
-    return model.config.get_text_config()._attn_implementation == SEPARATE
+def uses_separate_attention(model: Any) -> bool:
+    """Return whether the model uses separate attention now."""
+    return bool(model.config.get_text_config()._attn_implementation == SEPARATE_ATTENTION)
 
 
-def can_separate(config: Any) -> bool:
+def supports_separate_attention(config: Any) -> bool:
+    """Return whether the model's attention needs no more than a causal mask or sliding window."""
     needs_more = (getattr(config, name, None) for name in ("attn_logit_softcapping", "attention_chunk_size"))
     return config._attn_implementation == "sdpa" and not any(needs_more)
 
 
 @dataclass(frozen=True)
 class KernelUse:
-    """How a layer would use the variable-length kernel: `value_dim` is the width of its values, `dim` of the rest."""
+    """Describes how a layer would use the variable-length kernel.
+
+    `value_dim` is the head dimension of the values, `dim` that of queries and keys.
+    """
 
     device: torch.device
     dtype: torch.dtype
@@ -67,25 +72,28 @@ class KernelUse:
     scaling: float | None
 
     def is_possible(self) -> bool:
-        """Source: torch's flash attention, heads of at most 256, a multiple of 8, values as wide as queries."""
-        is_fit = self.dim % 8 == 0 and self.dim <= WIDEST_HEAD and self.value_dim == self.dim
+        """Return whether the kernel supports this use.
+
+        Source: torch's flash attention: heads of at most 256, a multiple of 8, values as wide as queries.
+        """
+        is_fit = self.dim % 8 == 0 and self.dim <= MAX_HEAD_DIM and self.value_dim == self.dim
         return self.device.type == KERNEL_DEVICE and self.dtype in HALF_PRECISION and is_fit
 
 
 _kernel_uses: dict[KernelUse, bool] = {}
-"""What layers have asked for, and whether the kernel was tried for it and found right. It never changes within a step:
-a layer whose activations are computed twice has to take the same way both times."""
+"""What layers asked for, and whether the kernel passed validation. Constant within a step, since a layer whose
+activations are recomputed must use the same kernel both times."""
 
 
-def try_kernel() -> bool:
-    """Tries the kernel for every use that layers have asked for so far; whether there is one that it may do now."""
+def validate_kernel() -> bool:
+    """Validate the kernel for every use that layers have asked for, and return whether it can be used for any."""
     for use in _kernel_uses:
         _kernel_uses[use] = _has_variable_length_kernel(use)
     return any(_kernel_uses.values())
 
 
-def forget_kernel() -> None:
-    """From here on no layer uses the kernel, until it is tried again."""
+def disable_kernel() -> None:
+    """Stop all layers from using the kernel until it is validated again."""
     _kernel_uses.clear()
 
 
@@ -104,17 +112,19 @@ def attend_separately(
     prefix_length: int = 0,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`(1, heads, tokens, dim)` to `(1, tokens, heads, dim)`; `cu_seq_lens_q`, `(conversations + 1,)`, has the borders.
+    """Attend within each conversation: `(1, heads, tokens, dim)` to `(1, tokens, heads, dim)`.
 
-    The signature is that of transformers' attention functions. Of a row with a `prefix_length`, the first part is the
-    beginning that all the others go on from.
+    The signature is that of transformers' attention functions. `cu_seq_lens_q`, `(conversations + 1,)`, has the
+    boundaries. With `prefix_length`, the first part of the row is a prefix that all other parts continue.
 
-    Raises: ModelError when the layer did not pass the borders on, or wants what this attention cannot give.
+    Raises: ModelError if the layer did not pass the boundaries on, or needs what this attention lacks.
     """
     if cu_seq_lens_q is None:
         raise ModelError("A layer of this model does not pass on where conversations begin.")
-    if attention_mask is not None or not others.get("is_causal", True) or _wanted(others):
-        raise ModelError(f"A layer of this model needs more than causal attention: {_wanted(others) or 'a mask'}.")
+    if attention_mask is not None or not others.get("is_causal", True) or _unsupported_arguments(others):
+        raise ModelError(
+            f"A layer of this model needs more than causal attention: {_unsupported_arguments(others) or 'a mask'}."
+        )
     if prefix_length:
         return _attend_after_prefix(query, key, value, scaling, cu_seq_lens_q.tolist()), None
     use = KernelUse(
@@ -127,8 +137,8 @@ def attend_separately(
     return _attend_one_by_one(query, key, value, scaling, dropout, sliding_window, cu_seq_lens_q.tolist()), None
 
 
-def _wanted(others: dict[str, Any]) -> str:
-    """What some models add to their scores, by transformers' names; empty when nothing of it is there."""
+def _unsupported_arguments(others: dict[str, Any]) -> str:
+    """Name the arguments some models use to change their scores, in transformers' spelling; empty if none."""
     known = ("softcap", "s_aux", "position_bias", "head_mask")
     return ", ".join(name for name in known if others.get(name) is not None)
 
@@ -146,8 +156,8 @@ def _attend_one_by_one(
     for start, end in zip(borders, borders[1:], strict=False):
         mask = None
         if sliding_window is not None and end - start > sliding_window:
-            places = torch.arange(end - start, device=query.device)
-            distance = places[:, None] - places
+            positions = torch.arange(end - start, device=query.device)
+            distance = positions[:, None] - positions
             mask = (distance >= 0) & (distance < sliding_window)
         outputs.append(
             scaled_dot_product_attention(
@@ -175,8 +185,8 @@ def _attend_after_prefix(
         keys = torch.cat([first_keys, key[:, :, start:end]], dim=2)
         values = torch.cat([first_values, value[:, :, start:end]], dim=2)
         mask = _after_prefix(end - start, prefix, query.dtype, query.device)
-        for first in range(0, end - start, QUERIES_AT_ONCE):
-            last = min(first + QUERIES_AT_ONCE, end - start)
+        for first in range(0, end - start, QUERY_BLOCK_SIZE):
+            last = min(first + QUERY_BLOCK_SIZE, end - start)
             seen = prefix + last
             queries = query[:, :, start + first : start + last]
             outputs.append(attend(queries, keys[:, :, :seen], values[:, :, :seen], attn_mask=mask[first:last, :seen]))
@@ -185,7 +195,7 @@ def _attend_after_prefix(
 
 @lru_cache(maxsize=64)
 def _after_prefix(length: int, prefix: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """`(length, prefix + length)`: each token sees the prefix, what comes before it, and itself."""
+    """Return a mask, `(length, prefix + length)`: each token sees the prefix, earlier tokens, and itself."""
     mask = torch.full((length, prefix + length), -torch.inf, dtype=dtype, device=device)
     return mask.triu_(prefix + 1)
 
@@ -221,13 +231,15 @@ def _attend_in_one_kernel(
 
 @torch.enable_grad()
 def _has_variable_length_kernel(use: KernelUse) -> bool:
-    """Whether this torch has the kernel for this use, with the right result and gradients. Not to be asked within a
-    layer whose activations are computed twice: what is tried here would count as the layer's own."""
+    """Return whether this torch has the kernel for this use, with the right result and gradients.
+
+    Do not call this within a layer whose activations are recomputed: the trial would count as part of the layer.
+    """
     if not use.is_possible():
         return False
     parts, borders = _example(use)
     query, key, value = parts
-    window = min(use.window or 0, LONGEST_TRIED) or None
+    window = min(use.window or 0, MAX_VALIDATION_LENGTH) or None
     longest = int(borders.diff().max())
     try:
         quick = _attend_in_one_kernel(query, key, value, use.scaling, window, borders, longest)
@@ -235,14 +247,16 @@ def _has_variable_length_kernel(use: KernelUse) -> bool:
         of_quick, of_exact = (torch.autograd.grad(o.float().square().sum(), parts) for o in (quick, exact))
     except (ImportError, TypeError, ValueError, RuntimeError, NotImplementedError):
         return False
-    return all(_is_near(one, other) for one, other in zip((quick, *of_quick), (exact, *of_exact), strict=True))
+    return all(_is_close(one, other) for one, other in zip((quick, *of_quick), (exact, *of_exact), strict=True))
 
 
 def _example(use: KernelUse) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Query, key and value, two key heads with as many query heads each as in the model, and the borders: of three
-    conversations, one of which is longer than the window."""
+    """Return query, key and value, and the boundaries of three conversations, one longer than the window.
+
+    There are two key heads, each with as many query heads as in the model.
+    """
     grouped = use.heads // use.key_heads
-    lengths = [10, min(use.window or 0, LONGEST_TRIED) + 33, 21]
+    lengths = [10, min(use.window or 0, MAX_VALIDATION_LENGTH) + 33, 21]
     generator = torch.Generator(use.device).manual_seed(0)
     parts = [
         torch.randn(1, heads, sum(lengths), use.dim, device=use.device, dtype=use.dtype, generator=generator)
@@ -252,10 +266,10 @@ def _example(use: KernelUse) -> tuple[list[torch.Tensor], torch.Tensor]:
     return [part.requires_grad_() for part in parts], borders
 
 
-def _is_near(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """To what half precision allows, on the whole."""
+def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors are equal up to half precision, in relative norm."""
     return bool((one.float() - other.float()).norm() <= 2e-2 * other.float().norm())
 
 
-AttentionInterface.register(SEPARATE, attend_separately)
-AttentionMaskInterface.register(SEPARATE, lambda *_, **__: None)
+AttentionInterface.register(SEPARATE_ATTENTION, attend_separately)
+AttentionMaskInterface.register(SEPARATE_ATTENTION, lambda *_, **__: None)

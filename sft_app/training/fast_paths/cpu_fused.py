@@ -1,8 +1,8 @@
-"""Fewer passes over memory: the parts of a layer that the libraries compute in many small steps, each as one.
+"""Replace chains of small operations in a layer by fused functions that make fewer passes over memory.
 
-On a CPU a training step spends about half its time outside matrix products, walking through activations. Each
-function here gives the numbers of what it replaces (which is checked on the module itself before it takes its place)
-and is used while training only; evaluation and generation run the libraries' own code.
+On a CPU, a training step spends about half its time outside matrix products, reading and writing activations. Each
+function here gives the same numbers as what it replaces, which is checked on the module itself first. It is used in
+training only; evaluation and generation run the libraries' own code.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch.nn.functional import linear, silu
 
 from sft_app.models.loading import ADAPTER_NAME
 
-BEFORE = "_forward_before_fusing"
-NORM_SCALES = (1e-3, 1.0, 30.0)
-"""Of the rows that a norm is tried with: of small ones a wrong epsilon is seen."""
+ORIGINAL_FORWARD = "_forward_before_fusing"
+NORM_INPUT_SCALES = (1e-3, 1.0, 30.0)
+"""Scales of the rows that a norm is checked with; small ones reveal a wrong epsilon."""
 
 
-class LoraProduct(torch.autograd.Function):
-    """`x W' + bias + scale (x A') B'`, added up in place. Gradients for x, A and B; the base is frozen."""
+class LoraLinearFunction(torch.autograd.Function):
+    """Computes `x W' + bias + scale (x A') B'` in place. Gradients for x, A and B; the base is frozen."""
 
     @staticmethod
     def forward(
@@ -48,8 +48,8 @@ class LoraProduct(torch.autograd.Function):
         return of_x, None, None, of_a, of_b, None
 
 
-class RootMeanSquareNorm(torch.autograd.Function):
-    """`weight x / sqrt(mean(x^2) + eps)` over the last dimension. Gradient for x only; the weight is frozen.
+class RMSNormFunction(torch.autograd.Function):
+    """Computes `weight x / sqrt(mean(x^2) + eps)` over the last dimension. Gradient for x only; the weight is frozen.
 
     Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", arXiv 1910.07467.
     """
@@ -70,8 +70,8 @@ class RootMeanSquareNorm(torch.autograd.Function):
         return of_x.addcmul_(normed, along, value=-1).mul_(reciprocal), None, None
 
 
-class GatedUnit(torch.autograd.Function):
-    """`silu(gate) up`, which keeps nothing but its two inputs.
+class SwiGLUFunction(torch.autograd.Function):
+    """Computes `silu(gate) up` and keeps only its two inputs.
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer", arXiv 2002.05202.
     """
@@ -88,8 +88,8 @@ class GatedUnit(torch.autograd.Function):
         return torch.ops.aten.silu_backward(gradient * up, gate), of_up
 
 
-def fuse(model: Any) -> int:
-    """Puts the functions above where they give the same as the modules that stand there; how many it put in.
+def fuse_modules(model: Any) -> int:
+    """Replace modules by the functions above where they agree, and return how many were replaced.
 
     Only on a CPU in float32, where they were measured. Adapters with dropout or of another kind than plain LoRA, and
     weights that are trained themselves, keep the libraries' code.
@@ -99,40 +99,40 @@ def fuse(model: Any) -> int:
 
 
 def _replace(module: Any) -> bool:
-    """Whether a function stands in for the module's own forward now."""
-    quick, example = _counterpart(module)
-    if quick is None or not _gives_the_same(module.forward, quick, example):
+    """Return whether the module's forward was replaced."""
+    fused, example = _fused_function(module)
+    if fused is None or not _are_equivalent(module.forward, fused, example):
         return False
-    own, vars(module)[BEFORE] = module.forward, vars(module).get("forward")
+    own, vars(module)[ORIGINAL_FORWARD] = module.forward, vars(module).get("forward")
     module.forward = lambda x, *args, **kwargs: (
-        quick(x) if module.training and not args and not kwargs else own(x, *args, **kwargs)
+        fused(x) if module.training and not args and not kwargs else own(x, *args, **kwargs)
     )
     return True
 
 
-def unfuse(model: Any) -> None:
-    """Every module that `fuse` changed computes as it did before."""
+def unfuse_modules(model: Any) -> None:
+    """Restore every module that `fuse_modules` replaced."""
     for module in model.modules():
-        if BEFORE in vars(module):
-            own = vars(module).pop(BEFORE)
+        if ORIGINAL_FORWARD in vars(module):
+            own = vars(module).pop(ORIGINAL_FORWARD)
             vars(module).pop("forward") if own is None else vars(module).update(forward=own)
 
 
-def _counterpart(module: Any) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, torch.Tensor]:
-    """The function that may stand in for a module, and an input to try both with."""
+def _fused_function(module: Any) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, torch.Tensor]:
+    """Return the function that may replace a module, and an input to compare both with."""
     from peft.tuners.lora import Linear as LoraLinear
 
     if type(module) is LoraLinear:
         return _lora_product(module), torch.randn(3, module.in_features)
     if type(module).__name__.endswith("RMSNorm") and _has_frozen_scale(module):
         eps = getattr(module, "variance_epsilon", getattr(module, "eps", 1e-6))
-        example = torch.randn(len(NORM_SCALES), len(module.weight)) * torch.tensor(NORM_SCALES)[:, None]
-        return lambda x: RootMeanSquareNorm.apply(x, module.weight, eps), example
+        example = torch.randn(len(NORM_INPUT_SCALES), len(module.weight)) * torch.tensor(NORM_INPUT_SCALES)[:, None]
+        return lambda x: RMSNormFunction.apply(x, module.weight, eps), example
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")) and hasattr(
         module.gate_proj, "in_features"
     ):
         width = module.gate_proj.in_features
-        return lambda x: module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x))), torch.randn(
+        return lambda x: module.down_proj(SwiGLUFunction.apply(module.gate_proj(x), module.up_proj(x))), torch.randn(
             3, width
         )
     return None, torch.empty(0)
@@ -151,21 +151,23 @@ def _lora_product(layer: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
     if not is_plain:
         return None
     a, b = layer.lora_A[ADAPTER_NAME], layer.lora_B[ADAPTER_NAME]
-    return lambda x: LoraProduct.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[ADAPTER_NAME])
+    return lambda x: LoraLinearFunction.apply(
+        x, base.weight, base.bias, a.weight, b.weight, layer.scaling[ADAPTER_NAME]
+    )
 
 
 def _has_frozen_scale(norm: torch.nn.Module) -> bool:
-    """Some norms have none at all."""
+    """Return whether the norm has a frozen weight; some norms have none."""
     weight = getattr(norm, "weight", None)
     return isinstance(weight, torch.Tensor) and weight.dim() == 1 and not weight.requires_grad
 
 
 def _is_plain_float32(module: torch.nn.Module) -> bool:
-    """What has no parameters has no precision of its own, and nothing here is for it."""
+    """Return whether the module has parameters, all of them float32 on the CPU."""
     own = list(module.parameters())
     return bool(own) and all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in own)
 
 
 @torch.no_grad()
-def _gives_the_same(own: Callable[..., Any], quick: Callable[..., Any], example: torch.Tensor) -> bool:
-    return torch.allclose(own(example), quick(example), rtol=1e-4, atol=1e-5)
+def _are_equivalent(own: Callable[..., Any], fused: Callable[..., Any], example: torch.Tensor) -> bool:
+    return torch.allclose(own(example), fused(example), rtol=1e-4, atol=1e-5)

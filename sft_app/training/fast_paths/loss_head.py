@@ -1,7 +1,7 @@
-"""The loss of the trained tokens alone, a chunk of positions at a time, so that the logits of a batch never stand in
-memory together: a vocabulary of 128,000 makes them larger than the model's other activations.
+"""Compute the loss of the trained tokens in chunks, so that a batch's logits never fill the memory at once.
 
-Forward and backward are one pass, since the gradient of a cross-entropy needs nothing that comes later.
+With a vocabulary of 128,000, the logits are larger than all other activations. Forward and backward are one pass, since
+the gradient of a cross-entropy needs nothing that comes later.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 
 
 class SummedCrossEntropy(torch.autograd.Function):
-    """`hidden (tokens, width)`, `weight (vocabulary, width)`, `targets (tokens,)` to the summed loss, in float32."""
+    """Sums the float32 loss of `hidden (tokens, width)`, `weight (vocabulary, width)`, `targets (tokens,)`."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        rows = positions_at_once(len(weight))
+        rows = positions_per_chunk(len(weight))
         room = hidden.new_empty((min(rows, len(targets)), len(weight)), dtype=weight.dtype)
         for start in range(0, len(targets), rows):
             part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
@@ -45,16 +45,16 @@ class SummedCrossEntropy(torch.autograd.Function):
         return of_hidden * scale, None if of_weight is None else of_weight * scale, None
 
 
-def positions_at_once(vocabulary: int) -> int:
-    """Positions whose logits stand in memory together."""
-    return max(1, LOGITS_AT_ONCE // vocabulary)
+def positions_per_chunk(vocabulary: int) -> int:
+    """Return how many positions' logits are in memory at once."""
+    return max(1, MAX_LOGITS_IN_MEMORY // vocabulary)
 
 
-def plain_head(model: Any) -> torch.Tensor | None:
-    """The weight of the model's output layer if its logits are nothing but that, else None.
+def plain_head_weight(model: Any) -> torch.Tensor | None:
+    """Return the weight of the output layer if the model's logits are exactly its product, else None.
 
-    Some models scale or cap their logits or add a bias; for them the model's own head has to be asked. The numbers
-    have to be the very same, since a cap changes those of an untrained model by almost nothing.
+    Some models scale or cap their logits, or add a bias; those need the model's own head. The comparison is exact,
+    since a cap hardly changes the logits of an untrained model.
     """
     head, inner = model.get_output_embeddings(), backbone(model)
     if type(head) is not torch.nn.Linear or head.bias is not None or inner is None:
@@ -86,6 +86,6 @@ def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def backbone(model: Any) -> Any:
-    """The model without its output layer, adapters inside it stay; None where it is not one module."""
+    """Return the model without its output layer, adapters included; None if that is not one module."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(inner, inner.base_model_prefix, None)

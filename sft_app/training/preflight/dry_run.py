@@ -27,9 +27,9 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
 from sft_app.runtime.processes import forget_peak, peak_resident_gib
 from sft_app.settings import RunSettings
-from sft_app.training.open_settings import settle_max_length
+from sft_app.training.auto_settings import resolve_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
-from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 from sft_app.training.worker import load_trainable
@@ -86,12 +86,12 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     run.update_status(state="preparing", pid=os.getpid(), message="Loading the model.")
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(recorded_model(run), run.home)
-    settings = settings.model_copy(update={"max_length": settle_max_length(run, tokenizer)})
+    settings = settings.model_copy(update={"max_length": resolve_max_length(run, tokenizer)})
     accumulation = min(settings.gradient_accumulation_steps, MOST_ACCUMULATION)
     batches = accumulation * (STEPS + WARM_UP)
     short = settings.model_copy(update={"max_steps": STEPS + WARM_UP, "gradient_accumulation_steps": accumulation})
-    rows = token_rows(run, tokenizer, settings.max_length or 0, settings.block_size)
-    heldout = list(render_rows(run.heldout_file, tokenizer, settings.max_length or 0))
+    rows = load_tokenized_dataset(run, tokenizer, settings.max_length or 0, settings.block_size)
+    heldout = list(tokenize_file(run.heldout_file, tokenizer, settings.max_length or 0))
     clock, model = StepClock(run), load_trainable(run, short)
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])

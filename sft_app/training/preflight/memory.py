@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 
 GIB = 2**30
 # Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.
@@ -151,7 +151,7 @@ def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, c
     """Logits and what comes of them; evaluation has fewer, of one conversation, and no activations beside them."""
     vocabulary = shape.vocabulary
     if settings.is_packed():
-        chunk = min(LOGITS_AT_ONCE, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)
+        chunk = min(MAX_LOGITS_IN_MEMORY, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)
         head = chunk + 2 * compute * batch.trained * shape.hidden_size
         if settings.method == "full":
             head += 4 * vocabulary * shape.hidden_size

@@ -13,7 +13,7 @@ from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
-from sft_app.training.fast_paths.ways import WORTH_SHARING
+from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
 from sft_app.training.preflight.memory import bytes_of, layer_bytes, uses_checkpointing, weight_bytes
 from sft_app.training.preflight.workload import Measured, Workload
 
@@ -140,7 +140,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
 def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:
     """Tokens that a batch computes once for all its conversations (`training/fast_paths/cpu_shared_prefix`)."""
     is_plain = settings.is_packed() and not settings.lora_dropout and not settings.neftune_noise_alpha
-    return work.beginning if device == "cpu" and is_plain and work.beginning >= WORTH_SHARING else 0
+    return work.beginning if device == "cpu" and is_plain and work.beginning >= MIN_SHARED_TOKENS else 0
 
 
 def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""The two ways of training."""
+"""Train with TRL's `SFTTrainer` or transformers' `Trainer`."""

@@ -1,4 +1,4 @@
-"""Settings to the arguments that `SFTConfig` and `TrainingArguments` share."""
+"""Turn settings into the arguments that `SFTConfig` and `TrainingArguments` share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sft_app.training.optional_deps import PROJECT_NAME
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a trainer is built from. `train` has the columns `input_ids` and `labels`.
+    """Holds what a trainer is built from. `train` has the columns `input_ids` and `labels`.
 
-    A job that `is_resumed` goes on from a checkpoint and knows the base's held-out loss already.
+    A job that `is_resumed` continues from a checkpoint and already knows the base's held-out loss.
     """
 
     model: Any
@@ -34,12 +34,12 @@ class TrainingJob:
 
 
 def common_arguments(job: TrainingJob) -> dict[str, Any]:
-    """Evaluation, saving and the held-out loss at step 0 (which is the base model's) are always on.
+    """Build the arguments. Evaluation, saving and the held-out loss at step 0 (the base model's) are always on.
 
-    There is no `save_total_limit`: `HeldoutEvaluation` keeps the checkpoints that are wanted.
+    There is no `save_total_limit`: `HeldoutEvaluation` deletes old checkpoints itself.
     """
     settings, model = job.settings, job.model
-    # FSDP takes its part of the model to the GPU itself.
+    # FSDP moves its shard of the model to the GPU itself.
     on_gpu = model.device.type == "cuda" or bool(settings.fsdp and torch.cuda.is_available())
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing
     compute_dtype = training_dtype(model)
@@ -59,7 +59,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "activation_checkpointing": checkpointing and not settings.fsdp,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
-        "neftune_noise_alpha": noise_alpha(settings),
+        "neftune_noise_alpha": packed_neftune_alpha(settings),
         "torch_compile": settings.torch_compile,
         "fsdp": settings.fsdp or None,
         "fsdp_config": {"activation_checkpointing": checkpointing} if settings.fsdp else None,
@@ -72,7 +72,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "load_best_model_at_end": settings.load_best_model_at_end,
         "logging_steps": 1,
         "logging_strategy": "steps",
-        "logging_nan_inf_filter": False,  # it would log the mean of other losses in place of one that is not finite
+        "logging_nan_inf_filter": False,  # it would replace a non-finite loss by the mean of others
         "disable_tqdm": True,
         "report_to": settings.report_to,
         "run_name": settings.name or job.output_dir.parent.name,
@@ -81,11 +81,11 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
     }
 
 
-def noise_alpha(settings: RunSettings) -> float | None:
-    """NEFTune's alpha for the rows the trainer gets. Noise is alpha over the root of a row's length times width, and a
-    packed row is about as many times longer than a conversation as there are conversations in it.
+def packed_neftune_alpha(settings: RunSettings) -> float | None:
+    """Return NEFTune's alpha, adjusted for packed rows.
 
-    Source: Jain et al. 2023, "NEFTune", arXiv 2310.05914.
+    The noise is alpha over the root of a row's length times width, and a packed row is longer than a conversation by
+    about the number of conversations in it. Source: Jain et al. 2023, "NEFTune", arXiv 2310.05914.
     """
     alpha = settings.neftune_noise_alpha
     if alpha is None or not settings.is_packed():
@@ -94,29 +94,31 @@ def noise_alpha(settings: RunSettings) -> float | None:
 
 
 def training_dtype(model: Any) -> torch.dtype:
-    """What the base computes in: for a 4-bit model not the dtype of its packed weights."""
+    """Return the dtype the base computes in; for a 4-bit model, that is not the dtype of its packed weights."""
     quantization = getattr(model.config, "quantization_config", None)
     return getattr(quantization, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
 
 
-def widen_trainable(model: Any) -> None:
-    """float16 gradients need float32 weights to step on. TRL casts the adapters of a 4-bit base to bfloat16, which
-    GPUs before compute capability 8.0 only emulate."""
+def cast_trainable_to_float32(model: Any) -> None:
+    """Cast trained weights to float32, which float16 gradients need.
+
+    TRL casts the adapters of a 4-bit base to bfloat16, which GPUs before compute capability 8.0 only emulate.
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
 
 def make_schedule(optimizer: Any, kind: str, warmup: int, total: int) -> LambdaLR:
-    """A schedule of `total` optimizer steps; at least the last one is at or past the full rate."""
+    """Build a schedule of `total` optimizer steps; at least the last one is at or past the full rate."""
     rising = min(warmup, total - 1)
-    return LambdaLR(optimizer, lambda step: share_of_rate(step, kind, rising, total))
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, kind, rising, total))
 
 
-def share_of_rate(step: int, kind: str, warmup: int, total: int) -> float:
-    """At step 0 … `total` - 1, of the learning rate asked for; never 0, since such a step would learn nothing.
+def learning_rate_factor(step: int, kind: str, warmup: int, total: int) -> float:
+    """Return the learning rate's factor at step 0 … `total` - 1, never 0, since such a step would learn nothing.
 
-    After the warm-up it is transformers' own schedule of this name, which begins its warm-up with a step at rate 0.
+    After the warm-up, it is transformers' schedule of this name, whose own warm-up starts with a step at rate 0.
     """
     if kind == "constant":
         return 1.0

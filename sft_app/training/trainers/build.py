@@ -1,4 +1,4 @@
-"""The trainer that the settings ask for. Only its own libraries are imported."""
+"""Build the trainer the settings ask for, importing only its own libraries."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from sft_app.training.trainers.arguments import TrainingJob, training_dtype, widen_trainable
+from sft_app.training.trainers.arguments import TrainingJob, cast_trainable_to_float32, training_dtype
 
 
 def build_trainer(job: TrainingJob) -> Any:
-    """The trainer, ready to `train()`."""
+    """Build the trainer, ready to `train()`."""
     if job.settings.trainer == "classic":
         from sft_app.training.trainers.classic import build_classic_trainer as build
     else:
         from sft_app.training.trainers.sft import build_sft_trainer as build
     trainer = build(job)
     if training_dtype(job.model) == torch.float16:
-        widen_trainable(trainer.model)
+        cast_trainable_to_float32(trainer.model)
     return trainer

@@ -1,8 +1,8 @@
-"""The textbook way: transformers' own `Trainer`, a causal-LM collator, next-token loss. Same data, same run folder.
+"""Train with transformers' own `Trainer`: a causal-LM collator and next-token loss.
 
-A row is one conversation, padded to the longest of its batch, of which the answers are trained. With `block_size` it
-is a block of running text instead, as in pretraining: every token is trained, questions and role marks too. Either way
-the held-out loss is that of the answers, so that runs can be compared.
+A row is one conversation, padded to the longest in its batch, whose answers are trained. With `block_size`, it is a
+block of running text instead, as in pretraining, and every token is trained, questions and role markers included. The
+held-out loss is that of the answers in both cases, so that runs can be compared.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from sft_app.data.tokens import IGNORED, training_rows
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments
+from sft_app.training.trainers.gradient_check_mixin import CheckedPaddingMixin, make_probe
 from sft_app.training.trainers.heldout import HeldoutEvaluation
-from sft_app.training.trainers.probed import CheckedPadding, make_probe
 
 
-class ClassicTrainer(CheckedPadding, HeldoutEvaluation, Trainer):
-    """`Trainer` with our held-out evaluation and nothing else of ours."""
+class ClassicTrainer(CheckedPaddingMixin, HeldoutEvaluation, Trainer):
+    """Adds held-out evaluation and the gradient check to `Trainer`."""
 
 
 def build_classic_trainer(job: TrainingJob) -> ClassicTrainer:
-    """The trainer, ready to `train()` on rows that are conversations or blocks already."""
+    """Build the trainer, ready to `train()` on rows that are already conversations or blocks."""
     return ClassicTrainer(
         model=job.model,
         args=TrainingArguments(**common_arguments(job)),

@@ -1,5 +1,4 @@
-"""What both trainers share: exact held-out loss instead of the average of batch averages, a count of tokens, an end at
-the first number that is not finite, and checkpoints that are whole or not there."""
+"""Add exact held-out evaluation, divergence checks and atomic checkpoints to both trainers."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from sft_app.errors import DivergedError
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_conversations
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, prune_checkpoints, writing_checkpoint
 from sft_app.training.distributed import ranks_sum
-from sft_app.training.divergence import are_finite, base_is_broken, has_diverged
+from sft_app.training.divergence import all_finite, broken_base_error, divergence_error
 from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
 from sft_app.training.trainers.arguments import make_schedule, training_dtype
 
@@ -25,15 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 class HeldoutEvaluation:
-    """Mixed into a transformers `Trainer`. Its evaluation is the scorecard's: mean loss over trained tokens.
+    """Adds evaluation to a transformers `Trainer`: the scorecard's mean loss over trained tokens.
 
-    `scores[step]` keeps what was measured. `tokens_seen` counts the tokens that are not padding, and
-    `evaluation_seconds` the time that was not training, so that tokens/s can be told truly. `notice` is what a person
-    has to know of how the run trains. A request to end (`termination`) breaks an evaluation off, and what was learnt
-    until then is saved first; a stop breaks off a step that is long, and the evaluation of the base.
+    `scores[step]` keeps the results. `tokens_seen` counts tokens without padding, and `evaluation_seconds` the time not
+    spent training, so that tokens/s is accurate. `notice` is what the user should know about how the run trains.
+    SIGTERM (`termination`) interrupts an evaluation, and what was learned is saved first. A stop interrupts a long
+    step, and the evaluation of the base.
 
-    At the first loss, gradient or weight that is not finite, `train` raises DivergedError, in all processes of a run:
-    before the optimizer takes the step, so that the weights are those of the step before, which are saved.
+    At the first loss, gradient or weight that is not finite, `train` raises DivergedError in all processes of a run,
+    before the optimizer takes the step. So the weights of the step before are saved.
     """
 
     def __init__(self, *args: Any, heldout: list[RenderedConversation], **kwargs: Any) -> None:
@@ -49,22 +48,22 @@ class HeldoutEvaluation:
 
     def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
         try:
-            with self.termination.let_through() if is_alone() else nullcontext():
-                return self._measure()
+            with self.termination.immediate() if is_single_process() else nullcontext():
+                return self._evaluate_heldout()
         except Terminated:
             if self.state.global_step > 0:
                 self._save_checkpoint(self.model, trial=None)
             raise
 
     def kept_step(self: Any) -> int:
-        """After training: the step whose weights the model has, the best that was saved or the last."""
+        """Return the step whose weights the model has after training: the best saved one, or the last."""
         best = self.state.best_model_checkpoint
         return checkpoint_step(Path(best)) if best and self.args.load_best_model_at_end else self.state.global_step
 
-    def _measure(self: Any) -> dict[str, float]:
+    def _evaluate_heldout(self: Any) -> dict[str, float]:
         start = time.monotonic()
-        learnt = self.state.global_step > 0  # or else a stop leaves nothing that would have to be measured
-        with nullcontext() if learnt or not is_alone() else self.termination.stoppable():
+        learnt = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
+        with nullcontext() if learnt or not is_single_process() else self.termination.stoppable():
             scores = score_conversations(self.model, self.heldout)
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
@@ -75,7 +74,7 @@ class HeldoutEvaluation:
         return metrics
 
     def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
-        """A run that was cut off after its last step has none left; transformers would take one before it looks."""
+        """Train an epoch, unless the run was cut off after its last step; transformers would take one more."""
         if self.state.global_step < self.state.max_steps:
             try:
                 return super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
@@ -89,9 +88,9 @@ class HeldoutEvaluation:
             self._save_checkpoint(self.model, trial=None)
 
     def refuse_broken_weights(self: Any) -> None:
-        """Raises: DivergedError, in all processes."""
+        """Raise DivergedError in all processes if a trained weight is not finite."""
         if not self._has_finite_weights():
-            raise self._diverged("a weight", math.nan, self.state.global_step)
+            raise self._divergence_error("a weight", math.nan, self.state.global_step)
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -111,17 +110,17 @@ class HeldoutEvaluation:
         prune_checkpoints(folder, checkpoint_step(Path(best)) if best else 0)
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if self._begun_step != self.state.global_step:  # and not only its next micro-batch
+        if self._begun_step != self.state.global_step:  # not just its next micro-batch
             self._begun_step, self._step_began = self.state.global_step, time.monotonic()
         mask = inputs.get("attention_mask")
         self.tokens_seen += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
-        with self.termination.stoppable(STEP_SECONDS, self._step_began) if is_alone() else nullcontext():
+        with self.termination.stoppable(STEP_SECONDS, self._step_began) if is_single_process() else nullcontext():
             loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         self._losses_of_step.append(loss)
         return loss
 
     def _get_grad_norm(self: Any, model: Any, grad_norm: Any = None) -> Any:
-        """transformers asks for it before each optimizer step."""
+        """Check the loss and the gradient. transformers calls this before each optimizer step."""
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
         step, loss = self.state.global_step + 1, float(torch.stack(self._losses_of_step).sum())
         self._losses_of_step.clear()
@@ -134,34 +133,38 @@ class HeldoutEvaluation:
         return norm
 
     def _refuse_unless_finite(self: Any, what: str, value: float, step: int) -> None:
-        """Raises: DivergedError, in all processes if in one."""
+        """Raise DivergedError in all processes if the value is not finite in one."""
         if ranks_sum(int(not math.isfinite(value))):
-            raise self._diverged(what, value, step)
+            raise self._divergence_error(what, value, step)
 
-    def _diverged(self: Any, what: str, value: float, step: int) -> DivergedError:
+    def _divergence_error(self: Any, what: str, value: float, step: int) -> DivergedError:
         dtype = training_dtype(self.model)
-        return has_diverged(what, value, step, dtype, self.args.learning_rate) if step else base_is_broken(value, dtype)
+        return (
+            divergence_error(what, value, step, dtype, self.args.learning_rate)
+            if step
+            else broken_base_error(value, dtype)
+        )
 
     def _will_skip(self: Any) -> bool:
-        """Whether float16's loss scaling may leave this step out and halve its scale, as it does until they fit."""
+        """Return whether float16's loss scaling may skip this step and halve its scale until gradients fit."""
         scaler = self.accelerator.scaler
         return scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1
 
     def _has_finite_weights(self: Any) -> bool:
         trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
-        return ranks_sum(int(not are_finite(trained))) == 0
+        return ranks_sum(int(not all_finite(trained))) == 0
 
     def _keep_last_step(self: Any) -> None:
-        """The weights as they are, if they are good for anything and not saved already."""
+        """Save the current weights if they are finite and not saved already."""
         saved = {checkpoint_step(path) for path in complete_checkpoints(Path(self.args.output_dir))}
         if self.args.save_strategy == "no" or self.state.global_step in {0, *saved} or not self._has_finite_weights():
             return
         try:
             self._save_checkpoint(self.model, trial=None)
-        except OSError:  # a full disk, say; why training ended matters more
+        except OSError:  # a full disk, for example; why training ended matters more
             logger.exception("the weights before the break could not be saved")
 
 
-def is_alone() -> bool:
-    """Processes that wait for each other cannot break off on their own."""
+def is_single_process() -> bool:
+    """Return whether this process may stop on its own; processes that wait for each other cannot."""
     return not (torch.distributed.is_available() and torch.distributed.is_initialized())

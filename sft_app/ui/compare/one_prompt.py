@@ -84,11 +84,11 @@ def _begin(chat: PairChat, question: str, system: str) -> Any:
 
 
 def _go_on(chat: PairChat, question: str, _: str) -> Any:
-    return chat.go_on(question)
+    return chat.follow_up(question)
 
 
 def _repeat(chat: PairChat, _: str, __: str) -> Any:
-    return chat.repeat()
+    return chat.regenerate()
 
 
 def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any], names: list[str]) -> Any:
@@ -120,7 +120,7 @@ def _as_left(chat: PairChat, view: str) -> list[str]:
 
 @tells_errors
 def _take_back(chat: PairChat, view: str) -> list[Any]:
-    question = chat.take_back()
+    question = chat.undo()
     return [question or gr.skip(), *_as_left(chat, view)]
 
 

@@ -13,7 +13,7 @@ from sft_app.inference.chat import PairChat
 if TYPE_CHECKING:
     from sft_app.evaluation.answer_pairs import AnswerPair
     from sft_app.inference.generation import Answer
-    from sft_app.inference.next_tokens import Candidate
+    from sft_app.inference.next_tokens import TokenCandidate
     from sft_app.inference.stream import PairUpdate
 
 Place = Literal["left", "right"]
@@ -72,7 +72,7 @@ def evidence_line(parts: Sequence[str], reasons: Sequence[str] = ()) -> str:
     return f'<p class="ft-evidence">{escape(told[:1].upper() + told[1:])}</p>{why}'
 
 
-def candidates_card(found: Sequence[Candidate], before: str, labels: tuple[str, str]) -> str:
+def candidates_card(found: Sequence[TokenCandidate], before: str, labels: tuple[str, str]) -> str:
     """What each side would say next, as bars; `before` is the end of the text so far."""
     rows = "".join(
         f"<tr><td><code>{escape(repr(candidate.text)[1:-1])}</code></td>"

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from sft_app.evaluation.answer_pairs import pairs_of
-from sft_app.export.card import default_pairs, saved_kind
-from sft_app.export.hub import Target, checked_target, is_logged_in, push_run, suggested_name, warning_for
+from sft_app.export.hub_push import Target, checked_target, is_logged_in, push_run, suggested_name, warning_for
 from sft_app.export.merged import MergedModel, find_merged, follow
+from sft_app.export.model_card import default_pairs, saved_kind
 from sft_app.export.package import prepare_merged
 from sft_app.export.space import push_space
 from sft_app.runs.folder import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from sft_app.export.hub import Pushed
+from sft_app.export.hub_push import Pushed
 from sft_app.export.merged import MergedModel, Step
 from sft_app.export.package import OllamaPackage, told_fidelity
 from sft_app.hosting import Hosting, Visitor

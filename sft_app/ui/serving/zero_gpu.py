@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import AccessError, AppError
-from sft_app.inference.pair_tasks import PairTask, PlacedTask
+from sft_app.inference.pair_tasks import PairTask, PairTaskRequest
 from sft_app.inference.sides import Side
 from sft_app.ui.context import PageContext
 
@@ -56,7 +56,7 @@ def refuse_where_lent(what: str) -> None:
         )
 
 
-def estimated_seconds(placed: PlacedTask) -> int:
+def estimated_seconds(placed: PairTaskRequest) -> int:
     """For which a GPU is asked: it is counted against the visitor's share of the day, so not too many."""
     step = SECONDS_PER_STEP + SECONDS_PER_STEP_AND_GIB * placed.base_gib
     seconds = STARTING_SECONDS + SECONDS_PER_GIB_LOADED * placed.base_gib + step * placed.task.steps
@@ -70,14 +70,14 @@ def _results_from_afar(context: PageContext, sides: tuple[Side, Side], task: Pai
     from sft_app.models.catalog import fetch_base
 
     gib = fetch_base(sides[0].base, context.home) / 2**30
-    with closing(_lent(PlacedTask(task, sides, context.home, gib))) as results:
+    with closing(_lent(PairTaskRequest(task, sides, context.home, gib))) as results:
         for result in results:
             if isinstance(result, AppError):
                 raise result
             yield result
 
 
-def _work(placed: PlacedTask) -> Iterator[Any]:
+def _work(placed: PairTaskRequest) -> Iterator[Any]:
     """In the process that has the GPU. An error for the reader is yielded: raised, only its kind would come through."""
     global _models
     from huggingface_hub import constants
@@ -86,7 +86,7 @@ def _work(placed: PlacedTask) -> Iterator[Any]:
 
     constants.HF_HUB_OFFLINE = True  # the lent seconds are not for asking the Hub for files that are here
     try:
-        if _models is not None and not _models.serves(placed.sides[0]):
+        if _models is not None and not _models.matches(placed.sides[0]):
             _models = None
         pair = load_pair(placed.sides, placed.home, _models)
         _models = pair.models

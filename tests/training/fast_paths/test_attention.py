@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sft_app.errors import ModelError
-from sft_app.training.fast_paths.attention import SEPARATE, attend_separately, separate_attention
+from sft_app.training.fast_paths.attention import SEPARATE_ATTENTION, attend_separately, separate_attention
 
 LENGTHS = (5, 1, 9, 3)
 
@@ -72,7 +72,7 @@ class Config(SimpleNamespace):
 @pytest.mark.parametrize(
     ("config", "during"),
     [
-        (Config(_attn_implementation="sdpa"), SEPARATE),
+        (Config(_attn_implementation="sdpa"), SEPARATE_ATTENTION),
         (Config(_attn_implementation="sdpa", attn_logit_softcapping=50.0), "sdpa"),
         (Config(_attn_implementation="sdpa", attention_chunk_size=8192), "sdpa"),
         (Config(_attn_implementation="eager"), "eager"),

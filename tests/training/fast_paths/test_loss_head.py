@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, LlamaConfig
 
 from sft_app.training.fast_paths import loss_head
-from sft_app.training.fast_paths.loss_head import SummedCrossEntropy, plain_head, positions_at_once
+from sft_app.training.fast_paths.loss_head import SummedCrossEntropy, plain_head_weight, positions_per_chunk
 
 SIZES = {
     "vocab_size": 40,
@@ -24,8 +24,8 @@ SIZES = {
 @pytest.mark.parametrize("tokens", [0, 1, 8, 23])
 def test_loss_and_gradients_are_torchs(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of none, of one, of a whole chunk, and of two and a part."""
-    monkeypatch.setattr(loss_head, "LOGITS_AT_ONCE", 8 * 40)
-    assert positions_at_once(40) == 8
+    monkeypatch.setattr(loss_head, "MAX_LOGITS_IN_MEMORY", 8 * 40)
+    assert positions_per_chunk(40) == 8
     torch.manual_seed(0)
     hidden, weight = torch.randn(tokens, 16, requires_grad=True), torch.randn(40, 16, requires_grad=True)
     targets = torch.randint(40, (tokens,))
@@ -64,13 +64,13 @@ def model(config: Any) -> Any:
 
 def test_a_plain_head_is_taken() -> None:
     llama = model(LlamaConfig(**SIZES, tie_word_embeddings=True))
-    assert plain_head(llama) is llama.lm_head.weight
+    assert plain_head_weight(llama) is llama.lm_head.weight
 
 
 def test_a_model_that_scales_its_logits_keeps_its_own_head() -> None:
-    assert plain_head(model(GraniteConfig(**SIZES, logits_scaling=8.0))) is None
+    assert plain_head_weight(model(GraniteConfig(**SIZES, logits_scaling=8.0))) is None
 
 
 def test_a_cap_that_an_untrained_model_hardly_feels_is_seen() -> None:
     capped = model(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=1e4))
-    assert plain_head(capped) is None
+    assert plain_head_weight(capped) is None

@@ -19,7 +19,7 @@ from sft_app.errors import DataError
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.training.fast_paths.ways import LOGITS_AT_ONCE
+from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 from sft_app.training.preflight.fitting import suggest_fit
 from sft_app.training.preflight.memory import GIB, NF4_BYTES, LargestBatch, estimate_memory
 from sft_app.training.preflight.plan import (
@@ -200,8 +200,8 @@ def test_total_is_the_sum_and_a_tenth() -> None:
 
 def test_head_of_the_packed_trainer_holds_a_chunk_and_that_of_others_all_logits() -> None:
     many = LargestBatch(80_000, 40_000)
-    assert LOGITS_AT_ONCE < 40_000 * 1000
-    chunk = LOGITS_AT_ONCE * 4 + 2 * 4 * 40_000 * 100
+    assert MAX_LOGITS_IN_MEMORY < 40_000 * 1000
+    chunk = MAX_LOGITS_IN_MEMORY * 4 + 2 * 4 * 40_000 * 100
     assert memory_of(many).loss_head * GIB == pytest.approx(chunk)
     assert memory_of(many, trainer="classic").loss_head * GIB >= 80_000 * 1000 * 12
 

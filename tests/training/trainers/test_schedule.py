@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from sft_app.training.trainers.arguments import make_schedule, share_of_rate
+from sft_app.training.trainers.arguments import learning_rate_factor, make_schedule
 
 KINDS = ("cosine", "linear", "constant", "constant_with_warmup")
 
@@ -42,11 +42,11 @@ def test_every_step_learns_and_one_at_the_full_rate(kind: str, total: int, warmu
 def test_after_the_warm_up_it_is_transformers_own(kind: str, warmup: int) -> None:
     theirs = get_scheduler(kind, chosen := optimizer(), num_warmup_steps=warmup, num_training_steps=12)
     expected = rates(theirs, chosen, 12)[warmup:]
-    assert [share_of_rate(step, kind, warmup, 12) for step in range(warmup, 12)] == pytest.approx(expected)
+    assert [learning_rate_factor(step, kind, warmup, 12) for step in range(warmup, 12)] == pytest.approx(expected)
 
 
 def test_the_rate_rises_by_equal_steps() -> None:
-    assert [share_of_rate(step, "cosine", 3, 12) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [learning_rate_factor(step, "cosine", 3, 12) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("trainer", ["sft", "classic"])

@@ -188,15 +188,15 @@ def test_both_trainers_take_the_same_step(make_trainer: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("is_separate", [True, False])
+@pytest.mark.parametrize("uses_separate_attention", [True, False])
 @torch.no_grad()
-def test_packed_conversations_do_not_see_each_other(make_trainer: Any, is_separate: bool) -> None:
+def test_packed_conversations_do_not_see_each_other(make_trainer: Any, uses_separate_attention: bool) -> None:
     """With attention of our own, and with the library's block mask, which models with special attention keep."""
     trainer = make_trainer()
     batch = next(batch for batch in trainer.get_train_dataloader() if len(segments(batch)) > 1)
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     trainer.model.eval()
-    with separate_attention(trainer.model) if is_separate else nullcontext():
+    with separate_attention(trainer.model) if uses_separate_attention else nullcontext():
         together = trainer.model(**inputs, use_cache=False).logits[0]
     for part in segments(batch):
         alone = trainer.model(batch["input_ids"][:, part], use_cache=False).logits[0]

@@ -7,7 +7,7 @@ import pytest
 from sft_app.inference.chat import Exchange, PairChat
 from sft_app.inference.evidence import Evidence, SideFacts, evidence_parts
 from sft_app.inference.generation import Answer
-from sft_app.inference.next_tokens import Candidate
+from sft_app.inference.next_tokens import TokenCandidate
 from sft_app.inference.stream import PairUpdate
 from sft_app.ui.compare import views
 
@@ -32,7 +32,7 @@ def test_text_of_people_and_models_is_shown_and_never_run(text: str, view: str) 
     shown = [
         *views.panes(chat, updated(text, f"{text} more"), view, "done"),
         views.evidence_line([text], [text]),
-        views.candidates_card([Candidate(text, 0.5, 0.5)], text, (text, text)),
+        views.candidates_card([TokenCandidate(text, 0.5, 0.5)], text, (text, text)),
     ]
     for html in shown:
         assert text not in html and text.replace("&", "&amp;").replace("<", "&lt;")[:7] in html
@@ -80,6 +80,6 @@ def test_evidence_names_both_sides_and_why_they_are_the_same() -> None:
 
 
 def test_candidates_are_bars_of_both_sides() -> None:
-    card = views.candidates_card([Candidate(" the\n", 0.25, 0.5)], "Where is", ("Base model", "shop"))
+    card = views.candidates_card([TokenCandidate(" the\n", 0.25, 0.5)], "Where is", ("Base model", "shop"))
     assert "width:25.0%" in card and "width:50.0%" in card and " the\\n" in card and "Where is" in card
     assert "start of the answer" in views.candidates_card([], "", ("a", "b"))

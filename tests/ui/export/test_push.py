@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from bench.browser import Server
 from sft_app.errors import AccessError
-from sft_app.export.hub import Pushed
+from sft_app.export.hub_push import Pushed
 from sft_app.hosting import Hosting, Visitor
 from sft_app.ui.context import PageContext
 from sft_app.ui.export.push_panel import target_of

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from sft_app.errors import ExportError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, pairs_of
-from sft_app.export.card import model_card
+from sft_app.export.model_card import model_card
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord
 from sft_app.settings import EXAMPLE_DATA

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sft_app.runs.folder import Run
+from sft_app.storage.backup import Keeper, delete_everywhere, keeping_copies, storage_state
 from sft_app.storage.copies import copy_trouble, delete_run_and_copy, read_manifests
-from sft_app.storage.keeper import Keeper, delete_everywhere, keeping_copies, storage_state
 from sft_app.storage.stores import FolderStore
 from tests.storage.conftest import contents, write_checkpoint
 from tests.waiting import wait_until

@@ -1,5 +1,7 @@
-"""The run's conversations as token ids and labels. Those to train on go into a file of the run, so that memory holds
-only the rows of a batch, however many there are."""
+"""Tokenize a run's conversations into ids and labels.
+
+The training rows go to a file in the run folder, so that memory holds only one batch, whatever the size of the data.
+"""
 
 from __future__ import annotations
 
@@ -21,35 +23,34 @@ from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, put_on_disk
 
-ROWS_AT_ONCE = 100
-REFUSALS_TOLD = 10
+ROWS_PER_BATCH = 100
+MAX_LOGGED_REFUSALS = 10
 SCHEMA = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
 logger = logging.getLogger(__name__)
 
 
-def token_rows(run: Run, tokenizer: Any, max_length: int, block_size: int | None = None) -> Dataset:
-    """The training rows, columns `input_ids` and `labels`, read from disk as they are needed.
+def load_tokenized_dataset(run: Run, tokenizer: Any, max_length: int, block_size: int | None = None) -> Dataset:
+    """Load the training rows, columns `input_ids` and `labels`, which are read from disk as needed.
 
-    One is a conversation of at most `max_length` tokens, or a block of all text, of which nothing is cut.
+    A row is a conversation of at most `max_length` tokens, or a block of running text, of which nothing is cut. The
+    file is written once; a resumed run and the run's other processes reuse it. It needs no cache outside the run
+    folder.
 
-    Their file is written once; a resumed run and the other processes of a run find it. It needs no cache outside the
-    run folder.
-
-    Raises: DataError as `render_rows`.
+    Raises: DataError as `tokenize_file`.
     """
     file = run.tokens_dir / "train.arrow"
     file.parent.mkdir(exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
-            _write_rows(file, _rows(run.train_file, tokenizer, max_length, block_size))
+            _write_rows(file, _training_rows(run.train_file, tokenizer, max_length, block_size))
     return Dataset.from_file(str(file))
 
 
-def render_rows(file: Path, tokenizer: Any, max_length: int) -> Iterator[RenderedConversation]:
-    """Conversations that the model's chat template refuses are left out, and told in the log at the end.
+def tokenize_file(file: Path, tokenizer: Any, max_length: int) -> Iterator[RenderedConversation]:
+    """Tokenize a file's conversations, skipping those the chat template refuses and logging them at the end.
 
     Raises:
-        DataError: at the end, when all are refused or none has an answer within `max_length`.
+        DataError: at the end, if all are refused or no answer fits within `max_length`.
     """
     refusals: list[str] = []
     refused = rendered = trained = 0
@@ -58,7 +59,7 @@ def render_rows(file: Path, tokenizer: Any, max_length: int) -> Iterator[Rendere
             conversation = render_conversation(tokenizer, make_conversation(row["messages"]), max_length)
         except DataError as error:
             refused += 1
-            if refused <= REFUSALS_TOLD:
+            if refused <= MAX_LOGGED_REFUSALS:
                 refusals.append(f"{file.name}, row {row.get('row', '?')}: {error}")
             continue
         rendered += 1
@@ -72,27 +73,29 @@ def render_rows(file: Path, tokenizer: Any, max_length: int) -> Iterator[Rendere
         raise DataError(f"No answer in {file.name} begins within max_length {max_length}. Raise max_length.")
 
 
-def _rows(file: Path, tokenizer: Any, max_length: int, block_size: int | None) -> Iterator[dict[str, list[int]]]:
+def _training_rows(
+    file: Path, tokenizer: Any, max_length: int, block_size: int | None
+) -> Iterator[dict[str, list[int]]]:
     if block_size is not None:
-        return cut_into_blocks((text.input_ids for text in render_rows(file, tokenizer, sys.maxsize)), block_size)
-    kept = (conversation for conversation in render_rows(file, tokenizer, max_length) if conversation.trained > 0)
+        return cut_into_blocks((text.input_ids for text in tokenize_file(file, tokenizer, sys.maxsize)), block_size)
+    kept = (conversation for conversation in tokenize_file(file, tokenizer, max_length) if conversation.trained > 0)
     return (conversation.as_training_row() for conversation in kept)
 
 
 def _write_rows(file: Path, rows: Iterator[dict[str, list[int]]]) -> None:
-    """The file is there only when it is whole."""
+    """Write the rows to a file that appears only when complete."""
     draft = file.with_suffix(".draft")
     with pyarrow.OSFile(str(draft), "wb") as sink, pyarrow.ipc.new_stream(sink, SCHEMA) as stream:
-        while some := list(islice(rows, ROWS_AT_ONCE)):
+        while some := list(islice(rows, ROWS_PER_BATCH)):
             stream.write_batch(pyarrow.RecordBatch.from_pylist(some, schema=SCHEMA))
     put_on_disk(draft)
     os.replace(draft, file)
 
 
 def cut_into_blocks(texts: Iterable[list[int]], block_size: int) -> Iterator[dict[str, list[int]]]:
-    """Rows of `block_size` ids, each id its own label; what is left at the end is a shorter row.
+    """Cut texts into rows of `block_size` ids, each id its own label. The last row may be shorter.
 
-    A single token is left out there, since nothing comes before it to predict it from.
+    A last row of one token is dropped, since nothing precedes the token to predict it from.
     """
     rest: list[int] = []
     for ids in texts:

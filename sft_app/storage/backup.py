@@ -20,7 +20,7 @@ from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
 from sft_app.storage.copies import copy_run, delete_run_and_copy, follow_deletions, read_record, write_record
-from sft_app.storage.restoring import restore_runs
+from sft_app.storage.restore import restore_runs
 from sft_app.storage.stores import Store, open_store
 
 SUPERVISOR_SECONDS, PAGE_SECONDS = 2.0, 10.0

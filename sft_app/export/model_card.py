@@ -13,7 +13,7 @@ from sft_app.export.public_facts import data_name, public_model
 from sft_app.export.report_facts import ReportFacts, gather_facts
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import HUB, LOCAL_FOLDER, recorded_model
-from sft_app.models.licence import licence_of
+from sft_app.models.licence import read_licence
 from sft_app.models.loading import holds_full_model
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunRecord
@@ -98,7 +98,7 @@ def _metadata(record: RunRecord, kind: Kind, licence: dict[str, str]) -> str:
 def _licence(run: Run) -> dict[str, str]:
     """The base's. A link to a file beside its card is made one that leads there from anywhere."""
     ref = recorded_model(run)
-    found = licence_of(ref)
+    found = read_licence(ref)
     link = found.get("license_link")
     if link and "://" not in link and is_hub_id(ref.public_id):
         found = {**found, "license_link": f"https://huggingface.co/{ref.public_id}/blob/main/{link}"}

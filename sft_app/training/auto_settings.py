@@ -1,4 +1,4 @@
-"""What the settings leave open: settled once, when the run begins, and written into the run."""
+"""Resolve the settings left on automatic when a run starts, and write them into the run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sft_app.settings import RunSettings
 from sft_app.training.distributed import is_first_rank
 
 
-def settle_max_length(run: Run, tokenizer: Any) -> int:
-    """The run's `max_length`. One that is worked out stands in its `settings.json` from then on.
+def resolve_max_length(run: Run, tokenizer: Any) -> int:
+    """Return the run's `max_length`, computing it and writing it to `settings.json` if it is not set.
 
-    The sample is the check-up's, so that the page tells the same number beforehand.
+    It uses the check-up's sample, so that the page predicts the same number.
 
     Raises:
-        DataError: the chat template takes no conversation.
+        DataError: the chat template accepts no conversation.
     """
     record = run.record()
     if record.settings.max_length is not None:
@@ -41,9 +41,10 @@ def settle_max_length(run: Run, tokenizer: Any) -> int:
     return found
 
 
-def settle_precision(run: Run, settings: RunSettings, hardware: Hardware) -> str:
-    """The torch dtype that the base computes in. It stands in the run's status from then on, and a resumed run keeps
-    it: with another one its losses would not go on from where they were.
+def resolve_precision(run: Run, settings: RunSettings, hardware: Hardware) -> str:
+    """Return the name of the torch dtype the base computes in, and write it to the run's status.
+
+    A resumed run keeps its dtype; with another one, its losses would not continue from where they were.
 
     Raises:
         ModelError: float16 without a GPU.

@@ -1,4 +1,4 @@
-"""A batch of conversations in other layouts, padded or each alone, and its loss by the model as the library has it."""
+"""Lay out a packed batch padded or one by one, and compute its loss with the model's own head."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from torch.nn.utils.rnn import pad_sequence
 from sft_app.data.tokens import IGNORED
 
 
-def pad(inputs: dict[str, Any], labels: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
-    """`(conversations, longest)` ids with their mask, and the labels in the same shape; padded on the right."""
-    alone = one_by_one(inputs, labels)
+def pad_conversations(inputs: dict[str, Any], labels: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
+    """Return the conversations padded on the right, `(conversations, longest)`: ids with a mask, and labels."""
+    alone = split_conversations(inputs, labels)
     ids = pad_sequence([row["input_ids"][0] for row, _ in alone], batch_first=True)
     mask = pad_sequence([torch.ones_like(row["input_ids"][0]) for row, _ in alone], batch_first=True)
     wanted = pad_sequence([labels[0] for _, labels in alone], batch_first=True, padding_value=IGNORED)
     return {"input_ids": ids, "attention_mask": mask}, wanted
 
 
-def one_by_one(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[str, Any], torch.Tensor]]:
-    """`(1, length)` ids and labels of each conversation."""
+def split_conversations(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """Return the ids and labels of each conversation, `(1, length)`."""
     borders = inputs["cu_seq_lens_q"].tolist()
     spans = list(zip(borders, borders[1:], strict=False))
     return [({"input_ids": inputs["input_ids"][:, a:b]}, labels[None, a:b]) for a, b in spans]
 
 
-def split_rows(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[str, Any], torch.Tensor]]:
-    """`(1, length)` ids and labels of each row of a batch padded on either side."""
+def split_padded_rows(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """Return the ids and labels of each row, `(1, length)`, of a batch padded on either side."""
     kept = [mask.bool() for mask in inputs["attention_mask"]]
     rows = zip(inputs["input_ids"], labels, kept, strict=True)
     return [({"input_ids": ids[mask][None]}, wanted[mask][None]) for ids, wanted, mask in rows]
 
 
 def summed_loss(model: Any, batches: Iterable[tuple[dict[str, Any], torch.Tensor]]) -> tuple[torch.Tensor, int, Any]:
-    """The cross-entropy summed over the trained tokens, their number, and what the model gave last."""
+    """Return the cross-entropy summed over the trained tokens, their number, and the model's last output."""
     total, trained, outputs = None, 0, None
     for batch, wanted in batches:
         outputs = model(**batch, use_cache=False)

@@ -12,16 +12,18 @@ from typing import Any, Literal
 from sft_app.data.sources.rows import Progress
 from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import KEPT_ENDINGS, Files, adapter_files
-from sft_app.export.card import saved_kind
 from sft_app.export.fidelity import fidelity_sentence, is_warning
 from sft_app.export.merged import MergedModel, describe
-from sft_app.hub.errors import PUSHING, hub_errors, told_as
+from sft_app.export.model_card import saved_kind
+from sft_app.hub.errors import PUSH_MESSAGES, reraise_as, translate_hub_errors
 from sft_app.hub.ids import is_repository_name
-from sft_app.hub.login import Token, asking_with
+from sft_app.hub.login import Token, use_token
 from sft_app.runs.folder import Run
 
 LARGE_BYTES = 4_000_000
-LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access (huggingface.co/settings/tokens)"
+PUSH_LOGIN_HINT = (
+    "log in with `hf auth login`, or set HF_TOKEN to a token with write access (huggingface.co/settings/tokens)"
+)
 # What every repository may have beside its contents.
 OF_A_PUSH = re.compile(r"(data/.+|scorecard|fidelity|.*model.*\.index)\.jsonl?|.*model.*\.safetensors")
 SURROUNDINGS = {".gitattributes", ".gitignore", "README.md", "LICENSE", "LICENSE.md"}
@@ -166,7 +168,7 @@ def reaching(target: Target) -> Iterator[Repository]:
     from huggingface_hub import HfApi
 
     name, token = checked_target(target)
-    with asking_with(token), told_as(ExportError), hub_errors(PUSHING, name, token):
+    with use_token(token), reraise_as(ExportError), translate_hub_errors(PUSH_MESSAGES, name, token):
         api = HfApi(token=token)
         full = name if "/" in name else f"{api.whoami()['name']}/{name}"
         yield Repository(api, full, target.kind, target.private)
@@ -200,10 +202,10 @@ def token_of(token: Token) -> str:
 
     found = get_token() if token is None else token
     if not found:
-        how = "sign in on this page first" if token is False else LOGIN
+        how = "sign in on this page first" if token is False else PUSH_LOGIN_HINT
         raise AccessError(f"The Hub needs to know who is pushing. To push, {how}.")
     if not (found.isascii() and found.isprintable() and " " not in found):
-        raise AccessError(f"The token contains invalid characters. To push, {LOGIN}.")
+        raise AccessError(f"The token contains invalid characters. To push, {PUSH_LOGIN_HINT}.")
     return found
 
 

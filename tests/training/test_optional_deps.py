@@ -12,7 +12,7 @@ from sft_app.errors import SettingsError
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
-from sft_app.training.optional_deps import check_extras, place_tracker
+from sft_app.training.optional_deps import check_optional_deps, configure_tracker
 
 
 @pytest.mark.parametrize("tracker", ["trackio", "tensorboard", "wandb"])
@@ -36,7 +36,7 @@ def test_compiler_that_is_missing_is_told_before_a_run_is_made(
 
 
 def test_nothing_is_asked_for_by_default() -> None:
-    check_extras(parse_settings({}))
+    check_optional_deps(parse_settings({}))
 
 
 def test_tensorboard_events_land_in_the_run_folder(make_run: Any, work: Any) -> None:
@@ -58,11 +58,11 @@ def test_weights_and_biases_asks_nobody_to_log_in(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    place_tracker(Run(tmp_path))
+    configure_tracker(Run(tmp_path))
     assert os.environ.pop("WANDB_MODE") == "offline"
     assert os.environ["WANDB_DIR"] == str(tmp_path)
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password x\n")
-    place_tracker(Run(tmp_path))
+    configure_tracker(Run(tmp_path))
     assert "WANDB_MODE" not in os.environ
 
 

@@ -13,7 +13,7 @@ import pytest
 from sft_app.runs.checkpoints import last_complete_checkpoint
 from sft_app.runs.folder import Run
 from sft_app.storage.copies import copy_run, read_record
-from sft_app.storage.restoring import restore_runs
+from sft_app.storage.restore import restore_runs
 from sft_app.storage.stores import FolderStore
 from tests.storage.conftest import contents, write_checkpoint
 

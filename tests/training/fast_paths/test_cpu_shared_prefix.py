@@ -10,11 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from sft_app.data.tokens import IGNORED
-from sft_app.training.fast_paths.attention import QUERIES_AT_ONCE, separate_attention
-from sft_app.training.fast_paths.cpu_shared_prefix import can_share_beginnings, share_beginning
-from sft_app.training.fast_paths.ways import WORTH_SHARING
+from sft_app.training.fast_paths.attention import QUERY_BLOCK_SIZE, separate_attention
+from sft_app.training.fast_paths.cpu_shared_prefix import can_share_prefix, share_prefix
+from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
 
-BEGINNING = list(range(10, 10 + WORTH_SHARING))
+BEGINNING = list(range(10, 10 + MIN_SHARED_TOKENS))
 SIZES = {
     "vocab_size": 60,
     "hidden_size": 32,
@@ -48,14 +48,14 @@ def test_loss_and_gradients_are_those_of_whole_conversations() -> None:
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES))
     rows = [
         ([*BEGINNING, 30, 31, 32, 33], 10),
-        ([*BEGINNING, 40, 41], WORTH_SHARING + 1),
+        ([*BEGINNING, 40, 41], MIN_SHARED_TOKENS + 1),
         ([*BEGINNING, 50, 51, 52, 53, 54, 55], 12),
-        ([*BEGINNING, *torch.randint(60, (2 * QUERIES_AT_ONCE + 5,)).tolist()], 20),
+        ([*BEGINNING, *torch.randint(60, (2 * QUERY_BLOCK_SIZE + 5,)).tolist()], 20),
     ]
     inputs, labels = flattened(rows)
-    shorter, fewer = share_beginning(inputs, labels)
-    assert shorter["prefix_length"] == WORTH_SHARING
-    assert shorter["input_ids"].shape[1] == len(fewer) == inputs["input_ids"].shape[1] - 3 * WORTH_SHARING
+    shorter, fewer = share_prefix(inputs, labels)
+    assert shorter["prefix_length"] == MIN_SHARED_TOKENS
+    assert shorter["input_ids"].shape[1] == len(fewer) == inputs["input_ids"].shape[1] - 3 * MIN_SHARED_TOKENS
     gradients = []
     for batch, wanted in ((inputs, labels), (shorter, fewer)):
         model.zero_grad()
@@ -79,14 +79,14 @@ def test_loss_and_gradients_are_those_of_whole_conversations() -> None:
 )
 def test_what_cannot_be_shared_stays_as_it_is(rows: list[tuple[list[int], int]]) -> None:
     inputs, labels = flattened(rows)
-    assert share_beginning(inputs, labels) == (inputs, labels)
+    assert share_prefix(inputs, labels) == (inputs, labels)
 
 
 def test_equal_conversations_keep_a_token_of_their_own() -> None:
     inputs, labels = flattened([([*BEGINNING, 30, 31], 9), ([*BEGINNING, 30, 31], 9)])
-    shorter, fewer = share_beginning(inputs, labels)
-    assert shorter["prefix_length"] == WORTH_SHARING and (fewer != IGNORED).sum() == 2
-    assert shorter["position_ids"][0].tolist() == [*range(WORTH_SHARING), 8, 9, 8, 9]
+    shorter, fewer = share_prefix(inputs, labels)
+    assert shorter["prefix_length"] == MIN_SHARED_TOKENS and (fewer != IGNORED).sum() == 2
+    assert shorter["position_ids"][0].tolist() == [*range(MIN_SHARED_TOKENS), 8, 9, 8, 9]
 
 
 def model(config: Any) -> Any:
@@ -94,8 +94,8 @@ def model(config: Any) -> Any:
 
 
 def test_where_it_is_done() -> None:
-    assert can_share_beginnings(model(LlamaConfig(**SIZES)))
-    assert not can_share_beginnings(model(MistralConfig(**SIZES, sliding_window=8)))
+    assert can_share_prefix(model(LlamaConfig(**SIZES)))
+    assert not can_share_prefix(model(MistralConfig(**SIZES, sliding_window=8)))
     with_dropout = model(LlamaConfig(**SIZES))
     with_dropout.add_module("dropout", torch.nn.Dropout(0.1))
-    assert not can_share_beginnings(with_dropout)
+    assert not can_share_prefix(with_dropout)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
-from sft_app.training.fast_paths.cpu_fused import BEFORE, LoraProduct, fuse, unfuse
+from sft_app.training.fast_paths.cpu_fused import ORIGINAL_FORWARD, LoraLinearFunction, fuse_modules, unfuse_modules
 from tests.tiny_families import tiny_model
 
 LAYERS = 2
@@ -67,7 +67,7 @@ def test_gradients_stay_the_same_whatever_is_trained(settings: dict[str, Any], e
             for module in model.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
-    assert fuse(fused) == expected
+    assert fuse_modules(fused) == expected
     before, after = gradients(own), gradients(fused)
     assert before.keys() == after.keys()
     for name, gradient in before.items():
@@ -76,7 +76,7 @@ def test_gradients_stay_the_same_whatever_is_trained(settings: dict[str, Any], e
 
 def test_a_strength_of_the_adapter_that_is_set_later_counts() -> None:
     own, fused = adapted(), adapted()
-    fuse(fused)
+    fuse_modules(fused)
     for model in (own, fused):
         for module in model.modules():
             if hasattr(module, "lora_A"):
@@ -88,7 +88,7 @@ def test_a_strength_of_the_adapter_that_is_set_later_counts() -> None:
 
 def test_evaluation_runs_the_libraries_own_code() -> None:
     own, fused = adapted().eval(), adapted()
-    fuse(fused)
+    fuse_modules(fused)
     fused.eval()
     ids = torch.arange(12)[None]
     assert torch.equal(own(input_ids=ids).logits, fused(input_ids=ids).logits)
@@ -101,11 +101,11 @@ def test_a_norm_of_another_kind_keeps_its_own() -> None:
     for module in model.modules():
         if type(module).__name__ == "LlamaRMSNorm":
             module.forward = lambda x: x * 2.0
-    assert fuse(model) == MODULES + LAYERS
+    assert fuse_modules(model) == MODULES + LAYERS
 
 
 def test_weights_of_less_precision_keep_the_libraries_code() -> None:
-    assert fuse(copy.deepcopy(adapted()).bfloat16()) == 0
+    assert fuse_modules(copy.deepcopy(adapted()).bfloat16()) == 0
 
 
 def test_the_product_of_a_half_precision_base_is_right_too() -> None:
@@ -113,7 +113,7 @@ def test_the_product_of_a_half_precision_base_is_right_too() -> None:
     x = torch.randn(2, 5, 16, requires_grad=True)
     weight, bias = torch.randn(24, 16).bfloat16(), torch.randn(24).bfloat16()
     a, b = torch.randn(4, 16, requires_grad=True), torch.randn(24, 4, requires_grad=True)
-    quick = LoraProduct.apply(x, weight, bias, a, b, 0.5)
+    quick = LoraLinearFunction.apply(x, weight, bias, a, b, 0.5)
     wanted = x @ weight.float().t() + bias.float() + 0.5 * (x @ a.t()) @ b.t()
     for one, other in zip(
         torch.autograd.grad(quick.float().square().sum(), (x, a, b)),
@@ -126,16 +126,16 @@ def test_the_product_of_a_half_precision_base_is_right_too() -> None:
 @pytest.mark.parametrize("name", ["gemma3n_text", "nanochat"])
 def test_norms_without_a_weight_keep_their_own(name: str) -> None:
     model = attach_lora(tiny_model(name), parse_settings({"lora_r": 4}))
-    assert fuse(model) > 0
+    assert fuse_modules(model) > 0
     norms = [module for module in model.modules() if "RMSNorm" in type(module).__name__]
     bare = [norm for norm in norms if not list(norm.parameters())]
-    assert bare and not any(BEFORE in vars(norm) for norm in bare)
+    assert bare and not any(ORIGINAL_FORWARD in vars(norm) for norm in bare)
 
 
 def test_a_module_without_parameters_is_left_alone() -> None:
     model = adapted()
     model.add_module("bare", type("RMSNorm", (torch.nn.Module,), {"forward": lambda self, x: x})())
-    assert fuse(model) == MODULES + NORMS + LAYERS
+    assert fuse_modules(model) == MODULES + NORMS + LAYERS
 
 
 def test_a_norm_with_another_epsilon_than_it_tells_keeps_its_own() -> None:
@@ -144,7 +144,7 @@ def test_a_norm_with_another_epsilon_than_it_tells_keeps_its_own() -> None:
         if type(module).__name__ == "LlamaRMSNorm":
             module.epsilon, module.variance_epsilon = module.variance_epsilon, 1e-12
             module.forward = partial(norm_of, module)
-    assert fuse(model) == MODULES + LAYERS
+    assert fuse_modules(model) == MODULES + LAYERS
 
 
 def norm_of(module: Any, x: torch.Tensor) -> torch.Tensor:
@@ -153,8 +153,8 @@ def norm_of(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 def test_what_was_fused_can_be_put_back() -> None:
     own, fused = adapted(), adapted()
-    fuse(fused)
-    unfuse(fused)
+    fuse_modules(fused)
+    unfuse_modules(fused)
     assert not any("forward" in vars(module) for module in fused.modules())
     assert gradients(own).keys() == gradients(fused).keys()
-    assert fuse(fused) == MODULES + NORMS + LAYERS
+    assert fuse_modules(fused) == MODULES + NORMS + LAYERS

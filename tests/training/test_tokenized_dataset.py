@@ -17,8 +17,8 @@ from sft_app.data.tokens import render_conversation, training_rows
 from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import read_jsonl, write_jsonl_atomically
-from sft_app.training import token_rows as module
-from sft_app.training.token_rows import render_rows, token_rows
+from sft_app.training import tokenized_dataset as module
+from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
 
 Make = Callable[..., Run]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,10 +36,10 @@ def files_below(folder: Path) -> set[Path]:
 def test_rows_are_those_of_the_conversations_in_their_order(
     make_run: Make, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "ROWS_PER_BATCH", 7)
     run = make_run()
     conversations = [make_conversation(found["messages"]) for found in read_jsonl(run.train_file)]
-    rows = token_rows(run, tokenizer, 60)
+    rows = load_tokenized_dataset(run, tokenizer, 60)
     assert list(rows) == training_rows(render_conversation(tokenizer, found, 60) for found in conversations)
     assert len(rows) == 20
     assert rows[3] == list(rows)[3] and rows.column_names == ["input_ids", "labels"]
@@ -51,11 +51,11 @@ def test_rows_are_written_once_and_into_the_run_only(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     run = make_run()
     before = files_below(tmp_path)
-    first = list(token_rows(run, tokenizer, 128))
+    first = list(load_tokenized_dataset(run, tokenizer, 128))
     made = {path.relative_to(run.path.relative_to(tmp_path)) for path in files_below(tmp_path) - before}
     assert made == {Path("tokens"), Path("tokens/train.arrow"), Path("tokens/train.lock")}
     run.train_file.unlink()
-    assert list(token_rows(run, tokenizer, 128)) == first
+    assert list(load_tokenized_dataset(run, tokenizer, 128)) == first
 
 
 def test_half_written_rows_are_written_anew(make_run: Make, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +63,9 @@ def test_half_written_rows_are_written_anew(make_run: Make, tokenizer: Any, monk
     with monkeypatch.context() as patch:
         patch.setattr(module.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            token_rows(run, tokenizer, 128)
+            load_tokenized_dataset(run, tokenizer, 128)
     os.truncate(run.tokens_dir / "train.draft", 100)
-    assert list(token_rows(run, tokenizer, 128)) == list(token_rows(whole, tokenizer, 128))
+    assert list(load_tokenized_dataset(run, tokenizer, 128)) == list(load_tokenized_dataset(whole, tokenizer, 128))
 
 
 def test_refused_conversations_are_left_out_and_told(
@@ -79,12 +79,12 @@ def test_refused_conversations_are_left_out_and_told(
     file = tmp_path / "train.jsonl"
     write_jsonl_atomically(file, [row(i, "Yes", "No" if i % 2 else "Hi") for i in range(24)])
     with caplog.at_level(logging.WARNING):
-        assert len(list(render_rows(file, refusing, 128))) == 12
+        assert len(list(tokenize_file(file, refusing, 128))) == 12
     assert "12 conversations were skipped. train.jsonl, row 1: " in caplog.text
-    assert caplog.text.count("not this") == module.REFUSALS_TOLD
+    assert caplog.text.count("not this") == module.MAX_LOGGED_REFUSALS
     write_jsonl_atomically(file, [row(i, "Yes", "No") for i in range(3)])
     with pytest.raises(DataError, match="^train.jsonl, row 0: .*not this"):
-        list(render_rows(file, refusing, 128))
+        list(tokenize_file(file, refusing, 128))
 
 
 def test_answers_that_do_not_fit_are_told_and_leave_no_rows(make_run: Make, tokenizer: Any) -> None:
@@ -93,14 +93,14 @@ def test_answers_that_do_not_fit_are_told_and_leave_no_rows(make_run: Make, toke
         with pytest.raises(
             DataError, match=r"^No answer in train\.jsonl begins within max_length 16\. Raise max_length\.$"
         ):
-            token_rows(run, tokenizer, 16)
+            load_tokenized_dataset(run, tokenizer, 16)
 
 
 MEASURE = """
 import resource, sys
 from pathlib import Path
 from sft_app.runs.folder import Run
-from sft_app.training.token_rows import token_rows
+from sft_app.training.tokenized_dataset import token_rows
 from tests.conftest import make_character_tokenizer
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = token_rows(Run(Path(sys.argv[1])), make_character_tokenizer(), 100_000)

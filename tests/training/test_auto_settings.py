@@ -19,7 +19,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
 from sft_app.training import distributed
-from sft_app.training.open_settings import settle_max_length, settle_precision
+from sft_app.training.auto_settings import resolve_max_length, resolve_precision
 
 
 def rows(lengths: list[int]) -> str:
@@ -38,14 +38,14 @@ def test_run_takes_what_the_check_up_told(make_run: Callable[..., Run], home: Pa
     tokenizer = load_tokenizer(recorded_model(other), home)
     told = inspect_data(open_data(settings.reading(), home), settings, tokenizer).lengths
     assert told is not None
-    assert settle_max_length(other, tokenizer) == told.max_length
+    assert resolve_max_length(other, tokenizer) == told.max_length
     assert other.record().settings.max_length == told.max_length == {20: 64, 200: 256, 3000: 512}[longest]
 
 
 def test_length_that_was_asked_for_stays(make_run: Callable[..., Run], tokenizer: Any) -> None:
     run = make_run(max_length=100)
     before = (run.path / "settings.json").read_bytes()
-    assert settle_max_length(run, tokenizer) == 100
+    assert resolve_max_length(run, tokenizer) == 100
     assert (run.path / "settings.json").read_bytes() == before
 
 
@@ -74,13 +74,13 @@ def test_resumed_run_keeps_its_precision_on_a_machine_that_prefers_another(
 ) -> None:
     run = make_run(dtype=asked)
     settings = run.record().settings
-    first = settle_precision(run, settings, machine_with("float32"))
-    assert first == settle_precision(run, settings, machine_with("bfloat16")) == run.status().precision == "float32"
+    first = resolve_precision(run, settings, machine_with("float32"))
+    assert first == resolve_precision(run, settings, machine_with("bfloat16")) == run.status().precision == "float32"
 
 
 def test_weights_that_are_trained_whole_are_float32(make_run: Callable[..., Run]) -> None:
     run = make_run(method="full", dtype="bfloat16")
-    assert settle_precision(run, run.record().settings, machine_with("bfloat16")) == "float32"
+    assert resolve_precision(run, run.record().settings, machine_with("bfloat16")) == "float32"
 
 
 def test_sides_of_a_run_are_asked_for_in_its_recorded_precision(
@@ -100,4 +100,4 @@ def test_float16_without_a_gpu_is_refused_with_what_to_do(
     run = make_run(dtype="float16")
     run.update_status(precision=recorded)
     with pytest.raises(ModelError, match=advice):
-        settle_precision(run, run.record().settings, machine_with("float32"))
+        resolve_precision(run, run.record().settings, machine_with("float32"))

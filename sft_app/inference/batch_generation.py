@@ -1,4 +1,4 @@
-"""Both sides' answers to many prompts, as one batch where that changes nothing."""
+"""Generate both sides' answers to many prompts, as one batch where padding changes nothing."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from collections.abc import Iterator, Sequence
 
 from sft_app.data.tokens import stop_ids
 from sft_app.errors import ModelError
-from sft_app.inference.batched_adapters import RowAdapter, scale_rows
-from sft_app.inference.generation import Answer, Sampling, answer_batch, answer_prompts, batches
+from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters
+from sft_app.inference.generation import Answer, Sampling, answer_batch, answer_prompts, group_prompts
 from sft_app.inference.loaded_models import LoadedSide
-from sft_app.inference.pair import LoadedPair, side_alone
+from sft_app.inference.pair import LoadedPair, activate_side
 
 
 def answer_both(
     pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
 ) -> tuple[list[Answer], list[Answer]]:
-    """Both sides' answers to many prompts, generated as one batch, or as one for each side; where padding would change
-    an answer, prompts of one length at a time.
+    """Generate both sides' answers to many prompts, as one batch or one per side.
 
-    Raises: ModelError when a prompt is empty or fills the model's context.
+    If padding would change an answer, prompts of equal length are batched instead.
+
+    Raises: ModelError if a prompt is empty or fills the model's context.
     """
     with pair.models.lock:
-        if not pair.can_work_together():
+        if not pair.can_share_batch():
             one, other = (_answer_alone(pair, loaded, prompts, sampling) for loaded in pair.loaded_sides)
             return one, other
-        with side_alone(pair.loaded_sides[0], 1.0) as model:
-            groups = batches(model, prompts, pair.tokenizer.pad_token_id)
+        with activate_side(pair.loaded_sides[0], 1.0) as model:
+            groups = group_prompts(model, prompts, pair.tokenizer.pad_token_id)
         found = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
     both = [found[number] for number in range(len(prompts))]
     return [one for one, _ in both], [other for _, other in both]
@@ -34,9 +35,9 @@ def answer_both(
 def _answer_group(
     pair: LoadedPair, prompts: Sequence[list[int]], group: list[int], sampling: Sampling
 ) -> Iterator[tuple[int, tuple[Answer, Answer]]]:
-    """Number and both answers of each prompt of one batch."""
+    """Yield the index and both answers of each prompt in one batch."""
     model, asked = pair.loaded_sides[0].model, [prompts[number] for number in group] * 2
-    with scale_rows(model, [RowAdapter(loaded.adapter) for loaded in pair.loaded_sides for _ in group]):
+    with apply_row_adapters(model, [RowAdapter(loaded.adapter) for loaded in pair.loaded_sides for _ in group]):
         answers = answer_batch(model, pair.tokenizer, asked, sampling, stop_ids(pair.tokenizer))
     yield from zip(group, zip(answers[: len(group)], answers[len(group) :], strict=True), strict=True)
 
@@ -44,8 +45,10 @@ def _answer_group(
 def answer_each(
     pair: LoadedPair, prompts: Sequence[list[int]], sampling: Sampling
 ) -> list[tuple[Answer, Answer] | ModelError]:
-    """Both answers to each prompt, or why it has none. One that is too long refuses a whole batch, and then each is
-    asked by itself."""
+    """Generate both answers to each prompt, with an error in place of the answers if there is one.
+
+    A prompt that is too long fails its whole batch; each prompt is then tried on its own.
+    """
     try:
         return list(zip(*answer_both(pair, prompts, sampling), strict=True))
     except ModelError as error:
@@ -57,5 +60,5 @@ def answer_each(
 def _answer_alone(
     pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], sampling: Sampling
 ) -> list[Answer]:
-    with side_alone(loaded, 1.0) as model:
+    with activate_side(loaded, 1.0) as model:
         return answer_prompts(model, pair.tokenizer, prompts, sampling, stop_ids(pair.tokenizer))

@@ -16,9 +16,9 @@ from sft_app.data.tokens import RenderedConversation, render_conversation, train
 from sft_app.models.loading import attach_lora
 from sft_app.settings import parse_settings
 from sft_app.training.fast_paths import attention
-from sft_app.training.fast_paths.cpu_fused import LoraProduct
+from sft_app.training.fast_paths.cpu_fused import LoraLinearFunction
+from sft_app.training.fast_paths.gradient_check import without_randomness
 from sft_app.training.fast_paths.loss_head import SummedCrossEntropy
-from sft_app.training.fast_paths.selfcheck import undisturbed
 from sft_app.training.trainers import sft
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
@@ -80,10 +80,10 @@ def test_a_padded_step_is_that_of_the_conversations_one_by_one(train: Any, name:
     found, together = train(tiny_model(name), **padded)
     _, alone = train(tiny_model(name), **ONE_BY_ONE, trainer=trainer)
     assert_same(together, alone)
-    plain = found.batch_way == "the library's"
+    plain = found.batch_method == "the library's"
     assert plain == (found.notice == "") and (plain or name != "llama")
     if name == "phi3_long":
-        assert found.batch_way == "one by one" and "one by one in this run" in found.notice
+        assert found.batch_method == "one by one" and "one by one in this run" in found.notice
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -93,15 +93,15 @@ def test_a_packed_step_is_that_of_the_conversations_one_by_one(train: Any, name:
     trainer, packed = train(tiny_model(name), **PACKED, **targets)
     _, alone = train(tiny_model(name), **ONE_BY_ONE, **targets)
     assert_same(packed, alone)
-    assert ("padded" in trainer.notice) == (trainer.way.rows == "padded") == (name in PADDED)
+    assert ("padded" in trainer.notice) == (trainer.plan.layout == "padded") == (name in PADDED)
     assert ("separate attention per conversation" in trainer.notice) == (name in WITHOUT_SEPARATE)
-    assert bool(trainer.notice) == (trainer.way != trainer.possible)
+    assert bool(trainer.notice) == (trainer.plan != trainer.possible)
 
 
 def test_a_plain_model_takes_every_shortcut(train: Any) -> None:
     trainer, _ = train(tiny_model("llama"), **PACKED)
-    way = trainer.way
-    assert way.separates and way.shares_beginnings and way.fuses and way.splits_head
+    plan = trainer.plan
+    assert plan.separates_attention and plan.shares_prefix and plan.fuses_modules and plan.chunks_loss
     assert trainer.notice == ""
 
 
@@ -121,15 +121,15 @@ def wrong_beginning(patch: pytest.MonkeyPatch) -> None:
         shorter, fewer = sft_share(inputs, labels)
         return {name: value for name, value in shorter.items() if name != "prefix_length"}, fewer
 
-    sft_share = sft.share_beginning
-    patch.setattr(sft, "share_beginning", share)
+    sft_share = sft.share_prefix
+    patch.setattr(sft, "share_prefix", share)
 
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
         (wrong_gradient(SummedCrossEntropy), "the custom loss head"),
-        (wrong_gradient(LoraProduct), "fused functions"),
+        (wrong_gradient(LoraLinearFunction), "fused functions"),
         (wrong_beginning, "shared beginnings"),
     ],
 )
@@ -149,14 +149,14 @@ def test_a_shortcut_that_is_wrong_is_left_out_and_told(
 
 def test_a_leak_between_conversations_shows_in_bfloat16_too(train: Any) -> None:
     trainer, _ = train(tiny_model("bloom").bfloat16(), dtype="bfloat16", **PACKED)
-    assert trainer.way.rows == "padded"
+    assert trainer.plan.layout == "padded"
 
 
 def test_the_check_leaves_no_trace() -> None:
     model = attach_lora(tiny_model("llama"), parse_settings({"lora_r": 4, "lora_dropout": 0.3}))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     random = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), undisturbed(model):
+    with pytest.raises(ZeroDivisionError), without_randomness(model):
         assert any(bool(weight.any()) for name, weight in model.named_parameters() if "lora_B" in name)
         assert all(module.p == 0 for module in model.modules() if isinstance(module, torch.nn.Dropout))
         torch.rand(1)
@@ -221,7 +221,7 @@ def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(attention, "KERNEL_DEVICE", "cpu")
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend)
-    monkeypatch.setattr(sft, "can_share_beginnings", lambda model: False)
+    monkeypatch.setattr(sft, "can_share_prefix", lambda model: False)
     return calls
 
 
@@ -232,7 +232,7 @@ def test_a_gpus_kernel_is_tried_before_training_and_trains_the_same(
 ) -> None:
     same = {"dtype": "bfloat16", "gradient_checkpointing": checkpointing}
     trainer, packed = train(tiny_model(name).bfloat16(), **PACKED, **same)
-    assert trainer.way.uses_kernel and trainer.notice == ""
+    assert trainer.plan.uses_kernel and trainer.notice == ""
     before = len(kernel_calls)
     _, alone = train(tiny_model(name).bfloat16(), **ONE_BY_ONE, **same)
     assert len(kernel_calls) == before > 0
@@ -252,7 +252,7 @@ def test_a_kernel_that_is_wrong_is_not_used(
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend)
     trainer, _ = train(tiny_model("mistral_window").bfloat16(), dtype="bfloat16", gradient_checkpointing=True, **PACKED)
-    assert not trainer.way.uses_kernel and trainer.notice == ""
+    assert not trainer.plan.uses_kernel and trainer.notice == ""
 
 
 @pytest.mark.parametrize(

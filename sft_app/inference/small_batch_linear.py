@@ -1,0 +1,56 @@
+"""Speed up linear layers for steps of one token in each of a few rows.
+
+Such a step spends its time reading weights, and the form of the product decides how often they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+MAX_ROWS = 4
+# Narrower layers, such as an adapter's factors, gain nothing.
+MIN_WIDTH = 64
+
+
+@contextmanager
+def patched_forward(functions: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
+    """Replace the `forward` of these modules within the block."""
+    for module, function in functions.items():
+        module.__dict__["forward"] = function  # nn.Module's own __setattr__ is slow at every step
+    try:
+        yield
+    finally:
+        for module in functions:
+            module.__dict__.pop("forward", None)
+
+
+def small_batch_products(model: Any, rows: int) -> dict[Any, Callable[..., Any]]:
+    """Return products written as `W x'` instead of `x W'` for float32 linear layers on a CPU and two to four rows.
+
+    With two rows, MKL takes 1.9 times as long for `x W'` as with one, but 1.2 to 1.5 times for `W x'`.
+    """
+    if not 1 < rows <= MAX_ROWS:
+        return {}
+    layers = (module for module in model.modules() if type(module) is nn.Linear and "forward" not in vars(module))
+    return {layer: _product_function(layer) for layer in layers if _is_slow(layer.weight)}
+
+
+def _is_slow(weight: torch.Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and min(weight.shape) >= MIN_WIDTH
+
+
+def _product_function(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    def product(x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if not 1 < len(rows) <= MAX_ROWS:
+            return nn.functional.linear(x, layer.weight, layer.bias)
+        # Copying a transposed result is faster than reading it as it is.
+        result = nn.functional.linear(layer.weight, rows).T.contiguous().view(*x.shape[:-1], -1)
+        return result if layer.bias is None else result + layer.bias
+
+    return product

@@ -1,0 +1,70 @@
+"""Plan how a step is computed: the layout of its conversations and the shortcuts it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+Layout = Literal["packed", "padded", "one by one"]
+
+SHORTCUTS = {
+    "separates_attention": "separate attention per conversation",
+    "uses_kernel": "the variable-length kernel",
+    "shares_prefix": "shared beginnings",
+    "fuses_modules": "fused functions",
+    "chunks_loss": "the custom loss head",
+}
+MAX_LOGITS_IN_MEMORY = 2**25
+"""128 MiB in float32: enough rows for a fast matrix product in the loss head, and no more."""
+MIN_SHARED_TOKENS = 8
+"""Shortest common prefix, in tokens, worth computing once for all conversations."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Describes the layout of conversations, and the shortcuts taken if they are packed."""
+
+    layout: Layout = "packed"
+    separates_attention: bool = False
+    uses_kernel: bool = False
+    shares_prefix: bool = False
+    fuses_modules: bool = False
+    chunks_loss: bool = False
+
+    def with_shortcut(self, shortcut: str, possible: StepPlan) -> StepPlan | None:
+        """Return the plan with one more shortcut, or None if it is not in `possible` or already taken."""
+        needs_more = shortcut in ("uses_kernel", "shares_prefix") and not self.separates_attention
+        if needs_more or not getattr(possible, shortcut) or getattr(self, shortcut):
+            return None
+        changes: dict[str, Any] = {shortcut: True}
+        return replace(self, **changes)
+
+    def missing_shortcuts(self, possible: StepPlan) -> list[str]:
+        """Name the shortcuts of `possible` that this plan does not take."""
+        return [SHORTCUTS[name] for name in SHORTCUTS if getattr(possible, name) and not getattr(self, name)]
+
+
+ONE_BY_ONE_PLAN = StepPlan("one by one")
+PADDED_PLAN = StepPlan("padded")
+
+
+def describe_plan(plan: StepPlan, possible: StepPlan, was_compared: bool) -> str:
+    """Explain in a sentence why a run is slower than it could be; empty if it is not."""
+    if plan == possible:
+        return ""
+    if not was_compared:
+        return "Conversations are padded in this run: no other layout could be checked with this model."
+    if plan.layout == "padded":
+        return (
+            "Conversations are padded in this run, which takes longer: with packing, this model would "
+            "learn something else."
+        )
+    if plan.layout == "one by one":
+        return (
+            "Conversations are processed one by one in this run, which takes longer: with packing or padding, "
+            "this model would learn something else."
+        )
+    return (
+        f"This run trains without {' and '.join(plan.missing_shortcuts(possible))}, which takes longer: with them, "
+        "this model would learn something else."
+    )
