@@ -53,8 +53,8 @@ def comparison_card(summaries: Sequence[dict[str, Any]], differing: Sequence[tup
         "runs/comparison.html",
         warning="" if is_fair else NOT_COMPARABLE,
         runs=[(run_colour(place), name) for place, name in enumerate(run_names(summaries))],
-        results=_results(summaries, is_fair),
-        settings=[(name.replace("_", " "), values, None) for name, values in differing],
+        results=[_row(*result) for result in _results(summaries, is_fair)],
+        settings=[_row(name.replace("_", " "), values) for name, values in differing],
     )
 
 
@@ -94,3 +94,8 @@ def _lowest(summaries: Sequence[dict[str, Any]]) -> int | None:
 
 def _rounded(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
+
+
+def _row(name: str, values: Sequence[str], best: int | None = None) -> tuple[str, list[tuple[str, bool]]]:
+    """Return the name of a row and (value, whether it is the best) of each of its cells."""
+    return name, [(value, place == best) for place, value in enumerate(values)]
