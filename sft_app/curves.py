@@ -1,7 +1,7 @@
-"""Curves as HTML and SVG: sharp at every width, in the theme's colours, and cheap enough to be drawn anew each second.
+"""Draw curves as HTML and SVG: sharp at every width, in the theme's colours, and cheap enough to redraw every second.
 
-The lines are drawn on a square of 1000 units that is stretched to the plot; text stands beside it as HTML, so that it
-is not stretched too. No Gradio here, so that every picture can be tested as a function.
+The lines are drawn on a square of 1000 units that is stretched to the plot; text is HTML next to it, so that it is not
+stretched too. No Gradio here, so that every picture can be tested as a function.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from sft_app.runs.summary import as_float
+from sft_app.templating import render_html
 
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
 MOST_POINTS = 240
@@ -37,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True)
 class CurveBin:
-    """Neighbouring points in one: their middle, and between which values they lie, so that no spike is lost."""
+    """Neighbouring points as one: their middle and the range of their values, so that no spike is lost."""
 
     step: float
     low: float
@@ -53,7 +53,7 @@ class CurveBin:
 
 @dataclass(frozen=True)
 class Small:
-    """One of the curves beside the loss: its key in `metrics.jsonl`, its title, and how a value is written."""
+    """One of the curves below the loss: its key in `metrics.jsonl`, its title, and how a value is written."""
 
     key: str
     title: str
@@ -69,65 +69,65 @@ SMALL_CURVES = (
 
 
 def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
-    """The loss of one run, and below it four small curves of how training goes."""
+    """Draw the loss of one run, and below it four small curves of how training goes."""
     training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
     broken = broken_sentence(metrics)
     if not training and not held_out:
         told = broken or "The curves appear here after the first step."
-        return f'<section class="ft-card ft-empty">{told}</section>'
-    small = "".join(_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES)
-    latest = [(one, f"{one.points[-1][1]:.3f}") for one in series if one.points]
-    head = _head("Loss", latest)
-    note = f'<p class="ft-key">{broken}</p>' if broken else ""
-    return f'<section class="ft-card ft-curves">{head}{plot(series)}{note}<div class="ft-small">{small}</div></section>'
+        return render_html("notice.html", kind="ft-empty", text=told)
+    return render_html(
+        "curves/run.html",
+        legend=[(one.colour, one.name, f"{one.points[-1][1]:.3f}") for one in series if one.points],
+        plot=_drawn_plot(series),
+        broken=broken,
+        small=[_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES],
+    )
 
 
 def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
-    """Held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
-    series, named = [], []
+    """Draw held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
+    series = []
     for place, (name, metrics) in enumerate(runs):
         colour = run_colour(place)
         held_out = Series(f"{name}, held-out", points_of(metrics, "heldout_loss"), colour, is_measured=True)
-        training = Series(f"{name}, training", points_of(metrics, "loss"), colour)
-        series += [training, held_out]
-        named.append((Series(name, (), colour), ""))
+        series += [Series(f"{name}, training", points_of(metrics, "loss"), colour), held_out]
     found = [(name, broken_sentence(metrics)) for name, metrics in runs]
-    broken = "".join(f'<p class="ft-key">{escape(name)}: {sentence}</p>' for name, sentence in found if sentence)
-    if not any(one.points for one in series):
-        told = broken or "None of these runs has a loss yet."
-        return f'<section class="ft-card ft-empty">{told}</section>'
-    note = '<p class="ft-key">Thick line: held-out loss, the one to compare. Thin line: training loss.</p>' + broken
-    return f'<section class="ft-card ft-curves">{_head("Loss", named)}{plot(series)}{note}</section>'
+    return render_html(
+        "curves/runs.html",
+        legend=[(run_colour(place), name, "") for place, (name, _) in enumerate(runs)],
+        plot=_drawn_plot(series) if any(one.points for one in series) else None,
+        broken=[(name, sentence) for name, sentence in found if sentence],
+    )
 
 
 def run_colour(place: int) -> str:
-    """The colour of the run at this place of a comparison, in its chart and in its table."""
+    """Return the colour of the run at this place of a comparison, in its chart and in its table."""
     return RUN_COLOURS[place % len(RUN_COLOURS)]
 
 
 def points_of(metrics: Sequence[dict[str, Any]], key: str) -> tuple[Point, ...]:
-    """(step, value) by step; a step measured twice counts once, what is no finite number is left out."""
+    """Return (step, value) by step; a step measured twice counts once, and only finite numbers count."""
     points = {row["step"]: value for row in metrics if (value := row.get(key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))
 
 
 def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
-    """From which step on there is a loss that cannot be drawn; empty where every loss is a number."""
+    """Say from which step on a loss cannot be drawn; empty if every loss is a number."""
     losses = [(row["step"], as_float(row[key])) for row in metrics for key in ("loss", "heldout_loss") if key in row]
     steps = [step for step, loss in losses if not math.isfinite(loss)]
     return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[CurveBin]:
-    """At most `most` stretches of neighbouring points; with few points each is a stretch of its own."""
+    """Join neighbouring points into at most `most` stretches; few points stay one each."""
     count = min(most, len(points))
     parts = (points[place * len(points) // count : (place + 1) * len(points) // count] for place in range(count))
     return [CurveBin.over(part) for part in parts]
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) inside `low` … `high`; at least one."""
+    """Return round numbers (1, 2 or 5 times a power of ten apart) inside `low` … `high`; at least one."""
     span = high - low
     if span <= 0:
         return [low]
@@ -139,29 +139,55 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def plot(series: Sequence[Series], most: int = MOST_POINTS) -> str:
-    """The lines with their axes; a pointer over the plot is told the values at the nearest step."""
-    drawn = [one for one in series if one.points]
-    steps = [step for one in drawn for step, _ in one.points]
-    values = [value for one in drawn for _, value in one.points]
-    frame = _Frame.around(steps, values)
-    across = [tick for tick in ticks(frame.left, frame.right, 6) if tick == int(tick)]
-    rows = "".join(f'<path class="ft-grid" d="M0 {frame.y(tick)}H{SIDE}"/>' for tick in ticks(frame.low, frame.high, 4))
-    beside = "".join(
-        f'<b class="ft-y" style="top:{frame.y(tick) / 10:g}%">{tick:.6g}</b>'
-        for tick in ticks(frame.low, frame.high, 4)
-    )
-    below = "".join(f'<b class="ft-x" style="left:{frame.x(tick) / 10:g}%">{tick:,.0f}</b>' for tick in across)
-    lines = "".join(_line(one, frame, most) for one in sorted(drawn, key=lambda one: one.is_measured))
-    told = escape(", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn))
-    return (
-        f'<div class="ft-plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{told}">{rows}{lines}</svg>{beside}{below}{_spots(drawn, frame)}</div>'
-    )
+    """Draw the lines with their axes; pointing at the plot shows the values at the nearest step."""
+    return render_html("curves/plot.html", plot=_drawn_plot(series, most))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line as the paths that draw it: the band behind it, the line itself, and its dots."""
+
+    colour: str
+    width: str
+    band: str
+    path: str
+    dots: str
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A strip across the plot that shows the values of one step, as (colour, text)."""
+
+    side: str
+    style: str
+    step: str
+    values: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """A plot: its lines, its spots, and (place on the square, value) of the ticks of both axes."""
+
+    told: str
+    lines: list[_Line]
+    rows: list[tuple[float, str]]
+    columns: list[tuple[float, str]]
+    spots: list[_Spot]
+
+
+@dataclass(frozen=True)
+class _SmallPlot:
+    """A small curve with its title; `line` is None and both values empty while there is nothing to draw."""
+
+    title: str
+    line: _Line | None = None
+    latest: str = ""
+    most: str = ""
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The part of the plane that a plot shows, and where its points fall on the square."""
+    """The range of steps and values that a plot shows, and where its points fall on the square."""
 
     left: float
     right: float
@@ -180,20 +206,32 @@ class _Frame:
         return round(SIDE * (self.high - value) / (self.high - self.low), 1)
 
 
-def _line(series: Series, frame: _Frame, most: int) -> str:
-    """Where there are more points than can be told apart: their mean, and behind it a band from lowest to highest."""
+def _drawn_plot(series: Sequence[Series], most: int = MOST_POINTS) -> _Plot:
+    drawn = [one for one in series if one.points]
+    steps = [step for one in drawn for step, _ in one.points]
+    frame = _Frame.around(steps, [value for one in drawn for _, value in one.points])
+    return _Plot(
+        told=", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn),
+        lines=[_drawn_line(one, frame, most) for one in sorted(drawn, key=lambda one: one.is_measured)],
+        rows=[(frame.y(tick), f"{tick:.6g}") for tick in ticks(frame.low, frame.high, 4)],
+        columns=[(frame.x(tick), f"{tick:,.0f}") for tick in ticks(frame.left, frame.right, 6) if tick == int(tick)],
+        spots=_spots(drawn, frame),
+    )
+
+
+def _drawn_line(series: Series, frame: _Frame, most: int) -> _Line:
+    """Draw the mean of more points than can be told apart, and behind it a band from the lowest to the highest."""
     stretches = thin(series.points, most)
-    places = [(frame.x(one.step), frame.y(one.mean)) for one in stretches]
+    means = [(one.step, one.mean) for one in stretches]
     is_thinned = len(stretches) < len(series.points)
     edge = [(one.step, one.high) for one in stretches] + [(one.step, one.low) for one in reversed(stretches)]
-    band = f'<path class="ft-band" fill="{series.colour}" d="{_path(edge, frame)}Z"/>' if is_thinned else ""
-    has_dots = len(places) == 1 or (series.is_measured and not is_thinned and len(places) <= MOST_SPOTS)
-    dots = "".join(f"M{x:g} {y:g}h0" for x, y in places) if has_dots else ""
-    width = "ft-thick" if series.is_measured else "ft-thin"
-    return (
-        f'{band}<path class="{width}" stroke="{series.colour}" '
-        f'd="{_path([(one.step, one.mean) for one in stretches], frame)}"/>'
-        f'<path class="ft-dots" stroke="{series.colour}" d="{dots}"/>'
+    has_dots = len(means) == 1 or (series.is_measured and not is_thinned and len(means) <= MOST_SPOTS)
+    return _Line(
+        series.colour,
+        width="ft-thick" if series.is_measured else "ft-thin",
+        band=f"{_path(edge, frame)}Z" if is_thinned else "",
+        path=_path(means, frame),
+        dots="".join(f"M{frame.x(step):g} {frame.y(mean):g}h0" for step, mean in means) if has_dots else "",
     )
 
 
@@ -201,8 +239,8 @@ def _path(points: Sequence[Point], frame: _Frame) -> str:
     return "M" + "L".join(f"{frame.x(step):g} {frame.y(value):g}" for step, value in points)
 
 
-def _spots(drawn: Sequence[Series], frame: _Frame) -> str:
-    """Strips across the plot, each with the values of one step, shown while a pointer or finger is on it."""
+def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
+    """Return strips across the plot, each shown while a pointer or finger is on it."""
     values = [dict(one.points) for one in drawn]
     measured = {step for one in drawn if one.is_measured for step, _ in one.points}
     every = sorted({step for one in drawn for step, _ in one.points})
@@ -211,40 +249,26 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> str:
     edges = [0.0, *((frame.x(a) + frame.x(b)) / 2 for a, b in zip(chosen, chosen[1:], strict=False)), float(SIDE)]
     spots = []
     for step, start, end in zip(chosen, edges, edges[1:], strict=False):
-        lines = "".join(
-            f'<span style="--c:{one.colour}">{escape(one.name)} {known[step]:.3f}</span>'
-            for one, known in zip(drawn, values, strict=True)
-            if step in known
-        )
+        known = [(one, at[step]) for one, at in zip(drawn, values, strict=True) if step in at]
         place = frame.x(step)
         inside = 100 * (place - start) / (end - start) if end > start else 0
-        side = "ft-before" if place > SIDE / 2 else "ft-after"
         spots.append(
-            f'<i class="ft-spot {side}" style="left:{start / 10:g}%;width:{(end - start) / 10:g}%;--at:{inside:.0f}%">'
-            f"<em><u>Step {step:,g}</u>{lines}</em></i>"
+            _Spot(
+                side="ft-before" if place > SIDE / 2 else "ft-after",
+                style=f"left:{start / 10:g}%;width:{(end - start) / 10:g}%;--at:{inside:.0f}%",
+                step=f"Step {step:,g}",
+                values=[(one.colour, f"{one.name} {value:.3f}") for one, value in known],
+            )
         )
-    return "".join(spots)
+    return spots
 
 
-def _small_curve(curve: Small, points: tuple[Point, ...]) -> str:
-    """Drawn from zero, so that a small wobble does not look like a leap."""
+def _small_curve(curve: Small, points: tuple[Point, ...]) -> _SmallPlot:
+    """Draw from zero, so that a small wobble does not look like a leap."""
     if not points:
-        return f'<figure><figcaption>{curve.title}<strong>–</strong></figcaption><div class="ft-mini"></div></figure>'
+        return _SmallPlot(curve.title)
     steps, values = [step for step, _ in points], [value for _, value in points]
     top = max(values) or 1.0
     frame = _Frame(steps[0], max(steps[-1], steps[0] + 1), min(0.0, min(values)), 1.08 * top)
-    line = _line(Series(curve.title, points, HELD_OUT), frame, MOST_SMALL_POINTS)
-    latest, most = curve.form.format(values[-1]), curve.form.format(top)
-    return (
-        f"<figure><figcaption>{curve.title}<strong>{latest}</strong></figcaption>"
-        f'<div class="ft-mini"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{curve.title}: {latest}, at most {most}">{line}</svg></div><small>0 to {most}</small></figure>'
-    )
-
-
-def _head(title: str, entries: Sequence[tuple[Series, str]]) -> str:
-    legend = "".join(
-        f'<span style="--c:{one.colour}">{escape(one.name)}{f" <b>{value}</b>" if value else ""}</span>'
-        for one, value in entries
-    )
-    return f'<header><strong>{title}</strong><div class="ft-legend">{legend}</div></header>'
+    line = _drawn_line(Series(curve.title, points, HELD_OUT), frame, MOST_SMALL_POINTS)
+    return _SmallPlot(curve.title, line, curve.form.format(values[-1]), curve.form.format(top))

@@ -23,6 +23,7 @@ LAYERS = [
     {"runs"},
     {"hub"},
     {"hosting", "storage"},
+    {"templating"},
     {"curves"},
     {"data"},
     {"models"},

@@ -1,13 +1,12 @@
-"""Plain values to what the page shows. No Gradio here, so that every view can be tested as a function.
+"""Turn plain values into what the page shows. No Gradio here, so that every view can be tested as a function.
 
-Text from people and models goes into HTML escaped: what is shown is exactly what was written.
+The templates escape text from people and models: what is shown is exactly what was written.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 
 from sft_app.runs.records import RunStatus
 from sft_app.runs.summary import as_float, clock, loss_change, unjudged_note
+from sft_app.templating import render_html
 
 STATE_WORDS = {
     "queued": "Queued",
@@ -32,9 +32,8 @@ RUN_COLUMNS = ["Run", "State", "Held-out loss", "Steps", "Time", "Model", "Data"
 
 
 def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
-    """State, progress and the numbers of a run."""
+    """Show the state, the progress and the numbers of a run."""
     state = status.state
-    share = 100 * status.step / status.total_steps if status.total_steps else 0
     facts = [
         ("Step", f"{status.step:,} of {status.total_steps:,}" if status.total_steps else "–"),
         ("Elapsed", clock(status.elapsed_seconds()) if status.started_utc else "–"),
@@ -43,46 +42,54 @@ def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[di
         ("Memory", _number(_last(metrics, "memory_gib"), "{:.1f} GiB")),
         ("Held-out loss", loss_change(summary)),
     ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     unjudged = unjudged_note(summary) if state != "failed" else ""  # its message says why
-    notes = "".join(f"<p>{escape(text)}</p>" for text in (status.message, status.hint, unjudged) if text)
-    title = escape(summary["name"] or summary["run"])
-    return (
-        f'<section class="ft-card ft-status ft-{state}"><header><strong>{STATE_WORDS[state]}</strong>'
-        f'<span class="ft-id">{title}</span></header>'
-        f'<div class="ft-bar" role="progressbar" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
-        f"<dl>{cells}</dl>{notes}</section>"
+    return render_html(
+        "status.html",
+        state=state,
+        state_words=STATE_WORDS[state],
+        name=summary["name"] or summary["run"],
+        percent=100 * status.step / status.total_steps if status.total_steps else 0,
+        facts=facts,
+        notes=[text for text in (status.message, status.hint, unjudged) if text],
     )
 
 
 def empty_card(text: str) -> str:
-    """What stands where there is nothing yet: what to do next."""
-    return f'<section class="ft-card ft-empty">{escape(text)}</section>'
+    """Show what to do next where there is nothing yet."""
+    return render_html("notice.html", kind="ft-empty", text=text)
 
 
 def problem_card(text: str) -> str:
-    """What is wrong with what the person gave."""
-    return f'<section class="ft-card ft-problem">{escape(text)}</section>'
+    """Show what is wrong with what the person entered."""
+    return render_html("notice.html", kind="ft-problem", text=text)
 
 
 def timeline(snapshots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The snapshots by step; of a step that was answered twice only the last."""
+    """Return the snapshots by step; of a step that was answered twice only the last."""
     by_step = {snapshot["step"]: snapshot for snapshot in snapshots}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def watch_cards(times: Sequence[dict[str, Any]], place: int) -> str:
-    """The answers to the watch prompts at this place of a `timeline`, each beside the base model's."""
+    """Show the answers to the watch prompts at this place of a `timeline`, each next to the base model's."""
     if not times:
         return empty_card(
             "The answers to your watch prompts appear here, before training and at each measurement. "
             "To use other prompts: All settings, Answers, watch prompts."
         )
-    now = times[min(max(place, 0), len(times) - 1)]
-    cards = (
-        _watch_card(before, at, times, now) for before, at in zip(times[0]["answers"], now["answers"], strict=False)
+    first, now = times[0], times[min(max(place, 0), len(times) - 1)]
+    return render_html(
+        "watch.html",
+        marks=_marks(times, now),
+        first_step=step_name(first["step"]),
+        step=step_name(now["step"]),
+        is_first=now is first,
+        has_later=len(times) > 1,
+        answers=[
+            (before["prompt"], _watched(before), _watched(at), _watch_note(before, at))
+            for before, at in zip(first["answers"], now["answers"], strict=False)
+        ],
     )
-    return "".join([_marks(times, now), *cards])
 
 
 def step_name(step: int) -> str:
@@ -90,7 +97,7 @@ def step_name(step: int) -> str:
 
 
 def runs_frame(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The table of runs, one row each."""
+    """Return the table of runs, with one row for each."""
     rows = [
         [
             summary["name"] or summary["run"],
@@ -107,13 +114,13 @@ def runs_frame(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def run_label(summary: dict[str, Any]) -> str:
-    """A run in a list of choices."""
+    """Name a run in a list of choices."""
     name = f"{summary['name']} · " if summary["name"] else ""
     return f"{name}{summary['run']} · {STATE_WORDS[summary['state']].lower()}"
 
 
 def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
-    """From the pace of the last steps; a guess, so it is rounded. The seconds begin again when a run is resumed."""
+    """Guess the time left from the pace of the last steps. The seconds begin again when a run is resumed."""
     timed = [(row["step"], row["elapsed_seconds"]) for row in metrics if {"loss", "elapsed_seconds"} <= row.keys()]
     spans = [(step - before, end - start) for (before, start), (step, end) in pairwise(timed[-20:])]
     forward = [(steps, seconds) for steps, seconds in spans if steps > 0 and seconds > 0]
@@ -123,31 +130,9 @@ def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
     return f"about {clock(pace * max(0, status.total_steps - status.step))}"
 
 
-def _watch_card(
-    before: dict[str, Any], at: dict[str, Any], times: Sequence[dict[str, Any]], now: dict[str, Any]
-) -> str:
-    """One prompt: the first answer, and beside it the one at the chosen step."""
-    first = times[0]
-    if now is not first:
-        beside = f"<b>{step_name(now['step'])}</b><span>{_watch_note(before, at)}</span>{_watched(at)}"
-    elif len(times) > 1:
-        beside = '<div class="ft-text ft-dim">Move the slider to see what training changes.</div>'
-    else:
-        beside = '<div class="ft-text ft-dim">The answer at the next measurement appears here.</div>'
-    title = f"<header><strong>“{escape(before['prompt'])}”</strong></header>"
-    return (
-        f'<section class="ft-card ft-watch">{title}<div class="ft-two">'
-        f"<div><b>{step_name(first['step'])}</b>{_watched(before)}</div>"
-        f'<div class="ft-now">{beside}</div></div></section>'
-    )
-
-
-def _watched(answer: dict[str, Any]) -> str:
-    """What was written, and whether it broke off there."""
-    ending = (
-        '<p class="ft-warning">The model stopped here: its numbers became infinite.</p>' if answer.get("broken") else ""
-    )
-    return f'<div class="ft-text">{escape(answer["answer"])}</div>{ending}'
+def _watched(answer: dict[str, Any]) -> tuple[str, bool]:
+    """Return what was written, and whether it broke off there."""
+    return answer["answer"], bool(answer.get("broken"))
 
 
 def _watch_note(before: dict[str, Any], at: dict[str, Any]) -> str:
@@ -156,15 +141,14 @@ def _watch_note(before: dict[str, Any], at: dict[str, Any]) -> str:
     return "unchanged" if at["answer"] == before["answer"] else "changed"
 
 
-def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> str:
-    """What stands at which place of the slider: every step, or where there are many the ends and the chosen one."""
+def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Return the steps below the slider, and whether each is the chosen one; of many only the ends and that one."""
     if len(times) == 1:
-        return ""
+        return []
     shown = (
         times if len(times) <= MOST_MARKS else [times[0], *([] if now in (times[0], times[-1]) else [now]), times[-1]]
     )
-    marks = "".join(f"<span{' class=ft-here' if one is now else ''}>{step_name(one['step'])}</span>" for one in shown)
-    return f'<div class="ft-marks">{marks}</div>'
+    return [(step_name(one["step"]), one is now) for one in shown]
 
 
 def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:

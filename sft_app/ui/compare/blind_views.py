@@ -1,12 +1,12 @@
-"""The blind test as HTML: a ballot that shows no names, what a vote was for, and the result. No Gradio here."""
+"""Turn the blind test into HTML: a ballot without names, what a vote was for, and the result. No Gradio here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
 from sft_app.evaluation.votes import Ballot, Choice, Progress, by_voter, tally, tally_sentence, votes_sentence
+from sft_app.templating import render_html
 from sft_app.ui import views
 
 CHOSEN = {
@@ -20,7 +20,7 @@ COUNTED = ("Votes", "Fine-tuned better", "Base better", "Tie", "Both bad")
 
 
 def invitation(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
-    """Before the first ballot: what there is to vote on, and who has voted already."""
+    """Show before the first ballot what there is to vote on, and who has voted already."""
     if not run:
         return views.empty_card("Choose a run on the right above. The blind test uses the answers saved with that run.")
     if not pairs:
@@ -31,78 +31,57 @@ def invitation(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
             f" {_counted(alike, 'more pair')} {'is' if alike == 1 else 'are'} left out because both "
             f"sides say the same thing."
         )
-    names = escape(", ".join(voters))
-    so_far = f"<p>Voted so far: {names}. Enter the same name to continue where you stopped.</p>" if voters else ""
-    return (
-        f'<section class="ft-card"><strong>Which answer is better, without knowing which model wrote it?</strong>'
-        f"<p>{escape(told)} The order within each pair is random. Vote with the "
-        f"buttons or the keys 1, 2, 0 and −; each vote is saved immediately.</p>{so_far}</section>"
-    )
+    return render_html("compare/invitation.html", told=told, voters=", ".join(voters))
 
 
 def ballot_card(ballot: Ballot) -> str:
-    """The prompt and two answers that only differ in what they say."""
-    panes = "".join(
-        f'<section class="ft-card ft-blind"><header><strong>{name}</strong></header>'
-        f'<div class="ft-text">{escape(text) or "<em>(an empty answer)</em>"}</div></section>'
-        for name, text in (("First answer", ballot.left), ("Second answer", ballot.right))
-    )
-    return (
-        f'<section class="ft-card ft-asked"><p class="ft-question">{escape(ballot.pair.prompt)}</p></section>'
-        f'<div class="ft-columns">{panes}</div>'
-    )
+    """Show the prompt and two answers that differ only in what they say."""
+    answers = [("First answer", ballot.left), ("Second answer", ballot.right)]
+    return render_html("compare/ballot.html", prompt=ballot.pair.prompt, answers=answers)
 
 
 def progress_line(done: Progress, voter: str, run: str) -> str:
-    """Where the voter is."""
-    share = 100 * done.voted / done.total if done.total else 0
-    place = "All voted" if done.voted >= done.total else f"{done.voted + 1} of {done.total}"
-    return (
-        f'<section class="ft-progress"><header><strong>{place}</strong>'
-        f"<span>{escape(voter)} · {escape(run)}</span></header>"
-        f'<div class="ft-bar" role="progressbar" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
-        "</section>"
+    """Show how many pairs the voter has voted on."""
+    return render_html(
+        "compare/voting_progress.html",
+        title="All voted" if done.voted >= done.total else f"{done.voted + 1} of {done.total}",
+        voter=voter,
+        run=run,
+        percent=100 * done.voted / done.total if done.total else 0,
     )
 
 
 def revealed(ballot: Ballot, choice: Choice, place: int) -> str:
-    """What the last vote was for; `place` makes it another text each time, so that it is seen anew."""
+    """Say what the last vote was for; its number makes the text new each time, so that it is noticed."""
     return note(f"Vote {place}: {CHOSEN[choice]}. {STOOD[ballot.base_is_left]}")
 
 
 def note(text: str) -> str:
-    return f'<p class="ft-revealed">{escape(text)}</p>'
+    """Show a sentence above the ballot."""
+    return render_html("paragraph.html", kind="ft-revealed", text=text)
 
 
 def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
-    """This voter's votes in words, those of all voters, and a table with a row for each."""
+    """Show this voter's votes in words, those of all voters, and a table with a row for each voter."""
     if not votes:
         return views.empty_card("No one has voted yet.")
     voters = by_voter(votes)
-    parts = []
-    if voter in voters:
-        parts.append(f"<h4>{escape(voter)}</h4><p>{escape(tally_sentence(tally(voters[voter])))}</p>")
+    parts = [(voter, tally_sentence(tally(voters[voter])))] if voter in voters else []
     if set(voters) != {voter}:
-        parts.append(f"<h4>All voters</h4><p>{escape(votes_sentence(votes))}</p>")
+        parts.append(("All voters", votes_sentence(votes)))
     rows = [*voters.items(), *([("All voters", list(votes))] if len(voters) > 1 else [])]
-    return (
-        f'<section class="ft-card ft-result">{"".join(parts)}<div class="ft-scroll ft-compared">{_table(rows)}</div>'
-        '<p class="ft-dim">Ties and “both bad” votes favor neither side: they are counted, '
-        "but left out of the win rate.</p></section>"
+    return render_html(
+        "compare/votes.html",
+        parts=parts,
+        titles=["Voter", *COUNTED, "Fine-tuned win rate"],
+        rows=[(name, _cells(given)) for name, given in rows],
     )
 
 
-def _table(rows: Iterable[tuple[str, Sequence[dict[str, Any]]]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("Voter", *COUNTED, "Fine-tuned win rate"))
-    body = "".join(f"<tr><th>{escape(name)}</th>{_cells(votes)}</tr>" for name, votes in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cells(votes: Sequence[dict[str, Any]]) -> str:
+def _cells(votes: Sequence[dict[str, Any]]) -> list[int | str]:
     found = tally(votes)
     share = "–" if found.win_rate is None else f"{found.win_rate:.0%} ({found.low:.0%} to {found.high:.0%})"
-    shown = (len(votes), found.tuned, found.base, found.tie, found.both_bad, share)
-    return "".join(f"<td>{value}</td>" for value in shown)
+    return [len(votes), found.tuned, found.base, found.tie, found.both_bad, share]
 
 
 def _where_from(alike: int) -> str:

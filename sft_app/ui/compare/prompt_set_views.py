@@ -1,9 +1,8 @@
-"""Many prompts as a table, how far they are, and one of them in full. No Gradio here."""
+"""Turn many answered prompts into a table, their progress, and one of them in full. No Gradio here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Literal
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pandas as pd
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import PromptFile, PromptResult
 from sft_app.runs.summary import clock
+from sft_app.templating import render_html
 from sft_app.ui import views
 from sft_app.ui.compare.views import both_in_full
 
@@ -22,7 +22,7 @@ NUMBER, CHANGE = "No.", "Change %"
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """Rows, and for each column what it holds and how wide it is."""
+    """The rows of the table, with the type and the width of each column."""
 
     frame: pd.DataFrame
     kinds: list[Kind]
@@ -30,7 +30,7 @@ class ResultsTable:
 
 
 def results_table(job: PromptJob) -> ResultsTable:
-    """The first rows; the references have a column only where there are some."""
+    """Return the first rows; there is a column for references only if there are any."""
     results = job.listed()[:SHOWN_ROWS]
     with_reference = any(result.reference for result in results)
     columns = [NUMBER, "Prompt", *(["Reference"] if with_reference else [])]
@@ -42,16 +42,16 @@ def results_table(job: PromptJob) -> ResultsTable:
 
 
 def progress_card(job: PromptJob, note: str = "") -> str:
-    """How far the job is, what came of it, and what the table leaves out."""
+    """Show how far the job is, how it went, and what the table leaves out."""
     if not job.total:
         return views.empty_card(
             "Paste prompts or choose a file, then press “Answer all prompts”. Both sides answer each prompt."
         )
-    share = 100 * len(job.results) / job.total
-    return (
-        f'<section class="ft-card"><header><strong>{escape(note or told_progress(job))}</strong></header>'
-        f'<div class="ft-bar" role="progressbar" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
-        f"{''.join(f'<p>{text}</p>' for text in _remarks(job))}</section>"
+    return render_html(
+        "compare/progress.html",
+        title=note or told_progress(job),
+        percent=100 * len(job.results) / job.total,
+        remarks=_remarks(job),
     )
 
 
@@ -67,38 +67,33 @@ def told_progress(job: PromptJob) -> str:
 
 
 def rounded_time(seconds: float) -> str:
-    """A guess, so no more digits than it deserves."""
+    """Round an estimated time to the digits that it deserves."""
     if seconds < 90:
         return f"{max(5, 5 * round(seconds / 5))} s"
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def pair_card(result: PromptResult, labels: tuple[str, str]) -> str:
-    """One prompt with both answers in full, and marked where they differ."""
-    reference = f'<p class="ft-dim">Reference: {escape(result.reference)}</p>' if result.reference else ""
-    head = (
-        f'<section class="ft-card"><header><strong>Prompt {result.number:,}</strong>'
-        f"<span>{'' if result.problem else f'{result.change_text} changed'}</span></header>"
-        f'<p class="ft-question">{escape(result.prompt)}</p>{reference}</section>'
-    )
-    if result.problem:
-        return head + views.problem_card(f"Not answered: {result.problem}")
-    return f'{head}<div class="ft-columns">{"".join(both_in_full(result.base, result.tuned, labels))}</div>'
+    """Show one prompt with both answers in full, marked where they differ."""
+    panes = [] if result.problem else both_in_full(result.base, result.tuned, labels)
+    return render_html("compare/prompt.html", result=result, panes=panes)
 
 
 def click_a_row() -> str:
-    return '<p class="ft-evidence">Click a row to read both answers in full, with the differences marked.</p>'
+    """Show how to open a prompt, until one is open."""
+    text = "Click a row to read both answers in full, with the differences marked."
+    return render_html("paragraph.html", kind="ft-evidence", text=text)
 
 
 def file_note(found: PromptFile) -> str:
-    """What was found in a file."""
+    """Say what was found in a file."""
     told = f"{len(found.prompts):,} prompts"
     if found.asked:
         told += f" from the column “{found.asked}”"
     told += f", references from “{found.given}”" if found.given else ", no references"
     if found.left_out:
         told += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"
-    return f'<p class="ft-evidence">{escape(told)}.</p>'
+    return render_html("paragraph.html", kind="ft-evidence", text=f"{told}.")
 
 
 def _cells(result: PromptResult, with_reference: bool) -> list[object]:

@@ -1,9 +1,9 @@
-"""The scorecard as HTML: what it says, both sides' numbers with their intervals, and the rows behind them."""
+"""Turn a scorecard into HTML: its verdict, both sides' numbers with their intervals, and the rows that changed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
 from sft_app.evaluation.verdicts import (
@@ -18,6 +18,7 @@ from sft_app.evaluation.verdicts import (
     verdict_of_loss,
 )
 from sft_app.runs.summary import number_text
+from sft_app.templating import render_html
 
 KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
 ROWS = (
@@ -31,104 +32,91 @@ BROKEN = "No complete answer: the model stopped because its numbers became infin
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
 
+@dataclass(frozen=True)
+class ScorePart:
+    """One part of a scorecard: its numbers line by line, or why it was not measured.
+
+    `lines` are numbers with the class of their verdict and the (left, width) of their interval; `counts` are
+    (class, percent) of the rows that became better, stayed equal or became worse, and `counted` says so in words.
+    """
+
+    title: str
+    told: str
+    is_measured: bool = False
+    lines: Sequence[tuple[Line, str, tuple[float, float]]] = ()
+    counts: Sequence[tuple[str, float]] = ()
+    counted: str = ""
+    note: str = ""
+    kind: str = ""
+
+
 def scorecard_view(card: dict[str, Any]) -> str:
-    """What the scorecard says, with the forgetting check beside the task itself."""
+    """Show what the scorecard says, with the forgetting check next to the task itself."""
     heldout = card["heldout"]["conversations"]
-    verdict = verdict_of_loss(card)
-    said_in_full = " ".join(filter(None, [summary_sentence(card), computed_note(card)]))
-    said = f'<section class="ft-card ft-said {KINDS.get(verdict, "")}"><p>{escape(said_in_full)}</p></section>'
     task = _part(f"Your held-out examples · {heldout}", "How likely each model finds the reference answers.", card)
-    return f'{said}<div class="ft-cards">{task}{_general(card)}{_answers(card)}</div>'
+    return render_html(
+        "compare/scorecard.html",
+        kind=KINDS.get(verdict_of_loss(card), ""),
+        told=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
+        parts=[task, _general(card), _answers(card)],
+    )
 
 
 def changed_rows_view(card: dict[str, Any]) -> str:
-    """The rows that changed most, to be read."""
+    """Show the rows that changed most, in full."""
     changed = card.get("most_changed", {})
     titles = {"improved": "Most improved", "damaged": "Most damaged"}
-    return "".join(_rows(title, changed.get(kind, ())) for kind, title in titles.items() if changed.get(kind))
+    groups = [(title, [_changed_row(row) for row in changed.get(kind, ())]) for kind, title in titles.items()]
+    return render_html("compare/changed_rows.html", groups=[(title, rows) for title, rows in groups if rows])
 
 
-def _general(card: dict[str, Any]) -> str:
+def _general(card: dict[str, Any]) -> ScorePart:
     if "general" not in card:
-        return _empty("Did it forget?", NO_GENERAL)
+        return ScorePart("Did it forget?", NO_GENERAL)
     part = card["general"]
     return _part(
         f"Did it forget? · {part['heldout']['conversations']} general questions", forgetting_sentence(part), part
     )
 
 
-def _answers(card: dict[str, Any]) -> str:
+def _answers(card: dict[str, Any]) -> ScorePart:
     answers = answers_of(card)
     if answers is None:
-        return _empty("The models' own answers", NO_ANSWERS, "ft-wide")
+        return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
     told = "What each model writes itself, compared with the reference answer."
     return _part(f"The models' own answers · {answers['prompts']} held-out questions", told, answers, "ft-wide")
 
 
-def _empty(title: str, text: str, kind: str = "") -> str:
-    return f'<section class="ft-card ft-empty {kind}"><header><strong>{title}</strong></header><p>{text}</p></section>'
-
-
-def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> str:
-    lines = "".join(_line(line) for line in scorecard_lines(part))
-    head = "<th></th><th>base</th><th>fine-tuned</th><th>difference (95% interval)</th><th></th>"
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> ScorePart:
     rows = part.get("rows", {})
-    counted = _counted({"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows)
-    noted = note_of(part)
-    note = f'<p class="ft-key">{escape(noted)}</p>' if noted else ""
-    return (
-        f'<section class="ft-card ft-score {kind}"><header><strong>{escape(title)}</strong></header>'
-        f'<p class="ft-dim">{escape(told)}</p>{counted}<div class="ft-scroll">{table}</div>{note}</section>'
+    counts = {"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows
+    total = sum(counts.values())
+    return ScorePart(
+        title,
+        told,
+        is_measured=True,
+        lines=[(line, KINDS.get(line.verdict, ""), _interval(line)) for line in scorecard_lines(part)],
+        counts=[(KINDS.get(name, "ft-equal"), 100 * counts.get(name, 0) / total) for name, _ in ROWS if total],
+        counted=", ".join(f"{counts[name]} {words}" for name, words in ROWS if counts.get(name)),
+        note=note_of(part),
+        kind=kind,
     )
 
 
-def _line(line: Line) -> str:
-    verdict = f'<b class="ft-verdict {KINDS.get(line.verdict, "")}">{line.verdict}</b>' if line.verdict else ""
-    interval = f"{_bar(line)}<small>{escape(line.interval)}</small>" if line.interval else ""
-    return (
-        f"<tr><th>{escape(line.label)}</th><td>{line.base}</td><td>{line.tuned}</td>"
-        f"<td><span>{line.difference}</span>{interval}</td><td>{verdict}</td></tr>"
-    )
-
-
-def _bar(line: Line) -> str:
-    """The interval around the middle, which is no difference; as wide as its far end is from there."""
+def _interval(line: Line) -> tuple[float, float]:
+    """Return left and width of an interval in percent, around a middle that means no difference."""
     reach = max(abs(line.low), abs(line.high)) or 1.0
     left, right = (50 + 50 * end / reach for end in (line.low, line.high))
-    kind = KINDS.get(line.verdict, "")
-    return f'<i class="ft-interval {kind}"><i style="left:{left:.1f}%;width:{max(right - left, 1):.1f}%"></i></i>'
+    return left, max(right - left, 1)
 
 
-def _counted(rows: dict[str, int]) -> str:
-    """How many rows went which way, as one bar."""
-    total = sum(rows.values())
-    if not total:
-        return ""
-    parts = "".join(
-        f'<i class="{KINDS.get(name, "ft-equal")}" style="width:{100 * rows.get(name, 0) / total:.1f}%"></i>'
-        for name, _ in ROWS
-    )
-    words = ", ".join(f"{rows[name]} {told}" for name, told in ROWS if rows.get(name))
-    return f'<div class="ft-rows">{parts}</div><p class="ft-key">{words}</p>'
-
-
-def _rows(title: str, rows: Sequence[dict[str, Any]]) -> str:
-    items = "".join(_row(row) for row in rows)
-    return f'<details class="ft-card ft-changes"><summary>{title}: {len(rows)} to read</summary>{items}</details>'
-
-
-def _row(row: dict[str, Any]) -> str:
+def _changed_row(row: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
+    """Return the question, the row with its losses, and (name, text) of the reference and both answers."""
     *asked, given = row["messages"]
-    question = asked[-1]["content"] if asked else ""
     before, after = (number_text(row[name], "{:.2f}") for name in ("base_loss", "tuned_loss"))
-    losses = f"loss {before} → {after}"
     texts = [("reference", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
-    cells = "".join(
-        f'<div><b>{name}</b><div class="ft-text">{escape(BROKEN if text is None else text)}</div></div>'
-        for name, text in texts
-    )
     return (
-        f"<article><header><strong>{escape(question)}</strong><span>row {row['row']} · {losses}</span></header>"
-        f'<div class="ft-three">{cells}</div></article>'
+        asked[-1]["content"] if asked else "",
+        f"row {row['row']} · loss {before} → {after}",
+        [(name, BROKEN if text is None else text) for name, text in texts],
     )

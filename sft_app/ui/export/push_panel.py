@@ -17,7 +17,7 @@ from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
-from sft_app.ui.export.views import KINDS, login_line, pushed_line
+from sft_app.ui.export.views import KINDS, login_line, pushed_line, warning_line
 from sft_app.ui.serving.access import visitor_of
 
 HUB_TOLD = (
@@ -154,7 +154,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
 
     def warn(private: bool, include_data: bool) -> gr.HTML:
         warning = warning_for(private, include_data)
-        return gr.HTML(f'<p class="ft-warning">{warning}</p>', visible=bool(warning))
+        return gr.HTML(warning_line(warning), visible=bool(warning))
 
     asked = [chosen, hub.kind, hub.repo, hub.private, hub.include_data, hub.pairs]
     gr.on([tab.select, chosen.change], list_pairs, [chosen, hub.pairs], hub.pairs, **UNCHECKED)

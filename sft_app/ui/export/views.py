@@ -1,13 +1,12 @@
-"""What the Download panel shows, from plain values."""
+"""Turn what is known about an export into what the Export tab shows. No Gradio here."""
 
 from __future__ import annotations
-
-from html import escape
 
 from sft_app.export.hub_push import Pushed
 from sft_app.export.merged import MergedModel, Step
 from sft_app.export.package import OllamaPackage, told_fidelity
 from sft_app.hosting import Hosting, Visitor
+from sft_app.templating import render_html
 
 KINDS = [
     ("Adapter: what training changed", "adapter"),
@@ -32,33 +31,30 @@ LOGGED_IN = "Pushes with this machine's Hub login."
 
 
 def progress_card(step: Step) -> str:
-    share = 100 * step.share
-    return (
-        f'<section class="ft-card"><header><strong>{escape(step.what)} …</strong><span>{share:.0f} %</span></header>'
-        f'<div class="ft-bar" role="progressbar" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
-        "</section>"
-    )
+    """Show how far a merge is."""
+    return render_html("export/progress.html", what=step.what, percent=100 * step.share)
 
 
 def told_card(text: str) -> str:
-    return f'<section class="ft-card ft-empty">{escape(text)}</section>'
+    """Show a text where the result of an export will be."""
+    return render_html("notice.html", kind="ft-empty", text=text)
 
 
 def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) -> str:
-    """`where` it is, in a sentence; empty where a button says it."""
+    """Show what was made and how close it is to the run; `where` it is, or nothing if a button says so."""
     sentence, is_warning = told_fidelity(merged)
-    verdict = f'<p class="{"ft-warning" if is_warning else ""}" id="fidelity">{escape(sentence)}</p>'
-    parts = [f"<header><strong>{'Ready for Ollama' if package else 'The merged model is ready'}</strong></header>"]
-    if where:
-        parts.append(f"<p>{escape(where)}</p>")
-    parts.append(verdict)
-    if package is not None:
-        parts += [f'<p class="ft-warning">{escape(note)}</p>' for note in _notes(package)]
-    return f'<section class="ft-card">{"".join(parts)}</section>'
+    return render_html(
+        "export/merged.html",
+        title="Ready for Ollama" if package else "The merged model is ready",
+        where=where,
+        fidelity=sentence,
+        is_warning=is_warning,
+        notes=_notes(package) if package else [],
+    )
 
 
 def ollama_commands(package: OllamaPackage, is_at_home: bool) -> str:
-    """What to type in a terminal; from the folder itself where the model is fetched as a zip."""
+    """Return what to type in a terminal; in the unpacked folder if the model is downloaded as a zip."""
     make = package.model.command if is_at_home else f"ollama create {package.model.name} -f Modelfile"
     commands = [make, f"ollama run {package.model.name}"]
     if package.by_hand and is_at_home:
@@ -70,8 +66,13 @@ def _notes(package: OllamaPackage) -> list[str]:
     return [*package.model.notes, *filter(None, [package.gguf_problem])]
 
 
+def warning_line(text: str) -> str:
+    """Show what to consider before a push."""
+    return render_html("paragraph.html", kind="ft-warning", text=text)
+
+
 def login_line(hosting: Hosting, visitor: Visitor, is_logged_in: bool) -> str:
-    """In whose name something is pushed, or what to do so that it can be."""
+    """Say whose account a push uses, or what to do before you can push."""
     if not hosting.is_hosted:
         return LOGGED_IN if is_logged_in else NOT_LOGGED_IN
     if visitor.name is None:
@@ -82,6 +83,6 @@ def login_line(hosting: Hosting, visitor: Visitor, is_logged_in: bool) -> str:
 
 
 def pushed_line(pushed: Pushed) -> str:
-    """Where it is now. The names in it have been checked: they have no Markdown in them."""
+    """Say where the pushed files are. The names have been checked: they contain no Markdown."""
     who = "only you and people you give access can see it" if pushed.private else "everyone can see it"
     return "\n\n".join([f"Done: [{pushed.repo}]({pushed.url}), {pushed.files} files; {who}.", *pushed.notes])

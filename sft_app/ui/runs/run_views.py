@@ -1,16 +1,16 @@
-"""Several runs side by side, as plain values turned into HTML. No Gradio here."""
+"""Turn several runs into a comparison side by side. No Gradio here."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from sft_app.curves import run_colour
 from sft_app.runs.summary import clock, loss_change
 from sft_app.settings import DataSettings
+from sft_app.templating import render_html
 from sft_app.ui.views import STATE_WORDS, empty_card
 
 # Runs that differ in one of these have other held-out conversations or other tokens: their losses measure other things.
@@ -32,7 +32,7 @@ NOT_COMPARABLE = (
 
 
 def run_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
-    """What each run is called in a comparison; where two have one name, with their ids."""
+    """Name each run in a comparison; two with the same name get their ids."""
     names = [summary["name"] or summary["run"] for summary in summaries]
     often = Counter(names)
     return [
@@ -42,31 +42,24 @@ def run_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def can_be_compared(summary: dict[str, Any]) -> bool:
-    """Whether the run has begun to learn, and its settings can be read."""
+    """Return whether the run has begun to learn and its settings can be read."""
     return bool(summary["steps"]) and summary["model"] is not None
 
 
 def comparison_card(summaries: Sequence[dict[str, Any]], differing: Sequence[tuple[str, list[str]]]) -> str:
-    """What came of each run, and the settings in which they differ, a column for each run."""
+    """Show the results of each run and the settings in which they differ, with a column for each run."""
     is_fair = not any(name in MEASURED_BY or name.startswith("contents of") for name, _ in differing)
-    heads = "".join(
-        f'<th><i style="--c:{run_colour(place)}"></i>{escape(name)}</th>'
-        for place, name in enumerate(run_names(summaries))
-    )
-    results = "".join(_row(name, values, best) for name, values, best in _results(summaries, is_fair))
-    settings = "".join(_row(name.replace("_", " "), values) for name, values in differing)
-    none = f'<tr><td colspan="{len(summaries) + 1}">These runs have the same settings.</td></tr>'
-    note = "" if is_fair else f'<p class="ft-warning">{NOT_COMPARABLE}</p>'
-    return (
-        f'<section class="ft-card ft-compared">{note}<div class="ft-scroll"><table>'
-        f"<thead><tr><th>Results</th>{heads}</tr></thead><tbody>{results}</tbody>"
-        f'<thead><tr><th colspan="{len(summaries) + 1}">Settings that differ</th></tr></thead>'
-        f"<tbody>{settings or none}</tbody></table></div></section>"
+    return render_html(
+        "runs/comparison.html",
+        warning="" if is_fair else NOT_COMPARABLE,
+        runs=[(run_colour(place), name) for place, name in enumerate(run_names(summaries))],
+        results=[_row(*result) for result in _results(summaries, is_fair)],
+        settings=[_row(name.replace("_", " "), values) for name, values in differing],
     )
 
 
 def queue_choices(queued: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(place and name, id) of the waiting runs, given in the order in which they will run."""
+    """Return (place and name, id) of the queued runs, given in the order in which they will run."""
     names = run_names(queued)
     return [
         (f"{place}. {name}", summary["run"])
@@ -75,14 +68,14 @@ def queue_choices(queued: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def too_few_card(runs: int) -> str:
-    """What stands in place of a comparison until two runs are chosen."""
+    """Say how to get a comparison while fewer than two runs are chosen."""
     if runs < 2:
         return empty_card("A comparison needs two runs. Train another with a different setting, then choose both here.")
     return empty_card("Choose two or more runs to see their curves in one chart and the settings that differ.")
 
 
 def _results(summaries: Sequence[dict[str, Any]], is_fair: bool) -> list[tuple[str, list[str], int | None]]:
-    """(name, value of each run, place of the best one if there is one)."""
+    """Return (name, value of each run, place of the best one if there is one)."""
     return [
         ("state", [STATE_WORDS[summary["state"]] for summary in summaries], None),
         ("steps", [f"{summary['steps']:,} of {summary['total_steps']:,}" for summary in summaries], None),
@@ -93,7 +86,7 @@ def _results(summaries: Sequence[dict[str, Any]], is_fair: bool) -> list[tuple[s
 
 
 def _lowest(summaries: Sequence[dict[str, Any]]) -> int | None:
-    """The place of the one run with the lowest held-out loss."""
+    """Return the place of the one run with the lowest held-out loss."""
     losses = [(summary["heldout_loss_tuned"], place) for place, summary in enumerate(summaries)]
     known = sorted((loss, place) for loss, place in losses if loss is not None and math.isfinite(loss))
     return known[0][1] if len(known) > 1 and known[0][0] < known[1][0] else None
@@ -103,8 +96,6 @@ def _rounded(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _row(name: str, values: Sequence[str], best: int | None = None) -> str:
-    cells = "".join(
-        f"<td{' class=ft-best' if place == best else ''}>{escape(value)}</td>" for place, value in enumerate(values)
-    )
-    return f"<tr><th>{escape(name)}</th>{cells}</tr>"
+def _row(name: str, values: Sequence[str], best: int | None = None) -> tuple[str, list[tuple[str, bool]]]:
+    """Return the name of a row and (value, whether it is the best) of each of its cells."""
+    return name, [(value, place == best) for place, value in enumerate(values)]

@@ -62,7 +62,7 @@ def test_forgetting_is_told_beside_the_task() -> None:
     assert (
         shown.index("Your held-out examples")
         < shown.index("Did it forget?")
-        < shown.index("The models&#x27; own answers")
+        < shown.index("The models&#39; own answers")
     )
 
 
