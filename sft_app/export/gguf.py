@@ -16,9 +16,8 @@ from pathlib import Path
 
 from sft_app.errors import ExportError
 from sft_app.export.merged import Step
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runtime.environment import LLAMA_CPP_VARIABLE, PROJECT_DIR
 
-VARIABLE = "LLAMA_CPP_DIR"
 CONVERTER = "convert_hf_to_gguf.py"
 # The smallest that the converter writes by itself; half the size of bfloat16.
 PRECISION = "q8_0"
@@ -29,13 +28,14 @@ POLL_SECONDS = 0.2
 
 def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     """Raises: ExportError when the variable is set and its folder has no converter."""
-    named = environment.get(VARIABLE)
+    named = environment.get(LLAMA_CPP_VARIABLE)
     if not named:
         return None
     folder = Path(named).expanduser().absolute()
     if not (folder / CONVERTER).is_file():
         raise ExportError(
-            f"{VARIABLE} is {named}, which has no {CONVERTER}. Set it to a checkout of llama.cpp, or unset it."
+            f"{LLAMA_CPP_VARIABLE} is {named}, which has no {CONVERTER}. "
+            "Set it to a checkout of llama.cpp, or unset it."
         )
     return folder
 

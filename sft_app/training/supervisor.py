@@ -19,8 +19,9 @@ from filelock import FileLock, Timeout
 
 from sft_app.errors import RunError
 from sft_app.runs.directory import list_runs, queued_runs
-from sft_app.runs.folder import LOCK_VARIABLE, Run
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runs.folder import Run
+from sft_app.runtime.environment import PROJECT_DIR, RUN_LOCK_VARIABLE
+from sft_app.runtime.home import machine_lock_file, supervisor_log_file
 from sft_app.runtime.processes import process_started, take_lock
 from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies
 from sft_app.storage.stores import without_storage_token
@@ -52,7 +53,7 @@ def ensure_supervisor(home: Path) -> None:
     """Starts a supervisor when a run is waiting. One that finds another at work leaves the queue to it."""
     if next_queued(home) is None:
         return
-    with (home / "supervisor.log").open("ab") as log:
+    with supervisor_log_file(home).open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "sft_app.training.supervisor", str(home)],
             cwd=PROJECT_DIR,
@@ -67,7 +68,7 @@ def ensure_supervisor(home: Path) -> None:
 def work_off_queue(home: Path) -> None:
     """Runs every queued run, in the order of the queue, until none is left."""
     try:
-        with FileLock(home / "machine.lock", timeout=HANDOVER_SECONDS):
+        with FileLock(machine_lock_file(home), timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
             while not _shutdown.is_requested and (run := next_queued(home)) is not None:
                 if run.has_worker():  # someone else's, who has not written so yet
@@ -152,7 +153,7 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
             worker = subprocess.Popen(
                 command,
                 cwd=PROJECT_DIR,
-                env={**worker_environment(processes), LOCK_VARIABLE: str(lock)},
+                env={**worker_environment(processes), RUN_LOCK_VARIABLE: str(lock)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

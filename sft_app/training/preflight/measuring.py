@@ -25,6 +25,7 @@ from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
 from sft_app.runtime.environment import PROJECT_DIR, package_versions
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.home import dry_runs_dir, machine_lock_file
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.workload import MEASURED_FILE, Measured
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
@@ -48,7 +49,7 @@ def measure_run(
     """
     run = _write_dry_run(settings, _longest(settings, examples, lengths), lengths, home)
     try:
-        with FileLock(home / "machine.lock", timeout=0):
+        with FileLock(machine_lock_file(home), timeout=0):
             _work(run, on_progress or (lambda share: None))
         return _result(run)
     except Timeout:
@@ -94,7 +95,7 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
         versions=package_versions(),
         created_utc=utc_now(),
     )
-    run = Run(home / "dry_runs" / new_run_id())
+    run = Run(dry_runs_dir(home) / new_run_id())
     run.train_file.parent.mkdir(parents=True)
     rows = [{"row": place, "messages": example.conversation.as_dicts()} for place, example in enumerate(examples, 1)]
     write_jsonl_atomically(run.train_file, rows)
