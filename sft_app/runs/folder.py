@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from sft_app.errors import RunError
 from sft_app.runs.records import ENDED, RunRecord, RunStatus, utc_now
 from sft_app.runtime.environment import RUN_LOCK_VARIABLE
-from sft_app.runtime.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.files import append_jsonl, last_lines, read_jsonl, write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import exports_dir
 from sft_app.runtime.processes import inherited_lock, is_locked, moment, process_is_alive, seconds_since, take_lock
 
@@ -235,7 +235,4 @@ class Run:
         return self.update_status(state="stopped", message=CANCELLED, hint="", kept_step=None)
 
     def log_tail(self, lines: int = 20) -> str:
-        try:
-            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
-        except FileNotFoundError:
-            return ""
+        return "\n".join(last_lines(self.log_file, lines))

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +27,13 @@ from sft_app.errors import ModelError
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
+from sft_app.runtime.children import end_with_parent
 from sft_app.runtime.environment import LAUNCHER_PID_VARIABLE
 from sft_app.settings import RunSettings
 from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 
 # Rank 0 may fetch a large model while the others wait; a process that died is noticed by the launcher, not by this.
 PATIENCE = timedelta(hours=12)
-LOOK_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
 # What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
@@ -158,14 +157,8 @@ def lost_another_rank(error: Exception) -> bool:
 def end_with_the_launcher() -> None:
     """A launcher that was killed takes no rank with it: nobody would end this one when another one dies."""
     launcher = os.environ.get(LAUNCHER_PID_VARIABLE)
-
-    def watch() -> None:
-        while os.getppid() == int(launcher or 0):
-            time.sleep(LOOK_SECONDS)
-        os._exit(1)
-
     if launcher and world_size() > 1:
-        threading.Thread(target=watch, daemon=True).start()
+        end_with_parent(int(launcher))
 
 
 def main(num_processes: str, *worker_arguments: str) -> int:
