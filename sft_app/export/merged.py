@@ -25,22 +25,22 @@ from sft_app.export.card import model_card
 from sft_app.export.fidelity import PROMPTS, Fidelity, fidelity_sentence, read_fidelity
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, recorded_model
-from sft_app.models.hardware import free_gib
 from sft_app.models.loading import holds_full_model
 from sft_app.runs.checkpoints import read_safetensors_header
 from sft_app.runs.folder import Run
 from sft_app.runtime.children import describe_exit, running_python, until_ended
 from sft_app.runtime.files import last_lines, put_on_disk, write_json_atomically
+from sft_app.runtime.resources import free_disk_gib, free_memory_gib, shortage
 from sft_app.training.supervisor import worker_environment
 
 PROGRESS_FILE, LOG_FILE, DRAFT = "progress.json", "merge.log", "model"
 Result = TypeVar("Result")
 # bfloat16.
 BYTES_WRITTEN = 2
-# Tokenizer, configs and the card.
+# Tokenizer, configs and the card, next to the weights.
 GIB_BESIDE = 0.05
-# Python with its libraries, and what merging a layer takes beside the weights.
-GIB_TO_WORK, ROOM = 0.6, 1.1
+# Python with its libraries, and a factor for the weights: one layer at a time is merged, and nothing answers.
+MERGING_GIB, MERGING_FACTOR = 0.6, 1.1
 
 
 @dataclass(frozen=True)
@@ -135,20 +135,17 @@ def size_gib(run: Run) -> float:
 def check_room(run: Run, folder: Path) -> None:
     """Raises: ExportError with the numbers when disk or memory are too small."""
     size = size_gib(run)
-    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    needed, free = size + GIB_BESIDE, shutil.disk_usage(place).free / 2**30
+    needed, free = size + GIB_BESIDE, free_disk_gib(folder)
     if needed > free:
-        raise ExportError(
-            f"The merged model needs {needed:.1f} GiB of disk space, but only {free:.1f} GiB is free at {place}. "
-            "Free up space, or choose another folder."
-        )
+        told = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"
+        raise ExportError(f"{told}. Free up space, or choose another folder.")
     if holds_full_model(run.adapter_dir):
         return  # its files are copied
-    needed, free = size * ROOM + GIB_TO_WORK, free_gib("cpu")
+    needed, free = size * MERGING_FACTOR + MERGING_GIB, free_memory_gib("cpu")
     if needed > free:
         raise ExportError(
-            f"Merging needs {needed:.1f} GiB of memory, but only {free:.1f} GiB is free. "
-            "Close other programs, or merge on a larger machine. You can still export just the adapter here."
+            f"{shortage('Merging', needed, free)}. Close other programs, or merge on a larger machine. "
+            "You can still export just the adapter here."
         )
 
 

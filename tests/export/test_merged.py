@@ -39,6 +39,7 @@ from sft_app.export.merged import Step, check_room, find_merged, follow, merging
 from sft_app.inference.generation import Answer
 from sft_app.models.hardware import detect_hardware
 from sft_app.runs.folder import Run
+from sft_app.runtime import resources
 from tests.made_runs import make_run, randomise_adapter  # noqa: F401
 from tests.waiting import wait_until
 
@@ -331,13 +332,13 @@ def test_a_check_that_has_no_room_says_so(made: Any) -> None:
 
 def test_too_little_disk_is_refused_with_numbers(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10 * 2**20)
-    monkeypatch.setattr(merging_module.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(ExportError, match=r"needs 0\.1 GiB of disk space, but only 0\.0 GiB is free at"):
         check_room(made.run, tmp_path / "not" / "there")
 
 
 def test_too_little_memory_is_refused_with_numbers(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merging_module, "free_gib", lambda device: 0.25)
+    monkeypatch.setattr(merging_module, "free_memory_gib", lambda device: 0.25)
     with pytest.raises(ExportError, match=r"Merging needs 0\.6 GiB of memory, but only 0\.2 GiB is free"):
         merge_run(made.run, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
