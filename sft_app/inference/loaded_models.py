@@ -135,4 +135,5 @@ def _weights_gib(folder: Path, dtype: str) -> float:
 
     headers = (read_safetensors_header(file)[0] for file in folder.glob("*.safetensors"))
     numbers = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
-    return numbers * getattr(torch, dtype).itemsize / 2**30
+    itemsize: int = getattr(torch, dtype).itemsize
+    return numbers * itemsize / 2**30

@@ -190,7 +190,7 @@ class BucketStore:
 
     def _api(self) -> Any:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()  # they would fill the log
         return HfApi(token=self.token or False)

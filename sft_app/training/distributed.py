@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -36,6 +36,7 @@ from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 PATIENCE = timedelta(hours=12)
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
+Values = TypeVar("Values", bound=tuple[Any, ...])
 # What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
 SHUTDOWN_SECONDS = "60"
 
@@ -120,7 +121,7 @@ def first_rank_first() -> Iterator[None]:
             yield
 
 
-def from_first_rank(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def from_first_rank(values: Values) -> Values:
     """What rank 0 sees, so that all ranks do the same, such as stop at one step; all have to ask at the same point."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shared = [values]
