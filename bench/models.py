@@ -44,7 +44,7 @@ WORDS = ["the", "of", "and", "to", "in", "is", "it", "for", "that", "was", "on",
 def starter_folder() -> Path:
     """The converted starter of this machine; fetched if it is not there yet."""
     from sft_app.models.starter import prepare_starter
-    from sft_app.runtime.environment import app_home
+    from sft_app.runtime.home import app_home
 
     return prepare_starter(app_home())
 

@@ -64,7 +64,7 @@ def _starter(count: int) -> tuple[Path, list[dict[str, Any]]]:
     from sft_app.data.tokens import render_conversation
     from sft_app.models.catalog import resolve_model
     from sft_app.models.loading import load_tokenizer
-    from sft_app.runtime.environment import app_home
+    from sft_app.runtime.home import app_home
     from sft_app.settings import RunSettings
 
     home = app_home()

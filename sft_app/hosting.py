@@ -13,15 +13,21 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sft_app.errors import AccessError, SettingsError
-from sft_app.storage.stores import STORAGE_VARIABLE, TOKEN_VARIABLE
+from sft_app.runtime.environment import (
+    ADAPTER_VARIABLE,
+    ALLOWED_VARIABLE,
+    AUTH_VARIABLE,
+    HUB_TOKEN_VARIABLES,
+    MCP_VARIABLE,
+    MODE_VARIABLE,
+    SPACE_AUTHOR_VARIABLE,
+    SPACE_ID_VARIABLE,
+    STORAGE_TOKEN_VARIABLE,
+    STORAGE_VARIABLE,
+    is_zero_gpu,
+)
 
 Mode = Literal["full", "demo", "zerogpu"]
-MODE_VARIABLE = "SFT_APP_MODE"
-ALLOWED_VARIABLE = "SFT_APP_ALLOWED"
-ADAPTER_VARIABLE = "SFT_APP_ADAPTER"
-AUTH_VARIABLE = "SFT_APP_AUTH"
-MCP_VARIABLE = "SFT_APP_MCP"
-HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 NO_TRAINING: dict[Mode, str] = {
     "demo": "Training is off in this demo because it has no GPU of its own. "
@@ -94,11 +100,11 @@ class Hosting:
 
 def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
     """What this machine is, unless `SFT_APP_MODE` says it. Raises: SettingsError when that is no mode."""
-    space = environment.get("SPACE_ID") or None
+    space = environment.get(SPACE_ID_VARIABLE) or None
     mode = environment.get(MODE_VARIABLE) or _mode_of(environment, space)
     if mode not in get_args(Mode):
         raise SettingsError(f"{MODE_VARIABLE} must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
-    owner = environment.get("SPACE_AUTHOR_NAME") or (space or "").partition("/")[0] or None
+    owner = environment.get(SPACE_AUTHOR_VARIABLE) or (space or "").partition("/")[0] or None
     names = environment.get(ALLOWED_VARIABLE, "").split(",")
     return Hosting(
         mode=mode,  # type: ignore[arg-type]
@@ -140,16 +146,16 @@ def lock_secrets_away(environment: MutableMapping[str, str] = os.environ) -> Non
 
     Its only use is the Space's own storage, under a name that no library of the Hub knows.
     """
-    if not environment.get("SPACE_ID"):
+    if not environment.get(SPACE_ID_VARIABLE):
         return
-    tokens = [token for name in HUB_TOKENS if (token := environment.pop(name, ""))]
+    tokens = [token for name in HUB_TOKEN_VARIABLES if (token := environment.pop(name, ""))]
     if tokens and environment.get(STORAGE_VARIABLE):
-        environment.setdefault(TOKEN_VARIABLE, tokens[0])
+        environment.setdefault(STORAGE_TOKEN_VARIABLE, tokens[0])
     environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
 
 def _mode_of(environment: Mapping[str, str], space: str | None) -> Mode:
-    if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):  # as the `spaces` package reads it
+    if is_zero_gpu(environment):
         return "zerogpu"
     has_gpu = any(Path(device).exists() for device in GPU_DEVICES)
     return "full" if space is None or has_gpu else "demo"

@@ -37,7 +37,7 @@ LAYERS = [
 # The same inside every folder.
 INNER_LAYERS = {
     "settings": ["data", "run", "parsing", "__init__"],
-    "runtime": ["environment files processes"],
+    "runtime": ["environment files processes resources", "children home"],
     "runs": ["records checkpoints", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
@@ -123,12 +123,7 @@ INNER_LAYERS = {
 HOMES = {
     "gradio": ("app.py", "sft_app/ui/"),
     "trl": ("sft_app/training/",),
-    "subprocess": (
-        "sft_app/training/supervisor.py",
-        "sft_app/training/preflight/measuring.py",  # a dry run is a process that is thrown away
-        "sft_app/models/starter.py",
-        "sft_app/export/",
-    ),
+    "subprocess": ("sft_app/runtime/",),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LONGEST_FUNCTION, LONGEST_FILE, LARGEST_FOLDER, MOST_PUBLIC_METHODS = 60, 300, 20, 15

@@ -20,7 +20,7 @@ from sft_app.cli.terminal import (
 )
 from sft_app.cli.train import train
 from sft_app.errors import AppError
-from sft_app.runtime.environment import app_home
+from sft_app.runtime.home import app_home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
 

@@ -18,7 +18,7 @@ from sft_app.cli.terminal import (
 )
 from sft_app.errors import SettingsError
 from sft_app.runs.directory import check_settled, find_run
-from sft_app.runtime.environment import app_home
+from sft_app.runtime.home import app_home
 from sft_app.settings import (
     EXAMPLE_PROMPT,
 )

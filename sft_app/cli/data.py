@@ -15,7 +15,7 @@ from sft_app.cli.terminal import (
     progress_bar,
 )
 from sft_app.errors import SettingsError
-from sft_app.runtime.environment import app_home
+from sft_app.runtime.home import app_home
 from sft_app.settings import (
     parse_assignments,
     parse_settings,

@@ -17,7 +17,7 @@ from sft_app.cli.terminal import (
 )
 from sft_app.runs.directory import find_run
 from sft_app.runs.folder import Run
-from sft_app.runtime.environment import app_home
+from sft_app.runtime.home import app_home
 
 if TYPE_CHECKING:
     from sft_app.export.hub_push import Pushed

@@ -15,7 +15,7 @@ from sft_app.cli.terminal import (
 )
 from sft_app.runs.directory import find_run, list_runs, move_in_queue, queued_runs
 from sft_app.runs.summary import summarise_run
-from sft_app.runtime.environment import app_home
+from sft_app.runtime.home import app_home
 
 
 def runs(as_json: JsonFlag = False) -> None:

@@ -21,7 +21,7 @@ from sft_app.cli.terminal import (
 )
 from sft_app.errors import AppError, SettingsError
 from sft_app.runs.summary import summarise_run
-from sft_app.runtime.environment import app_home
+from sft_app.runtime.home import app_home
 from sft_app.settings import (
     EXAMPLE_DATA,
     Method,

@@ -22,6 +22,7 @@ from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, 
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.errors import DataError, NotChosen
+from sft_app.runtime.home import datasets_dir
 from sft_app.settings import DataSettings
 
 ROWS_LOOKED_AT = 200
@@ -227,7 +228,7 @@ def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) ->
             revision=settings.dataset_revision,
             max_rows=settings.max_rows,
         )
-        return fetch_dataset(wanted, home / "datasets", on_progress)
+        return fetch_dataset(wanted, datasets_dir(home), on_progress)
     return locate_data(settings.data)
 
 

@@ -25,13 +25,12 @@ from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import free_memory, load_base
 from sft_app.runs.folder import Run
+from sft_app.runtime.resources import LOADED_MODEL_FACTOR, shortage
 
 # Enough to see a wrong weight in the loss, and few enough to be read while one waits.
 MOST_CONVERSATIONS = 16
 ANSWER_TOKENS = 64
 AT_ONCE = 4
-# What a conversation takes beside the weights.
-ROOM = 1.1
 
 Progress = Callable[[float], None]
 
@@ -127,7 +126,7 @@ class _Check:
 def _refuse_without_memory(merged: Path, hardware: Hardware, arithmetic: str) -> None:
     """`hardware` as it was before the run's own side took some of it, which it gives back. Raises: ExportError."""
     files = sum(file.stat().st_size for file in merged.glob("*.safetensors")) / 2**30
-    needed, free = ROOM * files * (2 if arithmetic == "float32" else 1), hardware.memory_free_gib
+    needed, free = LOADED_MODEL_FACTOR * files * (2 if arithmetic == "float32" else 1), hardware.memory_free_gib
     if needed > free:
-        where = "of the GPU's memory" if hardware.device == "cuda" else "of memory"
-        raise ExportError(f"It needs {needed:.1f} GiB {where} in {arithmetic}, but only {free:.1f} GiB is free.")
+        memory = "the GPU's memory" if hardware.device == "cuda" else "memory"
+        raise ExportError(f"{shortage('It', needed, free, f'{memory} in {arithmetic}')}.")

@@ -8,34 +8,32 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-import subprocess
-import sys
-import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from sft_app.errors import ExportError
 from sft_app.export.merged import Step
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runtime.children import running_python, until_ended
+from sft_app.runtime.environment import LLAMA_CPP_VARIABLE
+from sft_app.runtime.files import last_lines
 
-VARIABLE = "LLAMA_CPP_DIR"
 CONVERTER = "convert_hf_to_gguf.py"
 # The smallest that the converter writes by itself; half the size of bfloat16.
 PRECISION = "q8_0"
 GGUF, LOG = f"model-{PRECISION}.gguf", "gguf.log"
 LOG_LINES = 3
-POLL_SECONDS = 0.2
 
 
 def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     """Raises: ExportError when the variable is set and its folder has no converter."""
-    named = environment.get(VARIABLE)
+    named = environment.get(LLAMA_CPP_VARIABLE)
     if not named:
         return None
     folder = Path(named).expanduser().absolute()
     if not (folder / CONVERTER).is_file():
         raise ExportError(
-            f"{VARIABLE} is {named}, which has no {CONVERTER}. Set it to a checkout of llama.cpp, or unset it."
+            f"{LLAMA_CPP_VARIABLE} is {named}, which has no {CONVERTER}. "
+            "Set it to a checkout of llama.cpp, or unset it."
         )
     return folder
 
@@ -51,20 +49,14 @@ def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
     if target.is_file() and target.stat().st_mtime_ns >= weights:
         return target
     draft = folder / f".draft-{secrets.token_hex(4)}.gguf"
-    command = [sys.executable, str(llama_cpp / CONVERTER), str(folder), "--outfile", str(draft), "--outtype", PRECISION]
+    arguments = [str(llama_cpp / CONVERTER), str(folder), "--outfile", str(draft), "--outtype", PRECISION]
     try:
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=PROJECT_DIR, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        try:
-            while process.poll() is None:
+        with running_python(arguments, log) as converter:
+            for _ in until_ended(converter):
                 yield Step(1.0, "Writing the GGUF file")
-                time.sleep(POLL_SECONDS)
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode != 0 or not draft.is_file():
-            words = " ".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) or "it printed nothing"
-            raise ExportError(f"{CONVERTER} failed with exit status {process.returncode}: {words}")
+        if converter.returncode != 0 or not draft.is_file():
+            words = " ".join(last_lines(log, LOG_LINES)) or "it printed nothing"
+            raise ExportError(f"{CONVERTER} failed with exit status {converter.returncode}: {words}")
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import sys
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -23,7 +20,7 @@ from typing import Any
 from sft_app.errors import AppError, ExportError, first_line, kind_and_first_line
 from sft_app.export.fidelity import Fidelity, write_fidelity
 from sft_app.export.fidelity_check import check_fidelity
-from sft_app.export.merged import DRAFT, PROGRESS_FILE, check_room, saved_ns, size_gib
+from sft_app.export.merged import DRAFT, MergeProgress, check_room, saved_ns, size_gib, write_progress
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import fetch_base, recorded_model
 from sft_app.models.hardware import detect_hardware
@@ -35,9 +32,9 @@ from sft_app.models.loading import (
     load_tokenizer,
 )
 from sft_app.runs.folder import Run
+from sft_app.runtime.children import end_with_parent
 from sft_app.runtime.files import put_on_disk, write_json_atomically
 
-PARENT_SECONDS = 1.0
 MOST_TRIES = 100
 SHARD = "5GB"
 # Where the stages begin, as shares of the whole; measuring is the longest of them on a CPU.
@@ -52,17 +49,22 @@ Tell = Callable[[float, str], None]
 def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
     """What went wrong stands in `progress.json`, in a sentence."""
     folder = Path(scratch)
-    threading.Thread(target=_end_with, args=(int(parent), folder), daemon=True).start()
+    end_with_parent(int(parent), lambda: _clear(folder))
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     try:
-        merge(Run(Path(run_dir)), folder, int(prompts), lambda share, what: _report(folder, share=share, what=what))
-        _report(folder, share=1.0, what="Done", is_done=True)
+        merge(
+            Run(Path(run_dir)),
+            folder,
+            int(prompts),
+            lambda share, what: write_progress(folder, MergeProgress(share=share, what=what)),
+        )
+        write_progress(folder, MergeProgress(share=1.0, what="Done", is_done=True))
     except AppError as error:
-        _report(folder, error=str(error))
+        write_progress(folder, MergeProgress(error=str(error)))
     except Exception as error:  # the last place that can tell the reader; the traceback goes to the log
         traceback.print_exc()
-        _report(folder, error=kind_and_first_line(error))
+        write_progress(folder, MergeProgress(error=kind_and_first_line(error)))
     return 0
 
 
@@ -147,20 +149,12 @@ def _edit_json(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -
     write_json_atomically(file, change(config))
 
 
-def _report(scratch: Path, **values: Any) -> None:
-    if scratch.is_dir():
-        write_json_atomically(scratch / PROGRESS_FILE, values)
-
-
-def _end_with(parent: int, scratch: Path) -> None:
-    """Nobody waits for the result of a merge whose parent was killed."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_SECONDS)
-    for _ in range(MOST_TRIES):  # the merge is still writing
+def _clear(scratch: Path) -> None:
+    """Removes the folder while the merge in the main thread may still be writing into it."""
+    for _ in range(MOST_TRIES):
         shutil.rmtree(scratch, ignore_errors=True)
         if not scratch.exists():
             break
-    os._exit(1)
 
 
 if __name__ == "__main__":

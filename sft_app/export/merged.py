@@ -6,14 +6,10 @@ any moment. What it writes stands aside until it is whole.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import secrets
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -21,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+from pydantic import BaseModel, ValidationError
 
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files, description_files, write_files
@@ -28,23 +25,22 @@ from sft_app.export.fidelity import PROMPTS, Fidelity, fidelity_sentence, read_f
 from sft_app.export.model_card import model_card
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, recorded_model
-from sft_app.models.hardware import free_gib
 from sft_app.models.loading import holds_full_model
 from sft_app.runs.checkpoints import read_safetensors_header
 from sft_app.runs.folder import Run
-from sft_app.runtime.environment import PROJECT_DIR
-from sft_app.runtime.files import put_on_disk
+from sft_app.runtime.children import describe_exit, running_python, until_ended
+from sft_app.runtime.files import last_lines, put_on_disk, write_json_atomically
+from sft_app.runtime.resources import free_disk_gib, free_memory_gib, shortage
 from sft_app.training.supervisor import worker_environment
 
-POLL_SECONDS = 0.2
 PROGRESS_FILE, LOG_FILE, DRAFT = "progress.json", "merge.log", "model"
 Result = TypeVar("Result")
 # bfloat16.
 BYTES_WRITTEN = 2
-# Tokenizer, configs and the card.
+# Tokenizer, configs and the card, next to the weights.
 GIB_BESIDE = 0.05
-# Python with its libraries, and what merging a layer takes beside the weights.
-GIB_TO_WORK, ROOM = 0.6, 1.1
+# Python with its libraries, and a factor for the weights: one layer at a time is merged, and nothing answers.
+MERGING_GIB, MERGING_FACTOR = 0.6, 1.1
 
 
 @dataclass(frozen=True)
@@ -55,19 +51,21 @@ class Step:
     what: str
 
 
+class MergeProgress(BaseModel):
+    """What the process reports: how far it is, why it could not merge, or that all is done."""
+
+    share: float = 0.0
+    what: str = "Starting"
+    error: str = ""
+    is_done: bool = False
+
+
 @dataclass(frozen=True)
 class MergedModel:
     """A folder that transformers, vLLM, llama.cpp and others open; `fidelity` says how true it is to the run."""
 
     folder: Path
     fidelity: Fidelity
-
-
-def merge_run(
-    run: Run, folder: Path, on_progress: Callable[[Step], None] = lambda step: None, prompts: int = PROMPTS
-) -> MergedModel:
-    """`merging` to its end. What `on_progress` raises ends the process too."""
-    return follow(merging(run, folder, prompts), on_progress)
 
 
 def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], None]) -> Result:
@@ -77,7 +75,8 @@ def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], N
             try:
                 step = next(steps)
             except StopIteration as end:
-                return end.value
+                result: Result = end.value
+                return result
             on_progress(step)
 
 
@@ -96,8 +95,8 @@ def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, N
     check_room(run, folder)
     scratch = _make_scratch(folder)
     try:
-        yield from _work(run, scratch, prompts)
-        fidelity = _result(run, scratch)
+        exit_status = yield from _work(run, scratch, prompts)
+        fidelity = _result(run, scratch, exit_status)
         write_files(describe(run, folder.name, fidelity), scratch / DRAFT)
         _put_in_place(scratch, folder)
     finally:
@@ -136,20 +135,17 @@ def size_gib(run: Run) -> float:
 def check_room(run: Run, folder: Path) -> None:
     """Raises: ExportError with the numbers when disk or memory are too small."""
     size = size_gib(run)
-    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    needed, free = size + GIB_BESIDE, shutil.disk_usage(place).free / 2**30
+    needed, free = size + GIB_BESIDE, free_disk_gib(folder)
     if needed > free:
-        raise ExportError(
-            f"The merged model needs {needed:.1f} GiB of disk space, but only {free:.1f} GiB is free at {place}. "
-            "Free up space, or choose another folder."
-        )
+        told = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"
+        raise ExportError(f"{told}. Free up space, or choose another folder.")
     if holds_full_model(run.adapter_dir):
         return  # its files are copied
-    needed, free = size * ROOM + GIB_TO_WORK, free_gib("cpu")
+    needed, free = size * MERGING_FACTOR + MERGING_GIB, free_memory_gib("cpu")
     if needed > free:
         raise ExportError(
-            f"Merging needs {needed:.1f} GiB of memory, but only {free:.1f} GiB is free. "
-            "Close other programs, or merge on a larger machine. You can still export just the adapter here."
+            f"{shortage('Merging', needed, free)}. Close other programs, or merge on a larger machine. "
+            "You can still export just the adapter here."
         )
 
 
@@ -173,40 +169,38 @@ def _make_scratch(folder: Path) -> Path:
     return scratch
 
 
-def _work(run: Run, scratch: Path, prompts: int) -> Generator[Step, None, None]:
-    command = [sys.executable, "-m", "sft_app.export.merge_worker"]
-    command += [str(run.path), str(scratch), str(prompts), str(os.getpid())]
-    with (scratch / LOG_FILE).open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=PROJECT_DIR, env=worker_environment(1), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
+def _work(run: Run, scratch: Path, prompts: int) -> Generator[Step, None, int]:
+    """Runs the process to its end; returns its exit status."""
+    arguments = ["-m", "sft_app.export.merge_worker", str(run.path), str(scratch), str(prompts), str(os.getpid())]
+    with running_python(arguments, scratch / LOG_FILE, worker_environment(1)) as child:
         yield Step(0.0, "Starting")
-        while process.poll() is None:
-            told = _read_progress(scratch)
-            yield Step(told.get("share", 0.0), told.get("what", "Starting"))
-            time.sleep(POLL_SECONDS)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        for _ in until_ended(child):
+            progress = _read_progress(scratch)
+            yield Step(progress.share, progress.what)
+        return child.wait()
 
 
-def _result(run: Run, scratch: Path) -> Fidelity:
-    told, fidelity = _read_progress(scratch), read_fidelity(scratch / DRAFT)
-    if "error" in told:
-        raise ExportError(f"Run {run.id} could not be merged. {told['error']}")
-    if fidelity is None or not told.get("is_done"):
-        words = (scratch / LOG_FILE).read_text(errors="replace").splitlines()[-1:]
-        why = words[0] if words else "It was killed, most likely because the machine's memory ran out."
-        raise ExportError(f"The process merging run {run.id} ended before it was done. {why}")
+def _result(run: Run, scratch: Path, exit_status: int) -> Fidelity:
+    progress, fidelity = _read_progress(scratch), read_fidelity(scratch / DRAFT)
+    if progress.error:
+        raise ExportError(f"Run {run.id} could not be merged. {progress.error}")
+    if fidelity is None or not progress.is_done:
+        reason = " ".join(last_lines(scratch / LOG_FILE, 1)) or describe_exit("It", exit_status)
+        raise ExportError(f"The process merging run {run.id} ended before it was done. {reason}")
     return fidelity
 
 
-def _read_progress(scratch: Path) -> dict:
-    with suppress(OSError, ValueError):
-        return json.loads((scratch / PROGRESS_FILE).read_bytes())
-    return {}
+def write_progress(scratch: Path, progress: MergeProgress) -> None:
+    """Replaces what the process reported before; does nothing once its folder has been removed."""
+    if scratch.is_dir():
+        write_json_atomically(scratch / PROGRESS_FILE, progress.model_dump())
+
+
+def _read_progress(scratch: Path) -> MergeProgress:
+    try:
+        return MergeProgress.model_validate_json((scratch / PROGRESS_FILE).read_bytes())
+    except (OSError, ValidationError):  # nothing has been reported yet
+        return MergeProgress()
 
 
 def _put_in_place(scratch: Path, folder: Path) -> None:

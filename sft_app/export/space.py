@@ -13,10 +13,10 @@ from sft_app.data.sources.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
 from sft_app.export.hub_push import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
-from sft_app.hosting import ADAPTER_VARIABLE, MODE_VARIABLE
 from sft_app.hub.client import hub_read_errors
 from sft_app.hub.errors import reraise_as
 from sft_app.hub.ids import is_hub_id
+from sft_app.runtime.environment import ADAPTER_VARIABLE, MODE_VARIABLE
 from sft_app.settings import EXAMPLE_DATA
 
 PROJECT = Path(__file__).parents[2]

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from sft_app.errors import ModelError
 from sft_app.inference.sides import Side
-from sft_app.models.hardware import Hardware, detect_hardware, free_gib
+from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import read_shape
 from sft_app.runs.directory import list_runs
+from sft_app.runtime.resources import LOADED_MODEL_FACTOR, free_memory_gib, shortage
 
 # Bytes per weight in 4 bits, with its share of the scales.
 FOUR_BIT_BYTES = 0.55
-# Memory for loading and a conversation, relative to the weights.
-MEMORY_FACTOR = 1.2
 
 
 def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, str]:
@@ -28,13 +27,13 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
     if hardware.device == "cpu":
         return _on_cpu(side, home, hardware, models)
     dtype = comparison_dtype(hardware, side.dtype)
-    needed = MEMORY_FACTOR * _weights_gib(side, home, dtype)
+    needed = _needed_gib(side, home, dtype)
     if needed <= hardware.memory_free_gib:
         return replace(hardware, dtype=dtype), ""
-    why = f"the GPU has {hardware.memory_free_gib:.1f} GiB free, and the model needs {needed:.1f}"
+    why = shortage("the model", needed, hardware.memory_free_gib, "the GPU's memory")
     why += f", because {work}" if (work := active_run_note(home)) else ""
-    free = free_gib("cpu")
-    if MEMORY_FACTOR * _weights_gib(side, home, "float32") > free:
+    free = free_memory_gib("cpu")
+    if _needed_gib(side, home, "float32") > free:
         raise ModelError(
             f"There is no room for the model: {why}. Wait until there is, or stop what is using the memory."
         )
@@ -56,20 +55,16 @@ def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Ha
 
     Raises: ModelError if there is not enough memory for either.
     """
-    free, dtype, exact = free_gib("cpu"), _requested_dtype(side, hardware), comparison_dtype(hardware)
-    exactly = MEMORY_FACTOR * _weights_gib(side, home, exact)
+    free, dtype, exact = free_memory_gib("cpu"), _requested_dtype(side, hardware), comparison_dtype(hardware)
+    exactly = _needed_gib(side, home, exact)
     if models * exactly <= free:
         return replace(hardware, dtype=exact), ""
-    needed = MEMORY_FACTOR * _weights_gib(side, home, dtype)
+    needed = _needed_gib(side, home, dtype)
     if needed > free:
-        raise ModelError(
-            f"{side.base.name} needs {needed:.1f} GiB of memory, but only {free:.1f} GiB is free. Choose "
-            f"a smaller model."
-        )
+        raise ModelError(f"{shortage(side.base.name, needed, free)}. Choose a smaller model.")
     if dtype == exact:
         return replace(hardware, dtype=dtype), ""
-    wanted = f"{exact} needs {models * exactly:.1f} GiB of memory and only {free:.1f} is free"
-    return replace(hardware, dtype=dtype), f"computed in {dtype} because {wanted}"
+    return replace(hardware, dtype=dtype), f"computed in {dtype} because {shortage(exact, models * exactly, free)}"
 
 
 def _requested_dtype(side: Side, hardware: Hardware) -> str:
@@ -90,8 +85,9 @@ def active_run_note(home: Path) -> str:
     return ""
 
 
-def _weights_gib(side: Side, home: Path, dtype: str) -> float:
+def _needed_gib(side: Side, home: Path, dtype: str) -> float:
+    """To load the side's base and answer with it."""
     import torch
 
     each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype).itemsize
-    return read_shape(side.base, home).parameters * each / 2**30
+    return LOADED_MODEL_FACTOR * read_shape(side.base, home).parameters * each / 2**30

@@ -13,7 +13,7 @@ from sft_app.inference.device import choose_device
 from sft_app.inference.sides import Side
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
-from sft_app.models.hardware import Hardware, free_gib
+from sft_app.models.hardware import Hardware
 from sft_app.models.loading import (
     ADAPTER_WEIGHTS,
     free_memory,
@@ -22,10 +22,9 @@ from sft_app.models.loading import (
     load_tokenizer,
 )
 from sft_app.runs.checkpoints import read_safetensors_header
+from sft_app.runtime.resources import LOADED_MODEL_FACTOR, free_memory_gib, shortage
 
 MAX_LOADED_ADAPTERS = 4
-# Memory for loading, relative to the weights.
-LOADING_MEMORY_FACTOR = 1.1
 
 
 @dataclass(frozen=True)
@@ -118,13 +117,13 @@ class LoadedModels:
         if self._full is None or self._full[0] != key:
             self._full = None
             free_memory()
-            needed = LOADING_MEMORY_FACTOR * _weights_gib(side.folder, self.hardware.dtype)
-            free = free_gib(self.hardware.device)
+            needed = LOADED_MODEL_FACTOR * _weights_gib(side.folder, self.hardware.dtype)
+            free = free_memory_gib(self.hardware.device)
             if needed > free:
+                what, memory = f"{side.label} is a second full model, which", "memory in addition to the base model"
                 raise ModelError(
-                    f"{side.label} is a second full model, which needs {needed:.1f} GiB of memory in "
-                    f"addition to the base model, "
-                    f"but only {free:.1f} GiB is free. Stop what is using the memory, or compare an adapter instead."
+                    f"{shortage(what, needed, free, memory)}. "
+                    "Stop what is using the memory, or compare an adapter instead."
                 )
             own = ModelRef(side.name, str(side.folder), None, "full fine-tune")
             self._full = (key, load_base(own, self.home, self.hardware))
@@ -139,5 +138,6 @@ def _weights_gib(folder: Path, dtype: str) -> float:
     import torch
 
     headers = (read_safetensors_header(file)[0] for file in folder.glob("*.safetensors"))
-    numbers: int = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
-    return float(numbers * getattr(torch, dtype).itemsize / 2**30)
+    numbers = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
+    itemsize: int = getattr(torch, dtype).itemsize
+    return numbers * itemsize / 2**30

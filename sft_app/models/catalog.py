@@ -12,9 +12,10 @@ from sft_app.hub.client import cached_repository, download_repository, repositor
 from sft_app.hub.errors import HubError, reraise_as
 from sft_app.hub.ids import is_hub_id
 from sft_app.hub.login import hub_token
-from sft_app.models.starter import STARTER_HUB_ID, STARTER_SOURCE, prepare_starter, starter_dir, starter_is_ready
+from sft_app.models.starter import STARTER_HUB_ID, STARTER_SOURCE, prepare_starter, starter_is_ready
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.home import models_dir, starter_dir
 
 HUB_TIMEOUT_SECONDS = 5.0
 MAX_ADAPTER_GIB = 4
@@ -177,7 +178,7 @@ def fetched_folder(ref: ModelRef, home: Path) -> Path | None:
 
 
 def _download_record(ref: ModelRef, home: Path) -> Path:
-    return home / "models" / "fetched" / f"{ref.location.replace('/', '--')}@{ref.revision}.json"
+    return models_dir(home) / "fetched" / f"{ref.location.replace('/', '--')}@{ref.revision}.json"
 
 
 def _is_restricted(ref: ModelRef) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.starter import starter_is_ready
 from sft_app.runtime.environment import package_versions
+from sft_app.runtime.resources import free_disk_gib
 
 
 def diagnose(home: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def diagnose(home: Path) -> dict[str, Any]:
         "dtype_reason": hardware.reason,
         "memory_gib": round(hardware.memory_gib, 1),
         "memory_free_gib": round(hardware.memory_free_gib, 1),
-        "disk_free_gib": round(shutil.disk_usage(home).free / 2**30, 1),
+        "disk_free_gib": round(free_disk_gib(home), 1),
         "home": str(home),
         "starter_ready": starter_is_ready(home),
         "python": platform.python_version(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import psutil
 
 from sft_app.models.precision import cpu_dtype, cpu_name
+from sft_app.runtime.resources import free_memory_gib
 from sft_app.settings import Method, RunSettings, TrainerKind, parse_settings
 
 GPU_NOTES = Path("/proc/driver/nvidia/gpus")
@@ -39,30 +39,6 @@ def detect_hardware() -> Hardware:
     import torch
 
     return _cuda_hardware() if torch.cuda.is_available() else _cpu_hardware()
-
-
-def free_gib(device: str) -> float:
-    """Return the device's free memory in GiB. Imports torch for a GPU."""
-    if device == "cpu":
-        return min(psutil.virtual_memory().available, _free_in_container_bytes()) / 2**30
-    import torch
-
-    return torch.cuda.mem_get_info(0)[0] / 2**30
-
-
-def _free_in_container_bytes(limits: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return how much memory the container may still use, infinite without a limit.
-
-    Cached files count as used but are given back on demand. Source: the Linux kernel's documentation of cgroup v2,
-    memory.max, memory.current and memory.stat.
-    """
-    try:
-        most = (limits / "memory.max").read_text().strip()
-        used = int((limits / "memory.current").read_text())
-        stat = dict(line.split() for line in (limits / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return math.inf
-    return math.inf if most == "max" else int(most) - used + int(stat.get("inactive_file", 0))
 
 
 def has_nvidia_gpu() -> bool:
@@ -124,7 +100,7 @@ def _cuda_hardware() -> Hardware:
         dtype="bfloat16" if has_bfloat16 else "float16",
         reason=f"compute capability {properties.major}.{properties.minor}",
         memory_gib=properties.total_memory / 2**30,
-        memory_free_gib=free_gib("cuda"),
+        memory_free_gib=free_memory_gib("cuda"),
         cores=os.cpu_count() or 1,
     )
 
@@ -137,6 +113,6 @@ def _cpu_hardware() -> Hardware:
         dtype=dtype,
         reason=reason,
         memory_gib=psutil.virtual_memory().total / 2**30,
-        memory_free_gib=free_gib("cpu"),
+        memory_free_gib=free_memory_gib("cpu"),
         cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
     )

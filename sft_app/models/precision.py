@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
-from sft_app.runtime.environment import app_home
 from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.home import app_home, speedups_file
 
 CPU_INFO = Path("/proc/cpuinfo")
 # Processor features as the Linux kernel and torch spell them; Arm has its own.
@@ -75,7 +75,7 @@ def measure_speedup() -> float:
 
 def _cached_speedup() -> float:
     """Return the speedup cached in the home's `machine.json`, measuring and saving it the first time."""
-    file = app_home() / "machine.json"
+    file = speedups_file(app_home())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):

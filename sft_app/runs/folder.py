@@ -19,12 +19,12 @@ from pydantic import ValidationError
 
 from sft_app.errors import RunError
 from sft_app.runs.records import ENDED, RunRecord, RunStatus, utc_now
-from sft_app.runtime.files import append_jsonl, read_jsonl, write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.environment import RUN_LOCK_VARIABLE
+from sft_app.runtime.files import append_jsonl, last_lines, read_jsonl, write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.home import exports_dir
 from sft_app.runtime.processes import inherited_lock, is_locked, moment, process_is_alive, seconds_since, take_lock
 
 LOCK_FILE = "worker.lock"
-# The descriptor of its run's lock, for the worker that is started with it.
-LOCK_VARIABLE = "SFT_APP_RUN_LOCK"
 # A worker that has told how it ended is gone within this.
 ENDING_SECONDS = 10.0
 CANCELLED = "Cancelled: nothing was kept."
@@ -62,7 +62,7 @@ class Run:
     @property
     def merged_dir(self) -> Path:
         """Where the page puts base and adapter as one model: below the home, so that no copy of the run has it."""
-        return self.home / "exports" / f"{self.id}-merged"
+        return exports_dir(self.home) / f"{self.id}-merged"
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -152,7 +152,7 @@ class Run:
 
         A worker has it from its supervisor. Raises: FileNotFoundError when the run has been deleted.
         """
-        given = os.environ.get(LOCK_VARIABLE, "")
+        given = os.environ.get(RUN_LOCK_VARIABLE, "")
         lock = inherited_lock(self.lock_file, int(given)) if given else None
         lock = take_lock(self.lock_file, seconds) if lock is None else lock
         try:
@@ -235,7 +235,4 @@ class Run:
         return self.update_status(state="stopped", message=CANCELLED, hint="", kept_step=None)
 
     def log_tail(self, lines: int = 20) -> str:
-        try:
-            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
-        except FileNotFoundError:
-            return ""
+        return "\n".join(last_lines(self.log_file, lines))

@@ -1,23 +1,67 @@
-"""The versions of the libraries that decide how a run turns out."""
+"""The environment variables that the app reads and sets, and what is installed.
+
+Every variable of ours, `SFT_APP_*`, is named here and nowhere else; so is every foreign one that several parts read.
+"""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+
+# Set by whoever starts the app; the README describes them for users.
+
+# The home folder, which holds runs, models and uploads; `workspace` in the current folder by default.
+HOME_VARIABLE = "SFT_APP_HOME"
+# `full`, `demo` or `zerogpu`: what is possible here, where the app detects the wrong mode.
+MODE_VARIABLE = "SFT_APP_MODE"
+# Comma-separated Hub names of people who can do on a Space what its owner can.
+ALLOWED_VARIABLE = "SFT_APP_ALLOWED"
+# The adapter that a comparison Space shows.
+ADAPTER_VARIABLE = "SFT_APP_ADAPTER"
+# `name:password`, comma-separated: the logins that a self-hosted page accepts.
+AUTH_VARIABLE = "SFT_APP_AUTH"
+# Comma-separated host names under which the page can be opened, in addition to those the app knows itself.
+ALLOWED_HOSTS_VARIABLE = "SFT_APP_ALLOWED_HOSTS"
+# `1` offers the API to language models as tools of the Model Context Protocol.
+MCP_VARIABLE = "SFT_APP_MCP"
+# Where runs are copied to: the path of a mounted folder, or `hf://buckets/USER/NAME[/PREFIX]`.
+STORAGE_VARIABLE = "SFT_APP_STORAGE"
+# A token with write access to that bucket; without it, `HF_TOKEN` is used.
+STORAGE_TOKEN_VARIABLE = "SFT_APP_STORAGE_TOKEN"
+# A checkout of llama.cpp, whose converter writes GGUF files.
+LLAMA_CPP_VARIABLE = "LLAMA_CPP_DIR"
+# The token that logs in to the Hub, under both names that huggingface_hub accepts.
+HUB_TOKEN_VARIABLE = "HF_TOKEN"
+HUB_TOKEN_VARIABLES = (HUB_TOKEN_VARIABLE, "HUGGING_FACE_HUB_TOKEN")
+
+# Set by the app for the processes that it starts.
+
+# The file descriptor of its run's lock, for the worker that is started with it.
+RUN_LOCK_VARIABLE = "SFT_APP_RUN_LOCK"
+# The process that starts the ranks of a run on several GPUs, for those ranks.
+LAUNCHER_PID_VARIABLE = "SFT_APP_LAUNCHER_PID"
+
+# Set by Hugging Face on a Space. Source: huggingface.co/docs/hub/spaces-overview, "Helper environment variables".
+
+# The id of the Space, `owner/name`.
+SPACE_ID_VARIABLE = "SPACE_ID"
+# The owner of the Space.
+SPACE_AUTHOR_VARIABLE = "SPACE_AUTHOR_NAME"
+# The app's id for signing in with the Hub; there if the Space's card has `hf_oauth: true`.
+OAUTH_CLIENT_VARIABLE = "OAUTH_CLIENT_ID"
+# Whether the Space lends GPUs for one call at a time.
+ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "gradio")
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 
 
+def is_zero_gpu(environment: Mapping[str, str]) -> bool:
+    """Whether this is a ZeroGPU Space, decided as the `spaces` package decides it."""
+    return environment.get(ZERO_GPU_VARIABLE, "").lower() in ("1", "t", "true")
+
+
 def package_versions() -> dict[str, str]:
+    """The versions of the libraries that decide how a run turns out."""
     return {package: version(package) for package in PACKAGES}
-
-
-def app_home() -> Path:
-    """`$SFT_APP_HOME`, or `workspace` in the current folder: where runs and the converted starter live."""
-    return Path(os.environ.get("SFT_APP_HOME") or "workspace").resolve()
-
-
-def runs_dir(home: Path) -> Path:
-    return home / "runs"

@@ -114,6 +114,14 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield from _whole_rows(line)
 
 
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a text file, such as a log; [] where there is none."""
+    try:
+        return path.read_text(errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []
+
+
 def put_on_disk(*paths: Path) -> None:
     """Returns when files and folders are safe from a power cut; what is not there is passed over."""
     for path in paths:

@@ -19,6 +19,7 @@ from sft_app.runs.checkpoints import INCOMPLETE_MARK
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.home import copying_lock_file, restoring_lock_file, storage_state_file
 from sft_app.storage.copies import copy_run, delete_run_and_copy, follow_deletions, read_record, write_record
 from sft_app.storage.restore import restore_runs
 from sft_app.storage.stores import Store, open_store
@@ -63,7 +64,7 @@ class Keeper:
 
     def __init__(self, home: Path, store: Store) -> None:
         self.home, self.store = home, store
-        self._lock, self._restore_lock = FileLock(home / "copying.lock"), FileLock(home / "restoring.lock")
+        self._lock, self._restore_lock = FileLock(copying_lock_file(home)), FileLock(restoring_lock_file(home))
         self._seen: dict[str, Any] = {}
         self._lost = ""  # what could not be brought back
         self._looking, self._restoring = _Pause(), _Pause()
@@ -143,7 +144,7 @@ class _Pause:
 def storage_state(home: Path) -> dict[str, str]:
     """`place`, and the `trouble` that there was with it at the last look; both may be empty."""
     try:
-        state = json.loads(_state_file(home).read_bytes())
+        state = json.loads(storage_state_file(home).read_bytes())
     except (OSError, ValueError):
         state = {}
     return {key: str(state.get(key, "")) for key in ("place", "trouble")}
@@ -194,11 +195,7 @@ def _sentence(error: Exception) -> str:
     return f"Copying the runs failed unexpectedly ({type(error).__name__})."
 
 
-def _state_file(home: Path) -> Path:
-    return home / "storage.json"
-
-
 def _write_state(home: Path, place: str, trouble: str) -> None:
     if storage_state(home) != {"place": place, "trouble": trouble}:
         with suppress(OSError):
-            write_json_atomically(_state_file(home), {"place": place, "trouble": trouble})
+            write_json_atomically(storage_state_file(home), {"place": place, "trouble": trouble})

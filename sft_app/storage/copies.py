@@ -22,14 +22,13 @@ from sft_app.runs.directory import delete_run
 from sft_app.runs.folder import LOCK_FILE, Run
 from sft_app.runs.records import utc_now
 from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.home import deleted_runs_dir
 from sft_app.storage.stores import Store
 
 MANIFEST = "manifest.json"
 RECORD = "copy.json"
 NOT_COPIED = ("stop", "cancel", LOCK_FILE, RECORD)
 LOG_BYTES_COPIED = 16 * 2**20
-# Deletions that have to be followed stand here, beside `runs/`, as files with the run's id as their name.
-DELETED = "deleted"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-z]{4}")
 
 
@@ -224,13 +223,13 @@ def delete_run_and_copy(home: Path, run: Run) -> None:
     was_copied = (run.path / RECORD).exists() and _RUN_ID.fullmatch(run.id)
     delete_run(run)
     if was_copied:
-        (home / DELETED).mkdir(exist_ok=True)
-        (home / DELETED / run.id).touch()
+        deleted_runs_dir(home).mkdir(exist_ok=True)
+        (deleted_runs_dir(home) / run.id).touch()
 
 
 def deleted_runs(home: Path) -> list[str]:
     """Runs whose copies still have to go."""
-    folder = home / DELETED
+    folder = deleted_runs_dir(home)
     return sorted(path.name for path in folder.iterdir() if _RUN_ID.fullmatch(path.name)) if folder.is_dir() else []
 
 
@@ -238,7 +237,7 @@ def follow_deletions(home: Path, store: Store) -> None:
     """Raises: StorageError; what is left is followed the next time."""
     for run_id in deleted_runs(home):
         delete_copy(store, run_id)
-        (home / DELETED / run_id).unlink(missing_ok=True)
+        (deleted_runs_dir(home) / run_id).unlink(missing_ok=True)
 
 
 def delete_copy(store: Store, run_id: str) -> None:

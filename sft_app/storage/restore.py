@@ -13,8 +13,8 @@ from sft_app.runs.checkpoints import checkpoint_step
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RESUMABLE, RunStatus, utc_now
-from sft_app.runtime.environment import runs_dir
 from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.home import runs_dir
 from sft_app.storage.copies import (
     CopyRecord,
     Manifest,

@@ -15,10 +15,9 @@ from typing import Any, Protocol
 
 from sft_app.errors import SettingsError, StorageError, first_line
 from sft_app.hub.login import hide_tokens
+from sft_app.runtime.environment import HUB_TOKEN_VARIABLE, STORAGE_TOKEN_VARIABLE, STORAGE_VARIABLE
 from sft_app.runtime.files import put_on_disk
 
-STORAGE_VARIABLE = "SFT_APP_STORAGE"
-TOKEN_VARIABLE = "SFT_APP_STORAGE_TOKEN"
 BUCKETS = "hf://buckets/"
 FOLDER = "runs"  # of the place; it may have other things in it
 
@@ -67,13 +66,17 @@ def storage_is_named(environment: Mapping[str, str] = os.environ) -> bool:
 
 def storage_token(environment: Mapping[str, str] = os.environ) -> str | None:
     """With whose rights a bucket is used."""
-    return environment.get(TOKEN_VARIABLE) or environment.get("HF_TOKEN") or None
+    return environment.get(STORAGE_TOKEN_VARIABLE) or environment.get(HUB_TOKEN_VARIABLE) or None
 
 
 def without_storage_token(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for processes that have nothing to do with the storage, without the token that opens it."""
     used = storage_token(environment) if environment.get(STORAGE_VARIABLE, "").startswith("hf://") else None
-    return {key: text for key, text in environment.items() if key != TOKEN_VARIABLE and (not used or text != used)}
+    return {
+        name: text
+        for name, text in environment.items()
+        if name != STORAGE_TOKEN_VARIABLE and (not used or text != used)
+    }
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ class BucketStore:
 
     def _api(self) -> Any:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()  # they would fill the log
         return HfApi(token=self.token or False)
@@ -201,5 +204,5 @@ class BucketStore:
             yield
         except (OSError, RuntimeError, ValueError, EntryNotFoundError) as error:
             text = hide_tokens(first_line(error), self.token)
-            hint = f"Check {STORAGE_VARIABLE} and {TOKEN_VARIABLE}."
+            hint = f"Check {STORAGE_VARIABLE} and {STORAGE_TOKEN_VARIABLE}."
             raise StorageError(f"{self.place}: {text}. {hint}") from error

@@ -12,14 +12,13 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -28,15 +27,16 @@ from sft_app.errors import ModelError
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
+from sft_app.runtime.children import end_with_parent
+from sft_app.runtime.environment import LAUNCHER_PID_VARIABLE
 from sft_app.settings import RunSettings
 from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 
-LAUNCHER_PID = "SFT_APP_LAUNCHER_PID"
 # Rank 0 may fetch a large model while the others wait; a process that died is noticed by the launcher, not by this.
 PATIENCE = timedelta(hours=12)
-PARENT_POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
+Values = TypeVar("Values", bound=tuple[Any, ...])
 # What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
 SHUTDOWN_SECONDS = "60"
 
@@ -67,7 +67,7 @@ def is_first_rank() -> bool:
 
 def leading_pid() -> int:
     """The process that lives as long as the run is worked on, and whose signals reach every rank."""
-    return int(os.environ.get(LAUNCHER_PID) or os.getpid()) if world_size() > 1 else os.getpid()
+    return int(os.environ.get(LAUNCHER_PID_VARIABLE) or os.getpid()) if world_size() > 1 else os.getpid()
 
 
 def as_this_rank_sees(run: Run) -> Run:
@@ -121,7 +121,7 @@ def first_rank_first() -> Iterator[None]:
             yield
 
 
-def from_first_rank(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def from_first_rank(values: Values) -> Values:
     """What rank 0 sees, so that all ranks do the same, such as stop at one step; all have to ask at the same point."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shared = [values]
@@ -157,15 +157,9 @@ def lost_another_rank(error: Exception) -> bool:
 
 def end_with_the_launcher() -> None:
     """A launcher that was killed takes no rank with it: nobody would end this one when another one dies."""
-    launcher = os.environ.get(LAUNCHER_PID)
-
-    def watch() -> None:
-        while os.getppid() == int(launcher or 0):
-            time.sleep(PARENT_POLL_SECONDS)
-        os._exit(1)
-
+    launcher = os.environ.get(LAUNCHER_PID_VARIABLE)
     if launcher and world_size() > 1:
-        threading.Thread(target=watch, daemon=True).start()
+        end_with_parent(int(launcher))
 
 
 def main(num_processes: str, *worker_arguments: str) -> int:
@@ -177,7 +171,7 @@ def main(num_processes: str, *worker_arguments: str) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    os.environ[LAUNCHER_PID] = str(os.getpid())
+    os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # `--multi_gpu` is the mode that starts processes; without a GPU they speak gloo. `--cpu` would start only one.
     # Whatever the user's own `accelerate config` says is overruled by naming it here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -22,6 +21,7 @@ from sft_app.runs.directory import create_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, SourceRecord, utc_now
 from sft_app.runtime.environment import package_versions
+from sft_app.runtime.resources import free_disk_gib, shortage
 from sft_app.settings import RunSettings
 from sft_app.training.optional_deps import check_optional_deps
 from sft_app.training.preflight.disk import disk_needed_gib
@@ -149,9 +149,6 @@ def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
 
 def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:
     home.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(home).free / 2**30
-    needed = disk_needed_gib(settings, model.folder(home), data_bytes)
-    if free < needed:
-        raise RunError(
-            f"Only {free:.2f} GiB is free in {home}, but a run needs at least {needed:.3g} GiB. Free up space."
-        )
+    needed, free = disk_needed_gib(settings, model.folder(home), data_bytes), free_disk_gib(home)
+    if needed > free:
+        raise RunError(f"{shortage('The run', needed, free, 'disk space')} in {home}. Free up space.")

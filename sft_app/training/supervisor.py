@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,8 +18,10 @@ from filelock import FileLock, Timeout
 
 from sft_app.errors import RunError
 from sft_app.runs.directory import list_runs, queued_runs
-from sft_app.runs.folder import LOCK_VARIABLE, Run
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runs.folder import Run
+from sft_app.runtime.children import Child, describe_exit, start_python, wait_for
+from sft_app.runtime.environment import RUN_LOCK_VARIABLE
+from sft_app.runtime.home import machine_lock_file, supervisor_log_file
 from sft_app.runtime.processes import process_started, take_lock
 from sft_app.storage.backup import SUPERVISOR_SECONDS, keeping_copies
 from sft_app.storage.stores import without_storage_token
@@ -37,7 +38,7 @@ class _Shutdown:
     """SIGTERM to the supervisor: its worker gets it too, and the queue is left as it is for the next supervisor."""
 
     is_requested = False
-    worker: subprocess.Popen[bytes] | None = None
+    worker: Child | None = None
 
     def __call__(self, *_: object) -> None:
         self.is_requested = True
@@ -52,22 +53,14 @@ def ensure_supervisor(home: Path) -> None:
     """Starts a supervisor when a run is waiting. One that finds another at work leaves the queue to it."""
     if next_queued(home) is None:
         return
-    with (home / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "sft_app.training.supervisor", str(home)],
-            cwd=PROJECT_DIR,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    arguments = ["-m", "sft_app.training.supervisor", str(home)]
+    start_python(arguments, supervisor_log_file(home), _environment(), is_detached=True)
 
 
 def work_off_queue(home: Path) -> None:
     """Runs every queued run, in the order of the queue, until none is left."""
     try:
-        with FileLock(home / "machine.lock", timeout=HANDOVER_SECONDS):
+        with FileLock(machine_lock_file(home), timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
             while not _shutdown.is_requested and (run := next_queued(home)) is not None:
                 if run.has_worker():  # someone else's, who has not written so yet
@@ -142,22 +135,14 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
     the run is. `BUSY_EXIT` when another worker has it.
     """
     processes = run.record().settings.num_processes
-    start = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.distributed", str(processes)]
-    command = [sys.executable, "-m", *start, str(run.path), str(batch), str(accumulation)]
+    module = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.distributed", str(processes)]
+    arguments = ["-m", *module, str(run.path), str(batch), str(accumulation)]
     lock = take_lock(run.lock_file)
     if lock is None:
         return BUSY_EXIT
     try:
-        with run.log_file.open("ab") as log:
-            worker = subprocess.Popen(
-                command,
-                cwd=PROJECT_DIR,
-                env={**worker_environment(processes), LOCK_VARIABLE: str(lock)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock,),
-            )
+        environment = {**worker_environment(processes), RUN_LOCK_VARIABLE: str(lock)}
+        worker = start_python(arguments, run.log_file, environment, inherited=[lock])
     finally:
         os.close(lock)  # from here on it is the worker's alone
     _shutdown.worker = worker
@@ -167,16 +152,15 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
     return _wait_for(worker, run)
 
 
-def _wait_for(worker: subprocess.Popen[bytes], run: Run) -> int:
+def _wait_for(worker: Child, run: Run) -> int:
     """Its exit status. One that is cancelled and does not end by itself, since it is still starting, is ended."""
     cancelled = None
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return worker.wait(POLL_SECONDS)
+    while (status := wait_for(worker, POLL_SECONDS)) is None:
         if cancelled is None and run.cancel_is_requested():
             cancelled = time.monotonic()
         if cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS:
             worker.kill()
+    return status
 
 
 def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
@@ -190,13 +174,9 @@ def _ending(code: int) -> str:
             "The GPU does not have enough memory even for one row at a time. Lower max_length or "
             "choose a smaller model."
         )
-    if code == -signal.SIGKILL:
-        return "The training process was killed (signal 9), by someone or because the machine's memory ran out."
-    if code < 0:
-        return f"The training process was ended by signal {-code} ({signal.Signals(-code).name})."
     if code == BUSY_EXIT:
         return "Another training process of this run exited without an error message. Resume the run."
-    return f"The training process exited with status {code}."
+    return describe_exit("The training process", code)
 
 
 def _wait_for_orphans(home: Path) -> None:

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.utils import get_space
 
 from sft_app.hosting import NO_TRAINING, Hosting
+from sft_app.runtime.environment import OAUTH_CLIENT_VARIABLE
 from sft_app.storage.backup import storage_state
 from sft_app.storage.stores import storage_is_named
 from sft_app.ui.context import PageContext
@@ -30,7 +31,7 @@ def build_place(context: PageContext, demo: gr.Blocks) -> None:
             told = gr.Markdown(place_told(hosting, None, False), elem_id="place-told")
         if get_space():  # elsewhere gradio's login would take the machine's own for the visitor's
             with gr.Column(scale=2, min_width=300), gr.Row():
-                if os.environ.get("OAUTH_CLIENT_ID"):  # or gradio would not start: the Space's card has no hf_oauth
+                if os.environ.get(OAUTH_CLIENT_VARIABLE):  # or gradio would not start: the Space's card has no hf_oauth
                     gr.LoginButton("Sign in", size="sm", min_width=130, elem_id="login")
                 gr.DuplicateButton(DUPLICATE, size="sm", scale=1, min_width=130, elem_id="duplicate")
 

@@ -18,6 +18,7 @@ from sft_app.curves import CURVES_CSS
 from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
 from sft_app.hub.login import hide_tokens, set_token_source
 from sft_app.runs.directory import list_runs
+from sft_app.runtime.home import app_log_file
 from sft_app.storage.backup import PAGE_SECONDS, keeping_copies
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
@@ -106,7 +107,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
 def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> None:
     """Serves the page until Ctrl-C or SIGTERM. Runs go on; what is still queued starts now."""
     home.mkdir(parents=True, exist_ok=True)
-    _open_log(home / "app.log")
+    _open_log(app_log_file(home))
     ensure_supervisor(home)
     received = _note_signals()
     address = _in_a_url(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")

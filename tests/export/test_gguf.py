@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from sft_app.errors import ExportError
-from sft_app.export.gguf import VARIABLE, converting, gguf_commands, llama_cpp_dir
+from sft_app.export.gguf import converting, gguf_commands, llama_cpp_dir
 from sft_app.export.merged import follow
+from sft_app.runtime.environment import LLAMA_CPP_VARIABLE
 
 CONVERTER = """
 import argparse, json, pathlib
@@ -82,7 +83,7 @@ def test_why_it_failed_is_told_in_one_line(llama_cpp: Path, model: Path) -> None
 def test_a_folder_without_a_converter_is_refused(tmp_path: Path) -> None:
     assert llama_cpp_dir({}) is None
     with pytest.raises(ExportError, match="which has no convert_hf_to_gguf.py. Set it to a checkout"):
-        llama_cpp_dir({VARIABLE: str(tmp_path)})
+        llama_cpp_dir({LLAMA_CPP_VARIABLE: str(tmp_path)})
 
 
 def test_commands_are_safe_to_paste(model: Path) -> None:

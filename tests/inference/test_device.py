@@ -20,6 +20,7 @@ from sft_app.inference.stream import compare_prompt
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import read_shape
 from sft_app.runtime.processes import process_started
+from sft_app.runtime.resources import LOADED_MODEL_FACTOR
 from sft_app.ui.compare.scorecard_views import scorecard_view
 
 
@@ -40,7 +41,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     def pretend(free: float, cpu_free: float = 8.0) -> None:
         found = Hardware("cuda", "GPU", "bfloat16", "", 80.0, free, 8)
         monkeypatch.setattr(device, "detect_hardware", lambda: found)
-        monkeypatch.setattr(device, "free_gib", lambda _: cpu_free)
+        monkeypatch.setattr(device, "free_memory_gib", lambda _: cpu_free)
 
     return pretend
 
@@ -60,7 +61,7 @@ def test_a_gpu_that_trains_leaves_the_answers_to_the_cpu_and_that_is_told(made: 
     at_work(made)
     hardware, note = choose_device(side, made.home)
     assert (hardware.device, hardware.dtype) == ("cpu", "float32")
-    assert note.startswith("answered on the CPU because the GPU has 0.0 GiB free")
+    assert note.startswith("answered on the CPU because the model needs 0.0 GiB of the GPU's memory, but only 0.0 GiB ")
     assert f"because run {made.run.id} is training" in note
 
 
@@ -74,7 +75,7 @@ def test_no_room_anywhere_is_an_error_that_says_what_has_it(made: Any, side: Sid
 def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
     made: Any, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "free_gib", lambda _: 0.0)
+    monkeypatch.setattr(device, "free_memory_gib", lambda _: 0.0)
     with pytest.raises(
         ModelError, match=r"tiny needs 0\.0 GiB of memory, but only 0\.0 GiB is free\. Choose a smaller"
     ):
@@ -87,9 +88,9 @@ def fast_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(side: Side, home: Path, times: float) -> None:
         found = Hardware("cpu", "CPU", "bfloat16", "", 8.0, 8.0, 2)
-        room = times * device.MEMORY_FACTOR * read_shape(side.base, home).parameters * 2 / 2**30
+        room = times * LOADED_MODEL_FACTOR * read_shape(side.base, home).parameters * 2 / 2**30
         monkeypatch.setattr(device, "detect_hardware", lambda: found)
-        monkeypatch.setattr(device, "free_gib", lambda _: room)
+        monkeypatch.setattr(device, "free_memory_gib", lambda _: room)
 
     return pretend
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -75,13 +74,3 @@ def test_a_machine_is_described_with_its_gpus(tmp_path: Path, monkeypatch: pytes
     assert told.startswith("2 × Great GPU, 1 × Small GPU, ") and told.endswith(" GiB of memory")
     monkeypatch.setattr(hardware, "has_nvidia_gpu", lambda: False)
     assert "GPU," not in describe_machine() and " cores, " in describe_machine()
-
-
-def test_memory_is_what_the_container_may_still_take(tmp_path: Path) -> None:
-    assert hardware._free_in_container_bytes(tmp_path) == math.inf
-    for name, text in {"memory.current": "700\n", "memory.stat": "anon 500\ninactive_file 200\n"}.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "memory.max").write_text("max\n")
-    assert hardware._free_in_container_bytes(tmp_path) == math.inf
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert hardware._free_in_container_bytes(tmp_path) == 1000 - 700 + 200

@@ -10,7 +10,8 @@ import pytest
 
 from sft_app.errors import ModelError
 from sft_app.models import starter
-from sft_app.models.starter import prepare_starter, starter_dir, starter_is_ready
+from sft_app.models.starter import prepare_starter, starter_is_ready
+from sft_app.runtime.home import starter_dir
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from sft_app.runs.directory import create_run, delete_run, find_run, list_runs, 
 from sft_app.runs.folder import Run, process_is_alive
 from sft_app.runs.records import ENDED, ModelRecord, RunRecord, RunStatus, SourceRecord
 from sft_app.runtime import processes
-from sft_app.runtime.environment import app_home, runs_dir
 from sft_app.runtime.files import read_jsonl
+from sft_app.runtime.home import app_home, runs_dir
 from sft_app.runtime.processes import process_started, take_lock
 from sft_app.settings import RunSettings
 

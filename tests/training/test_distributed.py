@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sft_app.runtime.environment import LAUNCHER_PID_VARIABLE
 from sft_app.training import distributed, supervisor
 from sft_app.training.distributed import end_as
 
@@ -182,7 +183,7 @@ def test_more_processes_than_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     from sft_app.errors import ModelError
 
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.delenv(distributed.LAUNCHER_PID, raising=False)
+    monkeypatch.delenv(LAUNCHER_PID_VARIABLE, raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ModelError, match="num_processes is 3, but this machine has 2 GPU"):
         distributed.join_ranks()

@@ -11,6 +11,7 @@ import pytest
 
 from sft_app.errors import AppError, DataError, ModelError, RunError
 from sft_app.runs.directory import list_runs
+from sft_app.runtime import resources
 from sft_app.runtime.files import read_jsonl
 from sft_app.settings import parse_settings
 from sft_app.training import launch
@@ -124,8 +125,8 @@ def test_a_full_disk_is_told_before_anything_is_written(
     settings: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**20, 2**20))
-    with pytest.raises(RunError, match=r"Only 0.00 GiB is free in .*, but a run needs at least 1 GiB"):
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**20, 2**20))
+    with pytest.raises(RunError, match=r"The run needs 1\.0 GiB of disk space, but only 0\.0 GiB is free in "):
         submit_run(settings, home)
     assert list_runs(home) == []
 
@@ -135,12 +136,12 @@ def test_a_disk_too_small_for_all_checkpoints_is_told_by_how_much(
 ) -> None:
     """As if each of the tiny model's 87,000 weights took 20,000 bytes in a checkpoint, of which there are four."""
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: usage(2**40, 0, 2**31))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(2**40, 0, 2**31))
     monkeypatch.setattr("sft_app.training.preflight.disk.BYTES_IN_CHECKPOINT", 20_000)
     small = settings.model_copy(update={"lora_r": 4})
     assert create_queued_run(small, home).status().state == "queued"
     full = settings.model_copy(update={"method": "full"})
-    with pytest.raises(RunError, match=r"Only 2.00 GiB is free in .*, but a run needs at least [4-9]\.\d+ GiB"):
+    with pytest.raises(RunError, match=r"The run needs [4-9]\.\d GiB of disk space, but only 2\.0 GiB is free in "):
         create_queued_run(full, home)
 
 

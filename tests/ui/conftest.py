@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from bench.browser import CHROMIUM, LAUNCH, Server
 from sft_app.runs.folder import Run
-from sft_app.runtime.environment import runs_dir
+from sft_app.runtime.home import runs_dir
 from tests.conftest import write_data
 from tests.waiting import wait_until
 

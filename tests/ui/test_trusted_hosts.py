@@ -19,7 +19,8 @@ from playwright.sync_api import Page, expect
 from bench.browser import Server
 from sft_app.errors import SettingsError
 from sft_app.hosting import Hosting
-from sft_app.ui.serving.trusted_hosts import HOSTS_VARIABLE, TrustedHosts, canonical_host, trusted_hosts
+from sft_app.runtime.environment import ALLOWED_HOSTS_VARIABLE
+from sft_app.ui.serving.trusted_hosts import TrustedHosts, canonical_host, trusted_hosts
 
 SPACE = Hosting(space="Alice/my_studio.v2", owner="Alice")
 CALL = "/gradio_api/call/list_runs"
@@ -278,7 +279,7 @@ def test_a_space_answers_to_its_own_host_and_to_its_own_pages() -> None:
 
 
 def test_a_page_for_others_answers_to_this_machine_and_to_hosts_that_are_named() -> None:
-    environment = {HOSTS_VARIABLE: "Studio.example.org, mybox , https://public.example:8443,bücher.example"}
+    environment = {ALLOWED_HOSTS_VARIABLE: "Studio.example.org, mybox , https://public.example:8443,bücher.example"}
     trusted = trusted_hosts("0.0.0.0", Hosting(), environment)
     for host in ("192.168.1.5:7860", "localhost:9000", "studio.example.org", "mybox:7860", "xn--bcher-kva.example"):
         assert not refused(trusted, host, f"http://{host}", here="192.168.1.5"), host
@@ -298,8 +299,8 @@ def test_the_host_that_the_page_was_opened_for_is_named() -> None:
 
 @pytest.mark.parametrize("given", ["*", "*.example.org", "http://", "ftp://x.example", "a b", "user@x.example", "x/y"])
 def test_a_host_that_is_none_is_told(given: str) -> None:
-    with pytest.raises(SettingsError, match=HOSTS_VARIABLE):
-        trusted_hosts("127.0.0.1", Hosting(), {HOSTS_VARIABLE: given})
+    with pytest.raises(SettingsError, match=ALLOWED_HOSTS_VARIABLE):
+        trusted_hosts("127.0.0.1", Hosting(), {ALLOWED_HOSTS_VARIABLE: given})
 
 
 def _json(host: str) -> list[tuple[str, str]]:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,13 +20,14 @@ from sft_app.models.catalog import resolve_model
 from sft_app.runs.directory import new_run_id
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
-from sft_app.runtime.environment import PROJECT_DIR, package_versions
+from sft_app.runtime.children import describe_exit, running_python, until_ended
+from sft_app.runtime.environment import package_versions
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.home import dry_runs_dir, machine_lock_file
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.workload import MEASURED_FILE, Measured
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
 
-POLL_SECONDS = 0.2
 # Of the whole, what starting Python, the libraries and the model take.
 LOADING_SHARE = 0.4
 
@@ -48,9 +46,9 @@ def measure_run(
     """
     run = _write_dry_run(settings, _longest(settings, examples, lengths), lengths, home)
     try:
-        with FileLock(home / "machine.lock", timeout=0):
-            _work(run, on_progress or (lambda share: None))
-        return _result(run)
+        with FileLock(machine_lock_file(home), timeout=0):
+            exit_status = _work(run, on_progress or (lambda share: None))
+        return _result(run, exit_status)
     except Timeout:
         raise RunError("A run is in progress on this machine. Measure once it has ended.") from None
     finally:
@@ -94,7 +92,7 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
         versions=package_versions(),
         created_utc=utc_now(),
     )
-    run = Run(home / "dry_runs" / new_run_id())
+    run = Run(dry_runs_dir(home) / new_run_id())
     run.train_file.parent.mkdir(parents=True)
     rows = [{"row": place, "messages": example.conversation.as_dicts()} for place, example in enumerate(examples, 1)]
     write_jsonl_atomically(run.train_file, rows)
@@ -104,30 +102,22 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     return run
 
 
-def _work(run: Run, tell: Progress) -> None:
-    command = [sys.executable, "-m", "sft_app.training.preflight.dry_run", str(run.path)]
-    with run.log_file.open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=PROJECT_DIR, env=worker_environment(1), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        while process.poll() is None:
+def _work(run: Run, tell: Progress) -> int:
+    """Runs the process to its end; returns its exit status."""
+    arguments = ["-m", "sft_app.training.preflight.dry_run", str(run.path)]
+    with running_python(arguments, run.log_file, worker_environment(1)) as child:
+        for _ in until_ended(child):
             status = run.status()
             share = status.step / status.total_steps if status.total_steps else 0.0
             tell(LOADING_SHARE * (status.state == "training") + (1 - LOADING_SHARE) * share)
-            time.sleep(POLL_SECONDS)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        return child.wait()
 
 
-def _result(run: Run) -> Measured:
+def _result(run: Run, exit_status: int) -> Measured:
     status = run.status()
     if status.state == "failed":
         raise AppError(f"The dry run failed. {status.message}")
     try:
         return Measured(**json.loads((run.path / MEASURED_FILE).read_bytes()))
     except (OSError, ValueError):
-        ending = "The process was killed, most likely because the machine's memory ran out."
-        raise AppError(f"The dry run ended early. {ending}") from None
+        raise AppError(f"The dry run ended early. {describe_exit('The process', exit_status)}") from None

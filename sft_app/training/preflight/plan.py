@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
+from sft_app.runtime.resources import free_disk_gib
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.preflight.memory import LargestBatch, MemoryParts, estimate_memory
@@ -162,4 +162,4 @@ class Machine:
 
     def _disk_free_gib(self) -> float:
         self.home.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.home).free / 2**30
+        return free_disk_gib(self.home)

@@ -15,12 +15,12 @@ from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256
 from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_text_atomically
+from sft_app.runtime.home import uploads_dir
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
 from sft_app.ui.events import PRIVATE, tells_errors
 from sft_app.ui.forms import form_updates, make_field, values_from_form
-from sft_app.ui.serving.access import UPLOADS
 
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
@@ -133,7 +133,8 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
     """
     sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
     try:
-        kept = home / UPLOADS / hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest() / name
+        key = hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest()
+        kept = uploads_dir(home) / key / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):
             shutil.copyfile(content, kept)
@@ -146,7 +147,7 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
 
 def _upload_key(home: Path) -> bytes:
     """Made once for a home. Raises: OSError."""
-    file = home / UPLOADS / ".key"
+    file = uploads_dir(home) / ".key"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(file, secrets.token_hex(16))

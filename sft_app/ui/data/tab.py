@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import DataError, SettingsError
+from sft_app.runtime.home import uploads_dir
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.context import PageContext, Superseded
 from sft_app.ui.data import checkup, token_view
@@ -34,7 +35,6 @@ from sft_app.ui.data.source_form import (
 from sft_app.ui.data.token_view import TokenView
 from sft_app.ui.events import FOLLOWING, sentence_of, settled, tells_errors
 from sft_app.ui.forms import settings_from_form
-from sft_app.ui.serving.access import UPLOADS
 
 CHECKED_TOO = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
 """Settings that the check-up depends on and the tokens do not."""
@@ -179,7 +179,7 @@ def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
         loaded = context.data(settings)
     except DataError as error:
         file = Path(settings.data)
-        is_gone = file.is_relative_to(context.home / UPLOADS) and not file.is_file()
+        is_gone = file.is_relative_to(uploads_dir(context.home)) and not file.is_file()
         told = f"{file.name} is no longer there. Upload it again." if is_gone else str(error)
         reading = unreadable_values(context, settings, told)
         return [source_line(settings), *reading, gr.Group(visible=False), ""]

@@ -162,7 +162,7 @@ def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
 
 
 def chat_of(conversation: Conversation) -> list[dict[str, Any]]:
-    """Return a conversation as the chat window takes it: two sides, with other roles on the model's under their names."""
+    """Return a conversation as the chat window takes it: two sides, other roles titled on the model's side."""
     titles = {"system": "System prompt", "tool": "Tool"}
     return [
         {

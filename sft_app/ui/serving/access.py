@@ -22,6 +22,7 @@ from sft_app.hosting import Hosting, Visitor
 from sft_app.hub.ids import is_hub_id
 from sft_app.hub.login import Token
 from sft_app.runs.folder import Run
+from sft_app.runtime.home import cleaned_dir, uploads_dir
 from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSettings
 
 # Under this name, since the Hub's own proxy keeps `Authorization` of private Spaces for itself; gradio_client sends it.
@@ -29,9 +30,6 @@ TOKEN_HEADER = "x-hf-authorization"
 REMEMBERED_SECONDS = 300.0
 _names: dict[str, tuple[float, str]] = {}
 MOST_UPLOAD_MB = 200
-UPLOADS, CLEANED = "uploads", "cleaned"
-OWN_FOLDERS = (UPLOADS, CLEANED)
-"""Of a home: what people brought, and copies of it that were cleaned."""
 NO_FOLDERS = "folders and files on this machine cannot be used on a Space"
 
 
@@ -96,7 +94,7 @@ class Access:
 
     def cleaned_folder(self) -> Path:
         """A new one on a Space, whose name nobody can guess: whoever knows the name of a copy may use it."""
-        return self.home / CLEANED / (secrets.token_hex(8) if self.hosting.is_hosted else "")
+        return cleaned_dir(self.home) / (secrets.token_hex(8) if self.hosting.is_hosted else "")
 
     def is_trusted(self) -> bool:
         return self.hosting.trusts(self.visitor())
@@ -126,7 +124,7 @@ class Access:
         if not self.hosting.is_hosted or settings.data == EXAMPLE_DATA:
             return
         path = Path(settings.data).expanduser()
-        if any(path.resolve().is_relative_to(self.home / folder) for folder in OWN_FOLDERS):
+        if any(path.resolve().is_relative_to(folder(self.home)) for folder in (uploads_dir, cleaned_dir)):
             return
         if path.exists() or not is_hub_id(settings.data):
             raise AccessError(f"Data {settings.data[:80]!r}: {NO_FOLDERS}. Upload the file.")

@@ -18,8 +18,8 @@ from gradio.routes import App, ORJSONResponse
 
 from sft_app.errors import SettingsError
 from sft_app.hosting import Hosting
+from sft_app.runtime.environment import ALLOWED_HOSTS_VARIABLE
 
-HOSTS_VARIABLE = "SFT_APP_ALLOWED_HOSTS"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_ADDRESS = ("0.0.0.0", "::")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -166,11 +166,13 @@ def trusted_hosts(address: str, hosting: Hosting, environment: Mapping[str, str]
     if opened_for in EVERY_ADDRESS:
         names.add(socket.gethostname().lower())
     origins = set(_space_origins(hosting, environment))
-    for given in filter(None, map(str.strip, environment.get(HOSTS_VARIABLE, "").split(","))):
+    for given in filter(None, map(str.strip, environment.get(ALLOWED_HOSTS_VARIABLE, "").split(","))):
         scheme, _, rest = given.rpartition("://")
         named = Authority.parse(_in_ascii(rest.rstrip("/")))
         if named is None or scheme.lower() not in ("", *DEFAULT_PORTS):
-            raise SettingsError(f"{HOSTS_VARIABLE}: {given!r} is not a host. Give a name such as studio.example.org.")
+            raise SettingsError(
+                f"{ALLOWED_HOSTS_VARIABLE}: {given!r} is not a host. Give a name such as studio.example.org."
+            )
         names.add(named.host)
         if scheme:
             origins.add((scheme.lower(), named.with_port(scheme.lower())))
@@ -237,7 +239,8 @@ def _wrong_host(host: Authority | None) -> Refusal:
     if host is None:
         return Refusal(MISDIRECTED, "The request does not name one host. Open the page at the address the app printed.")
     told = f"The app does not serve the host {host.host[:MOST_TOLD]!r}."
-    return Refusal(MISDIRECTED, f"{told} If it is yours, start the app with {HOSTS_VARIABLE}={host.host[:MOST_TOLD]}.")
+    advice = f"If it is yours, start the app with {ALLOWED_HOSTS_VARIABLE}={host.host[:MOST_TOLD]}."
+    return Refusal(MISDIRECTED, f"{told} {advice}")
 
 
 def _other_site(origin: str) -> Refusal:
@@ -245,4 +248,5 @@ def _other_site(origin: str) -> Refusal:
     if _parse_origin(origin)[1] is None:
         return Refusal(FORBIDDEN, told)
     address = origin.strip()[:MOST_TOLD]
-    return Refusal(FORBIDDEN, f"{told} If {address} is yours, start the app with {HOSTS_VARIABLE}={address}.")
+    advice = f"If {address} is yours, start the app with {ALLOWED_HOSTS_VARIABLE}={address}."
+    return Refusal(FORBIDDEN, f"{told} {advice}")

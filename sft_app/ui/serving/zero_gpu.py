@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sft_app.errors import AccessError, AppError
 from sft_app.inference.pair_tasks import PairTask, PairTaskRequest
 from sft_app.inference.sides import Side
+from sft_app.runtime.environment import is_zero_gpu
 from sft_app.ui.context import PageContext
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _models: LoadedModels | None = None
 
 def lends_gpu() -> bool:
     """Whether this is such a Space, as the `spaces` package itself finds out."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+    return is_zero_gpu(os.environ)
 
 
 def import_spaces() -> None:

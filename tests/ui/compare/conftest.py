@@ -11,7 +11,7 @@ import pytest
 
 from bench.browser import Server
 from sft_app.runs.folder import Run
-from sft_app.runtime.environment import runs_dir
+from sft_app.runtime.home import runs_dir
 
 
 @dataclass(frozen=True)
