@@ -10,6 +10,8 @@ from typing import Any, Literal
 from sft_app.errors import DataError, ModelError
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
+RawMessages = list[Any]
+"""Messages as a file has them, before `make_conversation` has checked them."""
 
 ROLES: dict[str, Role] = {
     "system": "system",

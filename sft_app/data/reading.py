@@ -13,14 +13,13 @@ from typing import Any
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.formats.detection import guess_formats
 from sft_app.data.formats.guess import Certainty, Guess
-from sft_app.data.formats.layouts import converter
 from sft_app.data.formats.profile import column_names
-from sft_app.data.formats.trees import MESSAGE_COLUMNS, conversations_of_rows
+from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.formats.unused import doubts, unused_notes, verdict_of
 from sft_app.data.formats.verdicts import Tally, Verdict
+from sft_app.data.rows import Progress, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
-from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.runtime.home import datasets_dir
 from sft_app.settings import DataSettings
@@ -36,15 +35,15 @@ PREVIEWED = 20_000
 class DataFile:
     """A file whose layout is decided: `settings.format` is no longer `auto`.
 
-    `guesses` are the readings that fit; `notes` say what of the file is not learnt; rows that `verdict` calls bad are
-    left out.
+    `guesses` are the readings that fit; `joins_rows` says that several rows make up one conversation; `notes` say what
+    of the file is not learnt; rows that `verdict` calls bad are left out.
     """
 
     path: Path
     settings: DataSettings
     guesses: list[Guess]
     column_names: list[str]
-    is_flat_tree: bool = False
+    joins_rows: bool = False
     certainty: Certainty = "certain"
     notes: list[str] = field(default_factory=list)
     verdict: Verdict | None = None
@@ -111,8 +110,9 @@ class Reading:
     def _message_lists(self) -> Iterator[tuple[int, list[Any]] | Rejected]:
         """Row number and the message lists in it."""
         settings = self.file.settings
-        if self.file.is_flat_tree:
-            for item in conversations_of_rows(self._counted_rows(), settings):
+        convert_rows = LAYOUTS[settings.format].convert_rows
+        if self.file.joins_rows and convert_rows:
+            for item in convert_rows(self._counted_rows(), settings):
                 yield item if isinstance(item, Rejected) else (item[0].number, [item[1]])
             return
         convert = converter(settings)
@@ -164,13 +164,14 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
         raise DataError(f"{path.name} has no readable row. Row {first.row}: {first.reason}.")
     guesses = _guesses(readable, settings)
     decided, certainty = _decide(guesses, settings)
-    is_flat = decided.format == "oasst" and any(row.keys() >= MESSAGE_COLUMNS for row in readable)
+    is_part = LAYOUTS[decided.format].is_part
+    joins_rows = is_part is not None and any(map(is_part, readable))
     verdict = verdict_of(readable, tally, decided)
     if certainty != "chosen" and verdict and (why := doubts(verdict)):
         guesses = [replace(guesses[0], why=guesses[0].why + why, is_certain=False), *guesses[1:]]
         certainty = "guess"
     notes = unused_notes(readable, decided, verdict, certainty == "chosen")
-    return DataFile(path, decided, guesses, column_names(readable), is_flat, certainty, notes, verdict)
+    return DataFile(path, decided, guesses, column_names(readable), joins_rows, certainty, notes, verdict)
 
 
 def _decide(guesses: list[Guess], settings: DataSettings) -> tuple[DataSettings, Certainty]:

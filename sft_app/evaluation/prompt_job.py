@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 from sft_app.errors import DataError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, known_pairs
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.conversation import prompt_messages
+from sft_app.data.rows import Row
 from sft_app.data.sources.data_files import read_rows
-from sft_app.data.sources.rows import Row
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.evaluation.word_diff import change_between

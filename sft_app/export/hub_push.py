@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import KEPT_ENDINGS, Files, adapter_files
 from sft_app.export.fidelity import fidelity_sentence, is_warning

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
 from sft_app.export.hub_push import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of

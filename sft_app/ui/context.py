@@ -11,8 +11,8 @@ from sft_app.data.checkup.inspection import Inspection, inspect_data
 from sft_app.data.checkup.lengths import QUICKLY_MEASURED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import PREVIEWED, Example, LoadedData, load_data, open_data
+from sft_app.data.rows import Progress
 from sft_app.data.sources.data_files import locate_data
-from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError, ModelError, RunError
 from sft_app.hosting import Hosting
 from sft_app.runs.directory import check_settled, choose_run, list_runs, queued_runs

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sft_app.data.reading import DataFile, Reading, load_data, open_data
-from sft_app.data.sources.rows import Rejected
+from sft_app.data.rows import Rejected
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
@@ -92,7 +92,7 @@ def test_flat_tree_gives_the_row_of_the_last_message_and_tells_the_others(open_r
     file = open_rows(rows)
     reading = Reading(file)
     assert [(example.row, example.conversation.spoken()) for example in reading] == [(2, "Hi\nYo!")]
-    assert file.is_flat_tree
+    assert file.joins_rows
     assert {row.row: row.by_choice for row in reading.rejected} == {3: True, 4: False}
 
 

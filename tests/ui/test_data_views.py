@@ -12,7 +12,7 @@ from sft_app.data.checkup.fixes import AppliedFix, Cleaning
 from sft_app.data.checkup.inspection import inspect_data
 from sft_app.data.conversation import make_conversation
 from sft_app.data.reading import LoadedData, load_data, open_data
-from sft_app.data.sources.rows import Rejected
+from sft_app.data.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.data import views as data_views

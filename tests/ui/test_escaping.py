@@ -18,7 +18,7 @@ from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import make_conversation
 from sft_app.data.formats.guess import Guess
 from sft_app.data.reading import load_data, open_data
-from sft_app.data.sources.rows import Rejected
+from sft_app.data.rows import Rejected
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import Prompt, PromptFile, PromptResult

@@ -14,7 +14,7 @@ from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers,
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.sources.rows import Progress, Rejected
+from sft_app.data.rows import Progress, Rejected
 from sft_app.data.split import RelatedRows, as_array
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically

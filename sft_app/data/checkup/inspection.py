@@ -24,7 +24,7 @@ from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.sources.rows import Progress, Rejected
+from sft_app.data.rows import Progress, Rejected
 from sft_app.data.split import hold_out
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sft_app.data.reading import Example
-from sft_app.data.sources.rows import Progress, Rejected
+from sft_app.data.rows import Progress, Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.errors import DataError
 

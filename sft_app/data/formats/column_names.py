@@ -6,7 +6,7 @@ Names are written without accents and in small letters, as `plain` has them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from sft_app.data.formats.profile import plain, word_set
@@ -72,6 +72,11 @@ GOOD = re.compile(
     r"|selected|gewahlte?|bevorzugte?|gute?|beste|richtige?|choisie?|bonne|meilleure|elegid[ao]|buen[ao]|mejor|correct[ao]"
     r"|buon[ao]|melhor|escolhida)(?![a-z])"
 )
+
+
+def system_column(names: Iterable[str]) -> str:
+    """Finds the column with the system prompt by its name; "" where none is called so."""
+    return next((name for name in names if plain(str(name)) in SYSTEM_NAMES), "")
 
 
 def asks(name: str) -> int:

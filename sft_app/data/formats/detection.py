@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from sft_app.data.formats.column_names import SYSTEM_NAMES, answers, mark
+from sft_app.data.formats.column_names import answers, mark, system_column
 from sft_app.data.formats.columns import choose_columns, choose_pair, other_texts, rivals
+from sft_app.data.formats.converters.tables import ColumnMap, text_column
 from sft_app.data.formats.guess import Guess, in_backticks
-from sft_app.data.formats.layouts import TABLES, ColumnMap, text_column, turn_column
-from sft_app.data.formats.preferences import chosen_column
 from sft_app.data.formats.profile import (
     ENOUGH_ROWS,
     ColumnProfile,
@@ -23,18 +21,10 @@ from sft_app.data.formats.profile import (
     profile_columns,
     profile_joined,
 )
-from sft_app.data.formats.trees import MESSAGE_COLUMNS
+from sft_app.data.formats.registry import Layout, layouts_to_detect
+from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 
-TITLES = {
-    "alpaca": "those of Alpaca",
-    "dolly": "those of Dolly",
-    "gpteacher": "those of GPTeacher",
-    "gpt4all": "those of GPT4All",
-    "question_answer": "a question and its answer",
-    "prompt_completion": "a prompt and its completion",
-}
-KNOWN: dict[str, list[ColumnMap]] = {**TABLES, "prompt_completion": [ColumnMap("prompt", "completion")]}
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound")
 WRITERS = ("user", "author", "username", "name")
 MOMENTS = ("ts", "timestamp", "thread_ts", "sent_at")
@@ -60,52 +50,48 @@ def guess_formats(rows: Rows) -> list[Guess]:
 
 
 def _nested(rows: Rows) -> list[Guess]:
-    """Layouts that are known by the shape of their values."""
-    shapes: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
-        ("preference", chosen_column, _why_preferred(rows)),
-        ("messages", lambda row: _has_turns(row, "role"), "every row contains a list of messages with `role`"),
-        ("sharegpt", lambda row: _has_turns(row, "from"), "every row contains a list of turns with `from` and `value`"),
-        ("oasst", _is_reply_tree, "the rows are messages of reply trees (OASST)"),
-        ("code_contests", _is_contest, "`description` and `solutions` are the columns of CodeContests (AlphaCode)"),
-        ("prompt_completion", _has_prompt_messages, "`prompt` and `completion` contain the question and the answer"),
-    ]
-    return [Guess(name, why) for name, fits, why in shapes if _share(rows, fits) >= 0.5][:1]
-
-
-def _why_preferred(rows: Rows) -> str:
-    chosen = next((name for row in rows if (name := chosen_column(row))), "")
-    return f"`{chosen}` contains the better of two answers"
+    """Layouts that are known by the shape of their values in half of the rows or more."""
+    for layout in layouts_to_detect():
+        if recognise := layout.recognise:
+            found = [column for row in rows if (column := recognise(row))]
+            if rows and len(found) >= 0.5 * len(rows):
+                return [Guess(layout.name, layout.evidence.format(found[0]))]
+    return []
 
 
 def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     """Well-known tables by their columns, unless the cells say otherwise; a context that never changes is left out."""
     named = {column.name: column for column in columns}
-    fitting = [(name, map) for name, maps in KNOWN.items() for map in maps if _holds_text(named, map)]
+    fitting = [(layout, map) for layout in layouts_to_detect() for map in layout.column_maps if _holds_text(named, map)]
     if not fitting:
         return []
-    name, map = max(fitting, key=lambda table: sum(column in named for column in table[1].used()))
+    layout, map = max(fitting, key=lambda table: sum(column in named for column in table[1].used()))
     answer = named[map.assistant]
     ask = profile_joined([column for column in (map.user, map.context) if column in named], rows)
     others = other_texts(columns, map.used())
     if rivals(columns, map.assistant, map.user) or others and not (ask.is_prose() and answer.is_prose()):
         return []
     used = [column for column in map.used() if column in named]
-    is_all = name == "prompt_completion" and len(columns) == 2  # made for training: nothing else can be meant
-    doubt = _doubt(ask, answer, rows, is_all)
-    why = f"the columns {in_backticks(used)} are {TITLES[name]}{doubt}"
+    doubt = _doubt(ask, answer, rows, _is_all(layout, columns))
+    why = f"the columns {in_backticks(used)} are {layout.columns_are}{doubt}"
     is_certain = not doubt
     if not map.system and (system := _system(columns)):
         full = replace(map, system=system, context=map.context if map.context in named else "")
         return [Guess("columns", f"{why}, after the system prompt in `{system}`", full.entries(), is_certain)]
     context = named.get(map.context)
     if context is None or context.nature != "constant":
-        return [Guess(name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
+        return [Guess(layout.name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
     bare = ColumnMap(map.user, map.assistant)
     said = f"`{map.user}` is answered by `{map.assistant}`{_constant_note(columns, bare.used(), rows)}"
     return [
         Guess("columns", said, bare.entries(), is_certain=False),
-        Guess(name, f"{why}, with `{context.name}` added to every question", is_certain=False),
+        Guess(layout.name, f"{why}, with `{context.name}` added to every question", is_certain=False),
     ]
+
+
+def _is_all(layout: Layout, columns: list[ColumnProfile]) -> bool:
+    """A prompt and a completion and nothing else were made for training, so nothing else can be meant."""
+    return layout.name == "prompt_completion" and len(columns) == 2
 
 
 def _doubt(ask: ColumnProfile, answer: ColumnProfile, rows: Rows, is_all: bool) -> str:
@@ -147,7 +133,7 @@ def _inputs(columns: list[ColumnProfile]) -> list[str]:
 
 
 def _system(columns: list[ColumnProfile]) -> str:
-    return next((column.name for column in columns if column.filled and plain(column.name) in SYSTEM_NAMES), "")
+    return system_column(column.name for column in columns if column.filled)
 
 
 def _speaker_column(columns: list[ColumnProfile]) -> str:
@@ -191,25 +177,6 @@ def _about(names: list[str], sentence: str) -> list[str]:
     return [sentence.format(in_backticks(names), holds="contains" if len(names) == 1 else "contain")] if names else []
 
 
-def _has_turns(row: dict[str, Any], key: str) -> bool:
-    turns = row.get(turn_column(row))
-    return isinstance(turns, list) and any(isinstance(turn, dict) and key in turn for turn in turns)
-
-
-def _is_reply_tree(row: dict[str, Any]) -> bool:
-    prompt = row.get("prompt")
-    return row.keys() >= MESSAGE_COLUMNS or isinstance(prompt, dict) and {"text", "replies"} <= prompt.keys()
-
-
-def _is_contest(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("description"), str) and isinstance(row.get("solutions"), (list, dict))
-
-
-def _has_prompt_messages(row: dict[str, Any]) -> bool:
-    sides = [row.get("prompt"), row.get("completion")]
-    return all(isinstance(side, (str, list)) for side in sides) and any(isinstance(side, list) for side in sides)
-
-
 def _holds_text(columns: dict[str, ColumnProfile], map: ColumnMap) -> bool:
     """Whether question and answer are there, with text in most rows."""
     needed = [columns.get(map.user), columns.get(map.assistant)]
@@ -224,5 +191,5 @@ def _constant_note(columns: Sequence[ColumnProfile], used: Sequence[str], rows: 
     return f"; {subject} the same text in all {len(rows)} rows checked and can be left out"
 
 
-def _share(rows: Rows, fits: Callable[[dict[str, Any]], Any]) -> float:
-    return sum(bool(fits(row)) for row in rows) / max(len(rows), 1)
+def _share(rows: Rows, fits: Callable[[JsonObject], bool]) -> float:
+    return sum(fits(row) for row in rows) / max(len(rows), 1)

@@ -6,9 +6,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-Rows = Sequence[dict[str, Any]]
+from sft_app.data.rows import JsonObject
+
+Rows = Sequence[JsonObject]
 Nature = Literal["nested", "sparse", "constant", "identifier", "category", "name", "label", "phrase", "prose"]
 """Lists or objects; mostly empty or no text; one text in all rows; ids, numbers, dates or addresses; few texts that
 come again and again; names of people; a word or two; a few words; sentences. Only the last four can be a question or

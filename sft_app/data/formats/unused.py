@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from sft_app.data.formats.column_names import mark
 from sft_app.data.formats.guess import in_backticks
-from sft_app.data.formats.layouts import used_columns
 from sft_app.data.formats.profile import Rows, column_names
+from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.formats.verdicts import Judgement, Tally, Verdict, find_verdict, is_class
 from sft_app.settings import DataSettings
 
-WITHOUT_ANSWERS = ("text", "oasst", "code_contests")
 NAMED = 40
 WORDS_NAMED = 5
 RATINGS = (
@@ -22,7 +21,7 @@ RATINGS = (
 
 def verdict_of(rows: Rows, tally: Tally, settings: DataSettings) -> Verdict | None:
     """What marks bad answers, in a layout that has answers."""
-    return None if settings.format in WITHOUT_ANSWERS else find_verdict(tally, _used(rows, settings))
+    return find_verdict(tally, _used(rows, settings)) if LAYOUTS[settings.format].has_answers else None
 
 
 def unused_notes(rows: Rows, settings: DataSettings, verdict: Verdict | None, is_chosen: bool = False) -> list[str]:
@@ -98,4 +97,4 @@ def _note(names: Sequence[str], sentence: str) -> list[str]:
 
 
 def _used(rows: Rows, settings: DataSettings) -> set[str]:
-    return {name for row in rows for name in used_columns(row, settings)}
+    return {name for row in rows for name in LAYOUTS[settings.format].columns_read(row, settings)}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import count
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import (
     MAX_ROW_BYTES,
     Fault,
@@ -16,7 +17,6 @@ from sft_app.data.sources.lines import (
     split_lines,
     take_head,
 )
-from sft_app.data.sources.rows import Rejected, Row
 
 _DELIMITERS = (b",", b";", b"\t", b"|")
 _QUOTED = re.compile(rb'"[^"]*("|$)')

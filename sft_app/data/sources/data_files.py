@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from sft_app.data.rows import Progress, Rejected, Row
 from sft_app.data.sources.csv_files import read_csv
 from sft_app.data.sources.json_files import read_json, read_jsonl
 from sft_app.data.sources.lines import Fault, text_blocks
 from sft_app.data.sources.parquet_files import read_parquet
-from sft_app.data.sources.rows import Progress, Rejected, Row
 from sft_app.data.sources.txt_files import read_txt
 from sft_app.errors import DataError
 from sft_app.runtime.environment import PROJECT_DIR

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from sft_app.data.rows import Progress
 from sft_app.data.sources.hub_rows import open_rows
-from sft_app.data.sources.rows import Progress
 from sft_app.errors import DataError
 from sft_app.hub.client import repository_info
 from sft_app.hub.errors import HubError

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import MAX_ROW_BYTES, Fault, TooLong, UndecodableError, decode_line, split_lines
-from sft_app.data.sources.rows import Rejected, Row
 
 MAX_OBJECT_BYTES = 2**28
 """An object around the rows is held to see which of its lists they are; reading it takes four times its size."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 
 BLOCK_BYTES = 2**18
 HEAD_BYTES = 2**16

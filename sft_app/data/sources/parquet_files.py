@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_app.data.rows import Progress, Rejected, Row
 from sft_app.data.sources.csv_files import unique_names
 from sft_app.data.sources.lines import (
     BOMB_BYTES,
@@ -16,7 +17,6 @@ from sft_app.data.sources.lines import (
     TooLong,
     at_most_20_a_second,
 )
-from sft_app.data.sources.rows import Progress, Rejected, Row
 
 if TYPE_CHECKING:
     import pyarrow

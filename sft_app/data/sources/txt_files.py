@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import (
     HEAD_BYTES,
     MAX_ROW_BYTES,
@@ -14,7 +15,6 @@ from sft_app.data.sources.lines import (
     split_lines,
     take_head,
 )
-from sft_app.data.sources.rows import Rejected, Row
 
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 

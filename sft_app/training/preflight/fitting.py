@@ -10,7 +10,7 @@ from typing import Any
 from sft_app.data.checkup.lengths import QUICKLY_MEASURED, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import Example, Reading, no_conversation, open_data
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.models.loading import load_tokenizer
 from sft_app.settings import RunSettings

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.reading import Example
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 from sft_app.errors import AppError, RunError
 from sft_app.models.catalog import resolve_model
 from sft_app.runs.directory import new_run_id

@@ -14,7 +14,7 @@ import gradio as gr
 from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, read_cleaning, write_cleaned_copy
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.reading import DataFile
-from sft_app.data.sources.rows import Progress
+from sft_app.data.rows import Progress
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings
 from sft_app.ui import views

@@ -11,27 +11,13 @@ from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import Conversation
 from sft_app.data.formats.guess import Certainty, Guess
+from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.reading import LoadedData
-from sft_app.data.sources.rows import Rejected
+from sft_app.data.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation
 from sft_app.templating import render_html
 
-FORMAT_LABELS = {
-    "auto": "Auto-detect",
-    "messages": "Messages with roles (OpenAI)",
-    "sharegpt": "ShareGPT: from / value",
-    "prompt_completion": "Prompt / completion",
-    "alpaca": "Alpaca: instruction / input / output",
-    "dolly": "Dolly: instruction / context / response",
-    "gpteacher": "GPTeacher: instruction / input / response",
-    "gpt4all": "GPT4All: prompt / response",
-    "question_answer": "Question / answer",
-    "preference": "Preference: chosen / rejected",
-    "oasst": "OASST: reply trees",
-    "code_contests": "CodeContests (AlphaCode)",
-    "text": "Plain text (no chat)",
-    "columns": "Table (choose the columns)",
-}
+FORMAT_LABELS: dict[str, str] = {"auto": "Auto-detect", **{layout.name: layout.label for layout in LAYOUTS.values()}}
 REASONS_SHOWN = 20
 ROWS_SHOWN = 10
 EXAMPLE_LENGTH = 140

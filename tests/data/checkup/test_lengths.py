@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.data.checkup.lengths import CANDIDATES, Kept, TokenLengths, measure_lengths, suggest_max_length
 from sft_app.data.reading import Example
-from sft_app.data.sources.rows import Rejected
+from sft_app.data.rows import Rejected
 from sft_app.errors import DataError
 from tests.chat_styles import CHATML, SEVERAL, conversation_of, dress
 

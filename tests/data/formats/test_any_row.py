@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -13,14 +13,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sft_app.data.conversation import ROLES, Conversation, Message, make_conversation
+from sft_app.data.formats.converters.reply_trees import conversations_of_rows
+from sft_app.data.formats.converters.tables import ColumnMap
 from sft_app.data.formats.detection import guess_formats
-from sft_app.data.formats.layouts import TABLES, ColumnMap, converter
-from sft_app.data.formats.trees import conversations_of_rows
-from sft_app.data.sources.rows import Rejected, Row
+from sft_app.data.formats.registry import LAYOUTS, converter
+from sft_app.data.rows import Rejected, Row
 from sft_app.errors import DataError
-from sft_app.settings import DataSettings, Format
+from sft_app.settings import DataSettings
 
-FORMATS = [name for name in get_args(Format) if name != "auto"]
+FORMATS = list(LAYOUTS)
 COLUMNS = ("user=question", "assistant=answer", "system=system_prompt", "context=context")
 READINGS = [
     DataSettings(
@@ -43,7 +44,7 @@ MESSAGE_KEYS = (
     "deleted review_result message_id parent_id replies language solution"
 )
 KEYS = {
-    **{name: {column for columns in maps for column in columns.used()} for name, maps in TABLES.items()},
+    **{name: {column for map in layout.column_maps for column in map.used()} for name, layout in LAYOUTS.items()},
     "messages": {"messages", "chat", "tools", "system"},
     "sharegpt": {"conversations", "functions", "system"},
     "prompt_completion": {"prompt", "completion", "tools"},
@@ -236,7 +237,7 @@ def _tree(spoken: list[dict[str, str]]) -> dict[str, Any]:
     return {"prompt": replies[0]}
 
 
-LAYOUTS: list[tuple[str, Writer]] = [
+WRITERS: list[tuple[str, Writer]] = [
     ("messages", lambda spoken: {"messages": spoken}),
     ("messages", _parts),
     ("sharegpt", _sharegpt),
@@ -247,7 +248,7 @@ LAYOUTS: list[tuple[str, Writer]] = [
 ]
 
 
-@pytest.mark.parametrize(("format", "write"), LAYOUTS)
+@pytest.mark.parametrize(("format", "write"), WRITERS)
 @patiently
 @given(system=st.lists(texts, max_size=1), pairs=st.lists(answered, min_size=1, max_size=3))
 def test_whole_conversation_keeps_its_words_in_order(
@@ -276,14 +277,13 @@ def test_flat_tree_keeps_its_words_in_order(pairs: list[tuple[str, str]], seed: 
     assert [message.content for message in make_conversation(item[1]).messages] == said
 
 
-NAMED = [
+TABLES = [
+    *((name, map) for name, layout in LAYOUTS.items() for map in layout.column_maps),
     ("columns", ColumnMap("question", "answer", "system_prompt", "context")),
-    ("prompt_completion", ColumnMap("prompt", "completion")),
 ]
-WRITTEN = [(name, columns) for name, maps in TABLES.items() for columns in maps] + NAMED
 
 
-@pytest.mark.parametrize(("format", "columns"), WRITTEN)
+@pytest.mark.parametrize(("format", "columns"), TABLES)
 @patiently
 @given(question=texts, answer=texts, system=texts, context=texts)
 def test_table_keeps_its_words_in_order(

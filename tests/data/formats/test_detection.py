@@ -9,7 +9,7 @@ import pytest
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.formats.detection import ENOUGH_ROWS, Guess, guess_formats
-from sft_app.data.formats.layouts import converter
+from sft_app.data.formats.registry import converter
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 

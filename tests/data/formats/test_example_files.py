@@ -1,4 +1,4 @@
-"""The small files in examples/formats are read as their names say, and lose nothing."""
+"""The small files in examples/formats are read as their layouts, and lose nothing."""
 
 from __future__ import annotations
 
@@ -6,36 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.reading import load_data, open_data
 from sft_app.settings import DataSettings
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "formats"
-EXPECTED = {
-    "alpaca.json": ("alpaca", 3),
-    "code_contests.json": ("code_contests", 2),
-    "dolly.jsonl": ("dolly", 3),
-    "gpt4all.jsonl": ("gpt4all", 3),
-    "gpteacher.json": ("gpteacher", 3),
-    "messages.jsonl": ("messages", 3),
-    "oasst_rows.jsonl": ("oasst", 3),
-    "oasst_trees.jsonl": ("oasst", 3),
-    "own_columns.tsv": ("columns", 3),
-    "preference.jsonl": ("preference", 3),
-    "prompt_completion.jsonl": ("prompt_completion", 3),
-    "question_answer.csv": ("question_answer", 3),
-    "sharegpt.json": ("sharegpt", 3),
-    "text.txt": ("text", 3),
-}
+EXAMPLES = [(name, layout.name) for layout in LAYOUTS.values() for name in layout.examples]
 
 
-def test_there_is_a_file_for_every_expectation() -> None:
-    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(EXPECTED)
+def test_every_file_is_the_example_of_a_layout() -> None:
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(name for name, _ in EXAMPLES)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_file_is_read_as_its_name_says(name: str, tmp_path: Path) -> None:
+def test_every_layout_has_an_example() -> None:
+    assert {format for _, format in EXAMPLES} == set(LAYOUTS)
+
+
+@pytest.mark.parametrize(("name", "format"), EXAMPLES)
+def test_file_is_read_as_its_layout(name: str, format: str, tmp_path: Path) -> None:
     loaded = load_data(open_data(DataSettings(data=str(FOLDER / name)), tmp_path))
-    assert (loaded.file.settings.format, len(loaded.examples)) == EXPECTED[name]
+    assert (loaded.file.settings.format, len(loaded.examples)) == (format, 3)
     assert [row for row in loaded.rejected if not row.by_choice] == []
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.csv_files import read_csv, unique_names
 from sft_app.data.sources.lines import Fault
-from sft_app.data.sources.rows import Rejected, Row
 
 
 def rows_of(content: str | bytes, delimiter: str | None = None) -> list[Any]:

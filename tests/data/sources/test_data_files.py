@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256, locate_data, read_rows
-from sft_app.data.sources.rows import Rejected, Row
 from sft_app.errors import DataError
 from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.settings import EXAMPLE_DATA

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.json_files import read_json, read_jsonl
 from sft_app.data.sources.lines import Fault
-from sft_app.data.sources.rows import Rejected, Row
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import Fault
 from sft_app.data.sources.parquet_files import read_parquet
-from sft_app.data.sources.rows import Rejected, Row
 
 
 def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.sources.rows import Rejected, Row
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.txt_files import read_txt
 
 

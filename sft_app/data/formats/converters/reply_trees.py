@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from sft_app.data.conversation import ROLES
-from sft_app.data.sources.rows import Rejected, Row
+from sft_app.data.conversation import ROLES, RawMessages
+from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
 MESSAGE_COLUMNS = {"message_id", "parent_id", "text", "role"}
-LOST = "the message it answers is not in the file"
-ADRIFT = "its conversation has no first message in the file"
+PARENT_MISSING = "the message it answers is not in the file"
+ROOT_MISSING = "its conversation has no first message in the file"
 
 
 @dataclass
@@ -33,12 +33,17 @@ class Node:
     replies: list[Node] = field(default_factory=list)
 
 
-def from_reply_tree(row: dict[str, Any], settings: DataSettings) -> list[list[Any]]:
-    """`{"prompt": {"text", "role", "replies": […]}}`: the best-ranked path, or every path, down to its last answer."""
+def from_reply_tree(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
+    """Converts `{"prompt": {"text", "role", "replies": […]}}`: the best-ranked path to its last answer, or every path.
+
+    Raises:
+        DataError: there is no first message, or no one answered it.
+        NotChosen: it is in another language than the settings ask for, was deleted or failed its review.
+    """
     prompt = row.get("prompt")
     if not isinstance(prompt, dict) or "text" not in prompt:
         raise DataError('`prompt` must be a message {"text", "role", "replies"}')
-    root = _grow(prompt)
+    root = _build_tree(prompt)
     reason = _why_left_out(root, settings)
     if reason:
         raise NotChosen(reason)
@@ -48,12 +53,25 @@ def from_reply_tree(row: dict[str, Any], settings: DataSettings) -> list[list[An
     return [_messages(path) for path in paths]
 
 
+def is_tree_message(row: JsonObject) -> bool:
+    """Tells whether a row is one message of a reply tree, and not a whole tree."""
+    return row.keys() >= MESSAGE_COLUMNS
+
+
+def tree_column(row: JsonObject) -> str:
+    """Recognises a reply tree or one message of it; names the column that shows it, "" where it is neither."""
+    prompt = row.get("prompt")
+    if is_tree_message(row):
+        return "parent_id"
+    return "prompt" if isinstance(prompt, dict) and {"text", "replies"} <= prompt.keys() else ""
+
+
 def conversations_of_rows(
     rows: Iterable[Row | Rejected], settings: DataSettings
-) -> Iterator[tuple[Row, list[Any]] | Rejected]:
-    """Flat rows in any order, one message each, to message lists with the row that each of them ends with.
+) -> Iterator[tuple[Row, RawMessages] | Rejected]:
+    """Joins flat rows in any order, one message each, to message lists, each with the row that it ends with.
 
-    Every row that is in no conversation is told, with its reason.
+    Every row that is in no conversation comes as a `Rejected`, with its reason.
     """
     nodes: dict[str, Node] = {}
     parents: dict[str, str | None] = {}
@@ -70,10 +88,10 @@ def conversations_of_rows(
             yield Rejected(row.number, f"its message_id is the same as that of row {nodes[id].row}")
         else:
             nodes[id], parents[id] = _node(row.values, row.number), parent
-    yield from _told_trees(nodes, _planted(nodes, parents), parents, settings)
+    yield from _conversations_of_trees(nodes, _link_replies(nodes, parents), parents, settings)
 
 
-def _planted(nodes: dict[str, Node], parents: dict[str, str | None]) -> list[Node]:
+def _link_replies(nodes: dict[str, Node], parents: dict[str, str | None]) -> list[Node]:
     """Hangs every message under its parent; the ones without are the first of their conversations."""
     roots = []
     for id, parent in parents.items():
@@ -84,9 +102,9 @@ def _planted(nodes: dict[str, Node], parents: dict[str, str | None]) -> list[Nod
     return roots
 
 
-def _told_trees(
+def _conversations_of_trees(
     nodes: dict[str, Node], roots: list[Node], parents: dict[str, str | None], settings: DataSettings
-) -> Iterator[tuple[Row, list[Any]] | Rejected]:
+) -> Iterator[tuple[Row, RawMessages] | Rejected]:
     used: set[int] = set()
     for root in roots:
         if _why_left_out(root, settings):
@@ -95,12 +113,12 @@ def _told_trees(
             if len(path) > 1:
                 used.update(node.row for node in path)
                 yield Row(path[-1].row, {}), _messages(path)
-    planted = _rows_of(roots)
+    linked = _rows_of(roots)
     for id, node in nodes.items():
-        if node.row not in used and node.row in planted:
+        if node.row not in used and node.row in linked:
             yield _left_out(node, parents[id], settings)
         elif node.row not in used:
-            yield Rejected(node.row, ADRIFT if parents[id] in nodes else LOST)
+            yield Rejected(node.row, ROOT_MISSING if parents[id] in nodes else PARENT_MISSING)
 
 
 def _left_out(node: Node, parent: str | None, settings: DataSettings) -> Rejected:
@@ -121,7 +139,7 @@ def _rows_of(roots: list[Node]) -> set[int]:
     return rows
 
 
-def _grow(message: dict[str, Any], row: int = 0) -> Node:
+def _build_tree(message: JsonObject, row: int = 0) -> Node:
     """A nested message with its replies, without recursion: a tree may be deeper than Python's stack."""
     root = _node(message, row)
     waiting: list[tuple[Node, Any]] = [(root, message.get("replies"))]
@@ -134,7 +152,7 @@ def _grow(message: dict[str, Any], row: int = 0) -> Node:
     return root
 
 
-def _node(message: dict[str, Any], row: int) -> Node:
+def _node(message: JsonObject, row: int) -> Node:
     refused = "failed its review" if _reads_as(message.get("review_result"), False) else ""
     return Node(
         row=row,
@@ -192,5 +210,5 @@ def _asks(node: Node) -> bool:
     return isinstance(node.role, str) and ROLES.get(node.role.strip().lower()) == "user"
 
 
-def _messages(path: list[Node]) -> list[Any]:
+def _messages(path: list[Node]) -> RawMessages:
     return [{"role": node.role, "content": node.text} for node in path]

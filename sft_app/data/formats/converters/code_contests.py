@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sft_app.data.conversation import kind_of
+from sft_app.data.conversation import RawMessages, kind_of
+from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
@@ -19,8 +20,13 @@ FENCES = {"python2": "python", "python3": "python", "cpp": "cpp", "java": "java"
 SPELLINGS = {"python": "python2", "py2": "python2", "py3": "python3", "c++": "cpp", "python 2": "python2"}
 
 
-def from_code_contests(row: dict[str, Any], settings: DataSettings) -> list[list[Any]]:
-    """`{"description", "solutions"}`, at most `solutions_per_problem` of them in the chosen language."""
+def from_code_contests(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
+    """Converts `{"description", "solutions"}`, with at most `solutions_per_problem` in the chosen language.
+
+    Raises:
+        DataError: the description or the solutions cannot be used.
+        NotChosen: no solution is in the chosen language.
+    """
     description = row.get("description")
     if not isinstance(description, str) or not description.strip():
         raise DataError("`description` must be text")
@@ -37,7 +43,13 @@ def from_code_contests(row: dict[str, Any], settings: DataSettings) -> list[list
     return [_conversation(description, *solution) for solution in chosen[: settings.solutions_per_problem]]
 
 
-def _conversation(description: str, language: str, code: str) -> list[Any]:
+def solutions_column(row: JsonObject) -> str:
+    """Recognises a problem with solutions; names the column of the solutions, "" where it is something else."""
+    is_problem = isinstance(row.get("description"), str) and isinstance(row.get("solutions"), (list, dict))
+    return "solutions" if is_problem else ""
+
+
+def _conversation(description: str, language: str, code: str) -> RawMessages:
     task = f"\n\nSolve this in {TITLES[language]}." if language in TITLES else "\n\nSolve this."
     answer = f"```{FENCES.get(language, '')}\n{code.strip(chr(10))}\n```"
     return [{"role": "user", "content": description.rstrip() + task}, {"role": "assistant", "content": answer}]

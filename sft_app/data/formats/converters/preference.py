@@ -1,4 +1,4 @@
-"""Preference data: of two answers the chosen one is learnt, the rejected one never.
+"""Preference data: of two answers the chosen one is learned, the rejected one never.
 
 Source: TRL, "Dataset formats" (prompt, chosen, rejected); Anthropic/hh-rlhf, data set card (dialogues as one text);
 OpenAI, "Direct preference optimization" (input, preferred_output); LLaMA-Factory, data/README.md (ShareGPT).
@@ -9,44 +9,64 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sft_app.data.conversation import kind_of
-from sft_app.data.formats.column_names import mark
+from sft_app.data.conversation import RawMessages, kind_of
+from sft_app.data.formats.column_names import SYSTEM_NAMES, mark, system_column
+from sft_app.data.formats.converters.chat import messages_columns, with_system, with_tools
+from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
+from sft_app.settings import DataSettings
 
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-BEFORE_COLUMNS = ("prompt", "question", "instruction", "query", "input", "conversations", "messages", "context")
+PROMPT_COLUMNS = ("prompt", "question", "instruction", "query", "input", "conversations", "messages", "context")
+ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "function_call")
 
 
-def chosen_column(row: dict[str, Any]) -> str | None:
-    """The column with the good answer, where it is more than a plain text: messages, or a dialogue in one text."""
+def from_preference(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
+    """Converts `{"prompt", "chosen", "rejected"}` with messages or dialogues: the prompt and the chosen answer.
+
+    Raises:
+        DataError: there is no chosen answer, or no column with its question.
+    """
+    prompt = row.get(prompt_column(row) or "")
+    tools = prompt if isinstance(prompt, dict) else row
+    return [with_tools(with_system(_preferred_messages(row), row.get(system_column(row))), tools)]
+
+
+def preference_columns(row: JsonObject, settings: DataSettings) -> list[str]:
+    """Names the columns that `from_preference` reads."""
+    _, *others = messages_columns(row, settings)
+    return [chosen_column(row), prompt_column(row) or "", *SYSTEM_NAMES, *others]
+
+
+def chosen_column(row: JsonObject) -> str:
+    """Finds the column with the better answer, where it is more than a plain text: messages, or a dialogue in one text.
+
+    Returns "" for a row without one.
+    """
     good = [name for name in row if mark(name) == "good" and isinstance(row[name], (str, list, dict))]
     if not any(mark(name) == "bad" for name in row) and not any(_is_dialogue(row[name]) for name in good):
-        return None
-    if any(_is_dialogue(row[name]) for name in BEFORE_COLUMNS if name in row):
-        return next(iter(good), None)
-    return next((name for name in good if _is_dialogue(row[name])), None)
+        return ""
+    if any(_is_dialogue(row[name]) for name in PROMPT_COLUMNS if name in row):
+        return next(iter(good), "")
+    return next((name for name in good if _is_dialogue(row[name])), "")
 
 
-def before_column(row: dict[str, Any]) -> str | None:
-    """The column with what the chosen answer answers."""
-    return next((name for name in BEFORE_COLUMNS if row.get(name)), None)
+def prompt_column(row: JsonObject) -> str | None:
+    """Finds the column with the question, or the conversation, that the chosen answer replies to."""
+    return next((name for name in PROMPT_COLUMNS if row.get(name)), None)
 
 
-def preferred_messages(row: dict[str, Any]) -> list[Any]:
-    """The messages up to the chosen answer. Raises: DataError when there is no such answer or no question."""
+def _preferred_messages(row: JsonObject) -> RawMessages:
     column = chosen_column(row)
-    if column is None:
+    if not column:
         raise DataError("no column contains a chosen answer, as messages or as a dialogue")
     answer = _messages(row[column], "assistant", column)
     if answer and not _is_from(answer[0], ASSISTANTS):
         return answer  # the whole conversation
-    before = before_column(row)
-    if before is None:
+    prompt = prompt_column(row)
+    if prompt is None:
         raise DataError(f"`{column}` is an answer, but no column contains its question")
-    return [*_messages(row[before], "user", before), *answer]
-
-
-ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "function_call")
+    return [*_messages(row[prompt], "user", prompt), *answer]
 
 
 def _is_from(message: Any, roles: tuple[str, ...]) -> bool:
@@ -63,7 +83,7 @@ def _speaks_first(text: str) -> bool:
     return first is not None and (first[1] == "Human" or "\n\nHuman:" in text)
 
 
-def _messages(value: Any, role: str, column: str) -> list[Any]:
+def _messages(value: Any, role: str, column: str) -> RawMessages:
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         return list(value["messages"])
     if isinstance(value, dict):

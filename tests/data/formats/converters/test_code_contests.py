@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sft_app.data.conversation import make_conversation
-from sft_app.data.formats.contests import from_code_contests
+from sft_app.data.formats.converters.code_contests import from_code_contests
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 

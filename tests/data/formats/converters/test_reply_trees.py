@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sft_app.data.conversation import make_conversation
-from sft_app.data.formats.trees import conversations_of_rows, from_reply_tree
-from sft_app.data.sources.rows import Rejected, Row
+from sft_app.data.formats.converters.reply_trees import conversations_of_rows, from_reply_tree
+from sft_app.data.rows import Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sft_app.data.conversation import make_conversation
-from sft_app.data.formats.layouts import ColumnMap, converter
+from sft_app.data.formats.converters.tables import ColumnMap
+from sft_app.data.formats.registry import converter
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 

@@ -1,0 +1,246 @@
+"""All layouts of data files that the app reads, one `Layout` each. To add a layout, add a record to `LAYOUTS`.
+
+Detection, conversion, the page's choices and the README's table are made from these records. The setting `format`
+(`settings.Format`) lists the names once more, since settings know nothing of data; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sft_app.data.conversation import RawMessages
+from sft_app.data.formats.converters import chat, code_contests, preference, reply_trees, tables
+from sft_app.data.formats.converters.tables import ColumnMap
+from sft_app.data.rows import JsonObject, Rejected, Row
+from sft_app.errors import DataError
+from sft_app.settings import DataSettings, Format
+
+Converter = Callable[[JsonObject, DataSettings], list[RawMessages]]
+"""Turns a row into the message lists in it, several where a row has several answers. Raises `DataError` for a row that
+cannot be used, and `NotChosen` for one that the settings leave out."""
+RowsConverter = Callable[[Iterable[Row | Rejected], DataSettings], Iterator[tuple[Row, RawMessages] | Rejected]]
+"""Turns rows that only together make conversations into message lists, each with the row that it ends with."""
+
+
+def _all_columns(row: JsonObject, settings: DataSettings) -> list[str]:
+    return list(row)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that the app knows about one layout of the rows of a data file.
+
+    A layout is recognised by the shape of its values (`recognise`, `evidence`), or as a table whose columns are those
+    of one of its `column_maps`. Where several layouts fit, the one of the highest `precedence` is taken.
+
+    name: the value of the setting `format`.
+    label: the layout in the page's list of choices and in the README.
+    documentation: its columns in one Markdown sentence, for the README.
+    examples: its files in `examples/formats`, each with three conversations.
+    convert: turns a row into message lists.
+    columns_read: names the columns of a row that `convert` reads; the others are reported as not used.
+    recognise: names the column of a row that shows the layout, "" where the row has another one.
+    evidence: why the rows were taken for this layout, with `{}` for that column.
+    column_maps: the known columns of a table of texts.
+    columns_are: what these columns are called in the sentence "the columns … are …".
+    has_answers: false where no column can mark an answer as bad.
+    is_part: tells that a row is only a part of a conversation; then `convert_rows` takes all rows together.
+    """
+
+    name: Format
+    label: str
+    documentation: str
+    examples: tuple[str, ...]
+    convert: Converter
+    columns_read: Callable[[JsonObject, DataSettings], list[str]] = _all_columns
+    recognise: Callable[[JsonObject], str] | None = None
+    evidence: str = ""
+    column_maps: tuple[ColumnMap, ...] = ()
+    columns_are: str = ""
+    precedence: int = 0
+    has_answers: bool = True
+    is_part: Callable[[JsonObject], bool] | None = None
+    convert_rows: RowsConverter | None = None
+
+
+def _convert_table(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSettings) -> list[RawMessages]:
+    return tables.from_columns(row, tables.fitting_map(maps, row))
+
+
+def _table_columns(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSettings) -> list[str]:
+    return tables.fitting_map(maps, row).used()
+
+
+def _table(name: Format, label: str, documentation: str, example: str, columns_are: str, *maps: ColumnMap) -> Layout:
+    """Makes the record of a well-known table of texts; where a row fits several of `maps`, the first is used."""
+    return Layout(
+        name,
+        label,
+        documentation,
+        (example,),
+        partial(_convert_table, maps),
+        partial(_table_columns, maps),
+        column_maps=maps,
+        columns_are=columns_are,
+    )
+
+
+_LAYOUTS = (
+    Layout(
+        name="messages",
+        label="Messages with roles (OpenAI)",
+        documentation="`messages`, with system, developer, user, assistant and tool turns, parts, tool calls, "
+        "`weight: 0`",
+        examples=("messages.jsonl",),
+        convert=chat.from_messages,
+        columns_read=chat.messages_columns,
+        recognise=chat.role_column,
+        evidence="every row contains a list of messages with `role`",
+    ),
+    Layout(
+        name="sharegpt",
+        label="ShareGPT: from / value",
+        documentation="`conversations`, with `from` and `value`",
+        examples=("sharegpt.json",),
+        convert=chat.from_messages,
+        columns_read=chat.messages_columns,
+        recognise=chat.from_column,
+        evidence="every row contains a list of turns with `from` and `value`",
+    ),
+    Layout(
+        name="prompt_completion",
+        label="Prompt / completion",
+        documentation="`prompt`, `completion`: texts or messages",
+        examples=("prompt_completion.jsonl",),
+        convert=chat.from_prompt_completion,
+        columns_read=chat.prompt_completion_columns,
+        recognise=chat.completion_column,
+        evidence="`prompt` and `completion` contain the question and the answer",
+        column_maps=(ColumnMap("prompt", "completion"),),
+        columns_are="a prompt and its completion",
+        precedence=-1,
+    ),
+    # Source: stanford_alpaca, README.
+    _table(
+        "alpaca",
+        "Alpaca: instruction / input / output",
+        "`instruction`, `output`, also `input`",
+        "alpaca.json",
+        "those of Alpaca",
+        ColumnMap("instruction", "output", context="input"),
+    ),
+    # Source: databricks-dolly-15k, data set card.
+    _table(
+        "dolly",
+        "Dolly: instruction / context / response",
+        "`instruction`, `response`, also `context`",
+        "dolly.jsonl",
+        "those of Dolly",
+        ColumnMap("instruction", "response", context="context"),
+    ),
+    # Source: teknium1/GPTeacher; its README says `output`, its files `response`.
+    _table(
+        "gpteacher",
+        "GPTeacher: instruction / input / response",
+        "`instruction`, `response` or `output`, also `input`",
+        "gpteacher.json",
+        "those of GPTeacher",
+        *(ColumnMap("instruction", answer, context="input") for answer in ("response", "output")),
+    ),
+    # Source: nomic-ai/gpt4all-j-prompt-generations, data set card.
+    _table(
+        "gpt4all",
+        "GPT4All: prompt / response",
+        "`prompt`, `response`",
+        "gpt4all.jsonl",
+        "those of GPT4All",
+        ColumnMap("prompt", "response"),
+    ),
+    # Source: Open-Orca/OpenOrca, data set card, for the system prompt.
+    _table(
+        "question_answer",
+        "Question / answer",
+        "`question` or `query`, `answer` or `response`, also `system_prompt`",
+        "question_answer.csv",
+        "a question and its answer",
+        *(
+            ColumnMap(question, answer, system="system_prompt")
+            for question in ("question", "query")
+            for answer in ("answer", "response")
+        ),
+    ),
+    Layout(
+        name="preference",
+        label="Preference: chosen / rejected",
+        documentation="`chosen`, `preferred_output` …: texts, messages or dialogues. The rejected answer is never "
+        "learned; rows with `label: false` are skipped and counted",
+        examples=("preference.jsonl",),
+        convert=preference.from_preference,
+        columns_read=preference.preference_columns,
+        recognise=preference.chosen_column,
+        evidence="`{}` contains the better of two answers",
+        precedence=1,  # the prompt may be a list of messages too
+    ),
+    Layout(
+        name="oasst",
+        label="OASST: reply trees",
+        documentation="messages in any order, or trees; by language; the best-ranked replies or every path",
+        examples=("oasst_rows.jsonl", "oasst_trees.jsonl"),
+        convert=reply_trees.from_reply_tree,
+        recognise=reply_trees.tree_column,
+        evidence="the rows are messages of reply trees (OASST)",
+        has_answers=False,
+        is_part=reply_trees.is_tree_message,
+        convert_rows=reply_trees.conversations_of_rows,
+    ),
+    Layout(
+        name="code_contests",
+        label="CodeContests (AlphaCode)",
+        documentation="`description`, `solutions`; by programming language; never the private tests",
+        examples=("code_contests.json",),
+        convert=code_contests.from_code_contests,
+        recognise=code_contests.solutions_column,
+        evidence="`description` and `solutions` are the columns of CodeContests (AlphaCode)",
+        has_answers=False,
+    ),
+    Layout(
+        name="text",
+        label="Plain text (no chat)",
+        documentation="`text`, or a `.txt` file: learned from beginning to end, without a chat format",
+        examples=("text.txt",),
+        convert=tables.from_text,
+        columns_read=tables.text_columns,
+        has_answers=False,
+    ),
+    Layout(
+        name="columns",
+        label="Table (choose the columns)",
+        documentation="any table: `user=COLUMN`, `assistant=COLUMN`, also `system=` and `context=`",
+        examples=("own_columns.tsv",),
+        convert=tables.from_chosen_columns,
+        columns_read=tables.chosen_columns,
+    ),
+)
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
+"""Every layout by its name, in the order of the page's list of choices."""
+
+
+def layouts_to_detect() -> list[Layout]:
+    """Lists the layouts in the order in which they are tried; the first that fits is taken."""
+    return sorted(LAYOUTS.values(), key=lambda layout: -layout.precedence)
+
+
+def converter(settings: DataSettings) -> Converter:
+    """Chooses the converter of a layout that has been decided on.
+
+    Raises:
+        DataError: the layout is a table whose columns have not been chosen.
+    """
+    if settings.format == "columns" and not settings.columns:
+        raise DataError(
+            "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
+        )
+    return LAYOUTS[settings.format].convert
