@@ -28,7 +28,7 @@ from sft_app.export.merged import MergedModel, Step
 from sft_app.export.ollama import OllamaModel
 from sft_app.export.package import OllamaPackage
 from sft_app.inference.chat import Exchange, PairChat
-from sft_app.inference.next_tokens import Candidate
+from sft_app.inference.next_tokens import TokenCandidate
 from sft_app.runs.records import RunStatus
 from sft_app.settings import DataSettings
 from sft_app.templating import TEMPLATES
@@ -187,7 +187,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     "compare/conversation.html": lambda folder: conversations(),
     "compare/evidence.html": lambda folder: compare_views.evidence_line([BAD, BAD], [BAD, BAD]),
     "compare/candidates.html": lambda folder: [
-        compare_views.candidates_card([Candidate(BAD, 0.25, 0.5)], before, (BAD, BAD)) for before in ("", BAD)
+        compare_views.candidates_card([TokenCandidate(BAD, 0.25, 0.5)], before, (BAD, BAD)) for before in ("", BAD)
     ],
     "compare/invitation.html": lambda folder: invitations(),
     "compare/ballot.html": lambda folder: [
