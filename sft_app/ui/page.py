@@ -30,7 +30,7 @@ from sft_app.ui.hosting_banner import build_place
 from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
 from sft_app.ui.runs.run_panel import panel_values
 from sft_app.ui.runs.tab import RunsTab, build_runs_tab
-from sft_app.ui.serving.access import MOST_UPLOAD_MB
+from sft_app.ui.services.uploads import MAX_UPLOAD_MB
 from sft_app.ui.serving.api import offer_api
 from sft_app.ui.serving.trusted_hosts import GuardedApp, trusted_hosts
 from sft_app.ui.train.preflight_panel import wire_preflight
@@ -159,7 +159,7 @@ def _serve(demo: gr.Blocks, hosting: Hosting, address: str, port: int) -> None:
         footer_links=["api", "settings"],
         auth=self_hosting_logins(os.environ),
         mcp_server=wants_mcp(os.environ),
-        max_file_size=f"{MOST_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
+        max_file_size=f"{MAX_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
         theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
         css_paths=[ASSETS / "page.css", CURVES_CSS],
         head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',
@@ -211,7 +211,7 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
 
     @tells_errors
     def lead_to_train(run_id: str | None) -> list[Any]:
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
     sides = [compare.left, compare.right]
@@ -231,7 +231,7 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory
     def attach(saved: Any) -> list[Any]:
         whose = context.access.whose()
         kept = recalled(saved, whose, memory) or _first_visit(context, train)
-        run = context.find(kept.run) or context.run_to_show()
+        run = context.runs.find(kept.run) or context.runs.current()
         run_id = run.id if run else None
         left, right = side_choices(context, kept.form.get(SIDES[0]), kept.form.get(SIDES[1]))
         shown = {**kept.form, SIDES[0]: left, SIDES[1]: right}
@@ -246,7 +246,7 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory
 
 def _first_visit(context: PageContext, train: TrainTab) -> Recalled:
     """It shows the run at work with its form; where none works, the newest run and the defaults."""
-    run = context.run_to_show()
+    run = context.runs.current()
     if run is None or run.status().has_ended():
         return Recalled("", "", {})
     fields = train.fields.values()

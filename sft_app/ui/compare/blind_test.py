@@ -171,7 +171,7 @@ def _wire_start_panel(
 ) -> None:
     @tells_errors
     def begin(test: BlindTest, name: str, voter: str) -> list[Any]:
-        run = context.run_of_side(name)
+        run = context.sides.get_run(name)
         test.begin(run, run_label(run), voter)
         return [gr.Column(visible=False), gr.Column(visible=True), *ballot_values(test)]
 
@@ -216,7 +216,7 @@ def run_label(run: Run) -> str:
 def invite(context: PageContext, name: str | None) -> str:
     """What there is to vote on for the side of this name."""
     try:
-        run = context.run_of_side(name)
+        run = context.sides.get_run(name)
     except RunError:
         return blind_views.invitation("", 0, 0, [])
     found = progress(kept_pairs(run), "", [])

@@ -129,7 +129,7 @@ def _wire_source(context: PageContext, source: Source) -> None:
     @tells_errors
     def take_file(file: str | None) -> list[Any]:
         if file:
-            context.access.check_upload(Path(file))
+            context.uploads.check(Path(file))
         names = column_names(Path(file)) if file else []
         chosen = [gr.Dropdown(["", *names], value="") for _ in range(2)]
         return [gr.Row(visible=bool(names)), *chosen, look(file, "", "")]
@@ -173,12 +173,15 @@ def _answering(context: PageContext, names: list[str]) -> Any:
         *shown: Any,
     ) -> Iterator[list[Any]]:
         settings = settings_from_form(names, shown)
-        prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.find_sides(left, right)
+        prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.sides.find(left, right)
         context.access.check_questions([one.text for one in prompts], settings.system_prompt, settings.max_new_tokens)
         job.begin(sides, len(prompts))
         yield [*result_values(job, "Loading the model …"), prompt_set_views.click_a_row()]
         task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
-        batches, kept_with = results_of(context, sides, task), run_that_keeps(sides, context.find(sides[1].name))
+        batches, kept_with = (
+            results_of(context.models, sides, task),
+            run_that_keeps(sides, context.runs.find(sides[1].name)),
+        )
         for _ in context.access.within_time(job.work(batches, kept_with)):
             yield [*result_values(job), gr.skip()]
         yield [*_as_left(job), gr.skip()]
@@ -197,7 +200,7 @@ def chosen_prompts(
 
 def read_prompts(context: PageContext, file: str, asked: str | None, given: str | None) -> PromptFile:
     """Raises: DataError, AccessError when it is more than what this visitor may bring."""
-    context.access.check_upload(Path(file))
+    context.uploads.check(Path(file))
     return read_prompt_file(Path(file), asked or "", given or "")
 
 

@@ -40,9 +40,9 @@ def build_next_token(
     def look(left: str, right: str, chat: PairChat, strength: float, followed: str, place: float) -> str:
         if chat.update is None:
             raise ModelError("There is no answer to look into yet. Compare two answers first.")
-        sides = context.find_sides(left, right)
+        sides = context.sides.find(left, right)
         task = NextTokenTask(chat.asked(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
-        before, found = next(results_of(context, sides, task))
+        before, found = next(results_of(context.models, sides, task))
         return views.candidates_card(found, before, (sides[0].label, sides[1].label))
 
     for event in answered:

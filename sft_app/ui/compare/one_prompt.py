@@ -100,12 +100,12 @@ def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any],
     ) -> Iterator[list[str]]:
         settings = settings_from_form(names, shown)
         context.access.check_questions([question or ""], settings.system_prompt, settings.max_new_tokens)
-        sides = context.find_sides(left, right)
+        sides = context.sides.find(left, right)
         for_left, for_right = start(chat, question, settings.system_prompt)
         chat.labels = sides[0].label, sides[1].label
         yield _panes(chat, view, "waiting", "Loading the model …")
         task = AnswerTask(for_left, for_right, sampling_of(settings), strength)
-        for update in context.access.within_time(_paced(results_of(context, sides, task))):
+        for update in context.access.within_time(_paced(results_of(context.models, sides, task))):
             chat.update = update
             yield _panes(chat, view, "done" if update.is_complete else "waiting")
 

@@ -40,13 +40,13 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
 
     @tells_errors
     def list_pairs(name: str | None, chosen: list[str] | None) -> gr.Dropdown:
-        return _pairs_field(context.find_of_side(name), chosen or [])
+        return _pairs_field(context.sides.find_run(name), chosen or [])
 
     @tells_errors
     def write(name: str | None, chosen: list[str]) -> list[gr.DownloadButton]:
         from sft_app.export.report import write_report
 
-        run = context.run_of_side(name)
+        run = context.sides.get_run(name)
         written = write_report(run, Path(tempfile.mkdtemp(prefix="report-")), chosen, f"{run.id}-report")
         return [gr.DownloadButton(value=str(file), visible=True) for file in written]
 

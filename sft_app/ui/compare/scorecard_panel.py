@@ -43,7 +43,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
     @tells_errors
     def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> list[str]:  # noqa: B008
         refuse_where_lent("Measuring a run")
-        context.measure_run(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
+        context.sides.score(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
         return show(side)
 
     gr.on([opened.select, right.change], show, right, [card, rows], **PRIVATE)
@@ -54,7 +54,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
 def scorecard_values(context: PageContext, side: str | None) -> list[str]:
     """The scorecard and the rows behind it; what is missing is told in their place."""
     try:
-        found = context.run_of_side(side).scorecard()
+        found = context.sides.get_run(side).scorecard()
     except AppError as error:
         return [views.empty_card(str(error)), ""]
     return [scorecard_view(found), changed_rows_view(found)] if found else [views.empty_card(NOT_MEASURED), ""]

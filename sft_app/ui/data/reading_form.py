@@ -159,7 +159,7 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
 
     @tells_errors
     def take_reading(place: int, *shown: Any) -> list[Any]:
-        guess = context.data(settings_from_form(names, shown).reading()).file.guesses[place]
+        guess = context.data.load(settings_from_form(names, shown).reading()).file.guesses[place]
         return [guess.format, to_form("columns", guess.columns)]
 
     reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)

@@ -18,7 +18,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
-from sft_app.ui.serving.access import visitor_of
+from sft_app.ui.services.visitors import visitor_of
 
 # More than this is taken from the folder, not through the browser.
 MOST_ZIPPED_GIB = 2.0
@@ -81,7 +81,7 @@ class _Handlers:
         self.leave, self.pack = tells_errors(self._leave), tells_errors(self._pack)
 
     def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[list[Any]]:
-        hosting, run = self.context.hosting, self.context.get(run_id)
+        hosting, run = self.context.hosting, self.context.runs.get(run_id)
         if kind == "adapter":
             with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
                 packed = zip_adapter(run, Path(folder))
@@ -89,7 +89,7 @@ class _Handlers:
             return
         hosting.refuse_unless_trusted(visitor_of(hosting, request), "merge")
         if find_merged(run, run.merged_dir) is None:
-            self.context.release_pair()
+            self.context.models.release()
         work = self.at_work[request.session_hash] = Watched(_making(run, kind))
         try:
             made = yield from _shown(work.watch())
@@ -106,12 +106,12 @@ class _Handlers:
 
     def _look(self, run_id: str | None, kind: str) -> list[Any]:
         """What is there already of an earlier time, else what the choice is for."""
-        run = self.context.find(run_id)
+        run = self.context.runs.find(run_id)
         merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
         return self._merged_values(merged, None) if merged else _values(views.told_card(views.TOLD[kind]))
 
     def _pack(self, run_id: str | None, request: gr.Request) -> Iterator[list[Any]]:
-        hosting, run = self.context.hosting, self.context.get(run_id)
+        hosting, run = self.context.hosting, self.context.runs.get(run_id)
         hosting.refuse_unless_trusted(visitor_of(hosting, request), "download the merged model")
         with tempfile.TemporaryDirectory(prefix="merged-") as folder:
             packed = zip_folder(run.merged_dir, Path(folder))

@@ -18,7 +18,7 @@ from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
 from sft_app.ui.export.views import KINDS, login_line, pushed_line
-from sft_app.ui.serving.access import visitor_of
+from sft_app.ui.services.visitors import visitor_of
 
 HUB_TOLD = (
     "Pushes the trained weights, tokenizer, model card and settings to a repository of yours on the Hugging Face "
@@ -116,20 +116,20 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
 
     @tells_errors
     def list_pairs(run_id: str | None, before: list[str] | None) -> gr.Dropdown:
-        run = context.find(run_id)
+        run = context.runs.find(run_id)
         pairs = pairs_of(run) if run else []
         still = [pair.id for pair in pairs if pair.id in (before or [])]
         return gr.Dropdown(pair_choices(pairs), value=still or (default_pairs(run) if run else []))
 
     @tells_errors
     def suggest(run_id: str | None, kind: str) -> list[Any]:
-        run = context.find(run_id)
+        run = context.runs.find(run_id)
         return [suggested_name(run, kind) if run else "", ""]
 
     @tells_errors
     def rename(run_id: str | None, kind: str, name: str) -> str:
         """What was typed stays."""
-        run = context.find(run_id)
+        run = context.runs.find(run_id)
         is_typed = run and name not in {suggested_name(run, known) for _, known in KINDS}
         return suggested_name(run, kind) if run and not is_typed else name
 
@@ -145,7 +145,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
         target = target_of(context, request, repo, private)
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         checked_target(target)
         merged = _merged_of(context, run, progress) if kind == "merged" else None
         progress(0.0, desc="Uploading")
@@ -168,7 +168,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
 def _merged_of(context: PageContext, run: Run, progress: Any) -> MergedModel:
     """The merge has the memory of Compare's models for itself."""
     if find_merged(run, run.merged_dir) is None:
-        context.release_pair()
+        context.models.release()
     return follow(prepare_merged(run, run.merged_dir), lambda step: progress(step.share, desc=step.what))
 
 

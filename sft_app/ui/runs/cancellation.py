@@ -44,11 +44,11 @@ def wire_cancellation(
 
     @tells_errors
     def ask(run_id: str | None) -> list[Any]:
-        return [gr.Group(visible=True), what_is_lost(context.get(run_id))]
+        return [gr.Group(visible=True), what_is_lost(context.runs.get(run_id))]
 
     @tells_errors
     def cancel_watched(run_id: str | None) -> Any:
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         context.access.refuse_unless_trusted("stop runs")
         cancel_run(run)
         return gr.Group(visible=False)

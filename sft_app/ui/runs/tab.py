@@ -102,8 +102,8 @@ def listing_values(
     context: PageContext, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
 ) -> list[Any]:
     """The lists of runs; one that says what it said in `seen` is skipped, so that nobody's choice is disturbed."""
-    summaries = context.summaries()
-    queue = queue_choices([context.run_files.summary(run) for run in context.waiting_runs()])
+    summaries = context.runs.summaries()
+    queue = queue_choices([context.runs.files.summary(run) for run in context.runs.queued()])
     frame = views.runs_frame(summaries)
     choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
     begun = [summary for summary in summaries if can_be_compared(summary)]
@@ -131,7 +131,7 @@ def _still(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
 
 def _wire_choice(context: PageContext, tab: RunsTab) -> None:
     def choose_row(event: gr.SelectData) -> str | None:
-        runs = context.runs()
+        runs = context.runs.visible()
         row = event.index[0]
         return runs[row].id if row < len(runs) else None
 
@@ -142,7 +142,7 @@ def _wire_download(context: PageContext, tab: RunsTab, download: gr.Button, file
     @tells_errors
     def pack(run_id: str | None) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
-            yield gr.DownloadButton(value=str(zip_adapter(context.get(run_id), Path(folder))), visible=True)
+            yield gr.DownloadButton(value=str(zip_adapter(context.runs.get(run_id), Path(folder))), visible=True)
 
     download.click(pack, tab.chosen, file, api_visibility="private")
     tab.chosen.change(lambda: gr.DownloadButton(visible=False), None, file, **PRIVATE)
@@ -153,7 +153,7 @@ def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deleti
 
     @tells_errors
     def ask(run_id: str | None) -> list[Any]:
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         return [
             gr.Group(visible=True),
             f"Delete **{run.id}** with its adapter, metrics and log? This cannot be undone.",
@@ -162,7 +162,7 @@ def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deleti
     @tells_errors
     def delete_chosen(run_id: str | None) -> Any:
         context.access.refuse_unless_trusted("delete runs")
-        delete_run_and_copy(context.home, context.get(run_id))
+        delete_run_and_copy(context.home, context.runs.get(run_id))
         gr.Info(f"Run {run_id} was deleted.")
         return gr.Group(visible=False)
 
@@ -177,17 +177,17 @@ def _wire_queue(context: PageContext, tab: RunsTab) -> None:
     @tells_errors
     def earlier(run_id: str | None) -> None:
         context.access.refuse_unless_trusted("move runs")
-        move_in_queue(context.home, context.get(run_id), -1)
+        move_in_queue(context.home, context.runs.get(run_id), -1)
 
     @tells_errors
     def later(run_id: str | None) -> None:
         context.access.refuse_unless_trusted("move runs")
-        move_in_queue(context.home, context.get(run_id), 1)
+        move_in_queue(context.home, context.runs.get(run_id), 1)
 
     @tells_errors
     def take_out(run_id: str | None) -> None:
         context.access.refuse_unless_trusted("stop runs")
-        stop_run(context.get(run_id))
+        stop_run(context.runs.get(run_id))
         gr.Info(f"Run {run_id} was removed from the queue. To run it after all, open it in Train and press Resume.")
 
     for button, act in ((tab.queue.earlier, earlier), (tab.queue.later, later), (tab.queue.take_out, take_out)):

@@ -46,8 +46,8 @@ def preflight_values(context: PageContext, settings: RunSettings) -> list[Any]:
     from sft_app.ui.train.preflight_views import preflight_card  # with it come numpy and the training package
 
     try:
-        found, suggestion = context.preflight(settings)
-        is_guess = context.data(settings.reading()).file.certainty == "guess"
+        found, suggestion = context.preflight.estimate(settings)
+        is_guess = context.data.load(settings.reading()).file.certainty == "guess"
     except AppError as error:
         return [views.problem_card(str(error)), gr.Button(visible=False), {}]
     changes = suggestion.changes if suggestion else {}
@@ -70,13 +70,19 @@ def wire_preflight(
     @tells_errors
     def measure(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         settings = settings_from_form(names, shown)
-        context.release_pair()
-        context.measure(settings, lambda share: progress(share, desc="Two steps on the longest conversations"))
+        context.models.release()
+        context.preflight.measure(
+            settings, lambda share: progress(share, desc="Two steps on the longest conversations")
+        )
         return preflight_values(context, settings)
 
     @tells_errors
     def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        if not has_nvidia_gpu() or context.is_at_work() or context.is_measured(settings_from_form(names, shown)):
+        if (
+            not has_nvidia_gpu()
+            or context.runs.is_any_active()
+            or context.preflight.is_measured(settings_from_form(names, shown))
+        ):
             return [gr.skip()] * len(panel.outputs())
         return measure(progress, *shown)
 

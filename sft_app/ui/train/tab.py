@@ -84,16 +84,16 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
     @tells_errors
     def start_run(*shown: Any) -> str:
         with starting:
-            return context.submit(settings_from_form(names, shown)).id
+            return context.runs.submit(settings_from_form(names, shown)).id
 
     @tells_errors
     def stop_watched(run_id: str | None) -> None:
-        stop_run(context.get(run_id))
+        stop_run(context.runs.get(run_id))
 
     @tells_errors
     def resume_watched(run_id: str | None) -> None:
         context.access.refuse_unless_trains()
-        resume_run(context.get(run_id), context.home)
+        resume_run(context.runs.get(run_id), context.home)
 
     def take_preset(preset: str) -> list[Any]:
         return form_updates(preset_names, complete_settings({"preset": preset}).model_dump())
