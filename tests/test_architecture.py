@@ -100,6 +100,7 @@ INNER_LAYERS = {
         "events forms views run_files",
         "services",
         "context",
+        "permissions",
         "hosting_banner remembered serving",
         "data runs compare export train",
         "page",

@@ -12,6 +12,7 @@ from sft_app.storage.keeper import storage_state
 from sft_app.storage.stores import storage_is_named
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.permissions import allowed
 
 DUPLICATE = "Duplicate Space"
 EPHEMERAL = (
@@ -34,6 +35,7 @@ def build_place(context: PageContext, demo: gr.Blocks) -> None:
                     gr.LoginButton("Sign in", size="sm", min_width=130, elem_id="login")
                 gr.DuplicateButton(DUPLICATE, size="sm", scale=1, min_width=130, elem_id="duplicate")
 
+    @allowed("look", context)
     def tell() -> str:
         return place_told(hosting, context.access.visitor().name, context.access.is_trusted())
 
@@ -59,6 +61,7 @@ MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}
 def build_storage_notice(context: PageContext) -> None:
     """Told anew whenever the page is opened."""
 
+    @allowed("look", context)
     def tell() -> str:
         return storage_notice(context)
 

@@ -25,8 +25,9 @@ from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
 FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
@@ -126,7 +127,7 @@ def _build_results() -> Results:
 
 
 def _wire_source(context: PageContext, source: Source) -> None:
-    @tells_errors
+    @allowed("upload", context)
     def take_file(file: str | None) -> list[Any]:
         if file:
             context.uploads.check(Path(file))
@@ -134,6 +135,7 @@ def _wire_source(context: PageContext, source: Source) -> None:
         chosen = [gr.Dropdown(["", *names], value="") for _ in range(2)]
         return [gr.Row(visible=bool(names)), *chosen, look(file, "", "")]
 
+    @allowed("upload", context)
     def look(file: str | None, asked: str | None, given: str | None) -> str:
         try:
             return prompt_set_views.file_note(read_prompts(context, file, asked, given)) if file else ""
@@ -147,11 +149,12 @@ def _wire_source(context: PageContext, source: Source) -> None:
 
 
 def _wire_results(job: gr.State, results: Results) -> None:
-    @tells_errors
+    @open_to_all
     def choose_row(job: PromptJob, event: gr.SelectData) -> str:
         number = int(event.row_value[0])
         return prompt_set_views.pair_card(job.results[number - 1], job.labels)
 
+    @open_to_all
     def sort(job: PromptJob, most_changed_first: bool) -> gr.Dataframe:
         job.most_changed_first = most_changed_first
         return table_value(job)
@@ -161,7 +164,7 @@ def _wire_results(job: gr.State, results: Results) -> None:
 
 
 def _answering(context: PageContext, names: list[str]) -> Any:
-    @tells_errors
+    @allowed("compare", context)
     def answer(
         job: PromptJob,
         left: str,
@@ -217,7 +220,7 @@ def result_values(job: PromptJob, note: str = "") -> list[Any]:
     return [progress, gr.Column(visible=bool(job.results)), table, gr.Row(visible=False), None, None]
 
 
-@tells_errors
+@open_to_all
 def _as_left(job: PromptJob) -> list[Any]:
     """What there is when nothing is at work, with the files."""
     progress, below = prompt_set_views.progress_card(job), gr.Column(visible=bool(job.results))
@@ -233,6 +236,7 @@ def _export(job: PromptJob) -> list[str]:
     return [str(file) for file in files]
 
 
+@open_to_all
 def _stop(job: PromptJob) -> str:
     job.is_stopping = True
     return prompt_set_views.progress_card(job)

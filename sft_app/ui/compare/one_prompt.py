@@ -15,8 +15,9 @@ from sft_app.ui.compare import views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
@@ -94,7 +95,7 @@ def _repeat(chat: PairChat, _: str, __: str) -> Any:
 def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any], names: list[str]) -> Any:
     """The handler that answers; `start` puts the question into the chat and gives each side's messages."""
 
-    @tells_errors
+    @allowed("compare", context)
     def answer(
         left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
     ) -> Iterator[list[str]]:
@@ -112,13 +113,13 @@ def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any],
     return answer
 
 
-@tells_errors
+@open_to_all
 def _as_left(chat: PairChat, view: str) -> list[str]:
     """What there is to show when nothing is at work."""
     return _panes(chat, view, "done" if chat.update is None or chat.update.is_complete else "stopped")
 
 
-@tells_errors
+@open_to_all
 def _take_back(chat: PairChat, view: str) -> list[Any]:
     question = chat.take_back()
     return [question or gr.skip(), *_as_left(chat, view)]

@@ -11,7 +11,8 @@ from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
+from sft_app.ui.permissions import allowed
 from sft_app.ui.serving.zero_gpu import refuse_where_lent
 
 NOT_MEASURED = (
@@ -37,10 +38,11 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         with gr.Column(min_width=140):
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
 
+    @allowed("look", context)
     def show(side: str | None) -> list[str]:
         return scorecard_values(context, side)
 
-    @tells_errors
+    @allowed("measure", context)
     def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> list[str]:  # noqa: B008
         refuse_where_lent("Measuring a run")
         context.sides.score(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))

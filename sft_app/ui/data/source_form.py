@@ -13,8 +13,9 @@ from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import PRIVATE
 from sft_app.ui.forms import form_updates, make_field, values_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
@@ -84,12 +85,12 @@ def wire_source(
     of one that is still on its way, such as a copy that is being cleaned (`cleaning`)."""
     anew = [fields["data"], fields["format"], fields["columns"]]
 
-    @tells_errors
+    @allowed("upload", context)
     def take_upload(file: str) -> list[Any]:
         context.uploads.check(Path(file))
         return [str(context.uploads.keep(Path(file).name, Path(file))), "auto", ""]
 
-    @tells_errors
+    @allowed("fetch", context)
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         id = (shown[0] or "").strip()
         refuse_if_unsafe(id)  # what is no id would be looked for among the files of this machine
@@ -97,7 +98,7 @@ def wire_source(
         context.data.fetch(settings, lambda share: progress(share, desc="Fetching"))
         return [settings.data, "auto", ""]
 
-    @tells_errors
+    @allowed("look", context)
     def go_back(data: str) -> list[Any]:
         context.access.check_data(parse_settings({"data": data}))
         return form_updates(list(fields), checkup.source_settings(Path(data)))
@@ -108,7 +109,7 @@ def wire_source(
     slow["cancels"] = [cleaning, fetching]
     uploading = source.upload.upload(take_upload, source.upload, anew, **slow)
     quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
-    source.example.click(lambda: [EXAMPLE_DATA, "auto", ""], None, anew, **quick)
+    source.example.click(open_to_all(lambda: [EXAMPLE_DATA, "auto", ""]), None, anew, **quick)
     cleaned.back.click(go_back, fields["data"], list(fields.values()), **quick)
 
 

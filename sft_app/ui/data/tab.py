@@ -32,8 +32,9 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, sentence_of, settled, tells_errors
+from sft_app.ui.events import FOLLOWING, sentence_of, settled
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.permissions import allowed
 from sft_app.ui.services.access import UPLOADS
 from sft_app.ui.services.checkup import Superseded
 
@@ -100,6 +101,7 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
 def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
     names = list(fields)
 
+    @allowed("look", context)
     def show(request: gr.Request, seen: Any, *shown: Any) -> list[Any]:
         """What is shown already stays."""
         context.checkup.end(request.session_hash or "", _settings_or_none(names, shown))
@@ -121,12 +123,14 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
     names, view = list(fields), tab.view
     inputs = [view.number, *fields.values()]
 
+    @allowed("look", context)
     def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
         try:
             return token_view.chat_at(context.data.load(_reading_of(tab, names, shown)), wanted)
         except Exception:  # what is wrong is told where the data is
             return []
 
+    @allowed("look", context)
     def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
         try:
             return token_view.token_values(context, settings_from_form(names, shown), wanted)
@@ -140,6 +144,7 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
 def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
     names, inputs, check = list(fields), list(fields.values()), tab.checkup
 
+    @allowed("look", context)
     def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         """What is shown already stays."""
         skipped = [gr.skip()] * len(check.outputs())
@@ -158,9 +163,8 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
             return checkup.checkup_problem(sentence_of(error))
         return checkup.checkup_values(inspection, settings, key)
 
-    @tells_errors
+    @allowed("clean", context)
     def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        context.access.refuse_unless_trusted("make copies of data")
         file = context.data.load(settings_from_form(names, shown[1:]).reading()).file
         folder = context.uploads.cleaned_folder()
         copy = checkup.make_cleaned_copy(file, shown[0], folder, lambda share: progress(share, desc="Copying"))

@@ -11,6 +11,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
 from sft_app.ui.export.downloads import build_downloads
 from sft_app.ui.export.push_panel import build_push_tabs
+from sft_app.ui.permissions import allowed
 
 TOLD = (
     "Your fine-tune is yours: use it in another program, push it to the Hugging Face Hub, or put it online as a Space."
@@ -35,6 +36,7 @@ def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
             build_downloads(context, chosen)
         build_push_tabs(context, chosen)
 
+    @allowed("look", context)
     def list_runs(run_id: str | None) -> gr.Dropdown:
         return run_choices(context, run_id)
 

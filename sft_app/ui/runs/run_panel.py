@@ -15,6 +15,7 @@ from sft_app.storage.copies import copy_trouble
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
+from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 
 # A look at the run costs the browser a fifth of a second, which training on the same two cores would have.
@@ -98,9 +99,11 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
 def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.Textbox) -> dict[str, Any]:
     """Makes the slider move the answers; returns the event that brings the panel up to date."""
 
+    @allowed("look", context)
     def watch(run_id: str | None, place: int, seen: Seen | None) -> list[Any]:
         return panel_values(context, run_id, place, seen)
 
+    @allowed("look", context)
     def show_answers(run_id: str | None, place: int) -> Any:
         run = context.runs.find(run_id)
         return views.watch_cards(views.timeline(context.runs.files.snapshots(run)), place) if run else gr.skip()

@@ -10,7 +10,8 @@ import gradio as gr
 from sft_app.curves import loss_of_runs
 from sft_app.runs.summary import differing_settings
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import UNCHECKED, tells_errors
+from sft_app.ui.events import UNCHECKED
+from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 from sft_app.ui.runs.run_views import can_be_compared, comparison_card, run_names, too_few_card
 
@@ -37,7 +38,7 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
     )
     chart, table, seen = gr.HTML(elem_id="several-curves"), gr.HTML(elem_id="several-settings"), gr.State(None)
 
-    @tells_errors
+    @allowed("look", context)
     def compare(run_ids: list[str] | None, before: Any) -> list[Any]:
         return comparison_values(context, run_ids or [], before)
 

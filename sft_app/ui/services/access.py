@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gradio.context import LocalContext
 
@@ -26,6 +26,24 @@ UPLOADS, CLEANED = "uploads", "cleaned"
 OWN_FOLDERS = (UPLOADS, CLEANED)
 """Of a home: what people brought, and copies of it that were cleaned."""
 NO_FOLDERS = "folders and files on this machine cannot be used on a Space"
+Permission = Literal[
+    "look", "compare", "upload", "fetch", "clean", "train", "stop", "move", "delete", "measure", "merge", "push"
+]
+FOR_EVERYONE: frozenset[Permission] = frozenset({"look", "compare", "upload"})
+FOR_TRUSTED: dict[Permission, str] = {
+    "fetch": "fetch data sets",
+    "clean": "make copies of data",
+    "train": "train",
+    "stop": "stop runs",
+    "move": "move runs",
+    "delete": "delete runs",
+    "measure": "measure runs",
+    "merge": "export merged models",
+    "push": "push",
+}
+"""What only the owner of a Space and people they allow may do, as messages say it."""
+RUN_ACTIONS: frozenset[Permission] = frozenset({"stop", "move", "delete", "measure"})
+"""Of these the ones that need a run."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +80,12 @@ class Access:
         except RunError:  # its settings cannot be read, so it is nobody's
             return False
 
-    def refuse_unless_trusted(self, what: str) -> None:
-        """Raises: AccessError."""
-        self.hosting.refuse_unless_trusted(self.visitor(), what)
-
-    def refuse_unless_trains(self) -> None:
-        """Raises: AccessError."""
-        self.hosting.refuse_unless_trains(self.visitor())
+    def check(self, permission: Permission) -> None:
+        """Refuse a visitor who may not do this. Raises: AccessError."""
+        if permission == "train":
+            self.hosting.refuse_unless_trains(self.visitor())
+        elif permission not in FOR_EVERYONE:
+            self.hosting.refuse_unless_trusted(self.visitor(), FOR_TRUSTED[permission])
 
     def check_data(self, settings: DataSettings) -> None:
         """Raises: AccessError when the data is a file that this visitor has not put here, or would be fetched."""
@@ -79,7 +96,7 @@ class Access:
             return
         if path.exists() or not is_hub_id(settings.data):
             raise AccessError(f"Data {settings.data[:80]!r}: {NO_FOLDERS}. Upload the file.")
-        self.refuse_unless_trusted("fetch data sets")
+        self.check("fetch")
 
     def check_model(self, name: str) -> None:
         """Raises: AccessError when it is a folder of this machine."""

@@ -57,7 +57,6 @@ class RunService:
         from sft_app.models.catalog import fetch_if_restricted, resolve_model
         from sft_app.training.launch import submit_run
 
-        self.access.refuse_unless_trains()
         self.access.check_settings(settings)
         if self.access.hosting.is_hosted:
             fetch_if_restricted(resolve_model(settings.model, settings.revision, self.home), self.home)

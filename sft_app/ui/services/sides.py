@@ -57,7 +57,6 @@ class SideService:
         from sft_app.evaluation.score_run import keep_score
         from sft_app.inference.sides import BASE
 
-        self.access.refuse_unless_trusted("measure runs")
         run = self.get_run(name)
         check_settled(run, "measure it once it has ended")
         keep_score(run, self.models.load_pair(self.find(BASE, run.id)), prompts, on_progress)

@@ -24,21 +24,24 @@ from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
 from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, tells_errors
+from sft_app.ui.events import MODEL_EVENT
+from sft_app.ui.permissions import allowed
+from sft_app.ui.services.access import Permission
 from sft_app.ui.serving.zero_gpu import refuse_where_lent, results_of
 
 MEGABYTE = 2**20
 # Of `MODEL_EVENT`, what an endpoint takes too.
 MODEL_CALL: dict[str, Any] = {name: MODEL_EVENT[name] for name in ("concurrency_id", "concurrency_limit")}
+Functions = dict[Callable[..., Any], Permission]
+"""Each function with what a caller must be allowed to do."""
 
 
 def offer_api(context: PageContext) -> None:
     """Adds every function as an endpoint of its own name to the page that is being built."""
-    for make in (_data_functions, _run_functions):
-        for function in make(context):
-            gr.api(tells_errors(_checked(function)), api_name=function.__name__)
-    for function in _model_functions(context):
-        gr.api(tells_errors(_checked(function)), api_name=function.__name__, **MODEL_CALL)
+    for make, options in ((_data_functions, {}), (_run_functions, {}), (_model_functions, MODEL_CALL)):
+        for function, permission in make(context).items():
+            checked = allowed(permission, context)(_checked(function))
+            gr.api(checked, api_name=function.__name__, **options)
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +59,7 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
+def _data_functions(context: PageContext) -> Functions:
     def upload(name: str, content: str) -> str:
         """Keeps a data file, given as text, and returns the name that `inspect` and `start_run` know it by.
 
@@ -76,10 +79,10 @@ def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
         wanted = complete_settings({**(settings or {}), "data": data})
         return context.checkup.inspect(uuid4().hex, wanted, lambda share: None).as_json()
 
-    return [upload, inspect]
+    return {upload: "upload", inspect: "look"}
 
 
-def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
+def _run_functions(context: PageContext) -> Functions:
     def start_run(settings: dict[str, Any]) -> dict[str, Any]:
         """Starts a run, or puts it into the queue. `settings` are those of `train --config`; `data` is the least."""
         return _told(context, context.runs.submit(complete_settings(settings)))
@@ -91,7 +94,6 @@ def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
     def stop_run(run: str, discard: bool = False) -> dict[str, Any]:
         """Ends a run after the step at work; the adapter so far is kept, or with `discard` nothing."""
         found = context.runs.get(run)
-        context.access.refuse_unless_trusted("stop runs")
         cancel_run(found) if discard else ask_to_stop(found)
         return _told(context, found)
 
@@ -99,10 +101,10 @@ def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
         """Every run that the caller may see, the newest first."""
         return [_told(context, run) for run in context.runs.visible()]
 
-    return [start_run, run_status, stop_run, list_runs]
+    return {start_run: "train", run_status: "look", stop_run: "stop", list_runs: "look"}
 
 
-def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
+def _model_functions(context: PageContext) -> Functions:
     def compare(
         run: str,
         prompts: list[str] | None = None,
@@ -144,7 +146,7 @@ def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
         context.sides.score(found.id, asked, lambda share: None)
         return found.scorecard() or {}
 
-    return [compare, score]
+    return {compare: "compare", score: "measure"}
 
 
 def _told(context: PageContext, run: Run) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, settled, tells_errors
+from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, settled
 from sft_app.ui.forms import form_updates, settings_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 
 WAITING = "Once the data has been read, you see here what the run will take."
 
@@ -61,13 +62,14 @@ def wire_preflight(
     tab is `opened`."""
     names, inputs = list(fields), list(fields.values())
 
+    @allowed("look", context)
     def show(*shown: Any) -> list[Any]:
         try:
             return preflight_values(context, settings_from_form(names, shown))
         except Exception as error:  # whatever it is, the next change has to be followed
             return [views.problem_card(sentence_of(error)), gr.Button(visible=False), {}]
 
-    @tells_errors
+    @allowed("train", context)
     def measure(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         settings = settings_from_form(names, shown)
         context.models.release()
@@ -76,7 +78,7 @@ def wire_preflight(
         )
         return preflight_values(context, settings)
 
-    @tells_errors
+    @allowed("look", context)
     def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         if (
             not has_nvidia_gpu()
@@ -86,6 +88,7 @@ def wire_preflight(
             return [gr.skip()] * len(panel.outputs())
         return measure(progress, *shown)
 
+    @open_to_all
     def take(changes: dict[str, Any]) -> list[Any]:
         return form_updates(names, changes)
 
