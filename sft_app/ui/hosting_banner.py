@@ -13,6 +13,7 @@ from sft_app.storage.backup import storage_state
 from sft_app.storage.stores import storage_is_named
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.permissions import allowed
 
 DUPLICATE = "Duplicate Space"
 EPHEMERAL = (
@@ -35,6 +36,7 @@ def build_place(context: PageContext, demo: gr.Blocks) -> None:
                     gr.LoginButton("Sign in", size="sm", min_width=130, elem_id="login")
                 gr.DuplicateButton(DUPLICATE, size="sm", scale=1, min_width=130, elem_id="duplicate")
 
+    @allowed("look", context)
     def tell() -> str:
         return place_told(hosting, context.access.visitor().name, context.access.is_trusted())
 
@@ -60,6 +62,7 @@ MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}
 def build_storage_notice(context: PageContext) -> None:
     """Build the line about storage, which is updated whenever the page is opened."""
 
+    @allowed("look", context)
     def tell() -> str:
         return storage_notice(context)
 

@@ -25,13 +25,14 @@ from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
-from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, tells_errors
+from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE
 from sft_app.ui.export.tab import build_export_tab
 from sft_app.ui.hosting_banner import build_place
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
 from sft_app.ui.runs.run_panel import panel_values
 from sft_app.ui.runs.tab import RunsTab, build_runs_tab
-from sft_app.ui.serving.access import MOST_UPLOAD_MB
+from sft_app.ui.services.uploads import MAX_UPLOAD_MB
 from sft_app.ui.serving.api import offer_api
 from sft_app.ui.serving.trusted_hosts import GuardedApp, trusted_hosts
 from sft_app.ui.train.preflight_panel import wire_preflight
@@ -96,7 +97,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
         tabs = Tabs(all_tabs, items, data, train, compare, runs)
         memory = build_memory(context, [data_item, train_item, compare_item])
         wire_memory(memory, train.watched, items)
-        data.to_train.click(lambda: gr.Tabs(selected="train"), None, all_tabs, **PRIVATE)
+        data.to_train.click(open_to_all(lambda: gr.Tabs(selected="train")), None, all_tabs, **PRIVATE)
         wire_with_model(data, context, demo, train.fields)
         wire_preflight(context, train.preflight, train.fields, [data.checkup.seen.change], train_item.select)
         _wire_tabs(context, tabs)
@@ -160,7 +161,7 @@ def _serve(demo: gr.Blocks, hosting: Hosting, address: str, port: int) -> None:
         footer_links=["api", "settings"],
         auth=self_hosting_logins(os.environ),
         mcp_server=wants_mcp(os.environ),
-        max_file_size=f"{MOST_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
+        max_file_size=f"{MAX_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
         theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
         css_paths=[ASSETS / "page.css", CURVES_CSS],
         head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',
@@ -201,18 +202,21 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     """Lists are read anew when their tab is opened; a button leads to a tab with the run chosen there."""
     train, compare, runs = tabs.train, tabs.compare, tabs.runs
 
+    @allowed("look", context)
     def compare_choices(left: str | None, right: str | None) -> list[Any]:
         return side_choices(context, left, right)
 
+    @allowed("look", context)
     def lead_to_compare(run_id: str | None, left: str | None, right: str | None) -> list[Any]:
         return [*side_choices(context, left, right, wanted=run_id), gr.Tabs(selected="compare")]
 
+    @open_to_all
     def only_while_open(event: gr.SelectData) -> gr.Timer:
         return gr.Timer(active=event.value == RUNS)
 
-    @tells_errors
+    @allowed("look", context)
     def lead_to_train(run_id: str | None) -> list[Any]:
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
 
     sides = [compare.left, compare.right]
@@ -229,10 +233,11 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory
     """A page that opens goes on where this browser left it."""
     train = tabs.train
 
+    @allowed("look", context)
     def attach(saved: Any) -> list[Any]:
         whose = context.access.whose()
         kept = recalled(saved, whose, memory) or _first_visit(context, train)
-        run = context.find(kept.run) or context.run_to_show()
+        run = context.runs.find(kept.run) or context.runs.current()
         run_id = run.id if run else None
         left, right = side_choices(context, kept.form.get(SIDES[0]), kept.form.get(SIDES[1]))
         shown = {**kept.form, SIDES[0]: left, SIDES[1]: right}
@@ -247,7 +252,7 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory
 
 def _first_visit(context: PageContext, train: TrainTab) -> Recalled:
     """It shows the run at work with its form; where none works, the newest run and the defaults."""
-    run = context.run_to_show()
+    run = context.runs.current()
     if run is None or run.status().has_ended():
         return Recalled("", "", {})
     fields = train.fields.values()

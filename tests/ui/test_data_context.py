@@ -12,9 +12,10 @@ import pytest
 
 from sft_app.data import reading
 from sft_app.settings import DataSettings, parse_settings
-from sft_app.ui.context import PageContext, Superseded
+from sft_app.ui.context import PageContext
 from sft_app.ui.data.reading_form import COLUMNS_OFFERED, reading_values, unreadable_values
 from sft_app.ui.page import build_page
+from sft_app.ui.services.checkup import Superseded
 
 
 def write_rows(path: Path, *rows: dict[str, Any]) -> DataSettings:
@@ -34,7 +35,7 @@ def test_events_of_one_change_read_the_file_once(home: Path, tmp_path: Path, mon
 
     monkeypatch.setattr(reading, "read_rows", read_when_all_ask)
     context = PageContext(home)
-    threads = [threading.Thread(target=context.data, args=(settings,)) for _ in range(6)]
+    threads = [threading.Thread(target=context.data.load, args=(settings,)) for _ in range(6)]
     for thread in threads:
         thread.start()
     all_ask.set()
@@ -48,7 +49,7 @@ def test_columns_chosen_by_themselves_are_among_those_offered(home: Path, tmp_pa
     spare = {f"c{number}": number for number in range(COLUMNS_OFFERED + 5)}
     rows = ({**spare, "ask me": f"What is {n}?", "tell me": f"It is the number {n}."} for n in range(9))
     settings = write_rows(tmp_path / "wide.jsonl", *rows)
-    shown = reading_values(PageContext(home).data(settings))
+    shown = reading_values(PageContext(home).data.load(settings))
     user, assistant = shown[4], shown[5]
     assert (user.value, assistant.value) == ("ask me", "tell me")
     assert {"ask me", "tell me"} <= {value for _, value in user.choices}
@@ -91,15 +92,15 @@ def test_a_later_check_up_of_the_same_page_ends_the_one_at_work(
 
     def ask_again(share: float) -> None:
         if not later:
-            later.append(threading.Thread(target=context.inspect, args=("page", second, lambda share: None)))
+            later.append(threading.Thread(target=context.checkup.inspect, args=("page", second, lambda share: None)))
             later[0].start()
-            while context._asked["page"] != context.inspection_key(second):
+            while context.checkup._wanted["page"] != context.checkup.key(second):
                 pass
 
     with pytest.raises(Superseded):
-        context.inspect("page", first, ask_again)
+        context.checkup.inspect("page", first, ask_again)
     later[0].join()
-    found = context.inspect("page", second, lambda share: pytest.fail("it is done already") if share else None)
+    found = context.checkup.inspect("page", second, lambda share: pytest.fail("it is done already") if share else None)
     assert found.lengths is not None and 128 in found.lengths.limits
 
 
@@ -109,6 +110,6 @@ def test_check_up_of_one_page_does_not_end_that_of_another(home: Path, tmp_path:
     context = PageContext(home)
 
     def another_asks(share: float) -> None:
-        context._asked["another"] = 1
+        context.checkup._wanted["another"] = 1
 
-    assert context.inspect("page", settings, another_asks).conversations == 60
+    assert context.checkup.inspect("page", settings, another_asks).conversations == 60

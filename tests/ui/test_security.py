@@ -20,7 +20,7 @@ from sft_app.hosting import Hosting
 from sft_app.settings import RunSettings, parse_settings
 from sft_app.training.launch import create_queued_run
 from sft_app.ui.context import PageContext
-from sft_app.ui.data.source_form import keep_upload
+from sft_app.ui.services.uploads import keep_upload
 from tests.ui.hosted import Refused, Space, hub_of_names
 
 SPACE = Hosting(space="alice/studio", owner="alice")
@@ -165,8 +165,8 @@ def test_a_visitor_brings_no_parquet(home: Path) -> None:
     """Whose values can stand in the file once and in every row."""
     (home / "small.parquet").write_bytes(b"PAR1")
     with pytest.raises(AccessError, match="Upload JSONL or CSV instead"):
-        PageContext(home, SPACE).access.check_upload(home / "small.parquet")
-    PageContext(home).access.check_upload(home / "small.parquet")
+        PageContext(home, SPACE).uploads.check(home / "small.parquet")
+    PageContext(home).uploads.check(home / "small.parquet")
 
 
 def test_the_name_of_an_upload_cannot_be_told_from_its_contents(home: Path, tmp_path: Path) -> None:
@@ -180,15 +180,15 @@ def test_the_name_of_an_upload_cannot_be_told_from_its_contents(home: Path, tmp_
 
 def test_a_check_up_of_the_owner_is_not_shown_to_a_visitor(home: Path) -> None:
     context, settings = PageContext(home, SPACE), RunSettings(data="alice/private")
-    context._inspection = (context.inspection_key(settings), "the owner's")  # type: ignore[assignment]
-    with pytest.raises(AccessError, match="may fetch data sets"):
-        context.inspect("page", settings, lambda share: None)
+    context.checkup._last = (context.checkup.key(settings), "the owner's")  # type: ignore[assignment]
+    with pytest.raises(AccessError, match="can fetch data sets"):
+        context.checkup.inspect("page", settings, lambda share: None)
 
 
 def test_a_cleaned_copy_on_a_space_has_a_name_that_nobody_guesses(home: Path) -> None:
-    first, second = (PageContext(home, SPACE).access.cleaned_folder() for _ in range(2))
+    first, second = (PageContext(home, SPACE).uploads.cleaned_folder() for _ in range(2))
     assert first != second and first.parent == home / "cleaned"
-    assert PageContext(home).access.cleaned_folder() == home / "cleaned"
+    assert PageContext(home).uploads.cleaned_folder() == home / "cleaned"
 
 
 def test_tokens_stay_out_of_the_log_and_of_messages(tmp_path: Path) -> None:

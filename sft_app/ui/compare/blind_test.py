@@ -28,7 +28,8 @@ from sft_app.evaluation.votes import (
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import PRIVATE
+from sft_app.ui.permissions import allowed
 
 KEYS: dict[str, tuple[Key, str]] = {
     "vote-1": ("1", "1  First"),
@@ -132,7 +133,7 @@ def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> 
     """The voter's name and a start button, then one ballot after the other; `item` is the tab that holds both."""
     test, start_panel, voting_panel = gr.State(BlindTest()), _build_start_panel(), _build_voting_panel()
     _wire_start_panel(context, right, item, test, start_panel, voting_panel)
-    _wire_votes(test, voting_panel)
+    _wire_votes(context, test, voting_panel)
 
 
 def _build_start_panel() -> StartPanel:
@@ -169,12 +170,13 @@ def _wire_start_panel(
     start_panel: StartPanel,
     voting_panel: VotingPanel,
 ) -> None:
-    @tells_errors
+    @allowed("compare", context)
     def begin(test: BlindTest, name: str, voter: str) -> list[Any]:
-        run = context.run_of_side(name)
+        run = context.sides.get_run(name)
         test.begin(run, run_label(run), voter)
         return [gr.Column(visible=False), gr.Column(visible=True), *ballot_values(test)]
 
+    @allowed("look", context)
     def close(name: str) -> list[Any]:
         return [invite(context, name), gr.Column(visible=True), gr.Column(visible=False)]
 
@@ -182,15 +184,15 @@ def _wire_start_panel(
     starts = [start_panel.start.click, start_panel.voter.submit]
     gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.of_ballot()], **VOTE_EVENT)
     gr.on([voting_panel.leave.click, right.change], close, right, [start_panel.invitation, *boxes], **PRIVATE)
-    item.select(lambda name: invite(context, name), right, start_panel.invitation, **PRIVATE)
+    item.select(allowed("look", context)(lambda name: invite(context, name)), right, start_panel.invitation, **PRIVATE)
 
 
-def _wire_votes(test: gr.State, voting_panel: VotingPanel) -> None:
-    @tells_errors
+def _wire_votes(context: PageContext, test: gr.State, voting_panel: VotingPanel) -> None:
+    @allowed("compare", context)
     def vote(test: BlindTest, event: gr.EventData) -> list[Any]:
         return ballot_values(test, test.vote(key_of(event)))
 
-    @tells_errors
+    @allowed("compare", context)
     def take_back(test: BlindTest) -> list[Any]:
         test.take_back()
         return ballot_values(test, blind_views.note("Your last vote was undone. Vote again:"))
@@ -198,7 +200,7 @@ def _wire_votes(test: gr.State, voting_panel: VotingPanel) -> None:
     # One event for all four, so that a second click waits for the next ballot.
     gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.of_ballot(), **VOTE_EVENT)
     voting_panel.undo.click(take_back, test, voting_panel.of_ballot(), **VOTE_EVENT)
-    voting_panel.show.click(tells_errors(result_values), test, voting_panel.of_result(), **PRIVATE)
+    voting_panel.show.click(allowed("compare", context)(result_values), test, voting_panel.of_result(), **PRIVATE)
 
 
 def key_of(event: gr.EventData) -> Key:
@@ -216,7 +218,7 @@ def run_label(run: Run) -> str:
 def invite(context: PageContext, name: str | None) -> str:
     """What there is to vote on for the side of this name."""
     try:
-        run = context.run_of_side(name)
+        run = context.sides.get_run(name)
     except RunError:
         return blind_views.invitation("", 0, 0, [])
     found = progress(kept_pairs(run), "", [])

@@ -25,8 +25,9 @@ from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
 FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
@@ -126,14 +127,15 @@ def _build_results() -> Results:
 
 
 def _wire_source(context: PageContext, source: Source) -> None:
-    @tells_errors
+    @allowed("upload", context)
     def take_file(file: str | None) -> list[Any]:
         if file:
-            context.access.check_upload(Path(file))
+            context.uploads.check(Path(file))
         names = column_names(Path(file)) if file else []
         chosen = [gr.Dropdown(["", *names], value="") for _ in range(2)]
         return [gr.Row(visible=bool(names)), *chosen, look(file, "", "")]
 
+    @allowed("upload", context)
     def look(file: str | None, asked: str | None, given: str | None) -> str:
         try:
             return prompt_set_views.file_note(read_prompts(context, file, asked, given)) if file else ""
@@ -147,11 +149,12 @@ def _wire_source(context: PageContext, source: Source) -> None:
 
 
 def _wire_results(job: gr.State, results: Results) -> None:
-    @tells_errors
+    @open_to_all
     def choose_row(job: PromptJob, event: gr.SelectData) -> str:
         number = int(event.row_value[0])
         return prompt_set_views.pair_card(job.results[number - 1], job.labels)
 
+    @open_to_all
     def sort(job: PromptJob, most_changed_first: bool) -> gr.Dataframe:
         job.most_changed_first = most_changed_first
         return table_value(job)
@@ -161,7 +164,7 @@ def _wire_results(job: gr.State, results: Results) -> None:
 
 
 def _answering(context: PageContext, names: list[str]) -> Any:
-    @tells_errors
+    @allowed("compare", context)
     def answer(
         job: PromptJob,
         left: str,
@@ -173,12 +176,15 @@ def _answering(context: PageContext, names: list[str]) -> Any:
         *shown: Any,
     ) -> Iterator[list[Any]]:
         settings = settings_from_form(names, shown)
-        prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.find_sides(left, right)
+        prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.sides.find(left, right)
         context.access.check_questions([one.text for one in prompts], settings.system_prompt, settings.max_new_tokens)
         job.begin(sides, len(prompts))
         yield [*result_values(job, "Loading the model …"), prompt_set_views.click_a_row()]
         task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
-        batches, kept_with = results_of(context, sides, task), run_that_keeps(sides, context.find(sides[1].name))
+        batches, kept_with = (
+            results_of(context.models, sides, task),
+            run_that_keeps(sides, context.runs.find(sides[1].name)),
+        )
         for _ in context.access.within_time(job.work(batches, kept_with)):
             yield [*result_values(job), gr.skip()]
         yield [*_as_left(job), gr.skip()]
@@ -197,7 +203,7 @@ def chosen_prompts(
 
 def read_prompts(context: PageContext, file: str, asked: str | None, given: str | None) -> PromptFile:
     """Raises: DataError, AccessError when it is more than what this visitor may bring."""
-    context.access.check_upload(Path(file))
+    context.uploads.check(Path(file))
     return read_prompt_file(Path(file), asked or "", given or "")
 
 
@@ -214,7 +220,7 @@ def result_values(job: PromptJob, note: str = "") -> list[Any]:
     return [progress, gr.Column(visible=bool(job.results)), table, gr.Row(visible=False), None, None]
 
 
-@tells_errors
+@open_to_all
 def _as_left(job: PromptJob) -> list[Any]:
     """What there is when nothing is at work, with the files."""
     progress, below = prompt_set_views.progress_card(job), gr.Column(visible=bool(job.results))
@@ -230,6 +236,7 @@ def _export(job: PromptJob) -> list[str]:
     return [str(file) for file in files]
 
 
+@open_to_all
 def _stop(job: PromptJob) -> str:
     job.is_stopping = True
     return prompt_set_views.progress_card(job)

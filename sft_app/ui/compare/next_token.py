@@ -12,7 +12,8 @@ from sft_app.inference.chat import PairChat
 from sft_app.inference.pair_tasks import NextTokenTask
 from sft_app.ui.compare import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
 FOLLOWED = ("left answer", "right answer")
@@ -32,17 +33,18 @@ def build_next_token(
         place = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-place", scale=2)
     table = gr.HTML(elem_id="next-token")
 
+    @open_to_all
     def fit(chat: PairChat, followed: str, place: float) -> gr.Slider:
         tokens = len(_written(chat, followed))
         return gr.Slider(maximum=max(1, tokens), value=min(place, tokens))
 
-    @tells_errors
+    @allowed("compare", context)
     def look(left: str, right: str, chat: PairChat, strength: float, followed: str, place: float) -> str:
         if chat.update is None:
             raise ModelError("There is no answer to look into yet. Compare two answers first.")
-        sides = context.find_sides(left, right)
+        sides = context.sides.find(left, right)
         task = NextTokenTask(chat.messages(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
-        before, found = next(results_of(context, sides, task))
+        before, found = next(results_of(context.models, sides, task))
         return views.candidates_card(found, before, (sides[0].label, sides[1].label))
 
     for event in answered:

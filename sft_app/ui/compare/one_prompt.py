@@ -15,8 +15,9 @@ from sft_app.ui.compare import views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
 SECONDS_BETWEEN_UPDATES = 1 / 18
@@ -94,31 +95,31 @@ def _repeat(chat: PairChat, _: str, __: str) -> Any:
 def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any], names: list[str]) -> Any:
     """The handler that answers; `start` puts the question into the chat and gives each side's messages."""
 
-    @tells_errors
+    @allowed("compare", context)
     def answer(
         left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
     ) -> Iterator[list[str]]:
         settings = settings_from_form(names, shown)
         context.access.check_questions([question or ""], settings.system_prompt, settings.max_new_tokens)
-        sides = context.find_sides(left, right)
+        sides = context.sides.find(left, right)
         for_left, for_right = start(chat, question, settings.system_prompt)
         chat.labels = sides[0].label, sides[1].label
         yield _panes(chat, view, "waiting", "Loading the model …")
         task = AnswerTask(for_left, for_right, sampling_of(settings), strength)
-        for update in context.access.within_time(_paced(results_of(context, sides, task))):
+        for update in context.access.within_time(_paced(results_of(context.models, sides, task))):
             chat.update = update
             yield _panes(chat, view, "done" if update.is_complete else "waiting")
 
     return answer
 
 
-@tells_errors
+@open_to_all
 def _as_left(chat: PairChat, view: str) -> list[str]:
     """What there is to show when nothing is at work."""
     return _panes(chat, view, "done" if chat.update is None or chat.update.is_complete else "stopped")
 
 
-@tells_errors
+@open_to_all
 def _take_back(chat: PairChat, view: str) -> list[Any]:
     question = chat.undo()
     return [question or gr.skip(), *_as_left(chat, view)]

@@ -11,7 +11,8 @@ import gradio as gr
 from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.permissions import allowed, open_to_all
 
 TOLD = (
     "Everything that shows what the run on the right changed, in one file you can share: scorecard, "
@@ -38,15 +39,15 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
             gr.DownloadButton("Save as Markdown", visible=False, elem_id="save-markdown"),
         ]
 
-    @tells_errors
+    @allowed("look", context)
     def list_pairs(name: str | None, chosen: list[str] | None) -> gr.Dropdown:
-        return _pairs_field(context.find_of_side(name), chosen or [])
+        return _pairs_field(context.sides.find_run(name), chosen or [])
 
-    @tells_errors
+    @allowed("look", context)
     def write(name: str | None, chosen: list[str]) -> list[gr.DownloadButton]:
         from sft_app.export.report import write_report
 
-        run = context.run_of_side(name)
+        run = context.sides.get_run(name)
         written = write_report(run, Path(tempfile.mkdtemp(prefix="report-")), chosen, f"{run.id}-report")
         return [gr.DownloadButton(value=str(file), visible=True) for file in written]
 
@@ -64,6 +65,7 @@ def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
     return gr.Dropdown(pair_choices(pairs), value=still or [pair.id for pair in pairs[:SHOWN]])
 
 
+@open_to_all
 def _hide_files() -> list[Any]:
     """What was made is no longer what is chosen."""
     return [gr.DownloadButton(visible=False), gr.DownloadButton(visible=False)]

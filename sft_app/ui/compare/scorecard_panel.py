@@ -11,7 +11,8 @@ from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE, tells_errors
+from sft_app.ui.events import MODEL_EVENT, PRIVATE
+from sft_app.ui.permissions import allowed
 from sft_app.ui.serving.zero_gpu import refuse_where_lent
 
 NOT_MEASURED = (
@@ -37,13 +38,14 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         with gr.Column(min_width=140):
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
 
+    @allowed("look", context)
     def show(side: str | None) -> list[str]:
         return scorecard_values(context, side)
 
-    @tells_errors
+    @allowed("measure", context)
     def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> list[str]:  # noqa: B008
         refuse_where_lent("Measuring a run")
-        context.measure_run(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
+        context.sides.score(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
         return show(side)
 
     gr.on([opened.select, right.change], show, right, [card, rows], **PRIVATE)
@@ -54,7 +56,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
 def scorecard_values(context: PageContext, side: str | None) -> list[str]:
     """The scorecard and the rows behind it; what is missing is told in their place."""
     try:
-        found = context.run_of_side(side).scorecard()
+        found = context.sides.get_run(side).scorecard()
     except AppError as error:
         return [views.empty_card(str(error)), ""]
     return [scorecard_view(found), changed_rows_view(found)] if found else [views.empty_card(NOT_MEASURED), ""]

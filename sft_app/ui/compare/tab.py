@@ -56,7 +56,7 @@ def side_choices(
     if only := context.hosting.adapter:
         choices = [BASE_CHOICE, (only, only)]
         return [gr.Dropdown(choices, value=left or BASE_CHOICE[1]), gr.Dropdown(choices, value=right or only)]
-    choices = context.sides()
+    choices = context.sides.choices()
     names = [name for _, name in choices]
     first = left or BASE_CHOICE[1]
     is_chosen = right != EXAMPLE_ADAPTER and (right in names or "/" in (right or ""))

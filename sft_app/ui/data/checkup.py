@@ -20,6 +20,7 @@ from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.data import views as data_views
 from sft_app.ui.events import PRIVATE, with_javascript
+from sft_app.ui.permissions import open_to_all
 
 WAITING = "The check-up starts once the data has been read."
 NOTHING: tuple[str, list[str]] = ("", [])
@@ -81,7 +82,7 @@ def checkup_problem(message: str) -> list[Any]:
 
 def wire_fixes(check: Checkup, examined: Any) -> None:
     """The fixes follow each check-up that has been `examined`."""
-    offer = with_javascript(offer_fixes, OFFER_FIXES)
+    offer = with_javascript(open_to_all(offer_fixes), OFFER_FIXES)
     examined.success(offer, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
 
 

@@ -14,8 +14,9 @@ from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import views as data_views
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import PRIVATE
 from sft_app.ui.forms import make_field, settings_from_form, to_form
+from sft_app.ui.permissions import allowed
 
 NO_COLUMN = "(none)"
 COLUMNS_OFFERED = 1000
@@ -157,9 +158,9 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
     names, inputs = list(fields), list(fields.values())
     layout = [fields["format"], fields["columns"]]
 
-    @tells_errors
+    @allowed("look", context)
     def take_reading(place: int, *shown: Any) -> list[Any]:
-        guess = context.data(settings_from_form(names, shown).reading()).file.guesses[place]
+        guess = context.data.load(settings_from_form(names, shown).reading()).file.guesses[place]
         return [guess.format, to_form("columns", guess.columns)]
 
     reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)

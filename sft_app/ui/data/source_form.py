@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.data.sources.hub import refuse_if_unsafe
-from sft_app.errors import DataError
-from sft_app.runtime.files import write_text_atomically
-from sft_app.runtime.home import uploads_dir
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import PRIVATE
 from sft_app.ui.forms import form_updates, make_field, values_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
@@ -90,20 +85,20 @@ def wire_source(
     of one that is still on its way, such as a copy that is being cleaned (`cleaning`)."""
     anew = [fields["data"], fields["format"], fields["columns"]]
 
-    @tells_errors
+    @allowed("upload", context)
     def take_upload(file: str) -> list[Any]:
-        context.access.check_upload(Path(file))
-        return [str(keep_upload(Path(file).name, Path(file), context.home)), "auto", ""]
+        context.uploads.check(Path(file))
+        return [str(context.uploads.keep(Path(file).name, Path(file))), "auto", ""]
 
-    @tells_errors
+    @allowed("fetch", context)
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         id = (shown[0] or "").strip()
         refuse_if_unsafe(id)  # what is no id would be looked for among the files of this machine
         settings = parse_settings({**values_from_form(list(HUB_FIELDS), shown[1:]), "data": id}).reading()
-        context.fetch(settings, lambda share: progress(share, desc="Fetching"))
+        context.data.fetch(settings, lambda share: progress(share, desc="Fetching"))
         return [settings.data, "auto", ""]
 
-    @tells_errors
+    @allowed("look", context)
     def go_back(data: str) -> list[Any]:
         context.access.check_data(parse_settings({"data": data}))
         return form_updates(list(fields), checkup.source_settings(Path(data)))
@@ -114,7 +109,7 @@ def wire_source(
     slow["cancels"] = [cleaning, fetching]
     uploading = source.upload.upload(take_upload, source.upload, anew, **slow)
     quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
-    source.example.click(lambda: [EXAMPLE_DATA, "auto", ""], None, anew, **quick)
+    source.example.click(open_to_all(lambda: [EXAMPLE_DATA, "auto", ""]), None, anew, **quick)
     cleaned.back.click(go_back, fields["data"], list(fields.values()), **quick)
 
 
@@ -124,31 +119,3 @@ def source_line(settings: DataSettings) -> str:
     if data_suffix(Path(settings.data)) in SUFFIXES:
         return f"`{Path(settings.data).name}`: your file"
     return f"`{settings.data}`: from the Hugging Face Hub"
-
-
-def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
-    """A copy in a folder named by its contents: the page's own copy is cleared away after a day. Raises: DataError.
-
-    The name cannot be told from the contents alone, whose hash stands in model cards: who knows it may use the file.
-    """
-    sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
-    try:
-        key = hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest()
-        kept = uploads_dir(home) / key / name
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            shutil.copyfile(content, kept)
-        else:
-            kept.write_bytes(content)
-    except OSError as error:
-        raise DataError(f"{name} could not be stored: {error.strerror or error}.") from error
-    return kept
-
-
-def _upload_key(home: Path) -> bytes:
-    """Made once for a home. Raises: OSError."""
-    file = uploads_dir(home) / ".key"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(file, secrets.token_hex(16))
-    return file.read_bytes()

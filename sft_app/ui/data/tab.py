@@ -11,7 +11,7 @@ import gradio as gr
 from sft_app.errors import DataError, SettingsError
 from sft_app.runtime.home import uploads_dir
 from sft_app.settings import DataSettings, RunSettings
-from sft_app.ui.context import PageContext, Superseded
+from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup, token_view
 from sft_app.ui.data.checkup import Checkup
 from sft_app.ui.data.reading_form import (
@@ -33,8 +33,10 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, sentence_of, settled, tells_errors
+from sft_app.ui.events import FOLLOWING, sentence_of, settled
 from sft_app.ui.forms import settings_from_form
+from sft_app.ui.permissions import allowed
+from sft_app.ui.services.checkup import Superseded
 
 CHECKED_TOO = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
 """Settings that the check-up depends on and the tokens do not."""
@@ -69,7 +71,7 @@ class DataTab:
 def build_data_tab(context: PageContext) -> DataTab:
     """Source, reading and check-up on the left, one conversation and all their lengths on the right."""
     defaults = RunSettings()
-    loaded = context.data(defaults.reading())
+    loaded = context.data.load(defaults.reading())
     fields: dict[str, Any] = {"data": gr.Textbox(defaults.data, visible=False, elem_id="data")}
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
@@ -99,12 +101,13 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
 def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
     names = list(fields)
 
+    @allowed("look", context)
     def show(request: gr.Request, seen: Any, *shown: Any) -> list[Any]:
         """What is shown already stays."""
-        context.end_inspection(request.session_hash or "", _settings_or_none(names, shown))
+        context.checkup.end(request.session_hash or "", _settings_or_none(names, shown))
         try:
             settings = _reading_of(tab, names, shown)
-            key = context.inspection_key(settings)
+            key = context.checkup.key(settings)
             if key == seen:
                 return [gr.skip()] * len(tab.overview())
             line, *reading, box, note = overview_values(context, settings)
@@ -120,12 +123,14 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
     names, view = list(fields), tab.view
     inputs = [view.number, *fields.values()]
 
+    @allowed("look", context)
     def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
         try:
-            return token_view.chat_at(context.data(_reading_of(tab, names, shown)), wanted)
+            return token_view.chat_at(context.data.load(_reading_of(tab, names, shown)), wanted)
         except Exception:  # what is wrong is told where the data is
             return []
 
+    @allowed("look", context)
     def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
         try:
             return token_view.token_values(context, settings_from_form(names, shown), wanted)
@@ -139,27 +144,29 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
 def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
     names, inputs, check = list(fields), list(fields.values()), tab.checkup
 
+    @allowed("look", context)
     def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         """What is shown already stays."""
         skipped = [gr.skip()] * len(check.outputs())
         try:
             settings = settings_from_form(names, shown[1:])
-            key = context.inspection_key(settings)
+            key = context.checkup.key(settings)
             if key == shown[0]:
                 return skipped
             session = request.session_hash or ""
-            inspection = context.inspect(session, settings, lambda share: progress(share, desc="Checking the data"))
+            inspection = context.checkup.inspect(
+                session, settings, lambda share: progress(share, desc="Checking the data")
+            )
         except Superseded:
             return skipped
         except Exception as error:  # whatever it is, the next change has to be followed
             return checkup.checkup_problem(sentence_of(error))
         return checkup.checkup_values(inspection, settings, key)
 
-    @tells_errors
+    @allowed("clean", context)
     def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        context.access.refuse_unless_trusted("make copies of data")
-        file = context.data(settings_from_form(names, shown[1:]).reading()).file
-        folder = context.access.cleaned_folder()
+        file = context.data.load(settings_from_form(names, shown[1:]).reading()).file
+        folder = context.uploads.cleaned_folder()
         copy = checkup.make_cleaned_copy(file, shown[0], folder, lambda share: progress(share, desc="Copying"))
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
         return [str(copy), "auto", "", "", download]
@@ -176,7 +183,7 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
 def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
     """What the overview shows of a source; one that cannot be read is told in its place."""
     try:
-        loaded = context.data(settings)
+        loaded = context.data.load(settings)
     except DataError as error:
         file = Path(settings.data)
         is_gone = file.is_relative_to(uploads_dir(context.home)) and not file.is_file()

@@ -75,10 +75,10 @@ def chat_at(loaded: LoadedData, wanted: float | None) -> list[Any]:
 def token_values(context: PageContext, settings: RunSettings, wanted: float | None) -> list[Any]:
     """Return the note and the coloured tokens; if there are none, the note says why."""
     try:
-        loaded = context.data(settings.reading())
-        tokenizer = context.tokenizer(settings.model)
+        loaded = context.data.load(settings.reading())
+        tokenizer = context.models.tokenizer(settings.model)
         conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
-        rendered = render_conversation(tokenizer, conversation, context.max_length(settings))
+        rendered = render_conversation(tokenizer, conversation, context.lengths.max_length(settings))
     except AppError as error:
         return [f"No tokens to show: {error}", []]
     notes = [*_other_number(wanted, loaded), *template_notes(tokenizer, rendered)]

@@ -15,10 +15,10 @@ from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
 from sft_app.runs.folder import Run
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.events import PRIVATE, UNCHECKED
 from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
-from sft_app.ui.serving.access import visitor_of
+from sft_app.ui.permissions import allowed
 
 # More than this is taken from the folder, not through the browser.
 MOST_ZIPPED_GIB = 2.0
@@ -77,19 +77,24 @@ class _Handlers:
     def __init__(self, context: PageContext) -> None:
         self.context = context
         self.at_work: dict[str | None, Watched[Made]] = {}  # by the session of the page that asked for it
-        self.make, self.look = tells_errors(self._make), tells_errors(self._look)
-        self.leave, self.pack = tells_errors(self._leave), tells_errors(self._pack)
+        look, merge = allowed("look", context), allowed("merge", context)
+        self.make, self.look, self.leave, self.pack = (
+            look(self._make),
+            look(self._look),
+            look(self._leave),
+            merge(self._pack),
+        )
 
     def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[list[Any]]:
-        hosting, run = self.context.hosting, self.context.get(run_id)
+        run = self.context.runs.get(run_id)
         if kind == "adapter":
             with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
                 packed = zip_adapter(run, Path(folder))
                 yield _values(views.told_card(f"{packed.name} is ready."), file=packed)
             return
-        hosting.refuse_unless_trusted(visitor_of(hosting, request), "merge")
+        self.context.access.check("merge")
         if find_merged(run, run.merged_dir) is None:
-            self.context.release_pair()
+            self.context.models.release()
         work = self.at_work[request.session_hash] = Watched(_making(run, kind))
         try:
             made = yield from _shown(work.watch())
@@ -106,13 +111,12 @@ class _Handlers:
 
     def _look(self, run_id: str | None, kind: str) -> list[Any]:
         """What is there already of an earlier time, else what the choice is for."""
-        run = self.context.find(run_id)
+        run = self.context.runs.find(run_id)
         merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
         return self._merged_values(merged, None) if merged else _values(views.told_card(views.TOLD[kind]))
 
-    def _pack(self, run_id: str | None, request: gr.Request) -> Iterator[list[Any]]:
-        hosting, run = self.context.hosting, self.context.get(run_id)
-        hosting.refuse_unless_trusted(visitor_of(hosting, request), "download the merged model")
+    def _pack(self, run_id: str | None) -> Iterator[list[Any]]:
+        run = self.context.runs.get(run_id)
         with tempfile.TemporaryDirectory(prefix="merged-") as folder:
             packed = zip_folder(run.merged_dir, Path(folder))
             yield [gr.Button(visible=False), gr.DownloadButton(value=str(packed), visible=True)]

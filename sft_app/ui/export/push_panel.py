@@ -16,9 +16,10 @@ from sft_app.export.space import push_space
 from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.events import PRIVATE, UNCHECKED
 from sft_app.ui.export.views import KINDS, login_line, pushed_line, warning_line
-from sft_app.ui.serving.access import visitor_of
+from sft_app.ui.permissions import allowed, open_to_all
+from sft_app.ui.services.visitors import visitor_of
 
 HUB_TOLD = (
     "Pushes the trained weights, tokenizer, model card and settings to a repository of yours on the Hugging Face "
@@ -114,26 +115,26 @@ def _result(elem_id: str) -> gr.Markdown:
 def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr.Tab, adapter: gr.Textbox) -> None:
     """What is pushed becomes the adapter that a Space can compare."""
 
-    @tells_errors
+    @allowed("look", context)
     def list_pairs(run_id: str | None, before: list[str] | None) -> gr.Dropdown:
-        run = context.find(run_id)
+        run = context.runs.find(run_id)
         pairs = pairs_of(run) if run else []
         still = [pair.id for pair in pairs if pair.id in (before or [])]
         return gr.Dropdown(pair_choices(pairs), value=still or (default_pairs(run) if run else []))
 
-    @tells_errors
+    @allowed("look", context)
     def suggest(run_id: str | None, kind: str) -> list[Any]:
-        run = context.find(run_id)
+        run = context.runs.find(run_id)
         return [suggested_name(run, kind) if run else "", ""]
 
-    @tells_errors
+    @allowed("look", context)
     def rename(run_id: str | None, kind: str, name: str) -> str:
         """What was typed stays."""
-        run = context.find(run_id)
+        run = context.runs.find(run_id)
         is_typed = run and name not in {suggested_name(run, known) for _, known in KINDS}
         return suggested_name(run, kind) if run and not is_typed else name
 
-    @tells_errors
+    @allowed("push", context)
     def push(
         run_id: str | None,
         kind: str,
@@ -145,13 +146,14 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
         target = target_of(context, request, repo, private)
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         checked_target(target)
         merged = _merged_of(context, run, progress) if kind == "merged" else None
         progress(0.0, desc="Uploading")
         pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Uploading"), merged)
         return [pushed_line(pushed), pushed.repo if merged is None and saved_kind(run) == "adapter" else gr.skip()]
 
+    @open_to_all
     def warn(private: bool, include_data: bool) -> gr.HTML:
         warning = warning_for(private, include_data)
         return gr.HTML(warning_line(warning), visible=bool(warning))
@@ -168,12 +170,12 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
 def _merged_of(context: PageContext, run: Run, progress: Any) -> MergedModel:
     """The merge has the memory of Compare's models for itself."""
     if find_merged(run, run.merged_dir) is None:
-        context.release_pair()
+        context.models.release()
     return follow(prepare_merged(run, run.merged_dir), lambda step: progress(step.share, desc=step.what))
 
 
 def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
-    @tells_errors
+    @allowed("push", context)
     def make(
         what: str,
         adapter: str,
@@ -187,6 +189,7 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
         shown = adapter if what == COMPARISON else None
         return pushed_line(push_space(target, shown, lambda share: progress(share, desc="Uploading")))
 
+    @open_to_all
     def choose(what: str, adapter: str) -> list[Any]:
         name = adapter.rpartition("/")[2]
         repo = f"{SPACE_NAMES[what]}-{name}" if what == COMPARISON and name else SPACE_NAMES[what]
@@ -200,6 +203,7 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
 
 
 def _login_of(context: PageContext) -> Any:
+    @allowed("look", context)
     def login(request: gr.Request) -> str:
         return login_line(context.hosting, visitor_of(context.hosting, request), is_logged_in())
 

@@ -11,6 +11,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
 from sft_app.ui.export.downloads import build_downloads
 from sft_app.ui.export.push_panel import build_push_tabs
+from sft_app.ui.permissions import allowed
 
 TOLD = (
     "Your fine-tune is yours: use it in another program, push it to the Hugging Face Hub, or put it online as a Space."
@@ -35,6 +36,7 @@ def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
             build_downloads(context, chosen)
         build_push_tabs(context, chosen)
 
+    @allowed("look", context)
     def list_runs(run_id: str | None) -> gr.Dropdown:
         return run_choices(context, run_id)
 
@@ -44,7 +46,7 @@ def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
 
 def run_choices(context: PageContext, wanted: str | None) -> gr.Dropdown:
     """The runs that have something to export; `wanted` if it is one of them, else the newest."""
-    summaries = [summary for summary in context.summaries() if summary["adapter"]]
+    summaries = [summary for summary in context.runs.summaries() if summary["adapter"]]
     ids = [summary["run"] for summary in summaries]
     choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
     info = RUN_INFO if ids else NO_RUNS

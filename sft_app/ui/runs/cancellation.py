@@ -12,7 +12,8 @@ from sft_app.runs.checkpoints import complete_checkpoints
 from sft_app.runs.folder import Run
 from sft_app.training.launch import cancel_run
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, tells_errors
+from sft_app.ui.events import PRIVATE
+from sft_app.ui.permissions import allowed, open_to_all
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,20 @@ def wire_cancellation(
     context: PageContext, cancellation: Cancellation, watched: gr.Textbox, watching: dict[str, Any]
 ) -> None:
     """`watching` is the event that brings the panel up to date."""
-    group = cancellation.group
+    group, hide_group = cancellation.group, open_to_all(lambda: gr.Group(visible=False))
 
-    @tells_errors
+    @allowed("look", context)
     def ask(run_id: str | None) -> list[Any]:
-        return [gr.Group(visible=True), what_is_lost(context.get(run_id))]
+        return [gr.Group(visible=True), what_is_lost(context.runs.get(run_id))]
 
-    @tells_errors
+    @allowed("stop", context)
     def cancel_watched(run_id: str | None) -> Any:
-        run = context.get(run_id)
-        context.access.refuse_unless_trusted("stop runs")
+        run = context.runs.get(run_id)
         cancel_run(run)
         return gr.Group(visible=False)
 
     cancellation.button.click(ask, watched, [group, cancellation.question], **PRIVATE)
-    gr.on([cancellation.keep.click, watched.change], lambda: gr.Group(visible=False), None, group, **PRIVATE)
+    gr.on([cancellation.keep.click, watched.change], hide_group, None, group, **PRIVATE)
     cancellation.really.click(cancel_watched, watched, group, **PRIVATE).success(**watching)
 
 

@@ -15,6 +15,7 @@ from sft_app.storage.copies import copy_trouble
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import UNCHECKED
+from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 
 # A look at the run costs the browser a fifth of a second, which training on the same two cores would have.
@@ -98,12 +99,14 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
 def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.Textbox) -> dict[str, Any]:
     """Makes the slider move the answers; returns the event that brings the panel up to date."""
 
+    @allowed("look", context)
     def watch(run_id: str | None, place: int, seen: Seen | None) -> list[Any]:
         return panel_values(context, run_id, place, seen)
 
+    @allowed("look", context)
     def show_answers(run_id: str | None, place: int) -> Any:
-        run = context.find(run_id)
-        return views.watch_cards(views.timeline(context.run_files.snapshots(run)), place) if run else gr.skip()
+        run = context.runs.find(run_id)
+        return views.watch_cards(views.timeline(context.runs.files.snapshots(run)), place) if run else gr.skip()
 
     panel.place.input(show_answers, [watched, panel.place], panel.answers, **UNCHECKED, trigger_mode="always_last")
     return {"fn": watch, "inputs": [watched, panel.place, panel.seen], "outputs": panel.outputs(), **UNCHECKED}
@@ -114,18 +117,18 @@ def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen:
 
     `place` is where the slider stands: at its end it follows the newest answers, elsewhere it stays.
     """
-    run = context.find(run_id)
+    run = context.runs.find(run_id)
     if run is None:
         return _without_run(context)
     stamp, status = files_stamp(run), run.status()
     if seen and seen.stamp == stamp and status.has_ended():
         return [gr.skip()] * len(_without_run(context))
-    metrics, times = context.run_files.metrics(run), views.timeline(context.run_files.snapshots(run))
+    metrics, times = context.runs.files.metrics(run), views.timeline(context.runs.files.snapshots(run))
     follows = seen is None or seen.stamp[0] != run.id or place >= seen.times - 1
     same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
     is_working, is_stopping, pace = not status.has_ended(), run.stop_is_requested(), _pace(status)
     return [
-        views.status_card(context.run_files.summary(run), _explained(context, run, status), metrics),
+        views.status_card(context.runs.files.summary(run), _explained(context, run, status), metrics),
         gr.skip() if same_curves else curves.run_curves(metrics),
         gr.skip() if same_answers else _slider(len(times) - 1, follows),
         gr.skip() if same_answers else views.watch_cards(times, len(times) - 1 if follows else place),

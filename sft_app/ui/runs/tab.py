@@ -16,7 +16,8 @@ from sft_app.storage.copies import delete_run_and_copy
 from sft_app.training.launch import stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED, tells_errors
+from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.runs.run_views import can_be_compared, queue_choices, run_names
 from sft_app.ui.runs.several_runs import SeveralRuns, build_several_runs
 
@@ -80,6 +81,7 @@ def build_runs_tab(context: PageContext) -> RunsTab:
         deletion = _build_deletion()
         several = build_several_runs(context)
 
+    @allowed("look", context)
     def list_all(*shown: Any) -> list[Any]:
         return listing_values(context, *shown)
 
@@ -102,8 +104,8 @@ def listing_values(
     context: PageContext, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
 ) -> list[Any]:
     """The lists of runs; one that says what it said in `seen` is skipped, so that nobody's choice is disturbed."""
-    summaries = context.summaries()
-    queue = queue_choices([context.run_files.summary(run) for run in context.waiting_runs()])
+    summaries = context.runs.summaries()
+    queue = queue_choices([context.runs.files.summary(run) for run in context.runs.queued()])
     frame = views.runs_frame(summaries)
     choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
     begun = [summary for summary in summaries if can_be_compared(summary)]
@@ -130,8 +132,9 @@ def _still(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
 
 
 def _wire_choice(context: PageContext, tab: RunsTab) -> None:
+    @allowed("look", context)
     def choose_row(event: gr.SelectData) -> str | None:
-        runs = context.runs()
+        runs = context.runs.visible()
         row = event.index[0]
         return runs[row].id if row < len(runs) else None
 
@@ -139,55 +142,51 @@ def _wire_choice(context: PageContext, tab: RunsTab) -> None:
 
 
 def _wire_download(context: PageContext, tab: RunsTab, download: gr.Button, file: gr.DownloadButton) -> None:
-    @tells_errors
+    @allowed("look", context)
     def pack(run_id: str | None) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
-            yield gr.DownloadButton(value=str(zip_adapter(context.get(run_id), Path(folder))), visible=True)
+            yield gr.DownloadButton(value=str(zip_adapter(context.runs.get(run_id), Path(folder))), visible=True)
 
     download.click(pack, tab.chosen, file, api_visibility="private")
-    tab.chosen.change(lambda: gr.DownloadButton(visible=False), None, file, **PRIVATE)
+    tab.chosen.change(open_to_all(lambda: gr.DownloadButton(visible=False)), None, file, **PRIVATE)
 
 
 def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deletion: Deletion) -> None:
-    group = deletion.group
+    group, hide_group = deletion.group, open_to_all(lambda: gr.Group(visible=False))
 
-    @tells_errors
+    @allowed("look", context)
     def ask(run_id: str | None) -> list[Any]:
-        run = context.get(run_id)
+        run = context.runs.get(run_id)
         return [
             gr.Group(visible=True),
             f"Delete **{run.id}** with its adapter, metrics and log? This cannot be undone.",
         ]
 
-    @tells_errors
+    @allowed("delete", context)
     def delete_chosen(run_id: str | None) -> Any:
-        context.access.refuse_unless_trusted("delete runs")
-        delete_run_and_copy(context.home, context.get(run_id))
+        delete_run_and_copy(context.home, context.runs.get(run_id))
         gr.Info(f"Run {run_id} was deleted.")
         return gr.Group(visible=False)
 
     delete.click(ask, tab.chosen, [group, deletion.question], **PRIVATE)
-    gr.on([deletion.keep.click, tab.chosen.change], lambda: gr.Group(visible=False), None, group, **PRIVATE)
+    gr.on([deletion.keep.click, tab.chosen.change], hide_group, None, group, **PRIVATE)
     deletion.really.click(delete_chosen, tab.chosen, group, **PRIVATE).success(**tab.refresh)
 
 
 def _wire_queue(context: PageContext, tab: RunsTab) -> None:
     waiting = tab.queue.waiting
 
-    @tells_errors
+    @allowed("move", context)
     def earlier(run_id: str | None) -> None:
-        context.access.refuse_unless_trusted("move runs")
-        move_in_queue(context.home, context.get(run_id), -1)
+        move_in_queue(context.home, context.runs.get(run_id), -1)
 
-    @tells_errors
+    @allowed("move", context)
     def later(run_id: str | None) -> None:
-        context.access.refuse_unless_trusted("move runs")
-        move_in_queue(context.home, context.get(run_id), 1)
+        move_in_queue(context.home, context.runs.get(run_id), 1)
 
-    @tells_errors
+    @allowed("stop", context)
     def take_out(run_id: str | None) -> None:
-        context.access.refuse_unless_trusted("stop runs")
-        stop_run(context.get(run_id))
+        stop_run(context.runs.get(run_id))
         gr.Info(f"Run {run_id} was removed from the queue. To run it after all, open it in Train and press Resume.")
 
     for button, act in ((tab.queue.earlier, earlier), (tab.queue.later, later), (tab.queue.take_out, take_out)):

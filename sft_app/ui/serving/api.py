@@ -24,22 +24,24 @@ from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
 from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
-from sft_app.ui.data.source_form import keep_upload
-from sft_app.ui.events import MODEL_EVENT, tells_errors
+from sft_app.ui.events import MODEL_EVENT
+from sft_app.ui.permissions import allowed
+from sft_app.ui.services.access import Permission
 from sft_app.ui.serving.zero_gpu import refuse_where_lent, results_of
 
 MEGABYTE = 2**20
 # Of `MODEL_EVENT`, what an endpoint takes too.
 MODEL_CALL: dict[str, Any] = {name: MODEL_EVENT[name] for name in ("concurrency_id", "concurrency_limit")}
+Functions = dict[Callable[..., Any], Permission]
+"""Each function with what a caller must be allowed to do."""
 
 
 def offer_api(context: PageContext) -> None:
     """Adds every function as an endpoint of its own name to the page that is being built."""
-    for make in (_data_functions, _run_functions):
-        for function in make(context):
-            gr.api(tells_errors(_checked(function)), api_name=function.__name__)
-    for function in _model_functions(context):
-        gr.api(tells_errors(_checked(function)), api_name=function.__name__, **MODEL_CALL)
+    for make, options in ((_data_functions, {}), (_run_functions, {}), (_model_functions, MODEL_CALL)):
+        for function, permission in make(context).items():
+            checked = allowed(permission, context)(_checked(function))
+            gr.api(checked, api_name=function.__name__, **options)
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,53 +59,52 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def _data_functions(context: PageContext) -> list[Callable[..., Any]]:
+def _data_functions(context: PageContext) -> Functions:
     def upload(name: str, content: str) -> str:
         """Keeps a data file, given as text, and returns the name that `inspect` and `start_run` know it by.
 
         `name` is that of the file; its ending tells the kind, e.g. `examples.jsonl`.
         """
-        suffix, most = data_suffix(name), context.access.most_upload_mb()
+        suffix, most = data_suffix(name), context.uploads.max_mb()
         if suffix not in SUFFIXES or suffix.endswith((".gz", ".parquet")):
             raise DataError(
                 f"{name[:80]!r} is not the name of a text file. Give one such as examples.jsonl or table.csv."
             )
         if len(content.encode()) > most * MEGABYTE:
             raise DataError(f"The file is larger than {most} MB. Remove what is not needed.")
-        return str(keep_upload(PurePath(name).name, content.encode(), context.home))
+        return str(context.uploads.keep(PurePath(name).name, content.encode()))
 
     def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """What is in a data file or a data set of the Hub: layout, rows, what is left out and why, findings."""
         wanted = complete_settings({**(settings or {}), "data": data})
-        return context.inspect(uuid4().hex, wanted, lambda share: None).as_json()
+        return context.checkup.inspect(uuid4().hex, wanted, lambda share: None).as_json()
 
-    return [upload, inspect]
+    return {upload: "upload", inspect: "look"}
 
 
-def _run_functions(context: PageContext) -> list[Callable[..., Any]]:
+def _run_functions(context: PageContext) -> Functions:
     def start_run(settings: dict[str, Any]) -> dict[str, Any]:
         """Starts a run, or puts it into the queue. `settings` are those of `train --config`; `data` is the least."""
-        return _told(context, context.submit(complete_settings(settings)))
+        return _told(context, context.runs.submit(complete_settings(settings)))
 
     def run_status(run: str) -> dict[str, Any]:
         """Where a run is: its state, step, losses, speed. `run` is an id, the beginning of one, or `latest`."""
-        return _told(context, context.get(run))
+        return _told(context, context.runs.get(run))
 
     def stop_run(run: str, discard: bool = False) -> dict[str, Any]:
         """Ends a run after the step at work; the adapter so far is kept, or with `discard` nothing."""
-        found = context.get(run)
-        context.access.refuse_unless_trusted("stop runs")
+        found = context.runs.get(run)
         cancel_run(found) if discard else ask_to_stop(found)
         return _told(context, found)
 
     def list_runs() -> list[dict[str, Any]]:
         """Every run that the caller may see, the newest first."""
-        return [_told(context, run) for run in context.runs()]
+        return [_told(context, run) for run in context.runs.visible()]
 
-    return [start_run, run_status, stop_run, list_runs]
+    return {start_run: "train", run_status: "look", stop_run: "stop", list_runs: "look"}
 
 
-def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
+def _model_functions(context: PageContext) -> Functions:
     def compare(
         run: str,
         prompts: list[str] | None = None,
@@ -124,13 +125,13 @@ def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
 
         texts = prompts or [EXAMPLE_PROMPT]
         context.access.check_questions(texts, system or "", max_new_tokens or 0)
-        sides = context.find_sides(against, run)
+        sides = context.sides.find(against, run)
         system_prompt, sampling = conditions_of(sides[1], context.home, system, max_new_tokens, temperature, seed)
 
         def answers() -> Generator[tuple[int, Any]]:
             for place, text in enumerate(texts):
                 messages = prompt_messages(text, system_prompt)
-                for both in results_of(context, sides, AnswerTask(messages, messages, sampling, strength)):
+                for both in results_of(context.models, sides, AnswerTask(messages, messages, sampling, strength)):
                     yield place, both
 
         found = dict(context.access.within_time(answers()))  # of each the last, which is whole
@@ -140,17 +141,17 @@ def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
     def score(run: str, prompts: int | None = None) -> dict[str, Any]:
         """Measures base and run on the held-out conversations and on general questions, and keeps the scorecard."""
         refuse_where_lent("Measuring a run")
-        found = context.get(run)
+        found = context.runs.get(run)
         asked = found.record().settings.scorecard_prompts if prompts is None else prompts
-        context.measure_run(found.id, asked, lambda share: None)
+        context.sides.score(found.id, asked, lambda share: None)
         return found.scorecard() or {}
 
-    return [compare, score]
+    return {compare: "compare", score: "measure"}
 
 
 def _told(context: PageContext, run: Run) -> dict[str, Any]:
     """Its summary; on a Space without a folder of the machine."""
-    summary = context.run_files.summary(run)
+    summary = context.runs.files.summary(run)
     if summary["adapter"] and context.hosting.is_hosted:
         return {**summary, "adapter": run.adapter_dir.name}
     return summary

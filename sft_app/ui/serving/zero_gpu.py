@@ -12,10 +12,10 @@ from sft_app.errors import AccessError, AppError
 from sft_app.inference.pair_tasks import PairTask, PairTaskRequest
 from sft_app.inference.sides import Side
 from sft_app.runtime.environment import is_zero_gpu
-from sft_app.ui.context import PageContext
 
 if TYPE_CHECKING:
     from sft_app.inference.loaded_models import LoadedModels
+    from sft_app.ui.services.models import ModelService
 
 # Estimates, on the safe side of what an adapter's step takes on such a GPU; nobody has measured them there.
 STARTING_SECONDS, SECONDS_PER_GIB_LOADED = 10.0, 1.5
@@ -42,11 +42,11 @@ def on_gpu(function: Callable[..., Any], seconds: Callable[..., int]) -> Callabl
     return importlib.import_module("spaces").GPU(duration=seconds)(function)
 
 
-def results_of(context: PageContext, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
+def results_of(models: ModelService, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
     """What the task gives, as it comes. Closing the iterator stops the work. Raises: AppError."""
     if not lends_gpu():
-        return task.results(context.pair(sides))
-    return _results_from_afar(context, sides, task)
+        return task.results(models.load_pair(sides))
+    return _results_from_afar(models, sides, task)
 
 
 def refuse_where_lent(what: str) -> None:
@@ -64,14 +64,14 @@ def estimated_seconds(placed: PairTaskRequest) -> int:
     return min(round(seconds), LONGEST_SECONDS)
 
 
-def _results_from_afar(context: PageContext, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
+def _results_from_afar(models: ModelService, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
     """All that takes time without a GPU comes first: what is imported and fetched here is there in the fork too."""
     import sft_app.inference.pair
     import sft_app.inference.stream  # noqa: F401
     from sft_app.models.catalog import fetch_base
 
-    gib = fetch_base(sides[0].base, context.home) / 2**30
-    with closing(_lent(PairTaskRequest(task, sides, context.home, gib))) as results:
+    gib = fetch_base(sides[0].base, models.home) / 2**30
+    with closing(_lent(PairTaskRequest(task, sides, models.home, gib))) as results:
         for result in results:
             if isinstance(result, AppError):
                 raise result

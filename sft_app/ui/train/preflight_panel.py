@@ -13,8 +13,9 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, settled, tells_errors
+from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, settled
 from sft_app.ui.forms import form_updates, settings_from_form
+from sft_app.ui.permissions import allowed, open_to_all
 
 WAITING = "Once the data has been read, you see here what the run will take."
 
@@ -46,8 +47,8 @@ def preflight_values(context: PageContext, settings: RunSettings) -> list[Any]:
     from sft_app.ui.train.preflight_views import preflight_card  # with it come numpy and the training package
 
     try:
-        found, suggestion = context.preflight(settings)
-        is_guess = context.data(settings.reading()).file.certainty == "guess"
+        found, suggestion = context.preflight.estimate(settings)
+        is_guess = context.data.load(settings.reading()).file.certainty == "guess"
     except AppError as error:
         return [views.problem_card(str(error)), gr.Button(visible=False), {}]
     changes = suggestion.changes if suggestion else {}
@@ -61,25 +62,33 @@ def wire_preflight(
     tab is `opened`."""
     names, inputs = list(fields), list(fields.values())
 
+    @allowed("look", context)
     def show(*shown: Any) -> list[Any]:
         try:
             return preflight_values(context, settings_from_form(names, shown))
         except Exception as error:  # whatever it is, the next change has to be followed
             return [views.problem_card(sentence_of(error)), gr.Button(visible=False), {}]
 
-    @tells_errors
+    @allowed("train", context)
     def measure(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
         settings = settings_from_form(names, shown)
-        context.release_pair()
-        context.measure(settings, lambda share: progress(share, desc="Two steps on the longest conversations"))
+        context.models.release()
+        context.preflight.measure(
+            settings, lambda share: progress(share, desc="Two steps on the longest conversations")
+        )
         return preflight_values(context, settings)
 
-    @tells_errors
+    @allowed("look", context)
     def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
-        if not has_nvidia_gpu() or context.is_at_work() or context.is_measured(settings_from_form(names, shown)):
+        if (
+            not has_nvidia_gpu()
+            or context.runs.is_any_active()
+            or context.preflight.is_measured(settings_from_form(names, shown))
+        ):
             return [gr.skip()] * len(panel.outputs())
         return measure(progress, *shown)
 
+    @open_to_all
     def take(changes: dict[str, Any]) -> list[Any]:
         return form_updates(names, changes)
 

@@ -16,9 +16,10 @@ from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab
-from sft_app.ui.events import PRIVATE, answered_in_browser, tells_errors
+from sft_app.ui.events import PRIVATE, answered_in_browser
 from sft_app.ui.forms import form_updates, make_field, settings_from_form, to_form
 from sft_app.ui.hosting_banner import build_storage_notice
+from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.runs.cancellation import Cancellation, build_cancellation, wire_cancellation
 from sft_app.ui.runs.run_panel import RunPanel, build_run_panel, wire_run_panel
 from sft_app.ui.train.preflight_panel import PreflightPanel, build_preflight_panel
@@ -67,7 +68,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
             panel = build_run_panel(context, stop, cancel, resume)
     tab = TrainTab(gr.Textbox(visible=False), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start, cancellation)
-    reset.click(lambda: form_updates(list(fields), _defaults()), None, list(fields.values()), **PRIVATE)
+    reset.click(open_to_all(lambda: form_updates(list(fields), _defaults())), None, list(fields.values()), **PRIVATE)
     return tab
 
 
@@ -81,23 +82,24 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
     preset_names = sorted({name for values in PRESETS.values() for name in values})
     starting = threading.Lock()
 
-    @tells_errors
+    @allowed("train", context)
     def start_run(*shown: Any) -> str:
         with starting:
-            return context.submit(settings_from_form(names, shown)).id
+            return context.runs.submit(settings_from_form(names, shown)).id
 
-    @tells_errors
+    @allowed("stop", context)
     def stop_watched(run_id: str | None) -> None:
-        stop_run(context.get(run_id))
+        stop_run(context.runs.get(run_id))
 
-    @tells_errors
+    @allowed("train", context)
     def resume_watched(run_id: str | None) -> None:
-        context.access.refuse_unless_trains()
-        resume_run(context.get(run_id), context.home)
+        resume_run(context.runs.get(run_id), context.home)
 
+    @open_to_all
     def take_preset(preset: str) -> list[Any]:
         return form_updates(preset_names, complete_settings({"preset": preset}).model_dump())
 
+    @open_to_all
     def take_trainer(trainer: str) -> Any:
         return to_form("method", complete_settings({"trainer": trainer}).method)
 

@@ -74,7 +74,7 @@ def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
     assert "in each pair both sides say the same thing" in invite(context, "r1")
     assert "Choose a run on the right" in invite(context, "base")
     with pytest.raises(RunError, match="Choose a run on the right"):
-        context.run_of_side("owner/adapter")
+        context.sides.get_run("owner/adapter")
 
 
 def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> None:

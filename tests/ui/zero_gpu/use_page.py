@@ -17,9 +17,9 @@ import spaces  # noqa: E402
 
 from sft_app.evaluation.prompt_job import PromptJob  # noqa: E402
 from sft_app.inference.chat import PairChat  # noqa: E402
-from sft_app.ui import gpu_slice  # noqa: E402
 from sft_app.ui.compare.views import VIEWS  # noqa: E402
 from sft_app.ui.page import build_page  # noqa: E402
+from sft_app.ui.serving import zero_gpu  # noqa: E402
 
 
 def find_handlers(home: Path) -> Any:
@@ -52,7 +52,7 @@ def main(home: Path, run_id: str) -> dict[str, Any]:
     told["problems"].append(problem_of(lambda: iter(measure(run_id, 2))))
     told["processes"], told["own"] = [worker.process.pid for worker in spaces.workers], os.getpid()
     told["seconds"], told["loaded_before"] = spaces.asked_for, sorted(spaces.loaded_before)
-    told["models_here"] = gpu_slice._models is not None
+    told["models_here"] = zero_gpu._models is not None
     return told
 
 

@@ -5,16 +5,13 @@ Every event and every call of the API goes through here: what the page hides or 
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import gradio as gr
 from gradio.context import LocalContext
 
 from sft_app.errors import AccessError, RunError
@@ -24,53 +21,30 @@ from sft_app.hub.login import Token
 from sft_app.runs.folder import Run
 from sft_app.runtime.home import cleaned_dir, uploads_dir
 from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSettings
+from sft_app.ui.services.visitors import visitor_of
 
-# Under this name, since the Hub's own proxy keeps `Authorization` of private Spaces for itself; gradio_client sends it.
-TOKEN_HEADER = "x-hf-authorization"
-REMEMBERED_SECONDS = 300.0
-_names: dict[str, tuple[float, str]] = {}
-MOST_UPLOAD_MB = 200
+UPLOADS, CLEANED = "uploads", "cleaned"
+OWN_FOLDERS = (UPLOADS, CLEANED)
+"""Of a home: what people brought, and copies of it that were cleaned."""
 NO_FOLDERS = "folders and files on this machine cannot be used on a Space"
-
-
-def visitor_of(hosting: Hosting, request: gr.Request | None) -> Visitor:
-    """The one who signed in, or whose token it is; at home, and without either, nobody in particular.
-
-    Raises: AccessError when the Hub does not know the token.
-    """
-    if not hosting.is_hosted or request is None or request.request is None:
-        return Visitor()
-    scope = request.request.scope
-    login = scope.get("session", {}).get("oauth_info") or {}
-    if login and login.get("expires_at", time.time() + 1) > time.time():
-        return Visitor(login.get("userinfo", {}).get("preferred_username"), login.get("access_token"))
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
-    kind, _, token = headers.get(TOKEN_HEADER, "").partition(" ")
-    return Visitor(_name_of(token), token) if kind.lower() == "bearer" and token else Visitor()
-
-
-def _name_of(token: str) -> str:
-    """Asked of the Hub, and remembered for some minutes by the token's hash."""
-    key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
-    known = _names.get(key)
-    if known is None or now - known[0] > REMEMBERED_SECONDS:
-        known = _names[key] = (now, _ask_hub(token))
-        for old in [other for other, (asked, _) in _names.items() if now - asked > REMEMBERED_SECONDS]:
-            del _names[old]
-    return known[1]
-
-
-def _ask_hub(token: str) -> str:
-    import httpx2
-    from huggingface_hub import HfApi
-
-    try:
-        found: dict[str, Any] = HfApi(token=token).whoami()
-    except (httpx2.HTTPError, OSError, ValueError):
-        raise AccessError(
-            "The Hub does not recognise this token, or cannot be reached right now. Sign in again, or try later."
-        ) from None
-    return str(found["name"])
+Permission = Literal[
+    "look", "compare", "upload", "fetch", "clean", "train", "stop", "move", "delete", "measure", "merge", "push"
+]
+FOR_EVERYONE: frozenset[Permission] = frozenset({"look", "compare", "upload"})
+FOR_TRUSTED: dict[Permission, str] = {
+    "fetch": "fetch data sets",
+    "clean": "make copies of data",
+    "train": "train",
+    "stop": "stop runs",
+    "move": "move runs",
+    "delete": "delete runs",
+    "measure": "measure runs",
+    "merge": "export merged models",
+    "push": "push",
+}
+"""What only the owner of a Space and people they allow may do, as messages say it."""
+RUN_ACTIONS: frozenset[Permission] = frozenset({"stop", "move", "delete", "measure"})
+"""Of these the ones that need a run."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +66,6 @@ class Access:
         """For the keys of what is kept in memory: what one visitor's login gave is not for another's."""
         return (self.visitor().name or "") if self.hosting.is_hosted else ""
 
-    def cleaned_folder(self) -> Path:
-        """A new one on a Space, whose name nobody can guess: whoever knows the name of a copy may use it."""
-        return cleaned_dir(self.home) / (secrets.token_hex(8) if self.hosting.is_hosted else "")
-
     def is_trusted(self) -> bool:
         return self.hosting.trusts(self.visitor())
 
@@ -111,13 +81,12 @@ class Access:
         except RunError:  # its settings cannot be read, so it is nobody's
             return False
 
-    def refuse_unless_trusted(self, what: str) -> None:
-        """Raises: AccessError."""
-        self.hosting.refuse_unless_trusted(self.visitor(), what)
-
-    def refuse_unless_trains(self) -> None:
-        """Raises: AccessError."""
-        self.hosting.refuse_unless_trains(self.visitor())
+    def check(self, permission: Permission) -> None:
+        """Refuse a visitor who may not do this. Raises: AccessError."""
+        if permission == "train":
+            self.hosting.refuse_unless_trains(self.visitor())
+        elif permission not in FOR_EVERYONE:
+            self.hosting.refuse_unless_trusted(self.visitor(), FOR_TRUSTED[permission])
 
     def check_data(self, settings: DataSettings) -> None:
         """Raises: AccessError when the data is a file that this visitor has not put here, or would be fetched."""
@@ -128,7 +97,7 @@ class Access:
             return
         if path.exists() or not is_hub_id(settings.data):
             raise AccessError(f"Data {settings.data[:80]!r}: {NO_FOLDERS}. Upload the file.")
-        self.refuse_unless_trusted("fetch data sets")
+        self.check("fetch")
 
     def check_model(self, name: str) -> None:
         """Raises: AccessError when it is a folder of this machine."""
@@ -165,20 +134,6 @@ class Access:
             raise AccessError(f"max_new_tokens can be at most {limits.max_new_tokens} here, got {max_new_tokens}.")
         if len(prompts) > limits.prompts:
             raise AccessError(f"At most {limits.prompts} prompts can be answered at once here, got {len(prompts):,}.")
-
-    def most_upload_mb(self) -> int:
-        return MOST_UPLOAD_MB if self.is_trusted() else self.hosting.limits.upload_mb
-
-    def check_upload(self, file: Path) -> None:
-        """Raises: AccessError when it is larger than what this visitor may bring, or could be, unpacked."""
-        if file.suffix == ".parquet" and not self.is_trusted():
-            raise AccessError(
-                f"{file.name} is a Parquet file, which can expand to a thousand times its "
-                f"size. Upload JSONL or CSV instead."
-            )
-        most, size = self.most_upload_mb(), file.stat().st_size / 2**20
-        if size > most:
-            raise AccessError(f"{file.name} has {size:.0f} MB; at most {most} MB can be uploaded here.")
 
     def within_time(self, updates: Generator[Any]) -> Iterator[Any]:
         """A visitor's answers end after so many seconds. Raises: AccessError then; what was shown stays."""

@@ -1,0 +1,62 @@
+"""What a run will take before it starts: computed, or measured by a dry run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft_app.data.rows import Progress
+from sft_app.settings import RunSettings
+from sft_app.ui.services.data import DataService
+from sft_app.ui.services.lengths import LengthService
+
+if TYPE_CHECKING:
+    from sft_app.training.preflight.fitting import Suggestion
+    from sft_app.training.preflight.plan import Machine, Preflight
+    from sft_app.training.preflight.workload import Measured
+
+
+@dataclass
+class PreflightService:
+    """Keeps what dry runs have measured, by settings without the run's name."""
+
+    home: Path
+    data: DataService
+    lengths: LengthService
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _machine: Machine | None = None
+    _measured: dict[RunSettings, Measured] = field(default_factory=dict)
+
+    def estimate(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
+        """Return what a run will take, measured if it has been, and what would make it fit. Raises: AppError."""
+        from sft_app.training.preflight.fitting import suggest_fit
+
+        lengths, size = self.lengths.measure(settings), self.data.load(settings.reading()).file.path.stat().st_size
+        machine = self._this_machine()
+        found = machine.preflight(settings, lengths, size, self._measured.get(_nameless(settings)))
+        return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
+
+    def measure(self, settings: RunSettings, on_progress: Progress) -> None:
+        """Do a dry run, which `estimate` uses from then on. Raises: AppError."""
+        from sft_app.training.preflight.measuring import measure_run
+
+        examples = self.data.load(settings.reading()).examples
+        found = measure_run(settings, examples, self.lengths.measure(settings), self.home, on_progress)
+        self._measured[_nameless(settings)] = found
+
+    def is_measured(self, settings: RunSettings) -> bool:
+        return _nameless(settings) in self._measured
+
+    def _this_machine(self) -> Machine:
+        from sft_app.training.preflight.plan import Machine
+
+        with self._lock:
+            self._machine = self._machine or Machine(self.home)
+            return self._machine
+
+
+def _nameless(settings: RunSettings) -> RunSettings:
+    """Drop the name, which changes nothing that is measured."""
+    return settings.model_copy(update={"name": ""})

@@ -1,0 +1,73 @@
+"""The two sides of a comparison: what can be chosen, and which run a side belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft_app.data.rows import Progress
+from sft_app.errors import RunError
+from sft_app.runs.directory import check_settled
+from sft_app.runs.folder import Run
+from sft_app.ui.services.access import Access
+from sft_app.ui.services.models import ModelService
+from sft_app.ui.services.runs import RunService
+
+if TYPE_CHECKING:
+    from sft_app.inference.sides import Side
+
+
+@dataclass(frozen=True)
+class SideService:
+    """A side is the base model, a run, a checkpoint of one, or an adapter on the Hub."""
+
+    home: Path
+    access: Access
+    models: ModelService
+    runs: RunService
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Return (label, name) of the base model, then of runs and their checkpoints, newest first."""
+        from sft_app.inference.sides import list_sides
+
+        return list_sides(self.runs.visible())
+
+    def find(self, left: str, right: str) -> tuple[Side, Side]:
+        """Return both sides. Raises: AppError when one is not there, or no base model answers for both."""
+        from sft_app.inference.sides import find_sides
+
+        return find_sides(self._full_name(left or ""), self._full_name(right or ""), self.home)
+
+    def find_run(self, name: str | None) -> Run | None:
+        """Return the run that a side is, or whose checkpoint it is; None when it is no run."""
+        from sft_app.inference.sides import run_of_side
+
+        return run_of_side(name or "", self.runs.visible())
+
+    def get_run(self, name: str | None) -> Run:
+        """Return the same run. Raises: RunError when it is none."""
+        run = self.find_run(name)
+        if run is None:
+            raise RunError("No run is chosen. Choose a run on the right: this compares a run with its base model.")
+        return run
+
+    def score(self, name: str | None, prompts: int, on_progress: Progress) -> None:
+        """Measure the run that this side is, and replace its scorecard. Raises: AppError."""
+        from sft_app.evaluation.score_run import keep_score
+        from sft_app.inference.sides import BASE
+
+        run = self.get_run(name)
+        check_settled(run, "measure it once it has ended")
+        keep_score(run, self.models.load_pair(self.find(BASE, run.id)), prompts, on_progress)
+
+    def _full_name(self, side: str) -> str:
+        """Complete the run's id, if it is a run that the visitor may see. Raises: AppError if it is not."""
+        from sft_app.inference.sides import BASE
+
+        name = side.strip() or BASE
+        self.access.check_side(name)
+        run_id, *step = name.split("/checkpoint-")
+        if not self.access.hosting.is_hosted or name == BASE or "/" in run_id:
+            return name
+        return "/checkpoint-".join([self.runs.get(run_id).id, *step])

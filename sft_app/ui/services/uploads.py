@@ -1,0 +1,78 @@
+"""Files that people bring: how large they may be, and where they and cleaned copies of them are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_app.data.sources.data_files import file_sha256
+from sft_app.errors import AccessError, DataError
+from sft_app.runtime.files import write_text_atomically
+from sft_app.ui.services.access import CLEANED, UPLOADS, Access
+
+MAX_UPLOAD_MB = 200
+
+
+@dataclass(frozen=True)
+class UploadService:
+    """The uploads of one page."""
+
+    home: Path
+    access: Access
+
+    def max_mb(self) -> int:
+        """Return how large a file of this visitor may be."""
+        return MAX_UPLOAD_MB if self.access.is_trusted() else self.access.hosting.limits.upload_mb
+
+    def check(self, file: Path) -> None:
+        """Refuse a file that is larger than this visitor may upload, or could be when unpacked. Raises: AccessError."""
+        if file.suffix == ".parquet" and not self.access.is_trusted():
+            raise AccessError(
+                f"{file.name} is a Parquet file, which can expand to a thousand times its "
+                f"size. Upload JSONL or CSV instead."
+            )
+        most, size = self.max_mb(), file.stat().st_size / 2**20
+        if size > most:
+            raise AccessError(f"{file.name} has {size:.0f} MB; at most {most} MB can be uploaded here.")
+
+    def keep(self, name: str, content: Path | bytes) -> Path:
+        """Keep a copy of a file under this name. Raises: DataError."""
+        return keep_upload(name, content, self.home)
+
+    def cleaned_folder(self) -> Path:
+        """Return the folder for a cleaned copy.
+
+        On a Space it is a new one with a name that nobody can guess, since whoever knows a copy's name may use it.
+        """
+        return self.home / CLEANED / (secrets.token_hex(8) if self.access.hosting.is_hosted else "")
+
+
+def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
+    """Copy a file into a folder named by its contents; Gradio deletes its own copy after a day. Raises: DataError.
+
+    The folder's name cannot be computed from the contents alone, whose hash is in model cards: whoever knows the name
+    may use the file.
+    """
+    sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+    try:
+        kept = home / UPLOADS / hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest() / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copyfile(content, kept)
+        else:
+            kept.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"{name} could not be stored: {error.strerror or error}.") from error
+    return kept
+
+
+def _upload_key(home: Path) -> bytes:
+    """Read the home's secret key, which is made on first use. Raises: OSError."""
+    file = home / UPLOADS / ".key"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(file, secrets.token_hex(16))
+    return file.read_bytes()
