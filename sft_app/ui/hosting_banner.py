@@ -1,4 +1,4 @@
-"""Where the page runs, what that allows, and how to have more of it: a line at home, a card and a login on a Space."""
+"""Say where the page runs and what that allows, and offer a login and a copy of the Space."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPHEMERAL = (
 
 
 def build_place(context: PageContext, demo: gr.Blocks) -> None:
-    """Below the title. What it says depends on who looks, so on a Space it is told anew to each one."""
+    """Build the banner below the title. On a Space it is computed for each visitor, since it depends on who looks."""
     hosting = context.hosting
     if not hosting.is_hosted:
         return
@@ -41,7 +41,7 @@ def build_place(context: PageContext, demo: gr.Blocks) -> None:
 
 
 def place_told(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
-    """The mode, and what it means for this visitor."""
+    """Say which mode the Space is in, and what that means for this visitor."""
     if hosting.adapter:
         return f"**Comparison**: `{hosting.adapter}` next to its base model."
     if hosting.mode != "full":
@@ -57,7 +57,7 @@ MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}
 
 
 def build_storage_notice(context: PageContext) -> None:
-    """Told anew whenever the page is opened."""
+    """Build the line about storage, which is updated whenever the page is opened."""
 
     def tell() -> str:
         return storage_notice(context)
@@ -67,7 +67,7 @@ def build_storage_notice(context: PageContext) -> None:
 
 
 def storage_notice(context: PageContext) -> str:
-    """A sentence or two; nothing where there is nothing to fear."""
+    """Say whether runs survive a restart; empty if they cannot be lost."""
     can_lose_runs = context.hosting.is_hosted and context.hosting.trains
     if not storage_is_named():
         return EPHEMERAL if can_lose_runs else ""

@@ -1,4 +1,4 @@
-"""One conversation of the data: as a chat, and as the tokens that the model reads, coloured by what is trained."""
+"""Show one conversation as a chat, and as the tokens that the model reads, coloured by what is trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKEN_COLOURS = {
 
 @dataclass(frozen=True)
 class TokenView:
-    """`number` chooses the conversation, from 1."""
+    """The components that show one conversation; `number` chooses it, from 1."""
 
     number: gr.Number
     chat: gr.Chatbot
@@ -73,7 +73,7 @@ def chat_at(loaded: LoadedData, wanted: float | None) -> list[Any]:
 
 
 def token_values(context: PageContext, settings: RunSettings, wanted: float | None) -> list[Any]:
-    """Note and coloured tokens; what stands in the way is told in the note."""
+    """Return the note and the coloured tokens; if there are none, the note says why."""
     try:
         loaded = context.data(settings.reading())
         tokenizer = context.tokenizer(settings.model)
@@ -86,7 +86,7 @@ def token_values(context: PageContext, settings: RunSettings, wanted: float | No
 
 
 def _clamp(wanted: float | None, loaded: LoadedData) -> int:
-    """The nearest there is; an emptied field is the first."""
+    """Return the nearest number that exists; an empty field means the first."""
     return int(min(max(1 if wanted is None else wanted, 1), len(loaded.examples)))
 
 

@@ -71,13 +71,13 @@ def reading_card(
 
 
 def reading_label(guess: Guess) -> str:
-    """A reading in a list of choices."""
+    """Name a reading in a list of choices."""
     named = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
     return named or FORMAT_LABELS[guess.format]
 
 
 def left_out_list(rejected: Sequence[Rejected]) -> str:
-    """Markdown: one line for each reason, with its rows."""
+    """List the reasons why rows are left out as Markdown, one line each with its rows."""
     by_reason: dict[str, list[int]] = {}
     for row in rejected:
         by_reason.setdefault(row.reason, []).append(row.row)
@@ -88,7 +88,7 @@ def left_out_list(rejected: Sequence[Rejected]) -> str:
 
 
 def rows_in_words(rows: Sequence[int]) -> str:
-    """`row 3`, or `3 rows (1, 4, 9)`, shortened when there are many."""
+    """Name rows as `row 3` or `3 rows (1, 4, 9)`, shortened if there are many."""
     if len(rows) == 1:
         return f"row {rows[0]:,}"
     shown = ", ".join(map(str, rows[:ROWS_SHOWN]))
@@ -139,7 +139,7 @@ def length_chart(lengths: TokenLengths) -> str:
 
 
 def token_spans(tokenizer: Any, rendered: RenderedConversation) -> list[tuple[str, str]]:
-    """Token texts with their class; line ends are made visible."""
+    """Return the text and the class of each token; line ends are made visible."""
     ends = set(rendered.ends)
     spans = []
     for place, (id, label) in enumerate(zip(rendered.input_ids, rendered.labels, strict=True)):
@@ -151,7 +151,7 @@ def token_spans(tokenizer: Any, rendered: RenderedConversation) -> list[tuple[st
 
 
 def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
-    """How much of a conversation is learnt, and what is unusual about it."""
+    """Say how much of a conversation is trained, and what is unusual about it."""
     total = len(rendered.input_ids)
     what = "every answer with its end-of-turn token, and nothing else"
     note = f"**{rendered.trained:,}** of {total:,} tokens are trained: {what}."
@@ -162,7 +162,7 @@ def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
 
 
 def chat_of(conversation: Conversation) -> list[dict[str, Any]]:
-    """As the chat window takes it, which knows two sides only: the others stand on the model's, under their names."""
+    """Return the chat window's two sides of a conversation; other roles are on the model's, under their names."""
     titles = {"system": "System prompt", "tool": "Tool"}
     return [
         {
@@ -191,5 +191,5 @@ def _short(text: str) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never 100 % when something is missing."""
+    """Round a share to a percentage that is 100% only if nothing is missing."""
     return "100%" if share == 1 else f"{min(share, 0.999):.1%}"
