@@ -148,7 +148,7 @@ def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
 
 
 def chat_of(conversation: Conversation) -> list[dict[str, Any]]:
-    """Return a conversation as the chat window takes it: two sides, other roles titled on the model's side."""
+    """Return the chat window's two sides of a conversation; other roles are on the model's, under their names."""
     titles = {"system": "System prompt", "tool": "Tool"}
     return [
         {
