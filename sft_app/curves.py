@@ -1,7 +1,7 @@
-"""Curves as HTML and SVG: sharp at every width, in the theme's colours, and cheap enough to be drawn anew each second.
+"""Draw curves as HTML and SVG: sharp at every width, in the theme's colours, cheap enough to redraw every second.
 
-The lines are drawn on a square of 1000 units that is stretched to the plot; text stands beside it as HTML, so that it
-is not stretched too. No Gradio here, so that every picture can be tested as a function.
+Lines are drawn on a square of 1000 units that is stretched to the plot; text is HTML next to it, so that it is not
+stretched. There is no Gradio here, so every picture can be tested as a function.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 from sft_app.runs.summary import as_float
 
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
-MOST_POINTS = 240
-MOST_SMALL_POINTS = 80
-MOST_SPOTS = 80
+MAX_POINTS = 240
+MAX_SMALL_POINTS = 80
+MAX_SPOTS = 80
 SIDE = 1000
 TRAINING, HELD_OUT = "#94a3b8", "#10b981"
 RUN_COLOURS = ("#10b981", "#3b82f6", "#f59e0b", "#a855f7", "#f43f5e", "#06b6d4")
@@ -27,7 +27,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `points` are (step, value), steps rising; `is_measured` draws it thick, with a dot at each point."""
+    """Describes one line.
+
+    `points` are (step, value) by step; `is_measured` draws it thick, with a dot at each point.
+    """
 
     name: str
     points: tuple[Point, ...]
@@ -37,7 +40,7 @@ class Series:
 
 @dataclass(frozen=True)
 class CurveBin:
-    """Neighbouring points in one: their middle, and between which values they lie, so that no spike is lost."""
+    """Summarises neighbouring points: their middle step, and their lowest, mean and highest value."""
 
     step: float
     low: float
@@ -46,14 +49,15 @@ class CurveBin:
 
     @classmethod
     def over(cls, points: Sequence[Point]) -> CurveBin:
+        """Summarise these points."""
         values = [value for _, value in points]
         middle = (points[0][0] + points[-1][0]) / 2
         return cls(middle, min(values), sum(values) / len(values), max(values))
 
 
 @dataclass(frozen=True)
-class Small:
-    """One of the curves beside the loss: its key in `metrics.jsonl`, its title, and how a value is written."""
+class SmallCurve:
+    """Describes a curve next to the loss: its key in `metrics.jsonl`, its title, and its number format."""
 
     key: str
     title: str
@@ -61,21 +65,21 @@ class Small:
 
 
 SMALL_CURVES = (
-    Small("learning_rate", "Learning rate", "{:.2g}"),
-    Small("grad_norm", "Gradient norm", "{:.3g}"),
-    Small("tokens_per_second", "Speed, tokens/s", "{:,.0f}"),
-    Small("memory_gib", "Memory, GiB", "{:.2f}"),
+    SmallCurve("learning_rate", "Learning rate", "{:.2g}"),
+    SmallCurve("grad_norm", "Gradient norm", "{:.3g}"),
+    SmallCurve("tokens_per_second", "Speed, tokens/s", "{:,.0f}"),
+    SmallCurve("memory_gib", "Memory, GiB", "{:.2f}"),
 )
 
 
 def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
-    """The loss of one run, and below it four small curves of how training goes."""
+    """Draw the loss of one run and, below it, four small curves of how training goes."""
     training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
     broken = broken_sentence(metrics)
     if not training and not held_out:
-        told = broken or "The curves appear here after the first step."
-        return f'<section class="ft-card ft-empty">{told}</section>'
+        message = broken or "The curves appear here after the first step."
+        return f'<section class="ft-card ft-empty">{message}</section>'
     small = "".join(_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES)
     latest = [(one, f"{one.points[-1][1]:.3f}") for one in series if one.points]
     head = _head("Loss", latest)
@@ -84,10 +88,10 @@ def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
 
 
 def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
-    """Held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
+    """Draw held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
     series, named = [], []
-    for place, (name, metrics) in enumerate(runs):
-        colour = run_colour(place)
+    for index, (name, metrics) in enumerate(runs):
+        colour = run_colour(index)
         held_out = Series(f"{name}, held-out", points_of(metrics, "heldout_loss"), colour, is_measured=True)
         training = Series(f"{name}, training", points_of(metrics, "loss"), colour)
         series += [training, held_out]
@@ -95,39 +99,39 @@ def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
     found = [(name, broken_sentence(metrics)) for name, metrics in runs]
     broken = "".join(f'<p class="ft-key">{escape(name)}: {sentence}</p>' for name, sentence in found if sentence)
     if not any(one.points for one in series):
-        told = broken or "None of these runs has a loss yet."
-        return f'<section class="ft-card ft-empty">{told}</section>'
+        message = broken or "None of these runs has a loss yet."
+        return f'<section class="ft-card ft-empty">{message}</section>'
     note = '<p class="ft-key">Thick line: held-out loss, the one to compare. Thin line: training loss.</p>' + broken
     return f'<section class="ft-card ft-curves">{_head("Loss", named)}{plot(series)}{note}</section>'
 
 
-def run_colour(place: int) -> str:
-    """The colour of the run at this place of a comparison, in its chart and in its table."""
-    return RUN_COLOURS[place % len(RUN_COLOURS)]
+def run_colour(index: int) -> str:
+    """Return the colour of the run with this index in a comparison, for its chart and its table."""
+    return RUN_COLOURS[index % len(RUN_COLOURS)]
 
 
 def points_of(metrics: Sequence[dict[str, Any]], key: str) -> tuple[Point, ...]:
-    """(step, value) by step; a step measured twice counts once, what is no finite number is left out."""
+    """Return (step, value) by step. A step measured twice counts once; non-finite values are left out."""
     points = {row["step"]: value for row in metrics if (value := row.get(key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))
 
 
 def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
-    """From which step on there is a loss that cannot be drawn; empty where every loss is a number."""
+    """Say from which step on a loss cannot be drawn; empty if every loss is finite."""
     losses = [(row["step"], as_float(row[key])) for row in metrics for key in ("loss", "heldout_loss") if key in row]
     steps = [step for step, loss in losses if not math.isfinite(loss)]
     return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 
 
-def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[CurveBin]:
-    """At most `most` stretches of neighbouring points; with few points each is a stretch of its own."""
+def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[CurveBin]:
+    """Group neighbouring points into at most `most` bins; with few points, each is its own bin."""
     count = min(most, len(points))
-    parts = (points[place * len(points) // count : (place + 1) * len(points) // count] for place in range(count))
+    parts = (points[index * len(points) // count : (index + 1) * len(points) // count] for index in range(count))
     return [CurveBin.over(part) for part in parts]
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) inside `low` … `high`; at least one."""
+    """Return at least one round number within `low` … `high`: multiples of 1, 2 or 5 times a power of ten."""
     span = high - low
     if span <= 0:
         return [low]
@@ -138,30 +142,30 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return inside or [low]
 
 
-def plot(series: Sequence[Series], most: int = MOST_POINTS) -> str:
-    """The lines with their axes; a pointer over the plot is told the values at the nearest step."""
+def plot(series: Sequence[Series], most: int = MAX_POINTS) -> str:
+    """Draw lines with axes. A pointer over the plot shows the values at the nearest step."""
     drawn = [one for one in series if one.points]
     steps = [step for one in drawn for step, _ in one.points]
     values = [value for one in drawn for _, value in one.points]
     frame = _Frame.around(steps, values)
     across = [tick for tick in ticks(frame.left, frame.right, 6) if tick == int(tick)]
     rows = "".join(f'<path class="ft-grid" d="M0 {frame.y(tick)}H{SIDE}"/>' for tick in ticks(frame.low, frame.high, 4))
-    beside = "".join(
+    y_labels = "".join(
         f'<b class="ft-y" style="top:{frame.y(tick) / 10:g}%">{tick:.6g}</b>'
         for tick in ticks(frame.low, frame.high, 4)
     )
-    below = "".join(f'<b class="ft-x" style="left:{frame.x(tick) / 10:g}%">{tick:,.0f}</b>' for tick in across)
+    x_labels = "".join(f'<b class="ft-x" style="left:{frame.x(tick) / 10:g}%">{tick:,.0f}</b>' for tick in across)
     lines = "".join(_line(one, frame, most) for one in sorted(drawn, key=lambda one: one.is_measured))
-    told = escape(", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn))
+    message = escape(", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn))
     return (
         f'<div class="ft-plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{told}">{rows}{lines}</svg>{beside}{below}{_spots(drawn, frame)}</div>'
+        f'aria-label="{message}">{rows}{lines}</svg>{y_labels}{x_labels}{_spots(drawn, frame)}</div>'
     )
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The part of the plane that a plot shows, and where its points fall on the square."""
+    """Describes the visible part of the plane, and maps points to the square."""
 
     left: float
     right: float
@@ -181,18 +185,18 @@ class _Frame:
 
 
 def _line(series: Series, frame: _Frame, most: int) -> str:
-    """Where there are more points than can be told apart: their mean, and behind it a band from lowest to highest."""
-    stretches = thin(series.points, most)
-    places = [(frame.x(one.step), frame.y(one.mean)) for one in stretches]
-    is_thinned = len(stretches) < len(series.points)
-    edge = [(one.step, one.high) for one in stretches] + [(one.step, one.low) for one in reversed(stretches)]
+    """Draw a line. Too many points become a line of means over a band from lowest to highest value."""
+    bins = thin(series.points, most)
+    coordinates = [(frame.x(one.step), frame.y(one.mean)) for one in bins]
+    is_thinned = len(bins) < len(series.points)
+    edge = [(one.step, one.high) for one in bins] + [(one.step, one.low) for one in reversed(bins)]
     band = f'<path class="ft-band" fill="{series.colour}" d="{_path(edge, frame)}Z"/>' if is_thinned else ""
-    has_dots = len(places) == 1 or (series.is_measured and not is_thinned and len(places) <= MOST_SPOTS)
-    dots = "".join(f"M{x:g} {y:g}h0" for x, y in places) if has_dots else ""
+    has_dots = len(coordinates) == 1 or (series.is_measured and not is_thinned and len(coordinates) <= MAX_SPOTS)
+    dots = "".join(f"M{x:g} {y:g}h0" for x, y in coordinates) if has_dots else ""
     width = "ft-thick" if series.is_measured else "ft-thin"
     return (
         f'{band}<path class="{width}" stroke="{series.colour}" '
-        f'd="{_path([(one.step, one.mean) for one in stretches], frame)}"/>'
+        f'd="{_path([(one.step, one.mean) for one in bins], frame)}"/>'
         f'<path class="ft-dots" stroke="{series.colour}" d="{dots}"/>'
     )
 
@@ -202,12 +206,12 @@ def _path(points: Sequence[Point], frame: _Frame) -> str:
 
 
 def _spots(drawn: Sequence[Series], frame: _Frame) -> str:
-    """Strips across the plot, each with the values of one step, shown while a pointer or finger is on it."""
+    """Draw strips across the plot that show the values of one step while a pointer or finger is on them."""
     values = [dict(one.points) for one in drawn]
     measured = {step for one in drawn if one.is_measured for step, _ in one.points}
     every = sorted({step for one in drawn for step, _ in one.points})
-    apart = math.ceil(len(every) / MOST_SPOTS)
-    chosen = sorted({*every[::apart], every[-1], *(measured if len(measured) <= MOST_SPOTS else ())})
+    apart = math.ceil(len(every) / MAX_SPOTS)
+    chosen = sorted({*every[::apart], every[-1], *(measured if len(measured) <= MAX_SPOTS else ())})
     edges = [0.0, *((frame.x(a) + frame.x(b)) / 2 for a, b in zip(chosen, chosen[1:], strict=False)), float(SIDE)]
     spots = []
     for step, start, end in zip(chosen, edges, edges[1:], strict=False):
@@ -216,9 +220,9 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> str:
             for one, known in zip(drawn, values, strict=True)
             if step in known
         )
-        place = frame.x(step)
-        inside = 100 * (place - start) / (end - start) if end > start else 0
-        side = "ft-before" if place > SIDE / 2 else "ft-after"
+        x = frame.x(step)
+        inside = 100 * (x - start) / (end - start) if end > start else 0
+        side = "ft-before" if x > SIDE / 2 else "ft-after"
         spots.append(
             f'<i class="ft-spot {side}" style="left:{start / 10:g}%;width:{(end - start) / 10:g}%;--at:{inside:.0f}%">'
             f"<em><u>Step {step:,g}</u>{lines}</em></i>"
@@ -226,14 +230,14 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> str:
     return "".join(spots)
 
 
-def _small_curve(curve: Small, points: tuple[Point, ...]) -> str:
-    """Drawn from zero, so that a small wobble does not look like a leap."""
+def _small_curve(curve: SmallCurve, points: tuple[Point, ...]) -> str:
+    """Draw a curve from zero, so that a small wobble does not look like a leap."""
     if not points:
         return f'<figure><figcaption>{curve.title}<strong>–</strong></figcaption><div class="ft-mini"></div></figure>'
     steps, values = [step for step, _ in points], [value for _, value in points]
     top = max(values) or 1.0
     frame = _Frame(steps[0], max(steps[-1], steps[0] + 1), min(0.0, min(values)), 1.08 * top)
-    line = _line(Series(curve.title, points, HELD_OUT), frame, MOST_SMALL_POINTS)
+    line = _line(Series(curve.title, points, HELD_OUT), frame, MAX_SMALL_POINTS)
     latest, most = curve.form.format(values[-1]), curve.form.format(top)
     return (
         f"<figure><figcaption>{curve.title}<strong>{latest}</strong></figcaption>"
