@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from sft_app.export.hub_push import Pushed
+from sft_app.export.hub_push import PushResult
 from sft_app.export.merged import MergedModel, Step
-from sft_app.export.package import OllamaPackage, told_fidelity
+from sft_app.export.package import OllamaPackage, fidelity_message
 from sft_app.hosting import Hosting, Visitor
 
 KINDS = [
@@ -46,7 +46,7 @@ def told_card(text: str) -> str:
 
 def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) -> str:
     """`where` it is, in a sentence; empty where a button says it."""
-    sentence, is_warning = told_fidelity(merged)
+    sentence, is_warning = fidelity_message(merged)
     verdict = f'<p class="{"ft-warning" if is_warning else ""}" id="fidelity">{escape(sentence)}</p>'
     parts = [f"<header><strong>{'Ready for Ollama' if package else 'The merged model is ready'}</strong></header>"]
     if where:
@@ -61,8 +61,8 @@ def ollama_commands(package: OllamaPackage, is_at_home: bool) -> str:
     """What to type in a terminal; from the folder itself where the model is fetched as a zip."""
     make = package.model.command if is_at_home else f"ollama create {package.model.name} -f Modelfile"
     commands = [make, f"ollama run {package.model.name}"]
-    if package.by_hand and is_at_home:
-        commands += ["# For a GGUF file, or if Ollama does not support the architecture:", *package.by_hand]
+    if package.manual_commands and is_at_home:
+        commands += ["# For a GGUF file, or if Ollama does not support the architecture:", *package.manual_commands]
     return "\n".join(commands)
 
 
@@ -70,10 +70,10 @@ def _notes(package: OllamaPackage) -> list[str]:
     return [*package.model.notes, *filter(None, [package.gguf_problem])]
 
 
-def login_line(hosting: Hosting, visitor: Visitor, is_logged_in: bool) -> str:
+def login_line(hosting: Hosting, visitor: Visitor, has_hub_login: bool) -> str:
     """In whose name something is pushed, or what to do so that it can be."""
     if not hosting.is_hosted:
-        return LOGGED_IN if is_logged_in else NOT_LOGGED_IN
+        return LOGGED_IN if has_hub_login else NOT_LOGGED_IN
     if visitor.name is None:
         return "**Sign in** with your Hugging Face account to push."
     if not hosting.trusts(visitor):
@@ -81,7 +81,7 @@ def login_line(hosting: Hosting, visitor: Visitor, is_logged_in: bool) -> str:
     return f"Pushes as **{visitor.name}**."
 
 
-def pushed_line(pushed: Pushed) -> str:
+def pushed_line(pushed: PushResult) -> str:
     """Where it is now. The names in it have been checked: they have no Markdown in them."""
     who = "only you and people you give access can see it" if pushed.private else "everyone can see it"
     return "\n\n".join([f"Done: [{pushed.repo}]({pushed.url}), {pushed.files} files; {who}.", *pushed.notes])
