@@ -133,7 +133,7 @@ class RunReporter(TrainerCallback):
         """Since the last call, evaluations left out."""
         now, tokens = time.monotonic() - self.trainer.evaluation_seconds, ranks_sum(self.trainer.tokens_seen)
         (before, tokens_before), self.last_log = self.last_log, (now, tokens)
-        return round((tokens - tokens_before) / max(now - before, 1e-9), 1)
+        return round(float(tokens - tokens_before) / max(now - before, 1e-9), 1)
 
     def _bytes_short(self) -> int:
         """What the disk lacks for one more checkpoint; 0 when there is room."""

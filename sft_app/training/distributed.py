@@ -76,7 +76,7 @@ def as_this_rank_sees(run: Run) -> Run:
 
 def this_rank_hardware(settings: RunSettings) -> Hardware:
     """The machine with this rank's own GPU as its device; with FSDP the CPU, where a model waits to be split up."""
-    (hardware,) = from_first_rank((detect_hardware(),))
+    hardware: Hardware = from_first_rank((detect_hardware(),))[0]
     if hardware.device != "cuda" or world_size() == 1:
         return hardware
     return replace(hardware, device="cpu" if settings.fsdp else f"cuda:{torch.cuda.current_device()}")

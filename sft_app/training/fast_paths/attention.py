@@ -214,7 +214,7 @@ def _attend_in_one_kernel(
     queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
     window = (-1 if sliding_window is None else sliding_window - 1, 0)
     has_groups = query.shape[1] != key.shape[1]
-    output: Any = varlen_attn(
+    output: torch.Tensor = varlen_attn(
         queries,
         keys,
         values,

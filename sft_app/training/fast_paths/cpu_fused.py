@@ -58,7 +58,7 @@ class RMSNormFunction(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         mean_square = torch.linalg.vecdot(x, x).unsqueeze_(-1).div_(x.shape[-1])
         reciprocal = mean_square.add_(eps).rsqrt_()
-        normed = x * reciprocal
+        normed: torch.Tensor = x * reciprocal
         ctx.save_for_backward(normed, reciprocal, weight)
         return normed * weight
 

@@ -79,7 +79,7 @@ def compute_step(model: Any, compute_loss: Callable[[], torch.Tensor], dtype: to
     """Run forward and backward and return the result; the weights' own gradients are empty afterwards."""
     torch.manual_seed(0)
     loss = compute_loss()
-    (loss * LOSS_SCALE if dtype == torch.float16 else loss).backward()  # type: ignore[no-untyped-call]
+    (loss * LOSS_SCALE if dtype == torch.float16 else loss).backward()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     gradients = [
         _full_gradient(weight.grad) if weight.grad is not None else torch.zeros_like(weight) for weight in trained

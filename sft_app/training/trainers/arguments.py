@@ -96,7 +96,8 @@ def packed_neftune_alpha(settings: RunSettings) -> float | None:
 def training_dtype(model: Any) -> torch.dtype:
     """Return the dtype the base computes in; for a 4-bit model, that is not the dtype of its packed weights."""
     quantization = getattr(model.config, "quantization_config", None)
-    return getattr(quantization, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
+    dtype: torch.dtype = getattr(quantization, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
+    return dtype
 
 
 def cast_trainable_to_float32(model: Any) -> None:

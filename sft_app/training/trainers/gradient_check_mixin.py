@@ -91,7 +91,8 @@ class GradientCheckMixin:
 
         def compute() -> torch.Tensor:
             with self.compute_loss_context_manager():
-                return self.compute_loss(model, dict(inputs))
+                loss: torch.Tensor = self.compute_loss(model, dict(inputs))
+                return loss
 
         return compute_step(self.model, compute, training_dtype(self.model))
 
@@ -140,7 +141,8 @@ class CheckedPaddingMixin(GradientCheckMixin):
     def _choose_method(self: Any, model: Any) -> BatchMethod:
         def take(method: BatchMethod) -> list[StepResult]:
             self.batch_method = method
-            return self.steps_on_probe(model)
+            steps: list[StepResult] = self.steps_on_probe(model)
+            return steps
 
         plain, dtype = take("one by one"), training_dtype(self.model)
         if not self.in_all_processes(all(step.is_finite() for step in plain)):

@@ -47,9 +47,11 @@ class HeldoutEvaluation:
         super().__init__(*args, **kwargs)
 
     def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
+        """Evaluate the held-out conversations; if SIGTERM interrupts it, save what was learned first."""
         try:
             with self.termination.immediate() if is_single_process() else nullcontext():
-                return self._evaluate_heldout()
+                metrics: dict[str, float] = self._evaluate_heldout()
+                return metrics
         except Terminated:
             if self.state.global_step > 0:
                 self._save_checkpoint(self.model, trial=None)
@@ -62,8 +64,8 @@ class HeldoutEvaluation:
 
     def _evaluate_heldout(self: Any) -> dict[str, float]:
         start = time.monotonic()
-        learnt = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
-        with nullcontext() if learnt or not is_single_process() else self.termination.stoppable():
+        has_learned = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
+        with nullcontext() if has_learned or not is_single_process() else self.termination.stoppable():
             scores = score_conversations(self.model, self.heldout)
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
@@ -73,7 +75,7 @@ class HeldoutEvaluation:
         self.evaluation_seconds += time.monotonic() - start
         return metrics
 
-    def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Train an epoch, unless the run was cut off after its last step; transformers would take one more."""
         if self.state.global_step < self.state.max_steps:
             try:
@@ -93,13 +95,14 @@ class HeldoutEvaluation:
             raise self._divergence_error("a weight", math.nan, self.state.global_step)
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the schedule whose learning rate is never 0."""
         if self.lr_scheduler is None:
             kind, warmup = self.args.lr_scheduler_type.value, self.args.get_warmup_steps(num_training_steps)
             self.lr_scheduler = make_schedule(optimizer or self.optimizer, kind, warmup, num_training_steps)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> Any:
         self.refuse_broken_weights()
         if not self.args.should_save:
             return super()._save_checkpoint(model, trial)  # type: ignore[misc]
