@@ -185,7 +185,7 @@ def limitations(record: RunRecord, facts: ReportFacts) -> list[str]:
 
 
 def licence_sentences(record: RunRecord, licence: Mapping[str, str]) -> list[str]:
-    """Of the base model, whose licence holds for what is made from it, and of the data."""
+    """Describe the licences of the base model, which also covers models made from it, and of the data."""
     base, data = public_model(record), data_name(record)
     known = licence.get("license_name") or licence.get("license")
     found = [
@@ -199,5 +199,5 @@ def licence_sentences(record: RunRecord, licence: Mapping[str, str]) -> list[str
 
 
 def _code(value: Any) -> str:
-    """A literal of Python."""
+    """Return the value as a Python literal."""
     return json.dumps(value, ensure_ascii=False)

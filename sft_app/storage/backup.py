@@ -115,7 +115,10 @@ class BackupWorker:
         self._write_state(trouble)
 
     def _back_up_run(self, run: Run) -> str:
-        """What went wrong. Raises: StorageError, when there is no use in looking at others."""
+        """Copy a run if it has changed, and return what went wrong.
+
+        Raises: StorageError if trying other runs is useless.
+        """
         stamp = _change_stamp(run)
         if self._seen.get(run.id) == stamp:
             return ""
@@ -141,10 +144,12 @@ class _Pause:
         self._seconds, self._until = FIRST_PAUSE_SECONDS, 0.0
 
     def begin(self, longer: bool) -> None:
+        """Start a pause: longer after a failure, none after a success."""
         self._until = time.monotonic() + self._seconds if longer else 0.0
         self._seconds = min(2 * self._seconds, MAX_PAUSE_SECONDS) if longer else FIRST_PAUSE_SECONDS
 
     def is_over(self) -> bool:
+        """Return whether the pause is over."""
         return time.monotonic() >= self._until
 
 

@@ -42,7 +42,8 @@ class Store(Protocol):
     def fetch(self, files: Mapping[str, Path]) -> None:
         """Download each name into a file whose folder exists."""
 
-    def delete(self, names: Sequence[str]) -> None: ...
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete files by name."""
 
 
 def open_store(environment: Mapping[str, str] = os.environ) -> Store | None:

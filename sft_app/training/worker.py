@@ -62,9 +62,9 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     0 if the run folder says how it ended, `OUT_OF_MEMORY_EXIT` to be restarted with smaller batches, `TERMINATED_EXIT`
     after SIGTERM, `BUSY_EXIT` if another worker has the run.
     """
-    distributed.end_with_the_launcher()
+    distributed.exit_with_launcher()
     try:
-        with distributed.holding(Run(Path(run_dir))) as is_ours:
+        with distributed.hold_run(Run(Path(run_dir))) as is_ours:
             return _work(run_dir, micro_batch, accumulation) if is_ours else BUSY_EXIT
     except FileNotFoundError:
         if Path(run_dir).is_dir():
@@ -73,7 +73,7 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
 
 
 def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
-    run, termination = distributed.as_this_rank_sees(Run(Path(run_dir))), Termination()
+    run, termination = distributed.run_for_this_rank(Run(Path(run_dir))), Termination()
     signal.signal(signal.SIGTERM, termination)
     try:
         hand_over(run, distributed.leading_pid(), _loading_message(run))

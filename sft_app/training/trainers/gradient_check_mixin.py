@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow.compute
 import torch
 
-from sft_app.training.distributed import ranks_sum
+from sft_app.training.distributed import sum_over_ranks
 from sft_app.training.fast_paths.batch_layouts import split_padded_rows, summed_loss
 from sft_app.training.fast_paths.gradient_check import (
     StepResult,
@@ -99,7 +99,7 @@ class GradientCheckMixin:
     @staticmethod
     def in_all_processes(is_true: bool) -> bool:
         """Return whether this is true in all of the run's processes, which must compute steps alike."""
-        return ranks_sum(int(not is_true)) == 0
+        return sum_over_ranks(int(not is_true)) == 0
 
 
 class CheckedPaddingMixin(GradientCheckMixin):
@@ -115,6 +115,7 @@ class CheckedPaddingMixin(GradientCheckMixin):
     def compute_loss(
         self: Any, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """Compute the loss by the chosen batch method."""
         if self.batch_method == "the library's":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         labels = inputs.pop("labels")

@@ -15,7 +15,7 @@ from sft_app.data.tokens import RenderedConversation
 from sft_app.errors import DivergedError
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_conversations
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, prune_checkpoints, writing_checkpoint
-from sft_app.training.distributed import ranks_sum
+from sft_app.training.distributed import sum_over_ranks
 from sft_app.training.divergence import all_finite, broken_base_error, divergence_error
 from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
 from sft_app.training.trainers.arguments import make_schedule, training_dtype
@@ -113,6 +113,7 @@ class HeldoutEvaluation:
         prune_checkpoints(folder, checkpoint_step(Path(best)) if best else 0)
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Count tokens, and let a stop interrupt a long step."""
         if self._begun_step != self.state.global_step:  # not just its next micro-batch
             self._begun_step, self._step_began = self.state.global_step, time.monotonic()
         mask = inputs.get("attention_mask")
@@ -137,7 +138,7 @@ class HeldoutEvaluation:
 
     def _refuse_unless_finite(self: Any, what: str, value: float, step: int) -> None:
         """Raise DivergedError in all processes if the value is not finite in one."""
-        if ranks_sum(int(not math.isfinite(value))):
+        if sum_over_ranks(int(not math.isfinite(value))):
             raise self._divergence_error(what, value, step)
 
     def _divergence_error(self: Any, what: str, value: float, step: int) -> DivergedError:
@@ -155,7 +156,7 @@ class HeldoutEvaluation:
 
     def _has_finite_weights(self: Any) -> bool:
         trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
-        return ranks_sum(int(not all_finite(trained))) == 0
+        return sum_over_ranks(int(not all_finite(trained))) == 0
 
     def _keep_last_step(self: Any) -> None:
         """Save the current weights if they are finite and not saved already."""
