@@ -17,11 +17,11 @@ from sft_app.export.public_facts import public_model, public_values
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import json_text
 
-# What stands in a folder, a zip or a repository: a file's name there, and a file of this machine or its contents.
+# Files of a folder, zip or repository: the name there, and a local file or its contents.
 Files = Mapping[str, Path | bytes]
 PACKAGE_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".txt")
 BASE_NAME_KEYS = ("base_model_name_or_path", "_name_or_path", "name_or_path")
-STORED_ENDINGS = (".safetensors",)  # random numbers do not become smaller
+STORED_ENDINGS = (".safetensors",)  # weights do not compress
 
 
 def adapter_files(run: Run, name: str, chosen: Sequence[str] | None = None) -> Files:

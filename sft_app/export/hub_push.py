@@ -24,7 +24,7 @@ LARGE_BYTES = 4_000_000
 PUSH_LOGIN_HINT = (
     "log in with `hf auth login`, or set HF_TOKEN to a token with write access (huggingface.co/settings/tokens)"
 )
-# What every repository may have beside its contents.
+# Files any repository may have.
 PUSHED_FILES = re.compile(r"(data/.+|scorecard|fidelity|.*model.*\.index)\.jsonl?|.*model.*\.safetensors")
 REPOSITORY_FILES = {".gitattributes", ".gitignore", "README.md", "LICENSE", "LICENSE.md"}
 
@@ -200,7 +200,7 @@ def check_name(repo: str) -> str:
     expected = "Give USER/NAME, or NAME for your own account"
     if not name:
         raise ExportError(f"The repository has no name yet. {expected}.")
-    if "://" in name or name.startswith("hf_"):  # what is no name may be a token; it is not repeated
+    if "://" in name or name.startswith("hf_"):  # it may be a token, so it is not repeated
         raise ExportError(f"That is a web address or a token, not a repository name. {expected}.")
     if not is_repository_name(name):
         rules = (

@@ -46,7 +46,7 @@ def markdown_code(text: str, language: str = "") -> Markup:
 
 @lru_cache
 def _environment() -> Environment:
-    environment = Environment(  # autoescape would make HTML of it
+    environment = Environment(  # autoescape would turn it into HTML
         loader=FileSystemLoader(TEMPLATE_DIR),
         autoescape=False,
         undefined=StrictUndefined,

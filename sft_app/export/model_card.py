@@ -129,7 +129,7 @@ def generation_code(record: RunRecord, name: str) -> str:
     """Return code that generates an answer as Compare does."""
     settings = record.settings
     prompt = next(iter(settings.watch_prompts), EXAMPLE_PROMPT)
-    if record.source.format == "text":  # learnt without a chat template
+    if record.source.format == "text":  # trained without a chat template
         asked = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
     else:
         turns = [{"role": "system", "content": settings.system_prompt}] if settings.system_prompt else []

@@ -30,8 +30,8 @@ from sft_app.settings import EXAMPLE_DATA
 
 PROJECT = Path(__file__).parents[2]
 CODE_FOLDER, REQUIRED_FILES = "sft_app", ("app.py", "requirements.txt", "README.md", EXAMPLE_DATA)
-OPTIONAL_FILES = ("LICENSE", "pre-requirements.txt", "packages.txt")  # where they are there
-# With a visitor's login: their own private adapters, and gated base models.
+OPTIONAL_FILES = ("LICENSE", "pre-requirements.txt", "packages.txt")  # if they exist
+# Let visitors use their own private adapters and gated base models.
 READ_SCOPES = ["read-repos", "gated-repos"]
 MARKER_FILE = f"{CODE_FOLDER}/__init__.py"
 INHERITED_METADATA = ("sdk", "sdk_version", "python_version", "app_file", "license", "emoji", "colorFrom", "colorTo")
@@ -93,7 +93,7 @@ def comparison_readme(adapter: str, base: str, project: Path = PROJECT) -> str:
 
     own = SpaceCard.load(project / "README.md").data
     title = f"Compare {adapter.rpartition('/')[2]}"
-    models = [adapter, base] if is_hub_id(base) else [adapter]  # or a folder of the machine that it was trained on
+    models = [adapter, base] if is_hub_id(base) else [adapter]  # otherwise a folder on the machine it was trained on
     data = SpaceCardData(
         title=title,
         models=models,
@@ -116,7 +116,7 @@ def _update_space(
     is_private, held = ensure_repository(repository, MARKER_FILE)
     if not variables and MARKER_FILE in held:
         _remove_comparison_variables(repository)
-    for key, value in variables.items():  # before the files, so that the first start has them
+    for key, value in variables.items():  # set before the files, for the first start
         repository.api.add_space_variable(repository.id, key, value)
     dropped = sorted(name for name in held - files.keys() if name.startswith(f"{CODE_FOLDER}/"))
     oid = commit_files(repository, files, "Fine-tune & Compare", dropped, on_progress)

@@ -84,7 +84,7 @@ class BackupWorker:
         while not is_last:
             is_last = ending.is_set()
             if restores and not is_last and self._restore_pause.is_over():
-                with suppress(Timeout), self._restore_lock.acquire(timeout=0):  # another process is restoring
+                with suppress(Timeout), self._restore_lock.acquire(timeout=0):  # other processes may copy meanwhile
                     restores = not self.restore()
             with suppress(Timeout), self._lock.acquire(timeout=MAX_LOCK_WAIT_SECONDS if is_last else 0):
                 if is_last or self._backup_pause.is_over():

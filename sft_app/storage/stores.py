@@ -106,9 +106,8 @@ class FolderStore:
     def put(self, files: Mapping[str, Path | bytes]) -> None:
         for name, source in files.items():
             content = source if isinstance(source, bytes) else None
-            opened = (
-                None if isinstance(source, bytes) else source.open("rb")
-            )  # a missing local file is not the store's error
+            # Opened here, since a missing local file is not the store's error.
+            opened = None if isinstance(source, bytes) else source.open("rb")
             with self._translate_errors("written to"):
                 path = self._existing_root() / name
                 path.parent.mkdir(parents=True, exist_ok=True)

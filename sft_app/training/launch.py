@@ -115,7 +115,7 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
     for run in list_runs(home)[:1]:
         try:
             record = run.record()
-        except RunError:  # a broken folder is nobody's second click
+        except RunError:  # a broken folder cannot be a double click
             return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
         is_same = (record.settings, record.owner) == (settings, owner)

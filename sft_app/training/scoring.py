@@ -55,7 +55,7 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
         return f"The scorecard only has the held-out loss: {error}"
     except torch.OutOfMemoryError:
         return "The scorecard only has the held-out loss: the GPU did not have enough memory to generate answers."
-    except Exception:  # whatever a library does here, the adapter is saved; the traceback goes to the run's log
+    except Exception:  # the adapter is saved whatever fails here; the traceback goes to the run's log
         logger.exception("the scorecard could not be completed")
         return "The scorecard only has the held-out loss; the run's log says why."
     return ""
