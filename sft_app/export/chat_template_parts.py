@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft_app.data.tokens import prompt_text, special_ids
 from sft_app.errors import DataError, ExportError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SYSTEM_MARK, *CONTENT_MARKS = (chr(code) for code in range(0xE000, 0xE006))
 TemplateMessages = Sequence[dict[str, Any]]
@@ -43,7 +46,7 @@ class ChatTemplateParts:
         return text + self.generation
 
 
-def split_chat_template(tokenizer: Any) -> ChatTemplateParts:
+def split_chat_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplateParts:
     """Split the tokenizer's chat template. A BOS token that the tokenizer itself adds is left out.
 
     Raises: ExportError if the parts give another text than the chat template, naming the first conversation that
@@ -59,7 +62,7 @@ def split_chat_template(tokenizer: Any) -> ChatTemplateParts:
     return parts
 
 
-def unsupported_template_features(tokenizer: Any, parts: ChatTemplateParts) -> list[str]:
+def unsupported_template_features(tokenizer: PreTrainedTokenizerBase, parts: ChatTemplateParts) -> list[str]:
     """Return a sentence for each thing the chat template does to messages that fixed text cannot do."""
     notes = []
     if _differs(tokenizer, parts, [_user("Hi"), _assistant("<think>\na\n</think>\n\nb"), _user("c")]):
@@ -71,14 +74,14 @@ def unsupported_template_features(tokenizer: Any, parts: ChatTemplateParts) -> l
     return notes
 
 
-def _differs(tokenizer: Any, parts: ChatTemplateParts, messages: TemplateMessages) -> bool:
+def _differs(tokenizer: PreTrainedTokenizerBase, parts: ChatTemplateParts, messages: TemplateMessages) -> bool:
     try:
         return parts.render(messages) != _without_bos(tokenizer, prompt_text(tokenizer, messages))
     except DataError:
         return True
 
 
-def _find_parts(tokenizer: Any) -> ChatTemplateParts:
+def _find_parts(tokenizer: PreTrainedTokenizerBase) -> ChatTemplateParts:
     one, two, three, four, five = CONTENT_MARKS
     turns = [_user(one), _assistant(two), _user(three), _assistant(four), _user(five)]
     opening, to_answer, to_question, _, _, ending = _split_at_marks(tokenizer, turns, CONTENT_MARKS)
@@ -96,7 +99,7 @@ def _find_parts(tokenizer: Any) -> ChatTemplateParts:
     )
 
 
-def _split_at_marks(tokenizer: Any, messages: TemplateMessages, marks: Sequence[str]) -> list[str]:
+def _split_at_marks(tokenizer: PreTrainedTokenizerBase, messages: TemplateMessages, marks: Sequence[str]) -> list[str]:
     """Return the text before, between and after the marks.
 
     Raises: ValueError if they are not each written once, in order.
@@ -108,7 +111,7 @@ def _split_at_marks(tokenizer: Any, messages: TemplateMessages, marks: Sequence[
     return parts
 
 
-def _text_after(tokenizer: Any, messages: TemplateMessages, mark: str) -> str:
+def _text_after(tokenizer: PreTrainedTokenizerBase, messages: TemplateMessages, mark: str) -> str:
     """Return the text after the last message without a generation prompt; empty if the template refuses that."""
     try:
         return prompt_text(tokenizer, messages, add_generation_prompt=False).rpartition(mark)[2]
@@ -127,7 +130,7 @@ def _common_start(texts: Sequence[str], specials: set[str]) -> str:
     return shared
 
 
-def _without_bos(tokenizer: Any, text: str) -> str:
+def _without_bos(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """Remove the BOS token if the tokenizer adds it itself, so that a runner does not add a second one."""
     bos, ids = tokenizer.bos_token, tokenizer("a", verbose=False)["input_ids"]
     return text.removeprefix(bos) if bos and ids[:1] == [tokenizer.bos_token_id] else text

@@ -21,6 +21,8 @@ from sft_app.runtime.files import write_text_atomically
 from sft_app.settings import RunSettings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from sft_app.export.chat_template_parts import ChatTemplateParts
 
 MODELFILE = "Modelfile"
@@ -118,7 +120,7 @@ def default_system(parts: ChatTemplateParts) -> str:
     return text[len(before) : len(text) - len(after)]
 
 
-def ollama_parameters(settings: RunSettings, folder: Path, tokenizer: Any) -> dict[str, float]:
+def ollama_parameters(settings: RunSettings, folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
     """Return the run's temperature and the sampling parameters of the model's authors.
 
     Parameters they do not set are turned off: Ollama's defaults, such as its repeat penalty, change even the most
@@ -137,7 +139,7 @@ def ollama_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
-def _template_parts(tokenizer: Any) -> tuple[ChatTemplateParts | None, list[str]]:
+def _template_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[ChatTemplateParts | None, list[str]]:
     """Return the template's parts, or None and the reason; a nearly right template would be worse than none."""
     from sft_app.export.chat_template_parts import split_chat_template, unsupported_template_features
 

@@ -14,7 +14,7 @@ import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -50,6 +50,9 @@ from sft_app.training.termination import (
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 MAX_WATCH_TOKENS = 100
@@ -190,7 +193,13 @@ def _prepare(
     return trainer, reporter, tokenizer
 
 
-def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: dict[str, Any] | None = None) -> None:
+def save_adapter(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    run: Run,
+    base_id: str,
+    weights: dict[str, Any] | None = None,
+) -> None:
     """Save `adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id.
 
     `weights` are the model's if it does not hold them itself, as when FSDP has sharded it.
@@ -242,12 +251,12 @@ def _ending_message(reporter: RunReporter) -> str:
     return " ".join(message)
 
 
-def _make_watch_function(tokenizer: Any, settings: RunSettings) -> Any:
+def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettings) -> Any:
     """Return a function from the current model to its answers to the watch prompts."""
     prompts = [render_prompt(tokenizer, [{"role": "user", "content": text}]) for text in settings.watch_prompts]
     stops, sampling = stop_ids(tokenizer), Sampling(max_new_tokens=min(settings.max_new_tokens, MAX_WATCH_TOKENS))
 
-    def answer(model: Any) -> list[dict[str, Any]]:
+    def answer(model: PreTrainedModel) -> list[dict[str, Any]]:
         if not prompts:
             return []
         was_training = model.training
