@@ -16,9 +16,9 @@ from sft_app.runs.summary import as_float
 from sft_app.templating import render_html
 
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
-MOST_POINTS = 240
-MOST_SMALL_POINTS = 80
-MOST_SPOTS = 80
+MAX_POINTS = 240
+MAX_SMALL_POINTS = 80
+MAX_SPOTS = 80
 SIDE = 1000
 TRAINING, HELD_OUT = "#94a3b8", "#10b981"
 RUN_COLOURS = ("#10b981", "#3b82f6", "#f59e0b", "#a855f7", "#f43f5e", "#06b6d4")
@@ -27,7 +27,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `points` are (step, value), steps rising; `is_measured` draws it thick, with a dot at each point."""
+    """Describes one line.
+
+    `points` are (step, value) by step; `is_measured` draws it thick, with a dot at each point.
+    """
 
     name: str
     points: tuple[Point, ...]
@@ -46,13 +49,14 @@ class CurveBin:
 
     @classmethod
     def over(cls, points: Sequence[Point]) -> CurveBin:
+        """Summarise these points."""
         values = [value for _, value in points]
         middle = (points[0][0] + points[-1][0]) / 2
         return cls(middle, min(values), sum(values) / len(values), max(values))
 
 
 @dataclass(frozen=True)
-class Small:
+class SmallCurve:
     """One of the curves below the loss: its key in `metrics.jsonl`, its title, and how a value is written."""
 
     key: str
@@ -61,10 +65,10 @@ class Small:
 
 
 SMALL_CURVES = (
-    Small("learning_rate", "Learning rate", "{:.2g}"),
-    Small("grad_norm", "Gradient norm", "{:.3g}"),
-    Small("tokens_per_second", "Speed, tokens/s", "{:,.0f}"),
-    Small("memory_gib", "Memory, GiB", "{:.2f}"),
+    SmallCurve("learning_rate", "Learning rate", "{:.2g}"),
+    SmallCurve("grad_norm", "Gradient norm", "{:.3g}"),
+    SmallCurve("tokens_per_second", "Speed, tokens/s", "{:,.0f}"),
+    SmallCurve("memory_gib", "Memory, GiB", "{:.2f}"),
 )
 
 
@@ -119,10 +123,10 @@ def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
     return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 
 
-def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[CurveBin]:
+def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[CurveBin]:
     """Join neighbouring points into at most `most` stretches; few points stay one each."""
     count = min(most, len(points))
-    parts = (points[place * len(points) // count : (place + 1) * len(points) // count] for place in range(count))
+    parts = (points[index * len(points) // count : (index + 1) * len(points) // count] for index in range(count))
     return [CurveBin.over(part) for part in parts]
 
 
@@ -138,7 +142,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return inside or [low]
 
 
-def plot(series: Sequence[Series], most: int = MOST_POINTS) -> str:
+def plot(series: Sequence[Series], most: int = MAX_POINTS) -> str:
     """Draw the lines with their axes; pointing at the plot shows the values at the nearest step."""
     return render_html("curves/plot.html", plot=_drawn_plot(series, most))
 
@@ -206,7 +210,7 @@ class _Frame:
         return round(SIDE * (self.high - value) / (self.high - self.low), 1)
 
 
-def _drawn_plot(series: Sequence[Series], most: int = MOST_POINTS) -> _Plot:
+def _drawn_plot(series: Sequence[Series], most: int = MAX_POINTS) -> _Plot:
     drawn = [one for one in series if one.points]
     steps = [step for one in drawn for step, _ in one.points]
     frame = _Frame.around(steps, [value for one in drawn for _, value in one.points])
@@ -225,7 +229,7 @@ def _drawn_line(series: Series, frame: _Frame, most: int) -> _Line:
     means = [(one.step, one.mean) for one in stretches]
     is_thinned = len(stretches) < len(series.points)
     edge = [(one.step, one.high) for one in stretches] + [(one.step, one.low) for one in reversed(stretches)]
-    has_dots = len(means) == 1 or (series.is_measured and not is_thinned and len(means) <= MOST_SPOTS)
+    has_dots = len(means) == 1 or (series.is_measured and not is_thinned and len(means) <= MAX_SPOTS)
     return _Line(
         series.colour,
         width="ft-thick" if series.is_measured else "ft-thin",
@@ -244,8 +248,8 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
     values = [dict(one.points) for one in drawn]
     measured = {step for one in drawn if one.is_measured for step, _ in one.points}
     every = sorted({step for one in drawn for step, _ in one.points})
-    apart = math.ceil(len(every) / MOST_SPOTS)
-    chosen = sorted({*every[::apart], every[-1], *(measured if len(measured) <= MOST_SPOTS else ())})
+    apart = math.ceil(len(every) / MAX_SPOTS)
+    chosen = sorted({*every[::apart], every[-1], *(measured if len(measured) <= MAX_SPOTS else ())})
     edges = [0.0, *((frame.x(a) + frame.x(b)) / 2 for a, b in zip(chosen, chosen[1:], strict=False)), float(SIDE)]
     spots = []
     for step, start, end in zip(chosen, edges, edges[1:], strict=False):
@@ -263,12 +267,12 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
     return spots
 
 
-def _small_curve(curve: Small, points: tuple[Point, ...]) -> _SmallPlot:
+def _small_curve(curve: SmallCurve, points: tuple[Point, ...]) -> _SmallPlot:
     """Draw from zero, so that a small wobble does not look like a leap."""
     if not points:
         return _SmallPlot(curve.title)
     steps, values = [step for step, _ in points], [value for _, value in points]
     top = max(values) or 1.0
     frame = _Frame(steps[0], max(steps[-1], steps[0] + 1), min(0.0, min(values)), 1.08 * top)
-    line = _drawn_line(Series(curve.title, points, HELD_OUT), frame, MOST_SMALL_POINTS)
+    line = _drawn_line(Series(curve.title, points, HELD_OUT), frame, MAX_SMALL_POINTS)
     return _SmallPlot(curve.title, line, curve.form.format(values[-1]), curve.form.format(top))

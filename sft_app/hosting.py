@@ -1,6 +1,6 @@
-"""Where the app runs and for whom: at home for one person, or as a Hugging Face Space for visitors.
+"""Decide where the app runs and for whom: at home for one user, or as a Hugging Face Space for visitors.
 
-Decided once, from the environment. Imports no torch, and looks at no GPU through it.
+Decided once, from the environment. Imports no torch, so it does not use torch to look for a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sft_app.runtime.environment import (
 
 Mode = Literal["full", "demo", "zerogpu"]
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
-NO_TRAINING: dict[Mode, str] = {
+NO_TRAINING_REASONS: dict[Mode, str] = {
     "demo": "Training is off in this demo because it has no GPU of its own. "
     "Duplicate the Space onto a GPU, or run the app on your own computer.",
     "zerogpu": "Training is off on ZeroGPU because a run needs a GPU for longer than ZeroGPU lends one. "
@@ -39,7 +39,7 @@ NO_TRAINING: dict[Mode, str] = {
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. `token` is what they let the app do on the Hub in their name; it is never printed."""
+    """Identifies who sent a request. `token` is what they let the app use on the Hub; it is never printed."""
 
     name: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -47,7 +47,7 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a visitor may ask for who does not own the place."""
+    """Limits what a visitor who does not own the Space may ask for."""
 
     prompt_characters: int = 4_000
     max_new_tokens: int = 256
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Hosting:
-    """`space` is the id of the Space, None at home. `adapter` is the only one shown by a comparison Space."""
+    """Describes the installation. `space` is the Space's id, None at home; a comparison Space shows only `adapter`."""
 
     mode: Mode = "full"
     space: str | None = None
@@ -69,37 +69,43 @@ class Hosting:
 
     @property
     def is_hosted(self) -> bool:
-        """Whether people come who do not own the machine."""
+        """Return whether people who do not own the machine use the app."""
         return self.space is not None
 
     @property
-    def trains(self) -> bool:
-        """Whether anybody can train here."""
+    def allows_training(self) -> bool:
+        """Return whether anyone can train here."""
         return self.mode == "full"
 
     def trusts(self, visitor: Visitor) -> bool:
-        """Whether this person may train, push and delete: at home everyone, on a Space its owner and those allowed."""
+        """Return whether a visitor may train, push and delete.
+
+        At home everyone may, on a Space its owner and those they allow.
+        """
         return not self.is_hosted or (visitor.name is not None and visitor.name.lower() in self.trusted_names())
 
     def trusted_names(self) -> frozenset[str]:
-        """In lower case, since names of the Hub are the same in either."""
+        """Return the trusted account names in lower case; the Hub ignores case."""
         return self.allowed | ({self.owner.lower()} if self.owner else frozenset())
 
     def refuse_unless_trusted(self, visitor: Visitor, what: str) -> None:
-        """`what` is said as in "Only its owner may …". Raises: AccessError."""
+        """Raise AccessError unless the visitor is trusted. `what` completes "Only the owner … can …"."""
         if not self.trusts(visitor):
             hint = "Sign in first" if visitor.name is None else "Duplicate the Space to get your own"
             raise AccessError(f"Only the owner of this Space and people they allow can {what}. {hint}.")
 
     def refuse_unless_trains(self, visitor: Visitor) -> None:
-        """Raises: AccessError where nobody trains, or this person may not."""
-        if not self.trains:
-            raise AccessError(NO_TRAINING[self.mode])
+        """Raise AccessError if nobody can train here, or this visitor may not."""
+        if not self.allows_training:
+            raise AccessError(NO_TRAINING_REASONS[self.mode])
         self.refuse_unless_trusted(visitor, "train")
 
 
 def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
-    """What this machine is, unless `SFT_APP_MODE` says it. Raises: SettingsError when that is no mode."""
+    """Detect where the app runs; `SFT_APP_MODE` overrides the mode.
+
+    Raises: SettingsError if the mode is unknown.
+    """
     space = environment.get(SPACE_ID_VARIABLE) or None
     mode = environment.get(MODE_VARIABLE) or _mode_of(environment, space)
     if mode not in get_args(Mode):
@@ -116,9 +122,9 @@ def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
 
 
 def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]] | None:
-    """Who may open a page that is reachable from elsewhere: `SFT_APP_AUTH=name:password,other:password`.
+    """Return the logins of a page reachable from elsewhere: `SFT_APP_AUTH=name:password,other:password`.
 
-    Raises: SettingsError when it is not written so; what it says is not repeated.
+    Raises: SettingsError if the format is wrong; the message does not repeat the value.
     """
     given = environment.get(AUTH_VARIABLE, "")
     logins = []
@@ -131,7 +137,10 @@ def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]]
 
 
 def wants_mcp(environment: Mapping[str, str]) -> bool:
-    """Whether language models may call the API too, as tools of the Model Context Protocol. Raises: SettingsError."""
+    """Return whether language models may call the API as tools of the Model Context Protocol.
+
+    Raises: SettingsError.
+    """
     if environment.get(MCP_VARIABLE, "0") in ("", "0"):
         return False
     if find_spec("mcp") is None:
@@ -141,10 +150,11 @@ def wants_mcp(environment: Mapping[str, str]) -> bool:
     return True
 
 
-def lock_secrets_away(environment: MutableMapping[str, str] = os.environ) -> None:
-    """On a Space, before any library looks: what visitors name is never loaded with the Space's own token.
+def isolate_space_tokens(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Remove a Space's tokens from the environment, so that they never load what visitors name.
 
-    Its only use is the Space's own storage, under a name that no library of the Hub knows.
+    Call this before any library reads them. A token is kept only for the Space's own storage, under a name that no Hub
+    library knows.
     """
     if not environment.get(SPACE_ID_VARIABLE):
         return

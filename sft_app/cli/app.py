@@ -41,11 +41,11 @@ def ui(
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
     """Open the page."""
-    from sft_app.hosting import detect_hosting, lock_secrets_away
+    from sft_app.hosting import detect_hosting, isolate_space_tokens
     from sft_app.ui.serving.zero_gpu import import_spaces
 
     hosting = detect_hosting()
-    lock_secrets_away()
+    isolate_space_tokens()
     import_spaces()
     from sft_app.ui.page import launch_page
 

@@ -20,7 +20,7 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.home import app_home
 
 if TYPE_CHECKING:
-    from sft_app.export.hub_push import Pushed
+    from sft_app.export.hub_push import PushResult
     from sft_app.export.merged import MergedModel
     from sft_app.runs.folder import Run
 
@@ -67,11 +67,11 @@ def push(
     as_json: JsonFlag = False,
 ) -> None:
     """Send what a run has learnt, with its card, to the Hugging Face Hub; after a break it goes on where it was."""
-    from sft_app.export.hub_push import Target, checked_target, push_run, warning_for
+    from sft_app.export.hub_push import PushTarget, check_target, push_run, visibility_warning
 
-    found, target = find_run(app_home(), run), Target(repo, private=not public)
-    checked_target(target)
-    _warn(warning_for(not public, include_data))
+    found, target = find_run(app_home(), run), PushTarget(repo, private=not public)
+    check_target(target)
+    _warn(visibility_warning(not public, include_data))
     merged = _merged_of(found, as_json) if kind == "merged" else None
     with progress_bar("Uploading", quiet=as_json) as tell:
         pushed = push_run(found, target, include_data, on_progress=tell, merged=merged)
@@ -90,24 +90,24 @@ def push_space(
     as_json: JsonFlag = False,
 ) -> None:
     """Put this app online as a Space of the Hugging Face Hub, or bring the Space up to date."""
-    from sft_app.export.hub_push import Target
+    from sft_app.export.hub_push import PushTarget
     from sft_app.export.space import push_space
 
     with progress_bar("Uploading", quiet=as_json) as tell:
-        pushed = push_space(Target(repo, private=not public), adapter, tell)
+        pushed = push_space(PushTarget(repo, private=not public), adapter, tell)
     _tell(pushed, as_json)
 
 
 def _export_merged(run: Run, to: Path, for_ollama: bool) -> None:
     from sft_app.export.merged import follow
-    from sft_app.export.package import prepare_merged, prepare_ollama, told_fidelity
+    from sft_app.export.package import fidelity_message, prepare_merged, prepare_ollama
 
     with progress_bar("Merging", quiet=False) as tell:
         merged = follow(prepare_merged(run, to.absolute() / run.merged_dir.name), lambda step: tell(step.share))
         package = follow(prepare_ollama(run, merged), lambda step: tell(step.share)) if for_ollama else None
     for file in sorted(merged.folder.iterdir()):
         console.print(str(file), soft_wrap=True)
-    sentence, is_warning = told_fidelity(merged)
+    sentence, is_warning = fidelity_message(merged)
     console.print(sentence, style="yellow" if is_warning else None, soft_wrap=True)
     if package is not None:
         print_ollama(package)
@@ -126,7 +126,7 @@ def _warn(sentence: str) -> None:
         typer.secho(f"Warning: {sentence}", err=True, fg="yellow")
 
 
-def _tell(pushed: Pushed, as_json: bool) -> None:
+def _tell(pushed: PushResult, as_json: bool) -> None:
     if as_json:
         return print_json(asdict(pushed))
     console.print(pushed.url, soft_wrap=True)

@@ -212,9 +212,9 @@ def print_ollama(package: OllamaPackage) -> None:
     console.print("Next:", soft_wrap=True)
     console.print(f"  {package.model.command}", soft_wrap=True)
     console.print(f"  ollama run {package.model.name}", soft_wrap=True)
-    if package.by_hand:
+    if package.manual_commands:
         console.print("For a GGUF file, or if Ollama does not support the architecture:", soft_wrap=True)
-        for command in package.by_hand:
+        for command in package.manual_commands:
             console.print(f"  {command}", soft_wrap=True)
 
 

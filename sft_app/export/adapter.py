@@ -1,4 +1,4 @@
-"""A run's adapter, or the whole model of a full fine-tune, as others get it: weights, tokenizer, card, settings."""
+"""Export a run's adapter, or the full model of a full fine-tune: weights, tokenizer, model card, settings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from sft_app.export.public_facts import public_model, public_values
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import json_text
 
-# What stands in a folder, a zip or a repository: a file's name there, and a file of this machine or its contents.
+# Files of a folder, zip or repository: the name there, and a local file or its contents.
 Files = Mapping[str, Path | bytes]
-KEPT_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".txt")
-BASE_KEYS = ("base_model_name_or_path", "_name_or_path", "name_or_path")
-PACKED = (".safetensors",)  # random numbers do not become smaller
+PACKAGE_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".txt")
+BASE_NAME_KEYS = ("base_model_name_or_path", "_name_or_path", "name_or_path")
+STORED_ENDINGS = (".safetensors",)  # weights do not compress
 
 
 def adapter_files(run: Run, name: str, chosen: Sequence[str] | None = None) -> Files:
-    """All that goes with it: nothing of the run's data or logs, and no folder of this machine.
+    """Collect all files of the package, without the run's data, logs, or paths on this machine.
 
-    `name` and `chosen` are the card's.
+    `name` and `chosen` are those of the model card.
 
     Raises:
         ExportError: the run has saved nothing yet.
@@ -36,14 +36,17 @@ def adapter_files(run: Run, name: str, chosen: Sequence[str] | None = None) -> F
     card, base = model_card(run, name, chosen=chosen), public_model(run.record())
     files: dict[str, Path | bytes] = {}
     for path in sorted(run.adapter_dir.rglob("*")):
-        if path.is_file() and path.suffix in KEPT_ENDINGS:
+        if path.is_file() and path.suffix in PACKAGE_ENDINGS:
             file = path.relative_to(run.adapter_dir).as_posix()
             files[file] = _public_config(path, base) if path.name.endswith("config.json") else path
     return {**files, **description_files(run, card)}
 
 
 def description_files(run: Run, card: str) -> Files:
-    """What tells of the weights beside them: the card, the settings and the scores. Raises: RunError."""
+    """Build the files that describe the weights: the model card, the settings and the scores.
+
+    Raises: RunError.
+    """
     scorecard = run.scorecard()
     return {
         "README.md": card.encode(),
@@ -53,7 +56,10 @@ def description_files(run: Run, card: str) -> Files:
 
 
 def write_files(files: Files, folder: Path) -> None:
-    """Into a folder that is made where it is missing. Raises: ExportError if it is not writable."""
+    """Write the files into a folder, creating it if necessary.
+
+    Raises: ExportError if it is not writable.
+    """
     try:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,8 +72,12 @@ def write_files(files: Files, folder: Path) -> None:
 
 
 def zip_adapter(run: Run, folder: Path) -> Path:
-    """`RUN-adapter.zip`, or `RUN-model.zip` of a full fine-tune, in `folder`; its files stand in a folder of that
-    name, by which the card loads them. Raises: as `adapter_files`."""
+    """Write `RUN-adapter.zip`, or `RUN-model.zip` for a full fine-tune, into `folder` and return its path.
+
+    The files are in a folder of that name, which the model card's code loads.
+
+    Raises: as `adapter_files`.
+    """
     if not run.has_adapter():
         raise ExportError(f"Run {run.id} has no adapter to download.")
     name = f"{run.id}-{'adapter' if saved_kind(run) == 'adapter' else 'model'}"
@@ -91,17 +101,17 @@ def _zip(files: Files, path: Path) -> None:
             if isinstance(content, bytes):
                 archive.writestr(name, content)
             else:
-                archive.write(content, name, zipfile.ZIP_STORED if content.suffix in PACKED else None)
+                archive.write(content, name, zipfile.ZIP_STORED if content.suffix in STORED_ENDINGS else None)
 
 
 def _public_config(path: Path, base: str) -> bytes:
-    """A config in which the base model has the name that others know it by."""
+    """Return a config that names the base model as others know it."""
     config = json.loads(path.read_bytes())
-    return _as_json({key: base if key in BASE_KEYS and value else value for key, value in config.items()})
+    return _as_json({key: base if key in BASE_NAME_KEYS and value else value for key, value in config.items()})
 
 
 def _without_rows(scorecard: dict[str, Any]) -> dict[str, Any]:
-    """The numbers; the rows that changed most are the run's data."""
+    """Return the scorecard's numbers only; the rows that changed most are the run's data."""
     return {name: value for name, value in scorecard.items() if name != "most_changed"}
 
 

@@ -1,4 +1,4 @@
-"""Markdown in which what people and models write stays text."""
+"""Render Markdown in which text from users and models stays text."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-HERE = Path(__file__).parent
+TEMPLATE_DIR = Path(__file__).parent
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~#$!])")
 _LINE_START = re.compile(r"^(\d*)([-+=.)])(?=[-=\s]|$)")  # a list, a heading's underline
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def render_markdown(template: str, **values: Any) -> str:
-    """A template of this folder; every value is shown as the text it is, unless a function of this module made it."""
+    """Render a template in this folder. Values are shown as plain text, unless a function in this module made them."""
     text = _environment().get_template(template).render(**values)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def markdown_text(text: str) -> Markup:
-    """One line of Markdown that shows this text and nothing else, in a table too."""
+    """Return one line of Markdown that shows exactly this text, even in a table."""
     line = " ".join(_CONTROL.sub(" ", text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _SPECIAL.sub(r"\\\1", line)
@@ -31,14 +31,14 @@ def markdown_text(text: str) -> Markup:
 
 
 def markdown_quote(text: str) -> Markup:
-    """A block quote that shows this text line by line and nothing else."""
+    """Return a block quote that shows exactly this text, line by line."""
     lines = [markdown_text(line) for line in text.splitlines() or [""]]
     # Two spaces at the end break the line; an empty line begins a paragraph.
     return Markup("\n".join(f"> {line}  " if line else ">" for line in lines))
 
 
 def markdown_code(text: str, language: str = "") -> Markup:
-    """A fenced block; the fence is longer than any row of backticks in the text."""
+    """Return a fenced block whose fence is longer than any row of backticks in the text."""
     longest = max((len(found) for found in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}{language}\n{_CONTROL.sub(' ', text)}\n{fence}")
@@ -46,8 +46,8 @@ def markdown_code(text: str, language: str = "") -> Markup:
 
 @lru_cache
 def _environment() -> Environment:
-    environment = Environment(  # autoescape would make HTML of it
-        loader=FileSystemLoader(HERE),
+    environment = Environment(  # autoescape would turn it into HTML
+        loader=FileSystemLoader(TEMPLATE_DIR),
         autoescape=False,
         undefined=StrictUndefined,
         trim_blocks=True,

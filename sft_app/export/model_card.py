@@ -1,4 +1,4 @@
-"""The model card of a run: the README.md that goes with its adapter or its model."""
+"""Write the model card of a run: the README.md of its adapter or its model."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from sft_app.runs.folder import Run
 from sft_app.runs.records import RunRecord
 from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT
 
-TAGS = {"qlora": ["lora", "qlora"], "lora": ["lora"], "full": []}
-PAIRS = 3
-Kind = Literal["adapter", "full", "merged"]
-KINDS: dict[Kind, str] = {
+METHOD_TAGS = {"qlora": ["lora", "qlora"], "lora": ["lora"], "full": []}
+MAX_PAIRS = 3
+CardKind = Literal["adapter", "full", "merged"]
+KIND_SENTENCES: dict[CardKind, str] = {
     "adapter": "A LoRA adapter, to be loaded on top of its base model:",
     "full": "A full model, with every weight trained:",
     "merged": "A full model with a LoRA adapter merged into it:",
 }
-MADE_UP = (
+ACCURACY_WARNING = (
     "It writes what is likely, which is not always true, and has the gaps and biases of its base model and its data. "
     "Have a person check answers that matter."
 )
 
 
 def model_card(
-    run: Run, name: str, kind: Kind | None = None, notes: Sequence[str] = (), chosen: Sequence[str] | None = None
+    run: Run, name: str, kind: CardKind | None = None, notes: Sequence[str] = (), chosen: Sequence[str] | None = None
 ) -> str:
-    """README.md with its metadata; `name` is what the code in it loads: USER/NAME, or a folder.
+    """Write README.md with its metadata. `name` is what its code loads: USER/NAME, or a folder.
 
-    `kind` is by default what the run has saved, `notes` are sentences for the top, `chosen` the ids of answer pairs.
-    By default no row of somebody's data is shown: the pairs are those of prompts that were watched.
+    `kind` defaults to what the run has saved, `notes` are sentences for the top, `chosen` the ids of answer pairs. By
+    default no row of a user's data is shown: the pairs are those of watch prompts.
 
     Raises:
         ExportError: the run has saved nothing yet.
@@ -56,47 +56,50 @@ def model_card(
         facts=facts,
         pairs=facts.pairs,
         notes=notes,
-        kind_told=KINDS[kind],
+        kind_description=KIND_SENTENCES[kind],
         loading=loading_code(kind, public_model(record), name, record.model.revision),
-        asking=asking_code(record, name),
+        generation=generation_code(record, name),
         base_hint=base_hint(record, kind),
-        limits=limits(record, facts),
+        limitations=limitations(record, facts),
         licences=licence_sentences(record, licence),
     )
     return f"---\n{_metadata(record, kind, licence)}\n---\n\n{body}"
 
 
-def saved_kind(run: Run) -> Kind:
-    """What the run has saved: an adapter or a whole model."""
+def saved_kind(run: Run) -> CardKind:
+    """Return what the run has saved: an adapter or a full model."""
     return "full" if holds_full_model(run.adapter_dir) else "adapter"
 
 
 def default_pairs(run: Run) -> list[str]:
-    """Those of the bundled example; of other data, also of the Hub's, which may be private, what was typed in."""
+    """Return the ids of pairs to show: any for the bundled example, otherwise only prompts the user typed.
+
+    Data on the Hub may be private too.
+    """
     is_public = run.record().settings.data == EXAMPLE_DATA
-    return [pair.id for pair in (pairs_of(run) if is_public else watched_pairs(run))[:PAIRS]]
+    return [pair.id for pair in (pairs_of(run) if is_public else watched_pairs(run))[:MAX_PAIRS]]
 
 
-def _metadata(record: RunRecord, kind: Kind, licence: dict[str, str]) -> str:
-    """What the Hub reads. A base that is no repository of the Hub is only told in words."""
+def _metadata(record: RunRecord, kind: CardKind, licence: dict[str, str]) -> str:
+    """Return the metadata the Hub reads. A base that is not on the Hub is named only in the text."""
     from huggingface_hub import ModelCardData
 
     base = public_model(record)
-    told: dict[str, Any] = dict(licence)
+    fields: dict[str, Any] = dict(licence)
     if record.model.source != LOCAL_FOLDER and is_hub_id(base):
-        told |= {"base_model": base, "base_model_relation": "adapter" if kind == "adapter" else "finetune"}
+        fields |= {"base_model": base, "base_model_relation": "adapter" if kind == "adapter" else "finetune"}
     data = ModelCardData(
         library_name="peft" if kind == "adapter" else "transformers",
         pipeline_tag="text-generation",
         datasets=[record.settings.data] if record.source.hub else None,
-        tags=[*(["trl"] if record.settings.trainer == "sft" else []), "sft", *TAGS[record.settings.method]],
-        **told,
+        tags=[*(["trl"] if record.settings.trainer == "sft" else []), "sft", *METHOD_TAGS[record.settings.method]],
+        **fields,
     )
     return data.to_yaml()
 
 
 def _licence(run: Run) -> dict[str, str]:
-    """The base's. A link to a file beside its card is made one that leads there from anywhere."""
+    """Return the base's licence; a relative link to its file becomes absolute."""
     ref = recorded_model(run)
     found = read_licence(ref)
     link = found.get("license_link")
@@ -105,8 +108,8 @@ def _licence(run: Run) -> dict[str, str]:
     return found
 
 
-def loading_code(kind: Kind, base: str, name: str, revision: str | None = None) -> str:
-    """Three lines that load it, on the very revision of its base that it was trained on.
+def loading_code(kind: CardKind, base: str, name: str, revision: str | None = None) -> str:
+    """Return three lines of code that load the model, on the revision of its base that it was trained on.
 
     PEFT's `AutoPeftModelForCausalLM` would resize the embeddings of a base that has spare ones.
     """
@@ -122,11 +125,11 @@ def loading_code(kind: Kind, base: str, name: str, revision: str | None = None) 
     )
 
 
-def asking_code(record: RunRecord, name: str) -> str:
-    """What one writes below that to get an answer, asked as in Compare."""
+def generation_code(record: RunRecord, name: str) -> str:
+    """Return code that generates an answer as Compare does."""
     settings = record.settings
     prompt = next(iter(settings.watch_prompts), EXAMPLE_PROMPT)
-    if record.source.format == "text":  # learnt without a chat template
+    if record.source.format == "text":  # trained without a chat template
         asked = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
     else:
         turns = [{"role": "system", "content": settings.system_prompt}] if settings.system_prompt else []
@@ -146,8 +149,8 @@ def asking_code(record: RunRecord, name: str) -> str:
     )
 
 
-def base_hint(record: RunRecord, kind: Kind) -> str:
-    """What to do about a base that others cannot load by the name that stands in the code."""
+def base_hint(record: RunRecord, kind: CardKind) -> str:
+    """Explain what to do about a base that others cannot load by the name in the code."""
     if kind != "adapter" or record.model.source != LOCAL_FOLDER:
         return ""
     return (
@@ -156,10 +159,10 @@ def base_hint(record: RunRecord, kind: Kind) -> str:
     )
 
 
-def limits(record: RunRecord, facts: ReportFacts) -> list[str]:
-    """In plain words, for whoever thinks of using it."""
+def limitations(record: RunRecord, facts: ReportFacts) -> list[str]:
+    """List the model's limitations in plain words."""
     settings, source = record.settings, record.model.source
-    found = [MADE_UP]
+    found = [ACCURACY_WARNING]
     if facts.scores:
         elsewhere = "" if facts.forgetting else " How it answers other questions is unknown."
         found += [f"It was measured on held-out examples from its own data.{elsewhere}"]
@@ -182,7 +185,7 @@ def limits(record: RunRecord, facts: ReportFacts) -> list[str]:
 
 
 def licence_sentences(record: RunRecord, licence: Mapping[str, str]) -> list[str]:
-    """Of the base model, whose licence holds for what is made from it, and of the data."""
+    """Describe the licences of the base model, which also covers models made from it, and of the data."""
     base, data = public_model(record), data_name(record)
     known = licence.get("license_name") or licence.get("license")
     found = [
@@ -191,10 +194,10 @@ def licence_sentences(record: RunRecord, licence: Mapping[str, str]) -> list[str
         else f"The licence of the base model {base} is unknown. Look it up before you share this model."
     ]
     of_data = "apache-2.0" if record.settings.data == EXAMPLE_DATA else record.source.hub.get("licence")
-    told = f"has the licence {of_data}" if of_data else "has no known licence"
-    return [*found, f"The data {data} {told}."]
+    fields = f"has the licence {of_data}" if of_data else "has no known licence"
+    return [*found, f"The data {data} {fields}."]
 
 
 def _code(value: Any) -> str:
-    """A literal of Python."""
+    """Return the value as a Python literal."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""A Modelfile beside a merged model, with which Ollama renders a conversation exactly as the model was trained on it.
+"""Write a Modelfile next to a merged model, so that Ollama renders conversations exactly as in training.
 
-Source: Ollama's Modelfile reference and its parser, whose quoted values have no escapes and lose what is not printable;
-its templates are Go's text/template over `.System` and `.Messages`.
+Source: Ollama's Modelfile reference and its parser, whose quoted values have no escapes and lose unprintable
+characters; its templates are Go's text/template over `.System` and `.Messages`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ from sft_app.runtime.files import write_text_atomically
 from sft_app.settings import RunSettings
 
 if TYPE_CHECKING:
-    from sft_app.export.chat_template_parts import ChatPieces
+    from transformers import PreTrainedTokenizerBase
+
+    from sft_app.export.chat_template_parts import ChatTemplateParts
 
 MODELFILE = "Modelfile"
-# Ollama sets aside memory for all of it.
-MOST_CONTEXT = 8192
-IS_LAST = "eq (len (slice $.Messages $place)) 1"
+# Ollama reserves memory for the whole context.
+MAX_CONTEXT = 8192
+IS_LAST = "eq (len (slice $.Messages $index)) 1"
 
 
 @dataclass(frozen=True)
 class OllamaModel:
-    """`command` makes the model known to Ollama, from any folder. `notes` say what Ollama will do otherwise than
-    transformers, each in a sentence."""
+    """Describes a written Modelfile.
+
+    `command` registers the model in Ollama, from any folder. `notes` say how Ollama will differ from Compare.
+    """
 
     modelfile: Path
     command: str
@@ -41,33 +45,33 @@ class OllamaModel:
 
 
 def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
-    """Writes `folder/Modelfile` for the merged model there, or for the GGUF file `weights` beside it.
+    """Write `folder/Modelfile` for the merged model in the folder, or for the GGUF file `weights` next to it.
 
-    Raises: ExportError when the folder cannot be written.
+    Raises: ExportError if the folder cannot be written.
     """
     from sft_app.data.tokens import stop_ids
 
     tokenizer = load_tokenizer(ModelRef("the merged model", str(folder), None, "merged"), run.home)
     settings = run.record().settings
-    pieces, notes = _pieces_of(tokenizer)
+    parts, notes = _template_parts(tokenizer)
     system, opening = settings.system_prompt, None
-    if pieces and not system:
-        system = default_system(pieces)
+    if parts and not system:
+        system = default_system(parts)
     if system and not _is_writable(system):
         system, opening = "", system
-        if not pieces:
+        if not parts:
             notes.append(
                 "The system prompt contains characters a Modelfile cannot store. Give it in each conversation instead."
             )
     lines = [f"# Fine-tuned in run {run.id}. Register it with: ollama create NAME -f {MODELFILE}", f"FROM {weights}"]
     lines += [f"# {note}" for note in notes]
-    if pieces:
-        lines.append(f'TEMPLATE """{go_template(pieces, opening)}"""')
+    if parts:
+        lines.append(f'TEMPLATE """{go_template(parts, opening)}"""')
     if system:
         lines.append(f'SYSTEM """{system}"""')
-    stops = [tokenizer.decode([id], skip_special_tokens=False) for id in _stops(folder, stop_ids(tokenizer))]
+    stops = [tokenizer.decode([id], skip_special_tokens=False) for id in _stop_ids(folder, stop_ids(tokenizer))]
     lines += [f'PARAMETER stop "{stop}"' for stop in stops]
-    lines += [f"PARAMETER {name} {value:g}" for name, value in parameters(settings, folder, tokenizer).items()]
+    lines += [f"PARAMETER {name} {value:g}" for name, value in ollama_parameters(settings, folder, tokenizer).items()]
     try:
         write_text_atomically(folder / MODELFILE, "\n".join(lines) + "\n")
     except OSError as error:
@@ -78,82 +82,87 @@ def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
     )
 
 
-def go_template(pieces: ChatPieces, default: str | None = None) -> str:
-    """As Go's text/template. `default` is the system prompt where a conversation has none, instead of the model's own.
+def go_template(parts: ChatTemplateParts, default: str | None = None) -> str:
+    """Write the parts as a Go text/template.
 
-    A conversation that ends with a beginning of the answer is left open, so that it is gone on with.
+    `default` is the system prompt for conversations without one, instead of the model's own. A conversation that ends
+    with the start of an answer is left open, so that it is continued.
     """
-    before, after = pieces.user
-    opening = pieces.opening if default is None else pieces.system[0] + default + pieces.system[1]
-    closing = pieces.system[1]
+    before, after = parts.user
+    opening = parts.opening if default is None else parts.system[0] + default + parts.system[1]
+    closing = parts.system[1]
     question = _go_text(before)
     start = ""
     if opening.endswith(before) and closing.endswith(before):
         opening, closing = opening.removesuffix(before), closing.removesuffix(before)
-    else:  # the first question begins otherwise than those after it
+    else:  # the first question starts differently from later ones
         start, question = "{{ $begun := false }}", f"{{{{ if $begun }}}}{question}{{{{ end }}}}{{{{ $begun = true }}}}"
     without = f"{{{{ else }}}}{_go_text(opening)}" if opening else ""
-    given = f"{_go_text(pieces.system[0])}{{{{ .System }}}}{_go_text(closing)}"
-    answer_before, answer_after = map(_go_text, pieces.assistant)
+    given = f"{_go_text(parts.system[0])}{{{{ .System }}}}{_go_text(closing)}"
+    answer_before, answer_after = map(_go_text, parts.assistant)
     return (
         f"{{{{ if .System }}}}{given}{without}{{{{ end }}}}{start}"
-        "{{ range $place, $message := .Messages }}"
+        "{{ range $index, $message := .Messages }}"
         f'{{{{ if eq .Role "user" }}}}{question}{{{{ .Content }}}}{_go_text(after)}'
-        f"{{{{ if {IS_LAST} }}}}{_go_text(pieces.generation)}{{{{ end }}}}"
+        f"{{{{ if {IS_LAST} }}}}{_go_text(parts.generation)}{{{{ end }}}}"
         f'{{{{ else if eq .Role "assistant" }}}}{answer_before}{{{{ .Content }}}}'
         f"{{{{ if not ({IS_LAST}) }}}}{answer_after}{{{{ end }}}}"
         "{{ end }}{{ end }}"
     )
 
 
-def default_system(pieces: ChatPieces) -> str:
-    """What the chat template itself says where nobody gives a system message."""
-    before, after = pieces.system
-    text = pieces.opening
+def default_system(parts: ChatTemplateParts) -> str:
+    """Return the chat template's own system message, used if none is given."""
+    before, after = parts.system
+    text = parts.opening
     if len(text) <= len(before) + len(after) or not (text.startswith(before) and text.endswith(after)):
         return ""
     return text[len(before) : len(text) - len(after)]
 
 
-def parameters(settings: RunSettings, folder: Path, tokenizer: Any) -> dict[str, float]:
-    """The run's temperature, and what the model's authors ask for beside it; where they ask for nothing, none of
-    Ollama's own habits, since a penalty for repeating, say, changes also the likeliest answer."""
+def ollama_parameters(settings: RunSettings, folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
+    """Return the run's temperature and the sampling parameters of the model's authors.
+
+    Parameters they do not set are turned off: Ollama's defaults, such as its repeat penalty, change even the most
+    likely answer.
+    """
     generation = _generation_config(folder)
     found: dict[str, float] = {"temperature": settings.temperature}
     found |= {"top_p": generation.get("top_p") or 1.0, "top_k": generation.get("top_k") or 0}
     found["repeat_penalty"] = generation.get("repetition_penalty") or 1.0
-    found["num_ctx"] = min(tokenizer.model_max_length, MOST_CONTEXT)
+    found["num_ctx"] = min(tokenizer.model_max_length, MAX_CONTEXT)
     return found
 
 
 def ollama_name(text: str) -> str:
-    """Lower case letters, digits and dashes, e.g. `fernhill-quick`; empty where the text has none of them."""
+    """Return a name of lower-case letters, digits and dashes, such as `fernhill-quick`; empty if the text has none."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
-def _pieces_of(tokenizer: Any) -> tuple[ChatPieces | None, list[str]]:
-    """None with the reason where Ollama cannot be told; a template that is nearly right would be worse than none."""
-    from sft_app.export.chat_template_parts import take_apart, template_notes
+def _template_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[ChatTemplateParts | None, list[str]]:
+    """Return the template's parts, or None and the reason; a nearly right template would be worse than none."""
+    from sft_app.export.chat_template_parts import split_chat_template, unsupported_template_features
 
     try:
-        pieces = take_apart(tokenizer)
+        parts = split_chat_template(tokenizer)
     except ExportError as error:
         reason = " ".join(str(error).split()).rstrip(".")
         return None, [
             f"This chat template cannot be written for Ollama: {reason}. Ollama picks a template itself, so compare "
             "`ollama show --template` with chat_template.jinja before you use the model."
         ]
-    return pieces, template_notes(tokenizer, pieces)
+    return parts, unsupported_template_features(tokenizer, parts)
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "generation_config.json").read_bytes())
+        config: dict[str, Any] = json.loads((folder / "generation_config.json").read_bytes())
     except (OSError, ValueError):
         return {}
+    return config
 
 
-def _stops(folder: Path, own: frozenset[int]) -> list[int]:
+def _stop_ids(folder: Path, own: frozenset[int]) -> list[int]:
     given = _generation_config(folder).get("eos_token_id") or []
     return sorted(own | set(given if isinstance(given, list) else [given]))
 
@@ -163,7 +172,7 @@ def _is_writable(text: str) -> bool:
 
 
 def _go_text(text: str) -> str:
-    """As text of a Go template, or as a string in it where the text would be read as something else or get lost."""
+    """Return the text for a Go template, as a string literal if it would be misread or lost as plain text."""
     if not text or (_is_writable(text) and "{" not in text and "}" not in text):
         return text
     return f'{{{{ "{"".join(map(_go_letter, text))}" }}}}'

@@ -1,4 +1,4 @@
-"""A run made ready for another program: the merged model in its folder, and beside it what Ollama needs."""
+"""Prepare a run for other programs: the merged model in a folder, and what Ollama needs next to it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ from sft_app.runs.folder import Run
 
 @dataclass(frozen=True)
 class OllamaPackage:
-    """`gguf_problem` says why there is no GGUF file though llama.cpp is there; `by_hand` are commands that make one."""
+    """Describes the files for Ollama.
+
+    `gguf_problem` says why there is no GGUF file although llama.cpp is installed; `manual_commands` create one.
+    """
 
     model: OllamaModel
     gguf: Path | None = None
     gguf_problem: str = ""
-    by_hand: tuple[str, ...] = ()
+    manual_commands: tuple[str, ...] = ()
 
 
 def prepare_merged(run: Run, folder: Path) -> Generator[Step, None, MergedModel]:
-    """Merges, unless an earlier export left the model there and the run has not learnt more since; then only what is
-    said of it is written anew. Raises: ExportError."""
+    """Merge the run, or reuse an earlier merge if the run has not changed, and rewrite its description.
+
+    Raises: ExportError.
+    """
     merged = find_merged(run, folder)
     if merged is None:
         return (yield from merging(run, folder))
@@ -37,8 +42,12 @@ def prepare_merged(run: Run, folder: Path) -> Generator[Step, None, MergedModel]
 
 
 def prepare_ollama(run: Run, merged: MergedModel) -> Generator[Step, None, OllamaPackage]:
-    """A Modelfile; with llama.cpp at hand also a GGUF file, which Ollama then takes, since it reads every
-    architecture in that form and only some as safetensors. Raises: ExportError when the folder cannot be written."""
+    """Write a Modelfile and, if llama.cpp is installed, a GGUF file for it.
+
+    Ollama reads every architecture as GGUF, and only some as safetensors.
+
+    Raises: ExportError if the folder cannot be written.
+    """
     gguf, problem = None, ""
     yield Step(1.0, "Writing the Modelfile")
     try:
@@ -51,7 +60,10 @@ def prepare_ollama(run: Run, merged: MergedModel) -> Generator[Step, None, Ollam
 
 
 def zip_folder(folder: Path, into: Path) -> Path:
-    """As it is, since weights hardly become smaller. Raises: ExportError."""
+    """Zip a folder without compression, which hardly shrinks weights.
+
+    Raises: ExportError.
+    """
     packed = into / f"{folder.name}.zip"
     try:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
@@ -62,6 +74,6 @@ def zip_folder(folder: Path, into: Path) -> Path:
     return packed
 
 
-def told_fidelity(merged: MergedModel) -> tuple[str, bool]:
-    """The sentence, and whether it is a warning."""
+def fidelity_message(merged: MergedModel) -> tuple[str, bool]:
+    """Return the fidelity sentence, and whether it is a warning."""
     return fidelity_sentence(merged.fidelity), is_warning(merged.fidelity)

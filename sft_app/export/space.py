@@ -1,4 +1,4 @@
-"""This app as a Space of the Hugging Face Hub: whole, or as a small one that only compares a published adapter."""
+"""Push this app as a Space to the Hugging Face Hub: the whole app, or one that only compares a published adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from typing import Any
 from sft_app.data.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
-from sft_app.export.hub_push import Pushed, Repository, Target, checked_name, commit, make_ready, reaching, told_of
+from sft_app.export.hub_push import (
+    PushResult,
+    PushTarget,
+    Repository,
+    check_name,
+    commit_files,
+    ensure_repository,
+    open_repository,
+    push_result,
+)
 from sft_app.hub.client import hub_read_errors
 from sft_app.hub.errors import reraise_as
 from sft_app.hub.ids import is_hub_id
@@ -20,14 +29,14 @@ from sft_app.runtime.environment import ADAPTER_VARIABLE, MODE_VARIABLE
 from sft_app.settings import EXAMPLE_DATA
 
 PROJECT = Path(__file__).parents[2]
-CODE, NEEDED = "sft_app", ("app.py", "requirements.txt", "README.md", EXAMPLE_DATA)
-BESIDE = ("LICENSE", "pre-requirements.txt", "packages.txt")  # where they are there
-# With a visitor's login: their own private adapters, and gated base models.
+CODE_FOLDER, REQUIRED_FILES = "sft_app", ("app.py", "requirements.txt", "README.md", EXAMPLE_DATA)
+OPTIONAL_FILES = ("LICENSE", "pre-requirements.txt", "packages.txt")  # if they exist
+# Let visitors use their own private adapters and gated base models.
 READ_SCOPES = ["read-repos", "gated-repos"]
-MARK = f"{CODE}/__init__.py"
-INHERITED = ("sdk", "sdk_version", "python_version", "app_file", "license", "emoji", "colorFrom", "colorTo")
-PRIVATE_ADAPTER = "{} is private: only visitors who sign in and have access to it on the Hub can compare it."
-ABOUT = """# {title}
+MARKER_FILE = f"{CODE_FOLDER}/__init__.py"
+INHERITED_METADATA = ("sdk", "sdk_version", "python_version", "app_file", "license", "emoji", "colorFrom", "colorTo")
+PRIVATE_ADAPTER_NOTE = "{} is private: only visitors who sign in and have access to it on the Hub can compare it."
+COMPARISON_README = """# {title}
 
 Ask a question and read two answers side by side: from [{base}](https://huggingface.co/{base}), and from the same model
 with the adapter [{adapter}](https://huggingface.co/{adapter}), under equal conditions.
@@ -36,27 +45,27 @@ Made with Fine-tune & Compare.
 """
 
 
-def push_space(target: Target, adapter: str | None = None, on_progress: Progress | None = None) -> Pushed:
-    """Makes the Space or brings it up to date, in one commit; `adapter` is one of the Hub, for a comparison Space.
+def push_space(target: PushTarget, adapter: str | None = None, on_progress: Progress | None = None) -> PushResult:
+    """Create or update the Space in one commit; `adapter` is on the Hub, for a comparison Space.
 
     Raises:
-        ExportError: the adapter is none, this is no folder of the app, or the Hub or the network refused.
+        ExportError: the adapter is invalid, this is not the app's folder, or the Hub or the network refused.
         AccessError: nobody is logged in.
     """
-    shown = adapter and checked_name(adapter)
-    with reaching(replace(target, kind="space")) as repository:
+    shown = adapter and check_name(adapter)
+    with open_repository(replace(target, kind="space")) as repository:
         if not shown:
-            return _bring_up(repository, project_files(), {}, (), on_progress)
-        base, notes = _look_at_adapter(repository.api, shown)
+            return _update_space(repository, project_files(), {}, (), on_progress)
+        base, notes = _read_adapter_base(repository.api, shown)
         files = comparison_files(shown, base)
         variables = {MODE_VARIABLE: "demo", ADAPTER_VARIABLE: shown}
-        return _bring_up(repository, files, variables, notes, on_progress)
+        return _update_space(repository, files, variables, notes, on_progress)
 
 
 def project_files(project: Path = PROJECT) -> Files:
-    """The app with its examples and what its README shows; no tests, no runs, nothing hidden.
+    """Collect the app with its examples and what its README shows, without tests, runs and hidden files.
 
-    Raises: ExportError when the app was not started from its project folder.
+    Raises: ExportError if the app was not started from its project folder.
     """
     files = _code_files(project) | _files_below(project, "examples")
     readme = (project / "README.md").read_text(encoding="utf-8")
@@ -67,18 +76,24 @@ def project_files(project: Path = PROJECT) -> Files:
 
 
 def comparison_files(adapter: str, base: str, project: Path = PROJECT) -> Files:
-    """The code and the data that the page opens with, with a README.md of its own. Raises: as `project_files`."""
+    """Collect the code and the initial data of a comparison Space, with its own README.md.
+
+    Raises: as `project_files`.
+    """
     data = {EXAMPLE_DATA: project / EXAMPLE_DATA}
     return _code_files(project) | data | {"README.md": comparison_readme(adapter, base, project).encode()}
 
 
 def comparison_readme(adapter: str, base: str, project: Path = PROJECT) -> str:
-    """What the Hub needs to know of the Space, and what a visitor reads. Versions are those of the app's own Space."""
+    """Write the README of a comparison Space: metadata for the Hub and text for visitors.
+
+    Versions are those of the app's own Space.
+    """
     from huggingface_hub import SpaceCard, SpaceCardData
 
     own = SpaceCard.load(project / "README.md").data
     title = f"Compare {adapter.rpartition('/')[2]}"
-    models = [adapter, base] if is_hub_id(base) else [adapter]  # or a folder of the machine that it was trained on
+    models = [adapter, base] if is_hub_id(base) else [adapter]  # otherwise a folder on the machine it was trained on
     data = SpaceCardData(
         title=title,
         models=models,
@@ -86,37 +101,37 @@ def comparison_readme(adapter: str, base: str, project: Path = PROJECT) -> str:
         startup_duration_timeout="1h",
         hf_oauth=True,
         hf_oauth_scopes=READ_SCOPES,
-        **{key: own.get(key) for key in INHERITED},
+        **{key: own.get(key) for key in INHERITED_METADATA},
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{ABOUT.format(title=title, base=base, adapter=adapter)}"
+    return f"---\n{data.to_yaml()}\n---\n\n{COMPARISON_README.format(title=title, base=base, adapter=adapter)}"
 
 
-def _bring_up(
+def _update_space(
     repository: Repository,
     files: Files,
     variables: Mapping[str, str],
     notes: tuple[str, ...],
     on_progress: Progress | None,
-) -> Pushed:
-    is_private, held = make_ready(repository, MARK)
-    if not variables and MARK in held:
-        _end_comparison(repository)
-    for key, value in variables.items():  # before the files, so that the first start has them
+) -> PushResult:
+    is_private, held = ensure_repository(repository, MARKER_FILE)
+    if not variables and MARKER_FILE in held:
+        _remove_comparison_variables(repository)
+    for key, value in variables.items():  # set before the files, for the first start
         repository.api.add_space_variable(repository.id, key, value)
-    dropped = sorted(name for name in held - files.keys() if name.startswith(f"{CODE}/"))
-    oid = commit(repository, files, "Fine-tune & Compare", dropped, on_progress)
-    return told_of(repository, oid, is_private, len(files), notes)
+    dropped = sorted(name for name in held - files.keys() if name.startswith(f"{CODE_FOLDER}/"))
+    oid = commit_files(repository, files, "Fine-tune & Compare", dropped, on_progress)
+    return push_result(repository, oid, is_private, len(files), notes)
 
 
-def _end_comparison(repository: Repository) -> None:
-    """What made it one must not keep the whole app a demo."""
+def _remove_comparison_variables(repository: Repository) -> None:
+    """Delete a comparison Space's variables, which would keep the full app in demo mode."""
     held = repository.api.get_space_variables(repository.id)
     for key in (ADAPTER_VARIABLE, MODE_VARIABLE) if ADAPTER_VARIABLE in held else ():
         repository.api.delete_space_variable(repository.id, key)
 
 
-def _look_at_adapter(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
-    """Its base model, and what the person has to know of it."""
+def _read_adapter_base(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
+    """Return the adapter's base model, and notes the user must know."""
     with reraise_as(ExportError), hub_read_errors("adapter", adapter):
         info = api.model_info(adapter)
         if "adapter_config.json" not in {file.rfilename for file in info.siblings or ()}:
@@ -129,22 +144,24 @@ def _look_at_adapter(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
         raise ExportError(
             f"{adapter} does not name its base model, so there is nothing to compare. Choose another adapter."
         )
-    return base, ((PRIVATE_ADAPTER.format(adapter),) if info.private else ())
+    return base, ((PRIVATE_ADAPTER_NOTE.format(adapter),) if info.private else ())
 
 
 def _code_files(project: Path) -> dict[str, Path | bytes]:
-    missing = [name for name in (*NEEDED, MARK) if not (project / name).is_file()]
+    missing = [name for name in (*REQUIRED_FILES, MARKER_FILE) if not (project / name).is_file()]
     if missing:
         raise ExportError(f"{missing[0]} is missing in {project}. Start the app from its own folder to push it.")
-    own: dict[str, Path | bytes] = {name: project / name for name in (*NEEDED, *BESIDE) if (project / name).is_file()}
-    return {**own, **_files_below(project, CODE)}
+    own: dict[str, Path | bytes] = {
+        name: project / name for name in (*REQUIRED_FILES, *OPTIONAL_FILES) if (project / name).is_file()
+    }
+    return {**own, **_files_below(project, CODE_FOLDER)}
 
 
 def _files_below(project: Path, folder: str) -> dict[str, Path | bytes]:
     found = (path for path in sorted((project / folder).rglob("*")) if path.is_file())
     names = {path.relative_to(project): path for path in found}
-    return {name.as_posix(): path for name, path in names.items() if not _is_passed_over(name)}
+    return {name.as_posix(): path for name, path in names.items() if not _is_excluded(name)}
 
 
-def _is_passed_over(name: Path) -> bool:
+def _is_excluded(name: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in name.parts)

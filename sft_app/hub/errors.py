@@ -125,7 +125,7 @@ def classify(error: Exception) -> HubRefusal:
     from huggingface_hub import errors
 
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        return classify(error.__cause__)  # a file that could not be uploaded, and why
+        return classify(error.__cause__)  # the reason why a file could not be uploaded
     if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
         return _of_status(error, error.response.status_code)
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -134,7 +134,7 @@ def classify(error: Exception) -> HubRefusal:
         return HubRefusal(
             "local file", reason=_one_line(f"{error.filename} could not be read: {error.strerror or error}")
         )
-    if isinstance(error, httpx2.TransportError | OSError | JSONDecodeError):  # the last: a network's login page
+    if isinstance(error, httpx2.TransportError | OSError | JSONDecodeError):  # JSONDecodeError: a network's login page
         return HubRefusal("unreachable")
     return HubRefusal("failed", reason=_one_line(str(error) or type(error).__name__))
 
@@ -143,7 +143,7 @@ def _of_status(error: Any, status: int) -> HubRefusal:
     from huggingface_hub import errors
 
     reason = _one_line(error.server_message or "")
-    named: dict[type[Exception], HubErrorKind] = {  # the first is one of the last
+    named: dict[type[Exception], HubErrorKind] = {  # GatedRepoError is a RepositoryNotFoundError
         errors.GatedRepoError: "gated",
         errors.RevisionNotFoundError: "no revision",
         errors.RepositoryNotFoundError: "missing",

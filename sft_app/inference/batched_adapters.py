@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import linear
 
 from sft_app.errors import ModelError
 from sft_app.inference.small_batch_linear import patched_forward
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class RowAdapter:
 
 
 @contextmanager
-def apply_row_adapters(model: Any, rows: Sequence[RowAdapter]) -> Iterator[None]:
+def apply_row_adapters(model: PreTrainedModel, rows: Sequence[RowAdapter]) -> Iterator[None]:
     """Apply `rows[i]`'s adapter, and no other, to row i of a batch. A single entry applies to all rows.
 
     Each adapter's product is computed and added for its own rows only. Nothing is multiplied by zero, so an adapter
@@ -123,7 +126,7 @@ def _forward_rows_alone(
         layer._active_adapter, layer.scaling[group.name] = active, scaling
 
 
-def can_apply_row_adapters(model: Any, names: Sequence[str]) -> bool:
+def can_apply_row_adapters(model: PreTrainedModel, names: Sequence[str]) -> bool:
     """Return whether every adapter is just a scaled product: no DoRA, biases, whole modules or merged weights."""
     configs = [model.peft_config[name] for name in names]
     is_more = any(
@@ -135,7 +138,7 @@ def can_apply_row_adapters(model: Any, names: Sequence[str]) -> bool:
     return bool(layers) and is_plain and not is_more
 
 
-def lora_layers(model: Any) -> list[Any]:
+def lora_layers(model: PreTrainedModel) -> list[Any]:
     """Return the model's LoRA layers."""
     from peft.tuners.lora import LoraLayer
 
@@ -150,7 +153,7 @@ def lora_factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def adapter_update(model: Any, name: str) -> tuple[int, float]:
+def adapter_update(model: PreTrainedModel, name: str) -> tuple[int, float]:
     """Return how many modules an adapter changes, and the Frobenius norm of everything it adds to the weights.
 
     The norm of `B A` is computed from rank-sized products: ‖B A‖² is the sum of the entries of `(B'B) ∘ (A A')`.
@@ -167,7 +170,7 @@ def adapter_update(model: Any, name: str) -> tuple[int, float]:
 
 
 @contextmanager
-def only_active(model: Any, *names: str | None) -> Iterator[None]:
+def only_active(model: PreTrainedModel, *names: str | None) -> Iterator[None]:
     """Activate these adapters and no others within the block; none activates the base."""
     chosen = [name for name in names if name is not None]
     if not hasattr(model, "disable_adapter"):

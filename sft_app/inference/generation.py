@@ -10,12 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sft_app.errors import ModelError
 from sft_app.inference.small_batch_linear import patched_forward, small_batch_products
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Marks a row whose logits are not finite, in place of a token id.
 BROKEN_TOKEN = -1
@@ -65,7 +68,7 @@ class Answer:
 
 
 def generate_tokens(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: Iterable[int], pad_id: int
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: Iterable[int], pad_id: int
 ) -> Iterator[tuple[int | None, ...]]:
     """Yield each row's next id at every step: None once a row has ended, `BROKEN_TOKEN` if its logits are not finite.
 
@@ -86,7 +89,7 @@ def generate_tokens(
 
 
 def collect_answers(
-    tokenizer: Any, steps: Iterable[tuple[int | None, ...]], stops: Iterable[int]
+    tokenizer: PreTrainedTokenizerBase, steps: Iterable[tuple[int | None, ...]], stops: Iterable[int]
 ) -> Iterator[list[Answer]]:
     """Yield the rows' answers so far after each step."""
     endings = frozenset(stops)
@@ -95,7 +98,11 @@ def collect_answers(
 
 
 def answer_prompts(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: frozenset[int]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    stops: frozenset[int],
 ) -> list[Answer]:
     """Generate the complete answers to all prompts, each as it would be alone.
 
@@ -108,7 +115,7 @@ def answer_prompts(
     return [answers[number] for number in range(len(prompts))]
 
 
-def group_prompts(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> list[list[int]]:
+def group_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int) -> list[list[int]]:
     """Group the indices of prompts that may share a batch: all if padding proves exact, otherwise by length.
 
     Padding changes an answer if the model has a state that reads it, or depends on the length of the batch (rotary
@@ -124,7 +131,7 @@ def group_prompts(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> 
 
 
 @torch.no_grad()
-def _padding_is_exact(model: Any, shortest: Sequence[int], longest: Sequence[int], pad_id: int) -> bool:
+def _padding_is_exact(model: PreTrainedModel, shortest: Sequence[int], longest: Sequence[int], pad_id: int) -> bool:
     """Return whether padding leaves the logits of the prompt and of the next token unchanged up to rounding."""
     alone, padded = _logits(model, [shortest], pad_id), _logits(model, [shortest, longest], pad_id)
     try:
@@ -145,7 +152,11 @@ def _is_close(logits: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 def answer_batch(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, stops: frozenset[int]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    stops: frozenset[int],
 ) -> list[Answer]:
     """Generate the complete answers to all prompts as one batch."""
     rows = [_Row() for _ in prompts]
@@ -170,7 +181,7 @@ class _Row:
         self.first_token_seconds, self.seconds = self.first_token_seconds or seconds, seconds
         self.ids.append(id)
 
-    def answer(self, tokenizer: Any, endings: frozenset[int]) -> Answer:
+    def answer(self, tokenizer: PreTrainedTokenizerBase, endings: frozenset[int]) -> Answer:
         """Return the answer so far, without an incomplete last character."""
         text = tokenizer.decode(self.ids, skip_special_tokens=True).rstrip("\ufffd")
         finished = bool(self.ids) and self.ids[-1] in endings
@@ -192,7 +203,7 @@ def _collect_rows(steps: Iterable[tuple[int | None, ...]]) -> Iterator[list[_Row
 
 @torch.no_grad()
 def _decode(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, max_new_tokens: int, pad_id: int
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling, max_new_tokens: int, pad_id: int
 ) -> Iterator[list[int]]:
     """Yield the next id of every row `max_new_tokens` times, regardless of where answers end."""
     random = torch.Generator().manual_seed(sampling.seed)
@@ -205,7 +216,9 @@ def _decode(
 
 
 @torch.no_grad()
-def _logits(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> Generator[torch.Tensor, torch.Tensor, None]:
+def _logits(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int
+) -> Generator[torch.Tensor, torch.Tensor, None]:
     """Yield the logits of each row's next token, `(batch, vocabulary)`; receive the chosen ids, `(batch,)`.
 
     A model without `past_key_values` (one with its own kind of state) reads the whole text again for each token.
@@ -226,7 +239,7 @@ def _logits(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> Genera
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=-1)
 
 
-def _forward(model: Any, inputs: dict[str, torch.Tensor], cache: Any, caches: bool) -> Any:
+def _forward(model: PreTrainedModel, inputs: dict[str, torch.Tensor], cache: Any, caches: bool) -> Any:
     """Return the model's output, without a cache if the model fails to make one."""
     try:
         return model(**inputs, past_key_values=cache, use_cache=caches, logits_to_keep=1)
@@ -262,7 +275,7 @@ def noisy_scores(logits: torch.Tensor, temperature: float, random: torch.Generat
     return logits.float() / temperature + gumbel.to(logits.device)
 
 
-def _answer_room(model: Any, prompts: Sequence[Sequence[int]]) -> int:
+def _answer_room(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> int:
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
     longest = max(len(prompt) for prompt in prompts)
     if not all(prompts):

@@ -6,7 +6,7 @@ import math
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import ModelError
 from sft_app.inference.device import choose_device
@@ -24,6 +24,9 @@ from sft_app.models.loading import (
 from sft_app.runs.checkpoints import read_safetensors_header
 from sft_app.runtime.resources import LOADED_MODEL_FACTOR, free_memory_gib, shortage
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 MAX_LOADED_ADAPTERS = 4
 
 
@@ -34,7 +37,7 @@ class LoadedSide:
     Without an adapter, it is the shared base or a full model of its own.
     """
 
-    model: Any
+    model: PreTrainedModel
     adapter: str | None = None
     is_base: bool = False
 
@@ -51,8 +54,8 @@ class LoadedModels:
     base: ModelRef
     in_4bit: bool
     dtype: str
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     hardware: Hardware
     note: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,9 @@ class TokenCandidate:
     right: float
 
 
-def most_likely_tokens(tokenizer: Any, left: torch.Tensor, right: torch.Tensor, count: int = 8) -> list[TokenCandidate]:
+def most_likely_tokens(
+    tokenizer: PreTrainedTokenizerBase, left: torch.Tensor, right: torch.Tensor, count: int = 8
+) -> list[TokenCandidate]:
     """Return the `count` most likely tokens of either side, the most probable first.
 
     `left` and `right` are the logits of one position, `(vocabulary,)` each.

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, can_apply_row_adapters, only_active
 from sft_app.inference.loaded_models import LoadedModels, LoadedSide
 from sft_app.inference.sides import Side
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class LoadedPair:
     models: LoadedModels
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer of the shared base."""
         return self.models.tokenizer
 
@@ -67,7 +70,7 @@ def side_logits(pair: LoadedPair, index: int, ids: Sequence[int], strength: floa
 
 
 @torch.no_grad()
-def _logits(model: Any, prompts: Sequence[Sequence[int]], positions: int) -> torch.Tensor:
+def _logits(model: PreTrainedModel, prompts: Sequence[Sequence[int]], positions: int) -> torch.Tensor:
     """Return the logits of prompts of equal length, `(batch, positions, vocabulary)`."""
     ids = torch.tensor([list(prompt) for prompt in prompts], device=model.device)
     output = model(input_ids=ids, use_cache=False, logits_to_keep=min(positions, ids.shape[1]))
@@ -83,7 +86,7 @@ def has_adjustable_strength(loaded: LoadedSide) -> bool:
 
 
 @contextmanager
-def activate_both_sides(pair: LoadedPair, strength: float) -> Iterator[Any]:
+def activate_both_sides(pair: LoadedPair, strength: float) -> Iterator[PreTrainedModel]:
     """Yield the model with the two sides as the two rows of a batch."""
     rows = [RowAdapter(loaded.adapter, strength) for loaded in pair.loaded_sides]
     with apply_row_adapters(pair.loaded_sides[0].model, rows):
@@ -91,7 +94,7 @@ def activate_both_sides(pair: LoadedPair, strength: float) -> Iterator[Any]:
 
 
 @contextmanager
-def activate_side(loaded: LoadedSide, strength: float) -> Iterator[Any]:
+def activate_side(loaded: LoadedSide, strength: float) -> Iterator[PreTrainedModel]:
     """Yield the model with one side active."""
     if loaded.adapter is not None and has_adjustable_strength(loaded):
         with apply_row_adapters(loaded.model, [RowAdapter(loaded.adapter, strength)]):

@@ -40,9 +40,11 @@ class AnswerTask:
 
     @property
     def steps(self) -> int:
+        """Return the maximum number of tokens generated one after the other."""
         return 2 * self.sampling.max_new_tokens  # sides that cannot share a batch answer in turn
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
+        """Yield `PairUpdate`s."""
         from sft_app.inference.stream import stream_pair
 
         return stream_pair(pair, self.left, self.right, self.sampling, self.strength)
@@ -59,6 +61,7 @@ class NextTokenTask:
     steps: int = 2
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
+        """Yield the end of the preceding text and the candidates."""
         from sft_app.inference.stream import next_token_candidates
 
         before = pair.tokenizer.decode(self.written)[-self.shown_before :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,6 +37,9 @@ from sft_app.inference.pair import (
     side_logits,
 )
 from sft_app.inference.sides import Side
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 IN_ONE_BATCH, ONE_AFTER_THE_OTHER = "one batch of one model", "one after the other"
 Messages = Sequence[dict[str, str]]
@@ -186,7 +189,9 @@ def _stream_one_after_the_other(
         yield from ((answer, other) for (other,) in _answers(pair, model, prompts[1:], sampling))
 
 
-def _answers(pair: LoadedPair, model: Any, prompts: list[list[int]], sampling: Sampling) -> Iterator[list[Answer]]:
+def _answers(
+    pair: LoadedPair, model: PreTrainedModel, prompts: list[list[int]], sampling: Sampling
+) -> Iterator[list[Answer]]:
     stops = stop_ids(pair.tokenizer)
     steps = generate_tokens(model, prompts, sampling, stops, pair.tokenizer.pad_token_id)
     return collect_answers(pair.tokenizer, steps, stops)

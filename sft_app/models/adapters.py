@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
@@ -16,6 +16,10 @@ from safetensors import SafetensorError
 from sft_app.errors import ModelError, first_line
 from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, non_finite_weights
 from sft_app.runs.checkpoints import read_safetensors_header
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 # Adapter settings that never change the base model.
 SETTINGS_THAT_KEEP_THE_BASE = {
@@ -65,7 +69,7 @@ class AdapterConfig(BaseModel):
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
 
 
-def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any:
+def load_adapter(model: PreTrainedModel, adapter_dir: Path, name: str = ADAPTER_NAME) -> PeftModel:
     """Load a saved adapter onto a model, next to any it already has, and return the model in evaluation mode.
 
     Weights are read from safetensors only. A refused adapter leaves the model as it was.
@@ -95,7 +99,7 @@ def load_adapter(model: Any, adapter_dir: Path, name: str = ADAPTER_NAME) -> Any
     return adapted.eval()
 
 
-def _remove_adapter(model: Any, name: str) -> None:
+def _remove_adapter(model: PreTrainedModel, name: str) -> None:
     """Remove whatever PEFT has added to the model for this adapter, in whatever state it is."""
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
@@ -168,7 +172,7 @@ def _refuse_changed_base(config: dict[str, Any]) -> None:
             raise ValueError(f"its {name} is {str(value)[:40]!r}, which would change the base model.")
 
 
-def _check_shapes(model: Any, weights: Path) -> None:
+def _check_shapes(model: PreTrainedModel, weights: Path) -> None:
     """Raise ValueError unless the model has the modules named in the file, with the right sizes. Loads no weights."""
     modules = dict((model.get_base_model() if hasattr(model, "get_base_model") else model).named_modules())
     tensors, _ = read_safetensors_header(weights)
@@ -188,7 +192,7 @@ def _check_shapes(model: Any, weights: Path) -> None:
             raise ValueError(f"{name} is {there} wide, but the adapter expects {width}.")
 
 
-def _check_same_modules(adapted: Any, weights: Path, name: str) -> None:
+def _check_same_modules(adapted: PeftModel, weights: Path, name: str) -> None:
     """Raise ValueError unless the file has exactly the adapter's modules; PEFT ignores missing and unexpected ones."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open

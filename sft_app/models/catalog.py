@@ -89,7 +89,7 @@ def _resolve_starter(home: Path) -> ModelRef:
         try:
             return ModelRef("starter", STARTER_HUB_ID, _hub_revision(STARTER_HUB_ID, None), HUB)
         except ModelError:
-            pass  # no Hub from here: the package index carries the same model
+            pass  # without the Hub, the package index has the same model
     return ModelRef("starter", "starter", None, STARTER_SOURCE)
 
 

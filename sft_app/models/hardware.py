@@ -92,7 +92,7 @@ def _cuda_hardware() -> Hardware:
     import torch
 
     properties = torch.cuda.get_device_properties(0)
-    # `torch.cuda.is_bf16_supported()` also says yes where bfloat16 is only emulated.
+    # `torch.cuda.is_bf16_supported()` is also true if bfloat16 is only emulated.
     has_bfloat16 = (properties.major, properties.minor) >= (8, 0)
     return Hardware(
         device="cuda",

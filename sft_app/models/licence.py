@@ -24,7 +24,7 @@ def read_licence(ref: ModelRef) -> dict[str, str]:
         return STARTER_LICENCE
     if Path(ref.location).is_dir():
         return _licence_from_card(Path(ref.location) / "README.md")
-    if not is_hub_id(ref.location):  # a folder that is not there any more
+    if not is_hub_id(ref.location):  # a folder that no longer exists
         return {}
     return _licence_from_card(_cached_card(ref)) or _licence_from_hub(ref)
 
@@ -36,7 +36,7 @@ def _licence_from_card(card: Path | None) -> dict[str, str]:
         return {}
     try:
         return _licence_fields(ModelCard.load(card, ignore_metadata_errors=True).data)
-    except (OSError, ValueError):  # it has no metadata, or none that can be read
+    except (OSError, ValueError):  # missing or invalid metadata
         return {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -14,13 +14,18 @@ from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
 from sft_app.settings import RunSettings
 
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
 ADAPTER_NAME = "default"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 UNKNOWN_LENGTH = 10**9
 
 
-def load_tokenizer(ref: ModelRef, home: Path) -> Any:
+def load_tokenizer(ref: ModelRef, home: Path) -> PreTrainedTokenizerBase:
     """Load the model's tokenizer; its `model_max_length` never exceeds the model's context length.
 
     Raises:
@@ -43,7 +48,7 @@ def load_tokenizer(ref: ModelRef, home: Path) -> Any:
     return tokenizer
 
 
-def load_config(ref: ModelRef, home: Path) -> Any:
+def load_config(ref: ModelRef, home: Path) -> PreTrainedConfig:
     """Load the model's transformers config without its weights.
 
     Raises: OSError, ValueError, as transformers does.
@@ -61,7 +66,9 @@ def _context_length(ref: ModelRef, home: Path) -> int | None:
         return None
 
 
-def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto", in_4bit: bool = False) -> Any:
+def load_base(
+    ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto", in_4bit: bool = False
+) -> PreTrainedModel:
     """Load the base model in `dtype` onto the machine's device, in evaluation mode.
 
     `in_4bit` quantises the linear layers to NF4 with double quantisation and computes in `dtype`. Source: Dettmers et
@@ -95,7 +102,7 @@ def load_base(ref: ModelRef, home: Path, hardware: Hardware, dtype: str = "auto"
     return model.eval()
 
 
-def attach_lora(model: Any, settings: RunSettings) -> Any:
+def attach_lora(model: PreTrainedModel, settings: RunSettings) -> PeftModel:
     """Attach a fresh LoRA adapter to the base model. It has no effect until it is trained.
 
     Raises:
@@ -119,7 +126,7 @@ def attach_lora(model: Any, settings: RunSettings) -> Any:
         raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {first_line(error)}") from error
 
 
-def non_finite_weights(tensors: Mapping[str, Any]) -> list[str]:
+def non_finite_weights(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the names of weights that contain NaN or infinity. A 4-bit weight is judged by its scales."""
     import torch
 
@@ -132,7 +139,7 @@ def non_finite_weights(tensors: Mapping[str, Any]) -> list[str]:
     return [name for name, finite in zip(found, is_finite, strict=True) if not finite]
 
 
-def _checkable_values(tensor: Any) -> list[Any]:
+def _checkable_values(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the values of a weight to check, in a precision that supports comparison."""
     import torch
 
@@ -150,7 +157,7 @@ def holds_full_model(adapter_dir: Path) -> bool:
     return (adapter_dir / "config.json").is_file() and not (adapter_dir / ADAPTER_WEIGHTS).is_file()
 
 
-def keep_4bit_differentiable(model: Any, differentiable: bool) -> None:
+def keep_4bit_differentiable(model: PreTrainedModel, differentiable: bool) -> None:
     """Turn the CPU fast path of 4-bit layers off before training, or on again after it.
 
     The fast path repacks the weights in place at the first evaluation and has no gradient, so training would silently
@@ -160,7 +167,7 @@ def keep_4bit_differentiable(model: Any, differentiable: bool) -> None:
         layer.support_avx512bf16_for_cpu = not differentiable and _cpu_has_avx512bf16()
 
 
-def linear_4bit_layers(model: Any) -> Iterator[Any]:
+def linear_4bit_layers(model: PreTrainedModel) -> Iterator[Any]:
     """Yield the model's 4-bit linear layers."""
     return (module for module in model.modules() if type(module).__name__ == "Linear4bit")
 
@@ -174,7 +181,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _nf4(compute_dtype: Any) -> Any:
+def _nf4(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

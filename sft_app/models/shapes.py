@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef
 from sft_app.models.loading import load_config
 from sft_app.settings import RunSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def _largest_size(config: Any, otherwise: int, *names: str) -> int:
     return max(found[0]) if found and isinstance(found[0], list | tuple) else found[0] if found else otherwise
 
 
-def _linear_shapes(model: Any) -> tuple[LinearShape, ...]:
+def _linear_shapes(model: PreTrainedModel) -> tuple[LinearShape, ...]:
     import torch
     from transformers.pytorch_utils import Conv1D
 

@@ -1,1 +1,1 @@
-"""Copies of runs in a place that outlives the disk they work on, and the way back."""
+"""Copy runs to storage that outlives the local disk, and restore them from there."""

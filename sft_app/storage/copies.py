@@ -1,8 +1,7 @@
-"""A run as it is kept in a store, and how it gets there.
+"""Copy a run into a store so that an interrupted copy leaves the previous one intact.
 
-Each time something has changed, what changed goes to `RUN/NUMBER/` under a new number, and last of all
-`RUN/NUMBER/manifest.json`, which says under which number each file of the run is. The highest manifest counts, so that
-whatever is cut off in the middle leaves the copy before it as it was.
+Each time, changed files go to `RUN/NUMBER/` under a new number. The last file written is `RUN/NUMBER/manifest.json`,
+which says under which number each file of the run is. The highest manifest counts.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sft_app.errors import StorageError
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
@@ -26,14 +25,14 @@ from sft_app.runtime.home import deleted_runs_dir
 from sft_app.storage.stores import Store
 
 MANIFEST = "manifest.json"
-RECORD = "copy.json"
-NOT_COPIED = ("stop", "cancel", LOCK_FILE, RECORD)
-LOG_BYTES_COPIED = 16 * 2**20
+COPY_RECORD = "copy.json"
+NOT_COPIED = ("stop", "cancel", LOCK_FILE, COPY_RECORD)
+MAX_LOG_BYTES = 16 * 2**20
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-z]{4}")
 
 
 class CopiedFile(BaseModel):
-    """Under which number it was copied, how long the copy is, and how the file itself was then."""
+    """Records the number a file was copied under, the size of the copy, and the file's time and size then."""
 
     number: int
     size: int
@@ -42,7 +41,7 @@ class CopiedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`state` and `step` are those of the run; `checkpoint` is the step that it can go on from."""
+    """Lists the files of a copy. `state` is that of the run; `checkpoint` is the step it can resume from."""
 
     number: int = 0
     state: str = ""
@@ -50,16 +49,20 @@ class Manifest(BaseModel):
     files: dict[str, CopiedFile] = {}
 
     def objects(self, run_id: str) -> set[str]:
-        """The names in the store that belong to this copy."""
+        """Return the names in the store that belong to this copy."""
         files = {f"{run_id}/{file.number}/{name}" for name, file in self.files.items()}
         return files | {f"{run_id}/{self.number}/{MANIFEST}"} if self.number else files
 
 
 class CopyRecord(BaseModel):
-    """`copy.json` in the run's folder: what this machine knows of the copy. `awaits_checkpoints` is true of a run that
-    came back from it without them so far."""
+    """Holds `copy.json` in the run's folder: what this machine knows about the copy.
 
-    place: str = ""
+    `awaits_checkpoints` is true for a run that was restored without its checkpoints so far.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    location: str = Field(default="", validation_alias="place", serialization_alias="place")
     manifest: Manifest | None = None
     copied_utc: str | None = None
     trouble: str = ""
@@ -67,8 +70,8 @@ class CopyRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A file of the run: read at once where it may grow, or named where it stays as it is."""
+class _LocalFile:
+    """Describes a file of the run: its content if it may grow, otherwise its path."""
 
     source: Path | bytes
     size: int
@@ -80,13 +83,13 @@ class _Found:
 
 
 def copy_run(store: Store, run: Run) -> bool:
-    """Brings the copy up to date; False when the run changed under it, so that it has to be tried again.
+    """Bring a run's copy up to date. Returns False if the run changed meanwhile and must be copied again.
 
-    Raises: StorageError; the copy is as it was before then.
+    Raises: StorageError; the previous copy is intact then.
     """
     try:
         _copy_run(store, run)
-    except FileNotFoundError:  # a checkpoint went for a newer one, the adapter was replaced, or the run was deleted
+    except FileNotFoundError:  # a newer checkpoint, a replaced adapter, or the run was deleted
         return False
     return True
 
@@ -95,9 +98,9 @@ def _copy_run(store: Store, run: Run) -> None:
     record = read_record(run)
     if record.awaits_checkpoints:
         return
-    found, checkpoint = _find_files(run)
-    known = record.manifest if record.place == store.place else None
-    if known is not None and found.keys() == known.files.keys() and not _changed(found, known):
+    found, checkpoint = _local_files(run)
+    known = record.manifest if record.location == store.location else None
+    if known is not None and found.keys() == known.files.keys() and not _has_changes(found, known):
         if record.trouble:
             write_record(run, record.model_copy(update={"trouble": ""}))
         return
@@ -105,7 +108,7 @@ def _copy_run(store: Store, run: Run) -> None:
     known = known or read_manifests(store, names).get(run.id) or Manifest()
     there = {name: file for name, file in known.files.items() if f"{run.id}/{file.number}/{name}" in names}
     manifest = _put_copy(store, run, names, there, found, checkpoint)
-    write_record(run, CopyRecord(place=store.place, manifest=manifest, copied_utc=utc_now()))
+    write_record(run, CopyRecord(location=store.location, manifest=manifest, copied_utc=utc_now()))
 
 
 def _put_copy(
@@ -113,66 +116,69 @@ def _put_copy(
     run: Run,
     names: set[str],
     known: dict[str, CopiedFile],
-    found: dict[str, _Found],
+    found: dict[str, _LocalFile],
     checkpoint: int | None,
 ) -> Manifest:
-    """What has changed, then the manifest, and only then what nobody needs any more is deleted."""
+    """Upload what has changed, then the manifest, and only then delete what is no longer needed."""
     number = 1 + max((int(name.split("/")[1]) for name in names if name.split("/")[1].isdecimal()), default=0)
     changed = {name: file for name, file in found.items() if not _is_copied(file, known.get(name))}
     store.put({f"{run.id}/{number}/{name}": file.source for name, file in changed.items()})
-    for file in changed.values():  # an adapter may have been replaced meanwhile; then the next look copies it anew
+    for file in changed.values():  # an adapter replaced during the copy is copied next time
         if isinstance(file.source, Path) and file.source.stat().st_mtime_ns != file.changed_ns:
             raise FileNotFoundError(file.source)
     kept = {name: file for name, file in known.items() if name in found}
     new = {name: file.copied(number) for name, file in changed.items()}
     manifest = Manifest(number=number, state=run.status().state, checkpoint=checkpoint, files={**kept, **new})
     store.put({f"{run.id}/{number}/{MANIFEST}": manifest.model_dump_json(indent=1).encode()})
-    if not run.path.is_dir():  # deleted meanwhile
+    if not run.path.is_dir():  # deleted during the copy
         delete_copy(store, run.id)
         raise FileNotFoundError(run.path)
     store.delete(sorted(names - manifest.objects(run.id)))
     return manifest
 
 
-def _changed(found: dict[str, _Found], known: Manifest) -> bool:
+def _has_changes(found: dict[str, _LocalFile], known: Manifest) -> bool:
     return not all(_is_copied(file, known.files.get(name)) for name, file in found.items())
 
 
-def _is_copied(file: _Found, copied: CopiedFile | None) -> bool:
+def _is_copied(file: _LocalFile, copied: CopiedFile | None) -> bool:
     return copied is not None and (file.changed_ns, file.local_size) == (copied.changed_ns, copied.local_size)
 
 
-def _find_files(run: Run) -> tuple[dict[str, _Found], int | None]:
-    """What belongs to the copy by its name in the run, and the step of the last checkpoint among it.
+def _local_files(run: Run) -> tuple[dict[str, _LocalFile], int | None]:
+    """Return the run's files to copy by name, and the step of the last checkpoint among them.
 
-    Checkpoints are looked for first, so that what is logged goes at least as far as they do.
+    Checkpoints are found first, so that the logs reach at least as far.
     """
     checkpoints = complete_checkpoints(run.checkpoints_dir)
     step = checkpoint_step(checkpoints[0]) if checkpoints else None
     folders = [*checkpoints, run.adapter_dir, run.train_file.parent]
     whole = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
-    found = {path.relative_to(run.path).as_posix(): _as_it_is(path) for path in whole}
+    found = {path.relative_to(run.path).as_posix(): _whole_file(path) for path in whole}
     growing = (path for path in sorted(run.path.iterdir()) if path.is_file() and path.name[0] != ".")
-    return {**found, **{path.name: _as_far(path) for path in growing if path.name not in NOT_COPIED}}, step
+    return {**found, **{path.name: _complete_lines(path) for path in growing if path.name not in NOT_COPIED}}, step
 
 
-def _as_it_is(path: Path) -> _Found:
+def _whole_file(path: Path) -> _LocalFile:
     stat = path.stat()
-    return _Found(path, stat.st_size, stat.st_mtime_ns, stat.st_size)
+    return _LocalFile(path, stat.st_size, stat.st_mtime_ns, stat.st_size)
 
 
-def _as_far(path: Path) -> _Found:
-    """Whole lines of a file that may be growing; of a long log its end."""
+def _complete_lines(path: Path) -> _LocalFile:
+    """Read the complete lines of a file that may be growing, or the end of a long log."""
     stat, content = path.stat(), path.read_bytes()
     if path.suffix == ".jsonl":
         content = content[: content.rfind(b"\n") + 1]
     elif path.suffix == ".log":
-        content = content[-LOG_BYTES_COPIED:]
-    return _Found(content, len(content), stat.st_mtime_ns, stat.st_size)
+        content = content[-MAX_LOG_BYTES:]
+    return _LocalFile(content, len(content), stat.st_mtime_ns, stat.st_size)
 
 
 def read_manifests(store: Store, names: Iterable[str]) -> dict[str, Manifest]:
-    """The newest that can be read, by run, of these names in the store. Raises: StorageError."""
+    """Read the newest readable manifest of each run among these names in the store.
+
+    Raises: StorageError.
+    """
     numbers = sorted(_manifest_numbers(names))
     found: dict[str, Manifest] = {}
     with tempfile.TemporaryDirectory(prefix="manifests-") as folder:
@@ -202,46 +208,59 @@ def _parse_manifest(file: Path) -> Manifest | None:
 
 
 def read_record(run: Run) -> CopyRecord:
+    """Read a run's `copy.json`; an empty record if it is missing or invalid."""
     try:
-        return CopyRecord.model_validate_json((run.path / RECORD).read_bytes())
+        return CopyRecord.model_validate_json((run.path / COPY_RECORD).read_bytes())
     except (OSError, ValidationError):
         return CopyRecord()
 
 
 def write_record(run: Run, record: CopyRecord) -> None:
-    """Raises: FileNotFoundError when the run has been deleted."""
-    write_json_atomically(run.path / RECORD, record.model_dump())
+    """Write a run's `copy.json`.
+
+    Raises: FileNotFoundError if the run has been deleted.
+    """
+    write_json_atomically(run.path / COPY_RECORD, record.model_dump(by_alias=True))
 
 
 def copy_trouble(run: Run) -> str:
-    """What stands in the way of copying this run, or nothing."""
+    """Return why this run could not be copied, or an empty string."""
     return read_record(run).trouble
 
 
 def delete_run_and_copy(home: Path, run: Run) -> None:
-    """Deletes the run here, and notes that its copy has to go too. Raises: RunError while it is working."""
-    was_copied = (run.path / RECORD).exists() and _RUN_ID.fullmatch(run.id)
+    """Delete the local run, and schedule the deletion of its copy.
+
+    Raises: RunError while the run is working.
+    """
+    was_copied = (run.path / COPY_RECORD).exists() and _RUN_ID.fullmatch(run.id)
     delete_run(run)
     if was_copied:
         deleted_runs_dir(home).mkdir(exist_ok=True)
         (deleted_runs_dir(home) / run.id).touch()
 
 
-def deleted_runs(home: Path) -> list[str]:
-    """Runs whose copies still have to go."""
+def pending_deletions(home: Path) -> list[str]:
+    """Return the ids of deleted runs whose copies must still be deleted."""
     folder = deleted_runs_dir(home)
     return sorted(path.name for path in folder.iterdir() if _RUN_ID.fullmatch(path.name)) if folder.is_dir() else []
 
 
-def follow_deletions(home: Path, store: Store) -> None:
-    """Raises: StorageError; what is left is followed the next time."""
-    for run_id in deleted_runs(home):
+def delete_pending_copies(home: Path, store: Store) -> None:
+    """Delete the copies of deleted runs.
+
+    Raises: StorageError; the rest is deleted next time.
+    """
+    for run_id in pending_deletions(home):
         delete_copy(store, run_id)
         (deleted_runs_dir(home) / run_id).unlink(missing_ok=True)
 
 
 def delete_copy(store: Store, run_id: str) -> None:
-    """Its manifests first, without which nobody takes what is left for a copy. Raises: StorageError."""
+    """Delete a run's copy, manifests first, so that the rest no longer counts as a copy.
+
+    Raises: StorageError.
+    """
     if not _RUN_ID.fullmatch(run_id):
         raise StorageError(f"{run_id!r} is not a run.")
     names = store.names(run_id)

@@ -1,6 +1,6 @@
-"""Where copies are kept: a mounted folder, or a bucket of the Hub. A store only puts, fetches, lists and deletes files.
+"""Put, fetch, list and delete files in a mounted folder or a bucket on the Hub.
 
-Neither can be trusted to rename or append, so nothing here is written twice under one name.
+Neither reliably supports renaming or appending, so no file is written twice under one name.
 """
 
 from __future__ import annotations
@@ -18,59 +18,66 @@ from sft_app.hub.login import hide_tokens
 from sft_app.runtime.environment import HUB_TOKEN_VARIABLE, STORAGE_TOKEN_VARIABLE, STORAGE_VARIABLE
 from sft_app.runtime.files import put_on_disk
 
-BUCKETS = "hf://buckets/"
-FOLDER = "runs"  # of the place; it may have other things in it
+BUCKET_PREFIX = "hf://buckets/"
+RUNS_FOLDER = "runs"  # inside the location, which may contain other files
 
 
 class Store(Protocol):
-    """A place for files by name, such as `RUN/3/settings.json`. All methods raise StorageError."""
+    """Stores files by name, such as `RUN/3/settings.json`. All methods raise StorageError."""
 
     @property
-    def place(self) -> str:
-        """As it was asked for."""
+    def location(self) -> str:
+        """Return the location as the user gave it."""
 
     def names(self, folder: str) -> list[str]:
-        """Of all files below this folder; "" for all there are."""
+        """List all files below a folder; "" lists everything."""
 
     def put(self, files: Mapping[str, Path | bytes]) -> None:
-        """Raises FileNotFoundError when one is not there (any more)."""
+        """Upload files by name.
+
+        Raises: FileNotFoundError if a local file is missing.
+        """
 
     def fetch(self, files: Mapping[str, Path]) -> None:
-        """Each name into a file, whose folder is there already."""
+        """Download each name into a file whose folder exists."""
 
-    def delete(self, names: Sequence[str]) -> None: ...
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete files by name."""
 
 
 def open_store(environment: Mapping[str, str] = os.environ) -> Store | None:
-    """What `SFT_APP_STORAGE` names; None where it names nothing. Raises: SettingsError."""
-    place = environment.get(STORAGE_VARIABLE, "").strip()
-    if not place:
+    """Open the store that `SFT_APP_STORAGE` names, or return None if it is empty.
+
+    Raises: SettingsError.
+    """
+    location = environment.get(STORAGE_VARIABLE, "").strip()
+    if not location:
         return None
-    if not place.startswith("hf://"):
-        if not Path(place).is_absolute():
-            raise SettingsError(f"{STORAGE_VARIABLE}={place!r}: {_EXPECTED}")
-        return FolderStore(Path(place))
-    parts = place.removeprefix(BUCKETS).strip("/").split("/")
-    if not place.startswith(BUCKETS) or len(parts) < 2 or not all(parts):
-        raise SettingsError(f"{STORAGE_VARIABLE}={place!r}: {_EXPECTED}")
+    if not location.startswith("hf://"):
+        if not Path(location).is_absolute():
+            raise SettingsError(f"{STORAGE_VARIABLE}={location!r}: {_EXPECTED_LOCATION}")
+        return FolderStore(Path(location))
+    parts = location.removeprefix(BUCKET_PREFIX).strip("/").split("/")
+    if not location.startswith(BUCKET_PREFIX) or len(parts) < 2 or not all(parts):
+        raise SettingsError(f"{STORAGE_VARIABLE}={location!r}: {_EXPECTED_LOCATION}")
     return BucketStore("/".join(parts[:2]), "/".join(parts[2:]), storage_token(environment))
 
 
-_EXPECTED = f"expected the path of a mounted folder (such as /data) or {BUCKETS}USER/NAME."
+_EXPECTED_LOCATION = f"expected the path of a mounted folder (such as /data) or {BUCKET_PREFIX}USER/NAME."
 
 
-def storage_is_named(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether somebody wants copies, wherever."""
+def storage_is_configured(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the user wants copies."""
     return bool(environment.get(STORAGE_VARIABLE, "").strip())
 
 
 def storage_token(environment: Mapping[str, str] = os.environ) -> str | None:
-    """With whose rights a bucket is used."""
+    """Return the token for a bucket."""
     return environment.get(STORAGE_TOKEN_VARIABLE) or environment.get(HUB_TOKEN_VARIABLE) or None
 
 
 def without_storage_token(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for processes that have nothing to do with the storage, without the token that opens it."""
+    """Return the environment without the token that opens the storage, for processes that do not use it."""
     used = storage_token(environment) if environment.get(STORAGE_VARIABLE, "").startswith("hf://") else None
     return {
         name: text
@@ -81,25 +88,31 @@ def without_storage_token(environment: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A folder on another disk or a mounted bucket. It has to be there: made here, it would be on the wrong disk."""
+    """Stores files in a folder on another disk or a mounted bucket.
+
+    The folder must exist: created here, it would be on the wrong disk.
+    """
 
     root: Path
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return str(self.root)
 
     def names(self, folder: str) -> list[str]:
-        with self._telling("read"):
-            start = self._base() / folder
-            return sorted(path.relative_to(self._base()).as_posix() for path in start.rglob("*") if path.is_file())
+        with self._translate_errors("read"):
+            start = self._existing_root() / folder
+            return sorted(
+                path.relative_to(self._existing_root()).as_posix() for path in start.rglob("*") if path.is_file()
+            )
 
     def put(self, files: Mapping[str, Path | bytes]) -> None:
         for name, source in files.items():
             content = source if isinstance(source, bytes) else None
-            opened = None if isinstance(source, bytes) else source.open("rb")  # what is gone here is no fault there
-            with self._telling("written to"):
-                path = self._base() / name
+            # Opened here, since a missing local file is not the store's error.
+            opened = None if isinstance(source, bytes) else source.open("rb")
+            with self._translate_errors("written to"):
+                path = self._existing_root() / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
                     if opened is None:
@@ -111,23 +124,23 @@ class FolderStore:
 
     def fetch(self, files: Mapping[str, Path]) -> None:
         for name, target in files.items():
-            with self._telling("read"):
-                shutil.copyfile(self._base() / name, target)
+            with self._translate_errors("read"):
+                shutil.copyfile(self._existing_root() / name, target)
 
     def delete(self, names: Sequence[str]) -> None:
-        with self._telling("cleared"):
+        with self._translate_errors("cleared"):
             for name in names:
-                (self._base() / name).unlink(missing_ok=True)
-            for folder in sorted({self._base() / name for name in names}, key=lambda path: -len(path.parts)):
-                _remove_empty(folder.parent, self._base())
+                (self._existing_root() / name).unlink(missing_ok=True)
+            for folder in sorted({self._existing_root() / name for name in names}, key=lambda path: -len(path.parts)):
+                _remove_empty(folder.parent, self._existing_root())
 
-    def _base(self) -> Path:
+    def _existing_root(self) -> Path:
         if not self.root.is_dir():
             raise StorageError(f"There is no folder {self.root}. Is the storage mounted?")
-        return self.root / FOLDER
+        return self.root / RUNS_FOLDER
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -145,21 +158,24 @@ def _remove_empty(folder: Path, base: Path) -> None:
 
 @dataclass(frozen=True)
 class BucketStore:
-    """A bucket of the Hub. Source: huggingface_hub 2.4, `HfApi.batch_bucket_files` and its neighbours."""
+    """Stores files in a bucket on the Hub.
+
+    Source: huggingface_hub 2.4, `HfApi.batch_bucket_files` and related methods.
+    """
 
     bucket: str
     prefix: str = ""
     token: str | None = field(default=None, repr=False)
 
     @property
-    def place(self) -> str:
-        return BUCKETS + "/".join(filter(None, (self.bucket, self.prefix)))
+    def location(self) -> str:
+        return BUCKET_PREFIX + "/".join(filter(None, (self.bucket, self.prefix)))
 
     def names(self, folder: str) -> list[str]:
         from huggingface_hub.errors import EntryNotFoundError
 
         below = self._path(folder)
-        with self._telling():
+        with self._translate_errors():
             try:
                 found = list(self._api().list_bucket_tree(self.bucket, prefix=below, recursive=True))
             except EntryNotFoundError:  # nothing has been put there yet
@@ -172,21 +188,21 @@ class BucketStore:
             if isinstance(source, Path):
                 source.stat()
         added: list[Any] = [(source, self._path(name)) for name, source in files.items()]
-        with self._telling():
+        with self._translate_errors():
             self._api().batch_bucket_files(self.bucket, add=added)
 
     def fetch(self, files: Mapping[str, Path]) -> None:
         wanted: list[Any] = [(self._path(name), target) for name, target in files.items()]
-        with self._telling():
+        with self._translate_errors():
             self._api().download_bucket_files(self.bucket, wanted, raise_on_missing_files=True)
 
     def delete(self, names: Sequence[str]) -> None:
         if names:
-            with self._telling():
+            with self._translate_errors():
                 self._api().batch_bucket_files(self.bucket, delete=[self._path(name) for name in names])
 
     def _path(self, name: str) -> str:
-        return "/".join(filter(None, (self.prefix, FOLDER, name)))
+        return "/".join(filter(None, (self.prefix, RUNS_FOLDER, name)))
 
     def _api(self) -> Any:
         from huggingface_hub import HfApi
@@ -196,8 +212,8 @@ class BucketStore:
         return HfApi(token=self.token or False)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """The client's errors are mostly OSErrors, those of its transfers RuntimeErrors and ValueErrors too."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise StorageError for the client's errors: OSError mostly, RuntimeError and ValueError in transfers."""
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
@@ -205,4 +221,4 @@ class BucketStore:
         except (OSError, RuntimeError, ValueError, EntryNotFoundError) as error:
             text = hide_tokens(first_line(error), self.token)
             hint = f"Check {STORAGE_VARIABLE} and {STORAGE_TOKEN_VARIABLE}."
-            raise StorageError(f"{self.place}: {text}. {hint}") from error
+            raise StorageError(f"{self.location}: {text}. {hint}") from error

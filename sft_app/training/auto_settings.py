@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,8 +19,11 @@ from sft_app.runtime.files import iterate_jsonl, write_json_atomically
 from sft_app.settings import RunSettings
 from sft_app.training.distributed import is_first_rank
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def resolve_max_length(run: Run, tokenizer: Any) -> int:
+
+def resolve_max_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the run's `max_length`, computing it and writing it to `settings.json` if it is not set.
 
     It uses the check-up's sample, so that the page predicts the same number.

@@ -1,4 +1,4 @@
-"""What a trainer tells the run folder, and what it is told through it."""
+"""Report a trainer's progress to the run folder, and pass requests from there to the trainer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sft_app.evaluation.scorecard import scores_as_rows
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import put_on_disk, write_jsonl_atomically
 from sft_app.settings import RunSettings
-from sft_app.training.distributed import from_first_rank, ranks_sum, world_size
+from sft_app.training.distributed import broadcast_from_first_rank, sum_over_ranks, world_size
 from sft_app.training.termination import StopRequested, Termination
 
 STATUS_EVERY_SECONDS = 0.5
@@ -48,7 +48,7 @@ class RunReporter(TrainerCallback):
         self.checkpoint_bytes = self.first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """What the run was told before, such as that its micro-batch is smaller now, stays."""
+        """Keep earlier messages about the run, such as that its micro-batch is smaller now."""
         told, notice = self.run.status().hint, self.trainer.notice
         self.hint = told if notice in told else f"{told} {notice}".strip()
         changes = {"step": state.global_step, "total_steps": state.max_steps, "hint": self.hint}
@@ -59,9 +59,12 @@ class RunReporter(TrainerCallback):
         self.checkpoint_bytes = 3 * weights + SMALL_FILES_BYTES  # with the optimizer's two moments
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A stop that came between two steps. Raises: StopRequested."""
+        """Obey a stop that came between two steps.
+
+        Raises: StopRequested.
+        """
         if state.global_step == self.first_step:
-            stops = world_size() > 1 and from_first_rank((self.run.stop_is_requested(),))[0]
+            stops = world_size() > 1 and broadcast_from_first_rank((self.run.stop_is_requested(),))[0]
         else:
             stops = world_size() == 1 and self.termination.stop_noticed is not None
         if stops:
@@ -73,7 +76,7 @@ class RunReporter(TrainerCallback):
             self.status_written = time.monotonic()
         is_due = time.monotonic() - self.saved >= 60 * self.settings.save_minutes
         asked = (self.run.stop_is_requested(), self.termination.is_requested, is_due, self._bytes_short())
-        stops, is_terminated, is_due, bytes_short = from_first_rank(asked)
+        stops, is_terminated, is_due, bytes_short = broadcast_from_first_rank(asked)
         control.should_training_stop = control.should_training_stop or stops or is_terminated
         if is_terminated:
             control.should_save, control.should_evaluate = True, False
@@ -86,7 +89,7 @@ class RunReporter(TrainerCallback):
             self._tell_no_room(state.global_step, bytes_short)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """What was logged up to a checkpoint has to outlive a power cut as the checkpoint does."""
+        """Flush what was logged up to a checkpoint, which must survive a power cut as the checkpoint does."""
         put_on_disk(self.run.metrics_file, self.run.snapshots_file)
         self.run.update_status(hint=self.hint)
         self.saved = time.monotonic()
@@ -119,7 +122,10 @@ class RunReporter(TrainerCallback):
             self.has_stopped_early = control.should_training_stop = True
 
     def _watch_answers(self, state: Any, control: Any) -> list[dict[str, Any]]:
-        """None where a stop broke them off. Raises: StopRequested, when nothing has been learnt."""
+        """Return the answers to the watch prompts, or None if a stop interrupted them.
+
+        Raises: StopRequested if nothing has been learned yet.
+        """
         try:
             with self.termination.stoppable() if world_size() == 1 else nullcontext():
                 return self.answer_watch_prompts(self.trainer.model)
@@ -130,13 +136,13 @@ class RunReporter(TrainerCallback):
             return []
 
     def _tokens_per_second(self) -> float:
-        """Since the last call, evaluations left out."""
-        now, tokens = time.monotonic() - self.trainer.evaluation_seconds, ranks_sum(self.trainer.tokens_seen)
+        """Return the speed since the last call, without evaluations."""
+        now, tokens = time.monotonic() - self.trainer.evaluation_seconds, sum_over_ranks(self.trainer.tokens_seen)
         (before, tokens_before), self.last_log = self.last_log, (now, tokens)
-        return round((tokens - tokens_before) / max(now - before, 1e-9), 1)
+        return round(float(tokens - tokens_before) / max(now - before, 1e-9), 1)
 
     def _bytes_short(self) -> int:
-        """What the disk lacks for one more checkpoint; 0 when there is room."""
+        """Return how many bytes the disk lacks for one more checkpoint; 0 if there is room."""
         return max(0, self.checkpoint_bytes - shutil.disk_usage(self.run.path).free)
 
     def _tell_no_room(self, step: int, bytes_short: int) -> None:
@@ -147,14 +153,14 @@ class RunReporter(TrainerCallback):
 
 
 def measurements_since_best(log_history: Sequence[dict[str, Any]]) -> int:
-    """How many evaluations came after the one with the lowest held-out loss; that of the base does not count."""
+    """Return how many evaluations came after the one with the lowest held-out loss, without the base's."""
     losses = [row["eval_loss"] for row in log_history if "eval_loss" in row and row["step"] > 0]
     best = min(range(len(losses)), key=lambda i: (losses[i] != losses[i], losses[i]), default=0)  # not a number: last
     return max(0, len(losses) - 1 - best)
 
 
 def used_memory_gib() -> float:
-    """The most GPU memory this process has held, or what it holds of the machine's on a CPU."""
+    """Return the most GPU memory this process has held, or on a CPU its current memory, in GiB."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**30, 3)
     return round(psutil.Process().memory_info().rss / 2**30, 3)

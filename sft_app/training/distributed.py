@@ -1,9 +1,8 @@
-"""Several processes share a run, one for each GPU: how they are started, and what they have to agree on.
+"""Start one process per GPU for a run, and keep the processes in agreement.
 
 `python -m sft_app.training.distributed NUM_PROCESSES`, then the worker's own arguments, starts them through `accelerate
-launch`. It ends as the first process that failed ended, with the same exit status or by the same signal, which
-`accelerate launch` does not report. Rank 0 writes the run folder. The others do the same work on their own part of each
-step and only read it.
+launch`. It exits like the first process that failed, with the same status or signal, which `accelerate launch` does not
+report. Rank 0 writes the run folder. The others do the same work on their own part of each step and only read it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ from sft_app.settings import RunSettings
 from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 
 # Rank 0 may fetch a large model while the others wait; a process that died is noticed by the launcher, not by this.
-PATIENCE = timedelta(hours=12)
+PROCESS_GROUP_TIMEOUT = timedelta(hours=12)
+PARENT_POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
 Values = TypeVar("Values", bound=tuple[Any, ...])
@@ -42,7 +42,7 @@ SHUTDOWN_SECONDS = "60"
 
 
 class ReadOnlyRun(Run):
-    """A run as the ranks after the first see it: what they would write, rank 0 writes."""
+    """Ignores writes to a run, for all ranks but the first; rank 0 writes."""
 
     def update_status(self, **_: Any) -> RunStatus:
         return self.status()
@@ -58,33 +58,36 @@ class ReadOnlyRun(Run):
 
 
 def world_size() -> int:
+    """Return the number of processes of the run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first_rank() -> bool:
+    """Return whether this process is rank 0, which writes the run folder."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def leading_pid() -> int:
-    """The process that lives as long as the run is worked on, and whose signals reach every rank."""
+    """Return the pid of the process that lives as long as the run is worked on, and whose signals reach every rank."""
     return int(os.environ.get(LAUNCHER_PID_VARIABLE) or os.getpid()) if world_size() > 1 else os.getpid()
 
 
-def as_this_rank_sees(run: Run) -> Run:
+def run_for_this_rank(run: Run) -> Run:
+    """Return the run, read-only for all ranks but the first."""
     return run if is_first_rank() else ReadOnlyRun(run.path)
 
 
 def this_rank_hardware(settings: RunSettings) -> Hardware:
-    """The machine with this rank's own GPU as its device; with FSDP the CPU, where a model waits to be split up."""
-    (hardware,) = from_first_rank((detect_hardware(),))
+    """Return the hardware with this rank's own GPU; with FSDP the CPU, where the model waits to be sharded."""
+    hardware: Hardware = broadcast_from_first_rank((detect_hardware(),))[0]
     if hardware.device != "cuda" or world_size() == 1:
         return hardware
     return replace(hardware, device="cpu" if settings.fsdp else f"cuda:{torch.cuda.current_device()}")
 
 
 @contextmanager
-def holding(run: Run) -> Iterator[bool]:
-    """The run to this worker alone; False when another has it. Ranks have it through their launcher, whose it is."""
+def hold_run(run: Run) -> Iterator[bool]:
+    """Lock the run for this worker; yield False if another has it. Ranks rely on the lock of their launcher."""
     if world_size() > 1:
         yield True
         return
@@ -93,7 +96,7 @@ def holding(run: Run) -> Iterator[bool]:
 
 
 def join_ranks() -> None:
-    """Meets the other ranks, if there are any, and takes this rank's GPU.
+    """Join the other ranks, if there are any, and take this rank's GPU.
 
     Raises:
         ModelError: there are more ranks than GPUs.
@@ -103,17 +106,18 @@ def join_ranks() -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < world_size():
         raise ModelError(f"num_processes is {world_size()}, but this machine has {gpus} GPU(s). Lower num_processes.")
-    PartialState(cpu=gpus == 0, timeout=PATIENCE)
+    PartialState(cpu=gpus == 0, timeout=PROCESS_GROUP_TIMEOUT)
 
 
 def leave_ranks() -> None:
+    """Leave the process group."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 @contextmanager
 def first_rank_first() -> Iterator[None]:
-    """Rank 0 goes through the block before the others do, for what is fetched or written once and then read."""
+    """Let rank 0 run the block before the others, for what is downloaded or written once and then read."""
     if world_size() == 1:
         yield
     else:
@@ -121,8 +125,8 @@ def first_rank_first() -> Iterator[None]:
             yield
 
 
-def from_first_rank(values: Values) -> Values:
-    """What rank 0 sees, so that all ranks do the same, such as stop at one step; all have to ask at the same point."""
+def broadcast_from_first_rank(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return rank 0's values, so that all ranks do the same, such as stop at one step. All must call it together."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shared = [values]
         torch.distributed.broadcast_object_list(shared, src=0)
@@ -130,8 +134,8 @@ def from_first_rank(values: Values) -> Values:
     return values
 
 
-def ranks_sum(number: int) -> int:
-    """The sum over all ranks; all of them have to ask for it at the same point."""
+def sum_over_ranks(number: int) -> int:
+    """Return the sum over all ranks. All of them must call it together."""
     if world_size() == 1:
         return number
     shared = torch.tensor(number, dtype=torch.int64, device=PartialState().device)
@@ -140,8 +144,10 @@ def ranks_sum(number: int) -> int:
 
 
 def failure_exit(error: Exception) -> int:
-    """What a rank returns that could not go on. When all ranks fail of the same, rank 0 has the time to tell it before
-    the launcher ends it."""
+    """Return the exit status of a rank that failed.
+
+    If all ranks fail for the same reason, rank 0 has time to report it before the launcher ends it.
+    """
     if is_first_rank():
         return 0
     logger.error("A process of the run ended: %s: %s", type(error).__name__, error)
@@ -150,22 +156,28 @@ def failure_exit(error: Exception) -> int:
 
 
 def lost_another_rank(error: Exception) -> bool:
-    """Whether an error only says that another process of the run has gone."""
+    """Return whether an error only says that another process of the run is gone."""
     text = str(error)
     return world_size() > 1 and isinstance(error, RuntimeError) and any(name in text for name in ("gloo", "NCCL"))
 
 
-def end_with_the_launcher() -> None:
-    """A launcher that was killed takes no rank with it: nobody would end this one when another one dies."""
+def exit_with_launcher() -> None:
+    """Exit when the launcher is gone: a killed launcher cannot end its ranks."""
     launcher = os.environ.get(LAUNCHER_PID_VARIABLE)
+
+    def watch() -> None:
+        while os.getppid() == int(launcher or 0):
+            time.sleep(PARENT_POLL_SECONDS)
+        os._exit(1)
+
     if launcher and world_size() > 1:
         end_with_parent(int(launcher))
 
 
 def main(num_processes: str, *worker_arguments: str) -> int:
-    """Starts the processes and waits for them; when one fails, the others are ended.
+    """Start the processes and wait for them. When one fails, the others are ended.
 
-    Returns: the exit status of the first process that failed, or minus the signal that ended it.
+    Returns the exit status of the first process that failed, or minus the signal that ended it.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -181,13 +193,13 @@ def main(num_processes: str, *worker_arguments: str) -> int:
         launch_command(launch_command_parser().parse_args([*options, *worker_arguments]))
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
-    except SignalException:  # handed on to the processes, which have told the run folder
+    except SignalException:  # passed on to the processes, which have updated the run folder
         return TERMINATED_EXIT
     return 0
 
 
-def end_as(code: int) -> None:
-    """Ends this process with that exit status, or for `-n` by signal n."""
+def exit_as(code: int) -> None:
+    """Exit with this status, or for `-n` by signal n."""
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
@@ -195,11 +207,11 @@ def end_as(code: int) -> None:
     sys.exit(code)
 
 
-def hold_and_start(num_processes: str, run_dir: str, *others: str) -> int:
-    """As `main`, with the run to these processes alone; `BUSY_EXIT` when another worker has it."""
+def lock_and_start(num_processes: str, run_dir: str, *others: str) -> int:
+    """Run `main` with the run locked for these processes; returns `BUSY_EXIT` if another worker has it."""
     with Run(Path(run_dir)).locked() as is_ours:
         return main(num_processes, run_dir, *others) if is_ours else BUSY_EXIT
 
 
 if __name__ == "__main__":
-    end_as(hold_and_start(*sys.argv[1:]))
+    exit_as(lock_and_start(*sys.argv[1:]))

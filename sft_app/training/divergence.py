@@ -109,7 +109,7 @@ def _is_finite(state: Any) -> bool:
 
 def _tensors(file: Path) -> Iterable[Any]:
     with safe_open(file, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118 (it is no dict)
+        for name in opened.keys():  # noqa: SIM118 (not a dict)
             yield opened.get_tensor(name)
 
 

@@ -1,4 +1,4 @@
-"""From settings to a queued run, and what else can be asked of one: stop, resume."""
+"""Create a queued run from settings, and stop, cancel or resume one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ DOUBLE_CLICK_SECONDS = 5.0
 
 
 def submit_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
-    """Checks data, model and disk, writes the run and sets it going; it waits its turn if another is at work.
+    """Check data, model and disk, write the run and start it; it is queued if another is at work.
 
-    The same settings again within seconds are a second click, not a second run.
+    The same settings again within seconds count as a double click, not a second run.
 
     Raises:
         AppError: the data or the model cannot be used, or the disk is full; nothing has been written then.
@@ -44,7 +44,7 @@ def submit_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
 
 
 def create_queued_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
-    """As `submit_run`, without starting anything."""
+    """Create a run as `submit_run` does, without starting anything."""
     check_optional_deps(settings)
     file = open_data(settings, home)
     reading, split = _read_and_split(file, settings)
@@ -72,9 +72,9 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "") -> Run
 
 
 def stop_run(run: Run) -> None:
-    """Asks for a graceful stop: the step at work is finished and the adapter so far is saved.
+    """Request a graceful stop: the current step is finished and the adapter so far is saved.
 
-    Raises: RunError when the run has already ended.
+    Raises: RunError if the run has already ended.
     """
     status = run.status()
     if status.has_ended():
@@ -85,9 +85,9 @@ def stop_run(run: Run) -> None:
 
 
 def cancel_run(run: Run) -> None:
-    """Ends a run at once and keeps nothing of it but its entry: no adapter, no checkpoints.
+    """End a run at once and keep only its entry: no adapter, no checkpoints.
 
-    Raises: RunError when the run has already ended.
+    Raises: RunError if the run has already ended.
     """
     status = run.status()
     if status.has_ended():
@@ -98,9 +98,9 @@ def cancel_run(run: Run) -> None:
 
 
 def resume_run(run: Run, home: Path) -> None:
-    """Puts a run that ended early back into the queue; it goes on from its last complete checkpoint.
+    """Queue a run that ended early again; it continues from its last complete checkpoint.
 
-    Raises: RunError when there is nothing to resume.
+    Raises: RunError if there is nothing to resume.
     """
     status = run.status()
     if status.state not in RESUMABLE:
@@ -115,7 +115,7 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
     for run in list_runs(home)[:1]:
         try:
             record = run.record()
-        except RunError:  # a broken folder is nobody's second click
+        except RunError:  # a broken folder cannot be a double click
             return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
         is_same = (record.settings, record.owner) == (settings, owner)
@@ -126,7 +126,10 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
 
 
 def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Split]:
-    """One pass, which keeps no conversation. Raises: DataError when there are too few."""
+    """Read the data once, without keeping conversations, and split it.
+
+    Raises: DataError if there are too few.
+    """
     reading, related = Reading(file), RelatedRows()
     for example in reading:
         related.add(example.row, example.conversation)
@@ -136,9 +139,9 @@ def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Spl
 
 
 def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
-    """One more pass, with the conversations at the places where `chosen` is true.
+    """Read the data again and yield the conversations at the indices where `chosen` is true.
 
-    Raises: DataError when the file has more or fewer conversations than it had.
+    Raises: DataError if the file has more or fewer conversations than before.
     """
     for example, is_chosen in zip_longest(Reading(file), chosen):
         if example is None or is_chosen is None:

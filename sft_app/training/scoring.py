@@ -1,4 +1,4 @@
-"""What changed, measured at the end of a run with the adapter as it was saved."""
+"""Measure what changed at the end of a run, with the adapter as it was saved."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ logger = logging.getLogger(__name__)
 
 
 def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
-    """The scorecard as far as training knows it: the base's scores are those of the evaluation at step 0, where a fresh
-    adapter changes nothing."""
+    """Save the scorecard as far as training knows it.
+
+    The base's scores are those of the evaluation at step 0, where a fresh adapter changes nothing.
+    """
     run.keep_scorecard(make_scorecard(_base_scores(run), tuned))
 
 
 def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termination: Termination) -> str:
-    """Adds what has to be generated, and what may have been forgotten; returns why not, where that cannot be had.
+    """Add what requires generated answers, and return why if that fails.
 
-    A run that cannot be measured is trained and saved all the same, so nothing is raised; a stop ends the measuring.
+    A run that cannot be measured is trained and saved all the same, so nothing is raised. A stop ends the measuring.
     """
     free_memory()
     was_stopped = run.stop_is_requested()
 
-    def tell(share: float) -> None:
+    def report_progress(share: float) -> None:
         if run.stop_is_requested() and not was_stopped:
             raise StopRequested
         run.update_status(message=f"Measuring what changed: {share:.0%}.")
@@ -46,14 +48,14 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
             pair = load_pair(find_sides(BASE, run.id, home), home)
             # Numbers of one scorecard come from one arithmetic: training may have used another one.
             is_same = run.status().precision == pair.models.hardware.dtype
-            keep_score(run, pair, prompts, tell, known=(_base_scores(run), tuned) if is_same else None)
+            keep_score(run, pair, prompts, report_progress, known=(_base_scores(run), tuned) if is_same else None)
     except StopRequested:
         return "Stopped while measuring: the scorecard only has the held-out loss."
     except AppError as error:
         return f"The scorecard only has the held-out loss: {error}"
     except torch.OutOfMemoryError:
         return "The scorecard only has the held-out loss: the GPU did not have enough memory to generate answers."
-    except Exception:  # whatever a library does here, the adapter is saved; the traceback goes to the run's log
+    except Exception:  # the adapter is saved whatever fails here; the traceback goes to the run's log
         logger.exception("the scorecard could not be completed")
         return "The scorecard only has the held-out loss; the run's log says why."
     return ""

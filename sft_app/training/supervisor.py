@@ -23,7 +23,7 @@ from sft_app.runtime.children import Child, describe_exit, start_python, wait_fo
 from sft_app.runtime.environment import RUN_LOCK_VARIABLE
 from sft_app.runtime.home import machine_lock_file, supervisor_log_file
 from sft_app.runtime.processes import process_started, take_lock
-from sft_app.storage.backup import SUPERVISOR_SECONDS, keeping_copies
+from sft_app.storage.backup import SUPERVISOR_SECONDS, back_up_in_background
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
@@ -204,5 +204,5 @@ def worker_environment(processes: int) -> dict[str, str]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _shutdown)
-    with keeping_copies(Path(sys.argv[1]), SUPERVISOR_SECONDS):
+    with back_up_in_background(Path(sys.argv[1]), SUPERVISOR_SECONDS):
         work_off_queue(Path(sys.argv[1]))

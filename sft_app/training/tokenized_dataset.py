@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow
 from datasets import Dataset
@@ -23,13 +23,18 @@ from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, put_on_disk
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 ROWS_PER_BATCH = 100
 MAX_LOGGED_REFUSALS = 10
 SCHEMA = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
 logger = logging.getLogger(__name__)
 
 
-def load_tokenized_dataset(run: Run, tokenizer: Any, max_length: int, block_size: int | None = None) -> Dataset:
+def load_tokenized_dataset(
+    run: Run, tokenizer: PreTrainedTokenizerBase, max_length: int, block_size: int | None = None
+) -> Dataset:
     """Load the training rows, columns `input_ids` and `labels`, which are read from disk as needed.
 
     A row is a conversation of at most `max_length` tokens, or a block of running text, of which nothing is cut. The
@@ -46,7 +51,7 @@ def load_tokenized_dataset(run: Run, tokenizer: Any, max_length: int, block_size
     return Dataset.from_file(str(file))
 
 
-def tokenize_file(file: Path, tokenizer: Any, max_length: int) -> Iterator[RenderedConversation]:
+def tokenize_file(file: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[RenderedConversation]:
     """Tokenize a file's conversations, skipping those the chat template refuses and logging them at the end.
 
     Raises:
@@ -74,7 +79,7 @@ def tokenize_file(file: Path, tokenizer: Any, max_length: int) -> Iterator[Rende
 
 
 def _training_rows(
-    file: Path, tokenizer: Any, max_length: int, block_size: int | None
+    file: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, block_size: int | None
 ) -> Iterator[dict[str, list[int]]]:
     if block_size is not None:
         return cut_into_blocks((text.input_ids for text in tokenize_file(file, tokenizer, sys.maxsize)), block_size)

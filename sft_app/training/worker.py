@@ -14,7 +14,7 @@ import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -51,6 +51,9 @@ from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 logger = logging.getLogger(__name__)
 MAX_WATCH_TOKENS = 100
 NOTHING_LEARNED_MESSAGE = "Stopped before anything was learned: there is nothing to save."
@@ -62,9 +65,9 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
     0 if the run folder says how it ended, `OUT_OF_MEMORY_EXIT` to be restarted with smaller batches, `TERMINATED_EXIT`
     after SIGTERM, `BUSY_EXIT` if another worker has the run.
     """
-    distributed.end_with_the_launcher()
+    distributed.exit_with_launcher()
     try:
-        with distributed.holding(Run(Path(run_dir))) as is_ours:
+        with distributed.hold_run(Run(Path(run_dir))) as is_ours:
             return _work(run_dir, micro_batch, accumulation) if is_ours else BUSY_EXIT
     except FileNotFoundError:
         if Path(run_dir).is_dir():
@@ -73,7 +76,7 @@ def main(run_dir: str, micro_batch: str, accumulation: str) -> int:
 
 
 def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
-    run, termination = distributed.as_this_rank_sees(Run(Path(run_dir))), Termination()
+    run, termination = distributed.run_for_this_rank(Run(Path(run_dir))), Termination()
     signal.signal(signal.SIGTERM, termination)
     try:
         hand_over(run, distributed.leading_pid(), _loading_message(run))
@@ -190,7 +193,13 @@ def _prepare(
     return trainer, reporter, tokenizer
 
 
-def save_adapter(model: Any, tokenizer: Any, run: Run, base_id: str, weights: dict[str, Any] | None = None) -> None:
+def save_adapter(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    run: Run,
+    base_id: str,
+    weights: dict[str, Any] | None = None,
+) -> None:
     """Save `adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id.
 
     `weights` are the model's if it does not hold them itself, as when FSDP has sharded it.
@@ -242,12 +251,12 @@ def _ending_message(reporter: RunReporter) -> str:
     return " ".join(message)
 
 
-def _make_watch_function(tokenizer: Any, settings: RunSettings) -> Any:
+def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettings) -> Any:
     """Return a function from the current model to its answers to the watch prompts."""
     prompts = [render_prompt(tokenizer, [{"role": "user", "content": text}]) for text in settings.watch_prompts]
     stops, sampling = stop_ids(tokenizer), Sampling(max_new_tokens=min(settings.max_new_tokens, MAX_WATCH_TOKENS))
 
-    def answer(model: Any) -> list[dict[str, Any]]:
+    def answer(model: PreTrainedModel) -> list[dict[str, Any]]:
         if not prompts:
             return []
         was_training = model.training

@@ -7,10 +7,10 @@ import os
 import gradio as gr
 from gradio.utils import get_space
 
-from sft_app.hosting import NO_TRAINING, Hosting
+from sft_app.hosting import NO_TRAINING_REASONS, Hosting
 from sft_app.runtime.environment import OAUTH_CLIENT_VARIABLE
 from sft_app.storage.backup import storage_state
-from sft_app.storage.stores import storage_is_named
+from sft_app.storage.stores import storage_is_configured
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED
 from sft_app.ui.permissions import allowed
@@ -49,7 +49,7 @@ def place_told(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
         return f"**Comparison**: `{hosting.adapter}` next to its base model."
     if hosting.mode != "full":
         name_of = MODE_NAMES[hosting.mode]
-        return f"**{name_of}** Compare adapters published on the Hub. {NO_TRAINING[hosting.mode]}"
+        return f"**{name_of}** Compare adapters published on the Hub. {NO_TRAINING_REASONS[hosting.mode]}"
     if is_trusted:
         return f"**Full.** Signed in as {name}: train, compare, export."
     who = "Sign in" if name is None else f"Signed in as {name}"
@@ -72,8 +72,8 @@ def build_storage_notice(context: PageContext) -> None:
 
 def storage_notice(context: PageContext) -> str:
     """Say whether runs survive a restart; empty if they cannot be lost."""
-    can_lose_runs = context.hosting.is_hosted and context.hosting.trains
-    if not storage_is_named():
+    can_lose_runs = context.hosting.is_hosted and context.hosting.allows_training
+    if not storage_is_configured():
         return EPHEMERAL if can_lose_runs else ""
     state = storage_state(context.home)
     if state["trouble"]:

@@ -19,7 +19,7 @@ from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
 from sft_app.hub.login import hide_tokens, set_token_source
 from sft_app.runs.directory import list_runs
 from sft_app.runtime.home import app_log_file
-from sft_app.storage.backup import PAGE_SECONDS, keeping_copies
+from sft_app.storage.backup import PAGE_SECONDS, back_up_in_background
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices
@@ -82,7 +82,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
         gr.Markdown(TITLE, elem_id="title")
         offer_api(context)  # first, or a handler of the same name takes the endpoint's
         build_place(context, demo)
-        with gr.Tabs(selected="data" if context.hosting.trains else "compare") as all_tabs:
+        with gr.Tabs(selected="data" if context.hosting.allows_training else "compare") as all_tabs:
             with gr.Tab("Data", id="data", visible=not only_compares) as data_item:
                 data = build_data_tab(context)
             with gr.Tab("Train", id="train", visible=not only_compares) as train_item:
@@ -120,7 +120,7 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     if chosen != port:
         console.print(f"Port {port} is in use, so the page uses {chosen} instead.")
     console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (press Ctrl-C to stop)")
-    with keeping_copies(home, PAGE_SECONDS, restores=True):
+    with back_up_in_background(home, PAGE_SECONDS, restores=True):
         while not received:
             time.sleep(0.2)
     for run in list_runs(home):
@@ -161,7 +161,7 @@ def _serve(demo: gr.Blocks, hosting: Hosting, address: str, port: int) -> None:
         footer_links=["api", "settings"],
         auth=self_hosting_logins(os.environ),
         mcp_server=wants_mcp(os.environ),
-        max_file_size=f"{MAX_UPLOAD_MB if hosting.trains else hosting.limits.upload_mb}mb",
+        max_file_size=f"{MAX_UPLOAD_MB if hosting.allows_training else hosting.limits.upload_mb}mb",
         theme=gr.themes.Soft(primary_hue="emerald", neutral_hue="slate", font=FONTS),
         css_paths=[ASSETS / "page.css", CURVES_CSS],
         head=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{SCRIPTS}</script>',

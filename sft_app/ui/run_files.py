@@ -11,7 +11,7 @@ from sft_app.runs.folder import Run
 from sft_app.runs.records import ENDED
 from sft_app.runs.summary import summarise_run
 from sft_app.runtime.files import JsonlTail
-from sft_app.storage.copies import RECORD
+from sft_app.storage.copies import COPY_RECORD
 
 TAILS_KEPT = 16
 
@@ -53,7 +53,7 @@ class RunFiles:
 def files_stamp(run: Run) -> list[Any]:
     """The same as long as nobody has written anything that the page shows of this run."""
     files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.path / "status.json", run.path / "stop"]
-    files.append(run.path / RECORD)
+    files.append(run.path / COPY_RECORD)
     return [run.id, *(_changed_at(file) for file in files)]
 
 

@@ -89,10 +89,10 @@ def _branches(tokens: list[str], at: int, dot: Any, known: dict[str, Any], runs:
 
 
 def _loop(tokens: list[str], at: int, dot: Any, known: dict[str, Any], runs: bool) -> tuple[str, int]:
-    assert tokens[at] == "range $place, $message := .Messages"
+    assert tokens[at] == "range $index, $message := .Messages"
     text = ""
     for place, message in enumerate(dot["Messages"]):
-        known["$place"], known["$"] = place, dot
+        known["$index"], known["$"] = place, dot
         part, _ = _block(tokens, at + 1, {"Role": message["role"], "Content": message["content"]}, known, runs)
         text += part
     _, end = _block(tokens, at + 1, dot, known, False)
@@ -106,8 +106,8 @@ def _value(code: str, dot: Any, known: dict[str, Any]) -> Any:
         return dot["Role"] == found[1]
     if found := re.fullmatch(r"not \((.*)\)", code):
         return not _value(found[1], dot, known)
-    if code == "eq (len (slice $.Messages $place)) 1":
-        return len(known["$"]["Messages"][known["$place"] :]) == 1
+    if code == "eq (len (slice $.Messages $index)) 1":
+        return len(known["$"]["Messages"][known["$index"] :]) == 1
     return {"true": True, **known, **{f".{name}": value for name, value in dot.items()}}[code]
 
 

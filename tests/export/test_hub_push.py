@@ -14,14 +14,22 @@ from huggingface_hub import ModelCard, constants
 
 from sft_app.errors import AccessError, AppError, ExportError
 from sft_app.export.adapter import Files, adapter_files
-from sft_app.export.hub_push import Pushed, Target, checked_name, push_run, reaching, send, warning_for
+from sft_app.export.hub_push import (
+    PushResult,
+    PushTarget,
+    check_name,
+    open_repository,
+    push_files,
+    push_run,
+    visibility_warning,
+)
 from sft_app.export.merged import follow, merging
 from sft_app.runs.folder import Run
 from tests.commands import assert_one_clear_line
 from tests.export.hub_stand_in import GOOD_TOKEN, READ_TOKEN, PushHub
 from tests.export.run_folders import make_run as make_folder
 
-MINE = Target("ann/voice")
+MINE = PushTarget("ann/voice")
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +61,13 @@ def test_data_is_sent_only_when_asked_for(hub: PushHub, run: Run) -> None:
 
 
 def test_a_name_alone_is_ones_own(hub: PushHub, run: Run) -> None:
-    assert push_run(run, Target("voice")).repo == "ann/voice"
+    assert push_run(run, PushTarget("voice")).repo == "ann/voice"
     assert ("model", "ann/voice") in hub.repositories
 
 
 def test_a_token_that_is_given_goes_before_that_of_the_machine(hub: PushHub, run: Run) -> None:
     hub.users["hf_visitorsOwn12345"] = "bo"
-    assert push_run(run, Target("voice", token="hf_visitorsOwn12345")).repo == "bo/voice"
+    assert push_run(run, PushTarget("voice", token="hf_visitorsOwn12345")).repo == "bo/voice"
 
 
 def test_data_of_an_earlier_push_does_not_stay_beside_another(hub: PushHub, run: Run) -> None:
@@ -69,9 +77,9 @@ def test_data_of_an_earlier_push_does_not_stay_beside_another(hub: PushHub, run:
 
 
 def test_a_run_may_be_named_as_a_part_of_the_hub(hub: PushHub, run: Run) -> None:
-    assert push_run(run, Target("models")).repo == "ann/models"
+    assert push_run(run, PushTarget("models")).repo == "ann/models"
     with pytest.raises(ExportError, match="is not a valid repository name"):
-        push_run(run, Target("models/voice"))
+        push_run(run, PushTarget("models/voice"))
 
 
 def test_nothing_new_is_no_new_commit(hub: PushHub, run: Run) -> None:
@@ -88,18 +96,18 @@ def test_a_push_that_broke_goes_on_where_it_was(hub: PushHub, run: Run, broken: 
     first = f"PUT /lfs/{hash_of(weights.read_bytes())}" if broken == "PUT /lfs" else broken
     hub.fail(first, status, times=20)
     with pytest.raises(ExportError):
-        push_files(files)
+        push_to_mine(files)
     assert hub.get("ann/voice").commits == [] and len(hub.sent) == (1 if broken == "PUT /lfs" else 2)
     hub.failures.clear()
-    push_files(files)
+    push_to_mine(files)
     held = hub.get("ann/voice")
     assert sorted(hub.sent) == sorted(hash_of(content) for content in (weights.read_bytes(), more))  # each once
     assert len(held.commits) == 1 and held.files["more.safetensors"] == more
 
 
-def push_files(files: Files) -> Pushed:
-    with reaching(MINE) as repository:
-        return send(repository, files, "adapter_config.json", "Two files")
+def push_to_mine(files: Files) -> PushResult:
+    with open_repository(MINE) as repository:
+        return push_files(repository, files, "adapter_config.json", "Two files")
 
 
 def hash_of(content: bytes) -> str:
@@ -113,12 +121,12 @@ def test_a_repository_that_everyone_reads_is_not_written_by_a_private_push(hub: 
     with pytest.raises(ExportError, match="ann/voice already exists and is public. Choose public if everyone may"):
         push_run(run, MINE)
     assert hub.sent == [] and hub.get("ann/voice").commits == []
-    assert push_run(run, Target("ann/voice", private=False)).private is False
+    assert push_run(run, PushTarget("ann/voice", private=False)).private is False
 
 
 def test_a_public_push_into_a_private_repository_says_that_it_stays_so(hub: PushHub, run: Run) -> None:
     push_run(run, MINE)
-    pushed = push_run(run, Target("ann/voice", private=False))
+    pushed = push_run(run, PushTarget("ann/voice", private=False))
     assert pushed.private and "was already private and stays private" in pushed.notes[0]
 
 
@@ -181,12 +189,12 @@ def test_a_run_without_an_adapter_asks_for_nothing(hub: PushHub, home: Path) -> 
 )
 def test_a_name_that_cannot_be_one_is_told_before_any_request(hub: PushHub, run: Run, name: str, told: str) -> None:
     with pytest.raises(ExportError, match=told) as caught:
-        push_run(run, Target(name))
+        push_run(run, PushTarget(name))
     assert hub.requests == [] and "hf_abc" not in str(caught.value) and "USER/NAME" in str(caught.value)
 
 
 def test_names_are_taken_without_their_spaces() -> None:
-    assert checked_name(" ann/My_voice.v1 ") == "ann/My_voice.v1"
+    assert check_name(" ann/My_voice.v1 ") == "ann/My_voice.v1"
 
 
 def test_nobody_logged_in_is_told_what_to_do(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +204,7 @@ def test_nobody_logged_in_is_told_what_to_do(hub: PushHub, run: Run, monkeypatch
     ):
         push_run(run, MINE)
     with pytest.raises(AccessError, match="sign in on this page first"):
-        push_run(run, Target("ann/voice", token=False))
+        push_run(run, PushTarget("ann/voice", token=False))
     assert hub.requests == []
 
 
@@ -232,20 +240,20 @@ def test_somebody_elses_repository_is_told(hub: PushHub, run: Run) -> None:
     hub.add("bo/voice", private=False)
     for name in ("bo/voice", "bo/new"):
         with pytest.raises(ExportError, match=f"Your login has no write access to {name}"):
-            push_run(run, Target(name, private=False))
+            push_run(run, PushTarget(name, private=False))
 
 
 def test_a_token_that_only_reads_is_told(hub: PushHub, run: Run) -> None:
     with pytest.raises(ExportError, match=r"has no write access to ann/voice \(This token has no right to write\)"):
-        push_run(run, Target("ann/voice", token=READ_TOKEN))
+        push_run(run, PushTarget("ann/voice", token=READ_TOKEN))
 
 
 @pytest.mark.parametrize("token", ["hf_wrong0123456789", "hf_line\nbreak012345", "hf_ünïcode012345"])
 @pytest.mark.parametrize("name", ["voice", "ann/voice"])
 def test_a_bad_token_is_told_and_never_quoted(hub: PushHub, run: Run, token: str, name: str) -> None:
     with pytest.raises(AppError, match="rejected your login|contains invalid characters") as caught:
-        push_run(run, Target(name, token=token))
-    assert token not in str(caught.value) and token not in repr(Target(name, token=token))
+        push_run(run, PushTarget(name, token=token))
+    assert token not in str(caught.value) and token not in repr(PushTarget(name, token=token))
 
 
 def test_no_network_is_told(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +268,7 @@ def test_no_network_is_told(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPa
 def test_a_card_that_the_hub_does_not_take_is_told_before_anything_is_sent(hub: PushHub, run: Run) -> None:
     files = {**adapter_files(run, "ann/voice"), "README.md": b"---\nbase_model: nowhere\n---\n"}
     with pytest.raises(ExportError, match='ann/voice was not pushed: Invalid metadata in README.md. - "base_model"'):
-        push_files(files)
+        push_to_mine(files)
     assert hub.sent == []
 
 
@@ -274,7 +282,7 @@ def test_a_card_that_the_hub_does_not_take_is_told_before_anything_is_sent(hub: 
     ],
 )
 def test_the_warning_says_who_will_read_what(private: bool, data: bool, told: str) -> None:
-    warning = warning_for(private, data)
+    warning = visibility_warning(private, data)
     assert warning.startswith(told) and bool(warning) == bool(told) and ("data" in warning) == data
 
 

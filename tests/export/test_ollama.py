@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sft_app.errors import ExportError
-from sft_app.export.chat_template_parts import CONVERSATIONS, take_apart, template_notes
+from sft_app.export.chat_template_parts import CONVERSATIONS, split_chat_template, unsupported_template_features
 from sft_app.export.ollama import default_system, go_template, ollama_name, write_modelfile
 from tests.chat_styles import CHATML, STYLES, dress
 from tests.export.go_template import GO, parse_modelfile, render, render_with_go
@@ -67,7 +67,7 @@ def wanted_text(tokenizer: Any, messages: Any) -> str:
 def cases_of(tokenizer: Any, style: Any) -> list[tuple[str, list[dict[str, Any]], str]]:
     """Template, messages, and what they should give."""
     dressed = dress(tokenizer, style)
-    template = go_template(take_apart(dressed))
+    template = go_template(split_chat_template(dressed))
     return [(template, list(messages), wanted_text(dressed, messages)) for messages in CONVERSATIONS.values()]
 
 
@@ -90,7 +90,7 @@ def test_an_answer_that_has_begun_is_left_open(tokenizer: Any) -> None:
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well"}]
     dressed = dress(tokenizer, STYLES["chatml"])
     wanted = dressed.apply_chat_template(messages, tokenize=False, continue_final_message=True)
-    assert render(go_template(take_apart(dressed)), messages) == wanted
+    assert render(go_template(split_chat_template(dressed)), messages) == wanted
 
 
 @pytest.mark.parametrize(
@@ -104,23 +104,23 @@ def test_an_answer_that_has_begun_is_left_open(tokenizer: Any) -> None:
 def test_a_template_without_fixed_pieces_is_refused(tokenizer: Any, template: str | None, told: str) -> None:
     dressed = dress(tokenizer, template or "")
     with pytest.raises(ExportError, match=told):
-        take_apart(dressed)
+        split_chat_template(dressed)
 
 
 def test_a_bos_that_the_tokenizer_writes_is_left_out(tokenizer: Any) -> None:
     from tokenizers.processors import TemplateProcessing
 
     dressed = dress(tokenizer, STYLES["llama3"])
-    assert take_apart(dressed).opening.startswith("<|begin_of_text|>")
+    assert split_chat_template(dressed).opening.startswith("<|begin_of_text|>")
     bos = ("<|begin_of_text|>", dressed.bos_token_id)
     dressed._tokenizer.post_processor = TemplateProcessing(single="<|begin_of_text|> $A", special_tokens=[bos])
-    pieces = take_apart(dressed)
+    pieces = split_chat_template(dressed)
     assert pieces.opening.startswith("<|start_header_id|>user") and pieces.system[0].startswith("<|start_header_id|>")
 
 
 def test_the_models_own_system_prompt_is_found(tokenizer: Any) -> None:
-    assert default_system(take_apart(dress(tokenizer, WITH_DEFAULT))) == "I am {T}."
-    assert default_system(take_apart(dress(tokenizer, CHATML))) == ""
+    assert default_system(split_chat_template(dress(tokenizer, WITH_DEFAULT))) == "I am {T}."
+    assert default_system(split_chat_template(dress(tokenizer, CHATML))) == ""
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_models_own_system_prompt_is_found(tokenizer: Any) -> None:
 )
 def test_what_no_fixed_text_can_do_is_noted(tokenizer: Any, style: str, told: list[str]) -> None:
     dressed = dress(tokenizer, STYLES[style])
-    notes = template_notes(dressed, take_apart(dressed))
+    notes = unsupported_template_features(dressed, split_chat_template(dressed))
     assert len(notes) == len(told) and all(word in note for word, note in zip(told, notes, strict=True))
 
 
@@ -207,7 +207,7 @@ def test_the_starters_template_is_rendered_to_the_letter(starter_home: Path, tmp
     from sft_app.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(resolve_model("starter", None, starter_home), starter_home)
-    pieces = take_apart(tokenizer)
+    pieces = split_chat_template(tokenizer)
     assert default_system(pieces) == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     for messages in CONVERSATIONS.values():
         assert render(go_template(pieces), list(messages)) == wanted_text(tokenizer, messages)

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import SpaceCard
 
 from sft_app.errors import AccessError, ExportError, ModelError
-from sft_app.export.hub_push import Target
+from sft_app.export.hub_push import PushTarget
 from sft_app.export.space import PROJECT, comparison_readme, project_files, push_space
 from sft_app.hosting import Hosting, detect_hosting
 from sft_app.models import catalog
@@ -23,7 +23,7 @@ from tests.commands import assert_one_clear_line
 from tests.export.hub_stand_in import GOOD_TOKEN, Held, PushHub
 from tests.test_readme import COLOURS, SPACE_KEYS
 
-MINE = Target("ann/compare")
+MINE = PushTarget("ann/compare")
 CONFIG = {"base_model_name_or_path": "org/base", "peft_type": "LORA"}
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_sent_that_is_not_the_apps(hub: PushHub) -> None:
 
 
 def test_a_comparison_space_shows_one_adapter(hub: PushHub, adapter: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    pushed = push_space(Target("ann/compare", private=False), "bo/voice")
+    pushed = push_space(PushTarget("ann/compare", private=False), "bo/voice")
     held = hub.get("ann/compare", "space")
     assert (pushed.private, pushed.notes, len(held.commits)) == (False, (), 1)
     assert held.variables == {"SFT_APP_MODE": "demo", "SFT_APP_ADAPTER": "bo/voice"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sft_app.runs.folder import Run
-from sft_app.storage.backup import Keeper, delete_everywhere, keeping_copies, storage_state
+from sft_app.storage.backup import BackupWorker, back_up_in_background, delete_everywhere, storage_state
 from sft_app.storage.copies import copy_trouble, delete_run_and_copy, read_manifests
 from sft_app.storage.stores import FolderStore
 from tests.storage.conftest import contents, write_checkpoint
@@ -35,7 +35,7 @@ def test_run_is_copied_while_the_block_runs_and_at_its_end(
     make_run: Make, home: Path, named: Path, store: FolderStore
 ) -> None:
     run = make_run(state="stopped")
-    with keeping_copies(home, 0.01):
+    with back_up_in_background(home, 0.01):
         wait_until(lambda: copied(store) == {run.id: "stopped"})
         run.update_status(state="finished")
     assert copied(store) == {run.id: "finished"}
@@ -45,30 +45,30 @@ def test_run_is_copied_while_the_block_runs_and_at_its_end(
 def test_working_run_is_copied_at_each_checkpoint_only(
     make_run: Make, home: Path, store: FolderStore, living_process: dict[str, Any]
 ) -> None:
-    run, keeper = make_run(state="training", **living_process), Keeper(home, store)
-    keeper.look()
+    run, worker = make_run(state="training", **living_process), BackupWorker(home, store)
+    worker.back_up_changes()
     run.log_metric(step=2, loss=1.0)
-    keeper.look()
+    worker.back_up_changes()
     (first,) = read_manifests(store, store.names("")).values()
     assert (first.number, first.checkpoint) == (1, None)
     write_checkpoint(run, 20)
-    keeper.look()
+    worker.back_up_changes()
     (second,) = read_manifests(store, store.names("")).values()
     assert (second.number, second.checkpoint) == (2, 20)
 
 
 def test_votes_on_a_run_that_has_ended_are_copied(make_run: Make, home: Path, store: FolderStore) -> None:
-    run, keeper = make_run(), Keeper(home, store)
-    keeper.look()
+    run, worker = make_run(), BackupWorker(home, store)
+    worker.back_up_changes()
     run.votes_file.write_text('{"vote": "left"}\n')
-    keeper.look()
+    worker.back_up_changes()
     assert f"runs/{run.id}/2/votes.jsonl" in contents(store.root)
 
 
 def test_storage_that_is_gone_is_told_and_ends_nothing(make_run: Make, home: Path, named: Path) -> None:
     run = make_run()
     shutil.rmtree(named)
-    with keeping_copies(home, 0.01):
+    with back_up_in_background(home, 0.01):
         wait_until(lambda: storage_state(home)["trouble"])
     assert "Is the storage mounted?" in storage_state(home)["trouble"]
     assert "Is the storage mounted?" in copy_trouble(run)
@@ -76,19 +76,19 @@ def test_storage_that_is_gone_is_told_and_ends_nothing(make_run: Make, home: Pat
 
 
 def test_trouble_is_forgotten_when_the_storage_is_back(make_run: Make, home: Path, mounted: Path) -> None:
-    run, keeper = make_run(), Keeper(home, FolderStore(mounted))
+    run, worker = make_run(), BackupWorker(home, FolderStore(mounted))
     mounted.rename(mounted.with_name("away"))
-    keeper.look()
+    worker.back_up_changes()
     assert copy_trouble(run)
     mounted.with_name("away").rename(mounted)
-    keeper.look()
+    worker.back_up_changes()
     assert (copy_trouble(run), storage_state(home)["trouble"]) == ("", "")
     assert copied(FolderStore(mounted)) == {run.id: "finished"}
 
 
 def test_place_that_is_none_is_told(make_run: Make, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFT_APP_STORAGE", "data")
-    with keeping_copies(home, 0.01):
+    with back_up_in_background(home, 0.01):
         pass
     assert "SFT_APP_STORAGE='data': expected the path of a mounted folder" in storage_state(home)["trouble"]
 
@@ -102,32 +102,32 @@ def test_run_that_cannot_be_read_keeps_no_other_from_being_copied(
     os.mkfifo(broken.path / "own.jsonl")  # no file: passed over
     shutil.rmtree(broken.path / "copy.json", ignore_errors=True)
     (broken.path / "copy.json").mkdir()  # what is known of the copy cannot be written down
-    Keeper(home, store).look()
+    BackupWorker(home, store).back_up_changes()
     assert other.id in copied(store)
     assert "Copying the runs failed unexpectedly (IsADirectoryError)" in storage_state(home)["trouble"]
 
 
 def test_missing_runs_come_back_in_the_background(make_run: Make, home: Path, named: Path, store: FolderStore) -> None:
     run = make_run(state="training")
-    Keeper(home, store).look()
+    BackupWorker(home, store).back_up_changes()
     shutil.rmtree(home / "runs")
-    with keeping_copies(home, 0.01, restores=True):
+    with back_up_in_background(home, 0.01, restores=True):
         wait_until(lambda: run.path.exists())
         assert run.status().state == "interrupted"
 
 
 def test_nothing_is_begun_where_no_storage_is_named(home: Path) -> None:
     before = threading.active_count()
-    with keeping_copies(home, 0.01):
+    with back_up_in_background(home, 0.01):
         assert threading.active_count() == before
     assert list(home.iterdir()) == []
 
 
 def test_deleted_run_goes_from_the_storage_at_the_next_look(make_run: Make, home: Path, store: FolderStore) -> None:
-    run, keeper = make_run(), Keeper(home, store)
-    keeper.look()
+    run, worker = make_run(), BackupWorker(home, store)
+    worker.back_up_changes()
     delete_run_and_copy(home, run)
-    keeper.look()
+    worker.back_up_changes()
     assert store.names("") == []
 
 
@@ -135,7 +135,7 @@ def test_deleting_everywhere_says_what_is_left_to_do(
     make_run: Make, home: Path, store: FolderStore, named: Path
 ) -> None:
     run, other = make_run(), make_run("20261122-153013-k3f9")
-    Keeper(home, store).look()
+    BackupWorker(home, store).back_up_changes()
     assert delete_everywhere(home, run) == ""
     assert set(copied(store)) == {other.id}
     named.rename(named.with_name("away"))

@@ -21,9 +21,9 @@ TOKEN = "hf_ofAnna"
 PROJECT = Path(__file__).resolve().parents[2]
 # In a process of its own, since the client reads its address when it is imported.
 KEEP = (
-    "import sys, pathlib, logging; from sft_app.storage.backup import Keeper; "
+    "import sys, pathlib, logging; from sft_app.storage.backup import BackupWorker; "
     "from sft_app.storage.stores import open_store; "
-    "keeper = Keeper(pathlib.Path(sys.argv[1]), open_store()); keeper.restore(); keeper.look()"
+    "worker = BackupWorker(pathlib.Path(sys.argv[1]), open_store()); worker.restore(); worker.back_up_changes()"
 )
 
 

@@ -14,9 +14,9 @@ from sft_app.runs.folder import Run
 from sft_app.storage.copies import (
     copy_run,
     delete_copy,
+    delete_pending_copies,
     delete_run_and_copy,
-    deleted_runs,
-    follow_deletions,
+    pending_deletions,
     read_manifests,
     read_record,
 )
@@ -35,8 +35,8 @@ class NotedStore:
     puts: list[list[str]] = field(default_factory=list)
 
     @property
-    def place(self) -> str:
-        return self.store.place
+    def location(self) -> str:
+        return self.store.location
 
     def names(self, folder: str) -> list[str]:
         return self.store.names(folder)
@@ -202,9 +202,9 @@ def test_deleting_a_run_deletes_its_copy(make_run: Make, home: Path, store: Fold
     copy_run(store, run)
     copy_run(store, other)
     delete_run_and_copy(home, run)
-    assert deleted_runs(home) == [run.id]
-    follow_deletions(home, store)
-    assert deleted_runs(home) == []
+    assert pending_deletions(home) == [run.id]
+    delete_pending_copies(home, store)
+    assert pending_deletions(home) == []
     assert {name.split("/")[0] for name in store.names("")} == {other.id}
     assert not (mounted / "runs" / run.id).exists()
 
@@ -213,7 +213,7 @@ def test_run_that_works_is_not_deleted(make_run: Make, home: Path, living_proces
     run = make_run(state="training", **living_process)
     with pytest.raises(RunError, match="stop it before deleting it"):
         delete_run_and_copy(home, run)
-    assert deleted_runs(home) == []
+    assert pending_deletions(home) == []
 
 
 def test_only_runs_are_deleted(store: FolderStore, mounted: Path) -> None:
@@ -231,7 +231,7 @@ def test_record_tells_what_has_been_copied(make_run: Make, store: FolderStore) -
     write_checkpoint(run, 20)
     copy_run(store, run)
     record = read_record(run)
-    assert record.place == store.place and record.manifest is not None
+    assert record.location == store.location and record.manifest is not None
     assert (record.manifest.state, record.manifest.checkpoint) == ("finished", 20)
 
 

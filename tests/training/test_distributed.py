@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sft_app.runtime.environment import LAUNCHER_PID_VARIABLE
 from sft_app.training import distributed, supervisor
-from sft_app.training.distributed import end_as
+from sft_app.training.distributed import exit_as
 
 STEPS = {"max_steps": 4, "eval_steps": 2, "watch_prompts": ("Where is it?",)}
 
@@ -151,7 +151,7 @@ class Other:
         return launch_command_parser().parse_args(
             ["stand_in" if a == "sft_app.training.worker" else a for a in arguments])
 launch.launch_command_parser = Other
-distributed.end_as(distributed.main(*sys.argv[1:]))
+distributed.exit_as(distributed.main(*sys.argv[1:]))
 """
 STAND_IN = """
 import os, sys, time
@@ -175,7 +175,7 @@ def test_launcher_ends_as_the_process_that_failed_first(tmp_path: Path, ending: 
 
 def test_ending_as_a_status_is_that_status() -> None:
     with pytest.raises(SystemExit) as caught:
-        end_as(75)
+        exit_as(75)
     assert caught.value.code == 75
 
 

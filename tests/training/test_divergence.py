@@ -92,9 +92,9 @@ def test_a_break_in_another_process_ends_this_one_too(
 ) -> None:
     from sft_app.training.trainers import heldout
 
-    run, asked = make_run(**FAST), heldout.ranks_sum
+    run, asked = make_run(**FAST), heldout.sum_over_ranks
     monkeypatch.setattr(
-        heldout, "ranks_sum", lambda number: 1 if len(run.metrics()) == 2 and number == 0 else asked(number)
+        heldout, "sum_over_ranks", lambda number: 1 if len(run.metrics()) == 2 and number == 0 else asked(number)
     )
     work(run)
     assert_failed(run, "Training broke at step 2: the loss is not finite", [])

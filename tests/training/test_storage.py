@@ -13,7 +13,7 @@ import pytest
 
 from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.runs.folder import Run
-from sft_app.storage.backup import keeping_copies
+from sft_app.storage.backup import back_up_in_background
 from sft_app.storage.copies import copy_trouble, read_manifests
 from sft_app.storage.stores import FolderStore
 from sft_app.training.launch import resume_run
@@ -69,7 +69,7 @@ def test_run_goes_on_after_the_machine_and_its_disk_are_gone(
     shutil.rmtree(home)
     home.mkdir()
 
-    with keeping_copies(home, 0.1, restores=True):
+    with back_up_in_background(home, 0.1, restores=True):
         wait_until(lambda: run.path.exists())
     status = run.status()
     assert (status.state, status.step, status.hint) == (

@@ -100,10 +100,10 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from sft_app.runs.folder import Run
-from sft_app.training.tokenized_dataset import token_rows
+from sft_app.training.tokenized_dataset import load_tokenized_dataset
 from tests.conftest import make_character_tokenizer
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-rows = token_rows(Run(Path(sys.argv[1])), make_character_tokenizer(), 100_000)
+rows = load_tokenized_dataset(Run(Path(sys.argv[1])), make_character_tokenizer(), 100_000)
 assert len(rows) == 1000 and len(rows[999]["input_ids"]) > 4000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sft_app.errors import AccessError, SettingsError
-from sft_app.hosting import Hosting, Visitor, detect_hosting, lock_secrets_away, self_hosting_logins
+from sft_app.hosting import Hosting, Visitor, detect_hosting, isolate_space_tokens, self_hosting_logins
 from sft_app.settings import parse_settings
 from sft_app.training.launch import create_queued_run
 from tests.ui.hosted import PLANTED, Refused, Space, hub_of_names, signed_in
@@ -79,10 +79,10 @@ def test_modes_are_chosen_by_the_machine_unless_said(monkeypatch: pytest.MonkeyP
 
 def test_the_space_s_token_is_taken_away_before_anything_can_use_it() -> None:
     at_home = {"HF_TOKEN": "hf_mine"}
-    lock_secrets_away(at_home)
+    isolate_space_tokens(at_home)
     assert at_home == {"HF_TOKEN": "hf_mine"}
     space = {"SPACE_ID": "a/b", "HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_y", "SFT_APP_STORAGE": "/data"}
-    lock_secrets_away(space)
+    isolate_space_tokens(space)
     kept = {"SFT_APP_STORAGE_TOKEN": "hf_x", "SFT_APP_STORAGE": "/data", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     assert space == {"SPACE_ID": "a/b", **kept}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sft_app.hosting import Hosting
-from sft_app.storage.backup import Keeper
+from sft_app.storage.backup import BackupWorker
 from sft_app.storage.stores import FolderStore
 from sft_app.ui.context import PageContext
 from sft_app.ui.hosting_banner import EPHEMERAL, storage_notice
@@ -34,7 +34,7 @@ def test_on_a_space_the_disk_is_warned_of_with_what_to_do(home: Path) -> None:
 
 def test_storage_that_works_is_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SFT_APP_STORAGE", str(tmp_path))
-    Keeper(home, FolderStore(tmp_path)).look()
+    BackupWorker(home, FolderStore(tmp_path)).back_up_changes()
     assert storage_notice(PageContext(home, SPACE)) == f"Runs are copied to {tmp_path} and restored from there."
 
 
@@ -43,6 +43,6 @@ def test_storage_that_does_not_is_told_and_warned_of(
 ) -> None:
     gone = tmp_path / "gone"
     monkeypatch.setenv("SFT_APP_STORAGE", str(gone))
-    Keeper(home, FolderStore(gone)).restore()
+    BackupWorker(home, FolderStore(gone)).restore()
     told = storage_notice(PageContext(home, SPACE))
     assert f"There is no folder {gone}" in told and EPHEMERAL in told

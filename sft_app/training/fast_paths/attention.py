@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from sft_app.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 SEPARATE_ATTENTION = "separate_conversations"
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -29,7 +32,7 @@ QUERY_BLOCK_SIZE = 128
 
 
 @contextmanager
-def separate_attention(model: Any) -> Iterator[None]:
+def separate_attention(model: PreTrainedModel) -> Iterator[None]:
     """Use separate attention within the block, for forward and backward passes over rows with `cu_seq_lens_q`.
 
     A model that needs more than a causal mask keeps its own attention, which reads `position_ids`.
@@ -44,12 +47,12 @@ def separate_attention(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def uses_separate_attention(model: Any) -> bool:
+def uses_separate_attention(model: PreTrainedModel) -> bool:
     """Return whether the model uses separate attention now."""
     return bool(model.config.get_text_config()._attn_implementation == SEPARATE_ATTENTION)
 
 
-def supports_separate_attention(config: Any) -> bool:
+def supports_separate_attention(config: PreTrainedConfig) -> bool:
     """Return whether the model's attention needs no more than a causal mask or sliding window."""
     needs_more = (getattr(config, name, None) for name in ("attn_logit_softcapping", "attention_chunk_size"))
     return config._attn_implementation == "sdpa" and not any(needs_more)
@@ -214,7 +217,7 @@ def _attend_in_one_kernel(
     queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
     window = (-1 if sliding_window is None else sliding_window - 1, 0)
     has_groups = query.shape[1] != key.shape[1]
-    output: Any = varlen_attn(
+    output = varlen_attn(
         queries,
         keys,
         values,
@@ -226,6 +229,7 @@ def _attend_in_one_kernel(
         window_size=window,
         enable_gqa=has_groups,
     )
+    assert isinstance(output, torch.Tensor)  # without auxiliary output
     return output[None]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from sft_app.data.tokens import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def pad_conversations(inputs: dict[str, Any], labels: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
@@ -34,7 +37,9 @@ def split_padded_rows(inputs: dict[str, Any], labels: torch.Tensor) -> list[tupl
     return [({"input_ids": ids[mask][None]}, wanted[mask][None]) for ids, wanted, mask in rows]
 
 
-def summed_loss(model: Any, batches: Iterable[tuple[dict[str, Any], torch.Tensor]]) -> tuple[torch.Tensor, int, Any]:
+def summed_loss(
+    model: PreTrainedModel, batches: Iterable[tuple[dict[str, Any], torch.Tensor]]
+) -> tuple[torch.Tensor, int, Any]:
     """Return the cross-entropy summed over the trained tokens, their number, and the model's last output."""
     total, trained, outputs = None, 0, None
     for batch, wanted in batches:

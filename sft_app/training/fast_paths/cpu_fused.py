@@ -8,12 +8,15 @@ training only; evaluation and generation run the libraries' own code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import linear, silu
 
 from sft_app.models.loading import ADAPTER_NAME
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ORIGINAL_FORWARD = "_forward_before_fusing"
 NORM_INPUT_SCALES = (1e-3, 1.0, 30.0)
@@ -58,7 +61,7 @@ class RMSNormFunction(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         mean_square = torch.linalg.vecdot(x, x).unsqueeze_(-1).div_(x.shape[-1])
         reciprocal = mean_square.add_(eps).rsqrt_()
-        normed = x * reciprocal
+        normed: torch.Tensor = x * reciprocal
         ctx.save_for_backward(normed, reciprocal, weight)
         return normed * weight
 
@@ -88,7 +91,7 @@ class SwiGLUFunction(torch.autograd.Function):
         return torch.ops.aten.silu_backward(gradient * up, gate), of_up
 
 
-def fuse_modules(model: Any) -> int:
+def fuse_modules(model: PreTrainedModel) -> int:
     """Replace modules by the functions above where they agree, and return how many were replaced.
 
     Only on a CPU in float32, where they were measured. Adapters with dropout or of another kind than plain LoRA, and
@@ -110,7 +113,7 @@ def _replace(module: Any) -> bool:
     return True
 
 
-def unfuse_modules(model: Any) -> None:
+def unfuse_modules(model: PreTrainedModel) -> None:
     """Restore every module that `fuse_modules` replaced."""
     for module in model.modules():
         if ORIGINAL_FORWARD in vars(module):

@@ -6,7 +6,7 @@ activations, and their gradients add up.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +14,11 @@ from sft_app.data.tokens import IGNORED
 from sft_app.training.fast_paths.attention import supports_separate_attention
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def can_share_prefix(model: Any) -> bool:
+
+def can_share_prefix(model: PreTrainedModel) -> bool:
     """Return whether the model can share a prefix.
 
     Only on a CPU, since GPU kernels do not support such rows; not with dropout, which makes equal tokens unequal, nor

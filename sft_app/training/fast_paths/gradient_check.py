@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sft_app.data.tokens import IGNORED
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 PREFIX_LENGTH = MIN_SHARED_TOKENS + 2
 CONTINUATION_LENGTHS = (9, 31, 20)
@@ -75,11 +78,11 @@ def allowed_difference(dtype: torch.dtype, noise: float) -> float:
     )
 
 
-def compute_step(model: Any, compute_loss: Callable[[], torch.Tensor], dtype: torch.dtype) -> StepResult:
+def compute_step(model: PreTrainedModel, compute_loss: Callable[[], torch.Tensor], dtype: torch.dtype) -> StepResult:
     """Run forward and backward and return the result; the weights' own gradients are empty afterwards."""
     torch.manual_seed(0)
     loss = compute_loss()
-    (loss * LOSS_SCALE if dtype == torch.float16 else loss).backward()  # type: ignore[no-untyped-call]
+    (loss * LOSS_SCALE if dtype == torch.float16 else loss).backward()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     gradients = [
         _full_gradient(weight.grad) if weight.grad is not None else torch.zeros_like(weight) for weight in trained
@@ -93,7 +96,7 @@ def _full_gradient(gradient: torch.Tensor) -> torch.Tensor:
     return gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
 
 
-def probe_batches(ids: Sequence[list[int]], longest: int, config: Any) -> list[list[TokenizedRow]]:
+def probe_batches(ids: Sequence[list[int]], longest: int, config: PreTrainedConfig) -> list[list[TokenizedRow]]:
     """Build two batches from the run's tokens: conversations with a common prefix, and tiny ones.
 
     In the first, only what follows the prefix is trained. `longest` is the length of the run's longest conversation;
@@ -122,7 +125,7 @@ def _continuation(rows: Sequence[list[int]], start: int, length: int) -> list[in
     return found[-length:]
 
 
-def _window_lengths(config: Any) -> list[int]:
+def _window_lengths(config: PreTrainedConfig) -> list[int]:
     """Return the numbers of tokens beyond which the model computes differently."""
     rope = getattr(config, "rope_parameters", None) or {}
     known = [getattr(config, name, None) for name in WINDOW_SETTINGS]
@@ -131,7 +134,7 @@ def _window_lengths(config: Any) -> list[int]:
 
 
 @contextmanager
-def without_randomness(model: Any) -> Iterator[None]:
+def without_randomness(model: PreTrainedModel) -> Iterator[None]:
     """Turn off dropout and noise within the block, and give a fresh adapter an effect.
 
     Without an effect, its gradients would not show what is wrong. The model and the random state are restored
@@ -160,7 +163,7 @@ def _is_all_zero(weight: torch.Tensor) -> bool:
     return not hasattr(weight, "to_local") and not bool(weight.any())
 
 
-def _disable_randomness(model: Any) -> Iterator[tuple[Any, str, float]]:
+def _disable_randomness(model: PreTrainedModel) -> Iterator[tuple[Any, str, float]]:
     """Set every module's random probabilities to 0, and yield their previous values."""
     for module in model.modules():
         for name, value in list(vars(module).items()):

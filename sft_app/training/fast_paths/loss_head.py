@@ -6,11 +6,14 @@ the gradient of a cross-entropy needs nothing that comes later.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class SummedCrossEntropy(torch.autograd.Function):
@@ -50,7 +53,7 @@ def positions_per_chunk(vocabulary: int) -> int:
     return max(1, MAX_LOGITS_IN_MEMORY // vocabulary)
 
 
-def plain_head_weight(model: Any) -> torch.Tensor | None:
+def plain_head_weight(model: PreTrainedModel) -> torch.Tensor | None:
     """Return the weight of the output layer if the model's logits are exactly its product, else None.
 
     Some models scale or cap their logits, or add a bias; those need the model's own head. The comparison is exact,
@@ -85,7 +88,7 @@ def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.float(), other.float())
 
 
-def backbone(model: Any) -> Any:
+def backbone(model: PreTrainedModel) -> Any:
     """Return the model without its output layer, adapters included; None if that is not one module."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(inner, inner.base_model_prefix, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -15,6 +15,9 @@ from sft_app.data.tokens import RenderedConversation
 from sft_app.settings import RunSettings
 from sft_app.training.optional_deps import PROJECT_NAME
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -23,8 +26,8 @@ class TrainingJob:
     A job that `is_resumed` continues from a checkpoint and already knows the base's held-out loss.
     """
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     train: Dataset
     heldout: list[RenderedConversation]
     settings: RunSettings
@@ -93,13 +96,14 @@ def packed_neftune_alpha(settings: RunSettings) -> float | None:
     return alpha * math.sqrt(settings.per_device_train_batch_size)
 
 
-def training_dtype(model: Any) -> torch.dtype:
+def training_dtype(model: PreTrainedModel) -> torch.dtype:
     """Return the dtype the base computes in; for a 4-bit model, that is not the dtype of its packed weights."""
     quantization = getattr(model.config, "quantization_config", None)
-    return getattr(quantization, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
+    dtype: torch.dtype = getattr(quantization, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
+    return dtype
 
 
-def cast_trainable_to_float32(model: Any) -> None:
+def cast_trainable_to_float32(model: PreTrainedModel) -> None:
     """Cast trained weights to float32, which float16 gradients need.
 
     TRL casts the adapters of a 4-bit base to bfloat16, which GPUs before compute capability 8.0 only emulate.

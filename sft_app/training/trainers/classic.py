@@ -27,8 +27,8 @@ def build_classic_trainer(job: TrainingJob) -> ClassicTrainer:
         args=TrainingArguments(**common_arguments(job)),
         train_dataset=job.train,
         eval_dataset=Dataset.from_list(training_rows(job.heldout)),
-        # `DataCollatorForLanguageModeling` makes labels of the ids but for every token that is also the padding,
-        # which in many models is the one that ends an answer.
+        # `DataCollatorForLanguageModeling` would not train any token that is also the padding token, which in many
+        # models ends an answer.
         data_collator=DataCollatorForSeq2Seq(job.tokenizer, label_pad_token_id=IGNORED),
         processing_class=job.tokenizer,
         callbacks=job.callbacks,

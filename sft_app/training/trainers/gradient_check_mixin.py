@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow.compute
 import torch
 
-from sft_app.training.distributed import ranks_sum
+from sft_app.training.distributed import sum_over_ranks
 from sft_app.training.fast_paths.batch_layouts import split_padded_rows, summed_loss
 from sft_app.training.fast_paths.gradient_check import (
     StepResult,
@@ -91,14 +91,15 @@ class GradientCheckMixin:
 
         def compute() -> torch.Tensor:
             with self.compute_loss_context_manager():
-                return self.compute_loss(model, dict(inputs))
+                loss: torch.Tensor = self.compute_loss(model, dict(inputs))
+                return loss
 
         return compute_step(self.model, compute, training_dtype(self.model))
 
     @staticmethod
     def in_all_processes(is_true: bool) -> bool:
         """Return whether this is true in all of the run's processes, which must compute steps alike."""
-        return ranks_sum(int(not is_true)) == 0
+        return sum_over_ranks(int(not is_true)) == 0
 
 
 class CheckedPaddingMixin(GradientCheckMixin):
@@ -114,6 +115,7 @@ class CheckedPaddingMixin(GradientCheckMixin):
     def compute_loss(
         self: Any, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """Compute the loss by the chosen batch method."""
         if self.batch_method == "the library's":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         labels = inputs.pop("labels")
@@ -140,7 +142,8 @@ class CheckedPaddingMixin(GradientCheckMixin):
     def _choose_method(self: Any, model: Any) -> BatchMethod:
         def take(method: BatchMethod) -> list[StepResult]:
             self.batch_method = method
-            return self.steps_on_probe(model)
+            steps: list[StepResult] = self.steps_on_probe(model)
+            return steps
 
         plain, dtype = take("one by one"), training_dtype(self.model)
         if not self.in_all_processes(all(step.is_finite() for step in plain)):

@@ -15,7 +15,7 @@ from sft_app.data.tokens import RenderedConversation
 from sft_app.errors import DivergedError
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_conversations
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, prune_checkpoints, writing_checkpoint
-from sft_app.training.distributed import ranks_sum
+from sft_app.training.distributed import sum_over_ranks
 from sft_app.training.divergence import all_finite, broken_base_error, divergence_error
 from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
 from sft_app.training.trainers.arguments import make_schedule, training_dtype
@@ -47,9 +47,11 @@ class HeldoutEvaluation:
         super().__init__(*args, **kwargs)
 
     def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
+        """Evaluate the held-out conversations; if SIGTERM interrupts it, save what was learned first."""
         try:
             with self.termination.immediate() if is_single_process() else nullcontext():
-                return self._evaluate_heldout()
+                metrics: dict[str, float] = self._evaluate_heldout()
+                return metrics
         except Terminated:
             if self.state.global_step > 0:
                 self._save_checkpoint(self.model, trial=None)
@@ -62,8 +64,8 @@ class HeldoutEvaluation:
 
     def _evaluate_heldout(self: Any) -> dict[str, float]:
         start = time.monotonic()
-        learnt = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
-        with nullcontext() if learnt or not is_single_process() else self.termination.stoppable():
+        has_learned = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
+        with nullcontext() if has_learned or not is_single_process() else self.termination.stoppable():
             scores = score_conversations(self.model, self.heldout)
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
@@ -73,7 +75,7 @@ class HeldoutEvaluation:
         self.evaluation_seconds += time.monotonic() - start
         return metrics
 
-    def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Train an epoch, unless the run was cut off after its last step; transformers would take one more."""
         if self.state.global_step < self.state.max_steps:
             try:
@@ -93,13 +95,14 @@ class HeldoutEvaluation:
             raise self._divergence_error("a weight", math.nan, self.state.global_step)
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the schedule whose learning rate is never 0."""
         if self.lr_scheduler is None:
             kind, warmup = self.args.lr_scheduler_type.value, self.args.get_warmup_steps(num_training_steps)
             self.lr_scheduler = make_schedule(optimizer or self.optimizer, kind, warmup, num_training_steps)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> Any:
         self.refuse_broken_weights()
         if not self.args.should_save:
             return super()._save_checkpoint(model, trial)  # type: ignore[misc]
@@ -110,6 +113,7 @@ class HeldoutEvaluation:
         prune_checkpoints(folder, checkpoint_step(Path(best)) if best else 0)
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Count tokens, and let a stop interrupt a long step."""
         if self._begun_step != self.state.global_step:  # not just its next micro-batch
             self._begun_step, self._step_began = self.state.global_step, time.monotonic()
         mask = inputs.get("attention_mask")
@@ -134,7 +138,7 @@ class HeldoutEvaluation:
 
     def _refuse_unless_finite(self: Any, what: str, value: float, step: int) -> None:
         """Raise DivergedError in all processes if the value is not finite in one."""
-        if ranks_sum(int(not math.isfinite(value))):
+        if sum_over_ranks(int(not math.isfinite(value))):
             raise self._divergence_error(what, value, step)
 
     def _divergence_error(self: Any, what: str, value: float, step: int) -> DivergedError:
@@ -152,7 +156,7 @@ class HeldoutEvaluation:
 
     def _has_finite_weights(self: Any) -> bool:
         trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
-        return ranks_sum(int(not all_finite(trained))) == 0
+        return sum_over_ranks(int(not all_finite(trained))) == 0
 
     def _keep_last_step(self: Any) -> None:
         """Save the current weights if they are finite and not saved already."""

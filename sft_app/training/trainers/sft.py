@@ -51,6 +51,7 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         )
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take a step with separate attention if the plan says so."""
         with separate_attention(self.model) if self.plan.separates_attention else nullcontext():
             return super().training_step(*args, **kwargs)
 

@@ -8,7 +8,14 @@ from typing import Any
 import gradio as gr
 
 from sft_app.evaluation.answer_pairs import pairs_of
-from sft_app.export.hub_push import Target, checked_target, is_logged_in, push_run, suggested_name, warning_for
+from sft_app.export.hub_push import (
+    PushTarget,
+    check_target,
+    has_hub_login,
+    push_run,
+    suggested_name,
+    visibility_warning,
+)
 from sft_app.export.merged import MergedModel, find_merged, follow
 from sft_app.export.model_card import default_pairs, saved_kind
 from sft_app.export.package import prepare_merged
@@ -147,7 +154,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
     ) -> list[Any]:
         target = target_of(context, request, repo, private)
         run = context.runs.get(run_id)
-        checked_target(target)
+        check_target(target)
         merged = _merged_of(context, run, progress) if kind == "merged" else None
         progress(0.0, desc="Uploading")
         pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Uploading"), merged)
@@ -155,7 +162,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
 
     @open_to_all
     def warn(private: bool, include_data: bool) -> gr.HTML:
-        warning = warning_for(private, include_data)
+        warning = visibility_warning(private, include_data)
         return gr.HTML(warning_line(warning), visible=bool(warning))
 
     asked = [chosen, hub.kind, hub.repo, hub.private, hub.include_data, hub.pairs]
@@ -205,13 +212,13 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
 def _login_of(context: PageContext) -> Any:
     @allowed("look", context)
     def login(request: gr.Request) -> str:
-        return login_line(context.hosting, visitor_of(context.hosting, request), is_logged_in())
+        return login_line(context.hosting, visitor_of(context.hosting, request), has_hub_login())
 
     return login
 
 
-def target_of(context: PageContext, request: gr.Request, repo: str, private: bool) -> Target:
+def target_of(context: PageContext, request: gr.Request, repo: str, private: bool) -> PushTarget:
     """In the visitor's name on a Space, never with the Space's own token. Raises: AccessError."""
     visitor = visitor_of(context.hosting, request)
     context.hosting.refuse_unless_trusted(visitor, "push")
-    return Target(repo, private, (visitor.token or False) if context.hosting.is_hosted else None)
+    return PushTarget(repo, private, (visitor.token or False) if context.hosting.is_hosted else None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sft_app.export.hub_push import Pushed
+from sft_app.export.hub_push import PushResult
 from sft_app.export.merged import MergedModel, Step
-from sft_app.export.package import OllamaPackage, told_fidelity
+from sft_app.export.package import OllamaPackage, fidelity_message
 from sft_app.hosting import Hosting, Visitor
 from sft_app.templating import render_html
 
@@ -42,7 +42,7 @@ def told_card(text: str) -> str:
 
 def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) -> str:
     """Show what was made and how close it is to the run; `where` it is, or nothing if a button says so."""
-    sentence, is_warning = told_fidelity(merged)
+    sentence, is_warning = fidelity_message(merged)
     return render_html(
         "export/merged.html",
         title="Ready for Ollama" if package else "The merged model is ready",
@@ -57,8 +57,8 @@ def ollama_commands(package: OllamaPackage, is_at_home: bool) -> str:
     """Return what to type in a terminal; in the unpacked folder if the model is downloaded as a zip."""
     make = package.model.command if is_at_home else f"ollama create {package.model.name} -f Modelfile"
     commands = [make, f"ollama run {package.model.name}"]
-    if package.by_hand and is_at_home:
-        commands += ["# For a GGUF file, or if Ollama does not support the architecture:", *package.by_hand]
+    if package.manual_commands and is_at_home:
+        commands += ["# For a GGUF file, or if Ollama does not support the architecture:", *package.manual_commands]
     return "\n".join(commands)
 
 
@@ -71,10 +71,10 @@ def warning_line(text: str) -> str:
     return render_html("paragraph.html", kind="ft-warning", text=text)
 
 
-def login_line(hosting: Hosting, visitor: Visitor, is_logged_in: bool) -> str:
+def login_line(hosting: Hosting, visitor: Visitor, has_hub_login: bool) -> str:
     """Say whose account a push uses, or what to do before you can push."""
     if not hosting.is_hosted:
-        return LOGGED_IN if is_logged_in else NOT_LOGGED_IN
+        return LOGGED_IN if has_hub_login else NOT_LOGGED_IN
     if visitor.name is None:
         return "**Sign in** with your Hugging Face account to push."
     if not hosting.trusts(visitor):
@@ -82,7 +82,7 @@ def login_line(hosting: Hosting, visitor: Visitor, is_logged_in: bool) -> str:
     return f"Pushes as **{visitor.name}**."
 
 
-def pushed_line(pushed: Pushed) -> str:
+def pushed_line(pushed: PushResult) -> str:
     """Say where the pushed files are. The names have been checked: they contain no Markdown."""
     who = "only you and people you give access can see it" if pushed.private else "everyone can see it"
     return "\n\n".join([f"Done: [{pushed.repo}]({pushed.url}), {pushed.files} files; {who}.", *pushed.notes])

@@ -184,7 +184,7 @@ def _slider(last: int, follows: bool) -> gr.Slider:
 
 
 def _no_run(context: PageContext) -> str:
-    if not context.hosting.trains:
+    if not context.hosting.allows_training:
         return views.empty_card("There is no run here.")
     return views.empty_card(
         "No run yet. Press Start: with the starter model and the Quick preset, a run takes minutes."

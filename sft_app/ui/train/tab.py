@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.hosting import NO_TRAINING
+from sft_app.hosting import NO_TRAINING_REASONS
 from sft_app.models.hardware import complete_settings
 from sft_app.runs.folder import Run
 from sft_app.settings import PRESETS, DataSettings, RunSettings, choices_of, fields_of
@@ -51,7 +51,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
     """Form on the left, the run on the right."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            if why_not := NO_TRAINING.get(context.hosting.mode):
+            if why_not := NO_TRAINING_REASONS.get(context.hosting.mode):
                 gr.HTML(views.problem_card(why_not), elem_id="no-training")
             fields, reset = _build_form()
             with gr.Row():

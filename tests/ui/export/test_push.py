@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from bench.browser import Server
 from sft_app.errors import AccessError
-from sft_app.export.hub_push import Pushed
+from sft_app.export.hub_push import PushResult
 from sft_app.hosting import Hosting, Visitor
 from sft_app.ui.context import PageContext
 from sft_app.ui.export.push_panel import target_of
@@ -58,7 +58,7 @@ def test_the_page_says_in_whose_name_it_pushes(hosting: Hosting, name: str | Non
 
 
 def test_the_result_links_to_it_and_tells_the_notes() -> None:
-    pushed = Pushed("ann/voice", "https://hub/ann/voice", "0" * 40, True, 8, ("It stays private.",))
+    pushed = PushResult("ann/voice", "https://hub/ann/voice", "0" * 40, True, 8, ("It stays private.",))
     line = pushed_line(pushed)
     assert "[ann/voice](https://hub/ann/voice), 8 files; only you" in line and line.endswith("\n\nIt stays private.")
 
