@@ -585,7 +585,7 @@ def test_histories_of_different_length_are_answered_as_if_alone(pair: LoadedPair
     chat.begin("Hello", "Be kind.")
     chat.exchanges = [Exchange("Hello", "Hi", "Hello there, how can I help you today?")]
     chat.question = QUESTION
-    left, right = chat.asked()
+    left, right = chat.messages()
     *_, update = stream_pair(pair, left, right, SAMPLING)
     stops = stop_ids(pair.tokenizer)
     for messages, model, answer in ((left, base_model, update.left), (right, model_of(pair), update.right)):
