@@ -41,7 +41,7 @@ def build_next_token(
         if chat.update is None:
             raise ModelError("There is no answer to look into yet. Compare two answers first.")
         sides = context.find_sides(left, right)
-        task = NextTokenTask(chat.asked(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
+        task = NextTokenTask(chat.messages(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
         before, found = next(results_of(context, sides, task))
         return views.candidates_card(found, before, (sides[0].label, sides[1].label))
 
