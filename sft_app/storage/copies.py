@@ -63,7 +63,7 @@ class CopyRecord(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    location: str = Field("", validation_alias="place", serialization_alias="place")
+    location: str = Field(default="", validation_alias="place", serialization_alias="place")
     manifest: Manifest | None = None
     copied_utc: str | None = None
     trouble: str = ""

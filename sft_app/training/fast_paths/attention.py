@@ -217,7 +217,7 @@ def _attend_in_one_kernel(
     queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
     window = (-1 if sliding_window is None else sliding_window - 1, 0)
     has_groups = query.shape[1] != key.shape[1]
-    output: torch.Tensor = varlen_attn(
+    output: Any = varlen_attn(
         queries,
         keys,
         values,
@@ -229,7 +229,8 @@ def _attend_in_one_kernel(
         window_size=window,
         enable_gqa=has_groups,
     )
-    return output[None]
+    packed: torch.Tensor = output[None]
+    return packed
 
 
 @torch.enable_grad()
