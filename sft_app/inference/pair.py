@@ -65,8 +65,8 @@ def next_logits(
 def side_logits(pair: LoadedPair, index: int, ids: Sequence[int], strength: float, positions: int) -> torch.Tensor:
     """Return one side's logits after the last `positions` tokens, without other rows, `(positions, vocabulary)`."""
     with activate_side(pair.loaded_sides[index], strength) as model:
-        (logits,) = _logits(model, [ids], positions)
-    return logits
+        logits = _logits(model, [ids], positions)
+    return logits[0]
 
 
 @torch.no_grad()

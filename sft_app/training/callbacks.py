@@ -139,7 +139,7 @@ class RunReporter(TrainerCallback):
         """Return the speed since the last call, without evaluations."""
         now, tokens = time.monotonic() - self.trainer.evaluation_seconds, sum_over_ranks(self.trainer.tokens_seen)
         (before, tokens_before), self.last_log = self.last_log, (now, tokens)
-        return round(float(tokens - tokens_before) / max(now - before, 1e-9), 1)
+        return float(round((tokens - tokens_before) / max(now - before, 1e-9), 1))
 
     def _bytes_short(self) -> int:
         """Return how many bytes the disk lacks for one more checkpoint; 0 if there is room."""
