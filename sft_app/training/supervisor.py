@@ -22,7 +22,8 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.children import Child, describe_exit, start_python, wait_for
 from sft_app.runtime.environment import RUN_LOCK_VARIABLE
 from sft_app.runtime.home import machine_lock_file, supervisor_log_file
-from sft_app.runtime.processes import process_started, take_lock
+from sft_app.runtime.locks import take_lock
+from sft_app.runtime.processes import process_started
 from sft_app.storage.keeper import SUPERVISOR_SECONDS, keeping_copies
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT

@@ -25,7 +25,7 @@ from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
-from sft_app.runtime.processes import forget_peak, peak_resident_gib
+from sft_app.runtime.resources import peak_resident_gib, reset_peak_resident
 from sft_app.settings import RunSettings
 from sft_app.training.open_settings import settle_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
@@ -96,7 +96,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])
     )
-    forget_peak()  # a model's file counts while it is read, and is given back as soon as memory is short
+    reset_peak_resident()  # a model's file counts while it is read, and is given back as soon as memory is short
     trainer.train()
     per_step = settings.gradient_accumulation_steps
     return {
