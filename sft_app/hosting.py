@@ -1,6 +1,6 @@
 """Where the app runs and for whom: at home for one person, or as a Hugging Face Space for visitors.
 
-Decided once, from the environment. Imports no torch, and looks at no GPU through it.
+This is decided once, from the environment and without torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NO_TRAINING: dict[Mode, str] = {
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. `token` is what they let the app do on the Hub in their name; it is never printed."""
+    """A person using the page. With `token` the app acts on the Hub in their name; it is never printed."""
 
     name: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -47,7 +47,7 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a visitor may ask for who does not own the place."""
+    """The most that a visitor who is not trusted can ask for."""
 
     prompt_characters: int = 4_000
     max_new_tokens: int = 256
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Hosting:
-    """`space` is the id of the Space, None at home. `adapter` is the only one shown by a comparison Space."""
+    """How the app is hosted. `space` is the Space's id, None at home; `adapter` is what a comparison Space shows."""
 
     mode: Mode = "full"
     space: str | None = None
@@ -69,37 +69,37 @@ class Hosting:
 
     @property
     def is_hosted(self) -> bool:
-        """Whether people come who do not own the machine."""
+        """Whether the app is a Space, which people can open who do not own it."""
         return self.space is not None
 
     @property
     def trains(self) -> bool:
-        """Whether anybody can train here."""
+        """Whether training is possible here."""
         return self.mode == "full"
 
     def trusts(self, visitor: Visitor) -> bool:
-        """Whether this person may train, push and delete: at home everyone, on a Space its owner and those allowed."""
+        """Whether this person can train, push and delete: anyone at home; on a Space its owner and those allowed."""
         return not self.is_hosted or (visitor.name is not None and visitor.name.lower() in self.trusted_names())
 
     def trusted_names(self) -> frozenset[str]:
-        """In lower case, since names of the Hub are the same in either."""
+        """The Hub names of trusted people, in lower case because the Hub ignores case."""
         return self.allowed | ({self.owner.lower()} if self.owner else frozenset())
 
     def refuse_unless_trusted(self, visitor: Visitor, what: str) -> None:
-        """`what` is said as in "Only its owner may …". Raises: AccessError."""
+        """Refuses people who are not trusted; `what` completes "people they allow can …". Raises: AccessError."""
         if not self.trusts(visitor):
             hint = "Sign in first" if visitor.name is None else "Duplicate the Space to get your own"
             raise AccessError(f"Only the owner of this Space and people they allow can {what}. {hint}.")
 
     def refuse_unless_trains(self, visitor: Visitor) -> None:
-        """Raises: AccessError where nobody trains, or this person may not."""
+        """Refuses training where it is off and to people who are not trusted. Raises: AccessError."""
         if not self.trains:
             raise AccessError(NO_TRAINING[self.mode])
         self.refuse_unless_trusted(visitor, "train")
 
 
 def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
-    """What this machine is, unless `SFT_APP_MODE` says it. Raises: SettingsError when that is no mode."""
+    """Detects how the app is hosted; `SFT_APP_MODE` overrides the mode. Raises: SettingsError if that is not a mode."""
     space = environment.get(SPACE_ID_VARIABLE) or None
     mode = environment.get(MODE_VARIABLE) or _mode_of(environment, space)
     if mode not in get_args(Mode):
@@ -116,9 +116,9 @@ def detect_hosting(environment: Mapping[str, str] = os.environ) -> Hosting:
 
 
 def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]] | None:
-    """Who may open a page that is reachable from elsewhere: `SFT_APP_AUTH=name:password,other:password`.
+    """The logins for a page that others can reach, from `SFT_APP_AUTH=name:password,other:password`.
 
-    Raises: SettingsError when it is not written so; what it says is not repeated.
+    Raises: SettingsError if it has another form; the message does not repeat it.
     """
     given = environment.get(AUTH_VARIABLE, "")
     logins = []
@@ -131,7 +131,7 @@ def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]]
 
 
 def wants_mcp(environment: Mapping[str, str]) -> bool:
-    """Whether language models may call the API too, as tools of the Model Context Protocol. Raises: SettingsError."""
+    """Whether to offer the API to language models, as tools of the Model Context Protocol. Raises: SettingsError."""
     if environment.get(MCP_VARIABLE, "0") in ("", "0"):
         return False
     if find_spec("mcp") is None:
@@ -142,9 +142,10 @@ def wants_mcp(environment: Mapping[str, str]) -> bool:
 
 
 def lock_secrets_away(environment: MutableMapping[str, str] = os.environ) -> None:
-    """On a Space, before any library looks: what visitors name is never loaded with the Space's own token.
+    """Removes the Space's own token from the environment, so that no library loads what visitors name with it.
 
-    Its only use is the Space's own storage, under a name that no library of the Hub knows.
+    Call it before any library reads the environment. The token stays only for the Space's storage, in a variable that
+    no Hub library reads.
     """
     if not environment.get(SPACE_ID_VARIABLE):
         return

@@ -1,4 +1,4 @@
-"""What this machine can do, found out by looking rather than by a table of names."""
+"""What this machine can do, detected rather than looked up in a table of names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sft_app.models.precision import cpu_dtype, cpu_name
 from sft_app.runtime.resources import free_memory_gib
 from sft_app.settings import Method, RunSettings, TrainerKind, parse_settings
 
-GPU_NOTES = Path("/proc/driver/nvidia/gpus")
+GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """`device` is `cuda` or `cpu`; `dtype` a torch dtype's name; memory in GiB."""
+    """What models run on. `device` is `cuda` or `cpu`, `dtype` the name of a torch dtype; memory is in GiB."""
 
     device: str
     name: str
@@ -32,31 +32,31 @@ class Hardware:
 
 
 def detect_hardware() -> Hardware:
-    """Imports torch."""
+    """Detects the GPU, or the CPU if there is none. Imports torch."""
     import torch
 
     return _cuda_hardware() if torch.cuda.is_available() else _cpu_hardware()
 
 
 def has_nvidia_gpu() -> bool:
-    """A guess without importing torch, good enough to choose a form's default."""
+    """Whether there seems to be an NVIDIA GPU: a guess without torch, good enough for a form's default."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1")
     return not hidden and (Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None)
 
 
 def describe_machine() -> str:
-    """In words and without importing torch, e.g. `2 cores, AMD EPYC, 8 GiB of memory`, after the GPUs if there are any.
+    """Describes the machine without importing torch, e.g. `2 cores, AMD EPYC, 8 GiB of memory`; GPUs come first.
 
-    Source for the names of the GPUs: the files that NVIDIA's kernel driver keeps.
+    Source for the names of the GPUs: the files of NVIDIA's kernel driver.
     """
-    gpus = [name for file in sorted(GPU_NOTES.glob("*/information")) for name in _noted_model(file)]
+    gpus = [name for file in sorted(GPU_INFORMATION.glob("*/information")) for name in _gpu_names(file)]
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory"
     named = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)] if has_nvidia_gpu() else []
     return ", ".join([*named, f"{cores} cores", cpu_name(), memory])
 
 
-def _noted_model(file: Path) -> list[str]:
+def _gpu_names(file: Path) -> list[str]:
     try:
         lines = file.read_text(errors="replace").splitlines()
     except OSError:
@@ -65,17 +65,19 @@ def _noted_model(file: Path) -> list[str]:
 
 
 def default_method(trainer: TrainerKind = "sft") -> Method:
-    """The classic way trains every weight. Else an adapter: 4-bit saves the memory that a GPU is short of; on a CPU it
-    only costs time."""
+    """The method for new settings: the classic trainer trains every weight, the other an adapter.
+
+    The adapter's base is in 4 bits on a GPU, which is short of memory; on a CPU that only costs time.
+    """
     if trainer == "classic":
         return "full"
     return "qlora" if has_nvidia_gpu() else "lora"
 
 
 def complete_settings(chosen: Mapping[str, Any]) -> RunSettings:
-    """The settings of a new run, from what a person chose; page, command line, config file and API all ask here.
+    """Makes the settings of a new run from what a person chose, for page, command line, config file and API alike.
 
-    What is not chosen comes from the preset; the method from the trainer and this machine. Raises: SettingsError.
+    The preset fills in the rest; the method follows from the trainer and this machine. Raises: SettingsError.
     """
     return parse_settings({"method": default_method(chosen.get("trainer", "sft")), **chosen})
 
