@@ -119,7 +119,7 @@ def saved_ns(run: Run) -> int:
 
 
 def describe(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
-    """The card, settings and scores of a merged model; `name` and `chosen` are for the card. Raises: as `model_card`."""
+    """The card, settings and scores of a merged model; `name` and `chosen` are the card's. Raises: as `model_card`."""
     notes = [] if fidelity.is_copy else [fidelity_sentence(fidelity)]
     card = model_card(run, name, "full" if fidelity.is_copy else "merged", notes, chosen)
     return description_files(run, card)

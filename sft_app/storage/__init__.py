@@ -1,1 +1,1 @@
-"""Copies of runs in a place that outlives the disk they work on, and the way back."""
+"""Copying runs to a place that outlives this machine's disk, and restoring them from there."""

@@ -1,8 +1,8 @@
-"""A run as it is kept in a store, and how it gets there.
+"""Copying a run to a store, in numbered versions.
 
-Each time something has changed, what changed goes to `RUN/NUMBER/` under a new number, and last of all
-`RUN/NUMBER/manifest.json`, which says under which number each file of the run is. The highest manifest counts, so that
-whatever is cut off in the middle leaves the copy before it as it was.
+Each copy puts the files that changed into `RUN/NUMBER/` under a new number, and last `RUN/NUMBER/manifest.json`, which
+says under which number each file of the run is. The manifest with the highest number counts, so a copy that is cut off
+leaves the one before it intact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-z]{4}")
 
 
 class CopiedFile(BaseModel):
-    """Under which number it was copied, how long the copy is, and how the file itself was then."""
+    """One file of a copy: its version number and size there, and the time and size that the local file had."""
 
     number: int
     size: int
@@ -42,7 +42,7 @@ class CopiedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`state` and `step` are those of the run; `checkpoint` is the step that it can go on from."""
+    """One version of a run's copy. `state` is the run's; `checkpoint` is the step that it can resume from."""
 
     number: int = 0
     state: str = ""
@@ -50,14 +50,16 @@ class Manifest(BaseModel):
     files: dict[str, CopiedFile] = {}
 
     def objects(self, run_id: str) -> set[str]:
-        """The names in the store that belong to this copy."""
+        """The names of all files in the store that belong to this version."""
         files = {f"{run_id}/{file.number}/{name}" for name, file in self.files.items()}
         return files | {f"{run_id}/{self.number}/{MANIFEST}"} if self.number else files
 
 
 class CopyRecord(BaseModel):
-    """`copy.json` in the run's folder: what this machine knows of the copy. `awaits_checkpoints` is true of a run that
-    came back from it without them so far."""
+    """`copy.json` in the run's folder: what this machine knows about the copy.
+
+    `awaits_checkpoints` is true of a run that was restored without its checkpoints so far.
+    """
 
     place: str = ""
     manifest: Manifest | None = None
@@ -68,7 +70,7 @@ class CopyRecord(BaseModel):
 
 @dataclass(frozen=True)
 class _Found:
-    """A file of the run: read at once where it may grow, or named where it stays as it is."""
+    """A local file to copy: its content if the file may still grow, else its path."""
 
     source: Path | bytes
     size: int
@@ -80,13 +82,13 @@ class _Found:
 
 
 def copy_run(store: Store, run: Run) -> bool:
-    """Brings the copy up to date; False when the run changed under it, so that it has to be tried again.
+    """Brings a run's copy up to date; False if the run changed meanwhile, so that it has to be tried again.
 
-    Raises: StorageError; the copy is as it was before then.
+    Raises: StorageError; the copy is unchanged then.
     """
     try:
         _copy_run(store, run)
-    except FileNotFoundError:  # a checkpoint went for a newer one, the adapter was replaced, or the run was deleted
+    except FileNotFoundError:  # a checkpoint or the adapter was replaced by a newer one, or the run was deleted
         return False
     return True
 
@@ -116,11 +118,11 @@ def _put_copy(
     found: dict[str, _Found],
     checkpoint: int | None,
 ) -> Manifest:
-    """What has changed, then the manifest, and only then what nobody needs any more is deleted."""
+    """Puts what changed, then the manifest, and only then deletes what no version needs any more."""
     number = 1 + max((int(name.split("/")[1]) for name in names if name.split("/")[1].isdecimal()), default=0)
     changed = {name: file for name, file in found.items() if not _is_copied(file, known.get(name))}
     store.put({f"{run.id}/{number}/{name}": file.source for name, file in changed.items()})
-    for file in changed.values():  # an adapter may have been replaced meanwhile; then the next look copies it anew
+    for file in changed.values():  # an adapter may have been replaced meanwhile; then the next look copies it again
         if isinstance(file.source, Path) and file.source.stat().st_mtime_ns != file.changed_ns:
             raise FileNotFoundError(file.source)
     kept = {name: file for name, file in known.items() if name in found}
@@ -143,26 +145,26 @@ def _is_copied(file: _Found, copied: CopiedFile | None) -> bool:
 
 
 def _find_files(run: Run) -> tuple[dict[str, _Found], int | None]:
-    """What belongs to the copy by its name in the run, and the step of the last checkpoint among it.
+    """The files to copy by their names in the run, and the step of the last checkpoint among them.
 
-    Checkpoints are looked for first, so that what is logged goes at least as far as they do.
+    Checkpoints are listed first, so that the logs, read after them, reach at least as far.
     """
     checkpoints = complete_checkpoints(run.checkpoints_dir)
     step = checkpoint_step(checkpoints[0]) if checkpoints else None
     folders = [*checkpoints, run.adapter_dir, run.train_file.parent]
     whole = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
-    found = {path.relative_to(run.path).as_posix(): _as_it_is(path) for path in whole}
+    found = {path.relative_to(run.path).as_posix(): _whole_file(path) for path in whole}
     growing = (path for path in sorted(run.path.iterdir()) if path.is_file() and path.name[0] != ".")
-    return {**found, **{path.name: _as_far(path) for path in growing if path.name not in NOT_COPIED}}, step
+    return {**found, **{path.name: _growing_file(path) for path in growing if path.name not in NOT_COPIED}}, step
 
 
-def _as_it_is(path: Path) -> _Found:
+def _whole_file(path: Path) -> _Found:
     stat = path.stat()
     return _Found(path, stat.st_size, stat.st_mtime_ns, stat.st_size)
 
 
-def _as_far(path: Path) -> _Found:
-    """Whole lines of a file that may be growing; of a long log its end."""
+def _growing_file(path: Path) -> _Found:
+    """The whole lines of a file that may be growing; only the end of a long log."""
     stat, content = path.stat(), path.read_bytes()
     if path.suffix == ".jsonl":
         content = content[: content.rfind(b"\n") + 1]
@@ -172,7 +174,7 @@ def _as_far(path: Path) -> _Found:
 
 
 def read_manifests(store: Store, names: Iterable[str]) -> dict[str, Manifest]:
-    """The newest that can be read, by run, of these names in the store. Raises: StorageError."""
+    """The newest readable manifest of each run among these names in the store. Raises: StorageError."""
     numbers = sorted(_manifest_numbers(names))
     found: dict[str, Manifest] = {}
     with tempfile.TemporaryDirectory(prefix="manifests-") as folder:
@@ -202,6 +204,7 @@ def _parse_manifest(file: Path) -> Manifest | None:
 
 
 def read_record(run: Run) -> CopyRecord:
+    """Reads the run's `copy.json`; an empty record if there is none."""
     try:
         return CopyRecord.model_validate_json((run.path / RECORD).read_bytes())
     except (OSError, ValidationError):
@@ -209,17 +212,17 @@ def read_record(run: Run) -> CopyRecord:
 
 
 def write_record(run: Run, record: CopyRecord) -> None:
-    """Raises: FileNotFoundError when the run has been deleted."""
+    """Writes the run's `copy.json`. Raises: FileNotFoundError if the run has been deleted."""
     write_json_atomically(run.path / RECORD, record.model_dump())
 
 
 def copy_trouble(run: Run) -> str:
-    """What stands in the way of copying this run, or nothing."""
+    """Why this run could not be copied; empty if it could."""
     return read_record(run).trouble
 
 
 def delete_run_and_copy(home: Path, run: Run) -> None:
-    """Deletes the run here, and notes that its copy has to go too. Raises: RunError while it is working."""
+    """Deletes the run here and notes that its copy has to be deleted too. Raises: RunError while it is working."""
     was_copied = (run.path / RECORD).exists() and _RUN_ID.fullmatch(run.id)
     delete_run(run)
     if was_copied:
@@ -228,20 +231,20 @@ def delete_run_and_copy(home: Path, run: Run) -> None:
 
 
 def deleted_runs(home: Path) -> list[str]:
-    """Runs whose copies still have to go."""
+    """The ids of deleted runs whose copies have yet to be deleted."""
     folder = deleted_runs_dir(home)
     return sorted(path.name for path in folder.iterdir() if _RUN_ID.fullmatch(path.name)) if folder.is_dir() else []
 
 
 def follow_deletions(home: Path, store: Store) -> None:
-    """Raises: StorageError; what is left is followed the next time."""
+    """Deletes the copies of deleted runs. Raises: StorageError; the rest is deleted the next time."""
     for run_id in deleted_runs(home):
         delete_copy(store, run_id)
         (deleted_runs_dir(home) / run_id).unlink(missing_ok=True)
 
 
 def delete_copy(store: Store, run_id: str) -> None:
-    """Its manifests first, without which nobody takes what is left for a copy. Raises: StorageError."""
+    """Deletes a run's copy, manifests first: without them the other files do not count as one. Raises: StorageError."""
     if not _RUN_ID.fullmatch(run_id):
         raise StorageError(f"{run_id!r} is not a run.")
     names = store.names(run_id)

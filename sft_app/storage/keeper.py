@@ -1,4 +1,4 @@
-"""A thread that keeps the copies: of a working run after each checkpoint, of any other after each change."""
+"""A thread that keeps copies up to date: after each checkpoint of a working run, after each change of any other."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ logger = logging.getLogger("sft_app")
 
 @contextmanager
 def keeping_copies(home: Path, every_seconds: float, restores: bool = False) -> Iterator[None]:
-    """While the block runs, and once more at its end. Nothing that goes wrong with the storage reaches the block.
+    """Copies runs while the block runs, and once more at its end; errors of the storage never reach the block.
 
-    With `restores` the runs that are missing here come back first, in the background. That is the page's way, which
-    must not keep anybody waiting at its end either.
+    With `restores`, runs that are missing here are restored first, in the background. The page does this, and its end
+    does not wait long for a last copy either.
     """
     try:
         store = open_store()
@@ -60,18 +60,20 @@ def keeping_copies(home: Path, every_seconds: float, restores: bool = False) -> 
 
 
 class Keeper:
-    """One for each process; only one of a machine's works at a time."""
+    """Copies and restores the runs of a home. Each process has its own, but only one on a machine works at a time."""
 
     def __init__(self, home: Path, store: Store) -> None:
         self.home, self.store = home, store
         self._lock, self._restore_lock = FileLock(copying_lock_file(home)), FileLock(restoring_lock_file(home))
         self._seen: dict[str, Any] = {}
-        self._lost = ""  # what could not be brought back
+        self._lost = ""  # why runs could not be restored
         self._looking, self._restoring = _Pause(), _Pause()
 
     def work(self, ending: threading.Event, every_seconds: float, restores: bool) -> None:
-        """Until `ending`, and then once more."""
-        with suppress(OSError, AttributeError):  # the copying gives way to the training; Linux has this by thread
+        """Copies until `ending` is set, and then once more."""
+        with suppress(
+            OSError, AttributeError
+        ):  # copying gives way to training; on Linux this applies to the thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         is_last = False
         while not is_last:
@@ -85,10 +87,10 @@ class Keeper:
             ending.wait(every_seconds)
 
     def restore(self) -> bool:
-        """Whether all that was missing has come back."""
+        """Restores missing runs; returns whether all of them are back."""
         try:
             reasons = [reason for _, reason in restore_runs(self.home, self.store) if reason]
-        except Exception as error:  # of a client and a place that are not ours; the page works without
+        except Exception as error:  # the Hub's client may raise anything; the page works without its storage
             reasons = [_sentence(error)]
         self._lost = next(iter(reasons), "")
         self._restoring.begin(longer=bool(reasons))
@@ -96,19 +98,19 @@ class Keeper:
         return not reasons
 
     def look(self) -> None:
-        """Copies what has changed since the last look; after a failure a while passes before the next."""
+        """Copies what has changed since the last look; after a failure, the next look comes later."""
         trouble = ""
         try:
             follow_deletions(self.home, self.store)
             for run in list_runs(self.home):
                 trouble = self._look_at(run) or trouble
-        except Exception as error:  # nothing in the storage may end this thread
+        except Exception as error:  # whatever fails in the storage, this thread has to go on
             trouble = _sentence(error)
         self._looking.begin(longer=bool(trouble))
         self._write_state(trouble)
 
     def _look_at(self, run: Run) -> str:
-        """What went wrong. Raises: StorageError, when there is no use in looking at others."""
+        """Copies one run and returns what went wrong. Raises: StorageError if trying the other runs is no use."""
         stamp = _stamp(run)
         if self._seen.get(run.id) == stamp:
             return ""
@@ -116,10 +118,10 @@ class Keeper:
             if copy_run(self.store, run):
                 self._seen[run.id] = stamp
         except StorageError as error:
-            _tell(run, str(error))
+            _record_trouble(run, str(error))
             raise
-        except Exception as error:  # what is wrong with this run keeps no other from being copied
-            _tell(run, _sentence(error))
+        except Exception as error:  # a fault of this run must not keep others from being copied
+            _record_trouble(run, _sentence(error))
             return _sentence(error)
         return ""
 
@@ -128,7 +130,7 @@ class Keeper:
 
 
 class _Pause:
-    """Until the next try: none after a success, and twice as long after each failure in a row."""
+    """The pause before the next try: none after a success, twice as long after each failure in a row."""
 
     def __init__(self) -> None:
         self._seconds, self._until = FIRST_PAUSE_SECONDS, 0.0
@@ -142,7 +144,7 @@ class _Pause:
 
 
 def storage_state(home: Path) -> dict[str, str]:
-    """`place`, and the `trouble` that there was with it at the last look; both may be empty."""
+    """The storage's `place`, and the `trouble` with it at the last look; both may be empty."""
     try:
         state = json.loads(storage_state_file(home).read_bytes())
     except (OSError, ValueError):
@@ -151,7 +153,7 @@ def storage_state(home: Path) -> dict[str, str]:
 
 
 def delete_everywhere(home: Path, run: Run) -> str:
-    """Deletes the run and its copy; what kept the copy from being deleted, which a page that is open tries again.
+    """Deletes a run and its copy; returns why the copy could not be deleted, which an open page tries again.
 
     Raises: RunError while the run is working.
     """
@@ -166,7 +168,7 @@ def delete_everywhere(home: Path, run: Run) -> str:
 
 
 def _stamp(run: Run) -> Any:
-    """Of a working run its checkpoints, of any other all that may still change; equal as long as nothing has."""
+    """A value that is equal until the run has to be copied again: after a checkpoint, or any change once it ended."""
     folders = run.checkpoints_dir.glob("checkpoint-*")
     checkpoints = _changed_at(*(folder for folder in folders if not (folder / INCOMPLETE_MARK).exists()))
     status = run.status()
@@ -183,7 +185,7 @@ def _changed_at(*paths: Path) -> list[tuple[str, int]]:
     return found
 
 
-def _tell(run: Run, trouble: str) -> None:
+def _record_trouble(run: Run, trouble: str) -> None:
     with suppress(OSError):  # a full disk, or the run has been deleted
         write_record(run, read_record(run).model_copy(update={"trouble": trouble}))
 

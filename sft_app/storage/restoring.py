@@ -1,4 +1,4 @@
-"""Copies that come back to a machine which does not have the runs: one that began anew with an empty disk."""
+"""Restoring runs from their copies on a machine that lost them, such as one that restarted with an empty disk."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _DRAFT = ".restoring-"
 
 
 class DamagedCopyError(StorageError):
-    """A file in the storage is not what was put there; asking again does not help."""
+    """A file in the storage is not what was put there; trying again does not help."""
 
 
 def restore_runs(home: Path, store: Store) -> Iterator[tuple[str, str]]:
-    """Brings back runs that are missing here, the newest first; gives (id, "") of each as soon as it is there, and
-    (id, reason) where one could not be brought back.
+    """Restores the runs that are missing here, the newest first.
 
-    A run that can go on is there with its checkpoints at once. Those of the others follow when all runs are there.
+    Yields (id, "") for each as soon as it is back, or (id, reason) if it could not be restored. A run that can be
+    resumed comes back with its checkpoints; those of the others follow once all runs are back.
 
-    Raises: StorageError when the store cannot be asked.
+    Raises: StorageError if the store cannot be listed.
     """
     runs_dir(home).mkdir(parents=True, exist_ok=True)
     for draft in runs_dir(home).glob(f"{_DRAFT}*"):  # of a process that was killed
@@ -68,16 +68,16 @@ def _reason_against(act: Callable[[Store, Run, Manifest], None], store: Store, r
 
 
 def _restore(store: Store, run: Run, manifest: Manifest) -> None:
-    """The run appears whole, or not at all."""
+    """Restores one run, which appears complete or not at all."""
     draft = Run(run.path.with_name(_DRAFT + run.id))
-    can_go_on = _came_back(RunStatus(state=manifest.state), None).state in RESUMABLE  # type: ignore[arg-type]
+    can_go_on = _restored_status(RunStatus(state=manifest.state), None).state in RESUMABLE  # type: ignore[arg-type]
     wanted = [name for name in manifest.files if can_go_on or not name.startswith(CHECKPOINTS)]
     try:
         _fetch(store, run.id, manifest, wanted, draft.path)
         if can_go_on:
-            _lead_to_best(draft, run)
+            _correct_best_path(draft, run)
         status = RunStatus.model_validate_json((draft.path / "status.json").read_bytes())
-        write_json_atomically(draft.path / "status.json", _came_back(status, manifest.checkpoint).model_dump())
+        write_json_atomically(draft.path / "status.json", _restored_status(status, manifest.checkpoint).model_dump())
         awaits = len(wanted) < len(manifest.files)
         write_record(draft, CopyRecord(place=store.place, manifest=manifest, awaits_checkpoints=awaits))
         draft.path.rename(run.path)
@@ -91,10 +91,10 @@ def _restore_checkpoints(store: Store, run: Run, manifest: Manifest) -> None:
         wanted = [name for name in manifest.files if name.startswith(CHECKPOINTS)]
         try:
             _fetch(store, run.id, manifest, wanted, draft.path)
-        except DamagedCopyError:  # what is here is all there will be, and is copied anew
+        except DamagedCopyError:  # no more will come; what is here is copied again
             write_record(run, read_record(run).model_copy(update={"awaits_checkpoints": False}))
             raise
-        _lead_to_best(draft, run)
+        _correct_best_path(draft, run)
         if not run.path.is_dir():  # deleted meanwhile
             return
         shutil.rmtree(run.checkpoints_dir, ignore_errors=True)
@@ -105,7 +105,7 @@ def _restore_checkpoints(store: Store, run: Run, manifest: Manifest) -> None:
 
 
 def _fetch(store: Store, run_id: str, manifest: Manifest, names: list[str], folder: Path) -> None:
-    """Raises: StorageError when one is missing, DamagedCopyError when one has another length than it had."""
+    """Downloads files of a copy. Raises: StorageError if one is missing, DamagedCopyError if its size is wrong."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     store.fetch({f"{run_id}/{manifest.files[name].number}/{name}": folder / name for name in names})
@@ -118,8 +118,8 @@ def _fetch(store: Store, run_id: str, manifest: Manifest, names: list[str], fold
         os.utime(folder / name, ns=(expected.changed_ns, expected.changed_ns))  # so that it counts as copied
 
 
-def _came_back(status: RunStatus, checkpoint: int | None) -> RunStatus:
-    """What is true of it here: no process of that machine lives, whichever has its number now."""
+def _restored_status(status: RunStatus, checkpoint: int | None) -> RunStatus:
+    """The status of a run on this machine: none of the processes that it names is alive."""
     nobody = {"pid": None, "pid_started": None, "supervisor_pid": None, "supervisor_started": None}
     if status.has_ended():
         return status.model_copy(update=nobody)
@@ -134,8 +134,8 @@ def _came_back(status: RunStatus, checkpoint: int | None) -> RunStatus:
     return status.model_copy(update={**nobody, **ended})
 
 
-def _lead_to_best(draft: Run, run: Run) -> None:
-    """A checkpoint names the best one by its folder, which may be another on this machine."""
+def _correct_best_path(draft: Run, run: Run) -> None:
+    """Corrects the path by which checkpoints name the best one, which may be another on this machine."""
     for file in draft.checkpoints_dir.glob("checkpoint-*/trainer_state.json"):
         state = json.loads(file.read_bytes())
         best = state.get("best_model_checkpoint")

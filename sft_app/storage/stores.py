@@ -1,6 +1,7 @@
-"""Where copies are kept: a mounted folder, or a bucket of the Hub. A store only puts, fetches, lists and deletes files.
+"""Where copies are kept: a mounted folder, or a bucket on the Hub.
 
-Neither can be trusted to rename or append, so nothing here is written twice under one name.
+A store only puts, fetches, lists and deletes files. Neither kind can be trusted to rename or append, so nothing is
+written twice under one name.
 """
 
 from __future__ import annotations
@@ -23,26 +24,27 @@ FOLDER = "runs"  # of the place; it may have other things in it
 
 
 class Store(Protocol):
-    """A place for files by name, such as `RUN/3/settings.json`. All methods raise StorageError."""
+    """Keeps files by name, such as `RUN/3/settings.json`. All methods raise StorageError."""
 
     @property
     def place(self) -> str:
-        """As it was asked for."""
+        """The place as the user named it."""
 
     def names(self, folder: str) -> list[str]:
-        """Of all files below this folder; "" for all there are."""
+        """The names of all files below a folder; "" for all files."""
 
     def put(self, files: Mapping[str, Path | bytes]) -> None:
-        """Raises FileNotFoundError when one is not there (any more)."""
+        """Stores each file under its name. Raises FileNotFoundError if one does not exist (any more)."""
 
     def fetch(self, files: Mapping[str, Path]) -> None:
-        """Each name into a file, whose folder is there already."""
+        """Downloads each name into a file, whose folder exists already."""
 
-    def delete(self, names: Sequence[str]) -> None: ...
+    def delete(self, names: Sequence[str]) -> None:
+        """Deletes the files with these names."""
 
 
 def open_store(environment: Mapping[str, str] = os.environ) -> Store | None:
-    """What `SFT_APP_STORAGE` names; None where it names nothing. Raises: SettingsError."""
+    """The store that `SFT_APP_STORAGE` names; None if it is not set. Raises: SettingsError."""
     place = environment.get(STORAGE_VARIABLE, "").strip()
     if not place:
         return None
@@ -60,17 +62,17 @@ _EXPECTED = f"expected the path of a mounted folder (such as /data) or {BUCKETS}
 
 
 def storage_is_named(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether somebody wants copies, wherever."""
+    """Whether copies are wanted, whatever the place."""
     return bool(environment.get(STORAGE_VARIABLE, "").strip())
 
 
 def storage_token(environment: Mapping[str, str] = os.environ) -> str | None:
-    """With whose rights a bucket is used."""
+    """The token with which a bucket is used."""
     return environment.get(STORAGE_TOKEN_VARIABLE) or environment.get(HUB_TOKEN_VARIABLE) or None
 
 
 def without_storage_token(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for processes that have nothing to do with the storage, without the token that opens it."""
+    """The environment without the token for the storage, for processes that do not use it."""
     used = storage_token(environment) if environment.get(STORAGE_VARIABLE, "").startswith("hf://") else None
     return {
         name: text
@@ -81,7 +83,7 @@ def without_storage_token(environment: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A folder on another disk or a mounted bucket. It has to be there: made here, it would be on the wrong disk."""
+    """A folder on another disk or a mounted bucket. It has to exist: if created here, it would be on the wrong disk."""
 
     root: Path
 
@@ -90,15 +92,16 @@ class FolderStore:
         return str(self.root)
 
     def names(self, folder: str) -> list[str]:
-        with self._telling("read"):
+        with self._storage_errors("read"):
             start = self._base() / folder
             return sorted(path.relative_to(self._base()).as_posix() for path in start.rglob("*") if path.is_file())
 
     def put(self, files: Mapping[str, Path | bytes]) -> None:
         for name, source in files.items():
             content = source if isinstance(source, bytes) else None
-            opened = None if isinstance(source, bytes) else source.open("rb")  # what is gone here is no fault there
-            with self._telling("written to"):
+            # Outside of the block: a file that is missing here is not an error of the storage.
+            opened = None if isinstance(source, bytes) else source.open("rb")
+            with self._storage_errors("written to"):
                 path = self._base() / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
@@ -111,11 +114,11 @@ class FolderStore:
 
     def fetch(self, files: Mapping[str, Path]) -> None:
         for name, target in files.items():
-            with self._telling("read"):
+            with self._storage_errors("read"):
                 shutil.copyfile(self._base() / name, target)
 
     def delete(self, names: Sequence[str]) -> None:
-        with self._telling("cleared"):
+        with self._storage_errors("cleared"):
             for name in names:
                 (self._base() / name).unlink(missing_ok=True)
             for folder in sorted({self._base() / name for name in names}, key=lambda path: -len(path.parts)):
@@ -127,7 +130,7 @@ class FolderStore:
         return self.root / FOLDER
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _storage_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -145,7 +148,7 @@ def _remove_empty(folder: Path, base: Path) -> None:
 
 @dataclass(frozen=True)
 class BucketStore:
-    """A bucket of the Hub. Source: huggingface_hub 2.4, `HfApi.batch_bucket_files` and its neighbours."""
+    """A bucket on the Hub. Source: huggingface_hub 2.4, `HfApi.batch_bucket_files` and its neighbours."""
 
     bucket: str
     prefix: str = ""
@@ -159,7 +162,7 @@ class BucketStore:
         from huggingface_hub.errors import EntryNotFoundError
 
         below = self._path(folder)
-        with self._telling():
+        with self._storage_errors():
             try:
                 found = list(self._api().list_bucket_tree(self.bucket, prefix=below, recursive=True))
             except EntryNotFoundError:  # nothing has been put there yet
@@ -172,17 +175,17 @@ class BucketStore:
             if isinstance(source, Path):
                 source.stat()
         added: list[Any] = [(source, self._path(name)) for name, source in files.items()]
-        with self._telling():
+        with self._storage_errors():
             self._api().batch_bucket_files(self.bucket, add=added)
 
     def fetch(self, files: Mapping[str, Path]) -> None:
         wanted: list[Any] = [(self._path(name), target) for name, target in files.items()]
-        with self._telling():
+        with self._storage_errors():
             self._api().download_bucket_files(self.bucket, wanted, raise_on_missing_files=True)
 
     def delete(self, names: Sequence[str]) -> None:
         if names:
-            with self._telling():
+            with self._storage_errors():
                 self._api().batch_bucket_files(self.bucket, delete=[self._path(name) for name in names])
 
     def _path(self, name: str) -> str:
@@ -196,8 +199,8 @@ class BucketStore:
         return HfApi(token=self.token or False)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """The client's errors are mostly OSErrors, those of its transfers RuntimeErrors and ValueErrors too."""
+    def _storage_errors(self) -> Iterator[None]:
+        """Turns the client's errors into StorageError: mostly OSErrors; transfers also raise other kinds."""
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
