@@ -71,9 +71,7 @@ class Keeper:
 
     def work(self, ending: threading.Event, every_seconds: float, restores: bool) -> None:
         """Copies until `ending` is set, and then once more."""
-        with suppress(
-            OSError, AttributeError
-        ):  # copying gives way to training; on Linux this applies to the thread alone
+        with suppress(OSError, AttributeError):  # copying gives way to training; Linux can do this for one thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         is_last = False
         while not is_last:
