@@ -29,7 +29,7 @@ from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base
-from sft_app.runtime.processes import forget_peak
+from sft_app.runtime.resources import reset_peak_resident
 from sft_app.settings import RunSettings
 
 WARM_UP_TOKENS = 4
@@ -66,7 +66,7 @@ def measure_arm(arm: str, spec: Spec) -> dict[str, Any]:
     answer(WARM_UP_TOKENS)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    forget_peak()
+    reset_peak_resident()
     times = answer(spec.tokens)
     return {
         "arm": arm,

@@ -78,7 +78,7 @@ def measure(part: str, path: Path) -> dict[str, float]:
     from sft_app.data.checkup.inspection import inspect_data
     from sft_app.data.reading import PREVIEWED, Reading, load_data, open_data
     from sft_app.data.sources.data_files import read_rows
-    from sft_app.runtime.processes import peak_resident_gib
+    from sft_app.runtime.resources import peak_resident_gib
     from sft_app.settings import RunSettings
 
     settings = RunSettings(data=str(path))

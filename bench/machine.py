@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sft_app.runtime.processes import peak_resident_gib
+from sft_app.runtime.resources import peak_resident_gib
 
 
 def machine() -> dict[str, Any]:

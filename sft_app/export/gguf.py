@@ -1,4 +1,4 @@
-"""A merged model as one GGUF file, by the converter of a llama.cpp checkout where the machine has one.
+"""Converts a merged model to one GGUF file with the converter of a llama.cpp checkout, if the machine has one.
 
 Source: llama.cpp, `convert_hf_to_gguf.py --help`.
 """
@@ -18,14 +18,17 @@ from sft_app.runtime.environment import LLAMA_CPP_VARIABLE
 from sft_app.runtime.files import last_lines
 
 CONVERTER = "convert_hf_to_gguf.py"
-# The smallest that the converter writes by itself; half the size of bfloat16.
+# The smallest precision that the converter itself can write; half the size of bfloat16.
 PRECISION = "q8_0"
 GGUF, LOG = f"model-{PRECISION}.gguf", "gguf.log"
 LOG_LINES = 3
 
 
 def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Raises: ExportError when the variable is set and its folder has no converter."""
+    """The llama.cpp checkout that the environment names; None if it names none.
+
+    Raises: ExportError if that folder has no converter.
+    """
     named = environment.get(LLAMA_CPP_VARIABLE)
     if not named:
         return None
@@ -39,10 +42,10 @@ def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
-    """Writes the GGUF file beside the merged model, in 8 bits; it appears whole, and closing the generator ends the
-    converter. One that is there and newer than the weights is left as it is.
+    """Writes the GGUF file next to the merged model, in 8 bits; closing the generator ends the converter.
 
-    Raises: ExportError when the converter fails, with its last words.
+    The file appears whole. One that is newer than the weights is kept. Raises: ExportError if the converter fails, with
+    the end of its log.
     """
     target, log = folder / GGUF, folder / LOG
     weights = max((file.stat().st_mtime_ns for file in folder.glob("*.safetensors")), default=0)
@@ -55,8 +58,8 @@ def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
             for _ in until_ended(converter):
                 yield Step(1.0, "Writing the GGUF file")
         if converter.returncode != 0 or not draft.is_file():
-            words = " ".join(last_lines(log, LOG_LINES)) or "it printed nothing"
-            raise ExportError(f"{CONVERTER} failed with exit status {converter.returncode}: {words}")
+            reason = " ".join(last_lines(log, LOG_LINES)) or "it printed nothing"
+            raise ExportError(f"{CONVERTER} failed with exit status {converter.returncode}: {reason}")
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
@@ -65,7 +68,7 @@ def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
 
 
 def gguf_commands(folder: Path) -> list[str]:
-    """What to type to make the file by hand."""
+    """The shell commands that write the same file by hand."""
     source, target = shlex.quote(str(folder)), shlex.quote(str(folder / GGUF))
     return [
         "git clone https://github.com/ggml-org/llama.cpp && pip install -r llama.cpp/requirements.txt",

@@ -1,7 +1,7 @@
-"""Merges one run in a process of its own, and measures what came of it.
+"""The process that merges one run and checks the result.
 
-Run as `python -m sft_app.export.merge_worker RUN_DIR SCRATCH PROMPTS PARENT_PID`: `SCRATCH/model` is the merged model,
-`SCRATCH/progress.json` how far it is. It ends with its parent, and clears SCRATCH away then.
+Run as `python -m sft_app.export.merge_worker RUN_DIR SCRATCH PROMPTS PARENT_PID`. It writes the merged model to
+`SCRATCH/model` and its progress to `SCRATCH/progress.json`; if its parent ends, it removes SCRATCH and ends too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sft_app.runtime.files import put_on_disk, write_json_atomically
 
 MOST_TRIES = 100
 SHARD = "5GB"
-# Where the stages begin, as shares of the whole; measuring is the longest of them on a CPU.
+# Where the stages begin, as shares of the whole; the check is the longest of them on a CPU.
 MERGING, WRITING, CHECKING = 0.1, 0.2, 0.3
 WEIGHTS = "*.safetensors*"
 BESIDE_WEIGHTS = ("config.json", "generation_config.json", "chat_template.jinja", "tokenizer*", "*.model")
@@ -47,7 +47,7 @@ Tell = Callable[[float, str], None]
 
 
 def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
-    """What went wrong stands in `progress.json`, in a sentence."""
+    """Merges the run; writes what went wrong into `progress.json`, as a sentence."""
     folder = Path(scratch)
     end_with_parent(int(parent), lambda: _clear(folder))
     logging.disable(logging.WARNING)
@@ -69,7 +69,7 @@ def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
 
 
 def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
-    """`scratch/model` with `fidelity.json` in it. Raises: AppError."""
+    """Writes `scratch/model` with a `fidelity.json`, which says how closely it matches the run. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
     tell(0.0, "Loading the base model")
     tokenizer = load_tokenizer(recorded_model(run), run.home)
@@ -94,15 +94,17 @@ def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
 
 
 def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
-    """The base is loaded in bfloat16 also where it was trained on in 4 bits: merged into 4-bit weights, what was
-    learnt would be rounded away with them."""
+    """Merges the adapter into its base in bfloat16, even if it was trained on the base in 4 bits.
+
+    Merging into 4-bit weights would round away what the adapter learned.
+    """
     ref, home = recorded_model(run), run.home
     if getattr(load_config(ref, home), "quantization_config", None) is not None:
         raise ExportError(
             f"{ref.name} is stored quantised, and merging into rounded weights would lose what was learned. "
             "Export the adapter, or train on the unquantised model."
         )
-    if size_gib(run) == 0:  # not on this machine, so that nobody could look before
+    if size_gib(run) == 0:  # not downloaded, so its size could not be checked before
         tell(0.0, "Fetching the base model")
         fetch_base(ref, home)
         check_room(run, draft)
@@ -118,7 +120,7 @@ def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
 
 
 def _copy_full_model(run: Run, draft: Path, tell: Tell) -> None:
-    """As it is, in its own precision."""
+    """Copies the run's full model as it is, in its own precision."""
     draft.mkdir()
     names = (WEIGHTS, *BESIDE_WEIGHTS)
     files = sorted({file for name in names for file in run.adapter_dir.glob(name)})
@@ -128,8 +130,10 @@ def _copy_full_model(run: Run, draft: Path, tell: Tell) -> None:
 
 
 def finish_configs(folder: Path, tokenizer: Any) -> None:
-    """Nothing of this machine in the configs, and every token that ends an answer in `generation_config.json`, where
-    transformers, vLLM and Ollama look for them."""
+    """Removes this machine's paths from the configs and writes all stop tokens into `generation_config.json`.
+
+    That is where transformers, vLLM and Ollama look for the tokens that end an answer.
+    """
     from sft_app.data.tokens import stop_ids
 
     def name_stops(config: dict[str, Any]) -> dict[str, Any]:

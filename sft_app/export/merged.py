@@ -1,7 +1,7 @@
-"""The fine-tuned model as one model: the adapter worked into the weights of its base, by a process of its own.
+"""Merging an adapter into its base model, in a process of its own.
 
-A process (`export/merge_worker`), since only one that ends gives back all that it held, and since it can be ended at
-any moment. What it writes stands aside until it is whole.
+`export/merge_worker` is a process because only one that has ended gives back all its memory, and because it can be
+ended at any moment. It writes into a folder of its own, which is moved into place once the model is complete.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MERGING_GIB, MERGING_FACTOR = 0.6, 1.1
 
 @dataclass(frozen=True)
 class Step:
-    """How far a merge is: the share done, and what it is at in a word or two."""
+    """How far an export is: the share that is done, and what is being done in a word or two."""
 
     share: float
     what: str
@@ -62,14 +62,14 @@ class MergeProgress(BaseModel):
 
 @dataclass(frozen=True)
 class MergedModel:
-    """A folder that transformers, vLLM, llama.cpp and others open; `fidelity` says how true it is to the run."""
+    """A model folder for transformers, vLLM, llama.cpp and others; `fidelity` says how closely it matches the run."""
 
     folder: Path
     fidelity: Fidelity
 
 
 def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], None]) -> Result:
-    """The steps to their end; they are closed whatever happens."""
+    """Runs a generator of steps to its end and returns its result; closes it if `on_progress` raises."""
     with closing(steps):
         while True:
             try:
@@ -81,12 +81,13 @@ def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], N
 
 
 def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
-    """Writes the merged model of a run to `folder`; closing the generator ends the process and leaves nothing.
+    """Writes the merged model of a run to `folder`; closing the generator ends the process and leaves nothing behind.
 
-    One that is there already is replaced once the new one is whole. `prompts` held-out questions are answered by both.
+    An earlier merged model there is replaced once the new one is complete. To check the result, the merged model and
+    the run both answer `prompts` held-out prompts.
 
     Raises:
-        ExportError: there is nothing to merge, no room, something else in the folder, or the process failed.
+        ExportError: There is nothing to merge, too little room, something else in the folder, or the process failed.
     """
     if not run.has_adapter():
         raise ExportError(f"Run {run.id} has not saved anything to merge yet; it is {run.status().state}.")
@@ -105,7 +106,7 @@ def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, N
 
 
 def find_merged(run: Run, folder: Path) -> MergedModel | None:
-    """What an earlier merge of this run wrote there, if the run has not learnt anything since."""
+    """The merged model that is in the folder, if it is of this run and the run has not saved anything since."""
     fidelity = read_fidelity(folder)
     if fidelity is None or fidelity.run != run.id or not run.has_adapter():
         return None
@@ -113,19 +114,19 @@ def find_merged(run: Run, folder: Path) -> MergedModel | None:
 
 
 def saved_ns(run: Run) -> int:
-    """When the run last saved its adapter or model, in nanoseconds; it may still be learning."""
+    """When the run last saved its adapter or model, in nanoseconds; a run in progress may save again."""
     return max((file.stat().st_mtime_ns for file in run.adapter_dir.glob("*.safetensors")), default=0)
 
 
 def describe(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
-    """Card, settings and scores of a merged model; `name` and `chosen` are the card's. Raises: as `model_card`."""
+    """The card, settings and scores of a merged model; `name` and `chosen` are the card's. Raises: as `model_card`."""
     notes = [] if fidelity.is_copy else [fidelity_sentence(fidelity)]
     card = model_card(run, name, "full" if fidelity.is_copy else "merged", notes, chosen)
     return description_files(run, card)
 
 
 def size_gib(run: Run) -> float:
-    """Of the merged model's weights; 0 where the base is not on this machine yet, so that nobody can tell."""
+    """The size of the merged model's weights; 0 if the base has not been downloaded, so that no one can tell."""
     ref, home = recorded_model(run), run.home
     if holds_full_model(run.adapter_dir):
         return sum(file.stat().st_size for file in run.adapter_dir.glob("*.safetensors")) / 2**30
@@ -133,7 +134,7 @@ def size_gib(run: Run) -> float:
 
 
 def check_room(run: Run, folder: Path) -> None:
-    """Raises: ExportError with the numbers when disk or memory are too small."""
+    """Checks that disk and memory are large enough. Raises: ExportError with the numbers if they are not."""
     size = size_gib(run)
     needed, free = size + GIB_BESIDE, free_disk_gib(folder)
     if needed > free:
@@ -150,13 +151,13 @@ def check_room(run: Run, folder: Path) -> None:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Raises: ExportError where writing would destroy something that is no merged model."""
+    """Checks that writing replaces nothing but an earlier merged model. Raises: ExportError."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and read_fidelity(folder) is None):
         raise ExportError(f"{folder} already exists and is not a merged model from this app. Choose another folder.")
 
 
 def _make_scratch(folder: Path) -> Path:
-    """Beside the folder, so that renaming is enough; what killed processes left there goes."""
+    """Makes a folder next to the target, so that renaming moves it into place; removes those of killed processes."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{folder.name}-merging-*"):
@@ -204,7 +205,7 @@ def _read_progress(scratch: Path) -> MergeProgress:
 
 
 def _put_in_place(scratch: Path, folder: Path) -> None:
-    """What stood there goes with the scratch folder; it comes back where the new one cannot take its place."""
+    """Swaps the finished model with what is at `folder`, which is put back if that fails."""
     old = scratch / "old"
     try:
         if folder.is_dir():
@@ -218,7 +219,7 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
 
 
 def _weights_folder(ref: ModelRef, home: Path) -> Path:
-    """Where the base's weights stand; for a model of the Hub its place in the Hub's cache."""
+    """The folder of the base's weights; for a model from the Hub, its folder in the Hub's cache."""
     folder = ref.folder(home)
     if folder.is_dir() or not is_hub_id(ref.location):
         return folder
@@ -229,10 +230,10 @@ def _weights_folder(ref: ModelRef, home: Path) -> Path:
 
 
 def _count_weights(folder: Path) -> int:
-    """0 for a folder that is not there; shared weights stand in the files once."""
+    """How many weights the files of a folder hold, shared ones counted once; 0 if the folder does not exist."""
     total = 0
     for file in folder.glob("*.safetensors"):
-        if file.name.startswith("consolidated"):  # the same once more, in Mistral's own form
+        if file.name.startswith("consolidated"):  # the same weights again, in Mistral's own format
             continue
         with suppress(OSError, ValueError):
             tensors, _ = read_safetensors_header(file)

@@ -141,6 +141,6 @@ def _weights_gib(folder: Path, dtype: str) -> float:
     import torch
 
     headers = (read_safetensors_header(file)[0] for file in folder.glob("*.safetensors"))
-    numbers = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
+    numbers: int = sum(math.prod(tensor.get("shape", [0])) for header in headers for tensor in header.values())
     itemsize: int = getattr(torch, dtype).itemsize
     return numbers * itemsize / 2**30

@@ -15,7 +15,7 @@ from sft_app.models.precision import cpu_dtype, cpu_name
 from sft_app.runtime.resources import free_memory_gib
 from sft_app.settings import Method, RunSettings, TrainerKind, parse_settings
 
-GPU_NOTES = Path("/proc/driver/nvidia/gpus")
+GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def describe_machine() -> str:
 
     GPUs come first. Source of their names: the files of NVIDIA's kernel driver.
     """
-    gpus = [name for file in sorted(GPU_NOTES.glob("*/information")) for name in _gpu_model(file)]
+    gpus = [name for file in sorted(GPU_INFORMATION.glob("*/information")) for name in _gpu_model(file)]
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory"
     named = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)] if has_nvidia_gpu() else []

@@ -22,7 +22,8 @@ from sft_app.runs.records import ENDED, RunRecord, RunStatus, utc_now
 from sft_app.runtime.environment import RUN_LOCK_VARIABLE
 from sft_app.runtime.files import append_jsonl, last_lines, read_jsonl, write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import exports_dir
-from sft_app.runtime.processes import inherited_lock, is_locked, moment, process_is_alive, seconds_since, take_lock
+from sft_app.runtime.locks import inherited_lock, is_locked, take_lock
+from sft_app.runtime.processes import moment, process_is_alive, seconds_since
 
 LOCK_FILE = "worker.lock"
 # A worker that has told how it ended is gone within this.

@@ -1,1 +1,1 @@
-"""What the app stands on: its home folder, its variables, files that appear whole, and processes."""
+"""The home folder, environment variables, files, child processes, and the machine's memory and disk."""

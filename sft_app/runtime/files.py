@@ -1,4 +1,4 @@
-"""Small files that another process may be reading while they are written."""
+"""Reading and writing small files that another process may use at the same time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import Any, TextIO
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """A reader sees the old text or the new one, also after a power cut."""
+    """Replaces a text file so that a reader sees the old text or the new one, even after a power cut."""
     _write_atomically(path, [text])
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
+    """Replaces a JSON file as `write_text_atomically` does."""
     write_text_atomically(path, json_text(value, indent=2) + "\n")
 
 
 def write_jsonl_atomically(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """One row at a time, so that there may be more of them than fit in memory."""
+    """Replaces a JSONL file as `write_text_atomically` does, one row at a time, so that they need not fit in memory."""
     _write_atomically(path, map(jsonl_line, rows))
 
 
@@ -33,7 +34,7 @@ def _write_atomically(path: Path, parts: Iterable[str]) -> None:
 
 @contextmanager
 def appearing_whole(path: Path) -> Iterator[TextIO]:
-    """A file to write to that is at `path` only when all of it is written and safe on the disk."""
+    """Opens a file for writing that appears at `path` only once all of it is written and safe on the disk."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("x", encoding="utf-8", newline="\n") as file:
@@ -46,7 +47,7 @@ def appearing_whole(path: Path) -> Iterator[TextIO]:
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Adds one line; a half line that a killed writer left is closed off first, so that it spoils nothing."""
+    """Appends one line; a half line that a killed writer left is ended first, so that only that line is lost."""
     with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
@@ -56,10 +57,9 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that may be growing; [] where there is none.
+    """Reads the whole lines of a file that may be growing; [] if there is no file.
 
-    A last line without a newline is still being written and a line that is not JSON was cut by a crash: both are
-    passed over.
+    Skips a last line without a newline, which is still being written, and lines that are not JSON, which a crash cut.
     """
     try:
         return _whole_rows(path.read_bytes())
@@ -68,23 +68,23 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 class JsonlTail:
-    """What `read_jsonl` gives of one file, for who asks again and again: only what was added since is read."""
+    """Reads one file as `read_jsonl` does, again and again; each time it reads only what was added."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._begin_anew(0)
+        self._start_over(0)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole lines so far. A file that was replaced or has become shorter is read anew."""
+        """All whole lines so far. A file that was replaced or has become shorter is read from the start."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
-            self._begin_anew(0)
+            self._start_over(0)
             return []
         with file:
             stat = os.fstat(file.fileno())
             if stat.st_ino != self._inode or stat.st_size < self._read_bytes:
-                self._begin_anew(stat.st_ino)
+                self._start_over(stat.st_ino)
             file.seek(self._read_bytes)
             added = file.read()
         whole = added[: added.rfind(b"\n") + 1]
@@ -92,7 +92,7 @@ class JsonlTail:
         self._rows += _whole_rows(whole)
         return list(self._rows)
 
-    def _begin_anew(self, inode: int) -> None:
+    def _start_over(self, inode: int) -> None:
         self._inode, self._read_bytes = inode, 0
         self._rows: list[dict[str, Any]] = []
 
@@ -108,14 +108,14 @@ def _whole_rows(text: bytes) -> list[dict[str, Any]]:
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """As `read_jsonl`, one row at a time, for files that are larger than memory."""
+    """Reads a file as `read_jsonl` does, one row at a time, for files that do not fit in memory."""
     with path.open("rb") as file:
         for line in file:
             yield from _whole_rows(line)
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a text file, such as a log; [] where there is none."""
+    """The last lines of a text file, such as a log; [] if there is no file."""
     try:
         return path.read_text(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def put_on_disk(*paths: Path) -> None:
-    """Returns when files and folders are safe from a power cut; what is not there is passed over."""
+    """Returns once these files and folders are safe from a power cut; skips those that do not exist."""
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -136,11 +136,12 @@ def put_on_disk(*paths: Path) -> None:
 
 
 def jsonl_line(row: dict[str, Any]) -> str:
+    """One row as a line of a JSONL file."""
     return json_text(row) + "\n"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON that every program reads: it has no word for NaN and infinity, which become null."""
+    """A value as JSON that every program can read: NaN and infinity, which JSON does not have, become null."""
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:

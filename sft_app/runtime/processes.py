@@ -1,22 +1,15 @@
-"""Which process is meant (a pid alone may have been given to another since), which one has a folder to itself, how long
-ago something was whatever was done to the clock, and how much memory this process took."""
+"""Whether a process is still the one that was noted, and how much time has passed, whatever happens to the clock.
+
+A pid alone does not identify a process: once it has ended, the system gives its number to another.
+"""
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 import time
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import psutil
-
-try:
-    import fcntl
-except ImportError:  # not a Unix; nothing is locked there
-    fcntl = None  # type: ignore[assignment]
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # A start as earlier versions wrote it: seconds since the epoch, which move when the clock is set.
@@ -25,8 +18,9 @@ Started = str | EpochSeconds
 
 
 def process_started(pid: int) -> Started:
-    """When a living process began: the boot of the machine, and the clock ticks from there, which no change of the
-    clock moves. Where the system does not tell them, seconds since the epoch, as it noted them then.
+    """When a living process started: the id of the machine's boot and the clock ticks since then.
+
+    Changing the clock moves neither. Where the system does not report them, it is seconds since the epoch.
 
     Raises: psutil.NoSuchProcess.
     """
@@ -34,7 +28,7 @@ def process_started(pid: int) -> Started:
 
 
 def process_is_alive(pid: int | None, started: Started | None) -> bool:
-    """Whether that very process still runs."""
+    """Whether the process that had this pid and start is still running."""
     if pid is None or started is None:
         return False
     try:
@@ -47,70 +41,20 @@ def process_is_alive(pid: int | None, started: Started | None) -> bool:
         return False
 
 
-def take_lock(file: Path, seconds: float = 2.0) -> int | None:
-    """The lock's file descriptor; None when another process still has it after so many seconds.
-
-    It is held until the descriptor is closed in this process and in those that inherited it, however they end; so a
-    child that was started with it has the lock from its first moment on, and when its parent has been killed.
-    Source: Linux, flock(2). Raises: OSError, when the file cannot be opened.
-    """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    until = time.monotonic() + seconds
-    while not _flock(descriptor, shared=False):
-        if time.monotonic() > until:
-            os.close(descriptor)
-            return None
-        time.sleep(0.02)  # who only looks has it for a moment
-    return descriptor
-
-
-def inherited_lock(file: Path, descriptor: int) -> int | None:
-    """The descriptor, if it is this file's; this process hands it on to none of its own."""
-    try:
-        if not os.path.samestat(os.fstat(descriptor), file.stat()):
-            return None
-    except OSError:
-        return None
-    os.set_inheritable(descriptor, False)
-    return descriptor
-
-
-def is_locked(file: Path) -> bool:
-    """Whether a process has the lock now."""
-    try:
-        descriptor = os.open(file, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not _flock(descriptor, shared=True)
-    finally:
-        os.close(descriptor)
-
-
-def _flock(descriptor: int, shared: bool) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def moment() -> str | None:
-    """Now, for `seconds_since` in any process until the machine is started again; None where that cannot be known."""
+    """Now, for `seconds_since` in any process until the machine restarts; None where there is no boot id."""
     return f"{boot_id()}/{time.monotonic()}" if boot_id() else None
 
 
 def seconds_since(earlier: str | None) -> float | None:
-    """What has passed since a `moment`, whatever was done to the clock; None for one before the machine started."""
+    """Seconds since a `moment`, whatever happened to the clock; None if the machine has restarted since."""
     boot, _, seconds = (earlier or "").partition("/")
     return max(0.0, time.monotonic() - float(seconds)) if boot and boot == boot_id() else None
 
 
 @cache
 def boot_id() -> str:
-    """Another one each time the machine starts; empty where the system has none. Source: Linux, random(4)."""
+    """An id that changes each time the machine starts; empty where the system has none. Source: Linux, random(4)."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
@@ -118,29 +62,9 @@ def boot_id() -> str:
 
 
 def _ticks_since_boot(pid: int) -> str | None:
-    """Source: Linux, proc_pid_stat(5), field 22; the name of the program before it may hold anything."""
+    """Source: Linux, proc_pid_stat(5), field 22; the program's name before it can contain spaces and parentheses."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     return f"{boot_id()}/{int(stat.rpartition(b')')[2].split()[19])}" if boot_id() else None
-
-
-def forget_peak() -> None:
-    """Lets `peak_resident_gib` begin anew, where the system can. Source: Linux, proc_pid_clear_refs(5)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_resident_gib() -> float:
-    """The most of the machine's memory that this process has held; since `forget_peak`, if that could be done."""
-    try:  # `getrusage` would tell the size of the process that started this one, if that was larger
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found.group(1)) / 2**20
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

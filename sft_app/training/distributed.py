@@ -33,11 +33,10 @@ from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 
 # Rank 0 may fetch a large model while the others wait; a process that died is noticed by the launcher, not by this.
 PROCESS_GROUP_TIMEOUT = timedelta(hours=12)
-PARENT_POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 logger = logging.getLogger(__name__)
 Values = TypeVar("Values", bound=tuple[Any, ...])
-# What torch gives the processes to save a checkpoint after SIGTERM before it kills them; its own default is 30.
+# How long torch lets the processes save a checkpoint after SIGTERM before it kills them; its own default is 30.
 SHUTDOWN_SECONDS = "60"
 
 
@@ -79,7 +78,7 @@ def run_for_this_rank(run: Run) -> Run:
 
 def this_rank_hardware(settings: RunSettings) -> Hardware:
     """Return the hardware with this rank's own GPU; with FSDP the CPU, where the model waits to be sharded."""
-    hardware: Hardware = broadcast_from_first_rank((detect_hardware(),))[0]
+    (hardware,) = broadcast_from_first_rank((detect_hardware(),))
     if hardware.device != "cuda" or world_size() == 1:
         return hardware
     return replace(hardware, device="cpu" if settings.fsdp else f"cuda:{torch.cuda.current_device()}")
@@ -99,7 +98,7 @@ def join_ranks() -> None:
     """Join the other ranks, if there are any, and take this rank's GPU.
 
     Raises:
-        ModelError: there are more ranks than GPUs.
+        ModelError: There are more ranks than GPUs.
     """
     if world_size() == 1:
         return
@@ -125,7 +124,7 @@ def first_rank_first() -> Iterator[None]:
             yield
 
 
-def broadcast_from_first_rank(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def broadcast_from_first_rank(values: Values) -> Values:
     """Return rank 0's values, so that all ranks do the same, such as stop at one step. All must call it together."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shared = [values]
@@ -164,12 +163,6 @@ def lost_another_rank(error: Exception) -> bool:
 def exit_with_launcher() -> None:
     """Exit when the launcher is gone: a killed launcher cannot end its ranks."""
     launcher = os.environ.get(LAUNCHER_PID_VARIABLE)
-
-    def watch() -> None:
-        while os.getppid() == int(launcher or 0):
-            time.sleep(PARENT_POLL_SECONDS)
-        os._exit(1)
-
     if launcher and world_size() > 1:
         end_with_parent(int(launcher))
 
@@ -186,7 +179,7 @@ def main(num_processes: str, *worker_arguments: str) -> int:
     os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # `--multi_gpu` is the mode that starts processes; without a GPU they speak gloo. `--cpu` would start only one.
-    # Whatever the user's own `accelerate config` says is overruled by naming it here.
+    # Options named here override the user's own `accelerate config`.
     options = ["--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--gpu_ids=all"]
     options += [f"--num_processes={num_processes}", "--main_process_port=0", "--module", "sft_app.training.worker"]
     try:

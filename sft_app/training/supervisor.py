@@ -1,6 +1,6 @@
-"""One detached process per machine that works off the queue: a fresh worker for each run, one at a time.
+"""The supervisor: one detached process per machine that takes runs from the queue and starts a worker for each.
 
-It imports no torch, belongs to no browser and no web server, and ends when the queue is empty.
+It runs one worker at a time, needs neither browser nor web server, imports no torch, and ends when the queue is empty.
 Run as `python -m sft_app.training.supervisor HOME`.
 """
 
@@ -22,20 +22,21 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.children import Child, describe_exit, start_python, wait_for
 from sft_app.runtime.environment import RUN_LOCK_VARIABLE
 from sft_app.runtime.home import machine_lock_file, supervisor_log_file
-from sft_app.runtime.processes import process_started, take_lock
+from sft_app.runtime.locks import take_lock
+from sft_app.runtime.processes import process_started
 from sft_app.storage.backup import SUPERVISOR_SECONDS, back_up_in_background
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
 POLL_SECONDS = 0.5
-# A supervisor that has just seen an empty queue needs less than this to let go of the lock.
+# A supervisor that has just seen an empty queue releases the lock within this.
 HANDOVER_SECONDS = 10.0
-# More than a worker takes that is not only starting.
+# A cancelled worker ends by itself within this, unless it is still starting.
 CANCEL_SECONDS = 8.0
 
 
 class _Shutdown:
-    """SIGTERM to the supervisor: its worker gets it too, and the queue is left as it is for the next supervisor."""
+    """The handler for SIGTERM: it passes the signal on to the worker and leaves the queue to the next supervisor."""
 
     is_requested = False
     worker: Child | None = None
@@ -50,20 +51,20 @@ _shutdown = _Shutdown()
 
 
 def ensure_supervisor(home: Path) -> None:
-    """Starts a supervisor when a run is waiting. One that finds another at work leaves the queue to it."""
+    """Starts a supervisor if a run is queued. One that finds another at work leaves the queue to it."""
     if next_queued(home) is None:
         return
     arguments = ["-m", "sft_app.training.supervisor", str(home)]
-    start_python(arguments, supervisor_log_file(home), _environment(), is_detached=True)
+    start_python(arguments, supervisor_log_file(home), _base_environment(), is_detached=True)
 
 
 def work_off_queue(home: Path) -> None:
-    """Runs every queued run, in the order of the queue, until none is left."""
+    """Trains every queued run, in the order of the queue, until none is left."""
     try:
         with FileLock(machine_lock_file(home), timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
             while not _shutdown.is_requested and (run := next_queued(home)) is not None:
-                if run.has_worker():  # someone else's, who has not written so yet
+                if run.has_worker():  # of another supervisor, which has not written the status yet
                     time.sleep(POLL_SECONDS)
                 else:
                     _supervise(run)
@@ -72,11 +73,12 @@ def work_off_queue(home: Path) -> None:
 
 
 def next_queued(home: Path) -> Run | None:
+    """The first run of the queue; None if it is empty."""
     return next(iter(queued_runs(home)), None)
 
 
 def _supervise(run: Run) -> None:
-    """One run to its end; after each lack of GPU memory it starts again with half the micro-batch."""
+    """Trains one run to its end; each time the GPU runs out of memory, starts again with a smaller micro-batch."""
     try:
         settings = run.record().settings
     except RunError as error:
@@ -89,50 +91,49 @@ def _supervise(run: Run) -> None:
         if run.cancel_is_requested():
             break
         too_large = batch
-        batch, accumulation = _smaller(batch, accumulation)
+        batch, accumulation = _smaller_batch(batch, accumulation)
         hint = (
             f"The GPU did not have enough memory for {too_large} conversations at once; "
             f"the run now uses batches of {batch}, {accumulation} per step, so each step learns from as many as before."
         )
         hand_over(run, me, "The GPU ran out of memory; starting again.", hint=hint)
     with contextlib.suppress(OSError):  # a full disk; once this supervisor has gone, the run reads as interrupted
-        _tell_ending(run, code)
+        _record_ending(run, code)
 
 
-def _smaller(batch: int, accumulation: int) -> tuple[int, int]:
-    """At most half the micro-batch, so that a step still learns from exactly as many conversations."""
-    together = batch * accumulation
-    smaller = next(size for size in range(batch // 2, 0, -1) if together % size == 0)
-    return smaller, together // smaller
+def _smaller_batch(batch: int, accumulation: int) -> tuple[int, int]:
+    """At most half the micro-batch, accumulated so that a step learns from exactly as many conversations as before."""
+    rows_per_step = batch * accumulation
+    smaller = next(size for size in range(batch // 2, 0, -1) if rows_per_step % size == 0)
+    return smaller, rows_per_step // smaller
 
 
-def _tell_ending(run: Run, code: int) -> None:
-    """What the worker has not told itself. One that ends while the supervisor is asked to end was asked too."""
+def _record_ending(run: Run, code: int) -> None:
+    """Writes how the run ended if its worker has not. A worker that ends during a shutdown was asked to."""
     while code == BUSY_EXIT and run.has_worker() and not _shutdown.is_requested:
         time.sleep(POLL_SECONDS)
     if code == BUSY_EXIT and _shutdown.is_requested:
-        return  # the other worker goes on, and tells how it ends
+        return  # the other worker goes on and writes how it ends
     if run.status().has_ended():
         return
     if run.cancel_is_requested():
         run.finish_cancel()
     elif code in (TERMINATED_EXIT, -signal.SIGTERM) or _shutdown.is_requested:
-        tell_terminated(run)
+        record_terminated(run)
     else:
-        run.update_status(state="failed", message=_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
+        run.update_status(state="failed", message=_describe_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
 
 
-def tell_terminated(run: Run, step: int | None = None) -> None:
-    """Leaves the run interrupted, with Resume offered; `step` is that of its last checkpoint."""
+def record_terminated(run: Run, step: int | None = None) -> None:
+    """Marks the run as interrupted by SIGTERM, so that it can be resumed; `step` is that of its last checkpoint."""
     hint = "Resume continues from " + ("the last checkpoint." if step is None else f"step {step}.")
     run.update_status(state="interrupted", message="The machine asked the training process to exit.", hint=hint)
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:
-    """Starts a worker, or several that share the run, gives it the run, and waits for the exit status.
+    """Starts a worker, or several that share the run, and waits for the exit status; `BUSY_EXIT` if another has it.
 
-    It is started with the run's lock, so that it has the run even if this process is killed before it can note whose
-    the run is. `BUSY_EXIT` when another worker has it.
+    The worker inherits the run's lock, so it has the run even if this process is killed before it writes the status.
     """
     processes = run.record().settings.num_processes
     module = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.distributed", str(processes)]
@@ -144,7 +145,7 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
         environment = {**worker_environment(processes), RUN_LOCK_VARIABLE: str(lock)}
         worker = start_python(arguments, run.log_file, environment, inherited=[lock])
     finally:
-        os.close(lock)  # from here on it is the worker's alone
+        os.close(lock)  # now only the worker has it
     _shutdown.worker = worker
     if _shutdown.is_requested:  # while the worker was being started
         worker.terminate()
@@ -153,7 +154,7 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
 
 
 def _wait_for(worker: Child, run: Run) -> int:
-    """Its exit status. One that is cancelled and does not end by itself, since it is still starting, is ended."""
+    """Waits for the worker's exit status; kills a worker that is still starting some seconds after a cancellation."""
     cancelled = None
     while (status := wait_for(worker, POLL_SECONDS)) is None:
         if cancelled is None and run.cancel_is_requested():
@@ -164,11 +165,12 @@ def _wait_for(worker: Child, run: Run) -> int:
 
 
 def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
-    """Makes a run the work of a living process, so that nobody deletes it, calls it interrupted or takes it too."""
+    """Writes which living process works on the run, so that no other deletes it, takes it or reports it interrupted."""
     run.update_status(state="preparing", pid=pid, pid_started=process_started(pid), message=message, **changes)
 
 
-def _ending(code: int) -> str:
+def _describe_ending(code: int) -> str:
+    """What an exit status of a worker means, for the run's status."""
     if code == OUT_OF_MEMORY_EXIT:
         return (
             "The GPU does not have enough memory even for one row at a time. Lower max_length or "
@@ -180,23 +182,23 @@ def _ending(code: int) -> str:
 
 
 def _wait_for_orphans(home: Path) -> None:
-    """A worker whose supervisor was killed works on; it has the machine until it ends."""
+    """Waits for a worker whose supervisor was killed: it goes on and has the machine until it ends."""
     while not _shutdown.is_requested and any(
         not run.status().is_settled() or run.has_worker() for run in list_runs(home)
     ):
         time.sleep(POLL_SECONDS)
 
 
-def _environment() -> dict[str, str]:
+def _base_environment() -> dict[str, str]:
     return {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
 def worker_environment(processes: int) -> dict[str, str]:
-    """A single process is shown a single GPU: transformers would spread its batches over all that it sees.
+    """The environment of a worker, without the token for the storage, which only the supervisor needs.
 
-    The supervisor copies the runs, so what opens the storage stays with it.
+    A single process sees a single GPU: transformers would spread its batches over all that it sees.
     """
-    environment = without_storage_token(_environment())
+    environment = without_storage_token(_base_environment())
     if processes == 1:
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     return environment

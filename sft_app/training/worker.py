@@ -36,7 +36,7 @@ from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
 from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
-from sft_app.training.supervisor import hand_over, tell_terminated
+from sft_app.training.supervisor import hand_over, record_terminated
 from sft_app.training.termination import (
     BUSY_EXIT,
     CANCELLED_EXIT,
@@ -93,7 +93,7 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not run.status().has_ended():  # SIGTERM may arrive after the run has ended
             checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-            tell_terminated(run, checkpoint_step(checkpoint) if checkpoint else 0)
+            record_terminated(run, checkpoint_step(checkpoint) if checkpoint else 0)
         return TERMINATED_EXIT
     except torch.OutOfMemoryError:
         traceback.print_exc()

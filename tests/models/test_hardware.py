@@ -68,7 +68,7 @@ def test_a_machine_is_described_with_its_gpus(tmp_path: Path, monkeypatch: pytes
     for number, model in enumerate(("Great GPU", "Small GPU", "Great GPU")):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "information").write_text(f"Model: \t\t {model}\nIRQ: 7\n")
-    monkeypatch.setattr(hardware, "GPU_NOTES", tmp_path)
+    monkeypatch.setattr(hardware, "GPU_INFORMATION", tmp_path)
     monkeypatch.setattr(hardware, "has_nvidia_gpu", lambda: True)
     told = describe_machine()
     assert told.startswith("2 × Great GPU, 1 × Small GPU, ") and told.endswith(" GiB of memory")

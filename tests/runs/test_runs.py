@@ -25,7 +25,8 @@ from sft_app.runs.records import ENDED, ModelRecord, RunRecord, RunStatus, Sourc
 from sft_app.runtime import processes
 from sft_app.runtime.files import read_jsonl
 from sft_app.runtime.home import app_home, runs_dir
-from sft_app.runtime.processes import process_started, take_lock
+from sft_app.runtime.locks import take_lock
+from sft_app.runtime.processes import process_started
 from sft_app.settings import RunSettings
 
 ROWS = [{"messages": [{"role": "user", "content": "Größe?"}, {"role": "assistant", "content": "£5\n🌱"}]}]

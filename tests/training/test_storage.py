@@ -46,6 +46,7 @@ def environment_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
+@pytest.mark.usefixtures("plain_processes")  # a forked process shows the environment of the one it was forked from
 def test_run_goes_on_after_the_machine_and_its_disk_are_gone(
     make_run: Make, work: Work, home: Path, mounted: Path
 ) -> None:

@@ -1,1 +1,1 @@
-"""What a run will take, before it begins."""
+"""Estimating and measuring what a run will take, before it starts."""

@@ -1,4 +1,4 @@
-"""How much room a run needs on the disk, as far as it can be told before its model is loaded. Imports no torch."""
+"""How much disk space a run needs, estimated before its model is loaded and without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sft_app.settings import RunSettings
 
 # Enough for logs, tokenizer files and a small adapter.
 LEAST_GIB = 1.0
-# The last ones, the best one, and one more while it is written.
+# The last ones, the best one, and one that is being written.
 CHECKPOINTS_AT_ONCE = KEPT_CHECKPOINTS + 2
 # A weight in float32, and with it AdamW's two moments.
 BYTES_SAVED, BYTES_IN_CHECKPOINT = 4, 12
@@ -19,9 +19,9 @@ COPIES_OF_DATA = 4
 
 
 def disk_needed_gib(settings: RunSettings, model_dir: Path, data_bytes: int) -> float:
-    """For one run: its data, its checkpoints and its adapter, or for `full` the whole model in place of the adapter.
+    """The disk space for a run's data and checkpoints and its adapter, or its whole model for `full`.
 
-    A `model_dir` that is not there, since the model has yet to be fetched, counts for nothing.
+    A model that has yet to be downloaded, so that `model_dir` does not exist, counts as nothing.
     """
     weights = trained_weights(settings, model_dir)
     needed = weights * (BYTES_SAVED + CHECKPOINTS_AT_ONCE * BYTES_IN_CHECKPOINT) + COPIES_OF_DATA * data_bytes
@@ -29,12 +29,12 @@ def disk_needed_gib(settings: RunSettings, model_dir: Path, data_bytes: int) -> 
 
 
 def trained_weights(settings: RunSettings, model_dir: Path) -> int:
-    """How many weights a run trains, from the shapes in the model's files; 0 where they cannot be read."""
-    return sum(_trained_of(settings, name, shape) for name, shape in _shapes(model_dir))
+    """How many weights a run trains, from the shapes in the model's files; 0 if they cannot be read."""
+    return sum(_trained_weights_of(settings, name, shape) for name, shape in _shapes(model_dir))
 
 
-def _trained_of(settings: RunSettings, name: str, shape: list[int]) -> int:
-    """Of one tensor: all of it, or the two low-rank matrices beside it."""
+def _trained_weights_of(settings: RunSettings, name: str, shape: list[int]) -> int:
+    """The trained weights of one tensor: all of them, or those of its two low-rank matrices."""
     if settings.method == "full":
         return math.prod(shape)
     *_, module, kind = ["", *name.split(".")]

@@ -1,7 +1,7 @@
-"""Two optimizer steps on the largest batch, in a throwaway process: what a run will really take.
+"""A dry run: a few optimizer steps on the largest batch, in a process of its own, to measure what a run takes.
 
-Run as `python -m sft_app.training.preflight.dry_run RUN_DIR`; the training data of that run are the conversations of
-the batch. The trainer is the worker's own; only evaluation, checkpoints and the rest of the data are left out.
+Run as `python -m sft_app.training.preflight.dry_run RUN_DIR`; that run's training data are the conversations of the
+batch. It uses the worker's trainer without evaluation and checkpoints.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_json_atomically
-from sft_app.runtime.processes import forget_peak, peak_resident_gib
+from sft_app.runtime.resources import peak_resident_gib, reset_peak_resident
 from sft_app.settings import RunSettings
 from sft_app.training.auto_settings import resolve_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
@@ -35,13 +35,13 @@ from sft_app.training.trainers.build import build_trainer
 from sft_app.training.worker import load_trainable
 
 STEPS = 2
-# The first is not timed: libraries choose their kernels in it, and the optimizer makes its moments.
+# The first step is not timed: libraries choose their kernels in it, and the optimizer creates its moments.
 WARM_UP = 1
 MOST_ACCUMULATION = 2
 
 
 class StepClock(TrainerCallback):
-    """Tells the run folder at which step it is, and keeps when each began and ended."""
+    """Writes the current step into the run folder and records when each step ended."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -58,13 +58,13 @@ class StepClock(TrainerCallback):
         self.run.update_status(step=state.global_step)
 
     def seconds_per_step(self) -> float:
-        """Of the fastest, since other work on the machine only ever makes one slower."""
+        """The seconds of the fastest step, because other work on the machine only makes steps slower."""
         spent = [after - before for before, after in itertools.pairwise(self.times)]
         return min(spent[WARM_UP:])
 
 
 def main(run_dir: str) -> int:
-    """Writes `measured.json` into the run folder, or says in its status why not."""
+    """Measures the run and writes `measured.json` into its folder; its status says why if that fails."""
     run = Run(Path(run_dir))
     logging.disable(logging.WARNING)
     try:
@@ -81,8 +81,10 @@ def main(run_dir: str) -> int:
 
 
 def measure(run: Run, settings: RunSettings) -> dict[str, float]:
-    """`peak_gib` of the whole process (on a GPU: of its memory), `seconds_per_step`, and the `tokens_per_step` and
-    `trained_per_step` it was measured with."""
+    """Trains a few steps and returns the values of a `Measured`.
+
+    `peak_gib` is the memory of the whole process, or of the GPU if there is one.
+    """
     run.update_status(state="preparing", pid=os.getpid(), message="Loading the model.")
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(recorded_model(run), run.home)
@@ -96,7 +98,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])
     )
-    forget_peak()  # a model's file counts while it is read, and is given back as soon as memory is short
+    reset_peak_resident()  # a model's file counts while it is read, but is given back when memory is short
     trainer.train()
     per_step = settings.gradient_accumulation_steps
     return {
@@ -116,12 +118,12 @@ def _trainer(job: TrainingJob) -> Any:
 
 
 def _repeated(rows: Dataset, batches: int) -> Dataset:
-    """Each batch has all the rows, in whatever order they are drawn."""
+    """The rows so often that each batch has all of them, in whatever order they are drawn."""
     return rows.select(list(range(len(rows))) * batches)
 
 
 def peak_gib() -> float:
-    """The most memory that training took: of the GPU if there is one, else resident."""
+    """The most memory that training took: the GPU's if there is one, else resident memory."""
     return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else peak_resident_gib()
 
 

@@ -1,4 +1,4 @@
-"""Which change of the settings makes a run fit into memory, the one that costs least first."""
+"""Suggesting changes to the settings that make a run fit into memory, the cheapest first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORTEST = 128
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Settings to change, why in a sentence, and what a run takes with them."""
+    """Changes to the settings, a sentence that explains them, and the preflight of the changed run."""
 
     changes: dict[str, Any]
     sentence: str
@@ -32,10 +32,10 @@ class Suggestion:
 def look_ahead(
     settings: RunSettings, home: Path, with_measuring: bool, on_progress: Progress | None = None
 ) -> tuple[Preflight, Suggestion | None]:
-    """Reads the data once and says what the run will take; measured on a GPU, elsewhere where it is asked for.
+    """Reads the data once and estimates what the run will take; also measures it on a GPU or if asked to.
 
     Raises:
-        AppError: the data or the model cannot be used, or the dry run could not be done.
+        AppError: The data or the model cannot be used, or the dry run failed.
     """
     machine, file = Machine(home), open_data(settings.reading(), home)
     reading, sample = Reading(file), Sample[Example](QUICKLY_MEASURED)
@@ -52,24 +52,24 @@ def look_ahead(
 
 
 def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]) -> Suggestion | None:
-    """None when it fits as it is, or nothing helps.
+    """Suggests the cheapest change that makes a run fit into memory; None if it fits already or nothing helps.
 
-    Tried in this order: fewer conversations at once (each step learns from as many all the same), activations computed
-    twice, shorter conversations, a 4-bit base, the starter. What a dry run found to be more than the formula says is
-    taken to be so for the changed settings as well.
+    Tried in this order: a smaller micro-batch (each step still learns from as many conversations), gradient
+    checkpointing, shorter conversations, a 4-bit base, the starter. If a dry run needed more memory than estimated, the
+    estimates for the changed settings are raised by the same factor.
     """
     if now.fits_memory:
         return None
-    beyond = now.memory_gib / now.memory.total
-    for changes in _ladder(settings, now.max_length):
+    underestimate = now.memory_gib / now.memory.total
+    for changes in _changes_to_try(settings, now.max_length):
         changed = plan(settings.model_copy(update=changes))
-        if beyond * changed.memory.total <= changed.memory_free_gib:
+        if underestimate * changed.memory.total <= changed.memory_free_gib:
             return Suggestion(changes, _sentence(settings, changes), changed)
     return None
 
 
-def _ladder(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
-    """Each rung keeps those below it; on each, the largest batch comes first."""
+def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
+    """Yields changes to try, the cheapest first; later ones include earlier ones. Larger batches come first."""
     rungs: list[dict[str, Any]] = [{}]
     if settings.gradient_checkpointing is not True:
         rungs.append({"gradient_checkpointing": True})
@@ -86,7 +86,7 @@ def _ladder(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
 
 
 def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
-    """The same number of conversations a step, in more and smaller parts; the first is as it is."""
+    """Yields no change, then ever smaller micro-batches that add up to the same number of conversations a step."""
     batch, together = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     yield {}
     for smaller in range(batch - 1, 0, -1):
@@ -98,16 +98,18 @@ def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
 
 
 def _sentence(settings: RunSettings, changes: dict[str, Any]) -> str:
-    told = []
+    actions = []
     if "model" in changes:
-        told.append("use the starter model")
+        actions.append("use the starter model")
     if "method" in changes:
-        told.append("use a 4-bit base model (QLoRA)")
+        actions.append("use a 4-bit base model (QLoRA)")
     if "max_length" in changes:
-        told.append(f"cut conversations off at {changes['max_length']:,} tokens")
+        actions.append(f"cut conversations off at {changes['max_length']:,} tokens")
     if "gradient_checkpointing" in changes:
-        told.append("recompute activations (gradient_checkpointing)")
+        actions.append("recompute activations (gradient_checkpointing)")
     if "per_device_train_batch_size" in changes:
         batch, together = changes["per_device_train_batch_size"], changes["gradient_accumulation_steps"]
-        told.append(f"use batches of {batch} and accumulate {together} (each step still learns from the same number)")
-    return f"To make it fit: {'; '.join(told)}."
+        actions.append(
+            f"use batches of {batch} and accumulate {together} (each step still learns from the same number)"
+        )
+    return f"To make it fit: {'; '.join(actions)}."

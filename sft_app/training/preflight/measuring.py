@@ -1,6 +1,6 @@
-"""Starts a dry run (`training/preflight/dry_run`) in a process of its own and waits for what it finds.
+"""Measuring a run by a dry run (`training/preflight/dry_run`) in a process of its own.
 
-A process, since only one that ends gives back everything it held, and only a fresh one has a peak that is the run's.
+It is a process because only one that has ended gives back all its memory, and only a fresh one has the run's peak.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sft_app.settings import RunSettings
 from sft_app.training.preflight.workload import MEASURED_FILE, Measured
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
 
-# Of the whole, what starting Python, the libraries and the model take.
+# The share of the progress that loading Python, the libraries and the model counts for.
 LOADING_SHARE = 0.4
 
 
@@ -39,10 +39,10 @@ def measure_run(
     home: Path,
     on_progress: Progress | None = None,
 ) -> Measured:
-    """The longest of the examples as one batch, two steps long. What `on_progress` raises ends the process too.
+    """Trains two steps on a batch of the longest examples; if `on_progress` raises, the process is ended.
 
     Raises:
-        AppError: a run is at work on this machine, or the dry run could not be done.
+        AppError: A run is in progress on this machine, or the dry run failed.
     """
     run = _write_dry_run(settings, _longest(settings, examples, lengths), lengths, home)
     try:
@@ -57,30 +57,30 @@ def measure_run(
 
 
 def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenLengths) -> list[Example]:
-    """Those of one batch, the longest first. Where rows are filled, as many as fill them.
+    """The longest examples, as many as a batch has, or as fill its rows if those have a fixed length.
 
-    One whose answer is cut off altogether is left out, as a run leaves it out; unless there is no other.
+    An example whose answer is cut off entirely is left out, as in a run, unless there is no other.
     """
-    at_hand = {example.row: example for example in examples}
+    by_row = {example.row: example for example in examples}
     tokens = {row: size for row, size in zip(lengths.rows.tolist(), lengths.lengths.tolist(), strict=True)}
-    rows = sorted((row for row in at_hand if row in tokens), key=lambda row: -tokens[row])
+    rows = sorted((row for row in by_row if row in tokens), key=lambda row: -tokens[row])
     max_length = lengths.max_length_for(settings.max_length)
     answered = set(lengths.rows[lengths.trained_of(max_length) > 0].tolist())
     rows = [row for row in rows if row in answered] or rows
     batch, filled = settings.per_device_train_batch_size, settings.row_length(max_length)
     if filled is None:
-        return [at_hand[rows[place % len(rows)]] for place in range(batch)]
+        return [by_row[rows[place % len(rows)]] for place in range(batch)]
     chosen: list[Example] = []
     missing = batch * filled
     while missing > 0:
         row = rows[len(chosen) % len(rows)]
-        chosen.append(at_hand[row])
+        chosen.append(by_row[row])
         missing -= min(tokens[row], max_length)
     return chosen
 
 
 def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: TokenLengths, home: Path) -> Run:
-    """A run folder beside the real ones, which no list of runs shows."""
+    """Writes a run folder that no list of runs shows."""
     model = resolve_model(settings.model, settings.revision, home)
     max_length = lengths.max_length_for(settings.max_length)
     record = RunRecord(
@@ -114,6 +114,7 @@ def _work(run: Run, tell: Progress) -> int:
 
 
 def _result(run: Run, exit_status: int) -> Measured:
+    """What the dry run measured. Raises: AppError if it failed."""
     status = run.status()
     if status.state == "failed":
         raise AppError(f"The dry run failed. {status.message}")

@@ -1,7 +1,7 @@
-"""How much memory training takes, part by part, from the model's shape and the largest batch. Imports no torch.
+"""Estimating how much memory training takes, part by part, from the model's shape and the largest batch, without torch.
 
 What autograd keeps was counted in the code of the layers (`training/fast_paths/cpu_fused`, transformers' Llama, PEFT's
-LoRA) and holds for decoders of that kind. `bench/preflight.py` says how far it is from what is measured.
+LoRA) and holds for decoders of that kind. `bench/preflight.py` compares the estimates with measurements.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ PROCESS_GIB = 0.63
 CUDA_CONTEXT_GIB = 0.5
 # NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+# Added to the estimate, because what it is made of was counted for a few architectures only.
 MARGIN = 0.10
 # On a CPU, the room between tensors that came and went, as a share of what all layers keep without checkpointing:
 # measured, not counted.
@@ -31,7 +32,7 @@ SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "g
 
 @dataclass(frozen=True)
 class LargestBatch:
-    """The most that is in memory at once: `tokens`, padding included, with `trained` labels among them."""
+    """The largest micro-batch: `tokens` with padding, of which `trained` have labels."""
 
     tokens: int
     trained: int
@@ -39,7 +40,7 @@ class LargestBatch:
 
 @dataclass(frozen=True)
 class MemoryParts:
-    """In GiB. `trained` are the trained weights where they are not among `weights`, gradients, and optimizer."""
+    """The parts of an estimate in GiB. `trained` is for gradients, optimizer, and an adapter's weights."""
 
     process: float
     weights: float
@@ -61,7 +62,7 @@ class MemoryParts:
 def estimate_memory(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, dtype: str
 ) -> MemoryParts:
-    """`dtype` is what the base computes in, by torch's name; `device` is `cuda` or `cpu`."""
+    """Estimates the memory for training. `dtype` is torch's name of the base's dtype; `device` is `cuda` or `cpu`."""
     compute = bytes_of(dtype)
     weights = weight_bytes(shape, settings, compute)
     trained = _trained_bytes(shape, settings, dtype)
@@ -69,7 +70,7 @@ def estimate_memory(
     head = _head_bytes(shape, settings, batch, compute)
     process = CUDA_CONTEXT_GIB if device == "cuda" else PROCESS_GIB
     if settings.gradient_accumulation_steps == 1:
-        # Gradients appear as the activations that they are made from go.
+        # Each gradient appears as the activations that it is computed from are freed.
         activations -= min(activations, gradient_bytes(shape, settings, dtype))
     if device == "cpu":
         activations += HEAP_GAPS * batch.tokens * shape.layers * layer_bytes(shape, settings, device, compute)
@@ -87,7 +88,7 @@ def weight_bytes(shape: ModelShape, settings: RunSettings, compute: int) -> floa
 
 
 def bytes_of(dtype: str) -> int:
-    """Of one number, by torch's name of its type."""
+    """The bytes of one number, by torch's name of its dtype."""
     return 2 if dtype in ("bfloat16", "float16") else 4
 
 
@@ -96,13 +97,13 @@ def uses_checkpointing(settings: RunSettings, device: str) -> bool:
 
 
 def gradient_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
-    """TRL makes the adapter of a 4-bit model bfloat16."""
+    """The bytes of all gradients. TRL casts the adapter of a 4-bit model to bfloat16."""
     is_half = settings.method == "qlora" and settings.trainer == "sft" and dtype != "float16"
     return shape.trainable(settings) * (2 if is_half else 4)
 
 
 def _trained_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
-    """Gradients and AdamW's two moments, and for an adapter its weights."""
+    """The bytes of gradients and AdamW's two moments, and of an adapter's weights."""
     return gradient_bytes(shape, settings, dtype) * (3 if settings.method == "full" else 4)
 
 
@@ -117,7 +118,7 @@ def _activation_bytes(
 
 
 def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:
-    """What one decoder layer keeps of one token for the backward pass."""
+    """The bytes that one decoder layer keeps of one token for the backward pass."""
     attention = compute * (2 * shape.query_width + 2 * shape.key_width) + 4 * shape.heads
     is_full = settings.method == "full"
     norms = 2 * 4 * shape.hidden_size * (2 if is_full else 1)
@@ -129,7 +130,7 @@ def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: 
 
 
 def _input_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:
-    """Of a layer's linear layers that train something. PEFT makes every adapter of another dtype a copy of its own."""
+    """The bytes of inputs that a layer's trained linears keep; PEFT copies them for adapters of another dtype."""
     if settings.method == "full":
         return compute * _shared_inputs(list(shape.linears)) / shape.layers
     targets = shape.targets(settings)
@@ -148,7 +149,7 @@ def _shared_inputs(linears: list[LinearShape]) -> int:
 
 
 def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, compute: int) -> float:
-    """Logits and what comes of them; evaluation has fewer, of one conversation, and no activations beside them."""
+    """The bytes of logits and their loss; evaluation needs less: one conversation at a time and no activations."""
     vocabulary = shape.vocabulary
     if settings.is_packed():
         chunk = min(MAX_LOGITS_IN_MEMORY, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)

@@ -1,6 +1,6 @@
-"""What a run will take, said before it begins: steps, tokens, memory, disk, time. By formula, at once.
+"""Estimating what a run will take before it starts: steps, tokens, memory, disk space and time.
 
-`training/preflight/measuring` measures the same in a throwaway process.
+`training/preflight/measuring` measures memory and time in a process instead.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sft_app.training.preflight.workload import Measured, Workload, plan_workloa
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run will take. `tokens_per_step` are useful ones, on the mean; disk and memory in GiB.
+    """What a run will take. `tokens_per_step` is the mean without padding; disk and memory are in GiB.
 
-    With `measured`, `memory_gib` and `seconds` are the dry run's, else the formula's.
+    `memory_gib` and `seconds` come from the dry run if there is a `measured`, else from the estimate.
     """
 
     data: str
@@ -52,7 +52,7 @@ class Preflight:
 
     @property
     def memory_gib(self) -> float:
-        """With the margin."""
+        """The memory that the run needs, with the margin."""
         return self.memory.total if self.measured is None else self.measured.peak_gib + self.memory.margin
 
     @property
@@ -68,7 +68,7 @@ class Preflight:
         return self.disk_needed_gib <= self.disk_free_gib
 
     def as_json(self) -> dict[str, Any]:
-        """What `train --dry-run --json` prints."""
+        """The values that `train --dry-run --json` prints."""
         own = asdict(self) | {"memory": asdict(self.memory) | {"total": self.memory.total}}
         share = self.trainable / self.parameters
         fits = {"memory_gib": self.memory_gib, "fits_memory": self.fits_memory, "fits_disk": self.fits_disk}
@@ -84,7 +84,7 @@ def check_plan(
     disk_gib: tuple[float, float],
     measured: Measured | None = None,
 ) -> Preflight:
-    """The preflight of these settings. `disk_gib` is what a run needs and what is free."""
+    """Makes the preflight of these settings. `disk_gib` is what a run needs and what is free."""
     dtype = settings.compute_dtype(hardware.dtype)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
@@ -110,7 +110,7 @@ def check_plan(
 
 
 def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:
-    """Of one micro-batch on one device: the longest conversations together, or rows filled to the brim."""
+    """The largest micro-batch on one device: the longest conversations together, or completely filled rows."""
     rows = settings.per_device_train_batch_size
     filled = settings.row_length(work.max_length)
     if filled is not None:
@@ -123,7 +123,7 @@ def largest_batch(settings: RunSettings, work: Workload, device: str) -> Largest
 
 
 def count_steps(settings: RunSettings, work: Workload) -> int:
-    """Optimizer steps, as transformers counts them: the last of an epoch may be smaller."""
+    """The number of optimizer steps as transformers counts them: the last of an epoch may be smaller."""
     if settings.max_steps > 0:
         return settings.max_steps
     filled = settings.row_length(work.max_length)
@@ -134,7 +134,7 @@ def count_steps(settings: RunSettings, work: Workload) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the preflight looks: the home's disk, the models, the hardware. Asks the Hub once for each model."""
+    """What the preflight looks up: disk, models, hardware. It asks the Hub once for each model."""
 
     home: Path
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
@@ -143,13 +143,14 @@ class Machine:
     def preflight(
         self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: Measured | None = None
     ) -> Preflight:
-        """Imports torch. Raises: AppError when the model is unknown or the data too little."""
+        """The preflight of a run with these settings, with torch. Raises: AppError if model or data cannot be used."""
         ref, hardware = self.model(settings), detect_hardware()
         disk = disk_needed_gib(settings, ref.folder(self.home), data_bytes), self._disk_free_gib()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 
     def model(self, settings: RunSettings) -> ModelRef:
+        """The base model that the settings name. Raises: AppError if it is unknown."""
         name = settings.model, settings.revision
         if name not in self._models:
             self._models[name] = resolve_model(*name, self.home)

@@ -1,4 +1,4 @@
-"""What a run has before it: how many conversations, how long, and what a dry run found out about them."""
+"""What a run trains on: how many conversations, how long, and what a dry run measured with them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.split import heldout_size
 from sft_app.settings import RunSettings
 
-# Where a dry run leaves its `Measured`, in its run folder.
+# The file in its run folder to which a dry run writes its `Measured`.
 MEASURED_FILE = "measured.json"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained on. `tokens` and `trained` are those of the conversations that were measured, cut at
-    `max_length`, the longest first; `conversations` and `heldout` count all of them. All have the same first
-    `beginning` tokens."""
+    """The conversations of a run.
+
+    `tokens` and `trained` are the lengths of a sample, cut at `max_length`, the longest first; `conversations` and
+    `heldout` count all. All conversations start with the same `beginning` tokens.
+    """
 
     tokens: np.ndarray
     trained: np.ndarray
@@ -38,7 +40,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a dry run found. `seconds_per_step` is of a step with `tokens_per_step`, at the largest batch."""
+    """What a dry run measured. `seconds_per_step` is for a step of `tokens_per_step`, with the largest batch."""
 
     peak_gib: float
     seconds_per_step: float
@@ -47,7 +49,7 @@ class Measured:
 
 
 def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
-    """Raises: DataError when so few conversations are there that none is left to train on."""
+    """Makes a run's workload from the lengths of its data. Raises: DataError if none is left to train on."""
     max_length = lengths.max_length_for(settings.max_length)
     order = np.argsort(-lengths.lengths)
     tokens = np.minimum(lengths.lengths[order], max_length)
