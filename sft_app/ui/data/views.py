@@ -12,7 +12,7 @@ from sft_app.data.checkup.fixes import Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import Conversation
-from sft_app.data.formats.guess import Certainty, Guess
+from sft_app.data.formats.detection import Certainty, DetectedLayout
 from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.reading import LoadedData
 from sft_app.data.rows import Rejected
@@ -36,14 +36,14 @@ def data_facts(data: LoadedData) -> str:
         ("Conversations", f"{len(conversations):,}{more}"),
         ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'none skipped'}"),
         ("Multi-turn", f"{several:,}"),
-        ("Read as", reading_label(Guess(data.file.settings.format, "", data.file.settings.columns))),
+        ("Read as", reading_label(DetectedLayout(data.file.settings.format, "", data.file.settings.columns))),
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f'<section class="ft-card"><dl>{cells}</dl></section>'
 
 
 def reading_card(
-    certainty: Certainty, notes: Sequence[str], guesses: Sequence[tuple[Guess, Conversation | None]]
+    certainty: Certainty, notes: Sequence[str], guesses: Sequence[tuple[DetectedLayout, Conversation | None]]
 ) -> str:
     """Why a file is read as it is, and what of it is not learnt; with an example of each reading that is a guess.
 
@@ -67,7 +67,7 @@ def reading_card(
     return f'<section class="ft-card ft-readings">{_header(title)}<ol>{items}</ol>{advice}</section>{said}'
 
 
-def reading_label(guess: Guess) -> str:
+def reading_label(guess: DetectedLayout) -> str:
     """A reading in a list of choices."""
     named = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
     return named or FORMAT_LABELS[guess.format]
