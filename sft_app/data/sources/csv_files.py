@@ -26,7 +26,7 @@ def read_csv(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[
     """Reads rows under the names of the header. Without a `delimiter`, the one that the header has most of is taken.
 
     Raises:
-        Fault: there is no header or nothing below it, or a quote is open from here to the end.
+        UnreadableFileError: there is no header or nothing below it, or a quote is open from here to the end.
     """
     head, blocks = take_head(blocks)
     lines = _CsvLines(blocks)
@@ -150,7 +150,7 @@ class _CsvLines:
         """Skips to the line that closes the record's quote, and returns why the record is left out: its size.
 
         Raises:
-            Fault: no line closes it.
+            UnreadableFileError: no line closes it.
         """
         try:
             while self.quotes % 2:

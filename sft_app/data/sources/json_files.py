@@ -73,7 +73,7 @@ def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
     """Reads the items of a list, objects one after another, the one list of objects in an object, or that object.
 
     Raises:
-        Fault: the text is neither list nor object, or it is cut off here.
+        UnreadableFileError: the text is neither list nor object, or it is cut off here.
     """
     text = Text(blocks)
     begin = text.peek()

@@ -77,7 +77,7 @@ def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[byt
     The first block holds at least `HEAD_BYTES` if the text does.
 
     Raises:
-        Fault: the file is empty or no text, or from here on it is damaged.
+        UnreadableFileError: the file is empty or no text, or from here on it is damaged.
         OSError: the disk fails.
     """
     head, blocks = take_head(_unpacked_blocks(path, on_progress))
@@ -158,7 +158,7 @@ def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
     """Decompresses one gzip member after another, at most `BLOCK_BYTES` at a time.
 
     Raises:
-        Fault: the bytes are not gzip, are cut off, or unpack to far more than text would.
+        UnreadableFileError: the bytes are not gzip, are cut off, or unpack to far more than text would.
     """
     decoder, unpacked = zlib.decompressobj(wbits=31), 0
     for block in blocks:

@@ -31,7 +31,7 @@ def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Ro
     """Reads every row; bytes that are not UTF-8 text (a picture, for example) become None, and the row has a note.
 
     Raises:
-        Fault: the file is not parquet, or is damaged from here on.
+        UnreadableFileError: the file is not parquet, or is damaged from here on.
         OSError: the disk fails.
     """
     import pyarrow.parquet
