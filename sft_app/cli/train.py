@@ -98,7 +98,7 @@ def _tell_reading(settings: RunSettings) -> None:
     from sft_app.data.reading import first_example, open_data
 
     file = open_data(settings.reading(), app_home())
-    print_reading(file.told(first_example(file)), Console(stderr=True))
+    print_reading(file.summary(first_example(file)), Console(stderr=True))
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:

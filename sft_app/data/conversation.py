@@ -1,4 +1,4 @@
-"""The one type that examples have, from file to chat window."""
+"""Defines `Conversation`, the one type of all examples, and checks messages before they become one."""
 
 from __future__ import annotations
 
@@ -45,56 +45,65 @@ KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a text
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`trained` is false for an assistant turn that is only context (OpenAI's `weight: 0`)."""
+    """One turn of a conversation.
+
+    `trained` is false for an assistant turn that is only context (OpenAI's `weight: 0`).
+    """
 
     role: Role
     content: str
     trained: bool = True
 
     def as_dict(self) -> dict[str, Any]:
+        """Writes the message as chat templates take it: `role`, `content`, and `weight: 0` if it is only context."""
         weight = {} if self.trained else {"weight": 0}
         return {"role": self.role, "content": self.content, **weight}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order: at most one system message first, then user and assistant in turn (an assistant may call
-    tools in between), an assistant one last. Or a single message of the role `text`: plain text without a chat."""
+    """The messages of one example, in an order that can be trained on.
+
+    At most one system message comes first, then user and assistant in turn (an assistant may call tools in between),
+    with the assistant last. Or there is a single message of the role `text`: plain text without a chat.
+    """
 
     messages: tuple[Message, ...]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """The form that chat templates and `data/train.jsonl` take."""
+        """Writes the messages as chat templates and `data/train.jsonl` take them."""
         return [message.as_dict() for message in self.messages]
 
     def assistant_turns(self) -> int:
+        """Counts the messages of the assistant."""
         return sum(message.role == "assistant" for message in self.messages)
 
     def is_text(self) -> bool:
+        """Tells whether this is plain text without a chat."""
         return self.messages[0].role == "text"
 
     def question(self) -> str:
-        """What comes before the first answer: the system's and the first user's words; "" for plain text."""
-        first = next((place for place, message in enumerate(self.messages) if message.role == "assistant"), 0)
+        """Joins what comes before the first answer: system prompt and first question; "" for plain text."""
+        first = next((where for where, message in enumerate(self.messages) if message.role == "assistant"), 0)
         return "\n".join(message.content for message in self.messages[:first])
 
     def answers(self) -> list[str]:
-        """What is learnt, turn by turn."""
+        """Lists the texts that are learned, turn by turn."""
         return [
             message.content for message in self.messages if message.role in ("assistant", "text") and message.trained
         ]
 
     def spoken(self) -> str:
-        """Everything but the system's words, which many conversations share."""
+        """Joins everything but the system prompt, which many conversations share."""
         return "\n".join(message.content for message in self.messages if message.role != "system")
 
 
 def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversation:
-    """Checks and converts a list of `{"role", "content"}`; ShareGPT's `{"from", "value"}` is taken too.
+    """Checks and converts a list of `{"role", "content"}`, or of ShareGPT's `{"from", "value"}`.
 
-    With `repair`, what cannot be trained on as it is gets another order: empty messages are left out, system messages
-    come first, neighbours of one role are joined, and what comes before the first question or after the last answer
-    is left out.
+    With `repair`, messages that cannot be trained on as they are get another order: empty messages are left out,
+    system messages come first, neighbours of one role are joined, and what comes before the first question or after
+    the last answer is left out.
 
     Raises:
         DataError: a message has no known role or no text, or the order cannot be trained on.
@@ -118,45 +127,45 @@ def _make_message(position: int, message: Any) -> Message:
     role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
     if role is None:
         raise DataError(f"message {position} has the role {_short(given)}; expected system, user, assistant or tool")
-    place = f"message {position} ({role})"
-    content = _content(message.get("content", message.get("value")), place)
+    where = f"message {position} ({role})"
+    content = _content(message.get("content", message.get("value")), where)
     if given.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
         content = _tool_call(content)
     content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
-        raise DataError(f"{place} contains half of a character (a lone surrogate)")
+        raise DataError(f"{where} contains half of a character (a lone surrogate)")
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
-        raise DataError(f"{place} has weight {_short(weight)}; expected 0 or 1")
-    is_learnt = weight != 0 and message.get("train") is not False  # Axolotl's word for it
-    return Message(role, content, trained=role != "assistant" or is_learnt)
+        raise DataError(f"{where} has weight {_short(weight)}; expected 0 or 1")
+    is_trained = weight != 0 and message.get("train") is not False  # Axolotl's word for it
+    return Message(role, content, trained=role != "assistant" or is_trained)
 
 
-def _content(value: Any, place: str) -> str:
-    """Text, or OpenAI's list of parts, of which text and refusals can be trained."""
+def _content(value: Any, where: str) -> str:
+    """Reads a text, or OpenAI's list of parts, of which text and refusals can be trained."""
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if not isinstance(value, list):
-        raise DataError(f"{place} has {kind_of(value)} as content; expected text")
-    return "\n".join(_part_text(part, place) for part in value)
+        raise DataError(f"{where} has {kind_of(value)} as content; expected text")
+    return "\n".join(_part_text(part, where) for part in value)
 
 
-def _part_text(part: Any, place: str) -> str:
+def _part_text(part: Any, where: str) -> str:
     text = part
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind not in ("text", "refusal"):
-            raise DataError(f"{place} contains a part of type {_short(kind)}; only text can be trained")
+            raise DataError(f"{where} contains a part of type {_short(kind)}; only text can be trained")
         text = part.get(kind)
     if not isinstance(text, str):
-        raise DataError(f"{place} contains a part that is not text")
+        raise DataError(f"{where} contains a part that is not text")
     return text
 
 
 def _tool_calls(message: dict[str, Any]) -> list[str]:
-    """Calls as text, which every chat template carries. Source: the Hermes function-calling layout."""
+    """Writes tool calls as text, which every chat template carries. Source: the Hermes function-calling layout."""
     calls = _from_json(message.get("tool_calls") or message.get("function_call") or [])
     return [_tool_call(as_json(_called(call))) for call in (calls if isinstance(calls, list) else [calls])]
 
@@ -166,7 +175,7 @@ def _tool_call(text: str) -> str:
 
 
 def _called(call: Any) -> Any:
-    """Name and arguments without OpenAI's wrapping; arguments come as JSON in a text."""
+    """Unwraps OpenAI's object around name and arguments; the arguments come as JSON in a text."""
     inner = call.get("function", call) if isinstance(call, dict) else call
     if isinstance(inner, dict) and "arguments" in inner:
         return {**inner, "arguments": _from_json(inner["arguments"])}
@@ -174,7 +183,7 @@ def _called(call: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """What a text spells in JSON; the value itself when it is no such text."""
+    """Parses a text that is JSON; returns any other value as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -184,18 +193,18 @@ def _from_json(value: Any) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """One line of text; dates and the like, which a Parquet file may hold, as they are written."""
+    """Writes a value as one line of JSON; dates and the like, which a Parquet file may hold, as text."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def kind_of(value: Any) -> str:
-    """What was got, in the reader's words; pandas writes NaN for an empty cell."""
+    """Says in plain words what kind of value was got; pandas writes NaN for an empty cell."""
     is_missing = value is None or value != value
     return "nothing" if is_missing else KINDS.get(type(value), type(value).__name__)
 
 
 def _holds_half_a_character(text: str) -> bool:
-    """JSON can spell half of an emoji; no tokenizer takes it and no UTF-8 file holds it."""
+    """Tells whether a text has half of an emoji, which JSON can spell but neither tokenizers nor UTF-8 files take."""
     if text.isascii():
         return False
     try:
@@ -206,7 +215,7 @@ def _holds_half_a_character(text: str) -> bool:
 
 
 def _fault(messages: list[Message]) -> str:
-    """Why messages cannot be trained on as they are; "" when they can."""
+    """Says why messages cannot be trained on as they are; "" when they can."""
     for number, message in enumerate(messages, start=1):
         if message.role not in MAY_BE_EMPTY and not message.content.strip():
             return f"message {number} ({message.role}) is empty"
@@ -230,7 +239,7 @@ def _fault(messages: list[Message]) -> str:
 
 
 def _repair_order(messages: list[Message]) -> list[Message]:
-    """Messages of weight 0 stay untrained, also with what is joined to them."""
+    """Puts messages into an order that can be trained on; those of weight 0 stay untrained, also when joined."""
     spoken = [message for message in messages if message.content.strip() or message.role == "tool"]
     system = [message for message in spoken if message.role == "system"]
     turns = [message for message in spoken if message.role != "system"]
@@ -255,7 +264,7 @@ def _short(value: Any) -> str:
 
 
 def prompt_messages(prompt: str, system: str = "") -> list[dict[str, str]]:
-    """A conversation that ends with this question.
+    """Makes the messages of a conversation that ends with this question.
 
     Raises: ModelError when the prompt is empty.
     """

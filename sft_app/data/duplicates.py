@@ -1,4 +1,4 @@
-"""Groups of equal and of nearly equal texts, for up to a million texts that are not kept in memory.
+"""Groups equal and nearly equal texts, for up to a million texts that are not kept in memory.
 
 A grouping is an int64 array (texts,): the position of the first text of the group that each text is in.
 """
@@ -16,7 +16,7 @@ PERMUTATIONS = 64
 """32-bit digests kept of each text: 256 bytes, so a million texts take 256 MB."""
 BAND = 4
 """Digests in a band. Two texts that share 0.8 of their word pairs agree in one of the 16 bands in 99.98% of cases."""
-NEAR = 0.8
+NEAR_SIMILARITY = 0.8
 """The share of equal digests, an estimate of the Jaccard similarity, from which two texts are near duplicates."""
 FEW_WORDS = 6
 """Below so many words one word makes another question: such texts are duplicates only when equal."""
@@ -29,7 +29,7 @@ _SENTENCE_MARKS = ".,;:!?…\"'()[]“”‘’«»„¿¡。，、；：！？"
 
 
 class NearDuplicates:
-    """Takes texts one by one and keeps 64 digests of each.
+    """Groups near duplicates: takes texts one by one and keeps 64 digests of each.
 
     Source: Broder 1997, "On the resemblance and containment of documents" (MinHash); Leskovec, Rajaraman and Ullman,
     "Mining of Massive Datasets", section 3.4 (bands).
@@ -37,18 +37,19 @@ class NearDuplicates:
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
-        self._waiting: list[list[str]] = []
+        self._pending: list[list[str]] = []
         self._digests = bytearray()
         self._grouping: np.ndarray | None = None
 
     def add(self, text: str) -> None:
+        """Takes one more text, at the next position."""
         self._grouping = None
-        self._waiting.append(_shingles(text))
-        if len(self._waiting) == BATCH:
+        self._pending.append(_shingles(text))
+        if len(self._pending) == BATCH:
             self._sketch()
 
     def groups(self) -> np.ndarray:
-        """The grouping of all texts added so far; chains of near duplicates are one group."""
+        """Groups all texts added so far; chains of near duplicates are one group. Returns int64 (texts,)."""
         if self._grouping is None:
             self._grouping = self._group()
         return self._grouping
@@ -62,31 +63,31 @@ class NearDuplicates:
         return _connect(len(same), [(np.arange(len(same)), same), *links])
 
     def _sketch(self) -> None:
-        if self._waiting:
-            rows = RMinHash.digest_matrix_from_token_sets(self._waiting, PERMUTATIONS, self._seed).to_rows()
+        if self._pending:
+            rows = RMinHash.digest_matrix_from_token_sets(self._pending, PERMUTATIONS, self._seed).to_rows()
             self._digests += np.array(rows, dtype=np.uint32).tobytes()
-            self._waiting = []
+            self._pending = []
 
 
 def equal_groups(hashes: np.ndarray) -> np.ndarray:
-    """The grouping of equal values; `hashes` is (texts,) and, being 64-bit, is trusted not to collide."""
+    """Groups equal values; `hashes` is (texts,) and, being 64-bit, is taken not to collide."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int64)
 
 
 def merge_groups(*groupings: np.ndarray) -> np.ndarray:
-    """The finest grouping in which texts stay together that are together in any of `groupings`, all (texts,)."""
+    """Merges groupings, all (texts,), to the finest in which texts that are together in any of them stay together."""
     total = len(groupings[0])
     return _connect(total, [(np.arange(total), grouping) for grouping in groupings])
 
 
 def repeats(groups: np.ndarray) -> np.ndarray:
-    """The positions, ascending, of the texts that are not the first of their group."""
+    """Finds the positions, ascending, of the texts that are not the first of their group."""
     return np.flatnonzero(groups != np.arange(len(groups)))
 
 
 def _shingles(text: str) -> list[str]:
-    """What the similarity of two texts is measured on: pairs of neighbouring words, or a short text as one piece."""
+    """Splits a text into what similarity is measured on: pairs of neighbouring words, or a short text as one piece."""
     lowered = text.lower()
     words = lowered.split()
     if len(lowered) > LONGEST_MEAN_WORD * max(len(words), 1):
@@ -98,7 +99,7 @@ def _shingles(text: str) -> list[str]:
 
 
 def _combine(columns: np.ndarray) -> np.ndarray:
-    """One uint64 (texts,) for the digests (texts, columns) of each text: equal rows give equal values."""
+    """Hashes the digests (texts, columns) of each text to one uint64 (texts,): equal rows give equal values."""
     combined = np.zeros(len(columns), dtype=np.uint64)
     for column in columns.T:
         combined = (combined ^ column) * np.uint64(0x9E3779B97F4A7C15)  # odd, so nothing is lost (Knuth 6.4)
@@ -107,7 +108,7 @@ def _combine(columns: np.ndarray) -> np.ndarray:
 
 
 def _near_links(digests: np.ndarray, different: np.ndarray, band: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of positions, from `different`, that agree in the band and are near duplicates by all their digests.
+    """Pairs the positions, from `different`, that agree in the band and are near duplicates by all their digests.
 
     A text is compared with the first one of those that agree with it and with the one before, not with every one, so
     the time does not grow with the square of the texts that agree. Where thousands agree because they open with the
@@ -117,23 +118,23 @@ def _near_links(digests: np.ndarray, different: np.ndarray, band: int) -> tuple[
     keys, next_keys = (_combine(digests[:, start : start + BAND])[different] for start in (band, following))
     order = np.lexsort((next_keys, keys))
     is_first = np.diff(keys[order], prepend=~keys[order[:1]]) != 0
-    first_place = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
+    first_position = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
     later = np.flatnonzero(~is_first)
     texts = np.tile(different[order[later]], 2)
-    others = different[order[np.concatenate([first_place[later], later - 1])]]
+    others = different[order[np.concatenate([first_position[later], later - 1])]]
     near = np.fromiter(chain.from_iterable(_are_near(digests, texts, others)), dtype=bool, count=len(texts))
     return texts[near], others[near]
 
 
 def _are_near(digests: np.ndarray, texts: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
-    """Whether each pair of positions is nearly equal, in chunks: the digests of all pairs would not fit in memory."""
+    """Tells which pairs of positions are nearly equal, in chunks: the digests of all pairs would not fit in memory."""
     for start in range(0, len(texts), CHUNK):
         chunk = slice(start, start + CHUNK)
-        yield (digests[texts[chunk]] == digests[others[chunk]]).mean(axis=1) >= NEAR
+        yield (digests[texts[chunk]] == digests[others[chunk]]).mean(axis=1) >= NEAR_SIMILARITY
 
 
 def _connect(total: int, links: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The grouping of `total` texts in which linked positions are together.
+    """Groups `total` texts so that linked positions are together.
 
     Each round hangs the first text of a group below the earliest one it is linked to, for all groups at once.
     """

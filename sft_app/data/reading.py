@@ -1,4 +1,4 @@
-"""From a data source to conversations, one pass at a time and never the whole of it in memory."""
+"""Reads a data source as conversations, one pass at a time and never the whole of it in memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.formats.detection import guess_formats
-from sft_app.data.formats.guess import Certainty, Guess
-from sft_app.data.formats.profile import column_names
+from sft_app.data.formats.column_profiles import column_names
+from sft_app.data.formats.detection import Certainty, DetectedLayout, detect_layouts
+from sft_app.data.formats.reading_notes import find_filter, reading_notes, why_uncertain
 from sft_app.data.formats.registry import LAYOUTS, converter
-from sft_app.data.formats.unused import doubts, unused_notes, verdict_of
-from sft_app.data.formats.verdicts import Tally, Verdict
-from sft_app.data.rows import Progress, Rejected, Row
+from sft_app.data.formats.row_filters import RowFilter, ValueCounts
+from sft_app.data.rows import JsonObject, Progress, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.errors import DataError, NotChosen
@@ -25,38 +24,38 @@ from sft_app.runtime.home import datasets_dir
 from sft_app.settings import DataSettings
 
 ROWS_LOOKED_AT = 200
-ROWS_TALLIED = 20_000
-"""So many decide which columns mark bad answers. A column that is empty up to here is judged cell by cell."""
+ROWS_COUNTED = 20_000
+"""The first rows that decide which columns mark bad answers. A column that is empty in them is judged cell by cell."""
 PREVIEWED = 20_000
-"""Conversations of a file that can be turned to in the page; the check-up and training take all of them."""
+"""Conversations of a file that the page can show; the check-up and training take all of them."""
 
 
 @dataclass(frozen=True)
 class DataFile:
     """A file whose layout is decided: `settings.format` is no longer `auto`.
 
-    `guesses` are the readings that fit; `joins_rows` says that several rows make up one conversation; `notes` say what
-    of the file is not learnt; rows that `verdict` calls bad are left out.
+    `candidates` are the layouts that fit; `joins_rows` says that several rows make up one conversation; `notes` say
+    what of the file is not learned; rows that `row_filter` marks as bad are left out.
     """
 
     path: Path
     settings: DataSettings
-    guesses: list[Guess]
+    candidates: list[DetectedLayout]
     column_names: list[str]
     joins_rows: bool = False
     certainty: Certainty = "certain"
     notes: list[str] = field(default_factory=list)
-    verdict: Verdict | None = None
+    row_filter: RowFilter | None = None
 
-    def open_guesses(self) -> list[Guess]:
-        """The readings that are still to be decided between: none where a person has chosen."""
-        return [] if self.certainty == "chosen" else self.guesses
+    def open_candidates(self) -> list[DetectedLayout]:
+        """Lists the layouts that a person may still choose from: none where one was chosen."""
+        return [] if self.certainty == "chosen" else self.candidates
 
-    def told(self, example: Conversation | None) -> dict[str, Any]:
-        """How the file is read, how sure that is, and what becomes of its first row."""
+    def summary(self, example: Conversation | None) -> JsonObject:
+        """Says how the file is read, how sure that is, and what its first row becomes, for `inspect --json`."""
         return {
             "certainty": self.certainty,
-            "why": self.guesses[0].why if self.certainty != "chosen" else "as you chose",
+            "why": self.candidates[0].why if self.certainty != "chosen" else "as you chose",
             "notes": self.notes,
             "example": example.as_dicts() if example else [],
         }
@@ -64,7 +63,7 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A conversation with the row that it came from (that its last message came from)."""
+    """A conversation with the number of the row that its last message came from."""
 
     row: int
     conversation: Conversation
@@ -75,7 +74,7 @@ class Reading:
     """One pass over a file: iterate it for the examples; the rest is known at its end.
 
     `noted` has the rows for which something had to be guessed, by what it was; `repairable` those whose turns are
-    empty or out of order and can be mended (`make_conversation`), which is done only with `repair`.
+    empty or out of order and can be repaired (`make_conversation`), which is done only with `repair`.
     """
 
     file: DataFile
@@ -92,23 +91,23 @@ class Reading:
                 self.rejected.append(item)
                 continue
             for messages in item[1]:
-                conversation = self._converse(item[0], messages)
+                conversation = self._make_conversation(item[0], messages)
                 if conversation is not None:
                     yield Example(item[0], conversation)
 
-    def _converse(self, row: int, messages: list[Any]) -> Conversation | None:
+    def _make_conversation(self, row: int, messages: list[Any]) -> Conversation | None:
         try:
             return make_conversation(messages)
         except DataError as error:
-            mended = _mend(messages)
-            if mended is not None and self.repairable[-1:] != [row]:
+            repaired = _repaired(messages)
+            if repaired is not None and self.repairable[-1:] != [row]:
                 self.repairable.append(row)
-            if mended is None or not self.repair:
+            if repaired is None or not self.repair:
                 self.rejected.append(Rejected(row, str(error)))
-            return mended if self.repair else None
+            return repaired if self.repair else None
 
     def _message_lists(self) -> Iterator[tuple[int, list[Any]] | Rejected]:
-        """Row number and the message lists in it."""
+        """Yields the number of each row and the message lists in it."""
         settings = self.file.settings
         convert_rows = LAYOUTS[settings.format].convert_rows
         if self.file.joins_rows and convert_rows:
@@ -121,7 +120,7 @@ class Reading:
                 yield row
                 continue
             try:
-                if self.file.verdict and (column := self.file.verdict.column_that_marks_bad(row.values)):
+                if self.file.row_filter and (column := self.file.row_filter.column_that_marks_bad(row.values)):
                     raise NotChosen(f"`{column}` marks its answer as bad")
                 yield row.number, convert(row.values, settings)
             except DataError as error:
@@ -137,7 +136,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The first examples of a file in memory. `is_whole` says whether they are all of them."""
+    """The first examples of a file, in memory. `is_whole` says whether they are all of them."""
 
     file: DataFile
     examples: list[Example]
@@ -147,6 +146,7 @@ class LoadedData:
 
     @property
     def conversations(self) -> list[Conversation]:
+        """Lists the examples without their rows."""
         return [example.conversation for example in self.examples]
 
 
@@ -157,35 +157,35 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
         DataError: it cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
-    first, readable, tally = _look_ahead(path)
+    first, readable, counts = _look_ahead(path)
     if not readable:
         if first is None:
             raise DataError(f"{path.name} contains no rows.")
         raise DataError(f"{path.name} has no readable row. Row {first.row}: {first.reason}.")
-    guesses = _guesses(readable, settings)
-    decided, certainty = _decide(guesses, settings)
+    candidates = _detect(readable, settings)
+    decided, certainty = _decide(candidates, settings)
     is_part = LAYOUTS[decided.format].is_part
     joins_rows = is_part is not None and any(map(is_part, readable))
-    verdict = verdict_of(readable, tally, decided)
-    if certainty != "chosen" and verdict and (why := doubts(verdict)):
-        guesses = [replace(guesses[0], why=guesses[0].why + why, is_certain=False), *guesses[1:]]
+    row_filter = find_filter(readable, counts, decided)
+    if certainty != "chosen" and row_filter and (why := why_uncertain(row_filter)):
+        candidates = [replace(candidates[0], why=candidates[0].why + why, is_certain=False), *candidates[1:]]
         certainty = "guess"
-    notes = unused_notes(readable, decided, verdict, certainty == "chosen")
-    return DataFile(path, decided, guesses, column_names(readable), joins_rows, certainty, notes, verdict)
+    notes = reading_notes(readable, decided, row_filter, certainty == "chosen")
+    return DataFile(path, decided, candidates, column_names(readable), joins_rows, certainty, notes, row_filter)
 
 
-def _decide(guesses: list[Guess], settings: DataSettings) -> tuple[DataSettings, Certainty]:
+def _decide(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[DataSettings, Certainty]:
     if settings.format != "auto":
         return settings, "chosen"
     if settings.columns:
         return settings.model_copy(update={"format": "columns"}), "chosen"
-    best = guesses[0]
+    best = candidates[0]
     decided = settings.model_copy(update={"format": best.format, "columns": best.columns})
     return decided, "certain" if best.is_certain else "guess"
 
 
 def load_data(file: DataFile, most: int | None = None, on_progress: Progress | None = None) -> LoadedData:
-    """The first `most` examples of a file, or all.
+    """Loads the first `most` examples of a file, or all.
 
     Raises:
         DataError: the file cannot be read, or has no usable conversation.
@@ -200,22 +200,21 @@ def load_data(file: DataFile, most: int | None = None, on_progress: Progress | N
 
 
 def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
-    """The error of a file in which nothing can be trained on, with the first reason."""
+    """Makes the error for a file without a usable conversation, with the first reason."""
     worst = next(iter(rejected), Rejected(1, "nothing in it"))
     return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
 
 
-def first_example(file: DataFile, guess: Guess | None = None) -> Conversation | None:
-    """What a reading, by default the one decided on, makes of the first row that it can use; None when it can use none
-    of those looked at."""
+def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Conversation | None:
+    """Converts the first usable row by a layout, by default the one decided on; None when no first row is usable."""
     rows = min(ROWS_LOOKED_AT, file.settings.max_rows or ROWS_LOOKED_AT)
-    other = {"format": guess.format, "columns": guess.columns} if guess else {}
+    other = {"format": candidate.format, "columns": candidate.columns} if candidate else {}
     settings = file.settings.model_copy(update={**other, "max_rows": rows})
     return next((example.conversation for example in Reading(replace(file, settings=settings))), None)
 
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
-    """Of a table whose layout nobody knows. Raises: DataError when it cannot be read."""
+    """Lists the columns of a table of unknown layout. Raises: DataError when it cannot be read."""
     return column_names(_look_ahead(_locate(settings, home, None))[1])
 
 
@@ -233,17 +232,17 @@ def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) ->
     return locate_data(settings.data)
 
 
-def _mend(messages: list[Any]) -> Conversation | None:
+def _repaired(messages: list[Any]) -> Conversation | None:
     try:
         return make_conversation(messages, repair=True)
     except DataError:
         return None
 
 
-def _look_ahead(path: Path) -> tuple[Rejected | None, list[dict[str, Any]], Tally]:
-    """Of the first `ROWS_TALLIED`: the first that cannot be read, those looked at, and the words of all.
+def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCounts]:
+    """Reads the first `ROWS_COUNTED` rows: the first unreadable one, those to detect the layout from, all words.
 
-    Kept for the file as it is, since it is opened again for each choice of columns.
+    The result is kept as long as the file does not change, since it is opened again for each choice of columns.
     """
     try:
         found = path.stat()
@@ -253,27 +252,27 @@ def _look_ahead(path: Path) -> tuple[Rejected | None, list[dict[str, Any]], Tall
 
 
 @lru_cache(maxsize=2)
-def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[dict[str, Any]], Tally]:
+def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObject], ValueCounts]:
     refused: Rejected | None = None
-    readable: list[dict[str, Any]] = []
-    tally, most = Tally(), ROWS_TALLIED
+    readable: list[JsonObject] = []
+    counts, most = ValueCounts(), ROWS_COUNTED
     for row in read_rows(path):
         if isinstance(row, Row):
             if len(readable) < ROWS_LOOKED_AT:
                 readable.append(row.values)
-            tally.add(row.values)
+            counts.add(row.values)
             most -= 1
         else:
             refused = refused or row
         if most == 0:
             break
-    return refused, readable, tally
+    return refused, readable, counts
 
 
-def _guesses(rows: list[dict[str, Any]], settings: DataSettings) -> list[Guess]:
-    """No guess is needed when the layout is given."""
+def _detect(rows: list[JsonObject], settings: DataSettings) -> list[DetectedLayout]:
+    """Detects the layouts that fit; none has to where the settings give one."""
     try:
-        return guess_formats(rows)
+        return detect_layouts(rows)
     except DataError:
         if settings.format != "auto" or settings.columns:
             return []

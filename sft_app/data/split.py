@@ -1,6 +1,6 @@
-"""Which conversations are held out: kept from training, so that what was learnt can be measured on them.
+"""Chooses the held-out conversations, which are kept from training to measure on them what was learned.
 
-Conversations that belong together (copies, near copies, several answers to one question) stay on one side; else the
+Related conversations (duplicates, near duplicates, several answers to one question) stay on one side; otherwise the
 model would be measured on what it has seen.
 """
 
@@ -22,21 +22,24 @@ GREETING_CHARACTERS = 25
 
 SHARED_LINE_CHARACTERS = 100
 SHARED_LINE_TIMES = 20
-"""A line so long that has stood in so many conversations is an instruction that they share: it makes no near copies of
-them."""
+"""A line this long, in this many conversations, is a shared instruction and does not make them near duplicates."""
 LINES_COUNTED = 100_000
 
 
 @dataclass(frozen=True)
 class Split:
-    """`is_heldout` is a mask (conversations,). `is_clean` is false when too many belong together to keep them so."""
+    """Which conversations are held out.
+
+    `is_heldout` is a bool mask (conversations,); `is_clean` is false when related groups were too large to
+    keep together.
+    """
 
     is_heldout: np.ndarray
     is_clean: bool
 
 
 class RelatedRows:
-    """Finds what belongs together, from one look at every conversation; the texts are not kept."""
+    """Finds related conversations in one pass; it keeps hashes, not texts."""
 
     def __init__(self) -> None:
         self.rows, self.whole = array("q"), array("q")
@@ -45,6 +48,7 @@ class RelatedRows:
         self._long_lines: dict[int, int] = {}
 
     def add(self, row: int, conversation: Conversation) -> None:
+        """Takes one more conversation and the row that it came from."""
         question, answer = _question_and_answer(conversation)
         self.rows.append(row)
         self.whole.append(hash(conversation))
@@ -53,12 +57,12 @@ class RelatedRows:
         self.near.add(self._without_shared_lines(conversation.spoken()))
 
     def groups(self) -> np.ndarray:
-        """int64 (conversations,): conversations with the same number belong together."""
+        """Groups related conversations: int64 (conversations,), where the same number means the same group."""
         same = [equal_groups(as_array(hashes)) for hashes in (self.rows, self.whole, self.questions)]
         return merge_groups(self.near.groups(), *same)
 
     def _without_shared_lines(self, text: str) -> str:
-        """A text that would lose everything stays as it is."""
+        """Removes the lines that many conversations share; a text that would lose everything stays as it is."""
         kept = [line for line in text.split("\n") if len(line) < SHARED_LINE_CHARACTERS or not self._is_shared(line)]
         return "\n".join(kept) if any(line.strip() for line in kept) else text
 
@@ -70,28 +74,29 @@ class RelatedRows:
 
 
 def _question_and_answer(conversation: Conversation) -> tuple[str, str]:
-    """The words of system and user up to the first question that is more than a greeting, and the answer to it.
+    """Joins the words of system and user up to the first question that is more than a greeting, and its answer.
 
     Both are "" for plain text.
     """
-    heard, answer, said = [], "", 0
+    question, answer, asked_characters = [], "", 0
     for message in conversation.messages:
         if message.role == "assistant":
             answer = message.content
-            if said >= GREETING_CHARACTERS:
+            if asked_characters >= GREETING_CHARACTERS:
                 break
         elif message.role in ("system", "user"):
-            heard.append(message.content)
-            said += len(message.content) if message.role == "user" else 0
-    return "\n".join(heard), answer
+            question.append(message.content)
+            asked_characters += len(message.content) if message.role == "user" else 0
+    return "\n".join(question), answer
 
 
 def as_array(values: array[int]) -> np.ndarray:
+    """Views an array of 64-bit integers as int64 (values,), without a copy."""
     return np.frombuffer(values, dtype=np.int64) if values else np.empty(0, np.int64)
 
 
 def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int:
-    """How many to hold out. Raises: DataError when that would leave nothing to train on."""
+    """Computes how many conversations to hold out. Raises: DataError when none would be left to train on."""
     size = min(max(round(total * fraction), minimum), maximum)
     if size >= total:
         raise DataError(
@@ -101,7 +106,7 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
 
 
 def hold_out(groups: np.ndarray, settings: RunSettings) -> Split:
-    """The split of a run with these settings. Raises: DataError as `heldout_size`."""
+    """Splits as a run with these settings does; `groups` is (conversations,). Raises: DataError as `heldout_size`."""
     size = heldout_size(len(groups), settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
     return split_heldout(groups, size, settings.seed)
 
@@ -115,8 +120,8 @@ def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:
     sizes = np.bincount(groups, minlength=len(groups))
     chosen: set[int] = set()
     taken = 0
-    for place in order:
-        group = int(groups[place])
+    for index in order:
+        group = int(groups[index])
         if group not in chosen and taken + sizes[group] <= size:
             chosen.add(group)
             taken += int(sizes[group])

@@ -1,4 +1,4 @@
-"""A conversation as the model reads it: token ids, and which of them it learns to produce.
+"""Renders a conversation as the model reads it: token ids, and the labels that say which of them are trained.
 
 The preview, the trainer and the scorecard all use `render_conversation`, so what the page shows is what is trained.
 
@@ -23,9 +23,10 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class RenderedConversation:
-    """`input_ids` and `labels`, both of the full length; a label is the id itself where trained, else -100.
+    """A conversation as tokens.
 
-    The first `kept` tokens fit in `max_length`; the rest is cut. `ends` are the places of the tokens that close the
+    `input_ids` and `labels` have the full length, (tokens,); a label is the id itself where trained, else -100. The
+    first `kept` tokens fit in `max_length`; the rest is cut. `ends` are the positions of the tokens that close the
     assistant's turns, trained or not.
     """
 
@@ -36,25 +37,28 @@ class RenderedConversation:
 
     @property
     def trained(self) -> int:
-        """Trained tokens that are kept."""
+        """Counts the trained tokens that are kept."""
         return sum(label != IGNORED for label in self.labels[: self.kept])
 
     @property
     def trained_lost(self) -> int:
-        """Trained tokens that are cut."""
+        """Counts the trained tokens that are cut."""
         return sum(label != IGNORED for label in self.labels[self.kept :])
 
     @property
     def is_cut(self) -> bool:
+        """Tells whether the conversation is longer than `max_length`."""
         return self.kept < len(self.input_ids)
 
     def as_training_row(self) -> dict[str, list[int]]:
-        """What `SFTTrainer` gets."""
+        """Makes the row that the trainer gets, cut to `kept` tokens."""
         return {"input_ids": self.input_ids[: self.kept], "labels": self.labels[: self.kept]}
 
 
 def render_conversation(tokenizer: Any, conversation: Conversation, max_length: int) -> RenderedConversation:
-    """Trains every assistant turn with its end-of-turn token, and nothing else; a turn of weight 0 is context.
+    """Renders a conversation and labels every assistant turn, with its end-of-turn token, and nothing else.
+
+    A turn of weight 0 is context.
 
     A turn begins where the template's generation prompt ends, so that what the template itself adds before the
     answer at generation time is context too. A template that ends the last turn with no special token gets the
@@ -90,7 +94,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
-    """The ids after which the model writes its answer to `messages`, which end with the user's.
+    """Encodes the prompt after which the model writes its answer to `messages`, which end with the user's.
 
     Raises: DataError as `render_conversation`.
     """
@@ -98,23 +102,23 @@ def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[in
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> str:
-    """The text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
+    """Renders the text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
     return _render(tokenizer, _as_template_takes(tokenizer, messages), add_generation_prompt)
 
 
 def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:
-    """Rows for the trainer; a conversation that keeps no trained token teaches nothing and is left out."""
+    """Makes rows for the trainer; a conversation that keeps no trained token teaches nothing and is left out."""
     return [conversation.as_training_row() for conversation in rendered if conversation.trained > 0]
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Ids that stand for structure, not text: begin, end of turn, role marks."""
+    """Finds the ids that stand for structure, not text: begin, end of turn, role marks."""
     added = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)
 
 
 def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversation:
-    """Text as the tokenizer begins it, with EOS after it. Nothing comes before the first token to predict it from."""
+    """Encodes plain text with EOS after it; its first token is not trained, since nothing comes before it."""
     ids = tokenizer(text, verbose=False)["input_ids"]  # a text longer than the model's context is no news here
     if ids[-1:] != [tokenizer.eos_token_id]:
         ids = [*ids, tokenizer.eos_token_id]
@@ -122,7 +126,7 @@ def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversa
 
 
 def _as_template_takes(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Where the template refuses or drops a system message, its text goes before the first question.
+    """Moves a system message that the template refuses or drops to the front of the first question.
 
     A template may show it before an open question only, so the whole conversation is rendered to see.
     """
@@ -141,7 +145,7 @@ def _as_template_takes(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> li
 
 
 def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: str) -> tuple[int, int]:
-    """Where in `text` the model writes turn `turn`: characters from the end of its prompt to the end of its content."""
+    """Finds where in `text` the model writes turn `turn`: from the end of its prompt to the end of its content."""
     mark = _unused_character([text])
     marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
     before, _, after = marked.partition(mark)
@@ -154,13 +158,13 @@ def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: 
 
 
 def _unused_character(texts: Iterable[str]) -> str:
-    """Of the private use area, which no template changes."""
+    """Finds a character of the private use area, which no template changes, that none of the texts has."""
     used = set().union(*texts)
     return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
 
 
 def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
-    """The tokens that stand for some of `text[start:end]`; they follow each other."""
+    """Finds the tokens that stand for some of `text[start:end]`; they follow each other."""
     first = next((i for i, (_, stop) in enumerate(offsets) if stop > start), len(offsets))
     last = next((i for i, (begin, _) in enumerate(offsets[first:], first) if begin >= end), len(offsets))
     return range(first, last)
@@ -169,7 +173,7 @@ def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> 
 def _end_of_turn_positions(
     ids: list[int], offsets: list[tuple[int, int]], text: str, after: int, special: set[int]
 ) -> list[int]:
-    """The special token that closes a turn, with the white space before it; [] when the template writes none."""
+    """Finds the special token that closes a turn, and the white space before it; [] when the template has none."""
     for position in range(after, len(ids)):
         if ids[position] in special:
             return list(range(after, position + 1))
@@ -182,15 +186,16 @@ def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_p
     if not tokenizer.chat_template:
         raise DataError("The model has no chat template. Choose a chat (instruct) model.")
     try:
-        return tokenizer.apply_chat_template(
+        text: str = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
     except TemplateError as error:
         raise DataError(f"The model's chat template rejects the conversation: {error}.") from error
+    return text
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids and, for each, the characters it stands for. The template has already written BOS where it belongs."""
+    """Encodes a text: ids and, for each, its characters. The template has already written BOS where it belongs."""
     if not tokenizer.is_fast:
         raise DataError("The model's tokenizer does not report which characters its tokens stand for.")
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -198,8 +203,7 @@ def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
 
 
 def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """White space that a tokenizer leaves out of its offsets (`trim_offsets`) goes to the token that follows it, which
-    is the one that holds it."""
+    """Gives white space that a tokenizer leaves out of its offsets (`trim_offsets`) to the token after it."""
     whole: list[tuple[int, int]] = []
     reached = 0
     for begin, end in offsets:
@@ -209,7 +213,7 @@ def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
-    """What is unusual about how the model's tokenizer writes a conversation, each as a sentence."""
+    """Says what is unusual about how the tokenizer writes a conversation, each as a sentence."""
     notes = []
     ids, bos = rendered.input_ids, tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
@@ -227,7 +231,7 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:
-    """The ids that end an answer: the tokenizer's EOS, and what its chat template closes an assistant turn with."""
+    """Finds the ids that end an answer: the tokenizer's EOS, and what closes an assistant turn in its chat template."""
     sample = Conversation((Message("user", "a"), Message("assistant", "b")))
     rendered = render_conversation(tokenizer, sample, max_length=2**31)
     return frozenset({tokenizer.eos_token_id, [label for label in rendered.labels if label != IGNORED][-1]})

@@ -186,7 +186,7 @@ def test_progress_rises_to_the_whole(open_rows: Any):
 def test_layout_is_decided_on_opening(open_rows: Any, row: Any, format: str, columns: tuple[str, ...]):
     file = open_rows([row] * 2)
     assert (file.settings.format, file.settings.columns) == (format, columns)
-    assert file.guesses[0].format == format
+    assert file.candidates[0].format == format
 
 
 def test_named_columns_decide_the_layout(open_rows: Any):
@@ -198,7 +198,7 @@ def test_named_columns_decide_the_layout(open_rows: Any):
 
 def test_given_layout_is_taken_where_nothing_can_be_guessed(open_rows: Any):
     file = open_rows([{"x": 1, "y": 2}], format="alpaca")
-    assert (file.settings.format, file.guesses) == ("alpaca", [])
+    assert (file.settings.format, file.candidates) == ("alpaca", [])
 
 
 def test_file_without_a_readable_row_is_told(open_rows: Any):

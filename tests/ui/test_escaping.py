@@ -16,7 +16,7 @@ from sft_app.data.checkup.fixes import AppliedFix, Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import make_conversation
-from sft_app.data.formats.guess import Guess
+from sft_app.data.formats.detection import DetectedLayout
 from sft_app.data.reading import load_data, open_data
 from sft_app.data.rows import Rejected
 from sft_app.evaluation.answer_pairs import AnswerPair
@@ -68,7 +68,7 @@ def data_facts(folder: Path) -> str:
 
 def readings() -> list[str]:
     talk = make_conversation([{"role": "user", "content": BAD}, {"role": "assistant", "content": BAD}])
-    guesses = [(Guess("columns", BAD, (f"user={BAD}", f"assistant={BAD}")), talk), (Guess("text", f"`{BAD}`"), None)]
+    guesses = [(DetectedLayout("columns", BAD, (f"user={BAD}", f"assistant={BAD}")), talk), (DetectedLayout("text", f"`{BAD}`"), None)]
     return [
         data_views.reading_card("guess", [BAD], guesses),
         data_views.reading_card("guess", [], guesses[:1]),

@@ -1,1 +1,1 @@
-"""What is wrong with the data, what can be done about it, and how long the conversations are."""
+"""Checks data before training: its faults, fixes for them, and the lengths of the conversations."""

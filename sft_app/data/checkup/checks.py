@@ -1,4 +1,4 @@
-"""What is wrong with a data set, each finding with its rows. It reports; it changes nothing (`fixes` does)."""
+"""Finds what is wrong with a data set, each finding with its rows. It changes nothing; `fixes` does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sft_app.data.split import RelatedRows, Split, as_array
 
 LANGUAGE_SAMPLE = 600
 LANGUAGE_LETTERS = 40
-"""Shorter texts are not told apart reliably."""
+"""The language of shorter texts cannot be identified reliably."""
 OPENING_WORDS = 3
 OPENING_CHARACTERS = 60
 """Scripts without spaces would make an opening of the whole answer."""
@@ -52,7 +52,10 @@ TEXT_FIXES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """`rows` count from 1 as in the file. `fix` names what `fixes` can do about it, "" for nothing."""
+    """One problem of a data set.
+
+    `rows` count from 1 as in the file; `fix` names the fix in `fixes.LABELS`, "" where there is none.
+    """
 
     kind: str
     rows: list[int]
@@ -62,30 +65,31 @@ class Finding:
 
 @dataclass
 class Examination:
-    """Looks at every conversation once and remembers numbers, not texts, so that a million fit in memory."""
+    """Collects what the checks need of every conversation: numbers, not texts, so that a million fit in memory."""
 
     related: RelatedRows = field(default_factory=RelatedRows)
-    places: dict[str, array[int]] = field(default_factory=dict)
+    indexes: dict[str, array[int]] = field(default_factory=dict)
     openings: array[int] = field(default_factory=lambda: array("q"))
     opening_texts: dict[int, str] = field(default_factory=dict)
     language_sample: Sample[tuple[int, str]] = field(default_factory=lambda: Sample(LANGUAGE_SAMPLE))
 
     def add(self, example: Example) -> None:
-        place, conversation = len(self), example.conversation
+        """Takes one more example."""
+        index, conversation = len(self), example.conversation
         self.related.add(example.row, conversation)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
-            self.places.setdefault(kind, array("q")).append(place)
+            self.indexes.setdefault(kind, array("q")).append(index)
         answer = conversation.answers()[0]
         self._note_opening(answer)
-        self.language_sample.offer((place, answer[:1000]))
+        self.language_sample.offer((index, answer[:1000]))
 
     def __len__(self) -> int:
         return len(self.related.rows)
 
-    def rows_at(self, places: Iterable[int]) -> list[int]:
-        """Row numbers, each once, in order."""
+    def rows_at(self, indexes: Iterable[int]) -> list[int]:
+        """Finds the row numbers of the conversations at these indexes, each once, in order."""
         rows = self.related.rows
-        return sorted({rows[place] for place in places})
+        return sorted({rows[index] for index in indexes})
 
     def _note_opening(self, answer: str) -> None:
         words = answer.split(maxsplit=OPENING_WORDS)
@@ -98,13 +102,13 @@ class Examination:
             self.opening_texts[hash(opening)] = opening
 
 
-def find_repeats(examined: Examination) -> list[Finding]:
-    """Copies, near copies, one question with several answers, one answer to many questions."""
-    kin = examined.related
-    near, whole = kin.near.groups(), equal_groups(as_array(kin.whole))
+def find_duplicates(examined: Examination) -> list[Finding]:
+    """Finds duplicates, near duplicates, one question with several answers, and one answer to many questions."""
+    related = examined.related
+    near, whole = related.near.groups(), equal_groups(as_array(related.whole))
     copies = repeats(whole)
     near_copies = np.setdiff1d(repeats(near), copies)
-    questions, answers = as_array(kin.questions), as_array(kin.answers)
+    questions, answers = as_array(related.questions), as_array(related.answers)
     several = np.flatnonzero(_differ_within(questions, answers))
     shared = np.flatnonzero(_differ_within(answers, questions, max(SHARED_BY, round(0.01 * len(examined)))))
     asked = len(np.unique(questions[several]))
@@ -125,10 +129,10 @@ def find_repeats(examined: Examination) -> list[Finding]:
 
 
 def find_suspicious_text(examined: Examination) -> list[Finding]:
-    """In the order of `TEXT_WORDS`."""
+    """Finds suspicious text of each kind, in the order of `TEXT_WORDS`."""
     found = []
     for kind, words in TEXT_WORDS.items():
-        rows = examined.rows_at(examined.places.get(kind, ()))
+        rows = examined.rows_at(examined.indexes.get(kind, ()))
         if rows:
             said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
             found.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
@@ -136,37 +140,37 @@ def find_suspicious_text(examined: Examination) -> list[Finding]:
 
 
 def find_style(examined: Examination) -> list[Finding]:
-    """Many answers that begin with the same words."""
+    """Finds many answers that begin with the same words."""
     openings = as_array(examined.openings)
     counts = np.bincount(equal_groups(openings))
     most = int(counts.argmax())
     share, opening = counts[most] / len(examined), examined.opening_texts.get(int(openings[most]), "")
     if counts[most] < 10 or share < 0.3 or not opening:
         return []
-    places = np.flatnonzero(openings == openings[most])
+    indexes = np.flatnonzero(openings == openings[most])
     message = f"{share:.0%} of the answers begin with “{opening}”; the model will learn to begin that way."
-    return [Finding("style", examined.rows_at(places), message)]
+    return [Finding("style", examined.rows_at(indexes), message)]
 
 
 def find_languages(examined: Examination) -> list[Finding]:
-    """More than one language, in a sample of the answers that are long enough to tell."""
-    told: dict[str, list[int]] = {}
-    for place, answer in examined.language_sample.items:
+    """Finds several languages in a sample of the answers that are long enough to identify."""
+    by_language: dict[str, list[int]] = {}
+    for index, answer in examined.language_sample.items:
         if language := _language(answer):
-            told.setdefault(language, []).append(place)
-    total = sum(map(len, told.values()))
-    ordered = sorted(told.items(), key=lambda entry: -len(entry[1]))
-    others = [(language, places) for language, places in ordered[1:] if len(places) >= max(2, 0.02 * total)]
+            by_language.setdefault(language, []).append(index)
+    total = sum(map(len, by_language.values()))
+    ordered = sorted(by_language.items(), key=lambda entry: -len(entry[1]))
+    others = [(language, indexes) for language, indexes in ordered[1:] if len(indexes) >= max(2, 0.02 * total)]
     if not others:
         return []
-    shares = ", ".join(f"{len(places) / total:.0%} {language}" for language, places in [ordered[0], *others])
-    rows = examined.rows_at(place for _, places in others for place in places)
+    shares = ", ".join(f"{len(indexes) / total:.0%} {language}" for language, indexes in [ordered[0], *others])
+    rows = examined.rows_at(index for _, indexes in others for index in indexes)
     sample = f" (from a sample of {total:,})" if not examined.language_sample.is_whole() else ""
     return [Finding("language", rows, f"The answers are in several languages: {shares}{sample}.")]
 
 
 def _language(text: str) -> str:
-    """Its code, e.g. "en"; "" when the text is too short or is code, or when two languages are about as likely."""
+    """Identifies the language, e.g. "en"; "" for short texts and code, or where two languages are about as likely."""
     if "```" in text or sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
         return ""
     from py3langid import rank
@@ -176,54 +180,59 @@ def _language(text: str) -> str:
 
 
 def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[Finding]:
-    """Held-out conversations with a copy or near copy among those that are trained on."""
+    """Finds held-out conversations with a duplicate or near duplicate in training.
+
+    `groups` is int64 (conversations,), as `RelatedRows.groups` gives it.
+    """
     trained = np.unique(groups[~split.is_heldout])
     leaked = np.flatnonzero(split.is_heldout & np.isin(groups, trained))
-    told = "{} held out for evaluation, but nearly the same as rows in training; the results will look too good."
-    return _finding(examined, "leak", leaked, told)
+    message = "{} held out for evaluation, but nearly the same as rows in training; the results will look too good."
+    return _finding(examined, "leak", leaked, message)
 
 
-def find_unread(reading: Reading) -> list[Finding]:
-    """Rows that were read with a guess, and rows left out that could be mended."""
-    found = [Finding("reading_guess", rows, f"{_were(len(rows))} {note}.") for note, rows in reading.noted.items()]
+def find_reading_problems(reading: Reading) -> list[Finding]:
+    """Finds rows that were read with a guess, and rows left out that could be repaired."""
+    found = [Finding("reading_guess", rows, f"{_rows_are(len(rows))} {note}.") for note, rows in reading.noted.items()]
     if reading.repairable:
-        told = f"{_were(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
-        found.append(Finding("turns", reading.repairable, told, "repair_turns"))
+        message = (
+            f"{_rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
+        )
+        found.append(Finding("turns", reading.repairable, message, "repair_turns"))
     return found
 
 
 def find_too_few(conversations: int, passes: float) -> list[Finding]:
-    """`passes`: how often the settings go through the data."""
+    """Finds that there are too few conversations, or too many passes: `passes` is the number of epochs."""
     found = []
     if conversations < FEW:
-        told = (
+        message = (
             f"Only {_count(conversations, 'conversation')}: enough to try it out. Results become "
             f"reliable from about 100."
         )
-        found.append(Finding("few", [], told))
+        found.append(Finding("few", [], message))
     if passes > 8:
-        told = f"With these settings every example is seen about {passes:.0f} times and will be memorised."
-        found.append(Finding("passes", [], told))
+        message = f"With these settings every example is seen about {passes:.0f} times and will be memorised."
+        found.append(Finding("passes", [], message))
     return found
 
 
 def _finding(
-    examined: Examination, kind: str, places: Sequence[int] | np.ndarray, told: str, fix: str = ""
+    examined: Examination, kind: str, indexes: Sequence[int] | np.ndarray, message: str, fix: str = ""
 ) -> list[Finding]:
-    """One finding or none; `{}` in `told` becomes e.g. "3 rows are"."""
-    rows = examined.rows_at(int(place) for place in places)
-    return [Finding(kind, rows, told.format(_were(len(rows), "is", "are")), fix)] if rows else []
+    """Makes one finding or none; `{}` in `message` becomes e.g. "3 rows are"."""
+    rows = examined.rows_at(int(index) for index in indexes)
+    return [Finding(kind, rows, message.format(_rows_are(len(rows), "is", "are")), fix)] if rows else []
 
 
 def _differ_within(groups: np.ndarray, values: np.ndarray, least: int = 2) -> np.ndarray:
-    """Mask of the places in whose group (equal numbers in `groups`) at least `least` different values stand."""
+    """Masks the indexes whose group (equal numbers in `groups`) has at least `least` different values."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     _, value = np.unique(values, return_inverse=True)
     pairs = np.unique(group.astype(np.int64) * len(values) + value)
     return np.bincount(pairs // len(values), minlength=len(sizes))[group] >= least
 
 
-def _were(rows: int, one: str = "was", several: str = "were") -> str:
+def _rows_are(rows: int, one: str = "was", several: str = "were") -> str:
     return f"{_count(rows, 'row')} {one if rows == 1 else several}"
 
 
@@ -231,22 +240,22 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def find_cut(lengths: TokenLengths, max_length: int) -> list[Finding]:
-    """Conversations longer than `max_length`, and how much of the answers that takes away."""
+def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
+    """Finds conversations longer than `max_length`, and how much of the answers is cut off."""
     found = []
     rows = lengths.cut_rows(max_length)
     if rows:
         lost = 1 - lengths.kept(max_length).trained_tokens
         enough = next((kept.max_length for kept in lengths.kept_table() if kept.trained_tokens == 1.0), None)
-        told = (
-            f"{_were(len(rows), 'is', 'are')} longer than max_length {max_length} and will be cut off at the end; "
+        message = (
+            f"{_rows_are(len(rows), 'is', 'are')} longer than max_length {max_length} and will be cut off at the end; "
             f"{lost:.1%} of the answer tokens are lost."
         )
         advice = f" max_length {enough:,} keeps everything." if enough else ""
         sample = f" (In a sample of {len(lengths.rows):,}.)" if len(lengths.rows) < lengths.total else ""
-        found.append(Finding("cut", rows, told + advice + sample))
+        found.append(Finding("cut", rows, message + advice + sample))
     if lengths.refused:
         refused = [row.row for row in lengths.refused]
-        told = f"{_were(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
-        found.append(Finding("template", refused, told))
+        message = f"{_rows_are(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
+        found.append(Finding("template", refused, message))
     return found

@@ -1,4 +1,4 @@
-"""What can be done about findings. A fix never changes the source: it makes a cleaned copy, and says what it did."""
+"""Fixes findings. A fix never changes the source: it makes a cleaned copy, with a record of what it did."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers,
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.rows import Progress, Rejected
+from sft_app.data.rows import JsonObject, Progress, Rejected
 from sft_app.data.split import RelatedRows, as_array
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
@@ -41,35 +40,36 @@ REWRITES: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class AppliedFix:
-    """What one fix did, and to which rows."""
+    """One fix and the rows that it changed or left out."""
 
     fix: str
     rows: list[int]
 
     def sentence(self) -> str:
+        """Says what the fix did and to how many rows."""
         return f"{LABELS[self.fix]}: {len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How a cleaned copy came to be: `<copy>.cleaning.json`.
+    """How a cleaned copy was made, as kept in `<copy>.cleaning.json`.
 
-    `settings` are the source's `DataSettings`, `left_out` the rows that no fix could save.
+    `settings` are the source's `DataSettings`, `left_out` the rows that no fix could repair.
     """
 
     source: str
-    settings: dict[str, Any]
+    settings: JsonObject
     applied: list[AppliedFix]
     left_out: list[Rejected]
 
 
 def read_cleaning(copy: Path) -> Cleaning | None:
-    """None for a file that is no cleaned copy."""
+    """Reads how a cleaned copy was made; None for any other file."""
     try:
-        told = json.loads(_told_in(copy).read_bytes())
-        applied = told["applied"] if "applied" in told else told["deeds"]  # as earlier versions called them
-        left_out = [Rejected(**row) for row in told["left_out"]]
-        return Cleaning(told["source"], told["settings"], [AppliedFix(**fix) for fix in applied], left_out)
+        record = json.loads(_record_path(copy).read_bytes())
+        applied = record["applied"] if "applied" in record else record["deeds"]  # as earlier versions called them
+        left_out = [Rejected(**row) for row in record["left_out"]]
+        return Cleaning(record["source"], record["settings"], [AppliedFix(**fix) for fix in applied], left_out)
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -77,10 +77,10 @@ def read_cleaning(copy: Path) -> Cleaning | None:
 def write_cleaned_copy(
     file: DataFile, fixes: Sequence[str], copy: Path, on_progress: Progress | None = None
 ) -> Cleaning:
-    """Writes the conversations of `file` after `fixes` to `copy`, JSONL, with `<copy>.cleaning.json` beside it.
+    """Writes the conversations of `file` after `fixes` to `copy`, JSONL, with `<copy>.cleaning.json` next to it.
 
     Raises:
-        DataError: a fix is unknown, nothing would be left, the copy would take the source's place, or it cannot be
+        DataError: a fix is unknown, nothing would be left, the copy would overwrite the source, or it cannot be
             written.
     """
     unknown = sorted(set(fixes) - set(LABELS))
@@ -95,21 +95,21 @@ def write_cleaned_copy(
         raise no_conversation(file, first.reading.rejected)
     dropped = _dropped(related, fixes)
     second = _FixedReading(file, fixes, lambda share: on_progress(0.5 + share / 2) if on_progress else None)
-    gone = set().union(*(set(places.tolist()) for places in dropped.values()))
-    kept = (example for place, example in enumerate(second) if place not in gone)
+    removed = set().union(*(set(indexes.tolist()) for indexes in dropped.values()))
+    kept = (example for index, example in enumerate(second) if index not in removed)
     applied = [AppliedFix(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
-    applied += [AppliedFix(fix, sorted({related.rows[place] for place in places})) for fix, places in dropped.items()]
+    applied += [AppliedFix(fix, sorted({related.rows[index] for index in indexes})) for fix, indexes in dropped.items()]
     cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, first.reading.rejected)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl_atomically(copy, ({"messages": example.conversation.as_dicts()} for example in kept))
-        write_json_atomically(_told_in(copy), asdict(cleaning))
+        write_json_atomically(_record_path(copy), asdict(cleaning))
     except OSError as error:
         raise DataError(f"The cleaned copy could not be written to {copy}: {error.strerror or error}.") from error
     return cleaning
 
 
-def _told_in(copy: Path) -> Path:
+def _record_path(copy: Path) -> Path:
     return copy.with_name(f"{copy.name}.cleaning.json")
 
 
@@ -118,12 +118,12 @@ def _check_destination(source: Path, copy: Path) -> None:
         raise DataError(
             f"The cleaned copy is written as JSONL, got the name {copy.name}. Choose a name that ends in .jsonl."
         )
-    if any(path.exists() and path.samefile(source) for path in (copy, _told_in(copy))):
+    if any(path.exists() and path.samefile(source) for path in (copy, _record_path(copy))):
         raise DataError(f"{copy} would overwrite the source {source.name}. Give the cleaned copy another name.")
 
 
 class _FixedReading:
-    """One pass over the source with the texts rewritten; `changed` has the rows that each fix changed."""
+    """Reads the source once and rewrites its texts; `changed` has the rows that each fix changed."""
 
     def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: Progress) -> None:
         self.repairs = "repair_turns" in fixes
@@ -137,7 +137,7 @@ class _FixedReading:
             self.changed = {"repair_turns": self.reading.repairable, **self.changed}
 
     def _rewrite(self, example: Example) -> Conversation:
-        """In as many rounds as change it: an entity may stand for a character that an earlier fix removes."""
+        """Rewrites until nothing changes: an entity may stand for a character that an earlier fix removes."""
         before, conversation = None, example.conversation
         while conversation != before:
             before = conversation
@@ -150,7 +150,7 @@ class _FixedReading:
 
 
 def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Conversation:
-    """A message that would be left empty keeps its text."""
+    """Rewrites every message; one that would be left empty keeps its text."""
     messages = (
         replace(message, content=text) if (text := rewrite(message.content)).strip() else message
         for message in conversation.messages
@@ -159,7 +159,7 @@ def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Con
 
 
 def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray]:
-    """The places that each fix leaves out, of those that the fixes before it have left."""
+    """Finds the indexes that each fix leaves out, of those that the fixes before it have left."""
     questions, answers = as_array(related.questions), as_array(related.answers)
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "drop_duplicates": lambda left: repeats(equal_groups(as_array(related.whole)[left])),
@@ -176,5 +176,5 @@ def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray
 
 
 def _other_answers(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """The places whose answer is not the first one to their question."""
+    """Finds the indexes whose answer is not the first one to their question."""
     return np.flatnonzero(answers != answers[equal_groups(questions)])

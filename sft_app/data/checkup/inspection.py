@@ -1,4 +1,4 @@
-"""Everything there is to say about a data file before it is trained on; the Data tab and `inspect` show it."""
+"""Inspects a data file before it is trained on; the Data tab and the command `inspect` show the result."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from sft_app.data.checkup.checks import (
     Examination,
     Finding,
-    find_cut,
+    find_duplicates,
     find_languages,
     find_leaks,
-    find_repeats,
+    find_reading_problems,
     find_style,
     find_suspicious_text,
     find_too_few,
-    find_unread,
+    find_truncated,
 )
 from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.rows import Progress, Rejected
+from sft_app.data.rows import JsonObject, Progress, Rejected
 from sft_app.data.split import hold_out
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings
@@ -35,8 +35,11 @@ MEASURED = 50_000
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file after one pass. `example` is its first conversation; `lengths` is None where no tokenizer was given;
-    `heldout` counts what would be held out, 0 where there is too little."""
+    """The result of one pass over a file.
+
+    `example` is its first conversation; `lengths` is None where no tokenizer was given; `heldout` counts the
+    conversations that would be held out, 0 where there are too few.
+    """
 
     file: DataFile
     example: Conversation
@@ -48,14 +51,14 @@ class Inspection:
     turns: Counter[int]
     heldout: int
 
-    def as_json(self) -> dict[str, Any]:
-        """What `inspect --json` prints."""
+    def as_json(self) -> JsonObject:
+        """Writes the result as `inspect --json` prints it."""
         left_out = [row for row in self.rejected if row.by_choice]
         return {
             "format": self.file.settings.format,
             "columns": list(self.file.settings.columns),
-            "guesses": [{**asdict(guess), "columns": list(guess.columns)} for guess in self.file.open_guesses()],
-            "reading": self.file.told(self.example),
+            "guesses": [{**asdict(guess), "columns": list(guess.columns)} for guess in self.file.open_candidates()],
+            "reading": self.file.summary(self.example),
             "rows": self.rows,
             "conversations": self.conversations,
             "rejected": [{"row": row.row, "reason": row.reason} for row in self.rejected if not row.by_choice],
@@ -73,7 +76,7 @@ class Inspection:
 
 @dataclass
 class _Seen:
-    """What one look at every conversation leaves."""
+    """What is kept of every conversation in the pass over a file."""
 
     examined: Examination = field(default_factory=Examination)
     sample: Sample[Example] = field(default_factory=lambda: Sample(MEASURED))
@@ -81,6 +84,7 @@ class _Seen:
     example: Conversation | None = None
 
     def add(self, example: Example) -> None:
+        """Takes one more example."""
         self.example = self.example or example.conversation
         self.examined.add(example)
         self.sample.offer(example)
@@ -90,14 +94,14 @@ class _Seen:
 def inspect_data(
     file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: Progress | None = None
 ) -> Inspection:
-    """One pass over the file, then the lengths of a sample.
+    """Reads the file once, runs every check, and measures the token lengths of a sample.
 
     Raises:
         DataError: there is no usable conversation, or the model's template takes none.
     """
-    tell = on_progress or (lambda share: None)
+    report = on_progress or (lambda share: None)
     reading_share = 1.0 if tokenizer is None else 0.6
-    reading = Reading(file, lambda share: tell(reading_share * share))
+    reading = Reading(file, lambda share: report(reading_share * share))
     seen = _Seen()
     for example in reading:
         seen.add(example)
@@ -107,22 +111,26 @@ def inspect_data(
     if tokenizer is not None:
         total, limit = len(seen.examined), settings.max_length
         lengths = measure_lengths(
-            tokenizer, seen.sample.items, limit, total, lambda share: tell(reading_share + (1 - reading_share) * share)
+            tokenizer,
+            seen.sample.items,
+            limit,
+            total,
+            lambda share: report(reading_share + (1 - reading_share) * share),
         )
-    heldout, findings = _diagnose(reading, seen.examined, lengths, settings)
+    heldout, findings = _find_all(reading, seen.examined, lengths, settings)
     rejected = sorted(reading.rejected + (lengths.refused if lengths else []), key=lambda row: row.row)
     conversations = len(seen.examined)
     return Inspection(file, seen.example, reading.rows, conversations, rejected, findings, lengths, seen.turns, heldout)
 
 
-def _diagnose(
+def _find_all(
     reading: Reading, examined: Examination, lengths: TokenLengths | None, settings: RunSettings
 ) -> tuple[int, list[Finding]]:
-    """How many would be held out, and all findings."""
+    """Computes how many conversations would be held out, and all findings."""
     findings = [
-        *find_unread(reading),
-        *find_repeats(examined),
-        *(_find_cut(lengths, settings) if lengths else []),
+        *find_reading_problems(reading),
+        *find_duplicates(examined),
+        *(_find_truncated(lengths, settings) if lengths else []),
         *find_suspicious_text(examined),
         *find_style(examined),
         *find_languages(examined),
@@ -137,9 +145,9 @@ def _diagnose(
     return int(split.is_heldout.sum()), findings
 
 
-def _find_cut(lengths: TokenLengths, settings: RunSettings) -> list[Finding]:
-    """The little that an automatic `max_length` is made to cut is no finding; the table of lengths tells it."""
-    findings = find_cut(lengths, lengths.max_length)
+def _find_truncated(lengths: TokenLengths, settings: RunSettings) -> list[Finding]:
+    """Finds truncated conversations, but not the few that an automatic `max_length` is meant to cut."""
+    findings = find_truncated(lengths, lengths.max_length)
     is_little = lengths.kept(lengths.max_length).trained_tokens >= COVERED
     if settings.max_length is None and is_little:
         return [finding for finding in findings if finding.kind != "cut"]
@@ -147,7 +155,7 @@ def _find_cut(lengths: TokenLengths, settings: RunSettings) -> list[Finding]:
 
 
 def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:
-    """How often the settings go through the data."""
+    """Computes how many epochs the settings train for."""
     if settings.max_steps < 0 or lengths is None:
         return settings.num_train_epochs
     rows, filled = settings.max_steps * settings.rows_per_step(), settings.row_length(lengths.max_length)

@@ -1,4 +1,4 @@
-"""How many tokens the conversations have, what each `max_length` keeps of them, and which one to take."""
+"""Measures the tokens of conversations, what each `max_length` keeps of them, and suggests one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sft_app.data.reading import Example
-from sft_app.data.rows import Progress, Rejected
+from sft_app.data.rows import JsonObject, Progress, Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.errors import DataError
 
@@ -19,14 +19,14 @@ CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131
 BINS = 24
 UNLIMITED = 2**31
 QUICKLY_MEASURED = 2_000
-"""Conversations that are enough where an estimate is wanted at once."""
+"""Conversations that are enough for a quick estimate."""
 COVERED, MULTIPLE = 0.99, 64
 """`max_length` is taken so that this share of the conversations stays whole, rounded up to a multiple."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a `max_length` keeps: shares, 0 to 1, of conversations that stay whole and of trained tokens."""
+    """What a `max_length` keeps, as shares from 0 to 1: conversations that stay whole, and trained tokens."""
 
     max_length: int
     conversations: float
@@ -35,7 +35,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class TokenLengths:
-    """Of `total` conversations those that were measured, sorted by row.
+    """The token lengths of the conversations that were measured, of `total` in all, sorted by row.
 
     `rows`, `lengths` and `trained` are int64 (measured,); `trained_within` (measured, limits) counts the trained
     tokens within each of `limits`. `refused` are those that the chat template does not take. `max_length` is the one
@@ -54,33 +54,34 @@ class TokenLengths:
     beginning: int
 
     def max_length_for(self, asked: int | None) -> int:
-        """The `max_length` of settings that ask for this one, or for none."""
+        """Chooses the `max_length` of a run: the one asked for, or the suggested one."""
         return asked or self.suggested_max_length
 
     def trained_of(self, max_length: int) -> np.ndarray:
-        """Trained tokens that a cut at `max_length` leaves of each, (measured,).
+        """Estimates the trained tokens that a cut at `max_length` leaves of each conversation, int64 (measured,).
 
         Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
         """
-        return np.maximum(self.trained - np.maximum(self.lengths - max_length, 0), 0)
+        kept: np.ndarray = np.maximum(self.trained - np.maximum(self.lengths - max_length, 0), 0)
+        return kept
 
     def percentile(self, share: float) -> int:
-        """Nearest rank."""
+        """Computes a percentile of the lengths, by the nearest rank; `share` is 0 to 1."""
         return int(np.percentile(self.lengths, 100 * share, method="inverted_cdf"))
 
     def kept(self, max_length: int) -> Kept:
-        """Raises: ValueError when `max_length` is not one of `limits`."""
+        """Computes what a `max_length` keeps. Raises: ValueError when it is not one of `limits`."""
         within = self.trained_within[:, self.limits.index(max_length)]
         whole = float(np.mean(self.lengths <= max_length))
         return Kept(max_length, whole, float(within.sum() / max(self.trained.sum(), 1)))
 
     def cut_rows(self, max_length: int) -> list[int]:
-        """Rows that lose trained tokens."""
+        """Lists the rows that lose trained tokens."""
         within = self.trained_within[:, self.limits.index(max_length)]
         return sorted(set(self.rows[within < self.trained].tolist()))
 
     def kept_table(self) -> list[Kept]:
-        """For the usual lengths up to the first that keeps everything."""
+        """Computes what each usual `max_length` keeps, up to the first that keeps everything."""
         table: list[Kept] = []
         for limit in CANDIDATES:
             table.append(self.kept(limit))
@@ -89,13 +90,14 @@ class TokenLengths:
         return table
 
     def histogram(self) -> list[tuple[int, int, int]]:
-        """(from, to, conversations) of equal widths up to the longest; `to` is not included."""
+        """Counts conversations by length, in bins (from, to, conversations) of equal width; `to` is not included."""
         width = max(1, -(-int(self.lengths.max() + 1) // BINS))
         edges = np.arange(0, int(self.lengths.max()) + width + 1, width)
         counts, _ = np.histogram(self.lengths, edges)
         return [(int(low), int(low + width), int(n)) for low, n in zip(edges[:-1], counts, strict=True)]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
+        """Writes the lengths as `inspect --json` prints them, in tokens."""
         return {
             "p50": self.percentile(0.50),
             "p95": self.percentile(0.95),
@@ -111,7 +113,7 @@ class TokenLengths:
 
 
 def suggest_max_length(lengths: np.ndarray, context: int) -> int:
-    """The 99th percentile of token `lengths`, rounded up to a multiple of 64, at most the model's `context`."""
+    """Suggests the 99th percentile of token `lengths`, rounded up to a multiple of 64, at most `context` tokens."""
     enough = int(np.percentile(lengths, 100 * COVERED, method="inverted_cdf"))
     return min(MULTIPLE * math.ceil(enough / MULTIPLE), context, CANDIDATES[-1])
 
@@ -123,18 +125,18 @@ def measure_lengths(
     total: int,
     on_progress: Progress | None = None,
 ) -> TokenLengths:
-    """Renders every example. A `max_length` of None takes the suggested one.
+    """Measures every example by rendering it. A `max_length` of None takes the suggested one.
 
     Raises:
         DataError: the template takes none of them.
     """
-    rows, places, lengths, refused = [], [], [], []
+    rows, trained_spans, lengths, refused = [], [], [], []
     common: list[int] | None = None
     for done, example in enumerate(sorted(examples, key=lambda example: example.row)):
         try:
             rendered = render_conversation(tokenizer, example.conversation, UNLIMITED)
             lengths.append(len(rendered.labels))
-            places.append(_spans(rendered))
+            trained_spans.append(_spans(rendered))
             common = _common(rendered.input_ids if common is None else common, rendered)
             rows.append(example.row)
         except DataError as error:
@@ -146,7 +148,9 @@ def measure_lengths(
     suggested = suggest_max_length(np.array(lengths), tokenizer.model_max_length)
     chosen = suggested if max_length is None else max_length
     limits = tuple(sorted({*CANDIDATES, chosen}))
-    within = np.array([[_within(spans, limit) for limit in (*limits, UNLIMITED)] for spans in places], dtype=np.int64)
+    within = np.array(
+        [[_within(spans, limit) for limit in (*limits, UNLIMITED)] for spans in trained_spans], dtype=np.int64
+    )
     return TokenLengths(
         rows=np.array(rows),
         lengths=np.array(lengths, dtype=np.int64),
@@ -162,17 +166,17 @@ def measure_lengths(
 
 
 def _common(beginning: list[int], rendered: RenderedConversation) -> list[int]:
-    """What a conversation has of the beginning, short of its first trained token."""
+    """Shortens the common beginning to what a conversation shares of it before its first trained token."""
     pairs = zip(beginning, rendered.input_ids, rendered.labels, strict=False)
     return [id for id, _, _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[2] == IGNORED, pairs)]
 
 
 def _spans(rendered: RenderedConversation) -> list[tuple[int, int]]:
-    """Where trained tokens stand together: (from, to), `to` not included."""
+    """Finds the runs of trained tokens: (from, to), `to` not included."""
     trained = np.diff((np.array(rendered.labels) != IGNORED).astype(np.int8), prepend=0, append=0)
     return list(zip(np.flatnonzero(trained == 1).tolist(), np.flatnonzero(trained == -1).tolist(), strict=True))
 
 
 def _within(spans: list[tuple[int, int]], limit: int) -> int:
-    """Trained tokens before `limit`."""
+    """Counts the trained tokens before `limit`."""
     return sum(min(end, limit) - start for start, end in spans if start < limit)

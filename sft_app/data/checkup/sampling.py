@@ -1,4 +1,4 @@
-"""A fair sample of a stream whose length is not known."""
+"""Draws a random sample from a stream whose length is not known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Sample(Generic[T]):
-    """Keeps `size` of the items offered, each with the same chance, and the same ones every time.
+    """A reservoir sample: keeps `size` of the items offered, each with the same chance, and the same ones every time.
 
     Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
     """
@@ -17,14 +17,16 @@ class Sample(Generic[T]):
     def __init__(self, size: int) -> None:
         self.size, self.offered = size, 0
         self.items: list[T] = []
-        self._dice = random.Random(0)
+        self._random = random.Random(0)
 
     def offer(self, item: T) -> None:
+        """Offers one more item of the stream."""
         self.offered += 1
         if len(self.items) < self.size:
             self.items.append(item)
-        elif (place := self._dice.randrange(self.offered)) < self.size:
-            self.items[place] = item
+        elif (index := self._random.randrange(self.offered)) < self.size:
+            self.items[index] = item
 
     def is_whole(self) -> bool:
+        """Tells whether the sample has every item that was offered."""
         return self.offered <= self.size

@@ -1,4 +1,4 @@
-"""What is suspicious about one text, and the repairs; each repair leaves a text without that fault as it is."""
+"""Finds suspicious parts of one text and repairs them; a repair does not change a text without that fault."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ _PHONE = re.compile(
 
 
 def suspicious(text: str) -> tuple[str, ...]:
-    """The kinds of fault found: "encoding", "replacement", "control", "html", "marker", "personal_…", in this order.
+    """Lists the kinds of fault found: "encoding", "replacement", "control", "html", "marker", "personal_…", in order.
 
-    An "encoding" fault that has lost characters cannot be undone, so `repair_encoding` leaves it to be seen.
+    An "encoding" fault that has lost characters cannot be undone, so `repair_encoding` leaves it visible.
     """
     has_number = _has_long_number(text)
     found = {
@@ -114,7 +114,7 @@ def repair_encoding(text: str) -> str:
 
 
 def strip_html(text: str) -> str:
-    """Takes tags away and decodes entities, outside code; line breaks and blocks become line ends.
+    """Removes tags and decodes entities, outside code; line breaks and blocks become line ends.
 
     Escaped markup (`&lt;p&gt;`) is taken for HTML that was escaped once too often, and goes too.
     """
@@ -122,17 +122,17 @@ def strip_html(text: str) -> str:
 
 
 def remove_markers(text: str) -> str:
-    """Takes leftover chat-template markers away, with the role that is named in them."""
+    """Removes leftover chat-template markers, with the role that is named in them."""
     return _repeat(_remove_markers_once, text)
 
 
 def mask_personal_data(text: str) -> str:
-    """Puts [email], [phone], [card number] and [key] in the place of what `suspicious` takes for one."""
+    """Replaces what `suspicious` takes for personal data with [email], [phone], [card number] or [key]."""
     return _repeat(_mask_once, text)
 
 
 def _repeat(repair: Callable[[str], str], text: str) -> str:
-    """The text after as many rounds as change it: what is removed may have stood between the parts of another fault."""
+    """Repairs until nothing changes: a removed part may have separated the halves of another fault."""
     while (repaired := repair(text)) != text:
         text = repaired
     return text
@@ -158,18 +158,19 @@ def _repair_encoding_once(text: str) -> str:
 
 
 def _decode(text: str) -> str:
-    return fix_encoding(text, _KEEP_LOST_CHARACTERS)
+    decoded: str = fix_encoding(text, _KEEP_LOST_CHARACTERS)
+    return decoded
 
 
 def _line_end_or_nothing(control: re.Match[str]) -> str:
-    """Form feed and vertical tab stood between lines."""
+    """Replaces form feed and vertical tab, which separated lines, with a line end, and removes the others."""
     return "\n" if control.group() in "\f\v" else ""
 
 
 def _strip_html_once(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
-    pieces = _CODE.split(text)  # code is at the odd places
+    pieces = _CODE.split(text)  # code is at the odd indexes
     closed = {name.lower() for piece in pieces[::2] for name in _CLOSED.findall(piece)}
     plain = [_strip_piece(piece, closed) for piece in pieces[::2]]
     if plain == pieces[::2]:
@@ -218,7 +219,7 @@ def _mask_emails(text: str) -> str:
 
 
 def _has_long_number(text: str) -> bool:
-    """Whether nine digits stand together but for what separates them; ten times as fast as a regular expression."""
+    """Tells whether there are nine digits with only separators between them; ten times as fast as a regex."""
     return b"000000000" in text.encode(errors="ignore").translate(_DIGITS_AS_ZERO, b" ()./-")
 
 
@@ -241,7 +242,7 @@ def _mask_card(found: re.Match[str]) -> str:
 
 
 def _passes_luhn(digits: list[int]) -> bool:
-    """Source: ISO/IEC 7812-1, annex B."""
+    """Checks the Luhn digit of a card number. Source: ISO/IEC 7812-1, annex B."""
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return (sum(doubled) + sum(digits[::-2])) % 10 == 0
 

@@ -1,1 +1,1 @@
-"""Rows to conversations: which layout a file has, and how each layout is converted."""
+"""Turns rows into conversations: `detection` finds the layout, `registry` knows each, `converters` convert it."""

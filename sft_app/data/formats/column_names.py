@@ -1,6 +1,6 @@
-"""What the name of a column suggests: that it asks or answers, or that it holds the good or the bad of two answers.
+"""Rates column names: how clearly a name says question or answer, or the better or the worse of two answers.
 
-Names are written without accents and in small letters, as `plain` has them.
+Names are written without accents and in small letters, as `normalize` has them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from sft_app.data.formats.profile import plain, word_set
+from sft_app.data.formats.column_profiles import normalize, word_set
 
-Mark = Literal["good", "bad", ""]
+AnswerMark = Literal["good", "bad", ""]
 Words = tuple[frozenset[str], ...]
 
 
 def _words(*tiers: str) -> Words:
-    return tuple(frozenset(plain(tier).split()) for tier in tiers)
+    return tuple(frozenset(normalize(tier).split()) for tier in tiers)
 
 
 ASKING = _words(
@@ -36,8 +36,8 @@ ANSWERING = _words(
     "agente",
     "target label",
 )
-"""Each in three tiers: what can mean nothing else; who speaks, often a column of names; what is said of much."""
-ASIDE = word_set(
+"""Each in three tiers: words that mean nothing else; who speaks, often a column of names; words with many meanings."""
+SIDE_NOTES = word_set(
     "comment comments remark remarks note notes feedback reviewer rating score reason rationale explanation "
     "reasoning thought thinking cot subject title headline topic category status tag tags internal metadata url "
     "text content description product kommentar bemerkung notiz betreff titel thema kategorie commentaire "
@@ -59,96 +59,118 @@ TITLES = word_set("summary zusammenfassung resumen resume sommaire riassunto res
 DESCRIPTIONS = word_set("description beschreibung descripcion descrizione descricao")
 """Beside one of these a summary is the title of a ticket."""
 CLASSES = word_set("sentiment label class emotion intent")
-TWIN = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
+PAIRED_NAME = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
+COLUMNS_NAMED = 8
+NAME_SHOWN = 40
 FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
 SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
-BAD = re.compile(
+BAD_NAME = re.compile(
     r"reject|declin|hallucinat|incorrect|dispref|unprefer|(non|not|un)[\W_]*(preferred|chosen|accepted|correct)|falsch|schlecht|abgelehnt"
     r"|rejet|mauvais|rechaz|rejeit|rifiut|scorrett"
     r"|(?<![a-z])(bad|worse|worst|wrong|los(er|ing|t)|disliked|negative|mal[ao]|incorrect[ao])(?![a-z])"
 )
-GOOD = re.compile(
+GOOD_NAME = re.compile(
     r"(?<![a-z])(chosen|prefer(red|ee|ida|ita)|accepted|winn(er|ing)|best|better|good|correct|gold(en)?|approved|positive"
     r"|selected|gewahlte?|bevorzugte?|gute?|beste|richtige?|choisie?|bonne|meilleure|elegid[ao]|buen[ao]|mejor|correct[ao]"
     r"|buon[ao]|melhor|escolhida)(?![a-z])"
 )
 
 
+def in_backticks(names: Sequence[str], most: int = COLUMNS_NAMED) -> str:
+    """Lists columns in a sentence, shortened: a file without headings has its first row as names."""
+    shown = ", ".join(f"`{one_line(name)}`" for name in names[:most]) or "(none)"
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def one_line(name: str) -> str:
+    """Shortens a name, which may be a whole paragraph, to its first characters in one line."""
+    name = " ".join(name.split())
+    return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…"
+
+
 def system_column(names: Iterable[str]) -> str:
     """Finds the column with the system prompt by its name; "" where none is called so."""
-    return next((name for name in names if plain(str(name)) in SYSTEM_NAMES), "")
+    return next((name for name in names if normalize(str(name)) in SYSTEM_NAMES), "")
 
 
-def asks(name: str) -> int:
-    """How clearly a name says that its column asks, 0 to 6; 0 where it speaks rather of an answer."""
-    return 0 if is_aside(name) else _lead(_rank(name, ASKING), _rank(name, ANSWERING))
+def question_score(name: str) -> int:
+    """Rates how clearly a name means a question, 0 to 6; 0 where it means an answer rather than a question."""
+    return 0 if is_side_note(name) else _lowered(_rank(name, ASKING), _rank(name, ANSWERING))
 
 
-def answers(name: str) -> int:
-    """How clearly a name says that its column answers, 0 to 8; a mark of the good answer says it best."""
-    found = mark(name)
+def answer_score(name: str) -> int:
+    """Rates how clearly a name means an answer, 0 to 8; a name for the better of two answers is the clearest."""
+    found = answer_mark(name)
     answering = _rank(name, ANSWERING)
-    if found == "good" and (answering or GOOD.sub("", plain(name)).strip(" _-") in FILLERS):
+    if found == "good" and (answering or GOOD_NAME.sub("", normalize(name)).strip(" _-") in FILLERS):
         return 8
-    return 0 if found == "bad" or is_aside(name) else _lead(answering, _rank(name, ASKING))
+    return 0 if found == "bad" or is_side_note(name) else _lowered(answering, _rank(name, ASKING))
 
 
 def is_exact_answer(name: str) -> bool:
-    """The name says nothing but that: `Answer`, not `Answered by`."""
-    return answers(name) in (6, 8)
+    """Tells whether a name means an answer and nothing else: `Answer`, not `Answered by`."""
+    return answer_score(name) in (6, 8)
 
 
 def draft_order(name: str) -> int:
-    """1 for an edited answer, -1 for a draft or a model's, 0 where the name does not say."""
-    words = set(_split(name))
-    return 1 if words & EDITED or mark(name) == "good" else -1 if words & DRAFTED else 0
+    """Orders versions of an answer: 1 for an edited one, -1 for a draft or a model's, 0 where the name does not say."""
+    words = set(_words_of(name))
+    return 1 if words & EDITED or answer_mark(name) == "good" else -1 if words & DRAFTED else 0
 
 
 def could_answer(name: str) -> bool:
-    """Whether a column of sentences of that name may hold the answer, or another version of it."""
-    if is_aside(name) or mark(name) == "bad":
+    """Tells whether a column of sentences with this name may hold the answer, or another version of it."""
+    if is_side_note(name) or answer_mark(name) == "bad":
         return False
-    words = set(_split(name))
+    words = set(_words_of(name))
     is_version = bool(words & (EDITED | DRAFTED | REFERENCES))
-    return is_version and (not asks(name) or "human" in words) or answers(name) >= 3 and not asks(name)
+    return (
+        is_version
+        and (not question_score(name) or "human" in words)
+        or answer_score(name) >= 3
+        and not question_score(name)
+    )
 
 
 def is_speaker(name: str) -> bool:
-    """`Agent`: who answers, as often as what."""
-    return answers(name) in (3, 4)
+    """Tells whether a name means who answers as often as what is answered, as `Agent` does."""
+    return answer_score(name) in (3, 4)
 
 
-def mark(name: str) -> Mark:
-    called = plain(name)
-    if BAD.search(called):
+def answer_mark(name: str) -> AnswerMark:
+    """Tells whether a name means the better ("good") or the worse ("bad") of two answers; "" for neither."""
+    called = normalize(name)
+    if BAD_NAME.search(called):
         return "bad"
-    return "good" if GOOD.search(called) else ""
+    return "good" if GOOD_NAME.search(called) else ""
 
 
-def twins(names: Sequence[str]) -> list[str]:
-    """The names that differ from another only in a last letter or number: `answer_A` and `answer_B`, to be compared."""
-    stems = {name: found[1] for name in names if (found := TWIN.fullmatch(plain(name)))}
+def paired_names(names: Sequence[str]) -> list[str]:
+    """Finds the names that differ from another only in a last letter or number: `answer_A` and `answer_B`."""
+    stems = {name: found[1] for name in names if (found := PAIRED_NAME.fullmatch(normalize(name)))}
     return [name for name, stem in stems.items() if list(stems.values()).count(stem) > 1]
 
 
-def is_aside(name: str) -> bool:
-    return any(word in ASIDE for word in _split(name))
+def is_side_note(name: str) -> bool:
+    """Tells whether a name means a remark, a title or the like, beside a question and its answer."""
+    return any(word in SIDE_NOTES for word in _words_of(name))
 
 
 def is_class(name: str) -> bool:
-    return plain(name) in CLASSES
+    """Tells whether a name means the class of a text, such as `sentiment`."""
+    return normalize(name) in CLASSES
 
 
-def _lead(rank: int, other: int) -> int:
-    """The rank of a name of which something else can be said too: `Customer reply` is less clear than `Reply`."""
+def _lowered(rank: int, other: int) -> int:
+    """Lowers the rank of a name that means something else too: `Customer reply` is less clear than `Reply`."""
     if rank <= other:
         return 0
     return max(1, rank - 2) if other in (3, 4) else rank
 
 
 def _rank(name: str, tiers: Words) -> int:
-    """6, 4, 2 for a word of each tier, one less where it is only part of the name. Numbers (`Answer 2`) say nothing."""
-    words = _split(name)
+    """Ranks a name 6, 4 or 2 for a word of each tier, one less where it is only part of the name (numbers aside)."""
+    words = _words_of(name)
     called = " ".join(words)
     for tier, best in zip(tiers, (6, 4, 2), strict=True):
         if called in tier:
@@ -158,5 +180,5 @@ def _rank(name: str, tiers: Words) -> int:
     return 0
 
 
-def _split(name: str) -> list[str]:
-    return [word for word in re.split(r"[\W\d_]+", plain(name)) if word]
+def _words_of(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W\d_]+", normalize(name)) if word]

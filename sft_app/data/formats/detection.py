@@ -1,66 +1,83 @@
-"""Which layout a file's rows have: a guess from what stands in the columns and from their names, with reasons.
+"""Detects which layout the rows of a file have, from the cells of the columns and from their names, with reasons.
 
-A guess is only offered when it can be acted on; where two readings are possible, both are, the better one first.
+A layout is only offered when the file can be read by it; where two are possible, both are, the better one first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from sft_app.data.formats.column_names import answers, mark, system_column
-from sft_app.data.formats.columns import choose_columns, choose_pair, other_texts, rivals
-from sft_app.data.formats.converters.tables import ColumnMap, text_column
-from sft_app.data.formats.guess import Guess, in_backticks
-from sft_app.data.formats.profile import (
+from sft_app.data.formats.column_mapping import (
+    choose_question_and_answer,
+    competing_answers,
+    how_to_choose,
+    other_texts,
+)
+from sft_app.data.formats.column_names import answer_mark, answer_score, in_backticks, system_column
+from sft_app.data.formats.column_profiles import (
     ENOUGH_ROWS,
     ColumnProfile,
     Rows,
     column_names,
-    plain,
+    normalize,
     profile_columns,
     profile_joined,
 )
+from sft_app.data.formats.converters.tables import ColumnMap, text_column
 from sft_app.data.formats.registry import Layout, layouts_to_detect
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 
+Certainty = Literal["chosen", "certain", "guess"]
+"""How sure the layout of a file is: a person chose it, the rows leave no doubt, or a person has to confirm it."""
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound")
 WRITERS = ("user", "author", "username", "name")
-MOMENTS = ("ts", "timestamp", "thread_ts", "sent_at")
+TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at")
 
 
-def guess_formats(rows: Rows) -> list[Guess]:
-    """Every reading that fits, the best first.
+@dataclass(frozen=True)
+class DetectedLayout:
+    """One way to read a file: the settings `format` and `columns`, and why they fit."""
+
+    format: str
+    why: str
+    columns: tuple[str, ...] = ()
+    is_certain: bool = True
+
+
+def detect_layouts(rows: Rows) -> list[DetectedLayout]:
+    """Finds every layout that fits the first rows of a file, the best first.
 
     Raises:
         DataError: none fits, or nothing says which column is the answer; names the columns.
     """
-    guesses = _nested(rows)
-    if guesses or not column_names(rows):
-        return guesses or _refuse([])
+    found = _by_shape(rows)
+    if found or not column_names(rows):
+        return found or _refuse([])
     columns = profile_columns(rows)
     if speaker := _speaker_column(columns):
         raise DataError(
             f"Each row contains one message, and `{speaker}` names its author. Put the messages of a conversation into "
             "one row, as a list under `messages`. To train on the texts as they are, choose the format text."
         )
-    guesses = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
-    return guesses or _refuse(columns)
+    found = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
+    return found or _refuse(columns)
 
 
-def _nested(rows: Rows) -> list[Guess]:
-    """Layouts that are known by the shape of their values in half of the rows or more."""
+def _by_shape(rows: Rows) -> list[DetectedLayout]:
+    """Finds a layout that is recognised by the shape of its values in half of the rows or more."""
     for layout in layouts_to_detect():
         if recognise := layout.recognise:
             found = [column for row in rows if (column := recognise(row))]
             if rows and len(found) >= 0.5 * len(rows):
-                return [Guess(layout.name, layout.evidence.format(found[0]))]
+                return [DetectedLayout(layout.name, layout.evidence.format(found[0]))]
     return []
 
 
-def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
-    """Well-known tables by their columns, unless the cells say otherwise; a context that never changes is left out."""
+def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]:
+    """Finds a well-known table by its columns, unless the cells contradict; a constant context is left out."""
     named = {column.name: column for column in columns}
     fitting = [(layout, map) for layout in layouts_to_detect() for map in layout.column_maps if _holds_text(named, map)]
     if not fitting:
@@ -69,7 +86,7 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     answer = named[map.assistant]
     ask = profile_joined([column for column in (map.user, map.context) if column in named], rows)
     others = other_texts(columns, map.used())
-    if rivals(columns, map.assistant, map.user) or others and not (ask.is_prose() and answer.is_prose()):
+    if competing_answers(columns, map.assistant, map.user) or others and not (ask.is_prose() and answer.is_prose()):
         return []
     used = [column for column in map.used() if column in named]
     doubt = _doubt(ask, answer, rows, _is_all(layout, columns))
@@ -77,29 +94,29 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
     is_certain = not doubt
     if not map.system and (system := _system(columns)):
         full = replace(map, system=system, context=map.context if map.context in named else "")
-        return [Guess("columns", f"{why}, after the system prompt in `{system}`", full.entries(), is_certain)]
+        return [DetectedLayout("columns", f"{why}, after the system prompt in `{system}`", full.entries(), is_certain)]
     context = named.get(map.context)
-    if context is None or context.nature != "constant":
-        return [Guess(layout.name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
+    if context is None or context.kind != "constant":
+        return [DetectedLayout(layout.name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
     bare = ColumnMap(map.user, map.assistant)
     said = f"`{map.user}` is answered by `{map.assistant}`{_constant_note(columns, bare.used(), rows)}"
     return [
-        Guess("columns", said, bare.entries(), is_certain=False),
-        Guess(layout.name, f"{why}, with `{context.name}` added to every question", is_certain=False),
+        DetectedLayout("columns", said, bare.entries(), is_certain=False),
+        DetectedLayout(layout.name, f"{why}, with `{context.name}` added to every question", is_certain=False),
     ]
 
 
 def _is_all(layout: Layout, columns: list[ColumnProfile]) -> bool:
-    """A prompt and a completion and nothing else were made for training, so nothing else can be meant."""
+    """Tells whether a table has a prompt, a completion and nothing else, so that nothing else can be meant."""
     return layout.name == "prompt_completion" and len(columns) == 2
 
 
 def _doubt(ask: ColumnProfile, answer: ColumnProfile, rows: Rows, is_all: bool) -> str:
-    """What speaks against a well-known table although it holds no other texts; "" for nothing."""
-    few = [column for column in (ask, answer) if column.nature in ("constant", "category")]
+    """Says what speaks against a well-known table although it holds no other texts; "" for nothing."""
+    few = [column for column in (ask, answer) if column.kind in ("constant", "category")]
     if few and not is_all:
         return f", but one of them has only {_texts(few[0].distinct)} in {len(rows)} rows"
-    is_odd = {"identifier", "name"} & {ask.nature, answer.nature} and len(rows) >= ENOUGH_ROWS
+    is_odd = {"identifier", "name"} & {ask.kind, answer.kind} and len(rows) >= ENOUGH_ROWS
     return ", but one of them contains numbers, dates, ids or names" if is_odd else ""
 
 
@@ -107,29 +124,29 @@ def _texts(number: int) -> str:
     return "1 text" if number == 1 else f"{number} different texts"
 
 
-def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[Guess]:
-    """Two columns of a table that nobody knows, with the system prompt and the input of an instruction beside them."""
+def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]:
+    """Finds question and answer in a table of unknown columns, with the system prompt and an instruction's input."""
     inputs = _inputs(columns)
-    pair = choose_pair([column for column in columns if column.name not in inputs])
-    if pair is None or pair.is_unnamed and any(column.nature == "nested" for column in columns):
+    pair = choose_question_and_answer([column for column in columns if column.name not in inputs])
+    if pair is None or pair.is_unnamed and any(column.kind == "nested" for column in columns):
         return []
-    used = [pair.ask, pair.answer]
-    why = f"{in_backticks([pair.ask])} looks like the question and {in_backticks([pair.answer])} like the answer"
-    context = inputs[0] if inputs and plain(pair.ask) == "instruction" else ""
-    map = ColumnMap(pair.ask, pair.answer, _system(columns), context)
+    used = [pair.question, pair.answer]
+    why = f"{in_backticks([pair.question])} looks like the question and {in_backticks([pair.answer])} like the answer"
+    context = inputs[0] if inputs and normalize(pair.question) == "instruction" else ""
+    map = ColumnMap(pair.question, pair.answer, _system(columns), context)
     basis = f", judging by {pair.basis}" if pair.basis else ""
-    first = Guess(
+    first = DetectedLayout(
         "columns", why + basis + _constant_note(columns, used, rows), map.entries(), is_certain=not pair.basis
     )
-    turned = replace(map, user=pair.answer, assistant=pair.ask)
-    other = Guess("columns", "the same two columns the other way round", turned.entries(), is_certain=False)
-    return [first, other] if pair.is_turnable else [first]
+    reversed = replace(map, user=pair.answer, assistant=pair.question)
+    other = DetectedLayout("columns", "the same two columns the other way round", reversed.entries(), is_certain=False)
+    return [first, other] if pair.is_reversible else [first]
 
 
 def _inputs(columns: list[ColumnProfile]) -> list[str]:
-    """Alpaca's `input`, which belongs to its `instruction`."""
+    """Finds Alpaca's `input`, which belongs to its `instruction`."""
     names = [column.name for column in columns if column.filled]
-    return [name for name in names if plain(name) == "input" and "instruction" in map(plain, names)]
+    return [name for name in names if normalize(name) == "input" and "instruction" in map(normalize, names)]
 
 
 def _system(columns: list[ColumnProfile]) -> str:
@@ -137,36 +154,37 @@ def _system(columns: list[ColumnProfile]) -> str:
 
 
 def _speaker_column(columns: list[ColumnProfile]) -> str:
-    """The column that says who wrote the one text of each row; "" where the rows are no messages."""
+    """Finds the column that names the author of each row's one text; "" where the rows are not messages."""
     if sum(column.is_prose() for column in columns) > 1 or len(columns) < 2:
         return ""
-    speakers = [column for column in columns if plain(column.name) in SPEAKERS]
-    if not speakers and any(plain(column.name) in MOMENTS for column in columns):
-        speakers = [column for column in columns if plain(column.name) in WRITERS]
+    speakers = [column for column in columns if normalize(column.name) in SPEAKERS]
+    if not speakers and any(normalize(column.name) in TIMESTAMPS for column in columns):
+        speakers = [column for column in columns if normalize(column.name) in WRITERS]
     return next((column.name for column in speakers if not column.is_prose()), "")
 
 
-def _plain_text(rows: Rows) -> list[Guess]:
+def _plain_text(rows: Rows) -> list[DetectedLayout]:
+    """Offers plain text where half of the rows or more have a text in the column of the first one."""
     column = next((name for row in rows if (name := text_column(row))), None)
     if column is None or _share(rows, lambda row: isinstance(row.get(column), str)) < 0.5:
         return []
     why = f"{in_backticks([column])} contains plain text, which is learned from beginning to end, without a chat format"
-    return [Guess("text", why)]
+    return [DetectedLayout("text", why)]
 
 
-def _refuse(columns: list[ColumnProfile]) -> list[Guess]:
-    """Raises: DataError, with what the columns hold and what can be done."""
-    nested = [column.name for column in columns if column.nature == "nested"]
-    bad = [column.name for column in columns if column.is_text() and mark(column.name) == "bad"]
-    few = [column.name for column in columns if column.nature in ("category", "constant")]
+def _refuse(columns: list[ColumnProfile]) -> list[DetectedLayout]:
+    """Refuses rows that fit no layout. Raises: DataError, with what the columns hold and what can be done."""
+    nested = [column.name for column in columns if column.kind == "nested"]
+    bad = [column.name for column in columns if column.is_text() and answer_mark(column.name) == "bad"]
+    few = [column.name for column in columns if column.kind in ("category", "constant")]
     texts = [column.name for column in columns if column.is_text()]
-    offered = [name for name in [*texts, *sorted(few, key=answers, reverse=True)] if mark(name) != "bad"]
+    offered = [name for name in [*texts, *sorted(few, key=answer_score, reverse=True)] if answer_mark(name) != "bad"]
     said = [
         f"The columns {in_backticks([column.name for column in columns])} match no known layout.",
         *_about(nested, "{} {holds} lists or objects, which this layout cannot read."),
         *_about(bad, "{} {holds} answers marked as bad."),
         *_about(few, "{} {holds} too few different texts for a question or an answer."),
-        choose_columns(*offered[:2])
+        how_to_choose(*offered[:2])
         if len(offered) >= 2
         else "Provide a question and its answer in two text columns, or a list of `messages`.",
     ]
@@ -178,13 +196,13 @@ def _about(names: list[str], sentence: str) -> list[str]:
 
 
 def _holds_text(columns: dict[str, ColumnProfile], map: ColumnMap) -> bool:
-    """Whether question and answer are there, with text in most rows."""
+    """Tells whether question and answer are there, with text in half of the rows or more."""
     needed = [columns.get(map.user), columns.get(map.assistant)]
     return all(column is not None and column.filled >= 0.5 for column in needed)
 
 
 def _constant_note(columns: Sequence[ColumnProfile], used: Sequence[str], rows: Rows) -> str:
-    constant = [column.name for column in columns if column.nature == "constant" and column.name not in used]
+    constant = [column.name for column in columns if column.kind == "constant" and column.name not in used]
     if not constant:
         return ""
     subject = f"{in_backticks(constant)} {'contains' if len(constant) == 1 else 'contain'}"

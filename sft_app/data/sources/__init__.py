@@ -1,1 +1,1 @@
-"""Files and data sets of the Hub to numbered rows, in bounded memory; what cannot be read is told with its place."""
+"""Reads files and Hub data sets as numbered rows, in bounded memory; reports what cannot be read."""

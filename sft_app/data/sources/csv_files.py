@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files, which Excel and others write with several delimiters."""
+"""Reads the rows of CSV and TSV files, which Excel and others write with several delimiters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from itertools import count
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import (
     MAX_ROW_BYTES,
-    Fault,
     TooLong,
     UndecodableError,
+    UnreadableFileError,
     decode_line,
     split_lines,
     take_head,
@@ -23,31 +23,33 @@ _QUOTED = re.compile(rb'"[^"]*("|$)')
 
 
 def read_csv(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[Row | Rejected]:
-    """Rows under the names of the header. None: the delimiter is the one that the header has most of.
+    """Reads rows under the names of the header. Without a `delimiter`, the one that the header has most of is taken.
 
     Raises:
-        Fault: there is no header or nothing below it, or a quote is open from here to the end.
+        UnreadableFileError: there is no header or nothing below it, or a quote is open from here to the end.
     """
     head, blocks = take_head(blocks)
     lines = _CsvLines(blocks)
     records = _read_records(lines, delimiter or _find_delimiter(head))
     header = next(records, [])
     if isinstance(header, str):
-        raise Fault(f"the header cannot be read: {header}")
+        raise UnreadableFileError(f"the header cannot be read: {header}")
     names = unique_names(header)
     number = 0
     for number, cells in enumerate(records, start=1):
         yield _as_row(number, names, cells, lines.note)
     if not number:
-        raise Fault("there are no rows below its header" if names else "there is no header, only blank lines")
+        raise UnreadableFileError(
+            "there are no rows below its header" if names else "there is no header, only blank lines"
+        )
 
 
 def unique_names(header: list[str]) -> list[str]:
-    """Names for all columns: the third, if it has none, is "column 3"; a second `a` is "a (2)"."""
+    """Names all columns: the third, if it has no name, is "column 3"; a second `a` is "a (2)"."""
     names: dict[str, None] = {}
     next_number: dict[str, Iterator[int]] = {}
-    for place, cell in enumerate(header, start=1):
-        name = cell.strip() or f"column {place}"
+    for position, cell in enumerate(header, start=1):
+        name = cell.strip() or f"column {position}"
         numbers = next_number.setdefault(name, count(2))
         unique = name
         while unique in names:
@@ -72,7 +74,7 @@ def _as_row(number: int, names: list[str], cells: list[str] | str, note: str) ->
 
 
 def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]:
-    """The cells of each record that is not blank, or the reason why it cannot be read."""
+    """Yields the cells of each record that is not blank, or the reason why it cannot be read."""
     csv.field_size_limit(MAX_ROW_BYTES)  # one for the whole process; the default of 128 kB is too little
     # Without `strict`, a quote that is never closed would make the rest of the file one cell.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -86,7 +88,7 @@ def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]
             yield lines.skip_record()
         except csv.Error as error:
             if lines.has_ended:
-                raise Fault(_never_closed(lines.begins)) from error
+                raise UnreadableFileError(_never_closed(lines.begins)) from error
             yield lines.reason or f"line {lines.number} is not valid CSV: {error}"
         else:
             if lines.reason or cells:
@@ -106,7 +108,7 @@ class _RecordTooLongError(Exception):
 
 
 class _CsvLines:
-    """Lines for `csv.reader`, and what is to be known about those of the record that it is reading."""
+    """Feeds lines to `csv.reader` and keeps the position, size and faults of the record that it is reading."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.lines = split_lines(blocks)
@@ -115,6 +117,7 @@ class _CsvLines:
         self.begin_record()
 
     def begin_record(self) -> None:
+        """Starts a new record at the next line."""
         self.begins = self.number + 1
         self.size, self.quotes = 0, 0
         self.note, self.reason = "", ""
@@ -144,16 +147,16 @@ class _CsvLines:
             return line.decode(errors="replace")
 
     def skip_record(self) -> str:
-        """Go on to the line that closes the record's quote, and tell the record's size.
+        """Skips to the line that closes the record's quote, and returns why the record is left out: its size.
 
         Raises:
-            Fault: no line closes it.
+            UnreadableFileError: no line closes it.
         """
         try:
             while self.quotes % 2:
                 self._next_line()
         except StopIteration as error:
-            raise Fault(_never_closed(self.begins)) from error
+            raise UnreadableFileError(_never_closed(self.begins)) from error
         return TooLong(self.size).reason
 
     def _next_line(self) -> bytes | TooLong:

@@ -1,4 +1,4 @@
-"""Files to numbered rows. A row that cannot be read is reported with its number and does not stop the others."""
+"""Reads files as numbered rows. A row that cannot be read is reported with its number and does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from sft_app.data.rows import Progress, Rejected, Row
 from sft_app.data.sources.csv_files import read_csv
 from sft_app.data.sources.json_files import read_json, read_jsonl
-from sft_app.data.sources.lines import Fault, text_blocks
+from sft_app.data.sources.lines import UnreadableFileError, text_blocks
 from sft_app.data.sources.parquet_files import read_parquet
 from sft_app.data.sources.txt_files import read_txt
 from sft_app.errors import DataError
@@ -31,14 +31,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is 
 
 
 def data_suffix(path: str | Path) -> str:
-    """The ending that tells the kind, in lower case: ".csv", ".jsonl.gz", "" if there is none."""
+    """Finds the ending that shows a file's type, in lower case: ".csv", ".jsonl.gz", "" if there is none."""
     name = Path(path).name.lower()
     packed = ".gz" if name.endswith(".gz") else ""
     return Path(name.removesuffix(packed)).suffix + packed
 
 
 def locate_data(data: str) -> Path:
-    """The file that `data` names: as given, or inside the project (the bundled examples).
+    """Finds the file that `data` names: as given, or inside the project (the bundled examples).
 
     Raises:
         DataError: there is no such file, or it is of a kind that cannot be read.
@@ -56,9 +56,9 @@ def locate_data(data: str) -> Path:
 
 
 def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row | Rejected]:
-    """Every row of a file, in order. Where the file cannot be read further, a last `Rejected` says so.
+    """Reads every row of a file, in order. Where the file cannot be read further, a last `Rejected` says so.
 
-    `on_progress` is told the share of the file, packed as it is, that has been read.
+    `on_progress` gets the share of the file, compressed as it is, that has been read.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -67,7 +67,7 @@ def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row |
     try:
         for last in _reader(path, on_progress):
             yield last
-    except Fault as fault:
+    except UnreadableFileError as fault:
         if last is None:
             raise DataError(f"{path.name}: {fault}.") from fault
         yield Rejected((last.number if isinstance(last, Row) else last.row) + 1, str(fault))
@@ -76,6 +76,7 @@ def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row |
 
 
 def file_sha256(path: Path) -> str:
+    """Computes the SHA-256 of a file as a hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

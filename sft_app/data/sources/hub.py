@@ -1,4 +1,4 @@
-"""Data sets from the Hugging Face Hub: downloaded once, as a JSONL file with a note of where it came from."""
+"""Downloads data sets from the Hugging Face Hub once, as a JSONL file with a note of where it came from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from sft_app.data.rows import Progress
+from sft_app.data.rows import JsonObject, Progress
 from sft_app.data.sources.hub_rows import open_rows
 from sft_app.errors import DataError
 from sft_app.hub.client import repository_info
@@ -35,15 +35,15 @@ class HubDataset:
 
 
 def is_dataset_id(text: str) -> bool:
-    """Whether it can only be `owner/name`: names of the old kind, without an owner, and names of files are not."""
+    """Tells whether a text can only be the id `owner/name`; old names without an owner and file names are not."""
     return is_hub_id(text) and not text.lower().endswith(FILE_ENDINGS)
 
 
 def refuse_if_unsafe(text: str) -> None:
-    """Lets ids only through: `datasets` would also take formats, addresses and this machine's folders for a name.
+    """Refuses what is not an id, since `datasets` would also take formats, addresses and local folders for a name.
 
     Raises:
-        DataError: it is no id, with what it is instead.
+        DataError: it is not an id; says what it is instead.
     """
     checks = (
         (not text.strip(), "the name is empty"),
@@ -64,9 +64,9 @@ def refuse_if_unsafe(text: str) -> None:
 
 
 def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | None = None) -> Path:
-    """The rows as a JSONL file in `folder`; downloaded unless the same rows of the same commit are there already.
+    """Downloads the rows as a JSONL file in `folder`, unless the same rows of the same commit are there already.
 
-    A `.source.json` beside it says what they are. When the Hub cannot be reached, the last copy is taken.
+    A `.source.json` next to it says what they are. When the Hub cannot be reached, the last copy is taken.
 
     Raises:
         DataError: there are no such rows, the Hub does not give them, or they cannot be read or stored.
@@ -87,8 +87,8 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | Non
     return path
 
 
-def read_source(path: Path) -> dict[str, Any]:
-    """What the note beside a fetched file says; {} if there is none that can be read."""
+def read_source(path: Path) -> JsonObject:
+    """Reads the note next to a downloaded file; {} if there is none that can be read."""
     try:
         source = json.loads(_source_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -120,7 +120,7 @@ def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | N
         raise DataError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}.") from error
 
 
-def _write_lines(file: TextIO, rows: Iterable[dict[str, Any]], total: int, on_progress: Progress | None) -> int:
+def _write_lines(file: TextIO, rows: Iterable[JsonObject], total: int, on_progress: Progress | None) -> int:
     count, step = 0, max(1, total // 100)
     for count, row in enumerate(rows, start=1):
         file.write(jsonl_line(row))
@@ -134,8 +134,8 @@ def _licence(info: Any) -> str | None:
     return ", ".join(licence) if isinstance(licence, list) else licence
 
 
-def _request(dataset: HubDataset) -> dict[str, Any]:
-    """What makes two requests the same, as it is noted beside the file."""
+def _request(dataset: HubDataset) -> JsonObject:
+    """Writes what makes two requests the same, as it is in the note next to the file."""
     return {
         "id": dataset.id,
         "config": dataset.config,
@@ -150,8 +150,8 @@ def _last_copy(dataset: HubDataset, folder: Path) -> Path | None:
     return max(copies, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _is_copy(path: Path, expected: dict[str, Any]) -> bool:
-    """Whether the note beside it agrees; where the commit is known, it does not matter by which name it was asked."""
+def _is_copy(path: Path, expected: JsonObject) -> bool:
+    """Tells whether the note next to a file agrees; where the commit is known, the name asked for does not matter."""
     source = read_source(path)
     compared = expected.keys() - ({"revision"} if "commit" in expected else set())
     return path.is_file() and all(source.get(key) == expected[key] for key in compared)
@@ -162,7 +162,7 @@ def _source_path(path: Path) -> Path:
 
 
 def _file_stem(dataset: HubDataset, commit: str) -> str:
-    """`owner-name--config--split--commit--rows`. Two requests may share one; the note beside the file decides."""
+    """Names a file `owner-name--config--split--commit--rows`. Two requests may share one; the note tells them apart."""
     rows = "all" if dataset.max_rows is None else str(dataset.max_rows)
     parts = (dataset.id[:96], (dataset.config or "")[:40], dataset.split[:40], commit[:12], rows)
     return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts if part)

@@ -1,4 +1,4 @@
-"""The rows of a data set on the Hub, read while they are downloaded, as values that JSON can hold."""
+"""Reads the rows of a Hub data set while they are downloaded, as values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 from sft_app.hub.login import hub_token
 
@@ -18,15 +19,18 @@ NAMES_SHOWN = 8
 
 @dataclass(frozen=True)
 class HubRows:
-    """`total` is what the card says, None if it does not; `columns_left_out` hold pictures, sound or bytes."""
+    """The rows of one split.
 
-    rows: Iterator[dict[str, Any]]
+    `total` is the number on the data set's card, None if it has none; `columns_left_out` hold pictures, sound or bytes.
+    """
+
+    rows: Iterator[JsonObject]
     total: int | None
     columns_left_out: list[str]
 
 
 def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
-    """The rows in order. Nothing but their schema is downloaded before the first one is asked for.
+    """Opens the rows, in order. Nothing but their schema is downloaded before the first one is read.
 
     Raises:
         DataError: there is no such config or split, or it cannot be read; the last also while the rows are taken.
@@ -44,11 +48,11 @@ def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
 
 
 def plain_value(value: Any, feature: Any = None) -> Any:
-    """The value as JSON holds it: dates as ISO text, a class as its name, numbers that are none as None."""
+    """Converts a value to JSON: dates as ISO text, a class as its name, NaN and infinity as None."""
     from datasets import ClassLabel
 
     if isinstance(feature, ClassLabel) and isinstance(value, int):
-        return feature.names[value] if 0 <= value < len(feature.names) else None  # -1 stands for "not told"
+        return feature.names[value] if 0 <= value < len(feature.names) else None  # -1 means "no label"
     if isinstance(value, dict):
         inner = feature if isinstance(feature, dict) else {}
         return {str(key): plain_value(item, inner.get(key)) for key, item in value.items()}
@@ -64,17 +68,17 @@ def plain_value(value: Any, feature: Any = None) -> Any:
 
 
 def short_reason(error: Exception) -> str:
-    """Without addresses: those of downloads can be signed, and whoever has one may download too."""
+    """Shortens an error's text and removes addresses: a signed download address would let others download too."""
     text = " ".join(str(error).split()) or type(error).__name__
     return re.sub(r"\w+://\S+", "its address", text)[:200].rstrip(".")
 
 
 def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
-    """`hf://` keeps `datasets` from taking a folder of this machine that has the same name."""
+    """Opens a split as a stream. `hf://` keeps `datasets` from reading a local folder that has the same name."""
     from datasets import DownloadConfig, get_dataset_config_names, load_dataset_builder
 
     address = f"hf://datasets/{id}"
-    with _failures_told(id):
+    with _as_data_errors(id):
         try:
             builder = load_dataset_builder(address, name=config, revision=commit, token=hub_token())
             _refuse_files_from_elsewhere(id, builder.config.data_files or {}, f"{address}@{commit}/")
@@ -88,8 +92,8 @@ def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
             _refuse_unknown_config(id, config, known)
             raise
     if split not in splits:
-        place = id if builder.config.name == "default" else f"{id}, config {builder.config.name}"
-        raise DataError(f"{place} has no split {split!r}. Choose one of {_some_of(splits)}.")
+        source = id if builder.config.name == "default" else f"{id}, config {builder.config.name}"
+        raise DataError(f"{source} has no split {split!r}. Choose one of {_some_of(splits)}.")
     return splits[split]
 
 
@@ -101,14 +105,14 @@ def _refuse_unknown_config(id: str, config: str | None, known: list[str]) -> Non
 
 
 def _refuse_files_from_elsewhere(id: str, files_of_splits: dict[str, list[str]], own: str) -> None:
-    """`datasets` turns to its cache, silently and at any commit, when it fails to read what the Hub has."""
+    """Refuses files of the cache, which `datasets` reads silently, at any commit, when it cannot read the Hub's."""
     files = [file for files in files_of_splits.values() for file in files]
     if not files or not all(file.startswith(own) for file in files):
         raise DataError(f"{id} has no readable rows at this revision. Try another revision or data set.")
 
 
 def _is_plain(feature: Any) -> bool:
-    """Whether a column holds text, numbers, dates, and lists and objects of these."""
+    """Tells whether a column holds text, numbers, dates, and lists and objects of these."""
     import datasets as ds
 
     if isinstance(feature, dict):
@@ -121,15 +125,15 @@ def _is_plain(feature: Any) -> bool:
     return isinstance(feature, (ds.ClassLabel, ds.Json, ds.Translation, ds.TranslationVariableLanguages, *arrays))
 
 
-def _plain_rows(id: str, stream: Iterable[dict[str, Any]], features: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    with _failures_told(id):
+def _plain_rows(id: str, stream: Iterable[JsonObject], features: dict[str, Any]) -> Iterator[JsonObject]:
+    with _as_data_errors(id):
         for row in stream:
             yield {name: plain_value(value, features.get(name)) for name, value in row.items()}
 
 
 @contextmanager
-def _failures_told(id: str) -> Iterator[None]:
-    """Turns what the readers of a dozen formats raise over somebody's files into one sentence."""
+def _as_data_errors(id: str) -> Iterator[None]:
+    """Turns the errors that readers of a dozen formats raise into one `DataError`."""
     import zlib
 
     import httpx2

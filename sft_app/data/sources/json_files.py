@@ -1,4 +1,4 @@
-"""Rows of JSON lines and of .json files, which are split into values without being held."""
+"""Reads the rows of JSON Lines and .json files, which are split into values without being held."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import Any
 import orjson
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.lines import MAX_ROW_BYTES, Fault, TooLong, UndecodableError, decode_line, split_lines
+from sft_app.data.sources.lines import (
+    MAX_ROW_BYTES,
+    TooLong,
+    UndecodableError,
+    UnreadableFileError,
+    decode_line,
+    split_lines,
+)
 
 MAX_OBJECT_BYTES = 2**28
 """An object around the rows is held to see which of its lists they are; reading it takes four times its size."""
@@ -27,16 +34,17 @@ _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Counted from 1, columns in characters."""
+class Position:
+    """A position in a text: line and column count from 1, columns in characters."""
 
     line: int = 1
     column: int = 1
 
-    def after(self, passed: bytes) -> Place:
-        lines = passed.count(b"\n")
-        last = passed[passed.rfind(b"\n") + 1 :].decode(errors="ignore")
-        return Place(self.line + lines, len(last) + (1 if lines else self.column))
+    def after(self, counted: bytes) -> Position:
+        """Moves the position past some bytes of the text."""
+        lines = counted.count(b"\n")
+        last = counted[counted.rfind(b"\n") + 1 :].decode(errors="ignore")
+        return Position(self.line + lines, len(last) + (1 if lines else self.column))
 
     def __str__(self) -> str:
         return f"line {self.line}, column {self.column}"
@@ -44,16 +52,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The text of one JSON value, and where it stands; not `is_whole` if the file ends in it."""
+    """The text of one JSON value and its position; not `is_whole` if the file ends in it."""
 
     source: bytes
-    place: Place
+    position: Position
     is_whole: bool = True
     too_long: TooLong | None = None
 
 
 def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """One object a line; blank lines are counted and passed over."""
+    """Reads one object a line; blank lines are counted and skipped."""
     for number, line in enumerate(split_lines(blocks), start=1):
         if isinstance(line, TooLong):
             yield Rejected(number, line.reason)
@@ -62,10 +70,10 @@ def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
 
 
 def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """The items of a list; objects one after another; the one list of objects in an object; or the object itself.
+    """Reads the items of a list, objects one after another, the one list of objects in an object, or that object.
 
     Raises:
-        Fault: the text is neither list nor object, or it is cut off here.
+        UnreadableFileError: the text is neither list nor object, or it is cut off here.
     """
     text = Text(blocks)
     begin = text.peek()
@@ -75,13 +83,17 @@ def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
         yield from _read_objects(text)
     elif begin:
         found = text.window[text.start : text.start + 20].split(b"\n")[0].decode(errors="replace").strip()
-        raise Fault(f"the file must contain a list of rows in [ ] or an object in {{ }}, but begins with {found}")
+        raise UnreadableFileError(
+            f"the file must contain a list of rows in [ ] or an object in {{ }}, but begins with {found}"
+        )
     if text.peek():
-        raise Fault(f"everything from {text.place_of(text.start)} on is ignored, because the rows end before it")
+        raise UnreadableFileError(
+            f"everything from {text.position_of(text.start)} on is ignored, because the rows end before it"
+        )
 
 
-def parse_row(number: int, source: bytes, place: Place | None = None) -> Row | Rejected | None:
-    """The row that stands in `source`, None if that is blank. `place` is where it stands; none: in a line."""
+def parse_row(number: int, source: bytes, position: Position | None = None) -> Row | Rejected | None:
+    """Parses the row in `source`, None if that is blank. `position` is where it begins in the file; None: a line."""
     try:
         value = orjson.loads(source)
         if not _holds_huge_number(value):
@@ -89,30 +101,32 @@ def parse_row(number: int, source: bytes, place: Place | None = None) -> Row | R
     except orjson.JSONDecodeError:
         if not source.strip():
             return None
-    return _parse_slowly(number, source, place)
+    return _parse_slowly(number, source, position)
 
 
-def _parse_slowly(number: int, source: bytes, place: Place | None) -> Row | Rejected:
-    """With the standard parser: it takes NaN, whole numbers of any length and lone surrogates, and tells the place."""
+def _parse_slowly(number: int, source: bytes, position: Position | None) -> Row | Rejected:
+    """Parses with the standard library, which takes NaN, long integers and lone surrogates, and reports positions."""
     if b"\0" in source:
         return Rejected(number, "it contains zero bytes; the file is damaged or not text")
     try:
-        text, note = decode_line(source, "line" if place is None else "row")
+        text, note = decode_line(source, "line" if position is None else "row")
         value = json.loads(text.removeprefix("\ufeff"))  # where files were joined
     except UndecodableError as error:
         return Rejected(number, str(error))
     except json.JSONDecodeError as error:
-        return Rejected(number, f"not valid JSON: {error.msg.removesuffix(' at')} at {_place_in_file(error, place)}")
+        return Rejected(
+            number, f"not valid JSON: {error.msg.removesuffix(' at')} at {_position_in_file(error, position)}"
+        )
     except (ValueError, RecursionError) as error:
         return Rejected(number, f"JSON that cannot be stored: {error}")
     return Row(number, value, note) if isinstance(value, dict) else _not_an_object(number, value)
 
 
 def _holds_huge_number(value: Any) -> bool:
-    """Whether there is a number that orjson may have rounded: it makes floats of whole numbers beyond 64 bits."""
+    """Tells whether orjson may have rounded a number: it makes floats of integers beyond 64 bits."""
     kind = type(value)
     if kind is float:
-        return abs(value) >= 2**63
+        return bool(abs(value) >= 2**63)
     if kind is dict or kind is list:
         for item in value.values() if kind is dict else value:
             if type(item) is not str and _holds_huge_number(item):
@@ -124,14 +138,14 @@ def _not_an_object(number: int, value: Any) -> Rejected:
     return Rejected(number, f"the row must be an object with named columns, got {_KINDS[type(value)]}")
 
 
-def _place_in_file(error: json.JSONDecodeError, place: Place | None) -> str:
-    if place is None:
+def _position_in_file(error: json.JSONDecodeError, position: Position | None) -> str:
+    if position is None:
         return f"column {error.colno}"
-    return str(place.after(error.doc[: error.pos].encode(errors="replace")))
+    return str(position.after(error.doc[: error.pos].encode(errors="replace")))
 
 
 def _read_items(text: Text) -> Iterator[Row | Rejected]:
-    """The rows of the list that comes next."""
+    """Reads the rows of the list that comes next."""
     text.peek()
     text.start += 1
     yield from _as_rows(text.values(depth=1))
@@ -141,7 +155,7 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
     first = next(text.values(depth=0, limit=MAX_OBJECT_BYTES))
     if first.too_long:
         size, most = first.too_long.size / 1e6, MAX_OBJECT_BYTES / 1e6
-        raise Fault(
+        raise UnreadableFileError(
             f"an object around all rows can have at most {most:.0f} MB, got {size:.0f} MB; save the rows as JSON Lines"
         )
     if text.peek():
@@ -150,7 +164,7 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
         return
     lists = list(_lists_of_objects(first))
     if len(lists) == 1:
-        inner = Text(iter([lists[0].source]), lists[0].place)
+        inner = Text(iter([lists[0].source]), lists[0].position)
         yield from _read_items(inner)
         if not first.is_whole:
             raise _cut_off(first)
@@ -161,19 +175,19 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
 
 
 def _lists_of_objects(wrapper: Value) -> Iterator[Value]:
-    """The values of an object that are lists whose first item is an object."""
-    text = Text(iter([wrapper.source]), wrapper.place)
+    """Finds the values of an object that are lists whose first item is an object."""
+    text = Text(iter([wrapper.source]), wrapper.position)
     text.peek()
     text.start += 1
     for member in text.values(depth=1, limit=None):
         key = _KEY.match(member.source)
         if key and _LIST_OF_OBJECTS.match(member.source, key.end()):
-            yield Value(member.source[key.end() :], member.place.after(key.group()))
+            yield Value(member.source[key.end() :], member.position.after(key.group()))
 
 
-def _cut_off(value: Value) -> Fault:
-    end = value.place.after(value.source)
-    return Fault(f"the file ends at {end} before the row or the list is closed; it seems to be cut off")
+def _cut_off(value: Value) -> UnreadableFileError:
+    end = value.position.after(value.source)
+    return UnreadableFileError(f"the file ends at {end} before the row or the list is closed; it seems to be cut off")
 
 
 def _as_rows(values: Iterator[Value]) -> Iterator[Row | Rejected]:
@@ -182,22 +196,22 @@ def _as_rows(values: Iterator[Value]) -> Iterator[Row | Rejected]:
             yield Rejected(number, value.too_long.reason)
         elif not value.is_whole:
             raise _cut_off(value)
-        elif row := parse_row(number, value.source, value.place):
+        elif row := parse_row(number, value.source, value.position):
             yield row
 
 
 class Text:
-    """A window that slides over JSON text: `start` is where in the window the next value is looked for."""
+    """Splits JSON text into values through a sliding window; `start` is where in the window the next value begins."""
 
-    def __init__(self, blocks: Iterator[bytes], place: Place | None = None) -> None:
+    def __init__(self, blocks: Iterator[bytes], position: Position | None = None) -> None:
         self.blocks = blocks
         self.window = b""
         self.start = 0
-        self.passed = 0  # `place` is that of this byte of the window
-        self.place = place or Place()
+        self.counted = 0  # `position` is that of this byte of the window
+        self.position = position or Position()
 
     def peek(self) -> bytes:
-        """The next byte that is not white space, b"" at the end; the text then stands at it."""
+        """Moves to the next byte that is not white space and returns it, b"" at the end."""
         while not (found := _NOT_SPACE.search(self.window, self.start)):
             self.start = len(self.window)
             if not self.grow():
@@ -205,25 +219,26 @@ class Text:
         self.start = found.start()
         return found.group()
 
-    def place_of(self, byte: int) -> Place:
-        self.place, self.passed = self.place.after(self.window[self.passed : byte]), byte
-        return self.place
+    def position_of(self, byte: int) -> Position:
+        """Computes the position in the file of a byte of the window."""
+        self.position, self.counted = self.position.after(self.window[self.counted : byte]), byte
+        return self.position
 
     def grow(self) -> bool:
-        """Forget what stands before `start`, and take in as much again: so a long value costs only its length."""
-        self.place_of(self.start)
+        """Drops what comes before `start` and reads as much again, so that a long value costs only its length."""
+        self.position_of(self.start)
         kept = self.window[self.start :]
         more: list[bytes] = []
         while sum(map(len, more)) <= len(kept) and (block := next(self.blocks, None)) is not None:
             more.append(block)
-        self.window, self.start, self.passed = kept + b"".join(more), 0, 0
+        self.window, self.start, self.counted = kept + b"".join(more), 0, 0
         return bool(more)
 
     def values(self, depth: int, limit: int | None = MAX_ROW_BYTES) -> Iterator[Value]:
-        """Values until the bracket that ends them (depth 1) or the end of the text (depth 0).
+        """Yields values up to the bracket that ends them (depth 1) or the end of the text (depth 0).
 
         A value ends with its bracket or at a comma, so that a comma too many or too few does no harm. One longer than
-        `limit` bytes is passed over and told.
+        `limit` bytes is skipped and reported.
         """
         reached, level, dropped = self.start, depth, 0
         while True:
@@ -247,31 +262,31 @@ class Text:
                     return
             else:
                 reached = len(self.window)
-            reached, dropped = self._go_on(reached, dropped, limit)
+            reached, dropped = self._slide(reached, dropped, limit)
             if reached < 0:
                 break
         if self.peek() or depth:
-            rest, place = self.window[self.start :], self.place_of(self.start)
+            rest, position = self.window[self.start :], self.position_of(self.start)
             self.start = len(self.window)
-            yield Value(rest, place, is_whole=False)
+            yield Value(rest, position, is_whole=False)
 
     def _value(self, end: int, dropped: int, limit: int | None) -> Value | None:
-        """What stands between `start` and `end`, None if that is blank."""
+        """Makes a value of the text between `start` and `end`, None if that is blank."""
         found = _NOT_SPACE.search(self.window, self.start, end)
         size = dropped + end - self.start
         if limit and size > limit:
-            return Value(b"", self.place, too_long=TooLong(size))
-        return Value(self.window[found.start() : end].rstrip(), self.place_of(found.start())) if found else None
+            return Value(b"", self.position, too_long=TooLong(size))
+        return Value(self.window[found.start() : end].rstrip(), self.position_of(found.start())) if found else None
 
-    def _go_on(self, reached: int, dropped: int, limit: int | None) -> tuple[int, int]:
-        """Take in more; of a value already too long only an open string's quote is kept. (-1, _) at the end."""
+    def _slide(self, reached: int, dropped: int, limit: int | None) -> tuple[int, int]:
+        """Reads more; of a value that is too long only an open string's quote is kept. Returns (-1, _) at the end."""
         if limit and dropped + len(self.window) - self.start > limit:
             string = _STRING_SO_FAR.match(self.window, reached)
             end = string.end() if string else reached
             dropped += end - self.start
-            self.place_of(end)
+            self.position_of(end)
             self.window = (b'"' if string else b"") + self.window[end:]
-            self.start, self.passed, reached = 0, 1 if string else 0, 0
-            dropped -= self.passed
+            self.start, self.counted, reached = 0, 1 if string else 0, 0
+            dropped -= self.counted
         reached -= self.start
         return (reached if self.grow() else -1), dropped

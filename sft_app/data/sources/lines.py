@@ -1,4 +1,4 @@
-"""Bytes of a file to lines: unpacked, as UTF-8, none longer than a row may be."""
+"""Turns the bytes of a file into lines: decompressed, as UTF-8, none longer than a row may be."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BOMS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-_OTHER_KINDS = {
+_OTHER_FILE_TYPES = {
     b"PK\x03\x04": "a ZIP, Excel or Word file; save it as CSV or JSON Lines",
     b"\x1f\x8b": "compressed with gzip; add .gz to its name",
     b"PAR1": "a Parquet file; rename it to end in .parquet",
@@ -37,46 +37,47 @@ _OTHER_KINDS = {
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b")
 
 
-class Fault(Exception):
-    """Nothing after this place can be read. The text is a reason, begun in lower case, without a full stop."""
+class UnreadableFileError(Exception):
+    """Nothing after this position can be read. The text is a reason that starts in lower case, without a full stop."""
 
 
 class UndecodableError(Exception):
-    """A line's bytes are not text; says why."""
+    """The bytes of a line are not text; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """Stands for a row that was passed over because of its `size` in bytes."""
+    """Stands for a row that was skipped because of its `size` in bytes."""
 
     size: int
 
     @property
     def reason(self) -> str:
+        """Says why the row was skipped, with its size."""
         return f"{self.size / 1e6:.1f} MB long; a row can have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
 
 
-def at_most_20_a_second(on_progress: Progress | None) -> Progress:
-    """Pass shares on, but no more than a page can show; the last one, 1, always."""
-    told = 0.0
+def limit_report_rate(on_progress: Progress | None) -> Progress:
+    """Passes on at most 20 shares a second, as many as a page can show; the last one, 1, always."""
+    last_report = 0.0
 
-    def tell(share: float) -> None:
-        nonlocal told
+    def report(share: float) -> None:
+        nonlocal last_report
         now = time.monotonic()
-        if on_progress is not None and (now - told >= 0.05 or share >= 1):
-            told = now
+        if on_progress is not None and (now - last_report >= 0.05 or share >= 1):
+            last_report = now
             on_progress(min(share, 1.0))
 
-    return tell
+    return report
 
 
 def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[bytes]:
-    """The text of a file in blocks: unpacked, in UTF-8 where the file says its encoding, lines ended by LF or CRLF.
+    """Reads the text of a file in blocks: decompressed, in UTF-8 where the file says its encoding, with LF or CRLF.
 
     The first block holds at least `HEAD_BYTES` if the text does.
 
     Raises:
-        Fault: the file is empty or no text, or from here on it is damaged.
+        UnreadableFileError: the file is empty or no text, or from here on it is damaged.
         OSError: the disk fails.
     """
     head, blocks = take_head(_unpacked_blocks(path, on_progress))
@@ -84,44 +85,44 @@ def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[byt
         if head.startswith(bom):
             head, blocks = take_head(_to_utf8(blocks, bom, encoding))
             break
-    _refuse_what_is_no_text(head)
+    _refuse_binary_data(head)
     if b"\n" not in head and b"\r" in head[:-1]:  # as a Mac of the 1990s ended lines; Excel still offers it
         blocks = (block.replace(b"\r", b"\n") for block in blocks)
     yield from blocks
 
 
 def take_head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """At least the first `HEAD_BYTES`, and all blocks with these in front. A fault behind them waits for its turn."""
+    """Takes at least the first `HEAD_BYTES`, and returns them with all blocks; an error after them is raised later."""
     head: list[bytes] = []
     try:
         while sum(map(len, head)) < HEAD_BYTES and (block := next(blocks, None)) is not None:
             head.append(block)
-    except Fault as fault:
+    except UnreadableFileError as error:
         if not head:
             raise
-        blocks = _raise_when_reached(fault)
+        blocks = _raise_when_reached(error)
     begin = b"".join(head)
     return begin, itertools.chain([begin] if begin else [], blocks)
 
 
 def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes | TooLong]:
-    """Every line without its LF. One that is too long is counted, not held."""
-    begun: list[bytes] = []
+    """Splits blocks into lines without their LF; a line that is too long is counted, not held."""
+    pending: list[bytes] = []
     size = 0
     for block in blocks:
         first, *others = block.split(b"\n")
         size += len(first)
-        begun = [*begun, first] if size <= MAX_ROW_BYTES else []
+        pending = [*pending, first] if size <= MAX_ROW_BYTES else []
         if others:
-            yield b"".join(begun) if size <= MAX_ROW_BYTES else TooLong(size)
-            begun, size = [others[-1]], len(others[-1])
+            yield b"".join(pending) if size <= MAX_ROW_BYTES else TooLong(size)
+            pending, size = [others[-1]], len(others[-1])
             yield from others[:-1]
     if size:
-        yield b"".join(begun) if size <= MAX_ROW_BYTES else TooLong(size)
+        yield b"".join(pending) if size <= MAX_ROW_BYTES else TooLong(size)
 
 
 def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
-    """The text of a line, and a note if its encoding had to be guessed. `unit` is what the error calls it.
+    """Decodes a line, with a note if its encoding had to be guessed. `unit` is what the error calls the line.
 
     Raises:
         UndecodableError: it is a damaged UTF-8 line, or of an encoding that cannot be guessed.
@@ -145,19 +146,19 @@ def _unpacked_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes
 
 
 def _read_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
-    tell = at_most_20_a_second(on_progress)
+    report = limit_report_rate(on_progress)
     size = path.stat().st_size
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             yield block
-            tell(file.tell() / size)
+            report(file.tell() / size)
 
 
 def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
-    """Unpack one gzip member after another, `BLOCK_BYTES` at most at a time.
+    """Decompresses one gzip member after another, at most `BLOCK_BYTES` at a time.
 
     Raises:
-        Fault: the bytes are not gzip, are cut off, or unpack to far more than text would.
+        UnreadableFileError: the bytes are not gzip, are cut off, or unpack to far more than text would.
     """
     decoder, unpacked = zlib.decompressobj(wbits=31), 0
     for block in blocks:
@@ -168,11 +169,11 @@ def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
             try:
                 piece = decoder.decompress(block, BLOCK_BYTES)
             except zlib.error as error:
-                place = f"damaged after {unpacked:,} decompressed bytes" if unpacked else "not gzip, or damaged"
-                raise Fault(f"the .gz file is {place}; compress or download it again") from error
+                damage = f"damaged after {unpacked:,} decompressed bytes" if unpacked else "not gzip, or damaged"
+                raise UnreadableFileError(f"the .gz file is {damage}; compress or download it again") from error
             unpacked += len(piece)
             if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed_size):
-                raise Fault(
+                raise UnreadableFileError(
                     f"the .gz file decompresses to more than {BOMB_RATIO} times its size; decompress it yourself first"
                 )
             yield piece
@@ -180,11 +181,13 @@ def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
             if not block and len(piece) < BLOCK_BYTES:  # a full piece may have more behind it
                 break
     if not decoder.eof:
-        raise Fault(f"the .gz file is cut off after {unpacked:,} decompressed bytes; compress or download it again")
+        raise UnreadableFileError(
+            f"the .gz file is cut off after {unpacked:,} decompressed bytes; compress or download it again"
+        )
 
 
 def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[bytes]:
-    """The text after its byte order mark. UTF-8 is passed on as it is, to be checked line by line."""
+    """Converts the text after its byte order mark; UTF-8 is passed on as it is, to be checked line by line."""
     first = next(blocks)[len(bom) :]
     blocks = itertools.chain([first], blocks)
     if encoding == "utf-8":
@@ -197,22 +200,22 @@ def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[byt
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         yield error.object[: error.start].decode(encoding).encode()
-        raise Fault(
+        raise UnreadableFileError(
             f"the text is not the {encoding[:6].upper()} it claims to be; save the file again as UTF-8"
         ) from error
 
 
-def _refuse_what_is_no_text(head: bytes) -> None:
+def _refuse_binary_data(head: bytes) -> None:
     if not head:
-        raise Fault("the file is empty")
-    for begin, kind in _OTHER_KINDS.items():
+        raise UnreadableFileError("the file is empty")
+    for begin, kind in _OTHER_FILE_TYPES.items():
         if head.startswith(begin):
-            raise Fault(f"the file is {kind}")
+            raise UnreadableFileError(f"the file is {kind}")
     sample = head[:1024]
     if len(sample) - len(sample.translate(None, _CONTROL)) > len(sample) / 20:
-        raise Fault("the file contains binary data or zero bytes, not text; save it again as UTF-8 text")
+        raise UnreadableFileError("the file contains binary data or zero bytes, not text; save it again as UTF-8 text")
 
 
-def _raise_when_reached(fault: Fault) -> Iterator[bytes]:
-    raise fault
+def _raise_when_reached(error: UnreadableFileError) -> Iterator[bytes]:
+    raise error
     yield b""

@@ -1,4 +1,4 @@
-"""Rows of plain text: its paragraphs, or its lines if nothing parts them."""
+"""Reads plain text: its paragraphs, or its lines if no blank line separates them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
 def read_txt(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """Rows with a column `text`, each with the number of the line in which it begins."""
+    """Reads rows with a column `text`, each numbered by the line in which it begins."""
     head, blocks = take_head(blocks)
     paragraphs = _gather_paragraphs(blocks) if _BLANK_LINE.search(head[:HEAD_BYTES].strip()) else _single_lines(blocks)
     for number, lines in paragraphs:
@@ -36,7 +36,7 @@ def _single_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, list[bytes] | 
 
 
 def _gather_paragraphs(blocks: Iterator[bytes]) -> Iterator[tuple[int, list[bytes] | TooLong]]:
-    """The lines of every paragraph; of one that is too long only its size."""
+    """Yields the lines of every paragraph; of one that is too long only its size."""
     lines: list[bytes] = []
     begins, size = 0, 0
     for number, line in enumerate(split_lines(blocks), start=1):
@@ -59,13 +59,13 @@ def _read_paragraph(number: int, lines: list[bytes] | TooLong) -> Row | Rejected
     if isinstance(lines, TooLong):
         return Rejected(number, lines.reason)
     texts, notes = [], set()
-    for place, line in enumerate(lines, start=number):
+    for line_number, line in enumerate(lines, start=number):
         try:
             text, note = decode_line(line.removesuffix(b"\r"))
         except UndecodableError as error:
-            return Rejected(number, f"on line {place} of the file, {error}")
+            return Rejected(number, f"on line {line_number} of the file, {error}")
         if "\0" in text:
-            return Rejected(number, f"line {place} of the file contains zero bytes; it is damaged or not text")
+            return Rejected(number, f"line {line_number} of the file contains zero bytes; it is damaged or not text")
         texts.append(text)
         notes.add(note)
     return Row(number, {"text": "\n".join(texts)}, max(notes))

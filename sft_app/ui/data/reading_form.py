@@ -113,7 +113,7 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
 
 def reading_values(loaded: LoadedData) -> list[Any]:
     """What is shown of a file that can be read."""
-    decided, guesses = loaded.file.settings, loaded.file.guesses
+    decided, guesses = loaded.file.settings, loaded.file.candidates
     chosen = next(
         (i for i, g in enumerate(guesses) if (g.format, g.columns) == (decided.format, decided.columns)), None
     )
@@ -133,8 +133,8 @@ def reading_values(loaded: LoadedData) -> list[Any]:
 
 def guess_card(loaded: LoadedData) -> str:
     file = loaded.file
-    needs_example = file.certainty == "guess" or len(file.open_guesses()) > 1
-    guesses = [(guess, first_example(file, guess) if needs_example else None) for guess in file.open_guesses()]
+    needs_example = file.certainty == "guess" or len(file.open_candidates()) > 1
+    guesses = [(guess, first_example(file, guess) if needs_example else None) for guess in file.open_candidates()]
     return data_views.reading_card(file.certainty, file.notes, guesses)
 
 
@@ -160,7 +160,7 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
 
     @allowed("look", context)
     def take_reading(place: int, *shown: Any) -> list[Any]:
-        guess = context.data.load(settings_from_form(names, shown).reading()).file.guesses[place]
+        guess = context.data.load(settings_from_form(names, shown).reading()).file.candidates[place]
         return [guess.format, to_form("columns", guess.columns)]
 
     reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)

@@ -10,7 +10,7 @@ from sft_app.data.checkup.fixes import Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.conversation import Conversation
-from sft_app.data.formats.guess import Certainty, Guess
+from sft_app.data.formats.detection import Certainty, DetectedLayout
 from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.reading import LoadedData
 from sft_app.data.rows import Rejected
@@ -35,13 +35,13 @@ def data_facts(data: LoadedData) -> str:
         ("Conversations", f"{len(conversations):,}{more}"),
         ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'none skipped'}"),
         ("Multi-turn", f"{several:,}"),
-        ("Read as", reading_label(Guess(data.file.settings.format, "", data.file.settings.columns))),
+        ("Read as", reading_label(DetectedLayout(data.file.settings.format, "", data.file.settings.columns))),
     ]
     return render_html("data/facts.html", facts=facts)
 
 
 def reading_card(
-    certainty: Certainty, notes: Sequence[str], guesses: Sequence[tuple[Guess, Conversation | None]]
+    certainty: Certainty, notes: Sequence[str], guesses: Sequence[tuple[DetectedLayout, Conversation | None]]
 ) -> str:
     """Show why a file is read as it is, what of it is not used, and an example of each reading that is a guess.
 
@@ -56,7 +56,7 @@ def reading_card(
     )
 
 
-def reading_label(guess: Guess) -> str:
+def reading_label(guess: DetectedLayout) -> str:
     """Name a reading in a list of choices."""
     named = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
     return named or FORMAT_LABELS[guess.format]

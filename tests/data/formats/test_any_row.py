@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sft_app.data.conversation import ROLES, Conversation, Message, make_conversation
 from sft_app.data.formats.converters.reply_trees import conversations_of_rows
 from sft_app.data.formats.converters.tables import ColumnMap
-from sft_app.data.formats.detection import guess_formats
+from sft_app.data.formats.detection import detect_layouts
 from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.rows import Rejected, Row
 from sft_app.errors import DataError
@@ -152,7 +152,7 @@ def test_flat_rows_become_conversations_or_are_told(values: list[dict[str, Any]]
 @example(rows=[])
 def test_layout_is_guessed_or_told(rows: list[dict[str, Any]]):
     try:
-        guesses = guess_formats(rows)
+        guesses = detect_layouts(rows)
     except DataError as error:
         assert_told(str(error))
         return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sft_app.data.conversation import make_conversation
-from sft_app.data.formats.detection import ENOUGH_ROWS, Guess, guess_formats
+from sft_app.data.formats.detection import ENOUGH_ROWS, DetectedLayout, detect_layouts
 from sft_app.data.formats.registry import converter
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
@@ -31,10 +31,10 @@ def table(columns: str, rows: int = 6) -> Rows:
 
 
 def formats(rows: Rows) -> list[str]:
-    return [guess.format for guess in guess_formats(rows)]
+    return [guess.format for guess in detect_layouts(rows)]
 
 
-def columns_of(guesses: list[Guess]) -> list[tuple[str, ...]]:
+def columns_of(guesses: list[DetectedLayout]) -> list[tuple[str, ...]]:
     return [guess.columns for guess in guesses if guess.format == "columns"]
 
 
@@ -79,8 +79,8 @@ def test_some_odd_rows_do_not_hide_the_layout():
 
 
 def test_reason_names_the_columns():
-    [guess] = guess_formats([{"instruction": "Who?", "context": "", "response": "Ann"}])
-    assert guess == Guess("dolly", "the columns `instruction`, `response`, `context` are those of Dolly")
+    [guess] = detect_layouts([{"instruction": "Who?", "context": "", "response": "Ann"}])
+    assert guess == DetectedLayout("dolly", "the columns `instruction`, `response`, `context` are those of Dolly")
 
 
 def test_input_that_is_seldom_filled_is_not_constant():
@@ -106,7 +106,7 @@ def support_table(rows: int, context: str = "You help customers.") -> Rows:
 
 
 def test_constant_context_is_left_out_first_and_offered_second():
-    first, second = guess_formats(support_table(10))
+    first, second = detect_layouts(support_table(10))
     assert (first.format, first.columns) == ("columns", ("user=instruction", "assistant=response"))
     assert first.why == (
         "`instruction` is answered by `response`; `role`, `context`, `category` contain the same text in all 10 rows "
@@ -117,7 +117,7 @@ def test_constant_context_is_left_out_first_and_offered_second():
 
 
 def test_changing_context_is_dollys():
-    [guess] = guess_formats(support_table(10, context="The customer bought {} things."))
+    [guess] = detect_layouts(support_table(10, context="The customer bought {} things."))
     assert guess.format == "dolly"
     assert guess.why.endswith("; `role`, `category` contain the same text in all 10 rows checked and can be left out")
 
@@ -128,7 +128,7 @@ def test_few_rows_do_not_make_a_column_constant():
 
 def test_guess_for_the_support_table_reads_it():
     rows = support_table(5)
-    guess = guess_formats(rows)[0]
+    guess = detect_layouts(rows)[0]
     settings = DataSettings(format=guess.format, columns=guess.columns)  # type: ignore[arg-type]
     [messages] = converter(settings)(rows[3], settings)
     assert make_conversation(messages).as_dicts() == [
@@ -159,7 +159,7 @@ def test_guess_for_the_support_table_reads_it():
     ],
 )
 def test_headings_tell_the_question_from_the_answer(columns: str, user: str, assistant: str):
-    [guess] = guess_formats(table(columns))
+    [guess] = detect_layouts(table(columns))
     assert (guess.format, guess.columns) == ("columns", (f"user={user}", f"assistant={assistant}"))
     assert guess.why == f"`{user}` looks like the question and `{assistant}` like the answer"
 
@@ -175,10 +175,10 @@ def test_headings_tell_the_question_from_the_answer(columns: str, user: str, ass
     ],
 )
 def test_unlabelled_columns_give_both_readings(columns: str, user: str, assistant: str, basis: str):
-    first, second = guess_formats(table(columns))
+    first, second = detect_layouts(table(columns))
     assert first.columns == (f"user={user}", f"assistant={assistant}")
     assert first.why == f"`{user}` looks like the question and `{assistant}` like the answer, judging by {basis}"
-    assert second == Guess(
+    assert second == DetectedLayout(
         "columns", "the same two columns the other way round", (f"user={assistant}", f"assistant={user}"), False
     )
     assert not first.is_certain
@@ -186,7 +186,7 @@ def test_unlabelled_columns_give_both_readings(columns: str, user: str, assistan
 
 def test_of_columns_as_long_the_first_is_the_question():
     rows: Rows = [{"left": f"the {row}", "right": f"and {row}"} for row in range(6)]
-    assert guess_formats(rows)[0].columns == ("user=left", "assistant=right")
+    assert detect_layouts(rows)[0].columns == ("user=left", "assistant=right")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_of_columns_as_long_the_first_is_the_question():
 def test_ids_dates_addresses_and_constants_are_never_taken(value: Any, name: str):
     filled = [value.format(row) if isinstance(value, str) else value for row in range(6)]
     rows = [{name: cell, **row} for cell, row in zip(filled, table("left right"), strict=True)]
-    assert columns_of(guess_formats(rows)) == [
+    assert columns_of(detect_layouts(rows)) == [
         ("user=left", "assistant=right"),
         ("user=right", "assistant=left"),
     ]
@@ -221,12 +221,12 @@ def test_column_that_is_mostly_empty_is_not_taken():
     rows = table("left right Frage", rows=10)
     for row in rows[:5]:
         row["Frage"] = ""
-    assert guess_formats(rows)[0].columns == ("user=left", "assistant=right")
+    assert detect_layouts(rows)[0].columns == ("user=left", "assistant=right")
 
 
 def test_column_without_a_name_is_not_taken():
     rows = [{"": row["left"] * 9, **row} for row in table("left right")]
-    assert guess_formats(rows)[0].columns == ("user=left", "assistant=right")
+    assert detect_layouts(rows)[0].columns == ("user=left", "assistant=right")
 
 
 def test_column_named_text_may_also_be_plain_text():
@@ -258,4 +258,4 @@ def test_unknown_layout_is_told_with_some_of_its_columns(rows: Rows, columns: st
         "Provide a question and its answer in two text columns, or a list of `messages`."
     )
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
-        guess_formats(rows)
+        detect_layouts(rows)

@@ -36,7 +36,7 @@ def test_every_row_is_a_conversation(name: str, tmp_path: Path):
     loaded = load(name, tmp_path)
     assert (loaded.file.settings.format, loaded.rows, loaded.rejected) == (format, rows, [])
     assert [example.row for example in loaded.examples] == list(range(1, rows + 1))
-    assert [guess.format for guess in loaded.file.guesses] == [format]
+    assert [guess.format for guess in loaded.file.candidates] == [format]
 
 
 @pytest.mark.parametrize(

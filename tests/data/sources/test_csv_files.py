@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.csv_files import read_csv, unique_names
-from sft_app.data.sources.lines import Fault
+from sft_app.data.sources.lines import UnreadableFileError
 
 
 def rows_of(content: str | bytes, delimiter: str | None = None) -> list[Any]:
@@ -24,7 +24,7 @@ def rows_of(content: str | bytes, delimiter: str | None = None) -> list[Any]:
 
 def until_fault(blocks: Iterator[bytes]) -> tuple[list[Any], str]:
     rows = []
-    with pytest.raises(Fault, match=".") as fault:
+    with pytest.raises(UnreadableFileError, match=".") as fault:
         for row in read_csv(blocks):
             rows.append(row)
     return rows, str(fault.value)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.json_files import read_json, read_jsonl
-from sft_app.data.sources.lines import Fault
+from sft_app.data.sources.lines import UnreadableFileError
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -26,7 +26,7 @@ ROWS = st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=4), max_size=6)
 
 
 def cut(content: bytes, size: int) -> Iterator[bytes]:
-    return (content[place : place + size] for place in range(0, len(content), size))
+    return (content[position : position + size] for position in range(0, len(content), size))
 
 
 def jsonl(content: str | bytes) -> list[Any]:
@@ -39,7 +39,7 @@ def from_json(content: str | bytes, size: int = 2**18) -> list[Any]:
 
 def until_fault(content: str, size: int = 2**18) -> tuple[list[Any], str]:
     rows = []
-    with pytest.raises(Fault, match=".") as fault:
+    with pytest.raises(UnreadableFileError, match=".") as fault:
         for row in read_json(cut(content.encode(), size)):
             rows.append(row)
     return rows, str(fault.value)
@@ -191,7 +191,7 @@ def test_faulty_item_is_told_with_its_place_and_does_not_stop_the_others(size: i
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "position"),
     [
         ('[{"a": 1},\n {"a": 2}', "line 2, column 10"),
         ('[{"a": 1},\n {"a": 2},', "line 2, column 11"),
@@ -201,10 +201,10 @@ def test_faulty_item_is_told_with_its_place_and_does_not_stop_the_others(size: i
         ('{"a": 1} {"a": 2} {"a": {', "line 1, column 26"),
     ],
 )
-def test_rows_before_a_cut_are_kept_and_its_place_told(content: str, place: str, size: int):
+def test_rows_before_a_cut_are_kept_and_its_place_told(content: str, position: str, size: int):
     rows, fault = until_fault(content, size)
     assert rows == [Row(1, {"a": 1}), Row(2, {"a": 2})]
-    assert fault == f"the file ends at {place} before the row or the list is closed; it seems to be cut off"
+    assert fault == f"the file ends at {position} before the row or the list is closed; it seems to be cut off"
 
 
 @pytest.mark.parametrize("tail", ["]", ' [{"a": 2}]', "\n\n\n x"])
@@ -301,7 +301,7 @@ def test_any_text_gives_rows_or_a_fault_whatever_its_blocks(content: str, size: 
         try:
             for row in read_json(cut(content.encode(), size)):
                 rows.append(row)
-        except Fault as fault:
+        except UnreadableFileError as fault:
             return rows, str(fault)
         return rows, ""
 

@@ -18,11 +18,11 @@ from sft_app.data.sources.lines import (
     BOMB_BYTES,
     HEAD_BYTES,
     MAX_ROW_BYTES,
-    Fault,
     TooLong,
     UndecodableError,
-    at_most_20_a_second,
+    UnreadableFileError,
     decode_line,
+    limit_report_rate,
     split_lines,
     take_head,
     text_blocks,
@@ -54,7 +54,9 @@ def test_text_before_a_fault_in_utf16_is_kept(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe" + "one\ntwo\n".encode("utf-16-le") + b"\x00\xd8x\x00")
     blocks = text_blocks(tmp_path / "a.txt")
     assert next(blocks) == b"one\ntwo\n"
-    with pytest.raises(Fault, match="^the text is not the UTF-16 it claims to be; save the file again as UTF-8$"):
+    with pytest.raises(
+        UnreadableFileError, match="^the text is not the UTF-16 it claims to be; save the file again as UTF-8$"
+    ):
         next(blocks)
 
 
@@ -104,7 +106,7 @@ def test_damaged_line_is_not_guessed(line: bytes):
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, reason: str):
-    with pytest.raises(Fault, match=reason):
+    with pytest.raises(UnreadableFileError, match=reason):
         text_of(tmp_path / "a.csv", content)
 
 
@@ -146,11 +148,11 @@ def test_head_is_put_back():
 def test_fault_behind_the_head_waits_for_its_turn():
     def blocks() -> Iterator[bytes]:
         yield b"good"
-        raise Fault("cut")
+        raise UnreadableFileError("cut")
 
     head, whole = take_head(blocks())
     assert (head, next(whole)) == (b"good", b"good")
-    with pytest.raises(Fault, match="^cut$"):
+    with pytest.raises(UnreadableFileError, match="^cut$"):
         next(whole)
 
 
@@ -173,13 +175,15 @@ def test_text_before_the_cut_of_a_gzip_is_kept(tmp_path: Path):
     blocks = text_blocks(tmp_path / "a.txt.gz")
     assert next(blocks) == b"one\ntwo\n"
     with pytest.raises(
-        Fault, match="^the .gz file is cut off after 8 decompressed bytes; compress or download it again$"
+        UnreadableFileError, match="^the .gz file is cut off after 8 decompressed bytes; compress or download it again$"
     ):
         next(blocks)
 
 
 def test_file_that_is_no_gzip_is_told(tmp_path: Path):
-    with pytest.raises(Fault, match="^the .gz file is not gzip, or damaged; compress or download it again$"):
+    with pytest.raises(
+        UnreadableFileError, match="^the .gz file is not gzip, or damaged; compress or download it again$"
+    ):
         text_of(tmp_path / "a.csv.gz", b"a,b\n1,2\n")
 
 
@@ -187,7 +191,7 @@ def test_damage_behind_a_gzip_is_told_after_its_text(tmp_path: Path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\n") + b"garbage")
     blocks = text_blocks(tmp_path / "a.txt.gz")
     assert next(blocks) == b"one\n"
-    with pytest.raises(Fault, match="^the .gz file is damaged after 4 decompressed bytes"):
+    with pytest.raises(UnreadableFileError, match="^the .gz file is damaged after 4 decompressed bytes"):
         next(blocks)
 
 
@@ -196,7 +200,8 @@ def test_gzip_bomb_is_stopped(tmp_path: Path):
     (tmp_path / "a.jsonl.gz").write_bytes(megabyte * 300)
     unpacked = 0
     with pytest.raises(
-        Fault, match="^the .gz file decompresses to more than 100 times its size; decompress it yourself first$"
+        UnreadableFileError,
+        match="^the .gz file decompresses to more than 100 times its size; decompress it yourself first$",
     ):
         for block in text_blocks(tmp_path / "a.jsonl.gz"):
             unpacked += len(block)
@@ -227,7 +232,7 @@ def test_progress_rises_to_the_end_of_the_packed_file(tmp_path: Path):
 
 def test_progress_is_told_seldom_and_at_the_end():
     shares: list[float] = []
-    tell = at_most_20_a_second(shares.append)
+    tell = limit_report_rate(shares.append)
     for step in range(1000):
         tell(step / 1000)
     tell(1.0)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.lines import Fault
+from sft_app.data.sources.lines import UnreadableFileError
 from sft_app.data.sources.parquet_files import read_parquet
 
 
@@ -83,7 +83,7 @@ def test_row_with_a_value_that_python_cannot_hold_is_left_out(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1", b""])
 def test_file_that_is_no_parquet_is_told(tmp_path: Path, content: bytes):
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(Fault, match="^the file is not Parquet, or is damaged or cut off"):
+    with pytest.raises(UnreadableFileError, match="^the file is not Parquet, or is damaged or cut off"):
         list(read_parquet(tmp_path / "a.parquet"))
 
 
@@ -94,7 +94,7 @@ def test_rows_before_damage_are_kept(tmp_path: Path):
     content[second : second + 40] = b"\xff" * 40
     path.write_bytes(content)
     rows = []
-    with pytest.raises(Fault, match="damaged"):
+    with pytest.raises(UnreadableFileError, match="damaged"):
         for row in read_parquet(path):
             rows.append(row)
     assert rows[-1] == Row(2000, {"a": "row 1999"})
@@ -114,7 +114,7 @@ def test_one_value_for_every_row_does_not_fill_the_memory(tmp_path: Path):
     assert path.stat().st_size < 1_000_000
     rows = read_parquet(path)
     assert len(next(rows).values["a"]) == 1_000_000  # type: ignore[union-attr]
-    with pytest.raises(Fault, match="it unpacks to more than 268 MB"):
+    with pytest.raises(UnreadableFileError, match="it unpacks to more than 268 MB"):
         for _ in rows:
             pass
 

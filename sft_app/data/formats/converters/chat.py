@@ -1,4 +1,4 @@
-"""Rows that hold messages, in one list or as a prompt and a completion, to message lists."""
+"""Converts rows that hold messages, in one list or as a prompt and a completion, to message lists."""
 
 from __future__ import annotations
 

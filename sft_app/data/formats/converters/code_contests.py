@@ -1,4 +1,4 @@
-"""Programming contests to conversations: AlphaCode's CodeContests. Its tests, private ones above all, are never used.
+"""Converts contest problems (AlphaCode's CodeContests) to message lists. Their tests are never used.
 
 Source: google-deepmind/code_contests, contest_problem.proto (columns, languages) and its data set card (layout).
 """
@@ -56,7 +56,7 @@ def _conversation(description: str, language: str, code: str) -> RawMessages:
 
 
 def _solutions(value: Any) -> Iterator[tuple[str, str]]:
-    """Language and code; the column is a struct of lists (as on the Hub) or a list of structs (as in the protocol)."""
+    """Yields language and code from a struct of lists (as on the Hub) or a list of structs (as in the protocol)."""
     if isinstance(value, dict):
         languages, codes = value.get("language"), value.get("solution")
         if not isinstance(languages, list) or not isinstance(codes, list) or len(languages) != len(codes):
@@ -70,7 +70,7 @@ def _solutions(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _language(value: Any) -> str:
-    """From its number or its name in any spelling; "unknown" when it is neither."""
+    """Finds a language by its number or its name in any spelling; "unknown" when it is neither."""
     if isinstance(value, int) and 0 <= value < len(LANGUAGES):
         return LANGUAGES[value]
     name = str(value).strip().lower().replace("_", " ")

@@ -1,4 +1,4 @@
-"""Preference data: of two answers the chosen one is learned, the rejected one never.
+"""Converts preference data to message lists: the chosen answer is learned, the rejected one never.
 
 Source: TRL, "Dataset formats" (prompt, chosen, rejected); Anthropic/hh-rlhf, data set card (dialogues as one text);
 OpenAI, "Direct preference optimization" (input, preferred_output); LLaMA-Factory, data/README.md (ShareGPT).
@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from sft_app.data.conversation import RawMessages, kind_of
-from sft_app.data.formats.column_names import SYSTEM_NAMES, mark, system_column
+from sft_app.data.formats.column_names import SYSTEM_NAMES, answer_mark, system_column
 from sft_app.data.formats.converters.chat import messages_columns, with_system, with_tools
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
@@ -43,8 +43,8 @@ def chosen_column(row: JsonObject) -> str:
 
     Returns "" for a row without one.
     """
-    good = [name for name in row if mark(name) == "good" and isinstance(row[name], (str, list, dict))]
-    if not any(mark(name) == "bad" for name in row) and not any(_is_dialogue(row[name]) for name in good):
+    good = [name for name in row if answer_mark(name) == "good" and isinstance(row[name], (str, list, dict))]
+    if not any(answer_mark(name) == "bad" for name in row) and not any(_is_dialogue(row[name]) for name in good):
         return ""
     if any(_is_dialogue(row[name]) for name in PROMPT_COLUMNS if name in row):
         return next(iter(good), "")
@@ -96,7 +96,7 @@ def _messages(value: Any, role: str, column: str) -> RawMessages:
 
 
 def _turns(dialogue: str) -> list[dict[str, str]]:
-    """`\\n\\nHuman: …\\n\\nAssistant: …` to messages; a last turn without words is where the answer begins."""
+    """Splits `\\n\\nHuman: …\\n\\nAssistant: …` into messages; an empty last turn is where the answer begins."""
     _, *parts = SPEAKER.split(dialogue)
     spoken = list(zip(parts[::2], parts[1::2], strict=True))
     if spoken and not spoken[-1][1].strip():

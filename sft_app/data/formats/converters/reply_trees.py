@@ -1,4 +1,4 @@
-"""Reply trees to conversations: OASST1 and its like, as one tree a row or one message a row.
+"""Converts reply trees, such as OASST1, to message lists: from one tree a row, or one message a row.
 
 Source: OpenAssistant/oasst1, data set card (columns, ranks, tree states).
 """
@@ -22,7 +22,7 @@ ROOT_MISSING = "its conversation has no first message in the file"
 
 @dataclass
 class Node:
-    """One message of a tree. `rank` 0 is the best of its siblings; a message that nobody ranked comes after them."""
+    """One message of a tree. `rank` 0 is the best of its siblings; a message without a rank comes last."""
 
     row: int
     text: Any
@@ -92,7 +92,7 @@ def conversations_of_rows(
 
 
 def _link_replies(nodes: dict[str, Node], parents: dict[str, str | None]) -> list[Node]:
-    """Hangs every message under its parent; the ones without are the first of their conversations."""
+    """Adds every message to its parent's replies; returns those without a parent, which begin conversations."""
     roots = []
     for id, parent in parents.items():
         if not parent:
@@ -122,7 +122,7 @@ def _conversations_of_trees(
 
 
 def _left_out(node: Node, parent: str | None, settings: DataSettings) -> Rejected:
-    """A row of a whole tree that is in no conversation."""
+    """Says why a message of a complete tree is in no conversation."""
     reason = _why_left_out(node, settings)
     if not reason and not node.replies and (not parent or _asks(node)):
         return Rejected(node.row, "no one answered it")
@@ -140,7 +140,7 @@ def _rows_of(roots: list[Node]) -> set[int]:
 
 
 def _build_tree(message: JsonObject, row: int = 0) -> Node:
-    """A nested message with its replies, without recursion: a tree may be deeper than Python's stack."""
+    """Builds the tree of a nested message, without recursion: it may be deeper than Python's stack."""
     root = _node(message, row)
     waiting: list[tuple[Node, Any]] = [(root, message.get("replies"))]
     while waiting:
@@ -165,7 +165,7 @@ def _node(message: JsonObject, row: int) -> Node:
 
 
 def _reads_as(value: Any, wanted: bool) -> bool:
-    """Also from a CSV file, where everything is text."""
+    """Tells whether a value is the boolean `wanted`, also in a CSV file, where everything is text."""
     return str(value).strip().lower() in (("true", "1") if wanted else ("false", "0"))
 
 
@@ -185,7 +185,7 @@ def _why_left_out(node: Node, settings: DataSettings) -> str:
 
 
 def _paths(root: Node, settings: DataSettings) -> list[list[Node]]:
-    """From the root down to a last answer: the best-ranked reply at every level, or all of them."""
+    """Finds the paths from the root to a last answer: by the best-ranked reply at every level, or all of them."""
     done: list[list[Node]] = []
     waiting = [[root]]
     while waiting:
@@ -202,7 +202,7 @@ def _paths(root: Node, settings: DataSettings) -> list[list[Node]]:
 
 
 def _up_to_an_answer(path: list[Node]) -> list[Node]:
-    """Two paths may end in two questions after the same answer, and are one then."""
+    """Cuts a last question off a path; two paths that end in questions after the same answer become one."""
     return path[:-1] if _asks(path[-1]) and len(path) > 1 else path
 
 

@@ -1,4 +1,4 @@
-"""Rows of a table, with a text in each column, to message lists: a question and its answer, or plain text."""
+"""Converts rows of a table, with a text in each column, to message lists: question and answer, or plain text."""
 
 from __future__ import annotations
 

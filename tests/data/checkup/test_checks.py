@@ -13,14 +13,14 @@ from sft_app.data.checkup.checks import (
     TEXT_WORDS,
     Examination,
     Finding,
-    find_cut,
+    find_duplicates,
     find_languages,
     find_leaks,
-    find_repeats,
+    find_reading_problems,
     find_style,
     find_suspicious_text,
     find_too_few,
-    find_unread,
+    find_truncated,
 )
 from sft_app.data.checkup.fixes import LABELS
 from sft_app.data.checkup.lengths import measure_lengths
@@ -64,7 +64,7 @@ def kinds(findings: list[Finding]) -> list[tuple[str, list[int], str]]:
 
 def test_good_data_has_no_findings():
     examined = examine(ask(f"Question {place}?", answer) for place, answer in enumerate(ENGLISH))
-    for find in (find_repeats, find_suspicious_text, find_style, find_languages):
+    for find in (find_duplicates, find_suspicious_text, find_style, find_languages):
         assert find(examined) == []
 
 
@@ -82,7 +82,7 @@ def test_good_data_has_no_findings():
     ],
 )
 def test_copies_are_listed_by_their_rows_in_the_file(texts: str, rows: list[int], expected: list[int], said: str):
-    assert find_repeats(examine(map(talk, texts), rows)) == [
+    assert find_duplicates(examine(map(talk, texts), rows)) == [
         Finding("duplicate", expected, f"{said} the same as an earlier row.", "drop_duplicates")
     ]
 
@@ -90,7 +90,7 @@ def test_copies_are_listed_by_their_rows_in_the_file(texts: str, rows: list[int]
 def test_near_copies_are_told_apart_from_copies():
     long = " ".join(f"word{n}" for n in range(50))
     conversations = [ask("Why?", long), ask("Who?", "Me."), ask("Why so?", f"{long} too"), ask("Why?", long)]
-    assert kinds(find_repeats(examine(conversations))) == [
+    assert kinds(find_duplicates(examine(conversations))) == [
         ("duplicate", [4], "drop_duplicates"),
         ("near_duplicate", [3], "drop_near_duplicates"),
     ]
@@ -98,7 +98,7 @@ def test_near_copies_are_told_apart_from_copies():
 
 def test_one_question_with_several_answers_names_all_its_rows():
     conversations = [ask("a", "b"), ask("c", "d"), ask("a", "e"), ask("f", "g"), ask("c", "h"), ask("a", "b")]
-    findings = find_repeats(examine(conversations, [10, 20, 30, 40, 50, 60]))
+    findings = find_duplicates(examine(conversations, [10, 20, 30, 40, 50, 60]))
     assert kinds(findings) == [
         ("duplicate", [60], "drop_duplicates"),
         ("same_question", [10, 20, 30, 50, 60], "keep_first_answer"),
@@ -111,7 +111,7 @@ def test_answer_that_many_questions_get_is_told(sharing: int, others: int, rows:
     """Five questions, and one in a hundred."""
     conversations = [ask(f"Question {place}?", "Please write to us.") for place in range(sharing)]
     conversations += [talk(f"other {place}") for place in range(others)]
-    assert [finding.rows for finding in find_repeats(examine(conversations))] == ([rows] if rows else [])
+    assert [finding.rows for finding in find_duplicates(examine(conversations))] == ([rows] if rows else [])
 
 
 # texts
@@ -209,7 +209,9 @@ def test_heldout_conversations_with_kin_in_training_are_leaks():
 
 def test_guessed_encodings_and_rows_to_mend_are_told():
     file: Any = None  # has been read
-    findings = find_unread(Reading(file, noted={"read as Windows-1252 (check the accents)": [2, 9]}, repairable=[4]))
+    findings = find_reading_problems(
+        Reading(file, noted={"read as Windows-1252 (check the accents)": [2, 9]}, repairable=[4])
+    )
     assert kinds(findings) == [("reading_guess", [2, 9], ""), ("turns", [4], "repair_turns")]
     assert findings[0].message == "2 rows were read as Windows-1252 (check the accents)."
     assert findings[1].message.startswith("1 row was skipped")
@@ -231,7 +233,7 @@ FRAME = len("SuserNENSassistantNEN")  # S, E and N stand for start, end and newl
 def cut_findings(tokenizer: Any, answers: list[int], max_length: int, total: int | None = None) -> list[Finding]:
     """Of answers with so many characters to a question with one, in the rows 1, 4, 9, …"""
     examples = [Example((place + 1) ** 2, ask("a", "b" * length)) for place, length in enumerate(answers)]
-    return find_cut(measure_lengths(tokenizer, examples, max_length, total or len(examples)), max_length)
+    return find_truncated(measure_lengths(tokenizer, examples, max_length, total or len(examples)), max_length)
 
 
 def test_cut_answers_are_counted_as_a_share_of_all_answer_tokens(tokenizer: Any):
@@ -268,4 +270,4 @@ def test_rows_that_the_template_refuses_are_told(tokenizer: Any):
     called = make_conversation({"role": role, "content": "x"} for role in ("user", "assistant", "tool", "assistant"))
     gemma = dress(tokenizer, STYLES["gemma"])
     lengths = measure_lengths(gemma, [Example(3, called), Example(1, talk("a")), Example(8, called)], 100, 3)
-    assert kinds(find_cut(lengths, 100)) == [("template", [3, 8], "")]
+    assert kinds(find_truncated(lengths, 100)) == [("template", [3, 8], "")]

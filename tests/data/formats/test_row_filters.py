@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sft_app.data.checkup.inspection import inspect_data
-from sft_app.data.formats.verdicts import Tally, find_verdict
-from sft_app.data.reading import ROWS_TALLIED, LoadedData, load_data, open_data
+from sft_app.data.formats.row_filters import ValueCounts, find_row_filter
+from sft_app.data.reading import ROWS_COUNTED, LoadedData, load_data, open_data
 from sft_app.settings import DataSettings, parse_settings
 
 ASK = "How often do I water fern {}, and with how much water?"
@@ -110,7 +110,7 @@ def test_odd_word_is_told_and_the_words_that_say_bad_still_count(odd: str, tmp_p
 def test_words_that_may_be_ordinary_lose_no_rows_and_are_asked_about(name: str, cells: list[Any], tmp_path: Path):
     loaded = read(tmp_path, cells, name)
     assert (len(loaded.examples), loaded.file.certainty) == (12, "guess")
-    told = [*loaded.file.notes, loaded.file.guesses[0].why]
+    told = [*loaded.file.notes, loaded.file.candidates[0].why]
     assert any(f"`{name}` may mark bad answers" in one and "learned" in one for one in told)
 
 
@@ -126,7 +126,7 @@ def test_the_way_out_that_is_told_leaves_the_bad_rows_out(
     name: str, cells: list[Any], kept: dict[str, int], tmp_path: Path
 ):
     loaded = read(tmp_path, cells, name)
-    told = " ".join([*loaded.file.notes, loaded.file.guesses[0].why])
+    told = " ".join([*loaded.file.notes, loaded.file.candidates[0].why])
     for better, row in kept.items():
         assert f"`{better}`" in told
         renamed = read(tmp_path, cells, better)
@@ -179,24 +179,24 @@ def test_ordinary_columns_are_no_verdicts(name: str, cells: list[Any], tmp_path:
 
 
 @pytest.mark.parametrize(("name", "bad"), [("label", False), ("feedback", "negative"), ("metadata.verdict", "wrong")])
-@pytest.mark.parametrize("rows", [250, ROWS_TALLIED + 250])
+@pytest.mark.parametrize("rows", [250, ROWS_COUNTED + 250])
 def test_verdict_that_begins_late_counts_for_every_reader(name: str, bad: Any, rows: int, tmp_path: Path):
     loaded = read(tmp_path, [None] * (rows - 1) + [bad], name, rows)
     assert (len(loaded.examples), [left.row for left in loaded.rejected]) == (rows - 1, [rows])
-    if rows < ROWS_TALLIED:
+    if rows < ROWS_COUNTED:
         settings = parse_settings({"data": str(loaded.file.path)})
         assert inspect_data(loaded.file, settings, None).conversations == rows - 1
 
 
 def test_tally_needs_no_memory_for_long_or_many_texts():
-    tally = Tally()
+    counts = ValueCounts()
     tracemalloc.start()
     for n in range(3000):
-        tally.add({"id": f"T-{n}", "text": f"{n} " + "x" * 500, "label": n % 2})
+        counts.add({"id": f"T-{n}", "text": f"{n} " + "x" * 500, "label": n % 2})
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert size < 100_000
-    assert find_verdict(tally, {"text"}).ruled("marks") == ["label"]
+    assert find_row_filter(counts, {"text"}).columns_that("marks") == ["label"]
 
 
 def test_zero_and_one_of_two_answers_are_not_taken_for_a_verdict_on_the_one_learnt(tmp_path: Path):
@@ -222,4 +222,4 @@ def test_doubt_about_a_verdict_is_told_where_the_columns_are_a_guess_already(tmp
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = open_data(DataSettings(data=str(path)), tmp_path)
     assert file.certainty == "guess"
-    assert "`label` may mark bad answers (`negative`)" in file.guesses[0].why
+    assert "`label` may mark bad answers (`negative`)" in file.candidates[0].why

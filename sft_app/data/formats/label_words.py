@@ -1,12 +1,12 @@
-"""The words in which people judge answers: in the cells of a column, and in its name."""
+"""Lists the words that label answers as good or bad, in the cells of a column and in its name."""
 
 from __future__ import annotations
 
-from sft_app.data.formats.profile import plain, word_set
+from sft_app.data.formats.column_profiles import normalize, word_set
 
 
 def _words(text: str) -> frozenset[str]:
-    return word_set(plain(text))
+    return word_set(normalize(text))
 
 
 CLEAR_GOOD = _words(

@@ -1,4 +1,4 @@
-"""What the columns of a table hold, judged by their cells and never by their names."""
+"""Describes what the columns of a table hold, by their cells and never by their names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Literal
 from sft_app.data.rows import JsonObject
 
 Rows = Sequence[JsonObject]
-Nature = Literal["nested", "sparse", "constant", "identifier", "category", "name", "label", "phrase", "prose"]
+ColumnKind = Literal["nested", "sparse", "constant", "identifier", "category", "name", "label", "phrase", "prose"]
 """Lists or objects; mostly empty or no text; one text in all rows; ids, numbers, dates or addresses; few texts that
 come again and again; names of people; a word or two; a few words; sentences. Only the last four can be a question or
 an answer, the sooner the later they stand here."""
 
 
 def word_set(words: str) -> frozenset[str]:
+    """Splits a list of words at its spaces."""
     return frozenset(words.split())
 
 
@@ -48,11 +49,14 @@ PARTICLES = {"von", "van", "de", "der", "den", "la", "le", "di", "da", "del", "a
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What the rows looked at hold under one name. `filled` is the share of rows with text; `words`, `length` (in
-    characters) are means of the texts; `asking` is the share that ends in a question mark."""
+    """What the first rows hold under one name.
+
+    `filled` is the share of rows with text; `words` and `length` (in characters) are means over the texts; `distinct`
+    counts the different texts; `asking` is the share of texts that end in a question mark.
+    """
 
     name: str
-    nature: Nature
+    kind: ColumnKind
     filled: float
     length: float
     words: float
@@ -60,14 +64,16 @@ class ColumnProfile:
     asking: float
 
     def is_text(self) -> bool:
-        return self.nature in ("name", "label", "phrase", "prose")
+        """Tells whether the column could be a question or an answer."""
+        return self.kind in ("name", "label", "phrase", "prose")
 
     def is_prose(self) -> bool:
-        return self.nature in ("phrase", "prose")
+        """Tells whether the column holds sentences or phrases."""
+        return self.kind in ("phrase", "prose")
 
 
 def profile_columns(rows: Rows) -> list[ColumnProfile]:
-    """One for each column, in the order of the file."""
+    """Makes one profile for each column, in the order of the file."""
     names = column_names(rows)
     cells = {name: _texts(name, rows) for name in names}
     telling = [name for name in names if cells[name] and not _are_identifiers(cells[name])]
@@ -76,7 +82,7 @@ def profile_columns(rows: Rows) -> list[ColumnProfile]:
 
 
 def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
-    """Of columns that make up one text together, as an instruction and its input do."""
+    """Profiles columns that make up one text together, as an instruction and its input do."""
     joined = " ".join(names)
     texts = [" ".join(row[name] for name in names if isinstance(row.get(name), str)) for row in rows]
     others = column_names(rows)
@@ -90,6 +96,7 @@ def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
 
 
 def column_names(rows: Rows) -> list[str]:
+    """Lists the columns that any of the rows has, each once, in the order of the file."""
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 
@@ -101,7 +108,7 @@ def _profile(name: str, rows: Rows, texts: list[str], different: int) -> ColumnP
     count = max(len(texts), 1)
     return ColumnProfile(
         name=name,
-        nature=_nature(name, rows, texts, different),
+        kind=_kind(name, rows, texts, different),
         filled=len(texts) / len(rows),
         length=sum(map(len, texts)) / count,
         words=sum(map(_count_words, texts)) / count,
@@ -110,7 +117,7 @@ def _profile(name: str, rows: Rows, texts: list[str], different: int) -> ColumnP
     )
 
 
-def _nature(name: str, rows: Rows, texts: list[str], different: int) -> Nature:
+def _kind(name: str, rows: Rows, texts: list[str], different: int) -> ColumnKind:
     if sum(isinstance(row.get(name), (list, dict)) for row in rows) >= 0.5 * len(rows):
         return "nested"
     if len(texts) == len(rows) >= ENOUGH_ROWS and len(set(texts)) == 1:
@@ -131,7 +138,7 @@ def _nature(name: str, rows: Rows, texts: list[str], different: int) -> Nature:
 
 
 def _are_few(distinct: int, different: int, is_short: bool) -> bool:
-    """Of a few rows nothing can be said. `different` counts the rows that are no copies of others."""
+    """Tells whether a column repeats a few texts; false for few rows. `different` counts rows that are not copies."""
     if different < ENOUGH_ROWS:
         return False
     return distinct <= (0.5 * different if is_short else max(2.0, 0.1 * different))
@@ -146,13 +153,13 @@ def _looks_like_an_identifier(text: str) -> bool:
 
 
 def _looks_like_a_date(text: str) -> bool:
-    """Figures, and words of months, days and times only."""
-    words = WORD.findall(plain(text))
+    """Tells whether a text has digits and, apart from them, only words of months, days and times."""
+    words = WORD.findall(normalize(text))
     return any(map(str.isdigit, text)) and len(words) <= 6 and all(word[:3] in TIME_WORDS for word in words)
 
 
 def _looks_like_a_name(text: str) -> bool:
-    """`Orla`, `Orla Smith`, `Dr. A. van Dyke`, `ORLA S.`; not `Yes.`"""
+    """Tells whether a text is a person's name: `Orla`, `Dr. A. van Dyke`, `ORLA S.`, but not `Yes.`"""
     words = [word for word in re.split(r"[\s,/&]+", text) if word]
     if not words or len(words) > NAME_WORDS or re.search(r"[!?:;\d]|[^\W\d_]{3,}[.]$", text):
         return False
@@ -167,7 +174,7 @@ def _share(texts: Sequence[str], fits: Callable[[str], bool]) -> float:
     return sum(map(fits, texts)) / max(len(texts), 1)
 
 
-def plain(name: str) -> str:
-    """In small letters, without accents."""
+def normalize(name: str) -> str:
+    """Lowers a name or a text and removes its accents."""
     spelt_out = unicodedata.normalize("NFKD", name.strip().lower())
     return "".join(letter for letter in spelt_out if not unicodedata.combining(letter))

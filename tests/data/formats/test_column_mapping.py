@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.formats.detection import guess_formats
-from sft_app.data.formats.profile import profile_columns
+from sft_app.data.formats.column_profiles import profile_columns
+from sft_app.data.formats.detection import detect_layouts
 from sft_app.errors import DataError
 
 Rows = list[dict[str, Any]]
@@ -52,7 +52,7 @@ def table(rows: int = 8, **columns: list[str]) -> Rows:
 
 
 def reading(rows: Rows) -> tuple[tuple[str, ...], bool]:
-    best = guess_formats(rows)[0]
+    best = detect_layouts(rows)[0]
     return best.columns, best.is_certain
 
 
@@ -114,20 +114,20 @@ def test_column_with_few_texts_is_never_guessed_to_be_the_answer(rows: int):
     canned = ["Thank you, we look into it.", "Thank you, it is on its way."] * 4
     rows_of = table(rows, Nachricht=QUESTIONS, Antwort=canned)
     with pytest.raises(DataError, match="`Antwort` contains too few different texts"):
-        guess_formats(rows_of)
+        detect_layouts(rows_of)
 
 
 def test_few_texts_under_well_known_names_are_a_guess_beside_other_columns():
     rows = [{"prompt": f"Where is order {n}?", "completion": "Soon!"} for n in range(9)]
-    first = guess_formats([{**row, "agent": "Joe"} for row in rows])[0]
+    first = detect_layouts([{**row, "agent": "Joe"} for row in rows])[0]
     assert (first.format, first.is_certain) == ("prompt_completion", False)
     assert "has only 1 text in 9 rows" in first.why
-    assert guess_formats(rows)[0].is_certain  # there is nothing else that could be meant
+    assert detect_layouts(rows)[0].is_certain  # there is nothing else that could be meant
 
 
 @pytest.mark.parametrize("rows", [3, 5, 8])
 def test_small_faq_stays_certain(rows: int):
-    assert guess_formats(table(rows, question=QUESTIONS, answer=ANSWERS))[0].is_certain
+    assert detect_layouts(table(rows, question=QUESTIONS, answer=ANSWERS))[0].is_certain
     assert reading(table(rows, Question=QUESTIONS, Answer=ANSWERS)) == (("user=Question", "assistant=Answer"), True)
 
 
@@ -150,7 +150,7 @@ def test_short_answers_under_a_clear_name_are_read():
 )
 def test_person_is_asked_where_nothing_marks_the_answer(columns: dict[str, list[str]], candidates: str):
     with pytest.raises(DataError, match=f"^{re.escape(candidates)} could each be .*--map"):
-        guess_formats(table(**columns))
+        detect_layouts(table(**columns))
 
 
 @pytest.mark.parametrize(
@@ -164,21 +164,21 @@ def test_person_is_asked_where_nothing_marks_the_answer(columns: dict[str, list[
     ],
 )
 def test_answer_marked_as_bad_is_never_taken(columns: dict[str, list[str]], user: str, assistant: str):
-    best = guess_formats(table(**columns))[0]
+    best = detect_layouts(table(**columns))[0]
     assert best.is_certain
     assert best.columns in ((f"user={user}", f"assistant={assistant}"), ())  # a well-known table names no columns
 
 
 def test_only_answer_that_is_marked_as_bad_is_refused():
     with pytest.raises(DataError, match="`rejected` contains answers marked as bad"):
-        guess_formats(table(prompt=QUESTIONS, rejected=ANSWERS))
+        detect_layouts(table(prompt=QUESTIONS, rejected=ANSWERS))
 
 
 @pytest.mark.parametrize("speaker", ["role", "speaker", "sender", "from"])
 def test_one_message_a_row_is_told_and_not_read(speaker: str):
     rows = table(**{"conversation_id": IDS, speaker: ["customer", "agent"] * 4, "message": QUESTIONS})
     with pytest.raises(DataError, match=f"^Each row contains one message, and `{speaker}` names its author"):
-        guess_formats(rows)
+        detect_layouts(rows)
 
 
 def test_instruction_keeps_its_input_and_the_system_prompt():
@@ -188,7 +188,7 @@ def test_instruction_keeps_its_input_and_the_system_prompt():
 
 
 @pytest.mark.parametrize(
-    ("cells", "nature"),
+    ("cells", "kind"),
     [
         (["Orla", "Benno", "Tuva", "Silas"], "name"),
         (["Dr. A. Meier", "Ann van Dyke", "Bo Chen", "Cy Lee"], "name"),
@@ -201,9 +201,9 @@ def test_instruction_keeps_its_input_and_the_system_prompt():
         (["same"] * 5, "constant"),
     ],
 )
-def test_cells_tell_what_a_column_holds(cells: list[str], nature: str):
+def test_cells_tell_what_a_column_holds(cells: list[str], kind: str):
     [column, _] = profile_columns([{"x": cell, "y": asked} for cell, asked in zip(cells, QUESTIONS, strict=False)])
-    assert column.nature == nature
+    assert column.kind == kind
 
 
 DRAFTS = [f"Hm, {answer} Or so I guess." for answer in ANSWERS]
@@ -233,7 +233,7 @@ def test_of_several_versions_the_edited_one_is_a_guess(columns: dict[str, list[s
     rows = [
         {name: cells[n] for name, cells in (reversed(named.items()) if turned else named.items())} for n in range(8)
     ]
-    best = guess_formats(rows)[0]
+    best = detect_layouts(rows)[0]
     assert (best.columns[1], best.is_certain) == (f"assistant={assistant}", False)
     assert "could also be the answer" in best.why
 
@@ -257,7 +257,7 @@ def test_versions_of_the_same_rank_are_asked_about(columns: dict[str, list[str]]
     with pytest.raises(
         DataError, match=f"^{re.escape(candidates)} could each be the answer.*user={list(columns)[0][:7]}"
     ):
-        guess_formats(table(**columns))
+        detect_layouts(table(**columns))
 
 
 def test_summary_beside_a_description_is_a_title():
@@ -274,14 +274,14 @@ def test_answers_from_a_few_texts_are_not_passed_over_for_a_remark():
     canned = ["Thank you, we look into it today.", "Thank you, it is on its way to you."] * 4
     remarks = [f"Handled by the team in the evening, ticket {n} closed." for n in range(8)]
     with pytest.raises(DataError, match="^`Answer`, `Handled by comment` could each be the answer.*assistant=Answer"):
-        guess_formats(table(Question=QUESTIONS, Answer=canned, Handled_by_comment=remarks))
+        detect_layouts(table(Question=QUESTIONS, Answer=canned, Handled_by_comment=remarks))
 
 
 @pytest.mark.parametrize(("good", "bad"), [("chosen", "rejected"), ("accepted", "declined"), ("best", "worst")])
 def test_advice_never_names_a_column_of_bad_answers(good: str, bad: str):
     with pytest.raises(DataError, match=f"`{bad}` contains answers marked as bad") as refused:
-        guess_formats(table(**{good: ANSWERS, bad: DRAFTS}))
+        detect_layouts(table(**{good: ANSWERS, bad: DRAFTS}))
     assert f"={bad}" not in str(refused.value)
     with pytest.raises(DataError) as refused:
-        guess_formats(table(**{"topic": TOPICS, good: ANSWERS, bad: DRAFTS}))
+        detect_layouts(table(**{"topic": TOPICS, good: ANSWERS, bad: DRAFTS}))
     assert f"={bad}" not in str(refused.value)

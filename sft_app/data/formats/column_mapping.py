@@ -1,0 +1,247 @@
+"""Chooses question and answer among the columns of a table: cells say which are possible, names which are meant.
+
+Where several could be the answer, the app asks; it does not take the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sft_app.data.formats.column_names import (
+    DESCRIPTIONS,
+    TITLES,
+    answer_mark,
+    answer_score,
+    could_answer,
+    draft_order,
+    in_backticks,
+    is_class,
+    is_exact_answer,
+    is_side_note,
+    is_speaker,
+    one_line,
+    paired_names,
+    question_score,
+)
+from sft_app.data.formats.column_profiles import PHRASE_WORDS, PROSE_WORDS, ColumnProfile, normalize
+from sft_app.errors import DataError
+
+Columns = list[ColumnProfile]
+
+ASKING_MARGIN = 0.3
+"""So many more of a column's texts have to end in a question mark to tell which of two asks."""
+
+
+@dataclass(frozen=True)
+class ColumnPair:
+    """The columns of the question and the answer, by their names.
+
+    `basis` says what an uncertain pair was chosen by, "" where names and cells agree; `is_reversible` says that the
+    other way round is as likely, `is_unnamed` that neither name says anything.
+    """
+
+    question: str
+    answer: str
+    basis: str = ""
+    is_reversible: bool = False
+    is_unnamed: bool = False
+
+
+def choose_question_and_answer(columns: Sequence[ColumnProfile]) -> ColumnPair | None:
+    """Chooses the two columns, or returns None when no two could be question and answer.
+
+    Raises:
+        DataError: several could be the answer, or the question; names them.
+    """
+    candidates = _candidates(_without_titles(columns))
+    called = {column.name.strip().lower(): column for column in candidates}
+    if {"q", "a"} <= called.keys():  # of options A to D, A is no answer
+        return ColumnPair(called["q"].name, called["a"].name)
+    _check_paired_names(candidates)
+    answering, asking = _highest(candidates, answer_score), _highest(candidates, question_score)
+    if versions := _versions(candidates, answering, asking):
+        answer = _likeliest(versions, asking)
+        pair = _question_for(answer, [column for column in candidates if column not in versions])
+        others = in_backticks([column.name for column in versions if column != answer])
+        return pair and replace(pair, basis=f"its name, although {others} could also be the answer")
+    if len(answering) > 1:
+        raise DataError(_ambiguity("the answer", answering, asking[:1], "assistant"))
+    if answering:
+        return _question_for(answering[0], [column for column in candidates if column != answering[0]])
+    if asking:
+        return _answer_to(asking, candidates, _short_answers(columns, candidates), _repeated_answers(columns))
+    return _unnamed(_without_side_notes([column for column in candidates if answer_mark(column.name) != "bad"]))
+
+
+def competing_answers(columns: Sequence[ColumnProfile], answer: str, question: str) -> Columns:
+    """Finds other columns of sentences whose names mean an answer just as clearly, or a version of it."""
+    clear = max(answer_score(answer), 1)
+    return [
+        column
+        for column in columns
+        if column.is_prose() and column.name not in (answer, question)
+        if answer_score(column.name) >= clear or _is_version(column)
+    ]
+
+
+def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Columns:
+    """Finds columns of sentences that could be meant instead of those of a well-known table."""
+    return [
+        column
+        for column in columns
+        if column.kind == "prose"
+        and column.name not in used
+        and not is_side_note(column.name)
+        and answer_mark(column.name) != "bad"
+    ]
+
+
+def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:
+    """Leaves out Jira's `Summary`, the title of its `Description`, where another column can answer that."""
+    left = [column for column in columns if normalize(column.name) not in TITLES]
+    is_ticket = any(normalize(column.name) in DESCRIPTIONS for column in left)
+    return left if is_ticket and sum(column.is_prose() for column in left) > 1 else list(columns)
+
+
+def _check_paired_names(candidates: Columns) -> None:
+    """Refuses two columns of a kind (`ref_A`, `ref_B`) that can only be two answers to one question (`DataError`)."""
+    paired = paired_names([column.name for column in candidates])
+    alike = [column for column in candidates if column.name in paired]
+    others = [column for column in candidates if column.name not in paired]
+    is_about_answers = not any(question_score(column.name) >= 5 for column in alike)
+    if alike and others and is_about_answers and not any(answer_score(column.name) >= 5 for column in others):
+        asked = _ambiguity("the answer", alike, _highest(others, question_score)[:1] or others[:1], "assistant")
+        raise DataError(f"{asked} If each row says which answer is better, put the better answers into one column.")
+
+
+def _versions(candidates: Columns, answering: Columns, asking: Columns) -> Columns:
+    """Finds several columns that may each be the answer, as a draft and its correction are; [] where there is one."""
+    found = [column for column in candidates if column not in asking and _is_version(column)]
+    return [] if len(found) < 2 else [*found, *(one for one in answering if one not in found)]
+
+
+def _is_version(column: ColumnProfile) -> bool:
+    """Tells whether a column may be a version of the answer, which `Agent`, with names and titles, is not."""
+    return (
+        column.kind == "prose"
+        and could_answer(column.name)
+        and (column.words >= PROSE_WORDS or not is_speaker(column.name))
+    )
+
+
+def _likeliest(versions: Columns, asking: Columns) -> ColumnProfile:
+    """Takes the edited version, else the one that is not a draft. Raises: DataError where that leaves several."""
+    best = max(draft_order(column.name) for column in versions)
+    left = [column for column in versions if draft_order(column.name) == best]
+    top = left if best < 0 or len(left) == 1 else _highest(left, answer_score) or left
+    if len(top) > 1:
+        raise DataError(_ambiguity("the answer", versions, asking[:1], "assistant"))
+    return top[0]
+
+
+def _repeated_answers(columns: Sequence[ColumnProfile]) -> Columns:
+    """Finds columns that are named as the answer and repeat a few texts."""
+    return [
+        column
+        for column in columns
+        if column.kind in ("category", "constant") and answer_score(column.name) >= 5 and column.words >= PHRASE_WORDS
+    ]
+
+
+def _candidates(columns: Sequence[ColumnProfile]) -> Columns:
+    """Finds the columns that can be chosen: sentences, else phrases too, else two columns of words and nothing else."""
+    texts = [column for column in columns if column.name and column.is_text()]
+    prose = [column for column in texts if column.kind == "prose"]
+    candidates = [
+        column
+        for column in texts
+        if column.is_prose() and (column in prose or len(prose) < 2 or _has_telling_name(column))
+    ]
+    if len(candidates) >= 2:
+        return candidates
+    words = [column for column in texts if column.kind != "name" or is_exact_answer(column.name)]
+    return words if len(words) == 2 else candidates
+
+
+def _short_answers(columns: Sequence[ColumnProfile], candidates: Columns) -> Columns:
+    """Finds columns of words that can only be the answer; the classes of a text if there are only these two columns."""
+    short = [
+        column for column in columns if column.is_text() and column not in candidates and is_exact_answer(column.name)
+    ]
+    telling = [column for column in columns if column.kind != "identifier"]
+    classes = [column for column in telling if column.kind == "category" and is_class(column.name)]
+    return short or (classes if len(telling) == 2 else [])
+
+
+def _question_for(answer: ColumnProfile, others: Columns) -> ColumnPair | None:
+    asking = _highest(others, question_score)
+    if asking:
+        return ColumnPair(asking[0].name, answer.name, _doubt(asking, answer))
+    possible = _without_side_notes([column for column in others if answer_mark(column.name) != "bad"])
+    marked = [column for column in possible if column.asking >= ASKING_MARGIN]
+    found = possible if len(possible) == 1 else marked
+    if possible and len(found) != 1:
+        raise DataError(_ambiguity("the question", possible, [answer], "user"))
+    return ColumnPair(found[0].name, answer.name, "the name of one of them", is_reversible=True) if found else None
+
+
+def _answer_to(asking: Columns, candidates: Columns, short: Columns, repeated: Columns) -> ColumnPair | None:
+    possible = _without_side_notes(
+        [column for column in candidates if not question_score(column.name) and answer_mark(column.name) != "bad"]
+    )
+    if len(possible) > 1 or possible and repeated:
+        raise DataError(_ambiguity("the answer", [*repeated, *possible], asking[:1], "assistant"))
+    if possible:
+        return ColumnPair(asking[0].name, possible[0].name, "the name of one of them", is_reversible=True)
+    return ColumnPair(asking[0].name, short[0].name, _doubt(asking, short[0])) if len(short) == 1 else None
+
+
+def _unnamed(possible: Columns) -> ColumnPair | None:
+    if len(possible) > 2:
+        raise DataError(_ambiguity("the question and the answer", possible, [], ""))
+    if len(possible) < 2:
+        return None
+    question, answer = sorted(possible, key=lambda column: column.length)  # of two as long, the first stays the first
+    if abs(question.asking - answer.asking) < ASKING_MARGIN:
+        return ColumnPair(question.name, answer.name, "their lengths", is_reversible=True, is_unnamed=True)
+    question, answer = sorted(possible, key=lambda column: -column.asking)
+    return ColumnPair(question.name, answer.name, "the question marks", is_reversible=True, is_unnamed=True)
+
+
+def _doubt(asking: Columns, answer: ColumnProfile) -> str:
+    """Says what a pair with clear names was chosen by; "" when nothing speaks against it."""
+    if len(asking) > 1:
+        others = in_backticks([column.name for column in asking[1:]])
+        return f"the order of the columns, because {others} could also be the question"
+    return "its name, although it contains names or categories" if answer.kind in ("name", "category") else ""
+
+
+def _without_side_notes(columns: Columns) -> Columns:
+    """Leaves out remarks, titles and the like, unless nothing else is there."""
+    return [column for column in columns if not is_side_note(column.name)] or columns
+
+
+def _has_telling_name(column: ColumnProfile) -> bool:
+    return answer_score(column.name) > 0 or question_score(column.name) > 0
+
+
+def _highest(columns: Columns, rank: Callable[[str], int]) -> Columns:
+    """Finds the columns whose names get the highest rank, which may be several; [] where no name has one."""
+    best = max((rank(column.name) for column in columns), default=0)
+    return [column for column in columns if best and rank(column.name) == best]
+
+
+def _ambiguity(what: str, possible: Columns, known: Columns, wanted: str) -> str:
+    """Writes what is unclear and how to choose; `wanted` is the role (`user`, `assistant`) of one of `possible`."""
+    names = in_backticks([column.name for column in possible])
+    first = possible[0].name
+    other = known[0].name if known else possible[1].name
+    user, assistant = (other, first) if wanted == "assistant" and known else (first, other)
+    return f"{names} could each be {what}, and it is unclear which. {how_to_choose(user, assistant)}"
+
+
+def how_to_choose(user: str, assistant: str) -> str:
+    """Says how to choose the columns, with two of the file's own as an example."""
+    example = f'--map "user={one_line(user)}" --map "assistant={one_line(assistant)}"'
+    return f"Choose the columns on the page or on the command line, for example {example}."

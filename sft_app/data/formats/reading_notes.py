@@ -1,0 +1,104 @@
+"""Says in sentences what of a file is not learned: unused columns, rejected answers, rows marked as bad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sft_app.data.formats.column_names import answer_mark, in_backticks
+from sft_app.data.formats.column_profiles import Rows, column_names
+from sft_app.data.formats.registry import LAYOUTS
+from sft_app.data.formats.row_filters import LabelColumn, RowFilter, ValueCounts, find_row_filter, may_be_class
+from sft_app.settings import DataSettings
+
+COLUMNS_NAMED = 40
+WORDS_NAMED = 5
+RATINGS = (
+    "{} may rate the answers, but rows with a low rating are learned like the others. "
+    "To leave them out, delete them from the file."
+)
+
+
+def find_filter(rows: Rows, counts: ValueCounts, settings: DataSettings) -> RowFilter | None:
+    """Finds the columns that mark bad answers; None for a layout without answers."""
+    return find_row_filter(counts, _used(rows, settings)) if LAYOUTS[settings.format].has_answers else None
+
+
+def reading_notes(
+    rows: Rows, settings: DataSettings, row_filter: RowFilter | None, is_chosen: bool = False
+) -> list[str]:
+    """Writes one sentence for each kind of column that is not learned.
+
+    A class of the text that may mark bad answers is left to `why_uncertain`, unless a person has chosen the layout
+    (`is_chosen`): then no reason is shown.
+    """
+    marking = row_filter.columns_that("marks") if row_filter else []
+    names = [name for name in column_names(rows) if name and name not in [*_used(rows, settings), *marking]]
+    doubtful = row_filter.columns_that("may mark") if row_filter else []
+    bad = [name for name in names if answer_mark(name) == "bad" and name not in doubtful]
+    other = [name for name in names if name not in bad]
+    return [
+        *_note(bad, "{} {holds} rejected answers, which are never learned."),
+        *_note(marking, "{} {marks} good and bad answers: rows marked as bad are skipped."),
+        *(_filter_notes(row_filter, is_chosen) if row_filter else []),
+        *_note(other, "Not used: {}."),
+    ]
+
+
+def _filter_notes(row_filter: RowFilter, is_chosen: bool) -> list[str]:
+    """Writes about the columns that may mark answers but by which no row, or not every row, is skipped."""
+    columns = row_filter.columns
+    doubtful = [name for name in row_filter.columns_that("may mark") if is_chosen or not may_be_class(name)]
+    return [
+        *_note(row_filter.columns_that("may rate"), RATINGS),
+        *[_unclear(name, columns[name].unclear) for name in row_filter.columns_that("marks") if columns[name].unclear],
+        *[_doubt(name, columns[name]) for name in doubtful],
+    ]
+
+
+def why_uncertain(row_filter: RowFilter) -> str:
+    """Says why the layout is only a guess although question and answer are clear; "" where it is not."""
+    marking, marks = row_filter.columns_that("marks"), row_filter.columns_that("may mark")
+    rates = [] if marking else row_filter.columns_that("may rate")
+    unclear = [name for name in marking if row_filter.columns[name].unclear]
+    said = [
+        *[_class_doubt(name, row_filter.columns[name]) for name in marks if may_be_class(name)],
+        *_note([*(name for name in marks if not may_be_class(name)), *rates], "{} may show which answers are bad"),
+        *_note(unclear, "{} does not always say whether an answer is good"),
+    ]
+    return "".join(f", but {one}" for one in said)
+
+
+def _class_doubt(name: str, labels: LabelColumn) -> str:
+    renamed = "; to skip the bad ones, rename it to `feedback`" if "feedback" in labels.better_names else ""
+    words = in_backticks(sorted(labels.bad), WORDS_NAMED)
+    return f"{in_backticks([name])} may mark bad answers ({words}), and all rows are learned{renamed}"
+
+
+def _doubt(name: str, labels: LabelColumn) -> str:
+    words = in_backticks(sorted(labels.bad), WORDS_NAMED)
+    said = "" if len(labels.better_names) > 1 else f" ({words})"
+    return f"{in_backticks([name])} may mark bad answers{said}, but all rows are learned. {_how_to_skip(labels)}"
+
+
+def _how_to_skip(labels: LabelColumn) -> str:
+    """Says how to leave out the bad rows. Under some names a yes may mean either: `valid`, `harmful`."""
+    ways = [f"`{name}`" for name in labels.better_names]
+    renamed = f", or rename the column to {' or '.join(ways)}" if ways else ""
+    chosen = ", depending on what a yes means" if len(ways) > 1 else ""
+    return f"To skip the bad ones, delete them from the file{renamed}{chosen}."
+
+
+def _unclear(name: str, words: Sequence[str]) -> str:
+    return (
+        f"{in_backticks([name])} also contains {in_backticks(words, WORDS_NAMED)}, neither good nor bad: "
+        "those rows are learned. To leave them out, delete them from the file."
+    )
+
+
+def _note(names: Sequence[str], sentence: str) -> list[str]:
+    holds, marks = ("contains", "marks") if len(names) == 1 else ("contain", "mark")
+    return [sentence.format(in_backticks(names, COLUMNS_NAMED), holds=holds, marks=marks)] if names else []
+
+
+def _used(rows: Rows, settings: DataSettings) -> set[str]:
+    return {name for row in rows for name in LAYOUTS[settings.format].columns_read(row, settings)}

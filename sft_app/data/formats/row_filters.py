@@ -1,0 +1,216 @@
+"""Finds the columns that say whether a row's answer is good, to leave out rows whose answer is marked as bad.
+
+Cells and name decide together. A word that can only be a judgement counts under a name that judges (`status`:
+rejected), a plain yes or no only under a name that says what it means (`correct`, `flagged`). Elsewhere the app says
+that the column may mark bad answers, and keeps the rows.
+
+Source: TRL, "Dataset formats" (unpaired preference: prompt, completion, label); LLaMA-Factory's `kto_tag`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sft_app.data.formats import label_words as known
+from sft_app.data.formats.column_names import answer_mark, paired_names
+from sft_app.data.formats.column_profiles import normalize
+
+Meaning = Literal["marks", "may mark", "may rate", ""]
+
+MOST_WORDS = 24
+LONGEST_WORD = 24
+LONGEST_OBJECT = 2000
+OTHER = "…"
+"""Stands for the texts of a column that are too long for a word, or too many."""
+DEEPEST = 3
+SIGNS = {"-1", "0", "1"}
+NUMBER = re.compile(r"[+-]?\d+([.,/]\d+)?%?")
+
+
+@dataclass
+class ValueCounts:
+    """Counts the words in each column of the rows seen so far."""
+
+    words: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Counts the words of one more row."""
+        for name, word in _cells(row):
+            counted = self.words.setdefault(name, Counter())
+            counted[word if word in counted or len(counted) < MOST_WORDS else OTHER] += 1
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """What the words of a column say about the answers.
+
+    Words in `bad` mark the answer as bad, or may; words in `unclear` say neither good nor bad. `better_names` are names
+    under which a column that only may mark bad answers would mark them.
+    """
+
+    meaning: Meaning
+    bad: frozenset[str] = frozenset()
+    unclear: tuple[str, ...] = ()
+    better_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """The columns that label the answers; a column that was empty so far is judged by each of its cells.
+
+    `used` are the columns that the layout reads; `is_compared` says that the answer is one of two (`answer_A`,
+    `answer_B`), so that 0 and 1 may say which is better.
+    """
+
+    used: frozenset[str]
+    columns: dict[str, LabelColumn]
+    is_compared: bool = False
+
+    def column_that_marks_bad(self, row: Mapping[str, Any]) -> str:
+        """Names the column that marks the row's answer as bad; "" where none does."""
+        for name, word in _cells(row, self.used):
+            labels = self.columns.get(name) or _interpret(name, Counter([word]), self.is_compared)
+            if labels.meaning == "marks" and word in labels.bad:
+                return name
+        return ""
+
+    def columns_that(self, *meanings: Meaning) -> list[str]:
+        """Lists the columns with one of these meanings."""
+        return [name for name, labels in self.columns.items() if labels.meaning in meanings]
+
+
+def find_row_filter(counts: ValueCounts, used: Set[str]) -> RowFilter:
+    """Interprets each column that the layout does not read (`used`) by the words counted in it."""
+    is_compared = bool(used & set(paired_names(list(counts.words))))
+    columns = {
+        name: _interpret(name, words, is_compared)
+        for name, words in counts.words.items()
+        if name not in used and name.split(".")[0] not in used
+    }
+    return RowFilter(frozenset(used), columns, is_compared)
+
+
+def may_be_class(name: str) -> bool:
+    """Tells whether a column such as `label` is as often a class of the text as a label of the answer."""
+    return bool(_name_words(name) & known.CLASS_NAMES)
+
+
+def _interpret(name: str, words: Counter[str], is_compared: bool) -> LabelColumn:
+    found = _interpret_words(name, words)
+    is_which = is_compared and found.meaning == "marks" and words.keys() <= SIGNS
+    return LabelColumn("may mark", found.bad & words.keys()) if is_which else found
+
+
+def _interpret_words(name: str, words: Counter[str]) -> LabelColumn:
+    name_words = _name_words(name)
+    numbers = {word for word in words if NUMBER.fullmatch(word)}
+    is_signed = "-1" in words
+    bad = _all_bad(name_words, is_signed)
+    if not numbers <= SIGNS or numbers and name_words & known.RATES:
+        is_of_one = name_words & known.RATES and answer_mark(name)  # `score_chosen`, of the better of two answers
+        return LabelColumn("may rate" if len(numbers) > 1 and _can_rate(name_words) and not is_of_one else "")
+    unclear = [word for word in words if word not in known.GOOD | known.BAD or word == "0" and is_signed]
+    is_mostly_clear = 2 * sum(words[word] for word in unclear) < words.total()
+    if is_mostly_clear and _is_about_answers(name_words, words.keys() - set(unclear)):
+        return LabelColumn("marks", bad, tuple(unclear))
+    if _may_mark(name, name_words, words.keys(), bad, is_mostly_clear):
+        better = ("good", "bad") if bad & words.keys() <= known.WEAK_BAD | known.WEAK_GOOD else ("feedback",)
+        return LabelColumn("may mark", bad & words.keys(), better_names=better if is_mostly_clear else ())
+    return LabelColumn(
+        "may rate" if name_words & known.RATES and name_words <= known.RATES and words.keys() != {OTHER} else ""
+    )
+
+
+def _can_rate(name_words: Set[str]) -> bool:
+    """Tells whether numbers under the name may be ratings; under `label` they are classes."""
+    return bool(name_words & (known.RATES | known.OPINIONS | known.NO_MEANS_BAD | {"grade"}) - known.CLASS_NAMES)
+
+
+def _all_bad(name_words: Set[str], is_signed: bool) -> frozenset[str]:
+    """Lists the words that say bad. Where the name itself says bad, a plain yes is one of them."""
+    is_turned = bool(name_words & known.YES_MEANS_BAD) != bool(name_words & known.NOT)
+    weak = known.WEAK_GOOD if is_turned else known.WEAK_BAD
+    return known.CLEAR_BAD | known.SENTIMENTS_BAD | (weak - {"0"} if is_signed else weak)
+
+
+def _is_about_answers(name_words: Set[str], words: Set[str]) -> bool:
+    """Tells whether the name leaves no doubt that the words are about the answer."""
+    if words & known.UNMISTAKABLE or {"chosen", "rejected"} <= words:
+        return True
+    if not _names_answers(name_words):
+        return False
+    if words & (known.CLEAR_GOOD | known.CLEAR_BAD):
+        return True
+    if words & (known.SENTIMENTS_GOOD | known.SENTIMENTS_BAD):
+        return bool(name_words & known.OPINIONS) and not name_words & known.CLASS_NAMES
+    return bool(name_words & (known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD))
+
+
+def _may_mark(name: str, name_words: Set[str], words: Set[str], bad: Set[str], is_mostly_clear: bool) -> bool:
+    """Tells whether words may mark bad answers; under unrelated names only if they divide the rows."""
+    said = words & bad
+    if name_words and _names_answers(name_words):
+        return bool(said - known.WEAK_BAD - known.WEAK_GOOD) or bool(said) and len(words) > 1
+    return (
+        bool(said)
+        and is_mostly_clear
+        and "." not in name
+        and len(words) > 1
+        and bool(words - SIGNS)
+        and bool(words & known.GOOD)
+    )
+
+
+def _names_answers(name_words: Set[str]) -> bool:
+    said = known.JUDGES | known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD | known.NOT
+    return name_words <= said
+
+
+def _cells(
+    row: Mapping[str, Any], used: Set[str] = frozenset(), above: str = "", depth: int = 0
+) -> Iterator[tuple[str, str]]:
+    """Yields name and word of each cell that holds one, also of those in objects: `metadata.label`."""
+    for key, value in row.items():
+        name = f"{above}{key}"
+        if name in used:
+            continue
+        inner = _object(value)
+        if inner is not None and depth < DEEPEST:
+            yield from _cells(inner, used, f"{name}.", depth + 1)
+        elif not isinstance(value, (list, dict)) and value is not None and value != "" and value == value:
+            yield name, _word(value)
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """Reads a cell that is an object, a list of one object, or such an object as JSON in a CSV file; None otherwise."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and value[:1] == "{" and len(value) <= LONGEST_OBJECT:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _word(value: Any) -> str:
+    """Writes a cell as one word: `True`, `1.0`, `Thumbs up` as `true`, `1`, `thumbs_up`."""
+    text = str(value).strip()
+    if len(text) > LONGEST_WORD:
+        return OTHER
+    word = normalize(text).strip(" .!")
+    if NUMBER.fullmatch(word):
+        return re.sub(r"[.,]0+$", "", word.removeprefix("+"))
+    return "_".join(re.split(r"[\s_-]+", word))
+
+
+def _name_words(name: str) -> frozenset[str]:
+    """Finds what a name says about the answer: `good` in `isGood` or `metadata.answer_is_good`."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = {word for word in re.split(r"[\W\d_]+", normalize(spaced)) if len(word) > 1 or not word.isascii()}
+    return frozenset(words) - known.NOTHING
