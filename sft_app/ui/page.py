@@ -45,17 +45,12 @@ RUNS = "Runs"
 FONTS = ["Inter", "ui-sans-serif", "system-ui", "sans-serif"]
 # How long gradio's queue sleeps when there is nothing to do; its own millisecond keeps a tenth of a core busy for ever.
 IDLE_SECONDS = 0.02
-# Gradio counts the seconds of what is loading once for every frame, and never stops for the page's own loading sign.
-CALM_TIMERS = (
-    "const raf=window.requestAnimationFrame.bind(window);window.requestAnimationFrame="
-    "f=>String(f).includes('performance.now()')?setTimeout(()=>raf(f),250):raf(f)"
-)
 # A list of choices fades for a fifth of a second, and on a busy machine for longer: two stand open at the same time.
 PROMPT_LISTS = (
     "const animate=Element.prototype.animate;Element.prototype.animate=function(frames,how){"
     "return animate.call(this,frames,this.matches('.options')?{...how,duration:0}:how)}"
 )
-SCRIPTS = f"{PROMPT_LISTS};{CALM_TIMERS};{VOTE_KEYS};{CLEAR_MESSAGES}"
+SCRIPTS = f"{PROMPT_LISTS};{VOTE_KEYS};{CLEAR_MESSAGES}"
 # Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 
