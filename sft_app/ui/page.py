@@ -26,7 +26,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, Updates
 from sft_app.ui.export.tab import build_export_tab
-from sft_app.ui.hosting_banner import build_place
+from sft_app.ui.hosting_banner import build_hosting_banner
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
 from sft_app.ui.runs.run_panel import panel_updates
@@ -75,7 +75,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
     with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(TITLE, elem_id="title")
         offer_api(context)  # first, or a handler of the same name takes the endpoint's
-        build_place(context, demo)
+        build_hosting_banner(context, demo)
         with gr.Tabs(selected="data" if context.hosting.trains else "compare") as all_tabs:
             with gr.Tab("Data", id="data", visible=not only_compares) as data_item:
                 data = build_data_tab(context)

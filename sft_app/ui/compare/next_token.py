@@ -30,7 +30,7 @@ def build_next_token(
     """Below the panes; the slider is as long as the answer, from when it has been `answered`."""
     with gr.Accordion("Next token: what each side would say next", open=False), gr.Row():
         followed = gr.Radio(FOLLOWED, value=FOLLOWED[0], label="Answer to continue", min_width=200)
-        position = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-place", scale=2)
+        position = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-position", scale=2)
     table = gr.HTML(elem_id="next-token")
 
     @open_to_all

@@ -88,7 +88,7 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
             "Answers, watch prompts.",
             buttons=[],
             visible=False,
-            elem_id="watch-place",
+            elem_id="watch-position",
         ),
         answers=gr.HTML(elem_id="watch-answers"),
         stop=stop,
