@@ -11,10 +11,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from sft_app.errors import AppError
 from sft_app.hub.login import hide_tokens
 
+Updates = dict[Block, Any]
+"""What a handler returns: a new value or update for each component that changes; its other outputs stay as they are.
+
+A handler that changes nothing returns `NO_UPDATES`, since Gradio takes an empty dict for a value."""
+NO_UPDATES: Updates = gr.skip()
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # For events that keep something up to date. What they are given may have been chosen from a list that has changed
 # since, and a component's own check would call that an error before the handler can see to it.

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 
 from sft_app.settings import RunSettings, parse_settings, takes_none
+from sft_app.ui.events import Updates
 
 AUTOMATIC = "automatic"
 
@@ -76,9 +77,9 @@ def settings_from_form(names: list[str], shown: tuple[Any, ...]) -> RunSettings:
     return parse_settings(values_from_form(names, shown))
 
 
-def form_updates(names: list[str], values: Mapping[str, Any]) -> list[Any]:
-    """What the named components show for these settings; a name without a value stays as it is."""
-    return [to_form(name, values[name]) if name in values else gr.skip() for name in names]
+def form_updates(fields: Mapping[str, Any], values: Mapping[str, Any]) -> Updates:
+    """Show these settings in the form's components; a field without a value stays as it is."""
+    return {field: to_form(name, values[name]) for name, field in fields.items() if name in values}
 
 
 def _kind(name: str) -> Any:

@@ -22,14 +22,14 @@ EPHEMERAL = (
 )
 
 
-def build_place(context: PageContext, demo: gr.Blocks) -> None:
-    """Build the banner below the title. On a Space it is computed for each visitor, since it depends on who looks."""
+def build_hosting_banner(context: PageContext, demo: gr.Blocks) -> None:
+    """Build the banner below the title. On a Space it is computed for each visitor."""
     hosting = context.hosting
     if not hosting.is_hosted:
         return
-    with gr.Row(elem_id="place", equal_height=False):
+    with gr.Row(elem_id="hosting", equal_height=False):
         with gr.Column(scale=3, min_width=300):
-            told = gr.Markdown(place_told(hosting, None, False), elem_id="place-told")
+            sentence = gr.Markdown(hosting_sentence(hosting, None, False), elem_id="hosting-sentence")
         if get_space():  # elsewhere gradio's login would take the machine's own for the visitor's
             with gr.Column(scale=2, min_width=300), gr.Row():
                 if os.environ.get(OAUTH_CLIENT_VARIABLE):  # or gradio would not start: the Space's card has no hf_oauth
@@ -38,12 +38,12 @@ def build_place(context: PageContext, demo: gr.Blocks) -> None:
 
     @allowed("look", context)
     def tell() -> str:
-        return place_told(hosting, context.access.visitor().name, context.access.is_trusted())
+        return hosting_sentence(hosting, context.access.visitor().name, context.access.is_trusted())
 
-    demo.load(tell, None, told, **UNCHECKED)
+    demo.load(tell, None, sentence, **UNCHECKED)
 
 
-def place_told(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
+def hosting_sentence(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
     """Say which mode the Space is in, and what that means for this visitor."""
     if hosting.adapter:
         return f"**Comparison**: `{hosting.adapter}` next to its base model."

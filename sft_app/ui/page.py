@@ -22,21 +22,21 @@ from sft_app.runtime.home import app_log_file
 from sft_app.storage.backup import PAGE_SECONDS, back_up_in_background
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
-from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_choices
+from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_updates
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
-from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE
+from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, Updates
 from sft_app.ui.export.tab import build_export_tab
-from sft_app.ui.hosting_banner import build_place
+from sft_app.ui.hosting_banner import build_hosting_banner
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
-from sft_app.ui.runs.run_panel import panel_values
+from sft_app.ui.runs.run_panel import panel_updates
 from sft_app.ui.runs.tab import RunsTab, build_runs_tab
 from sft_app.ui.services.uploads import MAX_UPLOAD_MB
 from sft_app.ui.serving.api import offer_api
 from sft_app.ui.serving.trusted_hosts import GuardedApp, trusted_hosts
 from sft_app.ui.train.preflight_panel import wire_preflight
-from sft_app.ui.train.tab import TrainTab, build_train_tab, form_values
+from sft_app.ui.train.tab import TrainTab, build_train_tab, form_of_run
 
 TITLE = "# Fine-tune & Compare\nTeach a chat model to answer your way, and see what changed."
 ASSETS = Path(__file__).parent
@@ -46,17 +46,12 @@ RUNS = "Runs"
 FONTS = ["Inter", "ui-sans-serif", "system-ui", "sans-serif"]
 # How long gradio's queue sleeps when there is nothing to do; its own millisecond keeps a tenth of a core busy for ever.
 IDLE_SECONDS = 0.02
-# Gradio counts the seconds of what is loading once for every frame, and never stops for the page's own loading sign.
-CALM_TIMERS = (
-    "const raf=window.requestAnimationFrame.bind(window);window.requestAnimationFrame="
-    "f=>String(f).includes('performance.now()')?setTimeout(()=>raf(f),250):raf(f)"
-)
 # A list of choices fades for a fifth of a second, and on a busy machine for longer: two stand open at the same time.
 PROMPT_LISTS = (
     "const animate=Element.prototype.animate;Element.prototype.animate=function(frames,how){"
     "return animate.call(this,frames,this.matches('.options')?{...how,duration:0}:how)}"
 )
-SCRIPTS = f"{PROMPT_LISTS};{CALM_TIMERS};{VOTE_KEYS};{CLEAR_MESSAGES}"
+SCRIPTS = f"{PROMPT_LISTS};{VOTE_KEYS};{CLEAR_MESSAGES}"
 # Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 
@@ -81,7 +76,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
     with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(TITLE, elem_id="title")
         offer_api(context)  # first, or a handler of the same name takes the endpoint's
-        build_place(context, demo)
+        build_hosting_banner(context, demo)
         with gr.Tabs(selected="data" if context.hosting.allows_training else "compare") as all_tabs:
             with gr.Tab("Data", id="data", visible=not only_compares) as data_item:
                 data = build_data_tab(context)
@@ -203,21 +198,23 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     train, compare, runs = tabs.train, tabs.compare, tabs.runs
 
     @allowed("look", context)
-    def compare_choices(left: str | None, right: str | None) -> list[Any]:
-        return side_choices(context, left, right)
+    def compare_choices(left: str | None, right: str | None) -> Updates:
+        return side_updates(context, compare, left, right)
 
     @allowed("look", context)
-    def lead_to_compare(run_id: str | None, left: str | None, right: str | None) -> list[Any]:
-        return [*side_choices(context, left, right, wanted=run_id), gr.Tabs(selected="compare")]
+    def lead_to_compare(run_id: str | None, left: str | None, right: str | None) -> Updates:
+        sides = side_updates(context, compare, left, right, wanted=run_id)
+        return {**sides, tabs.all: gr.Tabs(selected="compare")}
 
     @open_to_all
     def only_while_open(event: gr.SelectData) -> gr.Timer:
         return gr.Timer(active=event.value == RUNS)
 
     @allowed("look", context)
-    def lead_to_train(run_id: str | None) -> list[Any]:
+    def lead_to_train(run_id: str | None) -> Updates:
         run = context.runs.get(run_id)
-        return [gr.Tabs(selected="train"), run.id, *form_values(run, train), *panel_values(context, run.id)]
+        shown = {**form_of_run(run, train), **panel_updates(context, train.panel, run.id)}
+        return {tabs.all: gr.Tabs(selected="train"), train.watched: run.id, **shown}
 
     sides = [compare.left, compare.right]
     tabs.items["compare"].select(compare_choices, sides, sides, **PRIVATE)
@@ -234,17 +231,17 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory
     train = tabs.train
 
     @allowed("look", context)
-    def attach(saved: Any) -> list[Any]:
+    def attach(saved: Any) -> Updates:
         whose = context.access.whose()
         kept = recalled(saved, whose, memory) or _first_visit(context, train)
         run = context.runs.find(kept.run) or context.runs.current()
         run_id = run.id if run else None
-        left, right = side_choices(context, kept.form.get(SIDES[0]), kept.form.get(SIDES[1]))
-        shown = {**kept.form, SIDES[0]: left, SIDES[1]: right}
-        form = [shown.get(name, gr.skip()) for name in memory.fields]
+        form = {field: kept.form[name] for name, field in memory.fields.items() if name in kept.form}
+        sides = side_updates(context, tabs.compare, kept.form.get(SIDES[0]), kept.form.get(SIDES[1]))
+        panel = panel_updates(context, train.panel, run_id)
         can_open = kept.tab in tabs.items and tabs.items[kept.tab].visible
-        opened = gr.Tabs(selected=kept.tab) if can_open else gr.skip()
-        return [opened, run_id, *form, *panel_values(context, run_id), whose]
+        opened = {tabs.all: gr.Tabs(selected=kept.tab)} if can_open else {}
+        return {**opened, **form, **sides, **panel, train.watched: run_id, memory.whose: whose}
 
     outputs = [tabs.all, train.watched, *memory.fields.values(), *train.panel.outputs(), memory.whose]
     demo.load(attach, memory.state, outputs, **PRIVATE)
@@ -255,8 +252,8 @@ def _first_visit(context: PageContext, train: TrainTab) -> Recalled:
     run = context.runs.current()
     if run is None or run.status().has_ended():
         return Recalled("", "", {})
-    fields = train.fields.values()
-    return Recalled("train", run.id, {f.elem_id: v for f, v in zip(fields, form_values(run, train), strict=True)})
+    form = form_of_run(run, train)
+    return Recalled("train", run.id, {str(field.elem_id): value for field, value in form.items()})
 
 
 def _note_signals() -> list[int]:

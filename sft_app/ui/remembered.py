@@ -18,12 +18,12 @@ from sft_app.ui.events import PRIVATE, settled
 
 NOT_YET = "?"
 """Who it is that looks, until the page has been told: nothing is kept before."""
-NO_FORM = ("watch-place", "next-place", "voter")
+NO_FORM = ("watch-position", "next-position", "voter")
 """Sliders over what is there at the moment, and the name of a voter: the next one may be somebody else."""
 SAVE = """(whose, tab, run, ...values) => {
     const names = %(names)s, usual = %(usual)s, form = {};
     if (whose === "%(not_yet)s") return [undefined];
-    values.forEach((value, place) => { if ((value ?? "") !== (usual[place] ?? "")) form[names[place]] = value; });
+    values.forEach((value, index) => { if ((value ?? "") !== (usual[index] ?? "")) form[names[index]] = value; });
     return [{whose, tab, run, form}];
 }"""
 

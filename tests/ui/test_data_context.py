@@ -11,9 +11,15 @@ import gradio as gr
 import pytest
 
 from sft_app.data import reading
-from sft_app.settings import DataSettings, parse_settings
+from sft_app.settings import DataSettings, RunSettings, parse_settings
 from sft_app.ui.context import PageContext
-from sft_app.ui.data.reading_form import COLUMNS_OFFERED, reading_values, unreadable_values
+from sft_app.ui.data.reading_form import (
+    COLUMNS_OFFERED,
+    ReadingChoice,
+    build_reading,
+    reading_updates,
+    unreadable_updates,
+)
 from sft_app.ui.page import build_page
 from sft_app.ui.services.checkup import Superseded
 
@@ -21,6 +27,11 @@ from sft_app.ui.services.checkup import Superseded
 def write_rows(path: Path, *rows: dict[str, Any]) -> DataSettings:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return parse_settings({"data": str(path)}).reading()
+
+
+def reading_of(loaded: reading.LoadedData) -> ReadingChoice:
+    with gr.Blocks():
+        return build_reading({}, loaded)
 
 
 def test_events_of_one_change_read_the_file_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,17 +60,20 @@ def test_columns_chosen_by_themselves_are_among_those_offered(home: Path, tmp_pa
     spare = {f"c{number}": number for number in range(COLUMNS_OFFERED + 5)}
     rows = ({**spare, "ask me": f"What is {n}?", "tell me": f"It is the number {n}."} for n in range(9))
     settings = write_rows(tmp_path / "wide.jsonl", *rows)
-    shown = reading_values(PageContext(home).data.load(settings))
-    user, assistant = shown[4], shown[5]
-    assert (user.value, assistant.value) == ("ask me", "tell me")
-    assert {"ask me", "tell me"} <= {value for _, value in user.choices}
+    loaded = PageContext(home).data.load(settings)
+    form = reading_of(loaded)
+    found = reading_updates(form, loaded, settings)[form.mapping_found]
+    assert found["values"][:2] == ["ask me", "tell me"]
+    assert {"ask me", "tell me"} <= {value for _, value in found["choices"][0]}
 
 
 def test_table_that_no_layout_fits_offers_its_columns(home: Path, tmp_path: Path) -> None:
     settings = write_rows(tmp_path / "numbers.jsonl", *[{"a": 1, "b": 2}] * 3)
-    shown = unreadable_values(PageContext(home), settings, "The columns match no known layout.")
-    box, user = shown[3], shown[4]
-    assert (box.visible, [value for _, value in user.choices]) == (True, ["a", "b"])
+    context = PageContext(home)
+    form = reading_of(context.data.load(RunSettings().reading()))
+    shown = unreadable_updates(context, form, settings, "The columns match no known layout.")
+    user_choices = shown[form.mapping_found]["choices"][0]
+    assert (shown[form.mapping_box].visible, [value for _, value in user_choices]) == (True, ["a", "b"])
 
 
 def test_check_up_is_done_again_when_the_split_changes(home: Path) -> None:

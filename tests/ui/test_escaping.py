@@ -68,7 +68,10 @@ def data_facts(folder: Path) -> str:
 
 def readings() -> list[str]:
     talk = make_conversation([{"role": "user", "content": BAD}, {"role": "assistant", "content": BAD}])
-    guesses = [(DetectedLayout("columns", BAD, (f"user={BAD}", f"assistant={BAD}")), talk), (DetectedLayout("text", f"`{BAD}`"), None)]
+    guesses = [
+        (DetectedLayout("columns", BAD, (f"user={BAD}", f"assistant={BAD}")), talk),
+        (DetectedLayout("text", f"`{BAD}`"), None),
+    ]
     return [
         data_views.reading_card("guess", [BAD], guesses),
         data_views.reading_card("guess", [], guesses[:1]),

@@ -15,8 +15,9 @@ NAMES = list(RunSettings.model_fields)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_setting_survives_the_way_through_the_form(preset: str) -> None:
     settings = parse_settings({"preset": preset, "revision": "main", "watch_prompts": ["One?", "Two?"]})
-    shown = tuple(form_updates(NAMES, settings.model_dump()))
-    assert parse_settings(values_from_form(NAMES, shown)) == settings
+    fields = {name: make_field(name, RunSettings.model_fields[name].default) for name in NAMES}
+    shown = form_updates(fields, settings.model_dump())
+    assert parse_settings(values_from_form(NAMES, tuple(shown[field] for field in fields.values()))) == settings
 
 
 @pytest.mark.parametrize("name", NAMES)

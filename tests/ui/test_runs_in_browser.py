@@ -43,7 +43,7 @@ def busy_machine(home: Path) -> Iterator[None]:
 
 
 def slide_to(page: Page, place: int) -> None:
-    slider = page.locator("#watch-place input[type=range]")
+    slider = page.locator("#watch-position input[type=range]")
     slider.focus()
     page.keyboard.press("Home")
     for _ in range(place):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from sft_app.errors import AppError, RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs
@@ -28,7 +30,7 @@ from sft_app.evaluation.votes import (
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE
+from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.permissions import allowed
 
 KEYS: dict[str, tuple[Key, str]] = {
@@ -111,7 +113,7 @@ class VotingPanel:
 
     box: gr.Column
     position: gr.HTML
-    told: gr.HTML
+    message: gr.HTML
     ballot: gr.HTML
     buttons: gr.Row
     keys: list[gr.Button]
@@ -122,11 +124,34 @@ class VotingPanel:
     downloads: gr.Row
     files: list[gr.DownloadButton]
 
-    def of_ballot(self) -> list[Any]:
-        return [self.position, self.told, self.ballot, self.buttons, self.show, *self.of_result()]
+    def of_ballot(self) -> list[Block]:
+        return [self.position, self.message, self.ballot, self.buttons, self.show, *self.of_result()]
 
-    def of_result(self) -> list[Any]:
+    def of_result(self) -> list[Block]:
         return [self.result, self.downloads, *self.files]
+
+    def show_ballot(self, test: BlindTest, message: str = "") -> Updates:
+        """Show the next ballot, or the result when the voter has voted on every pair."""
+        is_open = test.ballot is not None
+        no_result: Updates = {self.result: "", self.downloads: gr.Row(visible=False), **dict.fromkeys(self.files)}
+        return {
+            self.position: blind_views.progress_line(test.progress(), test.voter, test.label),
+            self.message: message,
+            self.ballot: blind_views.ballot_card(test.ballot) if test.ballot else "",
+            self.buttons: gr.Row(visible=is_open),
+            self.show: gr.Button(visible=is_open),
+            **(no_result if is_open else self.show_result(test)),
+        }
+
+    def show_result(self, test: BlindTest) -> Updates:
+        """Show the result, with files of all votes."""
+        votes = test.votes()
+        files: Sequence[str | None] = write_votes(votes, test.pairs) if votes else (None, None)
+        return {
+            self.result: blind_views.result_card(votes, test.voter),
+            self.downloads: gr.Row(visible=bool(votes)),
+            **dict(zip(self.files, files, strict=True)),
+        }
 
 
 def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> None:
@@ -146,7 +171,7 @@ def _build_start_panel() -> StartPanel:
 
 def _build_voting_panel() -> VotingPanel:
     with gr.Column(visible=False, elem_id="blind-test") as box:
-        position, told, ballot = gr.HTML(elem_id="blind-progress"), gr.HTML(elem_id="blind-told"), gr.HTML()
+        position, message, ballot = gr.HTML(elem_id="blind-progress"), gr.HTML(elem_id="blind-told"), gr.HTML()
         with gr.Row(elem_id="vote-buttons") as buttons:
             keys = [gr.Button(label, size="md", min_width=130, elem_id=id) for id, (_, label) in KEYS.items()]
         with gr.Row():
@@ -159,7 +184,7 @@ def _build_voting_panel() -> VotingPanel:
                 gr.DownloadButton(f"All votes as {kind}", size="sm", min_width=120, elem_id=f"votes-{kind.lower()}")
                 for kind in ("CSV", "JSONL")
             ]
-    return VotingPanel(box, position, told, ballot, buttons, keys, undo, show, leave, result, downloads, files)
+    return VotingPanel(box, position, message, ballot, buttons, keys, undo, show, leave, result, downloads, files)
 
 
 def _wire_start_panel(
@@ -171,14 +196,16 @@ def _wire_start_panel(
     voting_panel: VotingPanel,
 ) -> None:
     @allowed("compare", context)
-    def begin(test: BlindTest, name: str, voter: str) -> list[Any]:
+    def begin(test: BlindTest, name: str, voter: str) -> Updates:
         run = context.sides.get_run(name)
         test.begin(run, run_label(run), voter)
-        return [gr.Column(visible=False), gr.Column(visible=True), *ballot_values(test)]
+        boxes: Updates = {start_panel.box: gr.Column(visible=False), voting_panel.box: gr.Column(visible=True)}
+        return {**boxes, **voting_panel.show_ballot(test)}
 
     @allowed("look", context)
-    def close(name: str) -> list[Any]:
-        return [invite(context, name), gr.Column(visible=True), gr.Column(visible=False)]
+    def close(name: str) -> Updates:
+        boxes: Updates = {start_panel.box: gr.Column(visible=True), voting_panel.box: gr.Column(visible=False)}
+        return {**boxes, start_panel.invitation: invite(context, name)}
 
     boxes = [start_panel.box, voting_panel.box]
     starts = [start_panel.start.click, start_panel.voter.submit]
@@ -189,18 +216,21 @@ def _wire_start_panel(
 
 def _wire_votes(context: PageContext, test: gr.State, voting_panel: VotingPanel) -> None:
     @allowed("compare", context)
-    def vote(test: BlindTest, event: gr.EventData) -> list[Any]:
-        return ballot_values(test, test.vote(key_of(event)))
+    def vote(test: BlindTest, event: gr.EventData) -> Updates:
+        message = test.vote(key_of(event))
+        return voting_panel.show_ballot(test, message)
 
     @allowed("compare", context)
-    def take_back(test: BlindTest) -> list[Any]:
+    def take_back(test: BlindTest) -> Updates:
         test.take_back()
-        return ballot_values(test, blind_views.note("Your last vote was undone. Vote again:"))
+        return voting_panel.show_ballot(test, blind_views.note("Your last vote was undone. Vote again:"))
 
     # One event for all four, so that a second click waits for the next ballot.
     gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.of_ballot(), **VOTE_EVENT)
     voting_panel.undo.click(take_back, test, voting_panel.of_ballot(), **VOTE_EVENT)
-    voting_panel.show.click(allowed("compare", context)(result_values), test, voting_panel.of_result(), **PRIVATE)
+    voting_panel.show.click(
+        allowed("compare", context)(voting_panel.show_result), test, voting_panel.of_result(), **PRIVATE
+    )
 
 
 def key_of(event: gr.EventData) -> Key:
@@ -225,24 +255,10 @@ def invite(context: PageContext, name: str | None) -> str:
     return blind_views.invitation(run_label(run), found.total, found.alike, list(by_voter(read_votes(run))))
 
 
-def ballot_values(test: BlindTest, told: str = "") -> list[Any]:
-    """What `VotingPanel.of_ballot` names; with the result, which stands there when all is voted."""
-    position = blind_views.progress_line(test.progress(), test.voter, test.label)
-    if test.ballot is None:
-        return [position, told, "", gr.Row(visible=False), gr.Button(visible=False), *result_values(test)]
-    hidden = ["", gr.Row(visible=False), None, None]
-    card = blind_views.ballot_card(test.ballot)
-    return [position, told, card, gr.Row(visible=True), gr.Button(visible=True), *hidden]
-
-
-def result_values(test: BlindTest) -> list[Any]:
-    """The result, and files with all votes."""
-    votes = test.votes()
-    card = blind_views.result_card(votes, test.voter)
-    if not votes:
-        return [card, gr.Row(visible=False), None, None]
+def write_votes(votes: list[dict[str, Any]], pairs: Sequence[AnswerPair]) -> list[str]:
+    """Write all votes as CSV and as JSONL, and return the paths."""
     folder = Path(tempfile.mkdtemp(prefix="votes-"))
     files = [folder / "votes.csv", folder / "votes.jsonl"]
     for file, write in zip(files, (votes_csv, votes_jsonl), strict=True):
-        file.write_text(write(votes, test.pairs), encoding="utf-8", newline="")
-    return [card, gr.Row(visible=True), *map(str, files)]
+        file.write_text(write(votes, pairs), encoding="utf-8", newline="")
+    return [str(file) for file in files]

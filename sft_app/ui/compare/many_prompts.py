@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE
+from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
 from sft_app.ui.forms import settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
@@ -63,6 +63,28 @@ class Results:
     def outputs(self) -> list[Any]:
         return [self.progress, self.below, self.table, self.downloads, *self.files]
 
+    def show(self, job: PromptJob, note: str = "") -> Updates:
+        """Show the rows so far; a table that is full in the order of the prompts stays as it is."""
+        is_full = len(job.results) >= prompt_set_views.SHOWN_ROWS + PROMPTS_AT_ONCE and not job.most_changed_first
+        return {
+            self.progress: prompt_set_views.progress_card(job, note),
+            self.below: gr.Column(visible=bool(job.results)),
+            **({} if is_full else {self.table: table_value(job)}),
+            self.downloads: gr.Row(visible=False),
+            **dict.fromkeys(self.files),
+        }
+
+    def as_left(self, job: PromptJob) -> Updates:
+        """Show what there is when nothing is being answered, with the files."""
+        files: Sequence[str | None] = _export(job) if job.results else (None, None)
+        return {
+            self.progress: prompt_set_views.progress_card(job),
+            self.below: gr.Column(visible=bool(job.results)),
+            self.table: table_value(job),
+            self.downloads: gr.Row(visible=bool(job.results)),
+            **dict(zip(self.files, files, strict=True)),
+        }
+
 
 def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
     """Where prompts come from, the conditions, and the table with one of them in full beneath."""
@@ -73,10 +95,10 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
         ask = gr.Button("Answer all prompts", variant="primary", size="md", min_width=140, elem_id="answer-all")
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
     results = _build_results()
-    handler = _answering(context, list(conditions))
+    handler = _answering(context, results, list(conditions))
     asked = [job, left, right, *source.inputs(), *conditions.values()]
     work = ask.click(handler, asked, [*results.outputs(), results.detail], **MODEL_EVENT)
-    work.failure(_as_left, job, results.outputs(), **PRIVATE)
+    work.failure(open_to_all(results.as_left), job, results.outputs(), **PRIVATE)
     stop.click(_stop, job, results.progress, **PRIVATE)
     _wire_source(context, source)
     _wire_results(job, results)
@@ -128,12 +150,16 @@ def _build_results() -> Results:
 
 def _wire_source(context: PageContext, source: Source) -> None:
     @allowed("upload", context)
-    def take_file(file: str | None) -> list[Any]:
+    def take_file(file: str | None) -> Updates:
         if file:
             context.uploads.check(Path(file))
         names = column_names(Path(file)) if file else []
-        chosen = [gr.Dropdown(["", *names], value="") for _ in range(2)]
-        return [gr.Row(visible=bool(names)), *chosen, look(file, "", "")]
+        return {
+            source.columns: gr.Row(visible=bool(names)),
+            source.asked: gr.Dropdown(["", *names], value=""),
+            source.given: gr.Dropdown(["", *names], value=""),
+            source.note: look(file, "", ""),
+        }
 
     @allowed("upload", context)
     def look(file: str | None, asked: str | None, given: str | None) -> str:
@@ -163,7 +189,7 @@ def _wire_results(job: gr.State, results: Results) -> None:
     results.most_changed.change(sort, [job, results.most_changed], results.table, **PRIVATE)
 
 
-def _answering(context: PageContext, names: list[str]) -> Any:
+def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
     @allowed("compare", context)
     def answer(
         job: PromptJob,
@@ -174,20 +200,20 @@ def _answering(context: PageContext, names: list[str]) -> Any:
         asked: str,
         given: str,
         *shown: Any,
-    ) -> Iterator[list[Any]]:
+    ) -> Iterator[Updates]:
         settings = settings_from_form(names, shown)
         prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.sides.find(left, right)
         context.access.check_questions([one.text for one in prompts], settings.system_prompt, settings.max_new_tokens)
         job.begin(sides, len(prompts))
-        yield [*result_values(job, "Loading the model …"), prompt_set_views.click_a_row()]
+        yield {**results.show(job, "Loading the model …"), results.detail: prompt_set_views.click_a_row()}
         task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
         batches, kept_with = (
             results_of(context.models, sides, task),
             run_that_keeps(sides, context.runs.find(sides[1].name)),
         )
         for _ in context.access.within_time(job.work(batches, kept_with)):
-            yield [*result_values(job), gr.skip()]
-        yield [*_as_left(job), gr.skip()]
+            yield results.show(job)
+        yield results.as_left(job)
 
     return answer
 
@@ -210,22 +236,6 @@ def read_prompts(context: PageContext, file: str, asked: str | None, given: str 
 def table_value(job: PromptJob) -> gr.Dataframe:
     table = prompt_set_views.results_table(job)
     return gr.Dataframe(table.frame, datatype=table.kinds, column_widths=list(table.widths))
-
-
-def result_values(job: PromptJob, note: str = "") -> list[Any]:
-    """While it works: the rows so far; a table that is full in the order of the prompts stays as it is."""
-    is_full = len(job.results) >= prompt_set_views.SHOWN_ROWS + PROMPTS_AT_ONCE and not job.most_changed_first
-    progress = prompt_set_views.progress_card(job, note)
-    table = gr.skip() if is_full else table_value(job)
-    return [progress, gr.Column(visible=bool(job.results)), table, gr.Row(visible=False), None, None]
-
-
-@open_to_all
-def _as_left(job: PromptJob) -> list[Any]:
-    """What there is when nothing is at work, with the files."""
-    progress, below = prompt_set_views.progress_card(job), gr.Column(visible=bool(job.results))
-    files: list[Any] = [*_export(job)] if job.results else [None, None]
-    return [progress, below, table_value(job), gr.Row(visible=bool(job.results)), *files]
 
 
 def _export(job: PromptJob) -> list[str]:

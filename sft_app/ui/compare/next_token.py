@@ -1,4 +1,4 @@
-"""A closer look at one place of an answer: which tokens each side finds likely there."""
+"""A closer look at one position in an answer: which tokens each side finds likely there."""
 
 from __future__ import annotations
 
@@ -30,27 +30,29 @@ def build_next_token(
     """Below the panes; the slider is as long as the answer, from when it has been `answered`."""
     with gr.Accordion("Next token: what each side would say next", open=False), gr.Row():
         followed = gr.Radio(FOLLOWED, value=FOLLOWED[0], label="Answer to continue", min_width=200)
-        place = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-place", scale=2)
+        position = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-position", scale=2)
     table = gr.HTML(elem_id="next-token")
 
     @open_to_all
-    def fit(chat: PairChat, followed: str, place: float) -> gr.Slider:
+    def fit(chat: PairChat, followed: str, position: float) -> gr.Slider:
         tokens = len(_written(chat, followed))
-        return gr.Slider(maximum=max(1, tokens), value=min(place, tokens))
+        return gr.Slider(maximum=max(1, tokens), value=min(position, tokens))
 
     @allowed("compare", context)
-    def look(left: str, right: str, chat: PairChat, strength: float, followed: str, place: float) -> str:
+    def look(left: str, right: str, chat: PairChat, strength: float, followed: str, position: float) -> str:
         if chat.update is None:
             raise ModelError("There is no answer to look into yet. Compare two answers first.")
         sides = context.sides.find(left, right)
-        task = NextTokenTask(chat.messages(), _written(chat, followed)[: int(place)], strength, SHOWN_BEFORE)
+        task = NextTokenTask(chat.messages(), _written(chat, followed)[: int(position)], strength, SHOWN_BEFORE)
         before, found = next(results_of(context.models, sides, task))
         return views.candidates_card(found, before, (sides[0].label, sides[1].label))
 
     for event in answered:
-        event(fit, [chat, followed, place], place, **PRIVATE)
-    followed.change(fit, [chat, followed, place], place, **PRIVATE)
-    gr.on([place.release, followed.change], look, [*chosen, chat, strength, followed, place], table, **MODEL_EVENT)
+        event(fit, [chat, followed, position], position, **PRIVATE)
+    followed.change(fit, [chat, followed, position], position, **PRIVATE)
+    gr.on(
+        [position.release, followed.change], look, [*chosen, chat, strength, followed, position], table, **MODEL_EVENT
+    )
 
 
 def _written(chat: PairChat, followed: str) -> tuple[int, ...]:

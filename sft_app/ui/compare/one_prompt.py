@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from sft_app.inference.chat import PairChat
 from sft_app.inference.pair_tasks import AnswerTask
@@ -15,7 +17,7 @@ from sft_app.ui.compare import views
 from sft_app.ui.compare.conditions import make_conditions, sampling_of
 from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE
+from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
 from sft_app.ui.forms import settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
@@ -29,6 +31,35 @@ EXAMPLE_PROMPTS = [
 ]
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Both answers, and under them the evidence of where and why they differ."""
+
+    left: gr.HTML
+    right: gr.HTML
+    evidence: gr.HTML
+
+    def outputs(self) -> list[Block]:
+        return [self.left, self.right, self.evidence]
+
+    def show(self, chat: PairChat, view: str, state: views.State, note: str = "") -> Updates:
+        """Show the chat as far as it has come."""
+        if chat.update is None:
+            panes, evidence_line = views.panes_without_answer(chat, state), views.evidence_line([note] if note else [])
+        else:
+            from sft_app.inference.evidence import evidence_parts
+
+            evidence = chat.update.evidence
+            panes = views.panes(chat, chat.update, view, state)
+            evidence_line = views.evidence_line(evidence_parts(evidence), evidence.reasons)
+        left, right = panes
+        return {self.left: left, self.right: right, self.evidence: evidence_line}
+
+    def as_left(self, chat: PairChat, view: str) -> Updates:
+        """Show what there is when no answer is being written."""
+        return self.show(chat, view, "done" if chat.update is None or chat.update.is_complete else "stopped")
+
+
 def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
     """The question, the two panes, the evidence under them, and a closer look."""
     with gr.Row(equal_height=True):
@@ -40,8 +71,9 @@ def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown
     conditions, strength = _make_conditions()
     view = gr.Radio(list(views.VIEWS), value=views.VIEWS[0], show_label=False, container=False, elem_id="compare-view")
     with gr.Row(equal_height=True):
-        panes = [_make_pane("left"), _make_pane("right")]
-    shown = [*panes, gr.HTML(elem_id="evidence")]
+        left_pane, right_pane = _make_pane("left"), _make_pane("right")
+    answers = Answers(left_pane, right_pane, gr.HTML(elem_id="evidence"))
+    shown, as_left = answers.outputs(), open_to_all(answers.as_left)
     with gr.Row():
         reply = gr.Button("Send follow-up", size="sm", elem_id="reply")
         again = gr.Button("Regenerate", size="sm", elem_id="again")
@@ -50,18 +82,18 @@ def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown
     asked = [left, right, prompt, chat, view, strength, *conditions.values()]
     events = []
     for triggers, start in (([ask.click, prompt.submit], _begin), ([reply.click], _go_on), ([again.click], _repeat)):
-        handler = _answering(context, start, list(conditions))
+        handler = _answering(context, answers, start, list(conditions))
         events.append(gr.on(triggers, handler, asked, shown, **MODEL_EVENT))
-        events[-1].failure(_as_left, [chat, view], shown, **PRIVATE)
-    stop.click(_as_left, [chat, view], shown, cancels=events, **PRIVATE)
-    view.change(_as_left, [chat, view], shown, **PRIVATE)
-    edit.click(_take_back, [chat, view], [prompt, *shown], **PRIVATE)
+        events[-1].failure(as_left, [chat, view], shown, **PRIVATE)
+    stop.click(as_left, [chat, view], shown, cancels=events, **PRIVATE)
+    view.change(as_left, [chat, view], shown, **PRIVATE)
+    edit.click(_taking_back(prompt, answers), [chat, view], [prompt, *shown], **PRIVATE)
     build_next_token(context, [left, right], chat, strength, [event.success for event in events])
 
 
-def _make_pane(place: views.Place) -> gr.HTML:
+def _make_pane(side: views.Place) -> gr.HTML:
     with gr.Column(min_width=300):
-        return gr.HTML(views.blank_pane(place), elem_id={"left": "base-answer", "right": "tuned-answer"}[place])
+        return gr.HTML(views.blank_pane(side), elem_id={"left": "base-answer", "right": "tuned-answer"}[side])
 
 
 def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
@@ -92,50 +124,36 @@ def _repeat(chat: PairChat, _: str, __: str) -> Any:
     return chat.regenerate()
 
 
-def _answering(context: PageContext, start: Callable[[PairChat, str, str], Any], names: list[str]) -> Any:
+def _answering(
+    context: PageContext, answers: Answers, start: Callable[[PairChat, str, str], Any], names: list[str]
+) -> Any:
     """The handler that answers; `start` puts the question into the chat and gives each side's messages."""
 
     @allowed("compare", context)
     def answer(
         left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
-    ) -> Iterator[list[str]]:
+    ) -> Iterator[Updates]:
         settings = settings_from_form(names, shown)
         context.access.check_questions([question or ""], settings.system_prompt, settings.max_new_tokens)
         sides = context.sides.find(left, right)
         for_left, for_right = start(chat, question, settings.system_prompt)
         chat.labels = sides[0].label, sides[1].label
-        yield _panes(chat, view, "waiting", "Loading the model …")
+        yield answers.show(chat, view, "waiting", "Loading the model …")
         task = AnswerTask(for_left, for_right, sampling_of(settings), strength)
         for update in context.access.within_time(_paced(results_of(context.models, sides, task))):
             chat.update = update
-            yield _panes(chat, view, "done" if update.is_complete else "waiting")
+            yield answers.show(chat, view, "done" if update.is_complete else "waiting")
 
     return answer
 
 
-@open_to_all
-def _as_left(chat: PairChat, view: str) -> list[str]:
-    """What there is to show when nothing is at work."""
-    return _panes(chat, view, "done" if chat.update is None or chat.update.is_complete else "stopped")
+def _taking_back(prompt: gr.Textbox, answers: Answers) -> Any:
+    @open_to_all
+    def take_back(chat: PairChat, view: str) -> Updates:
+        question = chat.undo()
+        return {**answers.as_left(chat, view), **({prompt: question} if question else {})}
 
-
-@open_to_all
-def _take_back(chat: PairChat, view: str) -> list[Any]:
-    question = chat.undo()
-    return [question or gr.skip(), *_as_left(chat, view)]
-
-
-def _panes(chat: PairChat, view: str, state: views.State, note: str = "") -> list[str]:
-    """Left, right and evidence."""
-    if chat.update is None:
-        return [*views.panes_without_answer(chat, state), views.evidence_line([note] if note else [])]
-    from sft_app.inference.evidence import evidence_parts
-
-    evidence = chat.update.evidence
-    return [
-        *views.panes(chat, chat.update, view, state),
-        views.evidence_line(evidence_parts(evidence), evidence.reasons),
-    ]
+    return take_back
 
 
 def _paced(updates: Iterator[Any]) -> Generator[Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.permissions import allowed, open_to_all
 
 TOLD = (
@@ -44,16 +43,24 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
         return _pairs_field(context.sides.find_run(name), chosen or [])
 
     @allowed("look", context)
-    def write(name: str | None, chosen: list[str]) -> list[gr.DownloadButton]:
+    def write(name: str | None, chosen: list[str]) -> Updates:
         from sft_app.export.report import write_report
 
         run = context.sides.get_run(name)
         written = write_report(run, Path(tempfile.mkdtemp(prefix="report-")), chosen, f"{run.id}-report")
-        return [gr.DownloadButton(value=str(file), visible=True) for file in written]
+        return {
+            button: gr.DownloadButton(value=str(file), visible=True)
+            for button, file in zip(files, written, strict=True)
+        }
+
+    @open_to_all
+    def hide_files() -> Updates:
+        """What was made is no longer what is chosen."""
+        return {button: gr.DownloadButton(visible=False) for button in files}
 
     gr.on([tab.select, right.change], list_pairs, [right, pairs], pairs, **UNCHECKED)
     make.click(write, [right, pairs], files, api_visibility="private")
-    gr.on([right.change, pairs.input], _hide_files, None, files, **PRIVATE)
+    gr.on([right.change, pairs.input], hide_files, None, files, **PRIVATE)
 
 
 def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
@@ -63,9 +70,3 @@ def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
     pairs = pairs_of(run) if run else []
     still = [pair.id for pair in pairs if pair.id in chosen]
     return gr.Dropdown(pair_choices(pairs), value=still or [pair.id for pair in pairs[:SHOWN]])
-
-
-@open_to_all
-def _hide_files() -> list[Any]:
-    """What was made is no longer what is chosen."""
-    return [gr.DownloadButton(visible=False), gr.DownloadButton(visible=False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import MODEL_EVENT, PRIVATE
+from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
 from sft_app.ui.permissions import allowed
 from sft_app.ui.serving.zero_gpu import refuse_where_lent
 
@@ -20,10 +21,20 @@ NOT_MEASURED = (
 )
 
 
+@dataclass(frozen=True)
+class ScorecardPanel:
+    """The scorecard, and the rows behind it."""
+
+    card: gr.HTML
+    rows: gr.HTML
+
+
 def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) -> None:
     """What the run's scorecard says; read anew when its tab is `opened` or the side changes."""
-    card = gr.HTML(views.empty_card(NOT_MEASURED), elem_id="scorecard")
-    rows = gr.HTML(elem_id="changed-rows")
+    panel = ScorecardPanel(
+        card=gr.HTML(views.empty_card(NOT_MEASURED), elem_id="scorecard"), rows=gr.HTML(elem_id="changed-rows")
+    )
+    outputs = [panel.card, panel.rows]
     with gr.Row():
         prompts = gr.Number(
             RunSettings().scorecard_prompts,
@@ -39,24 +50,26 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
 
     @allowed("look", context)
-    def show(side: str | None) -> list[str]:
-        return scorecard_values(context, side)
+    def show(side: str | None) -> Updates:
+        return scorecard_updates(context, panel, side)
 
     @allowed("measure", context)
-    def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> list[str]:  # noqa: B008
+    def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> Updates:  # noqa: B008
         refuse_where_lent("Measuring a run")
         context.sides.score(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
-        return show(side)
+        return scorecard_updates(context, panel, side)
 
-    gr.on([opened.select, right.change], show, right, [card, rows], **PRIVATE)
-    asking: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": card}
-    measure.click(measure_again, [right, prompts], [card, rows], **asking)
+    gr.on([opened.select, right.change], show, right, outputs, **PRIVATE)
+    asking: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
+    measure.click(measure_again, [right, prompts], outputs, **asking)
 
 
-def scorecard_values(context: PageContext, side: str | None) -> list[str]:
-    """The scorecard and the rows behind it; what is missing is told in their place."""
+def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:
+    """Show the scorecard and the rows behind it, or what is missing."""
     try:
         found = context.sides.get_run(side).scorecard()
     except AppError as error:
-        return [views.empty_card(str(error)), ""]
-    return [scorecard_view(found), changed_rows_view(found)] if found else [views.empty_card(NOT_MEASURED), ""]
+        return {panel.card: views.empty_card(str(error)), panel.rows: ""}
+    if not found:
+        return {panel.card: views.empty_card(NOT_MEASURED), panel.rows: ""}
+    return {panel.card: scorecard_view(found), panel.rows: changed_rows_view(found)}

@@ -13,6 +13,7 @@ from sft_app.ui.compare.one_prompt import build_one_prompt
 from sft_app.ui.compare.report_panel import build_report
 from sft_app.ui.compare.scorecard_panel import build_scorecard
 from sft_app.ui.context import PageContext
+from sft_app.ui.events import Updates
 
 BASE_CHOICE = ("Base model", "base")
 SIDES = ("compare-left", "compare-right")
@@ -46,22 +47,23 @@ def build_compare_tab(context: PageContext) -> CompareTab:
     return CompareTab(left, right)
 
 
-def side_choices(
-    context: PageContext, left: str | None, right: str | None, wanted: str | None = None
-) -> list[gr.Dropdown]:
+def side_updates(
+    context: PageContext, tab: CompareTab, left: str | None, right: str | None, wanted: str | None = None
+) -> Updates:
     """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run.
 
     The bundled example stands in as long as there is no run.
     """
     if only := context.hosting.adapter:
         choices = [BASE_CHOICE, (only, only)]
-        return [gr.Dropdown(choices, value=left or BASE_CHOICE[1]), gr.Dropdown(choices, value=right or only)]
+        left_side = gr.Dropdown(choices, value=left or BASE_CHOICE[1])
+        return {tab.left: left_side, tab.right: gr.Dropdown(choices, value=right or only)}
     choices = context.sides.choices()
     names = [name for _, name in choices]
     first = left or BASE_CHOICE[1]
     is_chosen = right != EXAMPLE_ADAPTER and (right in names or "/" in (right or ""))
     second = wanted or (right if is_chosen else names[1])
-    return [gr.Dropdown(choices, value=first), gr.Dropdown(choices, value=second)]
+    return {tab.left: gr.Dropdown(choices, value=first), tab.right: gr.Dropdown(choices, value=second)}
 
 
 def _make_side(context: PageContext, label: str, name: str) -> gr.Dropdown:

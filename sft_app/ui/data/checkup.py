@@ -19,7 +19,7 @@ from sft_app.errors import DataError
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.data import views as data_views
-from sft_app.ui.events import PRIVATE, with_javascript
+from sft_app.ui.events import PRIVATE, Updates, with_javascript
 from sft_app.ui.permissions import open_to_all
 
 WAITING = "The check-up starts once the data has been read."
@@ -69,15 +69,25 @@ def build_checkup(lengths: gr.HTML) -> Checkup:
     return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), found, offered)
 
 
-def checkup_values(inspection: Inspection, settings: RunSettings, key: int) -> list[Any]:
-    """`key` says what the check-up was of."""
+def checkup_updates(check: Checkup, inspection: Inspection, settings: RunSettings, key: int) -> Updates:
+    """Show a check-up; `key` says what it was of."""
     fixes = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
     chart = data_views.length_chart(inspection.lengths) if inspection.lengths else ""
-    return [data_views.findings_list(inspection), chart, [settings.data, fixes], key]
+    return {
+        check.findings: data_views.findings_list(inspection),
+        check.lengths: chart,
+        check.found: [settings.data, fixes],
+        check.seen: key,
+    }
 
 
-def checkup_problem(message: str) -> list[Any]:
-    return [views.problem_card(message), "", list(NOTHING), None]
+def checkup_problem(check: Checkup, message: str) -> Updates:
+    return {
+        check.findings: views.problem_card(message),
+        check.lengths: "",
+        check.found: list(NOTHING),
+        check.seen: None,
+    }
 
 
 def wire_fixes(check: Checkup, examined: Any) -> None:

@@ -14,7 +14,7 @@ from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import views as data_views
-from sft_app.ui.events import PRIVATE
+from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.forms import make_field, settings_from_form, to_form
 from sft_app.ui.permissions import allowed
 
@@ -22,7 +22,7 @@ NO_COLUMN = "(none)"
 COLUMNS_OFFERED = 1000
 # Worked off by the page: an answer of the server to an earlier choice could undo a later one, or open a list anew.
 TAKE_MAPPING = f"""(...columns) => {{
-    const named = {json.dumps(COLUMN_ROLES)}.map((role, place) => [role, columns[place]]);
+    const named = {json.dumps(COLUMN_ROLES)}.map((role, index) => [role, columns[index]]);
     const chosen = named.filter(([role, column]) => column && column !== {json.dumps(NO_COLUMN)});
     const entries = chosen.map(([role, column]) => role + "=" + column);
     const whole = ["user", "assistant"].every(role => chosen.some(([name]) => name === role));
@@ -32,10 +32,10 @@ SHOW_MAPPING = """(found, shown, ...now) => {
     const values = now.slice(0, -2), layout = now.slice(-2), nothing = [undefined, ...values.map(() => undefined)];
     const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);
     if (!found || !same(found.layout, layout) || same(found, shown)) return nothing;
-    return [found, ...values.map((value, place) => {
+    return [found, ...values.map((value, index) => {
         const update = {__type__: "update"};
-        if (!shown || !same(found.choices[place], shown.choices[place])) update.choices = found.choices[place];
-        if (value !== found.values[place]) update.value = found.values[place];
+        if (!shown || !same(found.choices[index], shown.choices[index])) update.choices = found.choices[index];
+        if (value !== found.values[index]) update.value = found.values[index];
         return Object.keys(update).length > 1 ? update : undefined;
     })];
 }"""
@@ -74,17 +74,15 @@ class ReadingChoice:
         boxes = [self.tree_box, self.contest_box, self.left_out_box, self.left_out]
         return [self.facts, self.guess, self.readings, self.mapping_box, self.mapping_found, *boxes]
 
-    def sent(self, values: list[Any], settings: DataSettings) -> list[Any]:
-        """What the server sends of `reading_values`: the lists of columns go together, for `SHOW_MAPPING`."""
-        first, last = 4, 4 + len(self.mapping)
-        lists: list[ColumnList] = values[first:last]
+    def offer_columns(self, settings: DataSettings, lists: list[ColumnList]) -> Updates:
+        """Send the lists of columns together, for `SHOW_MAPPING`."""
         found = {
             "data": settings.data,
             "layout": [settings.format, to_form("columns", settings.columns)],
             "choices": [one.choices for one in lists],
             "values": [one.value for one in lists],
         }
-        return [*values[:first], found, *values[last:]]
+        return {self.mapping_found: found}
 
 
 def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
@@ -111,24 +109,25 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     return ReadingChoice(facts, guess, readings, mapping_box, mapping, *boxes, found, shown)
 
 
-def reading_values(loaded: LoadedData) -> list[Any]:
-    """What is shown of a file that can be read."""
+def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSettings) -> Updates:
+    """Show a file that can be read, as `settings` ask for it."""
     decided, guesses = loaded.file.settings, loaded.file.candidates
     chosen = next(
         (i for i, g in enumerate(guesses) if (g.format, g.columns) == (decided.format, decided.columns)), None
     )
     is_table = decided.format == "columns" or loaded.file.certainty == "guess"
-    choices = [(data_views.reading_label(guess), place) for place, guess in enumerate(guesses)]
-    return [
-        data_views.data_facts(loaded),
-        guess_card(loaded),
-        gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
-        *_mapping_values(decided, loaded.file.column_names, is_shown=is_table),
-        gr.Group(visible=decided.format == "oasst"),
-        gr.Group(visible=decided.format == "code_contests"),
-        gr.Accordion(f"Skipped rows: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
-        data_views.left_out_list(loaded.rejected),
-    ]
+    choices = [(data_views.reading_label(guess), index) for index, guess in enumerate(guesses)]
+    return {
+        reading.facts: data_views.data_facts(loaded),
+        reading.guess: guess_card(loaded),
+        reading.readings: gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
+        reading.mapping_box: gr.Group(visible=is_table),
+        **reading.offer_columns(settings, column_lists(decided, loaded.file.column_names)),
+        reading.tree_box: gr.Group(visible=decided.format == "oasst"),
+        reading.contest_box: gr.Group(visible=decided.format == "code_contests"),
+        reading.left_out_box: gr.Accordion(f"Skipped rows: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
+        reading.left_out: data_views.left_out_list(loaded.rejected),
+    }
 
 
 def guess_card(loaded: LoadedData) -> str:
@@ -138,20 +137,25 @@ def guess_card(loaded: LoadedData) -> str:
     return data_views.reading_card(file.certainty, file.notes, guesses)
 
 
-def unreadable_values(context: PageContext, settings: DataSettings, problem: str) -> list[Any]:
-    """What is shown of a file that cannot; if it is a table, its columns can be named."""
+def unreadable_updates(context: PageContext, reading: ReadingChoice, settings: DataSettings, problem: str) -> Updates:
+    """Show why a file cannot be read; if it is a table, its columns can be named."""
     columns = _columns_if_any(context, settings)
-    mapping = _mapping_values(settings, columns, is_shown=bool(columns))
-    hidden = gr.Group(visible=False)
-    no_readings, no_rows = gr.Radio(visible=False), gr.Accordion(visible=False)
-    return [views.problem_card(problem), "", no_readings, *mapping, hidden, hidden, no_rows, ""]
+    lists = reading.offer_columns(settings, column_lists(settings, columns))
+    return {**refused_updates(reading, problem), reading.mapping_box: gr.Group(visible=bool(columns)), **lists}
 
 
-def refused_values(problem: str) -> list[Any]:
-    """What is shown where nothing may or can be read; the lists of columns stay as they are."""
-    hidden = gr.Group(visible=False)
-    boxes = [hidden, hidden, gr.Accordion(visible=False), ""]
-    return [views.problem_card(problem), "", gr.Radio(visible=False), hidden, gr.skip(), *boxes]
+def refused_updates(reading: ReadingChoice, problem: str) -> Updates:
+    """Show why nothing may or can be read; the lists of columns stay as they are."""
+    return {
+        reading.facts: views.problem_card(problem),
+        reading.guess: "",
+        reading.readings: gr.Radio(visible=False),
+        reading.mapping_box: gr.Group(visible=False),
+        reading.tree_box: gr.Group(visible=False),
+        reading.contest_box: gr.Group(visible=False),
+        reading.left_out_box: gr.Accordion(visible=False),
+        reading.left_out: "",
+    }
 
 
 def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str, Any]) -> None:
@@ -159,9 +163,9 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
     layout = [fields["format"], fields["columns"]]
 
     @allowed("look", context)
-    def take_reading(place: int, *shown: Any) -> list[Any]:
-        guess = context.data.load(settings_from_form(names, shown).reading()).file.candidates[place]
-        return [guess.format, to_form("columns", guess.columns)]
+    def take_reading(index: int, *shown: Any) -> Updates:
+        guess = context.data.load(settings_from_form(names, shown).reading()).file.candidates[index]
+        return {fields["format"]: guess.format, fields["columns"]: to_form("columns", guess.columns)}
 
     reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)
     gr.on([field.input for field in reading.mapping], None, reading.mapping, layout, js=TAKE_MAPPING, **PRIVATE)
@@ -182,19 +186,18 @@ def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
     return box
 
 
-def _mapping_values(settings: DataSettings, columns: list[str], is_shown: bool) -> list[Any]:
-    """The box and its four lists of columns."""
+def column_lists(settings: DataSettings, columns: list[str]) -> list[ColumnList]:
+    """What the list of columns of each role offers."""
     chosen = settings.column_map()
     offered = list(dict.fromkeys([*columns[:COLUMNS_OFFERED], *chosen.values()]))  # a list refuses what it lacks
     needed = ("user", "assistant")
-    lists = [
+    return [
         ColumnList(
             [(name, name) for name in (offered if role in needed else [NO_COLUMN, *offered])],
             chosen.get(role, None if role in needed else NO_COLUMN),
         )
         for role in COLUMN_ROLES
     ]
-    return [gr.Group(visible=is_shown), *lists]
 
 
 def _columns_if_any(context: PageContext, settings: DataSettings) -> list[str]:

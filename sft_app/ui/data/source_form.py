@@ -13,7 +13,7 @@ from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
-from sft_app.ui.events import PRIVATE
+from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.forms import form_updates, make_field, values_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
@@ -39,6 +39,10 @@ class CleanedBox:
     note: gr.HTML
     download: gr.DownloadButton
     back: gr.Button
+
+    def show(self, note: str) -> Updates:
+        """Show the box with the note of a cleaned copy; hide it without one."""
+        return {self.box: gr.Group(visible=bool(note)), self.note: note}
 
 
 def build_source(fields: dict[str, Any]) -> SourceChoice:
@@ -83,25 +87,27 @@ def wire_source(
 ) -> None:
     """A new source is read by itself again: what was chosen for the last one does not carry over. It takes the place
     of one that is still on its way, such as a copy that is being cleaned (`cleaning`)."""
-    anew = [fields["data"], fields["format"], fields["columns"]]
+    data = fields["data"]
+    by_itself: Updates = {fields["format"]: "auto", fields["columns"]: ""}
+    anew = [data, *by_itself]
 
     @allowed("upload", context)
-    def take_upload(file: str) -> list[Any]:
+    def take_upload(file: str) -> Updates:
         context.uploads.check(Path(file))
-        return [str(context.uploads.keep(Path(file).name, Path(file))), "auto", ""]
+        return {data: str(context.uploads.keep(Path(file).name, Path(file))), **by_itself}
 
     @allowed("fetch", context)
-    def fetch(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+    def fetch(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
         id = (shown[0] or "").strip()
         refuse_if_unsafe(id)  # what is no id would be looked for among the files of this machine
         settings = parse_settings({**values_from_form(list(HUB_FIELDS), shown[1:]), "data": id}).reading()
         context.data.fetch(settings, lambda share: progress(share, desc="Fetching"))
-        return [settings.data, "auto", ""]
+        return {data: settings.data, **by_itself}
 
     @allowed("look", context)
-    def go_back(data: str) -> list[Any]:
-        context.access.check_data(parse_settings({"data": data}))
-        return form_updates(list(fields), checkup.source_settings(Path(data)))
+    def go_back(copy: str) -> Updates:
+        context.access.check_data(parse_settings({"data": copy}))
+        return form_updates(fields, checkup.source_settings(Path(copy)))
 
     inputs = [source.hub_id, *(fields[name] for name in HUB_FIELDS)]
     slow: dict[str, Any] = {"api_visibility": "private", "cancels": [cleaning]}
@@ -109,7 +115,7 @@ def wire_source(
     slow["cancels"] = [cleaning, fetching]
     uploading = source.upload.upload(take_upload, source.upload, anew, **slow)
     quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
-    source.example.click(open_to_all(lambda: [EXAMPLE_DATA, "auto", ""]), None, anew, **quick)
+    source.example.click(open_to_all(lambda: {data: EXAMPLE_DATA, **by_itself}), None, anew, **quick)
     cleaned.back.click(go_back, fields["data"], list(fields.values()), **quick)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from sft_app.errors import DataError, SettingsError
 from sft_app.runtime.home import uploads_dir
@@ -17,9 +18,9 @@ from sft_app.ui.data.checkup import Checkup
 from sft_app.ui.data.reading_form import (
     ReadingChoice,
     build_reading,
-    reading_values,
-    refused_values,
-    unreadable_values,
+    reading_updates,
+    refused_updates,
+    unreadable_updates,
     wire_mapping,
     wire_reading,
 )
@@ -33,8 +34,8 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, sentence_of, settled
-from sft_app.ui.forms import settings_from_form
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, Updates, sentence_of, settled
+from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
 
@@ -58,7 +59,7 @@ class DataTab:
     checkup: Checkup
     seen: gr.State
 
-    def overview(self) -> list[Any]:
+    def overview(self) -> list[Block]:
         return [self.source.line, *self.reading.outputs(), self.cleaned.box, self.cleaned.note, self.seen]
 
     def changes(self) -> list[Any]:
@@ -102,18 +103,17 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], a
     names = list(fields)
 
     @allowed("look", context)
-    def show(request: gr.Request, seen: Any, *shown: Any) -> list[Any]:
+    def show(request: gr.Request, seen: Any, *shown: Any) -> Updates:
         """What is shown already stays."""
         context.checkup.end(request.session_hash or "", _settings_or_none(names, shown))
         try:
             settings = _reading_of(tab, names, shown)
             key = context.checkup.key(settings)
             if key == seen:
-                return [gr.skip()] * len(tab.overview())
-            line, *reading, box, note = overview_values(context, settings)
+                return NO_UPDATES
+            return {**overview_updates(context, tab, settings), tab.seen: key}
         except Exception as error:  # whatever it is, the next change has to be followed
-            return [gr.skip(), *refused_values(sentence_of(error)), gr.Group(visible=False), "", None]
-        return [line, *tab.reading.sent(reading, settings), box, note, key]
+            return {**refused_updates(tab.reading, sentence_of(error)), **tab.cleaned.show(""), tab.seen: None}
 
     shown = asked.success(show, [tab.seen, *fields.values()], tab.overview(), show_progress="hidden", **FOLLOWING)
     wire_mapping(tab.reading, tab.fields, shown)
@@ -131,11 +131,11 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
             return []
 
     @allowed("look", context)
-    def show_tokens(wanted: float | None, *shown: Any) -> list[Any]:
+    def show_tokens(wanted: float | None, *shown: Any) -> Updates:
         try:
-            return token_view.token_values(context, settings_from_form(names, shown), wanted)
+            return token_view.token_updates(context, view, settings_from_form(names, shown), wanted)
         except Exception as error:  # whatever it is, the next change has to be followed
-            return [f"No tokens to show: {sentence_of(error)}", []]
+            return token_view.no_tokens(view, sentence_of(error))
 
     asked.success(turn_to, inputs, view.chat, show_progress="hidden", **FOLLOWING)
     asked.success(show_tokens, inputs, view.outputs(), **FOLLOWING)
@@ -145,31 +145,31 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
     names, inputs, check = list(fields), list(fields.values()), tab.checkup
 
     @allowed("look", context)
-    def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+    def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
         """What is shown already stays."""
-        skipped = [gr.skip()] * len(check.outputs())
         try:
             settings = settings_from_form(names, shown[1:])
             key = context.checkup.key(settings)
             if key == shown[0]:
-                return skipped
+                return NO_UPDATES
             session = request.session_hash or ""
             inspection = context.checkup.inspect(
                 session, settings, lambda share: progress(share, desc="Checking the data")
             )
         except Superseded:
-            return skipped
+            return NO_UPDATES
         except Exception as error:  # whatever it is, the next change has to be followed
-            return checkup.checkup_problem(sentence_of(error))
-        return checkup.checkup_values(inspection, settings, key)
+            return checkup.checkup_problem(check, sentence_of(error))
+        return checkup.checkup_updates(check, inspection, settings, key)
 
     @allowed("clean", context)
-    def clean(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+    def clean(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
         file = context.data.load(settings_from_form(names, shown[1:]).reading()).file
         folder = context.uploads.cleaned_folder()
         copy = checkup.make_cleaned_copy(file, shown[0], folder, lambda share: progress(share, desc="Copying"))
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
-        return [str(copy), "auto", "", "", download]
+        form = form_updates(tab.fields, {"data": str(copy), "format": "auto", "columns": (), "max_rows": None})
+        return {**form, tab.cleaned.download: download}
 
     examined = asked.success(
         examine, [check.seen, *inputs], check.outputs(), show_progress_on=check.findings, **FOLLOWING
@@ -180,18 +180,19 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
     wire_source(context, tab.source, tab.cleaned, tab.fields, cleaning)
 
 
-def overview_values(context: PageContext, settings: DataSettings) -> list[Any]:
-    """What the overview shows of a source; one that cannot be read is told in its place."""
+def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings) -> Updates:
+    """Show a source, or why it cannot be read."""
+    line: Updates = {tab.source.line: source_line(settings)}
     try:
         loaded = context.data.load(settings)
     except DataError as error:
         file = Path(settings.data)
         is_gone = file.is_relative_to(uploads_dir(context.home)) and not file.is_file()
-        told = f"{file.name} is no longer there. Upload it again." if is_gone else str(error)
-        reading = unreadable_values(context, settings, told)
-        return [source_line(settings), *reading, gr.Group(visible=False), ""]
+        problem = f"{file.name} is no longer there. Upload it again." if is_gone else str(error)
+        reading = unreadable_updates(context, tab.reading, settings, problem)
+        return {**line, **reading, **tab.cleaned.show("")}
     note = checkup.cleaned_note(loaded.file.path)
-    return [source_line(settings), *reading_values(loaded), gr.Group(visible=bool(note)), note]
+    return {**line, **reading_updates(tab.reading, loaded, settings), **tab.cleaned.show(note)}
 
 
 def _reading_of(tab: DataTab, names: list[str], shown: tuple[Any, ...]) -> DataSettings:

@@ -14,6 +14,7 @@ from sft_app.models.starter import starter_is_ready
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import views as data_views
+from sft_app.ui.events import Updates
 
 TOKEN_COLOURS = {
     "trained": "#10b981",
@@ -72,17 +73,24 @@ def chat_at(loaded: LoadedData, wanted: float | None) -> list[Any]:
     return data_views.chat_of(loaded.conversations[_clamp(wanted, loaded) - 1])
 
 
-def token_values(context: PageContext, settings: RunSettings, wanted: float | None) -> list[Any]:
-    """Return the note and the coloured tokens; if there are none, the note says why."""
+def token_updates(context: PageContext, view: TokenView, settings: RunSettings, wanted: float | None) -> Updates:
+    """Show a note and the coloured tokens; an error is shown in the note."""
     try:
         loaded = context.data.load(settings.reading())
         tokenizer = context.models.tokenizer(settings.model)
         conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
         rendered = render_conversation(tokenizer, conversation, context.lengths.max_length(settings))
     except AppError as error:
-        return [f"No tokens to show: {error}", []]
+        return no_tokens(view, str(error))
     notes = [*_other_number(wanted, loaded), *template_notes(tokenizer, rendered)]
-    return [data_views.token_note(rendered, notes), data_views.token_spans(tokenizer, rendered)]
+    return {
+        view.note: data_views.token_note(rendered, notes),
+        view.tokens: data_views.token_spans(tokenizer, rendered),
+    }
+
+
+def no_tokens(view: TokenView, problem: str) -> Updates:
+    return {view.note: f"No tokens to show: {problem}", view.tokens: []}
 
 
 def _clamp(wanted: float | None, loaded: LoadedData) -> int:

@@ -6,16 +6,16 @@ import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from sft_app.export.adapter import zip_adapter
 from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
 from sft_app.runs.folder import Run
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
 from sft_app.ui.permissions import allowed
@@ -35,8 +35,29 @@ class Downloads:
     pack: gr.Button
     file: gr.DownloadButton
 
-    def outputs(self) -> list[Any]:
-        return [self.result, self.commands, self.pack, self.file]
+    make: gr.Button
+    stop: gr.Button
+
+    def outputs(self) -> list[Block]:
+        return [self.result, self.commands, self.pack, self.file, self.make, self.stop]
+
+    def show(
+        self,
+        card: str,
+        commands: str = "",
+        can_pack: bool = False,
+        file: Path | None = None,
+        is_working: bool = False,
+    ) -> Updates:
+        """Show what was made, what can be done with it, and whether something is being made."""
+        return {
+            self.result: card,
+            self.commands: gr.Code(value=commands, visible=bool(commands)),
+            self.pack: gr.Button(visible=can_pack),
+            self.file: gr.DownloadButton(value=str(file) if file else None, visible=file is not None),
+            self.make: gr.Button(interactive=not is_working),
+            self.stop: gr.Button(visible=is_working),
+        }
 
 
 def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
@@ -45,9 +66,9 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     with gr.Row():
         make = gr.Button("Export", variant="primary", size="md", min_width=140, elem_id="make-export")
         stop = gr.Button("Stop", size="md", min_width=140, visible=False, elem_id="stop-export")
-    shown = _build_shown()
-    handlers = _Handlers(context)
-    asked, outputs = [chosen, kind], [*shown.outputs(), make, stop]
+    shown = _build_shown(make, stop)
+    handlers = _Handlers(context, shown)
+    asked, outputs = [chosen, kind], shown.outputs()
     work = make.click(handlers.make, asked, outputs, trigger_mode="once", **PRIVATE)
     work.failure(handlers.look, asked, outputs, **PRIVATE)
     stop.click(handlers.leave, asked, outputs, cancels=[work], **PRIVATE)
@@ -55,7 +76,7 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     shown.pack.click(handlers.pack, chosen, [shown.pack, shown.file], api_visibility="private")
 
 
-def _build_shown() -> Downloads:
+def _build_shown(make: gr.Button, stop: gr.Button) -> Downloads:
     result = gr.HTML(views.told_card(views.TOLD["adapter"]), elem_id="export-result")
     commands = gr.Code(
         label="Next, in a terminal",
@@ -68,14 +89,14 @@ def _build_shown() -> Downloads:
     with gr.Row():
         pack = gr.Button("Create zip", size="md", min_width=140, visible=False, elem_id="pack-merged")
         file = gr.DownloadButton("Download zip", variant="primary", size="md", visible=False, elem_id="save-export")
-    return Downloads(result, commands, pack, file)
+    return Downloads(result, commands, pack, file, make, stop)
 
 
 class _Handlers:
-    """What the events call; all give the values of `Downloads.outputs()`, then of Make and Stop."""
+    """What the events of `shown` call."""
 
-    def __init__(self, context: PageContext) -> None:
-        self.context = context
+    def __init__(self, context: PageContext, shown: Downloads) -> None:
+        self.context, self.shown = context, shown
         self.at_work: dict[str | None, Watched[Made]] = {}  # by the session of the page that asked for it
         look, merge = allowed("look", context), allowed("merge", context)
         self.make, self.look, self.leave, self.pack = (
@@ -85,75 +106,63 @@ class _Handlers:
             merge(self._pack),
         )
 
-    def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[list[Any]]:
+    def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[Updates]:
         run = self.context.runs.get(run_id)
         if kind == "adapter":
             with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
                 packed = zip_adapter(run, Path(folder))
-                yield _values(views.told_card(f"{packed.name} is ready."), file=packed)
+                yield self.shown.show(views.told_card(f"{packed.name} is ready."), file=packed)
             return
         self.context.access.check("merge")
         if find_merged(run, run.merged_dir) is None:
             self.context.models.release()
         work = self.at_work[request.session_hash] = Watched(_making(run, kind))
         try:
-            made = yield from _shown(work.watch())
+            made = yield from self._follow(work.watch())
         finally:
             if self.at_work.get(request.session_hash) is work:  # and not what the page has asked for since
                 del self.at_work[request.session_hash]
-        yield self._merged_values(*made) if made else self._look(run_id, kind)
+        yield self._show_merged(*made) if made else self._look(run_id, kind)
 
-    def _leave(self, run_id: str | None, kind: str, request: gr.Request) -> list[Any]:
+    def _leave(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
         """As `_look`, and what this page was making ends."""
         if work := self.at_work.get(request.session_hash):
             work.stop()
         return self._look(run_id, kind)
 
-    def _look(self, run_id: str | None, kind: str) -> list[Any]:
+    def _look(self, run_id: str | None, kind: str) -> Updates:
         """What is there already of an earlier time, else what the choice is for."""
         run = self.context.runs.find(run_id)
         merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
-        return self._merged_values(merged, None) if merged else _values(views.told_card(views.TOLD[kind]))
+        return self._show_merged(merged, None) if merged else self.shown.show(views.told_card(views.TOLD[kind]))
 
-    def _pack(self, run_id: str | None) -> Iterator[list[Any]]:
+    def _pack(self, run_id: str | None) -> Iterator[Updates]:
         run = self.context.runs.get(run_id)
         with tempfile.TemporaryDirectory(prefix="merged-") as folder:
             packed = zip_folder(run.merged_dir, Path(folder))
-            yield [gr.Button(visible=False), gr.DownloadButton(value=str(packed), visible=True)]
+            file = gr.DownloadButton(value=str(packed), visible=True)
+            yield {self.shown.pack: gr.Button(visible=False), self.shown.file: file}
 
-    def _merged_values(self, merged: MergedModel, package: OllamaPackage | None) -> list[Any]:
+    def _show_merged(self, merged: MergedModel, package: OllamaPackage | None) -> Updates:
         is_at_home = not self.context.hosting.is_hosted
         size = sum(file.stat().st_size for file in merged.folder.iterdir()) / 2**30
         can_pack = size < MOST_ZIPPED_GIB
         where = f"Folder: {merged.folder}" if is_at_home else "" if can_pack else views.TOO_LARGE
         card = views.merged_card(merged, where, package)
         commands = views.ollama_commands(package, is_at_home) if package else ""
-        return _values(card, commands, can_pack)
+        return self.shown.show(card, commands, can_pack)
+
+    def _follow(self, steps: Generator[Step, None, Made | None]) -> Generator[Updates, None, Made | None]:
+        """Show each step of the work."""
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                made: Made | None = end.value
+                return made
+            yield self.shown.show(views.progress_card(step), is_working=True)
 
 
 def _making(run: Run, kind: str) -> Generator[Step, None, Made]:
     merged = yield from prepare_merged(run, run.merged_dir)
     return merged, (yield from prepare_ollama(run, merged)) if kind == "ollama" else None
-
-
-def _shown(steps: Generator[Step, None, Made | None]) -> Generator[list[Any], None, Made | None]:
-    """What the outputs show at each step."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield _values(views.progress_card(step), is_working=True)
-
-
-def _values(
-    card: str, commands: str = "", can_pack: bool = False, file: Path | None = None, is_working: bool = False
-) -> list[Any]:
-    return [
-        card,
-        gr.Code(value=commands, visible=bool(commands)),
-        gr.Button(visible=can_pack),
-        gr.DownloadButton(value=str(file) if file else None, visible=file is not None),
-        gr.Button(interactive=not is_working),
-        gr.Button(visible=is_working),
-    ]

@@ -23,7 +23,7 @@ from sft_app.export.space import push_space
 from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.export.views import KINDS, login_line, pushed_line, warning_line
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.services.visitors import visitor_of
@@ -130,9 +130,9 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         return gr.Dropdown(pair_choices(pairs), value=still or (default_pairs(run) if run else []))
 
     @allowed("look", context)
-    def suggest(run_id: str | None, kind: str) -> list[Any]:
+    def suggest(run_id: str | None, kind: str) -> Updates:
         run = context.runs.find(run_id)
-        return [suggested_name(run, kind) if run else "", ""]
+        return {hub.repo: suggested_name(run, kind) if run else "", hub.result: ""}
 
     @allowed("look", context)
     def rename(run_id: str | None, kind: str, name: str) -> str:
@@ -151,14 +151,15 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         pairs: list[str],
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
-    ) -> list[Any]:
+    ) -> Updates:
         target = target_of(context, request, repo, private)
         run = context.runs.get(run_id)
         check_target(target)
         merged = _merged_of(context, run, progress) if kind == "merged" else None
         progress(0.0, desc="Uploading")
         pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Uploading"), merged)
-        return [pushed_line(pushed), pushed.repo if merged is None and saved_kind(run) == "adapter" else gr.skip()]
+        is_adapter = merged is None and saved_kind(run) == "adapter"
+        return {hub.result: pushed_line(pushed), **({adapter: pushed.repo} if is_adapter else {})}
 
     @open_to_all
     def warn(private: bool, include_data: bool) -> gr.HTML:
@@ -197,10 +198,10 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
         return pushed_line(push_space(target, shown, lambda share: progress(share, desc="Uploading")))
 
     @open_to_all
-    def choose(what: str, adapter: str) -> list[Any]:
+    def choose(what: str, adapter: str) -> Updates:
         name = adapter.rpartition("/")[2]
         repo = f"{SPACE_NAMES[what]}-{name}" if what == COMPARISON and name else SPACE_NAMES[what]
-        return [gr.Textbox(visible=what == COMPARISON), repo, ""]
+        return {space.adapter: gr.Textbox(visible=what == COMPARISON), space.repo: repo, space.result: ""}
 
     asked = [space.what, space.adapter, space.repo, space.private]
     shown = [space.adapter, space.repo, space.result]

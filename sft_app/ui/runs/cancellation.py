@@ -12,7 +12,7 @@ from sft_app.runs.checkpoints import complete_checkpoints
 from sft_app.runs.folder import Run
 from sft_app.training.launch import cancel_run
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE
+from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.permissions import allowed, open_to_all
 
 
@@ -44,11 +44,11 @@ def wire_cancellation(
     group, hide_group = cancellation.group, open_to_all(lambda: gr.Group(visible=False))
 
     @allowed("look", context)
-    def ask(run_id: str | None) -> list[Any]:
-        return [gr.Group(visible=True), what_is_lost(context.runs.get(run_id))]
+    def ask(run_id: str | None) -> Updates:
+        return {group: gr.Group(visible=True), cancellation.question: what_is_lost(context.runs.get(run_id))}
 
     @allowed("stop", context)
-    def cancel_watched(run_id: str | None) -> Any:
+    def cancel_watched(run_id: str | None) -> gr.Group:
         run = context.runs.get(run_id)
         cancel_run(run)
         return gr.Group(visible=False)

@@ -14,7 +14,7 @@ from sft_app.runs.records import RESUMABLE, RunStatus
 from sft_app.storage.copies import copy_trouble
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import UNCHECKED
+from sft_app.ui.events import NO_UPDATES, UNCHECKED, Updates
 from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 
@@ -25,12 +25,15 @@ QUICK_UNTIL_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class RunPanel:
-    """`place` is a slider over the times at which the watch prompts were answered; `seen` is what is shown already, and
-    `timer` says when to look again."""
+    """What shows one run.
+
+    `position` is a slider over the times at which the watch prompts were answered; `seen` is what is shown already, and
+    `timer` says when to look again.
+    """
 
     card: gr.HTML
     curves: gr.HTML
-    place: gr.Slider
+    position: gr.Slider
     answers: gr.HTML
     stop: gr.Button
     resume: gr.Button
@@ -43,7 +46,7 @@ class RunPanel:
         return [
             self.card,
             self.curves,
-            self.place,
+            self.position,
             self.answers,
             self.stop,
             self.resume,
@@ -63,7 +66,7 @@ class Seen:
     pace: float
 
     def has(self, stamp: list[Any], file: int) -> bool:
-        """Whether this file of this run (its place in the stamp) is as it was."""
+        """Whether this file of this run (its index in the stamp) is as it was."""
         return (self.stamp[0], self.stamp[file]) == (stamp[0], stamp[file])
 
 
@@ -75,7 +78,7 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
         open_compare=gr.Button(
             "Compare base and fine-tuned", variant="primary", size="md", visible=False, elem_id="open-compare"
         ),
-        place=gr.Slider(
+        position=gr.Slider(
             0,
             1,
             value=0,
@@ -85,7 +88,7 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
             "Answers, watch prompts.",
             buttons=[],
             visible=False,
-            elem_id="watch-place",
+            elem_id="watch-position",
         ),
         answers=gr.HTML(elem_id="watch-answers"),
         stop=stop,
@@ -100,50 +103,67 @@ def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.Textbox) -
     """Makes the slider move the answers; returns the event that brings the panel up to date."""
 
     @allowed("look", context)
-    def watch(run_id: str | None, place: int, seen: Seen | None) -> list[Any]:
-        return panel_values(context, run_id, place, seen)
+    def watch(run_id: str | None, position: int, seen: Seen | None) -> Updates:
+        return panel_updates(context, panel, run_id, position, seen) or NO_UPDATES
 
     @allowed("look", context)
-    def show_answers(run_id: str | None, place: int) -> Any:
+    def show_answers(run_id: str | None, position: int) -> Any:
         run = context.runs.find(run_id)
-        return views.watch_cards(views.timeline(context.runs.files.snapshots(run)), place) if run else gr.skip()
+        return views.watch_cards(views.timeline(context.runs.files.snapshots(run)), position) if run else gr.skip()
 
-    panel.place.input(show_answers, [watched, panel.place], panel.answers, **UNCHECKED, trigger_mode="always_last")
-    return {"fn": watch, "inputs": [watched, panel.place, panel.seen], "outputs": panel.outputs(), **UNCHECKED}
+    panel.position.input(
+        show_answers, [watched, panel.position], panel.answers, **UNCHECKED, trigger_mode="always_last"
+    )
+    return {"fn": watch, "inputs": [watched, panel.position, panel.seen], "outputs": panel.outputs(), **UNCHECKED}
 
 
-def panel_values(context: PageContext, run_id: str | None, place: int = 0, seen: Seen | None = None) -> list[Any]:
-    """The panel for a run; parts that have not changed since `seen` are skipped, so that nothing flickers.
+def panel_updates(
+    context: PageContext, panel: RunPanel, run_id: str | None, position: int = 0, seen: Seen | None = None
+) -> Updates:
+    """Show a run; parts that have not changed since `seen` are left out, so that nothing flickers.
 
-    `place` is where the slider stands: at its end it follows the newest answers, elsewhere it stays.
+    `position` is where the slider stands: at its end it follows the newest answers, elsewhere it stays.
     """
     run = context.runs.find(run_id)
     if run is None:
-        return _without_run(context)
+        return _without_run(context, panel)
     stamp, status = files_stamp(run), run.status()
     if seen and seen.stamp == stamp and status.has_ended():
-        return [gr.skip()] * len(_without_run(context))
+        return {}
     metrics, times = context.runs.files.metrics(run), views.timeline(context.runs.files.snapshots(run))
-    follows = seen is None or seen.stamp[0] != run.id or place >= seen.times - 1
+    follows = seen is None or seen.stamp[0] != run.id or position >= seen.times - 1
     same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
     is_working, is_stopping, pace = not status.has_ended(), run.stop_is_requested(), _pace(status)
-    return [
-        views.status_card(context.runs.files.summary(run), _explained(context, run, status), metrics),
-        gr.skip() if same_curves else curves.run_curves(metrics),
-        gr.skip() if same_answers else _slider(len(times) - 1, follows),
-        gr.skip() if same_answers else views.watch_cards(times, len(times) - 1 if follows else place),
-        gr.Button(interactive=is_working and not is_stopping),
-        gr.Button(visible=status.state in RESUMABLE),
-        gr.Button(visible=run.has_adapter() and not is_working),
-        Seen(stamp, len(times), pace),
-        gr.skip() if seen is not None and seen.pace == pace else gr.Timer(pace),
-        gr.Button(interactive=is_working and not run.cancel_is_requested()),
-    ]
+    updates: Updates = {
+        panel.card: views.status_card(context.runs.files.summary(run), _explained(context, run, status), metrics),
+        panel.stop: gr.Button(interactive=is_working and not is_stopping),
+        panel.cancel: gr.Button(interactive=is_working and not run.cancel_is_requested()),
+        panel.resume: gr.Button(visible=status.state in RESUMABLE),
+        panel.open_compare: gr.Button(visible=run.has_adapter() and not is_working),
+        panel.seen: Seen(stamp, len(times), pace),
+    }
+    if not same_curves:
+        updates[panel.curves] = curves.run_curves(metrics)
+    if not same_answers:
+        updates[panel.position] = _slider(len(times) - 1, follows)
+        updates[panel.answers] = views.watch_cards(times, len(times) - 1 if follows else position)
+    if seen is None or seen.pace != pace:
+        updates[panel.timer] = gr.Timer(pace)
+    return updates
 
 
-def _without_run(context: PageContext) -> list[Any]:
-    hidden, off = gr.Button(visible=False), gr.Button(interactive=False)
-    return [_no_run(context), "", gr.Slider(visible=False), "", off, hidden, hidden, None, gr.skip(), off]
+def _without_run(context: PageContext, panel: RunPanel) -> Updates:
+    return {
+        panel.card: _no_run(context),
+        panel.curves: "",
+        panel.position: gr.Slider(visible=False),
+        panel.answers: "",
+        panel.stop: gr.Button(interactive=False),
+        panel.cancel: gr.Button(interactive=False),
+        panel.resume: gr.Button(visible=False),
+        panel.open_compare: gr.Button(visible=False),
+        panel.seen: None,
+    }
 
 
 def _pace(status: RunStatus) -> float:
@@ -172,10 +192,10 @@ def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
     waiting = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
     if run.id not in waiting:
         return status
-    place = (
+    message = (
         f"Place {waiting.index(run.id) + 1} of {len(waiting)} in the queue. You can change the order on the Runs tab."
     )
-    return status.model_copy(update={"message": place})
+    return status.model_copy(update={"message": message})
 
 
 def _slider(last: int, follows: bool) -> gr.Slider:

@@ -10,7 +10,7 @@ import gradio as gr
 from sft_app.curves import loss_of_runs
 from sft_app.runs.summary import differing_settings
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import UNCHECKED
+from sft_app.ui.events import NO_UPDATES, UNCHECKED, Updates
 from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 from sft_app.ui.runs.run_views import can_be_compared, comparison_card, run_names, too_few_card
@@ -20,9 +20,15 @@ MOST_RUNS = 6
 
 @dataclass(frozen=True)
 class SeveralRuns:
-    """`refresh` is the event that draws the comparison anew where a run has gone on."""
+    """`refresh` is the event that redraws the comparison where a run has continued.
+
+    `seen` is what `chart` and `table` show already.
+    """
 
     chosen: gr.Dropdown
+    chart: gr.HTML
+    table: gr.HTML
+    seen: gr.State
     refresh: dict[str, Any]
 
 
@@ -39,24 +45,25 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
     chart, table, seen = gr.HTML(elem_id="several-curves"), gr.HTML(elem_id="several-settings"), gr.State(None)
 
     @allowed("look", context)
-    def compare(run_ids: list[str] | None, before: Any) -> list[Any]:
-        return comparison_values(context, run_ids or [], before)
+    def compare(run_ids: list[str] | None, before: Any) -> Updates:
+        return comparison_updates(context, several, run_ids or [], before) or NO_UPDATES
 
     refresh: dict[str, Any] = {"fn": compare, "inputs": [chosen, seen], "outputs": [chart, table, seen], **UNCHECKED}
+    several = SeveralRuns(chosen, chart, table, seen, refresh)
     chosen.change(**refresh)
-    return SeveralRuns(chosen, refresh)
+    return several
 
 
-def comparison_values(context: PageContext, run_ids: list[str], seen: Any) -> list[Any]:
-    """Chart and table of these runs, skipped while nothing is new since `seen`."""
+def comparison_updates(context: PageContext, several: SeveralRuns, run_ids: list[str], seen: Any) -> Updates:
+    """Show chart and table of these runs; nothing while nothing is new since `seen`."""
     known = [summary for summary in context.runs.summaries() if can_be_compared(summary)]
     chosen = sorted((one for one in known if one["run"] in run_ids), key=lambda one: run_ids.index(one["run"]))
     runs = [context.runs.get(one["run"]) for one in chosen]
     now = [len(known), *(files_stamp(run) for run in runs)]
     if now == seen:
-        return [gr.skip(), gr.skip(), gr.skip()]
+        return {}
     if len(runs) < 2:
-        return [too_few_card(len(known)), "", now]
+        return {several.chart: too_few_card(len(known)), several.table: "", several.seen: now}
     named = list(zip(run_names(chosen), map(context.runs.files.metrics, runs), strict=True))
     differing = differing_settings([run.record() for run in runs])
-    return [loss_of_runs(named), comparison_card(chosen, differing), now]
+    return {several.chart: loss_of_runs(named), several.table: comparison_card(chosen, differing), several.seen: now}

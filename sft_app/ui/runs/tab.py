@@ -16,7 +16,7 @@ from sft_app.storage.copies import delete_run_and_copy
 from sft_app.training.launch import stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED
+from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.runs.run_views import can_be_compared, queue_choices, run_names
 from sft_app.ui.runs.several_runs import SeveralRuns, build_several_runs
@@ -50,9 +50,12 @@ class RunsTab:
     """What the page's wiring needs of this tab: `refresh` is the event that brings its lists up to date.
 
     `timer` does so again and again while the tab is open. `seen` is what the lists show already.
+    `nothing` is there while there is no run, `rest` while there is one.
     """
 
+    nothing: gr.HTML
     table: gr.Dataframe
+    rest: gr.Column
     chosen: gr.Dropdown
     open_train: gr.Button
     open_compare: gr.Button
@@ -82,15 +85,15 @@ def build_runs_tab(context: PageContext) -> RunsTab:
         several = build_several_runs(context)
 
     @allowed("look", context)
-    def list_all(*shown: Any) -> list[Any]:
-        return listing_values(context, *shown)
+    def list_all(*shown: Any) -> Updates:
+        return listing_updates(context, tab, *shown)
 
     seen = gr.State(None)
     listing = [nothing, table, chosen, queue.group, queue.waiting, several.chosen, rest, seen]
     asked = [chosen, queue.waiting, several.chosen, seen]
     refresh: dict[str, Any] = {"fn": list_all, "inputs": asked, "outputs": listing, **UNCHECKED}
     timer = gr.Timer(REFRESH_SECONDS, active=False)
-    tab = RunsTab(table, chosen, open_train, open_compare, queue, several, seen, timer, refresh)
+    tab = RunsTab(nothing, table, rest, chosen, open_train, open_compare, queue, several, seen, timer, refresh)
     timer.tick(**refresh)
     timer.tick(**several.refresh)
     _wire_choice(context, tab)
@@ -100,10 +103,10 @@ def build_runs_tab(context: PageContext) -> RunsTab:
     return tab
 
 
-def listing_values(
-    context: PageContext, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
-) -> list[Any]:
-    """The lists of runs; one that says what it said in `seen` is skipped, so that nobody's choice is disturbed."""
+def listing_updates(
+    context: PageContext, tab: RunsTab, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
+) -> Updates:
+    """Update the lists of runs; one that shows what it showed in `seen` is left out, so that no choice is disturbed."""
     summaries = context.runs.summaries()
     queue = queue_choices([context.runs.files.summary(run) for run in context.runs.queued()])
     frame = views.runs_frame(summaries)
@@ -111,18 +114,20 @@ def listing_values(
     begun = [summary for summary in summaries if can_be_compared(summary)]
     measured = [(name, summary["run"]) for name, summary in zip(run_names(begun), begun, strict=True)]
     now = {"table": frame.values.tolist(), "choices": choices, "queue": queue, "measured": measured}
-    same = {name: seen is not None and seen[name] == value for name, value in now.items()}
-    still_several = [id for id in several or [] if id in {id for _, id in measured}]
-    return [
-        gr.skip() if same["choices"] else gr.HTML(visible=not summaries),
-        gr.skip() if same["table"] else gr.Dataframe(frame, visible=True if summaries else "hidden"),
-        gr.skip() if same["choices"] else gr.Dropdown(choices, value=_still(run_id, choices)),
-        gr.skip() if same["queue"] else gr.Column(visible=bool(queue)),
-        gr.skip() if same["queue"] else gr.Radio(queue, value=_still(waiting, queue)),
-        gr.skip() if same["measured"] else gr.Dropdown(measured, value=still_several, multiselect=True),
-        gr.skip() if same["choices"] else gr.Column(visible=bool(summaries)),
-        now,
-    ]
+    changed = {name for name, value in now.items() if seen is None or seen[name] != value}
+    updates: Updates = {tab.seen: now}
+    if "choices" in changed:
+        updates[tab.nothing], updates[tab.rest] = gr.HTML(visible=not summaries), gr.Column(visible=bool(summaries))
+        updates[tab.chosen] = gr.Dropdown(choices, value=_still(run_id, choices))
+    if "table" in changed:
+        updates[tab.table] = gr.Dataframe(frame, visible=True if summaries else "hidden")
+    if "queue" in changed:
+        updates[tab.queue.group] = gr.Column(visible=bool(queue))
+        updates[tab.queue.waiting] = gr.Radio(queue, value=_still(waiting, queue))
+    if "measured" in changed:
+        still_several = [id for id in several or [] if id in {id for _, id in measured}]
+        updates[tab.several.chosen] = gr.Dropdown(measured, value=still_several, multiselect=True)
+    return updates
 
 
 def _still(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
@@ -155,15 +160,13 @@ def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deleti
     group, hide_group = deletion.group, open_to_all(lambda: gr.Group(visible=False))
 
     @allowed("look", context)
-    def ask(run_id: str | None) -> list[Any]:
+    def ask(run_id: str | None) -> Updates:
         run = context.runs.get(run_id)
-        return [
-            gr.Group(visible=True),
-            f"Delete **{run.id}** with its adapter, metrics and log? This cannot be undone.",
-        ]
+        question = f"Delete **{run.id}** with its adapter, metrics and log? This cannot be undone."
+        return {group: gr.Group(visible=True), deletion.question: question}
 
     @allowed("delete", context)
-    def delete_chosen(run_id: str | None) -> Any:
+    def delete_chosen(run_id: str | None) -> gr.Group:
         delete_run_and_copy(context.home, context.runs.get(run_id))
         gr.Info(f"Run {run_id} was deleted.")
         return gr.Group(visible=False)

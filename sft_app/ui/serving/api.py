@@ -85,21 +85,21 @@ def _data_functions(context: PageContext) -> Functions:
 def _run_functions(context: PageContext) -> Functions:
     def start_run(settings: dict[str, Any]) -> dict[str, Any]:
         """Starts a run, or puts it into the queue. `settings` are those of `train --config`; `data` is the least."""
-        return _told(context, context.runs.submit(complete_settings(settings)))
+        return _summary(context, context.runs.submit(complete_settings(settings)))
 
     def run_status(run: str) -> dict[str, Any]:
         """Where a run is: its state, step, losses, speed. `run` is an id, the beginning of one, or `latest`."""
-        return _told(context, context.runs.get(run))
+        return _summary(context, context.runs.get(run))
 
     def stop_run(run: str, discard: bool = False) -> dict[str, Any]:
         """Ends a run after the step at work; the adapter so far is kept, or with `discard` nothing."""
         found = context.runs.get(run)
         cancel_run(found) if discard else ask_to_stop(found)
-        return _told(context, found)
+        return _summary(context, found)
 
     def list_runs() -> list[dict[str, Any]]:
         """Every run that the caller may see, the newest first."""
-        return [_told(context, run) for run in context.runs.visible()]
+        return [_summary(context, run) for run in context.runs.visible()]
 
     return {start_run: "train", run_status: "look", stop_run: "stop", list_runs: "look"}
 
@@ -129,13 +129,13 @@ def _model_functions(context: PageContext) -> Functions:
         system_prompt, sampling = conditions_of(sides[1], context.home, system, max_new_tokens, temperature, seed)
 
         def answers() -> Generator[tuple[int, Any]]:
-            for place, text in enumerate(texts):
+            for index, text in enumerate(texts):
                 messages = prompt_messages(text, system_prompt)
                 for both in results_of(context.models, sides, AnswerTask(messages, messages, sampling, strength)):
-                    yield place, both
+                    yield index, both
 
         found = dict(context.access.within_time(answers()))  # of each the last, which is whole
-        results = [{"prompt": text, **found[place].as_record()} for place, text in enumerate(texts)]
+        results = [{"prompt": text, **found[index].as_record()} for index, text in enumerate(texts)]
         return {"run": sides[1].name, "results": results}
 
     def score(run: str, prompts: int | None = None) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _model_functions(context: PageContext) -> Functions:
     return {compare: "compare", score: "measure"}
 
 
-def _told(context: PageContext, run: Run) -> dict[str, Any]:
+def _summary(context: PageContext, run: Run) -> dict[str, Any]:
     """Its summary; on a Space without a folder of the machine."""
     summary = context.runs.files.summary(run)
     if summary["adapter"] and context.hosting.is_hosted:

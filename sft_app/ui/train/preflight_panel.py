@@ -13,7 +13,7 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, PRIVATE, sentence_of, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, sentence_of, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
@@ -42,17 +42,22 @@ def build_preflight_panel() -> PreflightPanel:
     return PreflightPanel(card, measure, use, gr.State({}))
 
 
-def preflight_values(context: PageContext, settings: RunSettings) -> list[Any]:
-    """Card, button and changes; what stands in the way is told in the card."""
+def preflight_updates(context: PageContext, panel: PreflightPanel, settings: RunSettings) -> Updates:
+    """Show what the run will take; an error is shown in the card."""
     from sft_app.ui.train.preflight_views import preflight_card  # with it come numpy and the training package
 
     try:
         found, suggestion = context.preflight.estimate(settings)
         is_guess = context.data.load(settings.reading()).file.certainty == "guess"
     except AppError as error:
-        return [views.problem_card(str(error)), gr.Button(visible=False), {}]
+        return _problem_updates(panel, str(error))
     changes = suggestion.changes if suggestion else {}
-    return [preflight_card(found, suggestion, is_guess), gr.Button(visible=bool(changes)), changes]
+    card = preflight_card(found, suggestion, is_guess)
+    return {panel.card: card, panel.use: gr.Button(visible=bool(changes)), panel.changes: changes}
+
+
+def _problem_updates(panel: PreflightPanel, problem: str) -> Updates:
+    return {panel.card: views.problem_card(problem), panel.use: gr.Button(visible=False), panel.changes: {}}
 
 
 def wire_preflight(
@@ -63,34 +68,35 @@ def wire_preflight(
     names, inputs = list(fields), list(fields.values())
 
     @allowed("look", context)
-    def show(*shown: Any) -> list[Any]:
+    def show(*shown: Any) -> Updates:
         try:
-            return preflight_values(context, settings_from_form(names, shown))
+            return preflight_updates(context, panel, settings_from_form(names, shown))
         except Exception as error:  # whatever it is, the next change has to be followed
-            return [views.problem_card(sentence_of(error)), gr.Button(visible=False), {}]
+            return _problem_updates(panel, sentence_of(error))
 
     @allowed("train", context)
-    def measure(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+    def measure(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
         settings = settings_from_form(names, shown)
         context.models.release()
         context.preflight.measure(
             settings, lambda share: progress(share, desc="Two steps on the longest conversations")
         )
-        return preflight_values(context, settings)
+        return preflight_updates(context, panel, settings)
 
     @allowed("look", context)
-    def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> list[Any]:  # noqa: B008
+    def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
         if (
             not has_nvidia_gpu()
             or context.runs.is_any_active()
             or context.preflight.is_measured(settings_from_form(names, shown))
         ):
-            return [gr.skip()] * len(panel.outputs())
-        return measure(progress, *shown)
+            return NO_UPDATES
+        updates: Updates = measure(progress, *shown)
+        return updates
 
     @open_to_all
-    def take(changes: dict[str, Any]) -> list[Any]:
-        return form_updates(names, changes)
+    def take(changes: dict[str, Any]) -> Updates:
+        return form_updates(fields, changes) or NO_UPDATES
 
     measuring: dict[str, Any] = {
         "inputs": inputs,

@@ -16,7 +16,7 @@ from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab
-from sft_app.ui.events import PRIVATE, answered_in_browser
+from sft_app.ui.events import PRIVATE, Updates, answered_in_browser
 from sft_app.ui.forms import form_updates, make_field, settings_from_form, to_form
 from sft_app.ui.hosting_banner import build_storage_notice
 from sft_app.ui.permissions import allowed, open_to_all
@@ -68,13 +68,13 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
             panel = build_run_panel(context, stop, cancel, resume)
     tab = TrainTab(gr.Textbox(visible=False), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start, cancellation)
-    reset.click(open_to_all(lambda: form_updates(list(fields), _defaults())), None, list(fields.values()), **PRIVATE)
+    reset.click(open_to_all(lambda: form_updates(fields, _defaults())), None, list(fields.values()), **PRIVATE)
     return tab
 
 
-def form_values(run: Run, tab: TrainTab) -> list[Any]:
-    """What the form shows for the settings that a run was started with."""
-    return form_updates(list(tab.fields), run.record().settings.model_dump())
+def form_of_run(run: Run, tab: TrainTab) -> Updates:
+    """Show the settings that a run was started with."""
+    return form_updates(tab.fields, run.record().settings.model_dump())
 
 
 def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: Cancellation) -> None:
@@ -96,8 +96,9 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
         resume_run(context.runs.get(run_id), context.home)
 
     @open_to_all
-    def take_preset(preset: str) -> list[Any]:
-        return form_updates(preset_names, complete_settings({"preset": preset}).model_dump())
+    def take_preset(preset: str) -> list[Any]:  # in the order of the outputs, since the browser answers it
+        settings = complete_settings({"preset": preset}).model_dump()
+        return [to_form(name, settings[name]) for name in preset_names]
 
     @open_to_all
     def take_trainer(trainer: str) -> Any:

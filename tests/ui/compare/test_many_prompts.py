@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from sft_app.errors import AccessError, DataError
@@ -104,11 +105,14 @@ def test_a_visitors_file_has_a_limit(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_table_is_not_sent_again_and_files_come_at_the_end() -> None:
-    full = many_prompts.result_values(job_of(300, 400))
-    assert full[2] == many_prompts.gr.skip() and full[-1] is None
-    ended = many_prompts._as_left(job_of(300))
-    assert Path(ended[-2]).name == "answers.csv" and len(Path(ended[-1]).read_text().splitlines()) == 300
-    assert len(ended[2].value["data"]) == 200
+    with gr.Blocks():
+        results = many_prompts._build_results()
+    csv, jsonl = results.files
+    full = results.show(job_of(300, 400))
+    assert results.table not in full and full[jsonl] is None
+    ended = results.as_left(job_of(300))
+    assert Path(ended[csv]).name == "answers.csv" and len(Path(ended[jsonl]).read_text().splitlines()) == 300
+    assert len(ended[results.table].value["data"]) == 200
 
 
 def test_what_was_not_answered_is_not_told_as_unchanged() -> None:

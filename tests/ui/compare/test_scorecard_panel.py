@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from sft_app.runs.folder import Run
-from sft_app.ui.compare.scorecard_panel import scorecard_values
+from sft_app.ui.compare.scorecard_panel import ScorecardPanel, scorecard_updates
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
 
@@ -76,7 +78,14 @@ def test_changed_rows_are_shown_as_they_were_written() -> None:
 def test_a_side_without_a_run_or_scorecard_says_what_to_do(home: Path) -> None:
     context, run = PageContext(home), Run(home / "runs" / "20260101-120000-abcd")
     run.path.mkdir(parents=True)
-    assert "Choose a run on the right" in scorecard_values(context, "base")[0]
-    assert "press “Measure” to create one now" in scorecard_values(context, run.id)[0]
+    with gr.Blocks():
+        panel = ScorecardPanel(gr.HTML(), gr.HTML())
+
+    def card(side: str) -> str:
+        shown: str = scorecard_updates(context, panel, side)[panel.card]
+        return shown
+
+    assert "Choose a run on the right" in card("base")
+    assert "press “Measure” to create one now" in card(run.id)
     run.keep_scorecard(SHORT)
-    assert "predicted better" in scorecard_values(context, f"{run.id}/checkpoint-2")[0]
+    assert "predicted better" in card(f"{run.id}/checkpoint-2")
