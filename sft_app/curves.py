@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
-from sft_app.runs.summary import as_float
+from sft_app.runs.records import StepMetrics
 
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
 MOST_POINTS = 240
@@ -53,7 +52,7 @@ class CurveBin:
 
 @dataclass(frozen=True)
 class Small:
-    """One of the curves beside the loss: its key in `metrics.jsonl`, its title, and how a value is written."""
+    """One of the curves beside the loss: its key in `StepMetrics`, its title, and how a value is written."""
 
     key: str
     title: str
@@ -68,7 +67,7 @@ SMALL_CURVES = (
 )
 
 
-def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
+def run_curves(metrics: Sequence[StepMetrics]) -> str:
     """The loss of one run, and below it four small curves of how training goes."""
     training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
@@ -83,7 +82,7 @@ def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
     return f'<section class="ft-card ft-curves">{head}{plot(series)}{note}<div class="ft-small">{small}</div></section>'
 
 
-def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
+def loss_of_runs(runs: Sequence[tuple[str, Sequence[StepMetrics]]]) -> str:
     """Held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
     series, named = [], []
     for place, (name, metrics) in enumerate(runs):
@@ -106,15 +105,15 @@ def run_colour(place: int) -> str:
     return RUN_COLOURS[place % len(RUN_COLOURS)]
 
 
-def points_of(metrics: Sequence[dict[str, Any]], key: str) -> tuple[Point, ...]:
+def points_of(metrics: Sequence[StepMetrics], key: str) -> tuple[Point, ...]:
     """(step, value) by step; a step measured twice counts once, what is no finite number is left out."""
-    points = {row["step"]: value for row in metrics if (value := row.get(key)) is not None and math.isfinite(value)}
+    points = {row.step: value for row in metrics if (value := getattr(row, key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))
 
 
-def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
+def broken_sentence(metrics: Sequence[StepMetrics]) -> str:
     """From which step on there is a loss that cannot be drawn; empty where every loss is a number."""
-    losses = [(row["step"], as_float(row[key])) for row in metrics for key in ("loss", "heldout_loss") if key in row]
+    losses = [(row.step, loss) for row in metrics for loss in (row.loss, row.heldout_loss) if loss is not None]
     steps = [step for step, loss in losses if not math.isfinite(loss)]
     return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 

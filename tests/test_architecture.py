@@ -37,7 +37,7 @@ LAYERS = [
 INNER_LAYERS = {
     "settings": ["data", "run", "parsing", "__init__"],
     "runtime": ["environment files processes"],
-    "runs": ["records checkpoints", "folder", "directory summary"],
+    "runs": ["paths records checkpoints", "scorecard", "logs", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restoring", "keeper"],
     "data": ["conversation duplicates", "sources", "formats", "reading", "tokens split", "checkup"],
@@ -68,8 +68,9 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "intervals tables verdicts word_diff",
+        "intervals tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
+        "verdicts",
         "prompt_job score_run votes",
     ],
     "training": [

@@ -105,7 +105,12 @@ def moment() -> str | None:
 def seconds_since(earlier: str | None) -> float | None:
     """What has passed since a `moment`, whatever was done to the clock; None for one before the machine started."""
     boot, _, seconds = (earlier or "").partition("/")
-    return max(0.0, time.monotonic() - float(seconds)) if boot and boot == boot_id() else None
+    if not boot or boot != boot_id():
+        return None
+    try:
+        return max(0.0, time.monotonic() - float(seconds))
+    except ValueError:  # not a moment at all
+        return None
 
 
 @cache

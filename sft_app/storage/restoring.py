@@ -76,8 +76,8 @@ def _restore(store: Store, run: Run, manifest: Manifest) -> None:
         _fetch(store, run.id, manifest, wanted, draft.path)
         if can_go_on:
             _lead_to_best(draft, run)
-        status = RunStatus.model_validate_json((draft.path / "status.json").read_bytes())
-        write_json_atomically(draft.path / "status.json", _came_back(status, manifest.checkpoint).model_dump())
+        status = RunStatus.model_validate_json(draft.status_file.read_bytes())
+        write_json_atomically(draft.status_file, _came_back(status, manifest.checkpoint).model_dump())
         awaits = len(wanted) < len(manifest.files)
         write_record(draft, CopyRecord(place=store.place, manifest=manifest, awaits_checkpoints=awaits))
         draft.path.rename(run.path)

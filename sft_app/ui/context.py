@@ -17,6 +17,7 @@ from sft_app.errors import DataError, ModelError, RunError
 from sft_app.hosting import Hosting
 from sft_app.runs.directory import check_settled, choose_run, list_runs, queued_runs
 from sft_app.runs.folder import Run
+from sft_app.runs.summary import RunSummary
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.run_files import RunFiles
 from sft_app.ui.serving.access import Access
@@ -250,7 +251,7 @@ class PageContext:
         """Of these the queued ones, in the order in which they will run."""
         return [run for run in queued_runs(self.home) if self.access.sees(run)]
 
-    def summaries(self) -> list[dict[str, Any]]:
+    def summaries(self) -> list[RunSummary]:
         """Of the runs that the one who asks may see."""
         return [self.run_files.summary(run) for run in self.runs()]
 

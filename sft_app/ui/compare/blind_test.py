@@ -15,6 +15,7 @@ from sft_app.evaluation.votes import (
     Ballot,
     Key,
     Progress,
+    Vote,
     by_voter,
     cast,
     open_ballots,
@@ -90,7 +91,7 @@ class BlindTest:
     def progress(self) -> Progress:
         return progress(self.pairs, self.voter, self.votes())
 
-    def votes(self) -> list[dict[str, Any]]:
+    def votes(self) -> list[Vote]:
         return read_votes(self.run) if self.run else []
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
-from sft_app.evaluation.votes import Ballot, Choice, Progress, by_voter, tally, tally_sentence, votes_sentence
+from sft_app.evaluation.votes import Ballot, Choice, Progress, Vote, by_voter, tally, tally_sentence, votes_sentence
 from sft_app.ui import views
 
 CHOSEN = {
@@ -74,7 +73,7 @@ def note(text: str) -> str:
     return f'<p class="ft-revealed">{escape(text)}</p>'
 
 
-def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
+def result_card(votes: Sequence[Vote], voter: str) -> str:
     """This voter's votes in words, those of all voters, and a table with a row for each."""
     if not votes:
         return views.empty_card("No one has voted yet.")
@@ -92,13 +91,13 @@ def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
     )
 
 
-def _table(rows: Iterable[tuple[str, Sequence[dict[str, Any]]]]) -> str:
+def _table(rows: Iterable[tuple[str, Sequence[Vote]]]) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("Voter", *COUNTED, "Fine-tuned win rate"))
     body = "".join(f"<tr><th>{escape(name)}</th>{_cells(votes)}</tr>" for name, votes in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _cells(votes: Sequence[dict[str, Any]]) -> str:
+def _cells(votes: Sequence[Vote]) -> str:
     found = tally(votes)
     share = "–" if found.win_rate is None else f"{found.win_rate:.0%} ({found.low:.0%} to {found.high:.0%})"
     shown = (len(votes), found.tuned, found.base, found.tie, found.both_bad, share)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from sft_app.evaluation.verdicts import (
     Line,
@@ -17,6 +16,7 @@ from sft_app.evaluation.verdicts import (
     summary_sentence,
     verdict_of_loss,
 )
+from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Scores
 from sft_app.runs.summary import number_text
 
 KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
@@ -31,9 +31,9 @@ BROKEN = "No complete answer: the model stopped because its numbers became infin
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
 
-def scorecard_view(card: dict[str, Any]) -> str:
+def scorecard_view(card: Scorecard) -> str:
     """What the scorecard says, with the forgetting check beside the task itself."""
-    heldout = card["heldout"]["conversations"]
+    heldout = card.row_count
     verdict = verdict_of_loss(card)
     said_in_full = " ".join(filter(None, [summary_sentence(card), computed_note(card)]))
     said = f'<section class="ft-card ft-said {KINDS.get(verdict, "")}"><p>{escape(said_in_full)}</p></section>'
@@ -41,39 +41,36 @@ def scorecard_view(card: dict[str, Any]) -> str:
     return f'{said}<div class="ft-cards">{task}{_general(card)}{_answers(card)}</div>'
 
 
-def changed_rows_view(card: dict[str, Any]) -> str:
+def changed_rows_view(card: Scorecard) -> str:
     """The rows that changed most, to be read."""
-    changed = card.get("most_changed", {})
-    titles = {"improved": "Most improved", "damaged": "Most damaged"}
-    return "".join(_rows(title, changed.get(kind, ())) for kind, title in titles.items() if changed.get(kind))
+    changed = {"Most improved": card.most_changed.improved, "Most damaged": card.most_changed.damaged}
+    return "".join(_rows(title, rows) for title, rows in changed.items() if rows)
 
 
-def _general(card: dict[str, Any]) -> str:
-    if "general" not in card:
+def _general(card: Scorecard) -> str:
+    part = card.general
+    if part is None:
         return _empty("Did it forget?", NO_GENERAL)
-    part = card["general"]
-    return _part(
-        f"Did it forget? · {part['heldout']['conversations']} general questions", forgetting_sentence(part), part
-    )
+    return _part(f"Did it forget? · {part.row_count} general questions", forgetting_sentence(part), part)
 
 
-def _answers(card: dict[str, Any]) -> str:
+def _answers(card: Scorecard) -> str:
     answers = answers_of(card)
     if answers is None:
         return _empty("The models' own answers", NO_ANSWERS, "ft-wide")
     told = "What each model writes itself, compared with the reference answer."
-    return _part(f"The models' own answers · {answers['prompts']} held-out questions", told, answers, "ft-wide")
+    return _part(f"The models' own answers · {answers.prompts} held-out questions", told, answers, "ft-wide")
 
 
 def _empty(title: str, text: str, kind: str = "") -> str:
     return f'<section class="ft-card ft-empty {kind}"><header><strong>{title}</strong></header><p>{text}</p></section>'
 
 
-def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> str:
+def _part(title: str, told: str, part: Scores, kind: str = "") -> str:
     lines = "".join(_line(line) for line in scorecard_lines(part))
     head = "<th></th><th>base</th><th>fine-tuned</th><th>difference (95% interval)</th><th></th>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    rows = part.get("rows", {})
+    rows = part.rows.model_dump() if isinstance(part, PredictedScores) else {}
     counted = _counted({"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows)
     noted = note_of(part)
     note = f'<p class="ft-key">{escape(noted)}</p>' if noted else ""
@@ -113,22 +110,22 @@ def _counted(rows: dict[str, int]) -> str:
     return f'<div class="ft-rows">{parts}</div><p class="ft-key">{words}</p>'
 
 
-def _rows(title: str, rows: Sequence[dict[str, Any]]) -> str:
+def _rows(title: str, rows: Sequence[ChangedRow]) -> str:
     items = "".join(_row(row) for row in rows)
     return f'<details class="ft-card ft-changes"><summary>{title}: {len(rows)} to read</summary>{items}</details>'
 
 
-def _row(row: dict[str, Any]) -> str:
-    *asked, given = row["messages"]
-    question = asked[-1]["content"] if asked else ""
-    before, after = (number_text(row[name], "{:.2f}") for name in ("base_loss", "tuned_loss"))
+def _row(row: ChangedRow) -> str:
+    *asked, given = row.messages
+    question = asked[-1].content if asked else ""
+    before, after = (number_text(loss, "{:.2f}") for loss in (row.base_loss, row.tuned_loss))
     losses = f"loss {before} → {after}"
-    texts = [("reference", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
+    texts = [("reference", given.content), *zip(("base", "fine-tuned"), row.answers, strict=False)]
     cells = "".join(
         f'<div><b>{name}</b><div class="ft-text">{escape(BROKEN if text is None else text)}</div></div>'
         for name, text in texts
     )
     return (
-        f"<article><header><strong>{escape(question)}</strong><span>row {row['row']} · {losses}</span></header>"
+        f"<article><header><strong>{escape(question)}</strong><span>row {row.row} · {losses}</span></header>"
         f'<div class="ft-three">{cells}</div></article>'
     )

@@ -49,8 +49,8 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
 def comparison_values(context: PageContext, run_ids: list[str], seen: Any) -> list[Any]:
     """Chart and table of these runs, skipped while nothing is new since `seen`."""
     known = [summary for summary in context.summaries() if can_be_compared(summary)]
-    chosen = sorted((one for one in known if one["run"] in run_ids), key=lambda one: run_ids.index(one["run"]))
-    runs = [context.get(one["run"]) for one in chosen]
+    chosen = sorted((one for one in known if one.run in run_ids), key=lambda one: run_ids.index(one.run))
+    runs = [context.get(one.run) for one in chosen]
     now = [len(known), *(files_stamp(run) for run in runs)]
     if now == seen:
         return [gr.skip(), gr.skip(), gr.skip()]

@@ -105,9 +105,9 @@ def listing_values(
     summaries = context.summaries()
     queue = queue_choices([context.run_files.summary(run) for run in context.waiting_runs()])
     frame = views.runs_frame(summaries)
-    choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
+    choices = [(views.run_label(summary), summary.run) for summary in summaries]
     begun = [summary for summary in summaries if can_be_compared(summary)]
-    measured = [(name, summary["run"]) for name, summary in zip(run_names(begun), begun, strict=True)]
+    measured = [(name, summary.run) for name, summary in zip(run_names(begun), begun, strict=True)]
     now = {"table": frame.values.tolist(), "choices": choices, "queue": queue, "measured": measured}
     same = {name: seen is not None and seen[name] == value for name, value in now.items()}
     still_several = [id for id in several or [] if id in {id for _, id in measured}]

@@ -143,7 +143,8 @@ def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
         found = context.get(run)
         asked = found.record().settings.scorecard_prompts if prompts is None else prompts
         context.measure_run(found.id, asked, lambda share: None)
-        return found.scorecard() or {}
+        card = found.scorecard()
+        return card.as_record() if card else {}
 
     return [compare, score]
 
@@ -151,6 +152,5 @@ def _model_functions(context: PageContext) -> list[Callable[..., Any]]:
 def _told(context: PageContext, run: Run) -> dict[str, Any]:
     """Its summary; on a Space without a folder of the machine."""
     summary = context.run_files.summary(run)
-    if summary["adapter"] and context.hosting.is_hosted:
-        return {**summary, "adapter": run.adapter_dir.name}
-    return summary
+    told = summary.as_record()
+    return {**told, "adapter": run.adapter_dir.name} if summary.adapter and context.hosting.is_hosted else told
