@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sft_app.evaluation.answer_metrics import repetition, score_answer, summarise_answers
+from sft_app.evaluation.answer_metrics import ANSWER_METRICS, repetition, score_answer, summarise_answers
 from sft_app.evaluation.verdicts import note_of, scorecard_lines
 from sft_app.inference.generation import Answer
 from sft_app.runs.scorecard import Interval, SideScores
@@ -72,3 +72,11 @@ def test_nothing_is_measured_on_answers_that_broke_off(side: str, broken: int) -
     for line in scorecard_lines(card):
         assert (line.difference, line.interval, line.verdict) == ("–", "", "not a number: cannot be judged")
     assert f"{broken} of 8 from the {'base' if side == 'base' else 'fine-tuned'} model" in note_of(card)
+
+
+def test_a_metric_needs_one_record_to_be_measured_and_shown() -> None:
+    """Its name in the scorecard, its label and format on the page, in the report and on the command line."""
+    card = summarise_answers([scored("a b", "a b")] * 8, [scored("a b", "a b c")] * 8)
+    lines = {line.name: line.label for line in scorecard_lines(card)}
+    assert lines == {name: metric.label for name, metric in ANSWER_METRICS.items()}
+    assert list(card.base) == list(card.tuned) == list(card.difference) == list(ANSWER_METRICS)
