@@ -24,6 +24,7 @@ from typing import Any
 from bench.browser import LAUNCH, Server
 from bench.models import make_home, word_tokenizer, write_conversations, write_random_model
 from sft_app.runs.folder import Run
+from sft_app.runs.records import StepMetrics
 from sft_app.settings import RunSettings, parse_settings
 
 IS_OPEN = (False, True, True, False)
@@ -93,12 +94,10 @@ def show(report: dict[str, Any]) -> None:
     console.print(f"closed over closed {told['noise_least']:.3f} … {told['noise_most']:.3f}")
 
 
-def _speed(steps: list[dict[str, Any]]) -> float:
+def _speed(steps: list[StepMetrics]) -> float:
     """Useful tokens/s between the first and the last of these steps."""
-    spent = [
-        after["elapsed_seconds"] - before["elapsed_seconds"] for before, after in zip(steps, steps[1:], strict=False)
-    ]
-    tokens = sum(step["tokens_per_second"] * seconds for step, seconds in zip(steps[1:], spent, strict=True))
+    spent = [after.elapsed_seconds - before.elapsed_seconds for before, after in zip(steps, steps[1:], strict=False)]
+    tokens = sum(step.tokens_per_second * seconds for step, seconds in zip(steps[1:], spent, strict=True))
     return tokens / sum(spent)
 
 

@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sft_app.runs.summary import as_float
+from sft_app.runs.records import StepMetrics
 from sft_app.templating import render_html
 
 CURVES_CSS = Path(__file__).with_suffix(".css")  # the page and the report load it
@@ -72,7 +71,7 @@ SMALL_CURVES = (
 )
 
 
-def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
+def run_curves(metrics: Sequence[StepMetrics]) -> str:
     """Draw the loss of one run, and below it four small curves of how training goes."""
     training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
@@ -89,7 +88,7 @@ def run_curves(metrics: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def loss_of_runs(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
+def loss_of_runs(runs: Sequence[tuple[str, Sequence[StepMetrics]]]) -> str:
     """Draw held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
     series = []
     for place, (name, metrics) in enumerate(runs):
@@ -110,15 +109,15 @@ def run_colour(place: int) -> str:
     return RUN_COLOURS[place % len(RUN_COLOURS)]
 
 
-def points_of(metrics: Sequence[dict[str, Any]], key: str) -> tuple[Point, ...]:
+def points_of(metrics: Sequence[StepMetrics], key: str) -> tuple[Point, ...]:
     """Return (step, value) by step; a step measured twice counts once, and only finite numbers count."""
-    points = {row["step"]: value for row in metrics if (value := row.get(key)) is not None and math.isfinite(value)}
+    points = {row.step: value for row in metrics if (value := getattr(row, key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))
 
 
-def broken_sentence(metrics: Sequence[dict[str, Any]]) -> str:
+def broken_sentence(metrics: Sequence[StepMetrics]) -> str:
     """Say from which step on a loss cannot be drawn; empty if every loss is a number."""
-    losses = [(row["step"], as_float(row[key])) for row in metrics for key in ("loss", "heldout_loss") if key in row]
+    losses = [(row.step, loss) for row in metrics for loss in (row.loss, row.heldout_loss) if loss is not None]
     steps = [step for step, loss in losses if not math.isfinite(loss)]
     return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
 

@@ -38,7 +38,7 @@ LAYERS = [
 INNER_LAYERS = {
     "settings": ["data", "run", "parsing", "__init__"],
     "runtime": ["environment files locks processes resources", "children home"],
-    "runs": ["records checkpoints", "folder", "directory summary"],
+    "runs": ["paths records checkpoints", "scorecard", "logs", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
     "data": ["conversation duplicates rows", "sources", "formats", "reading", "tokens split", "checkup"],
@@ -69,8 +69,9 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "intervals tables verdicts word_diff",
+        "intervals tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
+        "verdicts",
         "prompt_job score_run votes",
     ],
     "training": [

@@ -120,7 +120,7 @@ def test_train_prints_one_json_document_with_the_keys_of_the_design(trained: tup
     home, ended = trained
     assert ended.status == 0, ended.err
     summary = ended.json
-    assert set(summary) == set(summarise_run(find_run(home, "latest"))) >= DESIGNED_TRAIN_KEYS
+    assert set(summary) == set(summarise_run(find_run(home, "latest")).as_record()) >= DESIGNED_TRAIN_KEYS
     assert (summary["state"], summary["steps"], summary["name"]) == ("finished", 2, "A [first] run £")
     assert Path(summary["adapter"], "adapter_model.safetensors").is_file()
     assert all(summary[key] > 0 for key in ("train_loss", "tokens_per_second", "seconds", "heldout_loss_base"))
@@ -207,7 +207,7 @@ def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, traine
     assert set(card["heldout"]) == {"conversations", "trained_tokens"}
     assert set(card["difference"]["loss"]) == {"value", "low", "high"}
     assert card["answers"]["prompts"] == 2
-    assert find_run(trained_home, "latest").scorecard() == card
+    assert find_run(trained_home, "latest").scorecard().as_record() == card
 
 
 def test_score_for_people_says_what_it_means(cli: Any, trained_home: Path) -> None:

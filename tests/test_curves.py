@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 
 from sft_app import curves
+from sft_app.runs.records import StepMetrics
 
 LONG = [
-    {"step": step, "loss": 3.0 + (5.0 if step == 4321 else 0.001 * (step % 7)), "grad_norm": 1.0}
+    StepMetrics(step=step, loss=3.0 + (5.0 if step == 4321 else 0.001 * (step % 7)), grad_norm=1.0)
     for step in range(1, 10_001)
 ]
 
 
+def metrics_of(*rows: dict[str, Any]) -> list[StepMetrics]:
+    return [StepMetrics.model_validate(row) for row in rows]
+
+
 def test_points_are_sorted_and_a_step_measured_twice_counts_once() -> None:
-    metrics = [{"step": 2, "loss": 3.0}, {"step": 1, "loss": 4.0}, {"step": 2, "loss": 3.5}, {"step": 3, "other": 1}]
+    rows = [{"step": 2, "loss": 3.0}, {"step": 1, "loss": 4.0}, {"step": 2, "loss": 3.5}, {"step": 3, "other": 1}]
+    metrics = metrics_of(*rows)
     assert curves.points_of(metrics, "loss") == ((1, 4.0), (2, 3.5))
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_no_finite_number_is_left_out(value: float | None) -> None:
-    assert curves.points_of([{"step": 1, "loss": value}, {"step": 2, "loss": 1.0}], "loss") == ((2, 1.0),)
+    assert curves.points_of(metrics_of({"step": 1, "loss": value}, {"step": 2, "loss": 1.0}), "loss") == ((2, 1.0),)
 
 
 def test_few_points_are_all_kept() -> None:
@@ -72,7 +79,7 @@ def test_a_single_point_is_a_dot() -> None:
 
 def test_the_pointer_is_told_the_values_of_a_step() -> None:
     drawn = curves.run_curves(
-        [{"step": 0, "heldout_loss": 4.0}, {"step": 3, "loss": 2.5}, {"step": 3, "heldout_loss": 3}]
+        metrics_of({"step": 0, "heldout_loss": 4.0}, {"step": 3, "loss": 2.5}, {"step": 3, "heldout_loss": 3})
     )
     told = re.search(r"<u>Step 3</u>(.*?)</em>", drawn)
     assert told is not None
@@ -81,7 +88,7 @@ def test_the_pointer_is_told_the_values_of_a_step() -> None:
 
 def test_the_four_other_curves_tell_their_latest_value() -> None:
     row = {"loss": 2.0, "learning_rate": 2e-4, "grad_norm": 0.5, "tokens_per_second": 1234.4, "memory_gib": 1.5}
-    drawn = curves.run_curves([{"step": 1, **row}, {"step": 2, **row, "learning_rate": 1e-4}])
+    drawn = curves.run_curves(metrics_of({"step": 1, **row}, {"step": 2, **row, "learning_rate": 1e-4}))
     shown = dict(re.findall(r"<figcaption>([^<]+)<strong>([^<]+)</strong>", drawn))
     assert shown == {
         "Learning rate": "0.0001",
@@ -97,7 +104,7 @@ def test_before_the_first_step_the_place_says_what_will_be_there() -> None:
 
 
 def test_runs_in_one_chart_have_a_colour_each_and_their_names_are_never_markup() -> None:
-    metrics = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "loss": 3.0}]
+    metrics = metrics_of({"step": 0, "heldout_loss": 4.0}, {"step": 1, "loss": 3.0})
     drawn = curves.loss_of_runs([("<b>A</b>", metrics), ("B", metrics)])
     assert "<b>A</b>" not in drawn and "&lt;b&gt;A&lt;/b&gt;" in drawn
     assert drawn.count("ft-thick") == drawn.count("ft-thin") == 2
@@ -108,7 +115,7 @@ def test_runs_in_one_chart_have_a_colour_each_and_their_names_are_never_markup()
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_a_chart_says_from_where_on_the_loss_is_not_a_number(value: float | None) -> None:
-    rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": value}, {"step": 3, "loss": value}]
+    rows = metrics_of({"step": 1, "loss": 3.0}, {"step": 2, "loss": value}, {"step": 3, "loss": value})
     told = "At step 2 the loss is not a number"
     assert told in curves.run_curves(rows) and told in curves.run_curves(rows[1:])
     assert f"A&amp;B: {told}" in curves.loss_of_runs([("A&B", rows), ("C", rows[:1])])

@@ -104,4 +104,4 @@ def score(
     pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
     with progress_bar("Measuring both sides", quiet=as_json) as tell:
         card = keep_score(found, pair, asked, tell)
-    print_json(card) if as_json else print_scorecard(card)
+    print_json(card.as_record()) if as_json else print_scorecard(card)

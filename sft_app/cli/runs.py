@@ -22,7 +22,7 @@ def runs(as_json: JsonFlag = False) -> None:
     """List every run, the newest first."""
     summaries = [summarise_run(run) for run in list_runs(app_home())]
     if as_json:
-        return print_json(summaries)
+        return print_json([summary.as_record() for summary in summaries])
     print_runs(summaries)
 
 
@@ -30,7 +30,7 @@ def status(run: RunArgument, as_json: JsonFlag = False) -> None:
     """Say where a run is."""
     summary = summarise_run(find_run(app_home(), run))
     if as_json:
-        return print_json(summary)
+        return print_json(summary.as_record())
     print_summary(summary)
 
 

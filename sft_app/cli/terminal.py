@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sft_app.errors import AppError
 from sft_app.runs.folder import Run
-from sft_app.runs.summary import clock, loss_change, unjudged_note
+from sft_app.runs.summary import RunSummary, clock, loss_change, unjudged_note
 from sft_app.runtime.files import json_text
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sft_app.evaluation.prompt_job import PromptJob
     from sft_app.export.package import OllamaPackage
     from sft_app.inference.stream import PairUpdate
+    from sft_app.runs.scorecard import Scorecard, Scores
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Preflight
 
@@ -178,16 +179,16 @@ def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bo
         console.print(" ".join(f"--set {name}={value}" for name, value in suggestion.changes.items()))
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    parts = (summary[key] for key in ("run", "name", "state", "message"))
+def print_summary(summary: RunSummary) -> None:
+    parts = (summary.run, summary.name, summary.state, summary.message)
     console.print(" ".join(part for part in parts if part), style="bold")
-    console.print(f"steps {summary['steps']}/{summary['total_steps']}, {clock(summary['seconds'])}")
-    if summary["heldout_loss_tuned"] is not None:
+    console.print(f"steps {summary.steps}/{summary.total_steps}, {clock(summary.seconds)}")
+    if summary.heldout_loss_tuned is not None:
         console.print(f"held-out loss {loss_change(summary)}")
-    if summary["state"] != "failed" and (note := unjudged_note(summary)):
+    if summary.state != "failed" and (note := unjudged_note(summary)):
         console.print(note, style="yellow")
-    if summary["adapter"]:
-        console.print(f"adapter saved in {summary['adapter']}", soft_wrap=True)
+    if summary.adapter:
+        console.print(f"adapter saved in {summary.adapter}", soft_wrap=True)
 
 
 def print_pair(prompt: str, found: PairUpdate) -> None:
@@ -235,16 +236,15 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
     console.print(table)
 
 
-def print_scorecard(card: dict[str, Any]) -> None:
+def print_scorecard(card: Scorecard) -> None:
     """The parts as tables, and what they say in a sentence."""
     from sft_app.evaluation.verdicts import answers_of, computed_note, note_of, scorecard_lines, summary_sentence
 
-    parts = {
-        f"{card['heldout']['conversations']} held-out conversations, the reference answers": card,
-        f"{card['general']['heldout']['conversations']} general questions: did it forget?": card["general"],
-    }
+    parts: dict[str, Scores] = {f"{card.row_count} held-out conversations, the reference answers": card}
+    if card.general:
+        parts[f"{card.general.row_count} general questions: did it forget?"] = card.general
     if answers := answers_of(card):
-        parts[f"{answers['prompts']} held-out questions, the models' own answers"] = answers
+        parts[f"{answers.prompts} held-out questions, the models' own answers"] = answers
     for title, part in parts.items():
         table = Table("", "base", "fine-tuned", "difference (95% interval)", "", title=title, title_justify="left")
         table.columns[0].no_wrap = True
@@ -262,18 +262,18 @@ def _numbers(rows: list[int], most: int = 10) -> str:
     return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
 
 
-def print_runs(summaries: Sequence[dict[str, Any]]) -> None:
+def print_runs(summaries: Sequence[RunSummary]) -> None:
     table = Table("run", "name", "state", "model", "data", "steps", "held-out loss", "time")
     for summary in summaries:
         table.add_row(
-            summary["run"],
-            summary["name"],
-            summary["state"],
-            summary["model"] or "?",
-            Path(summary["data"] or "?").name,
-            f"{summary['steps']}/{summary['total_steps']}",
+            summary.run,
+            summary.name,
+            summary.state,
+            summary.model or "?",
+            Path(summary.data or "?").name,
+            f"{summary.steps}/{summary.total_steps}",
             loss_change(summary),
-            clock(summary["seconds"]),
+            clock(summary.seconds),
         )
     console.print(table if summaries else "There are no runs yet. Start one with: python -m sft_app train")
 

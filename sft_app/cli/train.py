@@ -68,13 +68,13 @@ def train(
         follow_run(run, quiet=as_json)
     summary = summarise_run(run)
     if as_json:
-        print_json(summary)
+        print_json(summary.as_record())
     elif detach:
         console.print(f"Run {run.id} is queued. Follow it with: python -m sft_app status {run.id}")
     else:
         print_summary(summary)
-    if summary["state"] in ("failed", "interrupted"):
-        raise AppError(f"Run {run.id} {summary['state']}: {summary['message']}")
+    if summary.state in ("failed", "interrupted"):
+        raise AppError(f"Run {run.id} {summary.state}: {summary.message}")
 
 
 def settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:

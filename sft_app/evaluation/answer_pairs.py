@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sft_app.evaluation.word_diff import change_between
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import append_jsonl, read_jsonl
+from sft_app.runs.records import Record, Snapshot
+from sft_app.runs.scorecard import ChangedRow, Scorecard
+from sft_app.runtime.files import append_jsonl, read_records
 
 SHOWN = 6
 
 
-@dataclass(frozen=True)
-class AnswerPair:
-    """A prompt with both answers; `reference` is empty where none was given."""
+class AnswerPair(Record):
+    """A line of `answer_pairs.jsonl`: a prompt with both answers; `reference` is empty where none was given."""
 
     prompt: str
     base: str
@@ -39,7 +39,7 @@ def keep_pairs(run: Run, pairs: Iterable[AnswerPair], known: set[str] | None = N
     for pair in pairs:
         if pair.id not in known:
             known.add(pair.id)
-            append_jsonl(run.pairs_file, asdict(pair))
+            append_jsonl(run.pairs_file, pair.model_dump())
 
 
 def known_pairs(run: Run) -> set[str]:
@@ -49,10 +49,10 @@ def known_pairs(run: Run) -> set[str]:
 
 def kept_pairs(run: Run) -> list[AnswerPair]:
     """In the order in which they were made."""
-    return [AnswerPair(**row) for row in read_jsonl(run.pairs_file)]
+    return read_records(run.pairs_file, AnswerPair)
 
 
-def told_as_prompt(messages: Sequence[dict[str, Any]]) -> str:
+def told_as_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
     """What was asked, in one text: the question alone, or all turns with who spoke."""
     spoken = [message for message in messages if message["role"] != "system"]
     if len(spoken) == 1:
@@ -66,7 +66,7 @@ def pairs_of(run: Run) -> list[AnswerPair]:
     They are what was kept while comparing, what the scorecard tells of its most changed rows, and the prompts that were
     watched during training.
     """
-    found = [*kept_pairs(run), *_scored_pairs(run.scorecard() or {}), *watched_pairs(run)]
+    found = [*kept_pairs(run), *_scored_pairs(run.scorecard()), *watched_pairs(run)]
     unique = {pair.id: pair for pair in reversed(found)}  # of two that are the same the first one stays
     return sorted(reversed(unique.values()), key=lambda pair: -change_between(pair.base, pair.tuned))
 
@@ -78,30 +78,32 @@ def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> l
 
 def watched_pairs(run: Run) -> list[AnswerPair]:
     """What was answered before training and by the weights that were kept."""
-    answers = {row["step"]: _whole_answers(row["answers"]) for row in run.snapshots()}
+    answers = {snapshot.step: _whole_answers(snapshot) for snapshot in run.snapshots()}
     kept = run.status().kept_step
     last = kept if kept in answers else max(answers, default=0)
     if last == 0 or 0 not in answers:
         return []
     return [
-        AnswerPair(prompt, answers[0][prompt], text) for prompt, text in answers[last].items() if prompt in answers[0]
+        AnswerPair(prompt=prompt, base=answers[0][prompt], tuned=text)
+        for prompt, text in answers[last].items()
+        if prompt in answers[0]
     ]
 
 
-def _whole_answers(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
+def _whole_answers(snapshot: Snapshot) -> dict[str, str]:
     """By prompt, without those that broke off."""
-    return {one["prompt"]: one["answer"] for one in answers if not one.get("broken")}
+    return {one.prompt: one.answer for one in snapshot.answers if not one.broken}
 
 
-def _scored_pairs(card: dict[str, Any]) -> list[AnswerPair]:
-    found = [row for rows in card.get("most_changed", {}).values() for row in rows]
-    rows = [row for row in found if len(row["answers"]) == 2 and None not in row["answers"]]
-    return [
-        AnswerPair(
-            prompt=told_as_prompt(row["messages"][:-1]),
-            base=row["answers"][0],
-            tuned=row["answers"][1],
-            reference=str(row["messages"][-1]["content"]),
-        )
-        for row in rows
-    ]
+def _scored_pairs(card: Scorecard | None) -> list[AnswerPair]:
+    changed = [*card.most_changed.improved, *card.most_changed.damaged] if card else []
+    return [pair for row in changed if (pair := _pair_of_row(row))]
+
+
+def _pair_of_row(row: ChangedRow) -> AnswerPair | None:
+    """None where a side has no complete answer."""
+    if len(row.answers) != 2 or row.answers[0] is None or row.answers[1] is None:
+        return None
+    *asked, given = row.messages
+    prompt = told_as_prompt([message.as_record() for message in asked])
+    return AnswerPair(prompt=prompt, base=row.answers[0], tuned=row.answers[1], reference=given.content)

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+
+from sft_app.runs.scorecard import Interval
 
 SAMPLES = 2000
 # The mean of three rows lies outside their own range in a quarter of all cases, and no resampling leaves that range.
 FEWEST_ROWS = 4
 Statistic = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference, tuned minus base, with its 95 % interval, which fewer than `FEWEST_ROWS` do not have.
-
-    Where the difference is the same in every row, both ends are the value: the rows have no spread to measure.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, seed: int = 0) -> list[Interval]:
@@ -37,7 +26,7 @@ def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, 
     values = (statistic(tuned) - statistic(base)).tolist()
     rows = len(base)
     if rows < FEWEST_ROWS:
-        return [Interval(value, None, None) for value in values]
+        return [Interval(value=value, low=None, high=None) for value in values]
     random = np.random.default_rng(seed)
     drawn = []
     for _ in range(SAMPLES):
@@ -45,7 +34,7 @@ def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, 
         drawn.append(statistic(tuned[chosen]) - statistic(base[chosen]))
     tail = expanded_tail(rows)
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0).tolist()
-    return [Interval(value, low, high) for value, low, high in zip(values, lows, highs, strict=True)]
+    return [Interval(value=value, low=low, high=high) for value, low, high in zip(values, lows, highs, strict=True)]
 
 
 def expanded_tail(rows: int) -> float:

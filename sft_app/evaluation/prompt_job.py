@@ -68,7 +68,11 @@ class PromptJob:
 
 def pairs_of(results: Iterable[PromptResult]) -> list[AnswerPair]:
     """Of those that both sides have answered."""
-    return [AnswerPair(one.prompt, one.base, one.tuned, one.reference) for one in results if not one.problem]
+    return [
+        AnswerPair(prompt=one.prompt, base=one.base, tuned=one.tuned, reference=one.reference)
+        for one in results
+        if not one.problem
+    ]
 
 
 def answer_all(

@@ -20,6 +20,7 @@ from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, activate_both_sides, activate_side
 from sft_app.runs.folder import Run
+from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, RowMessage, Scorecard
 from sft_app.runtime.files import iterate_jsonl
 
 GENERAL = Path(__file__).with_name("general.jsonl")
@@ -44,7 +45,7 @@ def keep_score(
     prompts: int,
     on_progress: Progress = lambda share: None,
     known: BothScores | None = None,
-) -> dict[str, Any]:
+) -> Scorecard:
     """Measures a run, and writes its `scorecard.json` and the answers that there are to vote on. As `score_run`."""
     card, pairs = score_run(run, pair, prompts, on_progress, known)
     keep_pairs(run, pairs)
@@ -58,7 +59,7 @@ def score_run(
     prompts: int,
     on_progress: Progress = lambda share: None,
     known: BothScores | None = None,
-) -> tuple[dict[str, Any], list[AnswerPair]]:
+) -> tuple[Scorecard, list[AnswerPair]]:
     """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
 
     `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for
@@ -74,14 +75,19 @@ def score_run(
     general = read_rows(GENERAL, pair.tokenizer, None)
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
-    card = {**make_scorecard(*known), "dtype": pair.models.hardware.dtype, "note": pair.models.note}
-    card["general"] = make_scorecard(*score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5)))
+    of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
     asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
     answered = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
+    measured: dict[str, Any] = {
+        "dtype": pair.models.hardware.dtype,
+        "note": pair.models.note,
+        "general": make_scorecard(*of_general),
+        "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
+    }
     if answered:
-        card["answers"] = _compared(answered)
-    card["most_changed"] = most_changed(heldout, *known, {row.number: both for row, both in answered})
+        measured["answers"] = _compared(answered)
+    card = make_scorecard(*known).model_copy(update=measured)
     whole = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
     return card, [_as_pair(row, *both) for row, both in whole]
 
@@ -120,30 +126,28 @@ def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
 
 def most_changed(
     rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
-) -> dict[str, list[dict[str, Any]]]:
+) -> MostChanged:
     """The rows whose answer became easiest and hardest to predict, with what both sides write themselves: None for an
     answer that broke off."""
     found = ((after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True)))
     changes = sorted((change, place) for change, place in found if math.isfinite(change))
 
-    def told(places: Iterable[int]) -> list[dict[str, Any]]:
-        return [
-            {
-                "row": rows[place].number,
-                "messages": rows[place].conversation.as_dicts(),
-                "base_loss": base[place].loss,
-                "tuned_loss": tuned[place].loss,
-                "answers": [None if answer.broken else answer.text for answer in answers.get(rows[place].number, ())],
-            }
-            for place in places
-        ]
+    def told(place: int) -> ChangedRow:
+        row = rows[place]
+        return ChangedRow(
+            row=row.number,
+            messages=[RowMessage(**message) for message in row.conversation.as_dicts()],
+            base_loss=base[place].loss,
+            tuned_loss=tuned[place].loss,
+            answers=[None if answer.broken else answer.text for answer in answers.get(row.number, ())],
+        )
 
     better = [place for change, place in changes if change < 0][:MOST_CHANGED]
     worse = [place for change, place in reversed(changes) if change > 0][:MOST_CHANGED]
-    return {"improved": told(better), "damaged": told(worse)}
+    return MostChanged(improved=[told(place) for place in better], damaged=[told(place) for place in worse])
 
 
-def _compared(answered: Sequence[tuple[Row, BothAnswers]]) -> dict[str, Any]:
+def _compared(answered: Sequence[tuple[Row, BothAnswers]]) -> AnswerScores:
     """Both sides' answers against the given ones."""
     given = [(row.conversation.messages[-1].content, both) for row, both in answered]
     base, tuned = ([score_answer(both[side], reference) for reference, both in given] for side in (0, 1))
@@ -152,7 +156,7 @@ def _compared(answered: Sequence[tuple[Row, BothAnswers]]) -> dict[str, Any]:
 
 def _as_pair(row: Row, base: Answer, tuned: Answer) -> AnswerPair:
     *asked, given = row.conversation.as_dicts()
-    return AnswerPair(told_as_prompt(asked), base.text, tuned.text, given["content"])
+    return AnswerPair(prompt=told_as_prompt(asked), base=base.text, tuned=tuned.text, reference=given["content"])
 
 
 def _part(on_progress: Progress, begin: float, end: float) -> Progress:

@@ -12,7 +12,10 @@ import torch
 
 from sft_app.data.tokens import IGNORED, RenderedConversation
 from sft_app.evaluation.intervals import paired_intervals
-from sft_app.runs.summary import as_float
+from sft_app.runs.folder import Run
+from sft_app.runs.records import Number
+from sft_app.runs.scorecard import ChangedRows, Counted, Interval, Scorecard
+from sft_app.runtime.files import read_records, write_jsonl_atomically
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RowScore:
     Where the loss is not finite there was no guess, whatever `correct` has counted.
     """
 
-    loss_sum: float
+    loss_sum: Number
     tokens: int
     correct: int
 
@@ -47,32 +50,34 @@ def mean_loss(scores: Sequence[RowScore]) -> float:
     return sum(score.loss_sum for score in scores) / sum(score.tokens for score in scores)
 
 
-def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> dict[str, Any]:
-    """`scorecard.json`. `difference` is tuned minus base with a paired bootstrap 95 % interval over conversations."""
+def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> Scorecard:
+    """The scorecard of these rows; each `difference` has a paired bootstrap 95 % interval over conversations."""
     changes = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
     numbers = list(filter(math.isfinite, changes))
-    counted = {
-        "better": sum(change < 0 for change in numbers),
-        "worse": sum(change > 0 for change in numbers),
-        "equal": sum(change == 0 for change in numbers),
-    }
+    counted = ChangedRows(
+        better=sum(change < 0 for change in numbers),
+        worse=sum(change > 0 for change in numbers),
+        equal=sum(change == 0 for change in numbers),
+    )
     if broken := len(changes) - len(numbers):
-        counted["not_a_number"] = broken
-    return {
-        "heldout": {"conversations": len(base), "trained_tokens": sum(score.tokens for score in base)},
-        "base": _summary(_table(base)),
-        "tuned": _summary(_table(tuned)),
-        "difference": _differences(_table(base), _table(tuned), seed),
-        "rows": counted,
-    }
+        counted = counted.model_copy(update={"not_a_number": broken})
+    return Scorecard(
+        heldout=Counted(conversations=len(base), trained_tokens=sum(score.tokens for score in base)),
+        base=_summary(_table(base)),
+        tuned=_summary(_table(tuned)),
+        difference=_differences(_table(base), _table(tuned), seed),
+        rows=counted,
+    )
 
 
-def scores_as_rows(scores: Iterable[RowScore]) -> list[dict[str, Any]]:
-    return [asdict(score) for score in scores]
+def keep_base_scores(run: Run, scores: Iterable[RowScore]) -> None:
+    """Writes the base model's held-out scores to the run folder."""
+    write_jsonl_atomically(run.base_scores_file, map(asdict, scores))
 
 
-def scores_from_rows(rows: Iterable[dict[str, Any]]) -> list[RowScore]:
-    return [RowScore(as_float(row["loss_sum"]), row["tokens"], row["correct"]) for row in rows]
+def kept_base_scores(run: Run) -> list[RowScore]:
+    """What `keep_base_scores` wrote."""
+    return read_records(run.base_scores_file, RowScore)
 
 
 @torch.no_grad()
@@ -111,9 +116,9 @@ def _perplexity(loss: float) -> float:
         return math.inf
 
 
-def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, Interval]:
     intervals = paired_intervals(base, tuned, _ratios, seed)
-    return {name: asdict(interval) for name, interval in zip(("loss", "token_accuracy"), intervals, strict=True)}
+    return dict(zip(("loss", "token_accuracy"), intervals, strict=True))
 
 
 def _ratios(table: np.ndarray) -> np.ndarray:

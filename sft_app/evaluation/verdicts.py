@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from sft_app.evaluation.answer_metrics import ANSWER_METRICS, Metric
+from sft_app.runs.scorecard import AnswerScores, Interval, PredictedScores, Scorecard, Scores, SideScores
 from sft_app.runs.summary import as_float, number_text, relative_change
 
 Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
@@ -22,25 +24,11 @@ FEW = max(MISSED)
 LARGEST_EXPONENT = 709.0
 
 
-@dataclass(frozen=True)
-class Metric:
-    """`direction` is 1 where more is better, -1 where less is, 0 where neither is."""
-
-    label: str
-    shown: str
-    direction: int
-
-
-METRICS = {
+METRICS: dict[str, Metric] = {
     "loss": Metric("loss", "{:.3f}", -1),
     "perplexity": Metric("perplexity", "{:.2f}", -1),
     "token_accuracy": Metric("token accuracy", "{:.1%}", 1),
-    "rouge_l": Metric("ROUGE-L vs. reference", "{:.1%}", 1),
-    "chrf": Metric("chrF vs. reference", "{:.1%}", 1),
-    "exact_match": Metric("exact match", "{:.1%}", 1),
-    "stopped": Metric("ended with EOS", "{:.1%}", 1),
-    "length_ratio": Metric("length ratio", "{:.2f}", 0),
-    "repetition": Metric("repeated 4-grams", "{:.1%}", -1),
+    **ANSWER_METRICS,
 }
 
 
@@ -60,16 +48,15 @@ class Line:
     high: float = 0.0
 
 
-def scorecard_lines(part: dict[str, Any]) -> list[Line]:
+def scorecard_lines(part: Scores) -> list[Line]:
     """Of a scorecard, or of its `general` or `answers_of` it."""
-    return [_line(name, metric, part) for name, metric in METRICS.items() if name in part["base"]]
+    return [_line(name, metric, part) for name, metric in METRICS.items() if name in part.base and name in part.tuned]
 
 
-def summary_sentence(card: dict[str, Any]) -> str:
+def summary_sentence(card: PredictedScores) -> str:
     """What the scorecard says, in one sentence, or where there is no number in two."""
-    rows = card["rows"]
     verdict = verdict_of_loss(card)
-    counted = f"{rows['better']} of {card['heldout']['conversations']} held-out answers became more likely"
+    counted = f"{card.rows.better} of {card.row_count} held-out answers became more likely"
     if verdict == UNJUDGED:
         return _unjudged_sentence(card, "the held-out answers")
     if verdict == TOO_FEW:
@@ -79,15 +66,15 @@ def summary_sentence(card: dict[str, Any]) -> str:
     return f"The held-out answers are predicted {verdict}: loss {_change_of_loss(card)}, and {counted}."
 
 
-def verdict_of_loss(part: dict[str, Any]) -> Verdict:
+def verdict_of_loss(part: PredictedScores) -> Verdict:
     """Of a scorecard or its `general`, by what is measured on every token."""
     return _verdict("loss", part)
 
 
-def forgetting_sentence(general: dict[str, Any]) -> str:
+def forgetting_sentence(general: PredictedScores) -> str:
     """What the scorecard's `general` says, in one sentence, or where there is no number in two."""
     verdict = verdict_of_loss(general)
-    questions = f"{general['heldout']['conversations']} general questions"
+    questions = f"{general.row_count} general questions"
     if verdict == UNJUDGED:
         return _unjudged_sentence(general, f"the answers to {questions}")
     if verdict == TOO_FEW:
@@ -98,28 +85,30 @@ def forgetting_sentence(general: dict[str, Any]) -> str:
     return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
 
 
-def answers_of(card: dict[str, Any]) -> dict[str, Any] | None:
+def answers_of(card: Scorecard) -> AnswerScores | None:
     """What both sides wrote themselves; a side without a loss has no numbers here where nobody has counted the answers
     that broke off, as in files of older versions."""
-    part: dict[str, Any] | None = card.get("answers")
-    if part is None or "broken" in part:
+    part = card.answers
+    if part is None or part.broken is not None:
         return part
-    return {**part, **{side: dict.fromkeys(part[side]) for side in SIDES if _has_broken(card[side])}}
+    base = dict.fromkeys(part.base, math.nan) if _has_broken(card.base) else part.base
+    tuned = dict.fromkeys(part.tuned, math.nan) if _has_broken(card.tuned) else part.tuned
+    return part.model_copy(update={"base": base, "tuned": tuned})
 
 
-def cannot_be_judged(part: dict[str, Any]) -> bool:
+def cannot_be_judged(part: Scores) -> bool:
     """Whether a side has a number that is none, and so nothing in this part says which side is better."""
-    return any(_has_broken(part[side]) for side in SIDES)
+    return _has_broken(part.base) or _has_broken(part.tuned)
 
 
-def note_of(part: dict[str, Any]) -> str:
+def note_of(part: Scores) -> str:
     """What a reader has to know of a scorecard, its `general` or `answers_of` it before its numbers; empty for none."""
     return _broken_note(part) if cannot_be_judged(part) else rows_note(part)
 
 
-def rows_note(part: dict[str, Any]) -> str:
+def rows_note(part: Scores) -> str:
     """What it means that a scorecard, its `general` or `answers` has few rows; empty where it has enough."""
-    rows = _rows_of(part)
+    rows = part.row_count
     if rows >= FEW or not rows:
         return ""
     counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be more certain."
@@ -133,28 +122,27 @@ def rows_note(part: dict[str, Any]) -> str:
     )
 
 
-def computed_note(card: dict[str, Any]) -> str:
+def computed_note(card: Scorecard) -> str:
     """What is out of the ordinary about how a scorecard was computed; empty where nothing is, or it does not say."""
-    note = card.get("note", "")
-    return f"{note[0].upper()}{note[1:]}." if note else ""
+    return f"{card.note[0].upper()}{card.note[1:]}." if card.note else ""
 
 
-def drawn_interval(difference: dict[str, Any]) -> tuple[float, float, float] | None:
+def drawn_interval(difference: Interval) -> tuple[float, float, float] | None:
     """Low, value and high of a scorecard's `difference`; None where it has no interval.
 
     A difference that is the same in every row has none: such rows do not show how much others could differ.
     """
-    low, value, high = (as_float(difference[name]) for name in ("low", "value", "high"))
+    low, value, high = (as_float(end) for end in (difference.low, difference.value, difference.high))
     return (low, value, high) if all(map(math.isfinite, (low, value, high))) and low < high else None
 
 
-def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
-    base, tuned = (_shown_value(part[side], name) for side in SIDES)
+def _line(name: str, metric: Metric, part: Scores) -> Line:
+    base, tuned = (_shown_value(side, name) for side in (part.base, part.tuned))
     before, after = number_text(base, metric.shown), number_text(tuned, metric.shown)
     verdict = _verdict(name, part)
     if verdict == UNJUDGED or not math.isfinite(tuned - base):
         return Line(name, metric.label, before, after, "–", "", verdict)
-    change, found = _signed(metric, tuned - base), part["difference"].get(name)
+    change, found = _signed(metric, tuned - base), part.difference.get(name)
     span = drawn_interval(found) if found else None
     if span is None:
         return Line(name, metric.label, before, after, change, "", verdict)
@@ -163,59 +151,55 @@ def _line(name: str, metric: Metric, part: dict[str, Any]) -> Line:
     return Line(name, metric.label, before, after, change, interval, verdict, low, high)
 
 
-def _has_broken(side: dict[str, Any]) -> bool:
+def _has_broken(side: SideScores) -> bool:
     """Perplexity aside, which is made from the loss and may be beyond every float."""
-    return not all(math.isfinite(as_float(value)) for name, value in side.items() if name != "perplexity")
+    return not all(math.isfinite(value) for name, value in side.items() if name != "perplexity")
 
 
-def _shown_value(side: dict[str, Any], name: str) -> float:
+def _shown_value(side: SideScores, name: str) -> float:
     """NaN for all that was counted where there were no numbers to count with."""
     is_counted = name not in ("loss", "perplexity")
     return math.nan if is_counted and _has_broken(side) else _value(side, name)
 
 
-def _value(side: dict[str, Any], name: str) -> float:
+def _value(side: SideScores, name: str) -> float:
     """Perplexity from the loss, since a file may hold one that was too large and cut."""
     if name != "perplexity" or "loss" not in side:
-        return as_float(side[name])
-    loss = as_float(side["loss"])
+        return side[name]
+    loss = side["loss"]
     return math.inf if loss > LARGEST_EXPONENT else math.exp(loss)
 
 
-def _verdict(name: str, part: dict[str, Any]) -> Verdict:
+def _verdict(name: str, part: Scores) -> Verdict:
     if cannot_be_judged(part):
         return UNJUDGED
-    base, tuned = (_value(part[side], name) for side in SIDES)
-    found, direction = part["difference"].get(name), METRICS[name].direction
+    base, tuned = (_value(side, name) for side in (part.base, part.tuned))
+    found, direction = part.difference.get(name), METRICS[name].direction
     if found is None:
         return ""
-    if not all(map(math.isfinite, (base, tuned, as_float(found["value"])))):
+    if not all(map(math.isfinite, (base, tuned, found.value))):
         return UNJUDGED
     span = drawn_interval(found)
-    if span is None and found["value"] == 0 and _rows_of(part) > 1:
+    if span is None and found.value == 0 and part.row_count > 1:
         return ""
-    if span is None and not math.isfinite(as_float(found["low"])):
+    if span is None and not math.isfinite(as_float(found.low)):
         return TOO_FEW
-    if _rows_of(part) < FEWEST_TO_JUDGE or (span and span[0] <= 0 <= span[2]):
+    if part.row_count < FEWEST_TO_JUDGE or (span and span[0] <= 0 <= span[2]):
         return TOO_FEW
     if direction == 0:
         return "changed"
-    return "better" if (found["value"] > 0) == (direction > 0) else "worse"
+    return "better" if (found.value > 0) == (direction > 0) else "worse"
 
 
-def _rows_of(part: dict[str, Any]) -> int:
-    return part["heldout"]["conversations"] if "heldout" in part else part["prompts"]
-
-
-def _why_too_few(part: dict[str, Any]) -> str:
-    if _rows_of(part) < FEWEST_TO_JUDGE:
+def _why_too_few(part: Scores) -> str:
+    if part.row_count < FEWEST_TO_JUDGE:
         return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
     return "the interval of the loss includes zero change"
 
 
-def _unjudged_sentence(part: dict[str, Any], what: str) -> str:
+def _unjudged_sentence(part: Scores, what: str) -> str:
     """Whose loss is no number, and what to do."""
-    if not _has_broken(part["base"]):
+    if not _has_broken(part.base):
         return (
             f"The fine-tuned model cannot be judged: its loss on {what} is not a number. "
             "Train again with a lower learning rate."
@@ -226,19 +210,18 @@ def _unjudged_sentence(part: dict[str, Any], what: str) -> str:
     )
 
 
-def _broken_note(part: dict[str, Any]) -> str:
+def _broken_note(part: Scores) -> str:
     """Which answers broke off, where that was counted."""
-    counted = [
-        f"{number} of {part['prompts']} from the {SIDES[side]}"
-        for side, number in part.get("broken", {}).items()
-        if number
-    ]
+    if not isinstance(part, AnswerScores) or part.broken is None:
+        return ""
+    numbers = {SIDES["base"]: part.broken.base, SIDES["tuned"]: part.broken.tuned}
+    counted = [f"{number} of {part.prompts} from the {side}" for side, number in numbers.items() if number]
     return f"Incomplete answers, because the model's numbers became infinite: {', '.join(counted)}." if counted else ""
 
 
-def _change_of_loss(part: dict[str, Any]) -> str:
+def _change_of_loss(part: PredictedScores) -> str:
     """In per cent, or from zero as it is."""
-    base, tuned = (_value(part[side], "loss") for side in SIDES)
+    base, tuned = (part.base["loss"], part.tuned["loss"])
     share = relative_change(base, tuned)
     if share is None:
         return _signed(METRICS["loss"], tuned - base)

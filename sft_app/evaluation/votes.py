@@ -13,13 +13,24 @@ from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import append_jsonl, read_jsonl
+from sft_app.runs.records import Record
+from sft_app.runtime.files import append_jsonl, read_records
 
 Choice = Literal["base", "tuned", "tie", "both bad"]
 Key = Literal["1", "2", "0", "-"]
 WITHDRAWN = "withdrawn"
 COLUMNS = ("voter", "pair", "prompt", "base", "tuned", "base_was", "choice")
 CHANCE = 0.05
+
+
+class Vote(Record):
+    """A line of `votes.jsonl`: what a voter chose for a pair, and on which side the base's answer was."""
+
+    pair: str
+    voter: str
+    choice: Choice | Literal["withdrawn"]
+    base_was: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,20 +91,20 @@ def voter_name(text: str) -> str:
     return name
 
 
-def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[dict[str, Any]]) -> list[Ballot]:
+def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[Vote]) -> list[Ballot]:
     """What this voter has not voted on yet, in an order and on sides that are this voter's own, the same at each look.
 
     Pairs whose answers are the same are left out: there is nothing to prefer.
     """
-    done = {vote["pair"] for vote in votes if vote["voter"] == voter}
+    done = {vote.pair for vote in votes if vote.voter == voter}
     unique = {id: pair for id, pair in _differing(pairs).items() if id not in done}
     order = sorted(unique, key=lambda id: _draw(voter, "order", id))
     return [Ballot(unique[id], base_is_left=_draw(voter, "side", id) % 2 == 0) for id in order]
 
 
-def progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[dict[str, Any]]) -> Progress:
+def progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vote]) -> Progress:
     differing = _differing(pairs)
-    voted = {vote["pair"] for vote in votes if vote["voter"] == voter} & set(differing)
+    voted = {vote.pair for vote in votes if vote.voter == voter} & set(differing)
     return Progress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
 
 
@@ -102,65 +113,77 @@ def cast(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
     if key not in get_args(Key):
         raise RunError(f"Vote with 1 (left), 2 (right), 0 (tie) or - (both bad), not {key!r}.")
     side = "left" if ballot.base_is_left else "right"
-    vote = {"pair": ballot.pair.id, "voter": voter_name(voter), "choice": ballot.choice(key), "base_was": side}
-    append_jsonl(run.votes_file, vote | {"prompt": ballot.pair.prompt})
+    vote = Vote(
+        pair=ballot.pair.id,
+        voter=voter_name(voter),
+        choice=ballot.choice(key),
+        base_was=side,
+        prompt=ballot.pair.prompt,
+    )
+    append_jsonl(run.votes_file, vote.as_record())
 
 
 def withdraw_last(run: Run, voter: str) -> str:
     """Takes the voter's last vote back, and returns the id of its pair. Raises: RunError when there is none."""
-    last = next((vote for vote in reversed(read_votes(run)) if vote["voter"] == voter), None)
+    last = next((vote for vote in reversed(read_votes(run)) if vote.voter == voter), None)
     if last is None:
         raise RunError("You have no vote to undo.")
-    append_jsonl(run.votes_file, {**last, "choice": WITHDRAWN})
-    return last["pair"]
+    append_jsonl(run.votes_file, last.model_copy(update={"choice": WITHDRAWN}).as_record())
+    return last.pair
 
 
-def read_votes(run: Run) -> list[dict[str, Any]]:
+def read_votes(run: Run) -> list[Vote]:
     """The votes that stand, in the order in which they were cast: each voter's last one on a pair."""
-    standing: dict[tuple[str, str], dict[str, Any]] = {}
-    for vote in read_jsonl(run.votes_file):
-        standing.pop((vote["voter"], vote["pair"]), None)
-        standing[vote["voter"], vote["pair"]] = vote
-    return [vote for vote in standing.values() if vote["choice"] != WITHDRAWN]
+    standing: dict[tuple[str, str], Vote] = {}
+    for vote in read_records(run.votes_file, Vote):
+        standing.pop((vote.voter, vote.pair), None)
+        standing[vote.voter, vote.pair] = vote
+    return [vote for vote in standing.values() if vote.choice != WITHDRAWN]
 
 
-def by_voter(votes: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
     """Each voter's votes, by name."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    found: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
-        found[vote["voter"]].append(vote)
+        found[vote.voter].append(vote)
     return dict(sorted(found.items()))
 
 
-def by_majority(votes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One vote for each pair, as most of its voters saw it.
+def by_majority(votes: Iterable[Vote]) -> dict[str, Choice]:
+    """The choice for each pair, by its id, as most of its voters saw it.
 
     Several people's votes on one pair are no independent trials, and a sign test may count independent ones only.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for vote in votes:
-        found[vote["pair"]].append(vote["choice"])
-    return [{"pair": pair, "choice": _majority(choices)} for pair, choices in found.items()]
+        found[vote.pair].append(vote.choice)
+    return {pair: _majority(choices) for pair, choices in found.items()}
 
 
-def votes_table(votes: Iterable[dict[str, Any]], pairs: Iterable[AnswerPair]) -> list[dict[str, Any]]:
+def votes_table(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> list[dict[str, Any]]:
     """Each vote with the answers that it is about, as `COLUMNS`."""
     known = {pair.id: pair for pair in pairs}
     answers = {id: {"base": pair.base, "tuned": pair.tuned} for id, pair in known.items()}
-    return [{name: {**answers.get(vote["pair"], {}), **vote}.get(name, "") for name in COLUMNS} for vote in votes]
+    return [
+        {name: {**answers.get(vote.pair, {}), **vote.as_record()}.get(name, "") for name in COLUMNS} for vote in votes
+    ]
 
 
-def votes_csv(votes: Iterable[dict[str, Any]], pairs: Iterable[AnswerPair]) -> str:
+def votes_csv(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> str:
     return csv_text(COLUMNS, votes_table(votes, pairs))
 
 
-def votes_jsonl(votes: Iterable[dict[str, Any]], pairs: Iterable[AnswerPair]) -> str:
+def votes_jsonl(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> str:
     return jsonl_text(votes_table(votes, pairs))
 
 
-def tally(votes: Iterable[dict[str, Any]]) -> Tally:
+def tally(votes: Iterable[Vote]) -> Tally:
     """Of the votes for a side; ties and pairs that are both bad are counted, and say nothing for either."""
-    choices = [vote["choice"] for vote in votes]
+    return tally_choices([vote.choice for vote in votes])
+
+
+def tally_choices(choices: Sequence[str]) -> Tally:
+    """As `tally`, of the choices alone."""
     tuned, base = choices.count("tuned"), choices.count("base")
     total = tuned + base
     low, high = wilson_interval(tuned, total) if total else (None, None)
@@ -193,13 +216,13 @@ def tally_sentence(found: Tally) -> str:
     )
 
 
-def votes_sentence(votes: Sequence[dict[str, Any]]) -> str:
+def votes_sentence(votes: Sequence[Vote]) -> str:
     """What all votes say together; of several voters each pair counts once."""
     voters = len(by_voter(votes))
     if voters == 1:
         return tally_sentence(tally(votes))
     told = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
-    return f"{told} {tally_sentence(tally(by_majority(votes)))}"
+    return f"{told} {tally_sentence(tally_choices(list(by_majority(votes).values())))}"
 
 
 def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -213,7 +236,7 @@ def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, 
 def sign_test(wins: int, losses: int) -> float:
     """The chance that fair coins fall at least as unevenly, to either side."""
     total, most = wins + losses, max(wins, losses)
-    tail = sum(math.comb(total, count) for count in range(most, total + 1)) / 2**total
+    tail: float = sum(math.comb(total, count) for count in range(most, total + 1)) / 2**total
     return min(1.0, 2 * tail)
 
 

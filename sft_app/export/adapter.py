@@ -15,6 +15,7 @@ from sft_app.errors import ExportError
 from sft_app.export.model_card import model_card, saved_kind
 from sft_app.export.public_facts import public_model, public_values
 from sft_app.runs.folder import Run
+from sft_app.runs.scorecard import Scorecard
 from sft_app.runtime.files import json_text
 
 # Files of a folder, zip or repository: the name there, and a local file or its contents.
@@ -110,9 +111,9 @@ def _public_config(path: Path, base: str) -> bytes:
     return _as_json({key: base if key in BASE_NAME_KEYS and value else value for key, value in config.items()})
 
 
-def _without_rows(scorecard: dict[str, Any]) -> dict[str, Any]:
-    """Return the scorecard's numbers only; the rows that changed most are the run's data."""
-    return {name: value for name, value in scorecard.items() if name != "most_changed"}
+def _without_rows(scorecard: Scorecard) -> dict[str, Any]:
+    """The numbers; the rows that changed most are the run's data."""
+    return {name: value for name, value in scorecard.as_record().items() if name != "most_changed"}
 
 
 def _as_json(value: Any) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any
 from sft_app.models.catalog import LOCAL_FOLDER, ModelRef
 from sft_app.models.hardware import describe_machine
 from sft_app.runs.folder import Run
-from sft_app.runs.records import RunRecord, RunStatus
-from sft_app.runs.summary import as_float, clock, setting_text
+from sft_app.runs.records import RunRecord, RunStatus, StepMetrics
+from sft_app.runs.summary import RunSummary, as_float, clock, setting_text
 from sft_app.runtime.files import read_jsonl
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
@@ -101,7 +101,7 @@ def data_facts(run: Run, record: RunRecord) -> list[Fact]:
     return facts + ([("Not chosen by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
 
 
-def training_facts(record: RunRecord, status: RunStatus, summary: dict[str, Any]) -> list[Fact]:
+def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) -> list[Fact]:
     """How it was trained, and how far."""
     settings = record.settings
     rank = "" if settings.method == "full" else f", rank {settings.lora_r}, alpha {settings.lora_alpha}"
@@ -112,13 +112,13 @@ def training_facts(record: RunRecord, status: RunStatus, summary: dict[str, Any]
     facts += [("Rows per step", f"{settings.rows_per_step():,}")]
     facts += [("Learning rate", f"{settings.resolved_learning_rate():g}, {settings.lr_scheduler_type}")]
     facts += [("Longest conversation", f"{settings.max_length:,} tokens")] if settings.max_length else []
-    speed = summary["tokens_per_second"]
+    speed = summary.tokens_per_second
     return facts + ([("Speed", f"{speed:,.0f} tokens per second")] if speed else [])
 
 
-def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[dict[str, Any]]) -> list[Fact]:
+def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[StepMetrics]) -> list[Fact]:
     """Base model, machine, seed and time."""
-    memory = max(filter(math.isfinite, (as_float(row.get("memory_gib")) for row in metrics)), default=None)
+    memory = max(filter(math.isfinite, (as_float(row.memory_gib) for row in metrics)), default=None)
     facts = [("Base model", public_model(record))]
     facts += [("Revision", record.model.revision)] if record.model.revision else []
     facts += [("Downloaded from", record.model.source), ("Machine", record.machine or _this_machine())]

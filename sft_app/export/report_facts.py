@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, pairs_of
 from sft_app.evaluation.verdicts import (
@@ -35,7 +34,9 @@ from sft_app.export.public_facts import (
     training_facts,
 )
 from sft_app.runs.folder import Run
-from sft_app.runs.summary import NOT_A_NUMBER, loss_change, number_text, summarise_run, unjudged_note
+from sft_app.runs.records import StepMetrics
+from sft_app.runs.scorecard import PredictedScores, Scorecard, Scores
+from sft_app.runs.summary import NOT_A_NUMBER, RunSummary, loss_change, number_text, summarise_run, unjudged_note
 
 COMMANDS = (
     "python -m sft_app train --config settings.json",
@@ -93,7 +94,7 @@ class ReportFacts:
     scores: list[ScoreTable]
     unmeasured: str
     forgetting: ScoreTable | None
-    metrics: list[dict[str, Any]]
+    metrics: list[StepMetrics]
     pairs: list[ShownPair]
     pairs_note: str
     votes: Votes | None
@@ -151,74 +152,68 @@ def _state(run: Run) -> str:
     return " ".join(filter(None, [STATES.get(status.state, ""), public_text(run, status.message)]))
 
 
-def _summary(card: dict[str, Any] | None, summary: dict[str, Any]) -> str:
+def _summary(card: Scorecard | None, summary: RunSummary) -> str:
     if card is not None:
         return summary_sentence(card)
-    if summary["heldout_loss_tuned"] is not None:
+    if summary.heldout_loss_tuned is not None:
         return f"Held-out loss {loss_change(summary)}, measured during training. {unjudged_note(summary)}".strip()
     return "Nothing has been measured after training yet."
 
 
-def _headline(card: dict[str, Any] | None, summary: dict[str, Any], votes: Votes | None) -> list[Fact]:
+def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) -> list[Fact]:
     """The few numbers that stand at the top."""
     if card is None:
-        known = summary["heldout_loss_base"] is not None
+        known = summary.heldout_loss_base is not None
         found = [("Held-out loss", loss_change(summary))] if known else []
     else:
         lines = {line.name: line for line in scorecard_lines(card)}
         found = [("Held-out loss", _both_losses(card))]
-        counted = f"{card['rows']['better']} of {card['heldout']['conversations']}"
+        counted = f"{card.rows.better} of {card.row_count}"
         found += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
         right = lines.get("token_accuracy")
         found += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
-        general = card.get("general")
-        found += [("Loss on general questions", _both_losses(general))] if general else []
+        found += [("Loss on general questions", _both_losses(card.general))] if card.general else []
     share = votes.rows[0][1].win_rate if votes else None
     found += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
     return found
 
 
-def _both_losses(part: dict[str, Any]) -> str:
-    return " → ".join(number_text(part[side]["loss"], "{:.2f}") for side in ("base", "tuned"))
+def _both_losses(part: PredictedScores) -> str:
+    return " → ".join(number_text(side["loss"], "{:.2f}") for side in (part.base, part.tuned))
 
 
-def _score_tables(card: dict[str, Any] | None) -> list[ScoreTable]:
+def _score_tables(card: Scorecard | None) -> list[ScoreTable]:
     if card is None:
         return []
-    counted = f"{card['heldout']['conversations']} conversations that training never saw"
-    note = (
-        f"How well each side predicts the reference answers of {counted} "
-        f"({card['heldout']['trained_tokens']:,} tokens)."
-    )
+    counted = f"{card.row_count} conversations that training never saw"
+    note = f"How well each side predicts the reference answers of {counted} ({card.heldout.trained_tokens:,} tokens)."
     note = " ".join(filter(None, [note, computed_note(card)]))
     tables = [_score_table("Reference answers", note, card)]
     if answers := answers_of(card):
-        note = (
-            f"What each side answers to {answers['prompts']} of these questions, compared with the reference answers."
-        )
+        note = f"What each side answers to {answers.prompts} of these questions, compared with the reference answers."
         tables.append(_score_table("The models' own answers", note, answers))
     return tables
 
 
-def _forgetting(card: dict[str, Any] | None) -> ScoreTable | None:
-    general = (card or {}).get("general")
+def _forgetting(card: Scorecard | None) -> ScoreTable | None:
+    general = card.general if card else None
     return _score_table("General questions", forgetting_sentence(general), general) if general else None
 
 
-def _score_table(title: str, note: str, part: dict[str, Any]) -> ScoreTable:
-    lines, differences = scorecard_lines(part), part["difference"]
+def _score_table(title: str, note: str, part: Scores) -> ScoreTable:
+    lines, differences = scorecard_lines(part), part.difference
     drawn = [line.name for line in lines if line.interval]
     spans = {name: span for name in drawn if (span := drawn_interval(differences[name]))}
     return ScoreTable(title, " ".join(filter(None, [note, note_of(part)])), lines, spans)
 
 
-def _unmeasured(run: Run, card: dict[str, Any] | None) -> str:
+def _unmeasured(run: Run, card: Scorecard | None) -> str:
     if not run.has_adapter():
         return "The run has saved no adapter, so there is nothing to compare with the base model."
     if card is None:
         return "The run has no scorecard."
-    parts = {"answers": "both sides' own answers", "general": "forgetting"}
-    missing = [told for name, told in parts.items() if name not in card]
+    parts = {"both sides' own answers": card.answers, "forgetting": card.general}
+    missing = [told for told, part in parts.items() if part is None]
     return f"Not measured: {' and '.join(missing)}." if missing else ""
 
 

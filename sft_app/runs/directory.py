@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from typing import Any
 from sft_app.errors import RunError
 from sft_app.runs.folder import ENDING_SECONDS, Run
 from sft_app.runs.records import RunRecord, RunStatus
-from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.files import read_json, write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import queue_file, runs_dir
 
 ID_TIME = "%Y%m%d-%H%M%S-"
@@ -34,8 +33,8 @@ def create_run(
         (draft.path / "data").mkdir(parents=True)
         write_jsonl_atomically(draft.train_file, train)
         write_jsonl_atomically(draft.heldout_file, heldout)
-        write_json_atomically(draft.path / "settings.json", record.model_dump())
-        write_json_atomically(draft.path / "status.json", RunStatus(created_utc=record.created_utc).model_dump())
+        write_json_atomically(draft.settings_file, record.model_dump())
+        write_json_atomically(draft.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
         draft.path.rename(run.path)
     except OSError as error:
         raise RunError(f"The run could not be written to {runs}: {error.strerror or error}.") from error
@@ -145,8 +144,5 @@ def move_in_queue(home: Path, run: Run, places: int) -> None:
 
 
 def _moved_runs(home: Path) -> list[str]:
-    try:
-        order = json.loads(queue_file(home).read_bytes())
-    except (OSError, ValueError):
-        return []
-    return [run_id for run_id in order if isinstance(run_id, str)] if isinstance(order, list) else []
+    order = read_json(queue_file(home), list) or []
+    return [run_id for run_id in order if isinstance(run_id, str)]

@@ -1,11 +1,15 @@
-"""What the two small files of a run folder say: `settings.json`, written once, and `status.json`."""
+"""What the files of a run folder say, as types: `settings.json`, `status.json`, `metrics.jsonl`, `snapshots.jsonl`.
+
+Every record ignores keys that it does not know, which a newer version may have written.
+"""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from sft_app.runtime.processes import Started, seconds_since
 from sft_app.settings import RunSettings
@@ -13,6 +17,79 @@ from sft_app.settings import RunSettings
 State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "interrupted"})
 RESUMABLE: frozenset[State] = frozenset({"stopped", "failed", "interrupted"})
+
+
+def _nan_for_null(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def null_for_nan(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _time_or_none(text: Any) -> str | None:
+    """A time with its zone, as `utc_now` writes it; None for anything else."""
+    try:
+        return text if datetime.fromisoformat(text).tzinfo else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _seconds_or_none(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and 0 <= value < math.inf else None
+
+
+# A measured number: JSON has no word for NaN and infinity, so null stands for them in files.
+Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
+# The same where it may not have been measured: then the key is missing, and the value is None.
+OptionalNumber = Annotated[float | None, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
+Step = Annotated[int, Field(ge=0, lt=2**63)]
+Pid = Annotated[int, Field(gt=0, lt=2**31)]
+# A damaged time or duration is one that is not known: the rest of the status still holds.
+UtcTime = Annotated[str | None, BeforeValidator(_time_or_none)]
+Seconds = Annotated[float | None, BeforeValidator(_seconds_or_none)]
+
+
+class Record(BaseModel):
+    """A value as it stands in a file: it does not change, and unknown keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def as_record(self) -> dict[str, Any]:
+        """The plain values for a file: the keys that were given, in the order of the fields."""
+        return self.model_dump(exclude_unset=True)
+
+
+class StepMetrics(Record):
+    """A line of `metrics.jsonl`: what was measured at a step, either while training or on the held-out rows.
+
+    What was not measured is None; what was measured and is not a number is NaN.
+    """
+
+    step: Step
+    elapsed_seconds: OptionalNumber = None
+    loss: OptionalNumber = None
+    heldout_loss: OptionalNumber = None
+    learning_rate: OptionalNumber = None
+    grad_norm: OptionalNumber = None
+    tokens_per_second: OptionalNumber = None
+    memory_gib: OptionalNumber = None
+
+
+class WatchAnswer(Record):
+    """An answer to a watch prompt; `broken`: it ended where the model's numbers became infinite."""
+
+    prompt: str
+    answer: str
+    finished: bool = False
+    broken: bool = False
+
+
+class Snapshot(Record):
+    """A line of `snapshots.jsonl`: the answers to the watch prompts at a step."""
+
+    step: Step
+    answers: list[WatchAnswer] = []
 
 
 class SourceRecord(BaseModel):
@@ -49,7 +126,7 @@ class RunRecord(BaseModel):
     versions: dict[str, str]
     machine: str = ""
     owner: str = ""
-    created_utc: str
+    created_utc: UtcTime
 
 
 class RunStatus(BaseModel):
@@ -64,21 +141,21 @@ class RunStatus(BaseModel):
     """
 
     state: State = "queued"
-    step: int = 0
-    total_steps: int = 0
-    kept_step: int | None = None
+    step: Step = 0
+    total_steps: Step = 0
+    kept_step: Step | None = None
     precision: str = ""
-    pid: int | None = None
+    pid: Pid | None = None
     pid_started: Started | None = None
-    supervisor_pid: int | None = None
+    supervisor_pid: Pid | None = None
     supervisor_started: Started | None = None
     message: str = ""
     hint: str = ""
     created_utc: str = ""
-    started_utc: str | None = None
-    ended_utc: str | None = None
+    started_utc: UtcTime = None
+    ended_utc: UtcTime = None
     started_moment: str | None = None
-    worked_seconds: float | None = None
+    worked_seconds: Seconds = None
 
     def has_ended(self) -> bool:
         return self.state in ENDED

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sft_app.errors import RunError
 from sft_app.runs.folder import Run
-from sft_app.runs.records import RunRecord
+from sft_app.runs.records import Record, RunRecord, State, StepMetrics
 from sft_app.settings import RunSettings
 
 NOT_A_NUMBER = "not a number"
@@ -17,47 +16,68 @@ NOT_A_NUMBER = "not a number"
 MOST_DIGITS = 1e6
 
 
-def summarise_run(run: Run, metrics: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Values that are not known yet are None, losses that were measured and are no number NaN. Losses are means over
-    trained tokens, seconds are wall clock.
+class RunSummary(Record):
+    """A run as `runs --json` lists it. Values that are not known yet are None, losses that are not a number NaN.
 
-    `metrics` are the run's, for who has read them already.
+    Losses are means over trained tokens, seconds are wall clock.
     """
-    status = run.status()
+
+    run: str
+    name: str = ""
+    model: str | None = None
+    method: str | None = None
+    data: str | None = None
+    state: State
+    message: str = ""
+    precision: str | None = None
+    steps: int = 0
+    total_steps: int = 0
+    train_loss: float | None = None
+    heldout_loss_base: float | None = None
+    heldout_loss_tuned: float | None = None
+    tokens_per_second: float | None = None
+    seconds: float = 0.0
+    adapter: str | None = None
+
+
+def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> RunSummary:
+    """The summary as of now. `metrics` are the run's, for callers that have already read them."""
+    status, settings = run.status(), _settings_of(run)
     metrics = run.metrics() if metrics is None else metrics
-    losses = [as_float(row["loss"]) for row in metrics if "loss" in row]
-    speeds = sorted(filter(math.isfinite, (as_float(row.get("tokens_per_second")) for row in metrics)))
+    losses = [row.loss for row in metrics if row.loss is not None]
+    speeds = sorted(speed for row in metrics if math.isfinite(speed := as_float(row.tokens_per_second)))
     before, after = heldout_losses(metrics, status.kept_step if status.has_ended() else None)
-    return {
-        "run": run.id,
-        **_what_was_asked(run),
-        "state": status.state,
-        "message": status.message,
-        "precision": status.precision or None,
-        "steps": status.step,
-        "total_steps": status.total_steps,
-        "train_loss": sum(losses) / len(losses) if losses else None,
-        "heldout_loss_base": before,
-        "heldout_loss_tuned": after,
-        "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
-        "seconds": round(status.elapsed_seconds(), 1),
-        "adapter": str(run.adapter_dir) if run.has_adapter() else None,
-    }
+    return RunSummary(
+        run=run.id,
+        name=settings.name if settings else "",
+        model=settings.model if settings else None,
+        method=settings.method if settings else None,
+        data=settings.data if settings else None,
+        state=status.state,
+        message=status.message,
+        precision=status.precision or None,
+        steps=status.step,
+        total_steps=status.total_steps,
+        train_loss=sum(losses) / len(losses) if losses else None,
+        heldout_loss_base=before,
+        heldout_loss_tuned=after,
+        tokens_per_second=speeds[len(speeds) // 2] if speeds else None,
+        seconds=round(status.elapsed_seconds(), 1),
+        adapter=str(run.adapter_dir) if run.has_adapter() else None,
+    )
 
 
-def heldout_losses(
-    metrics: Sequence[dict[str, Any]], kept_step: int | None = None
-) -> tuple[float | None, float | None]:
+def heldout_losses(metrics: Sequence[StepMetrics], kept_step: int | None = None) -> tuple[float | None, float | None]:
     """Of the base and of the weights that were kept, or else of the last evaluation."""
-    measured = [(row["step"], as_float(row["heldout_loss"])) for row in metrics if "heldout_loss" in row]
+    measured = [(row.step, row.heldout_loss) for row in metrics if row.heldout_loss is not None]
     before = next((loss for step, loss in measured if step == 0), None)
     last = next((loss for step, loss in reversed(measured) if step > 0), None)
     return before, next((loss for step, loss in measured if step == kept_step and step > 0), last)
 
 
-def loss_change(summary: dict[str, Any]) -> str:
+def loss_change(summary: RunSummary) -> str:
     """In words, e.g. `3.91 → 2.82 (-28%)`, or `3.91 → not a number`."""
-    before, after = summary["heldout_loss_base"], summary["heldout_loss_tuned"]
+    before, after = summary.heldout_loss_base, summary.heldout_loss_tuned
     if before is None:
         return "–"
     told, change = number_text(before, "{:.2f}"), relative_change(before, after)
@@ -66,14 +86,14 @@ def loss_change(summary: dict[str, Any]) -> str:
     return f"{told} → {number_text(after, '{:.2f}')}" + ("" if change is None else f" ({change:+.0%})")
 
 
-def unjudged_note(summary: dict[str, Any]) -> str:
+def unjudged_note(summary: RunSummary) -> str:
     """Why nothing can be said of what a run learned, and what to do; empty where its losses are numbers."""
-    if _is_broken(summary.get("heldout_loss_base")):
+    if _is_broken(summary.heldout_loss_base):
         return (
             "The base model's own loss is not a number, so nothing can be compared with it. "
             "Check the model, or train with dtype float32."
         )
-    if _is_broken(summary.get("train_loss")) or _is_broken(summary.get("heldout_loss_tuned")):
+    if _is_broken(summary.train_loss) or _is_broken(summary.heldout_loss_tuned):
         return (
             "The loss of this run is not a number, so what it learned cannot be judged. "
             "Train again with a lower learning rate."
@@ -108,6 +128,8 @@ def relative_change(before: float | None, after: float | None) -> float | None:
 
 def clock(seconds: float) -> str:
     """`4:05`, or `1:04:05` from an hour on."""
+    if not math.isfinite(seconds):
+        return "–"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -145,10 +167,9 @@ def setting_text(settings: RunSettings, name: str) -> str:
     return "not set" if value is None else str(value) or "none"
 
 
-def _what_was_asked(run: Run) -> dict[str, Any]:
+def _settings_of(run: Run) -> RunSettings | None:
+    """None where they cannot be read."""
     try:
-        record = run.record()
+        return run.record().settings
     except RunError:
-        return {"name": "", "model": None, "method": None, "data": None}
-    settings = record.settings
-    return {"name": settings.name, "model": settings.model, "method": settings.method, "data": settings.data}
+        return None

@@ -9,7 +9,11 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Generic, TextIO, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -57,61 +61,82 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Reads the whole lines of a file that may be growing; [] if there is no file.
+    """The objects in a file that may be growing, as `read_records` reads them."""
+    return read_records(path, dict)
 
-    Skips a last line without a newline, which is still being written, and lines that are not JSON, which a crash cut.
+
+def read_records(path: Path, kind: type[T]) -> list[T]:
+    """The whole lines of a file that may be growing, each as a `kind`; [] for a file that is missing or unreadable.
+
+    `kind` is a pydantic model, a dataclass or `dict`. Lines that are not such an object are skipped: a last line
+    without a newline is still being written, another may have been cut by a crash or written by a newer version.
     """
     try:
-        return _whole_rows(path.read_bytes())
-    except FileNotFoundError:
+        return _records_in(path.read_bytes(), TypeAdapter(kind))
+    except OSError:
         return []
 
 
-class JsonlTail:
-    """Reads one file as `read_jsonl` does, again and again; each time it reads only what was added."""
+class JsonlTail(Generic[T]):
+    """Reads one file as `read_records` does, again and again: each time only what was added."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: type[T]) -> None:
         self._path = path
-        self._start_over(0)
+        self._adapter = TypeAdapter(kind)
+        self._restart(0)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All whole lines so far. A file that was replaced or has become shorter is read from the start."""
+    def records(self) -> list[T]:
+        """All whole lines so far. A file that was replaced or has become shorter is read from its beginning."""
         try:
-            file = self._path.open("rb")
-        except FileNotFoundError:
-            self._start_over(0)
+            added = self._read_added()
+        except OSError:
+            self._restart(0)
             return []
-        with file:
-            stat = os.fstat(file.fileno())
-            if stat.st_ino != self._inode or stat.st_size < self._read_bytes:
-                self._start_over(stat.st_ino)
-            file.seek(self._read_bytes)
-            added = file.read()
         whole = added[: added.rfind(b"\n") + 1]
         self._read_bytes += len(whole)
-        self._rows += _whole_rows(whole)
-        return list(self._rows)
+        self._records += _records_in(whole, self._adapter)
+        return list(self._records)
 
-    def _start_over(self, inode: int) -> None:
+    def _read_added(self) -> bytes:
+        with self._path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            if stat.st_ino != self._inode or stat.st_size < self._read_bytes:
+                self._restart(stat.st_ino)
+            file.seek(self._read_bytes)
+            return file.read()
+
+    def _restart(self, inode: int) -> None:
         self._inode, self._read_bytes = inode, 0
-        self._rows: list[dict[str, Any]] = []
+        self._records: list[T] = []
 
 
-def _whole_rows(text: bytes) -> list[dict[str, Any]]:
-    rows = []
-    for line in text.split(b"\n")[:-1]:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
+def _records_in(text: bytes, adapter: TypeAdapter[T]) -> list[T]:
+    return [record for line in text.split(b"\n")[:-1] for record in _record_in(line, adapter)]
+
+
+def _record_in(line: bytes, adapter: TypeAdapter[T]) -> list[T]:
+    """The record in this line, or nothing."""
+    try:
+        row = json.loads(line)
+        return [adapter.validate_python(row)] if isinstance(row, dict) else []
+    except (ValueError, RecursionError):  # a ValidationError is a ValueError
+        return []
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Reads a file as `read_jsonl` does, one row at a time, for files that do not fit in memory."""
+    """As `read_jsonl`, one row at a time, for files that are larger than memory. Raises: OSError."""
+    adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(dict)
     with path.open("rb") as file:
         for line in file:
-            yield from _whole_rows(line)
+            yield from _records_in(line, adapter)
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """The object in a small JSON file as a `kind`; None when the file is missing, unreadable or something else."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -49,7 +49,12 @@ def moment() -> str | None:
 def seconds_since(earlier: str | None) -> float | None:
     """Seconds since a `moment`, whatever happened to the clock; None if the machine has restarted since."""
     boot, _, seconds = (earlier or "").partition("/")
-    return max(0.0, time.monotonic() - float(seconds)) if boot and boot == boot_id() else None
+    if not boot or boot != boot_id():
+        return None
+    try:
+        return max(0.0, time.monotonic() - float(seconds))
+    except ValueError:  # not a moment at all
+        return None
 
 
 @cache

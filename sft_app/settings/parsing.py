@@ -86,7 +86,8 @@ def fields_of(section: Section) -> list[str]:
 
 
 def _section(field: Any) -> str:
-    return field.json_schema_extra["section"]
+    section: str = field.json_schema_extra["section"]
+    return section
 
 
 def _fault_line(fault: Any) -> str:

@@ -6,21 +6,21 @@ which says under which number each file of the run is. The highest manifest coun
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sft_app.errors import StorageError
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.runs.directory import delete_run
-from sft_app.runs.folder import LOCK_FILE, Run
+from sft_app.runs.folder import Run
+from sft_app.runs.paths import LOCK_FILE
 from sft_app.runs.records import utc_now
-from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.files import read_json, write_json_atomically
 from sft_app.runtime.home import deleted_runs_dir
 from sft_app.storage.stores import Store
 
@@ -199,9 +199,8 @@ def _manifest_numbers(names: Iterable[str]) -> Iterator[tuple[str, int]]:
 
 
 def _parse_manifest(file: Path) -> Manifest | None:
-    try:
-        manifest = Manifest.model_validate(json.loads(file.read_bytes()))
-    except (OSError, ValueError):  # pydantic's error is a ValueError
+    manifest = read_json(file, Manifest)
+    if manifest is None:
         return None
     parts = [part for name in manifest.files for part in (name.startswith("/"), *name.split("/"))]
     return None if any(part in (True, "", ".", "..") for part in parts) else manifest
@@ -209,10 +208,7 @@ def _parse_manifest(file: Path) -> Manifest | None:
 
 def read_record(run: Run) -> CopyRecord:
     """Read a run's `copy.json`; an empty record if it is missing or invalid."""
-    try:
-        return CopyRecord.model_validate_json((run.path / COPY_RECORD).read_bytes())
-    except (OSError, ValidationError):
-        return CopyRecord()
+    return read_json(run.path / COPY_RECORD, CopyRecord) or CopyRecord()
 
 
 def write_record(run: Run, record: CopyRecord) -> None:

@@ -76,8 +76,8 @@ def _restore(store: Store, run: Run, manifest: Manifest) -> None:
         _fetch_files(store, run.id, manifest, wanted, draft.path)
         if is_resumable:
             _fix_best_checkpoint_path(draft, run)
-        status = RunStatus.model_validate_json((draft.path / "status.json").read_bytes())
-        write_json_atomically(draft.path / "status.json", _restored_status(status, manifest.checkpoint).model_dump())
+        status = RunStatus.model_validate_json(draft.status_file.read_bytes())
+        write_json_atomically(draft.status_file, _restored_status(status, manifest.checkpoint).model_dump())
         awaits = len(wanted) < len(manifest.files)
         write_record(draft, CopyRecord(location=store.location, manifest=manifest, awaits_checkpoints=awaits))
         draft.path.rename(run.path)

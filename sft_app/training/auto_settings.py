@@ -40,7 +40,7 @@ def resolve_max_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
     found = measure_lengths(tokenizer, sample.items, None, sample.offered).max_length
     record.settings = record.settings.model_copy(update={"max_length": found})
     if is_first_rank():
-        write_json_atomically(run.path / "settings.json", record.model_dump())
+        write_json_atomically(run.settings_file, record.model_dump())
     return found
 
 

@@ -12,9 +12,10 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from sft_app.evaluation.scorecard import scores_as_rows
+from sft_app.evaluation.scorecard import keep_base_scores
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import put_on_disk, write_jsonl_atomically
+from sft_app.runs.records import WatchAnswer
+from sft_app.runtime.files import put_on_disk
 from sft_app.settings import RunSettings
 from sft_app.training.distributed import broadcast_from_first_rank, sum_over_ranks, world_size
 from sft_app.training.termination import StopRequested, Termination
@@ -38,7 +39,7 @@ class RunReporter(TrainerCallback):
         run: Run,
         settings: RunSettings,
         termination: Termination,
-        answer_watch_prompts: Callable[[Any], list[dict[str, Any]]],
+        answer_watch_prompts: Callable[[Any], list[WatchAnswer]],
     ) -> None:
         self.run, self.settings, self.termination = run, settings, termination
         self.answer_watch_prompts = answer_watch_prompts
@@ -112,7 +113,7 @@ class RunReporter(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0 and state.is_world_process_zero:
             # Kept at once, since a resumed run cannot measure the base again.
-            write_jsonl_atomically(self.run.base_scores_file, scores_as_rows(self.trainer.scores[0]))
+            keep_base_scores(self.run, self.trainer.scores[0])
         answers = self._watch_answers(state, control)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)
@@ -121,11 +122,8 @@ class RunReporter(TrainerCallback):
         if patience and measurements_since_best(state.log_history) >= patience and state.global_step < state.max_steps:
             self.has_stopped_early = control.should_training_stop = True
 
-    def _watch_answers(self, state: Any, control: Any) -> list[dict[str, Any]]:
-        """Return the answers to the watch prompts, or None if a stop interrupted them.
-
-        Raises: StopRequested if nothing has been learned yet.
-        """
+    def _watch_answers(self, state: Any, control: Any) -> list[WatchAnswer]:
+        """None where a stop broke them off. Raises: StopRequested, when nothing has been learnt."""
         try:
             with self.termination.stoppable() if world_size() == 1 else nullcontext():
                 return self.answer_watch_prompts(self.trainer.model)

@@ -117,6 +117,8 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
             record = run.record()
         except RunError:  # a broken folder cannot be a double click
             return None
+        if record.created_utc is None:
+            return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
         is_same = (record.settings, record.owner) == (settings, owner)
         # A run from the future was made before the clock was set back.

@@ -28,6 +28,7 @@ from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differen
 from sft_app.models.starter import starter_is_ready
 from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.runs.folder import ADAPTER_DRAFTS, Run
+from sft_app.runs.records import WatchAnswer
 from sft_app.runtime.files import put_on_disk
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
@@ -256,7 +257,7 @@ def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettin
     prompts = [render_prompt(tokenizer, [{"role": "user", "content": text}]) for text in settings.watch_prompts]
     stops, sampling = stop_ids(tokenizer), Sampling(max_new_tokens=min(settings.max_new_tokens, MAX_WATCH_TOKENS))
 
-    def answer(model: PreTrainedModel) -> list[dict[str, Any]]:
+    def answer(model: Any) -> list[WatchAnswer]:
         if not prompts:
             return []
         was_training = model.training
@@ -265,16 +266,14 @@ def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettin
             answers = answer_prompts(model, tokenizer, prompts, sampling, stops)
         finally:
             model.train(was_training)
-        return [
-            {"prompt": prompt, "answer": answer.text, "finished": answer.finished, **_broken_field(answer)}
-            for prompt, answer in zip(settings.watch_prompts, answers, strict=True)
-        ]
+        return [_watch_answer(*both) for both in zip(settings.watch_prompts, answers, strict=True)]
 
     return answer
 
 
-def _broken_field(answer: Answer) -> dict[str, bool]:
-    return {"broken": True} if answer.broken else {}
+def _watch_answer(prompt: str, answer: Answer) -> WatchAnswer:
+    found = WatchAnswer(prompt=prompt, answer=answer.text, finished=answer.finished)
+    return found.model_copy(update={"broken": True}) if answer.broken else found
 
 
 def _kept_scores(trainer: Any) -> list[RowScore]:

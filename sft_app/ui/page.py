@@ -73,6 +73,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
     context = PageContext(home, hosting or Hosting())
     set_token_source(context.access.token)
     only_compares = context.hosting.adapter is not None
+    demo: gr.Blocks
     with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(TITLE, elem_id="title")
         offer_api(context)  # first, or a handler of the same name takes the endpoint's

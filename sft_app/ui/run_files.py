@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sft_app.runs.folder import Run
-from sft_app.runs.records import ENDED
-from sft_app.runs.summary import summarise_run
+from sft_app.runs.records import ENDED, Snapshot, StepMetrics
+from sft_app.runs.summary import RunSummary, summarise_run
 from sft_app.runtime.files import JsonlTail
 from sft_app.storage.copies import COPY_RECORD
 
 TAILS_KEPT = 16
+T = TypeVar("T")
 
 
 @dataclass
@@ -22,18 +23,18 @@ class RunFiles:
 
     home: Path
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _tails: dict[Path, JsonlTail] = field(default_factory=dict)
-    _summaries: dict[str, tuple[Any, dict[str, Any]]] = field(default_factory=dict)
+    _tails: dict[Path, JsonlTail[Any]] = field(default_factory=dict)
+    _summaries: dict[str, tuple[Any, RunSummary]] = field(default_factory=dict)
 
-    def metrics(self, run: Run) -> list[dict[str, Any]]:
+    def metrics(self, run: Run) -> list[StepMetrics]:
         """As `run.metrics()`, without reading a long file anew at every look."""
-        return self._rows(run.metrics_file)
+        return self._records(run.metrics_file, StepMetrics)
 
-    def snapshots(self, run: Run) -> list[dict[str, Any]]:
+    def snapshots(self, run: Run) -> list[Snapshot]:
         """As `run.snapshots()`, without reading a long file anew at every look."""
-        return self._rows(run.snapshots_file)
+        return self._records(run.snapshots_file, Snapshot)
 
-    def summary(self, run: Run) -> dict[str, Any]:
+    def summary(self, run: Run) -> RunSummary:
         """As `summarise_run`."""
         state, stamp = run.status().state, files_stamp(run)
         known = self._summaries.get(run.id)
@@ -41,18 +42,18 @@ class RunFiles:
             known = self._summaries[run.id] = (stamp, summarise_run(run, self.metrics(run)))
         return known[1]
 
-    def _rows(self, path: Path) -> list[dict[str, Any]]:
+    def _records(self, path: Path, kind: type[T]) -> list[T]:
         with self._lock:
-            tail = self._tails.pop(path, None) or JsonlTail(path)
+            tail = self._tails.pop(path) if path in self._tails else JsonlTail(path, kind)
             self._tails[path] = tail
             while len(self._tails) > TAILS_KEPT:
                 del self._tails[next(iter(self._tails))]  # the one that was asked for the longest ago
-            return tail.rows()
+            return tail.records()
 
 
 def files_stamp(run: Run) -> list[Any]:
     """The same as long as nobody has written anything that the page shows of this run."""
-    files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.path / "status.json", run.path / "stop"]
+    files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.status_file, run.stop_file]
     files.append(run.path / COPY_RECORD)
     return [run.id, *(_changed_at(file) for file in files)]
 

@@ -9,12 +9,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from sft_app.runs.records import RunStatus
-from sft_app.runs.summary import as_float, clock, loss_change, unjudged_note
+from sft_app.runs.records import RunStatus, Snapshot, StepMetrics, WatchAnswer
+from sft_app.runs.summary import RunSummary, as_float, clock, loss_change, unjudged_note
 from sft_app.templating import render_html
 
 STATE_WORDS = {
@@ -31,7 +30,7 @@ MOST_MARKS = 6
 RUN_COLUMNS = ["Run", "State", "Held-out loss", "Steps", "Time", "Model", "Data"]
 
 
-def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
+def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMetrics]) -> str:
     """Show the state, the progress and the numbers of a run."""
     state = status.state
     facts = [
@@ -47,7 +46,7 @@ def status_card(summary: dict[str, Any], status: RunStatus, metrics: Sequence[di
         "status.html",
         state=state,
         state_words=STATE_WORDS[state],
-        name=summary["name"] or summary["run"],
+        name=summary.name or summary.run,
         percent=100 * status.step / status.total_steps if status.total_steps else 0,
         facts=facts,
         notes=[text for text in (status.message, status.hint, unjudged) if text],
@@ -64,13 +63,13 @@ def problem_card(text: str) -> str:
     return render_html("notice.html", kind="ft-problem", text=text)
 
 
-def timeline(snapshots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def timeline(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """Return the snapshots by step; of a step that was answered twice only the last."""
-    by_step = {snapshot["step"]: snapshot for snapshot in snapshots}
+    by_step = {snapshot.step: snapshot for snapshot in snapshots}
     return [by_step[step] for step in sorted(by_step)]
 
 
-def watch_cards(times: Sequence[dict[str, Any]], place: int) -> str:
+def watch_cards(times: Sequence[Snapshot], place: int) -> str:
     """Show the answers to the watch prompts at this place of a `timeline`, each next to the base model's."""
     if not times:
         return empty_card(
@@ -81,13 +80,13 @@ def watch_cards(times: Sequence[dict[str, Any]], place: int) -> str:
     return render_html(
         "watch.html",
         marks=_marks(times, now),
-        first_step=step_name(first["step"]),
-        step=step_name(now["step"]),
+        first_step=step_name(first.step),
+        step=step_name(now.step),
         is_first=now is first,
         has_later=len(times) > 1,
         answers=[
-            (before["prompt"], _watched(before), _watched(at), _watch_note(before, at))
-            for before, at in zip(first["answers"], now["answers"], strict=False)
+            (before.prompt, _watched(before), _watched(at), _watch_note(before, at))
+            for before, at in zip(first.answers, now.answers, strict=False)
         ],
     )
 
@@ -96,32 +95,32 @@ def step_name(step: int) -> str:
     return "Before training" if step == 0 else f"Step {step:,}"
 
 
-def runs_frame(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def runs_frame(summaries: Sequence[RunSummary]) -> pd.DataFrame:
     """Return the table of runs, with one row for each."""
     rows = [
         [
-            summary["name"] or summary["run"],
-            STATE_WORDS[summary["state"]],
+            summary.name or summary.run,
+            STATE_WORDS[summary.state],
             loss_change(summary),
-            f"{summary['steps']:,}/{summary['total_steps']:,}" if summary["total_steps"] else "–",
-            clock(summary["seconds"]) if summary["seconds"] else "–",
-            Path(summary["model"] or "?").name,
-            Path(summary["data"] or "?").name,
+            f"{summary.steps:,}/{summary.total_steps:,}" if summary.total_steps else "–",
+            clock(summary.seconds) if summary.seconds else "–",
+            Path(summary.model or "?").name,
+            Path(summary.data or "?").name,
         ]
         for summary in summaries
     ]
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
-def run_label(summary: dict[str, Any]) -> str:
+def run_label(summary: RunSummary) -> str:
     """Name a run in a list of choices."""
-    name = f"{summary['name']} · " if summary["name"] else ""
-    return f"{name}{summary['run']} · {STATE_WORDS[summary['state']].lower()}"
+    name = f"{summary.name} · " if summary.name else ""
+    return f"{name}{summary.run} · {STATE_WORDS[summary.state].lower()}"
 
 
-def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
+def time_left(status: RunStatus, metrics: Sequence[StepMetrics]) -> str:
     """Guess the time left from the pace of the last steps. The seconds begin again when a run is resumed."""
-    timed = [(row["step"], row["elapsed_seconds"]) for row in metrics if {"loss", "elapsed_seconds"} <= row.keys()]
+    timed = [(row.step, as_float(row.elapsed_seconds)) for row in metrics if row.loss is not None]
     spans = [(step - before, end - start) for (before, start), (step, end) in pairwise(timed[-20:])]
     forward = [(steps, seconds) for steps, seconds in spans if steps > 0 and seconds > 0]
     if status.state != "training" or not forward:
@@ -130,29 +129,29 @@ def time_left(status: RunStatus, metrics: Sequence[dict[str, Any]]) -> str:
     return f"about {clock(pace * max(0, status.total_steps - status.step))}"
 
 
-def _watched(answer: dict[str, Any]) -> tuple[str, bool]:
+def _watched(answer: WatchAnswer) -> tuple[str, bool]:
     """Return what was written, and whether it broke off there."""
-    return answer["answer"], bool(answer.get("broken"))
+    return answer.answer, bool(answer.broken)
 
 
-def _watch_note(before: dict[str, Any], at: dict[str, Any]) -> str:
-    if before.get("broken") or at.get("broken"):
+def _watch_note(before: WatchAnswer, at: WatchAnswer) -> str:
+    if before.broken or at.broken:
         return "cannot be compared"
-    return "unchanged" if at["answer"] == before["answer"] else "changed"
+    return "unchanged" if at.answer == before.answer else "changed"
 
 
-def _marks(times: Sequence[dict[str, Any]], now: dict[str, Any]) -> list[tuple[str, bool]]:
+def _marks(times: Sequence[Snapshot], now: Snapshot) -> list[tuple[str, bool]]:
     """Return the steps below the slider, and whether each is the chosen one; of many only the ends and that one."""
     if len(times) == 1:
         return []
     shown = (
         times if len(times) <= MOST_MARKS else [times[0], *([] if now in (times[0], times[-1]) else [now]), times[-1]]
     )
-    return [(step_name(one["step"]), one is now) for one in shown]
+    return [(step_name(one.step), one is now) for one in shown]
 
 
-def _last(metrics: Sequence[dict[str, Any]], key: str) -> float | None:
-    return next((value for row in reversed(metrics) if math.isfinite(value := as_float(row.get(key)))), None)
+def _last(metrics: Sequence[StepMetrics], key: str) -> float | None:
+    return next((value for row in reversed(metrics) if math.isfinite(value := as_float(getattr(row, key)))), None)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -6,39 +6,40 @@ import math
 
 import pytest
 
-from sft_app.evaluation.answer_metrics import repetition, score_answer, summarise_answers
+from sft_app.evaluation.answer_metrics import ANSWER_METRICS, repetition, score_answer, summarise_answers
 from sft_app.evaluation.verdicts import note_of, scorecard_lines
 from sft_app.inference.generation import Answer
+from sft_app.runs.scorecard import Interval, SideScores
 
 
-def scored(text: str, reference: str, finished: bool = True) -> object:
+def scored(text: str, reference: str, finished: bool = True) -> SideScores:
     return score_answer(Answer(text, len(text), finished), reference)
 
 
 def test_rouge_l_is_that_of_the_librarys_example() -> None:
     """rouge-score's README: 'The quick brown fox jumps over the lazy dog' against the same fox on logs."""
     score = scored("The quick brown dog jumps on the log.", "The quick brown fox jumps over the lazy dog")
-    assert score.rouge_l == pytest.approx(2 * (5 / 8) * (5 / 9) / (5 / 8 + 5 / 9))
+    assert score["rouge_l"] == pytest.approx(2 * (5 / 8) * (5 / 9) / (5 / 8 + 5 / 9))
 
 
 def test_chrf_is_that_of_the_librarys_own_corpus_score() -> None:
     from sacrebleu import sentence_chrf
 
     text, reference = "the cat sat on a mat", "the cat is on the mat"
-    assert scored(text, reference).chrf == pytest.approx(sentence_chrf(text, [reference]).score / 100)
+    assert scored(text, reference)["chrf"] == pytest.approx(sentence_chrf(text, [reference]).score / 100)
 
 
 @pytest.mark.parametrize("text", ["Where is it?", "Wo ist es? Größe 5", "Где он? 不知道 吗"])
 def test_the_reference_itself_is_perfect_in_any_script(text: str) -> None:
     score = scored(f" {text}\n", text)
-    assert (score.exact_match, score.length_ratio, score.stopped, score.repetition) == (1, 1, 1, 0)
-    assert score.rouge_l == pytest.approx(1) and score.chrf > 0.9
+    assert (score["exact_match"], score["length_ratio"], score["stopped"], score["repetition"]) == (1, 1, 1, 0)
+    assert score["rouge_l"] == pytest.approx(1) and score["chrf"] > 0.9
 
 
 def test_an_answer_of_nothing_is_no_error() -> None:
     score = scored("", "Something", finished=False)
-    assert (score.rouge_l, score.exact_match, score.length_ratio, score.stopped) == (0, 0, 0, 0)
-    assert scored("Something", "").rouge_l == 0
+    assert (score["rouge_l"], score["exact_match"], score["length_ratio"], score["stopped"]) == (0, 0, 0, 0)
+    assert scored("Something", "")["rouge_l"] == 0
 
 
 def test_repetition_is_the_share_of_runs_of_four_words_said_before() -> None:
@@ -53,9 +54,9 @@ def test_both_sides_are_summed_up_with_their_difference() -> None:
     base = [scored("five six", reference, finished=False) for reference in references]
     tuned = [scored(reference, reference) for reference in references]
     card = summarise_answers(base, tuned)
-    assert card["prompts"] == 4
-    assert (card["base"]["exact_match"], card["tuned"]["exact_match"]) == (0, 1)
-    assert card["difference"]["stopped"] == {"value": 1, "low": 1, "high": 1}
+    assert card.prompts == 4
+    assert (card.base["exact_match"], card.tuned["exact_match"]) == (0, 1)
+    assert card.difference["stopped"] == Interval(value=1, low=1, high=1)
 
 
 @pytest.mark.parametrize("broken", [1, 8])
@@ -66,8 +67,16 @@ def test_nothing_is_measured_on_answers_that_broke_off(side: str, broken: int) -
     whole = [score_answer(Answer("Your parcel will arrive soon, thank you.", finished=True), given)] * 8
     parted = [score_answer(Answer("Your", broken=True), given)] * broken + whole[broken:]
     card = summarise_answers(*((parted, whole) if side == "base" else (whole, parted)))
-    assert card["broken"] == {"base": 0, "tuned": 0, side: broken}
-    assert all(math.isnan(value) for value in card[side].values())
+    assert card.broken.as_record() == {"base": 0, "tuned": 0, side: broken}
+    assert all(math.isnan(value) for value in getattr(card, side).values())
     for line in scorecard_lines(card):
         assert (line.difference, line.interval, line.verdict) == ("–", "", "not a number: cannot be judged")
     assert f"{broken} of 8 from the {'base' if side == 'base' else 'fine-tuned'} model" in note_of(card)
+
+
+def test_a_metric_needs_one_record_to_be_measured_and_shown() -> None:
+    """Its name in the scorecard, its label and format on the page, in the report and on the command line."""
+    card = summarise_answers([scored("a b", "a b")] * 8, [scored("a b", "a b c")] * 8)
+    lines = {line.name: line.label for line in scorecard_lines(card)}
+    assert lines == {name: metric.label for name, metric in ANSWER_METRICS.items()}
+    assert list(card.base) == list(card.tuned) == list(card.difference) == list(ANSWER_METRICS)

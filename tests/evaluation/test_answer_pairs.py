@@ -9,7 +9,10 @@ from sft_app.runs.folder import Run
 
 
 def test_a_pair_is_kept_once(tmp_path: Path) -> None:
-    one, other = AnswerPair("Hi?", "a", "b", "c"), AnswerPair("Hi?", "a", "d")
+    one, other = (
+        AnswerPair(prompt="Hi?", base="a", tuned="b", reference="c"),
+        AnswerPair(prompt="Hi?", base="a", tuned="d"),
+    )
     keep_pairs(Run(tmp_path), [one, one])
     keep_pairs(Run(tmp_path), [other, one])
     assert kept_pairs(Run(tmp_path)) == [one, other]
@@ -20,8 +23,11 @@ def test_a_run_without_answers_keeps_none(tmp_path: Path) -> None:
 
 
 def test_a_pair_is_known_by_prompt_and_answers() -> None:
-    assert AnswerPair("q", "a", "b").id == AnswerPair("q", "a", "b", "reference").id
-    assert AnswerPair("q", "a", "b").id != AnswerPair("q", "b", "a").id
+    assert (
+        AnswerPair(prompt="q", base="a", tuned="b").id
+        == AnswerPair(prompt="q", base="a", tuned="b", reference="reference").id
+    )
+    assert AnswerPair(prompt="q", base="a", tuned="b").id != AnswerPair(prompt="q", base="b", tuned="a").id
 
 
 def test_a_single_question_is_told_as_it_is_and_turns_with_who_spoke() -> None:

@@ -11,6 +11,7 @@ from sft_app.evaluation import intervals
 from sft_app.evaluation.intervals import expanded_tail, paired_intervals, student_limit
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, MISSED, rows_note
 from sft_app.evaluation.votes import wilson_interval
+from sft_app.runs.scorecard import AnswerScores
 
 TRIALS = 1000
 ROUNDING = 1e-9
@@ -87,7 +88,7 @@ def test_a_note_states_no_fewer_misses_than_were_measured(
     """At the fewest rows that it is said of, of the longest tail that counts as ordinary."""
     monkeypatch.setattr(intervals, "SAMPLES", 600)
     rows = max((fewer for fewer in MISSED if fewer < limit), default=FEWEST_TO_JUDGE)
-    assert f"up to 1 in {missed} cases" in rows_note({"prompts": rows})
+    assert f"up to 1 in {missed} cases" in rows_note(AnswerScores(prompts=rows))
     assert coverage("lognormal", rows) >= 1 - 1 / missed - 0.025
 
 

@@ -41,7 +41,7 @@ def test_each_batch_is_on_the_disk_before_the_next(run: Run) -> None:
     job = begun()
     work = job.work(iter([[result(1), result(2, problem="too long")], [result(3)]]), run)
     next(work)
-    assert kept_pairs(run) == [AnswerPair("Q1", "a1", "b1")] and job.is_at_work
+    assert kept_pairs(run) == [AnswerPair(prompt="Q1", base="a1", tuned="b1")] and job.is_at_work
     next(work)
     assert [pair.prompt for pair in kept_pairs(run)] == ["Q1", "Q3"]
     assert list(work) == [] and not job.is_at_work

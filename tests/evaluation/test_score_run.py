@@ -24,6 +24,7 @@ from sft_app.inference.batch_generation import answer_both, answer_each
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
+from sft_app.runs.scorecard import Scorecard
 from sft_app.ui.compare.scorecard_views import scorecard_view
 from tests.made_runs import randomise_adapter
 
@@ -73,12 +74,12 @@ def plain_loss(model: Any, rendered: Any) -> tuple[float, int]:
 
 def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models: list[Any]) -> None:
     card, _ = score_run(made.run, pair, prompts=0)
-    for part, file in ((card, made.run.heldout_file), (card["general"], GENERAL)):
+    for part, file in ((card, made.run.heldout_file), (card.general, GENERAL)):
         rows = [row.rendered for row in read_rows(file, pair.tokenizer, 256)]
         for side, model in zip(("base", "tuned"), models, strict=True):
             losses, tokens = zip(*(plain_loss(model, rendered) for rendered in rows), strict=True)
-            assert part[side]["loss"] == pytest.approx(sum(losses) / sum(tokens), abs=1e-3)
-    assert "answers" not in card
+            assert getattr(part, side)["loss"] == pytest.approx(sum(losses) / sum(tokens), abs=1e-3)
+    assert card.answers is None
 
 
 def test_rows_scored_together_are_those_scored_alone(pair: LoadedPair, made: Any, models: list[Any]) -> None:
@@ -101,7 +102,7 @@ def test_answers_are_those_of_each_side_alone(made: Any, pair: LoadedPair, model
 def test_generated_answers_are_scored_against_the_given_ones(made: Any, pair: LoadedPair, models: list[Any]) -> None:
     told: list[float] = []
     card, _ = score_run(made.run, pair, prompts=3, on_progress=told.append)
-    assert card["answers"]["prompts"] == 3
+    assert card.answers.prompts == 3
     rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:3]
     expected = []
     for row in rows:
@@ -111,21 +112,22 @@ def test_generated_answers_are_scored_against_the_given_ones(made: Any, pair: Lo
         )
         expected.append(score_answer(answer, row.conversation.messages[-1].content))
     for name in ("rouge_l", "chrf", "stopped", "repetition"):
-        mean = sum(getattr(score, name) for score in expected) / 3
-        assert card["answers"]["base"][name] == pytest.approx(mean)
+        mean = sum(score[name] for score in expected) / 3
+        assert card.answers.base[name] == pytest.approx(mean)
     assert told == sorted(told) and told[-1] == 1
-    assert json.loads(json.dumps(card)) == card
+    record = card.as_record()
+    assert json.loads(json.dumps(record)) == record and Scorecard.model_validate(record).as_record() == record
 
 
 def test_the_most_changed_rows_can_be_read(made: Any, pair: LoadedPair) -> None:
     card, _ = score_run(made.run, pair, prompts=4)
-    improved, damaged = card["most_changed"]["improved"], card["most_changed"]["damaged"]
-    assert len(improved) == card["rows"]["better"] and len(damaged) == card["rows"]["worse"]
-    assert all(row["tuned_loss"] < row["base_loss"] for row in improved)
-    assert all(row["tuned_loss"] > row["base_loss"] for row in damaged)
+    improved, damaged = card.most_changed.improved, card.most_changed.damaged
+    assert len(improved) == card.rows.better and len(damaged) == card.rows.worse
+    assert all(row.tuned_loss < row.base_loss for row in improved)
+    assert all(row.tuned_loss > row.base_loss for row in damaged)
     both = improved + damaged
-    assert sorted(row["row"] for row in both) == [5, 6, 7, 8]
-    assert all(len(row["answers"]) == 2 and row["messages"][-1]["role"] == "assistant" for row in both)
+    assert sorted(row.row for row in both) == [5, 6, 7, 8]
+    assert all(len(row.answers) == 2 and row.messages[-1].role == "assistant" for row in both)
 
 
 def test_nothing_to_measure_on_is_told(pair: LoadedPair, made: Any, tmp_path: Any) -> None:
@@ -167,14 +169,15 @@ def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
     keep_score(made.run, load_pair(find_sides(BASE, made.run.id, made.home), made.home), prompts=8)
     card = made.run.scorecard()
     assert kept_pairs(made.run) == []
-    for part in (card, card["general"], card["answers"]):
-        assert all(math.isfinite(value) for value in part["base"].values())
-        assert set(part["tuned"].values()) == {None}
-        assert all(set(found.values()) == {None} for found in part["difference"].values())
+    for part in (card, card.general, card.answers):
+        assert all(math.isfinite(value) for value in part.base.values())
+        written = part.as_record()
+        assert set(written["tuned"].values()) == {None}
+        assert all(set(found.values()) == {None} for found in written["difference"].values())
         for line in scorecard_lines(part):
             assert (line.tuned, line.difference, line.interval, line.verdict) == ("not a number", "–", "", UNJUDGED)
-    assert card["rows"] == {"better": 0, "worse": 0, "equal": 0, "not_a_number": 8}
-    assert card["answers"]["broken"] == {"base": 0, "tuned": 8}
+    assert card.rows.as_record() == {"better": 0, "worse": 0, "equal": 0, "not_a_number": 8}
+    assert card.answers.broken.as_record() == {"base": 0, "tuned": 8}
     print_scorecard(card)
     for shown in (scorecard_view(card), report_html(made.run), report_markdown(made.run), capsys.readouterr().out):
         words = " ".join(re.sub(r"<style>.*?</style>|[│┃]", "", shown, flags=re.S).split()).lower()
@@ -185,8 +188,8 @@ def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
 def test_an_answer_that_broke_off_is_not_shown_as_one(made: Any, pair: LoadedPair) -> None:
     rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:1]
     answers = {rows[0].number: (Answer("Whole."), Answer("Hal", broken=True))}
-    (row,) = most_changed(rows, [RowScore(4.0, 2, 1)], [RowScore(2.0, 2, 1)], answers)["improved"]
-    assert row["answers"] == ["Whole.", None]
+    (row,) = most_changed(rows, [RowScore(4.0, 2, 1)], [RowScore(2.0, 2, 1)], answers).improved
+    assert row.answers == ["Whole.", None]
 
 
 def test_a_question_without_room_for_an_answer_is_not_counted_as_an_empty_one(
@@ -197,4 +200,4 @@ def test_a_question_without_room_for_an_answer_is_not_counted_as_an_empty_one(
 
     monkeypatch.setattr("sft_app.evaluation.score_run.answer_each", refuse_first)
     card, pairs = score_run(made.run, pair, prompts=4)
-    assert card["answers"]["prompts"] == len(pairs) == 3
+    assert card.answers.prompts == len(pairs) == 3

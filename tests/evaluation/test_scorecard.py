@@ -13,13 +13,14 @@ from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.evaluation.scorecard import (
     RowScore,
+    keep_base_scores,
+    kept_base_scores,
     make_scorecard,
     mean_loss,
     score_conversations,
-    scores_as_rows,
-    scores_from_rows,
 )
 from sft_app.evaluation.verdicts import scorecard_lines
+from sft_app.runs.folder import Run
 
 
 def conversations(tokenizer: Any, max_length: int = 512) -> list[RenderedConversation]:
@@ -76,32 +77,32 @@ def test_scorecard_agrees_with_an_independent_computation(base_model: Any, tuned
     card = make_scorecard(*(score_conversations(model, rendered) for model in (base_model, tuned_model)))
     for side, model in (("base", base_model), ("tuned", tuned_model)):
         loss_sum, tokens, correct = (sum(column) for column in zip(*plain_scores(model, rendered), strict=True))
-        assert card[side]["loss"] == pytest.approx(loss_sum / tokens, abs=1e-4)
-        assert card[side]["perplexity"] == pytest.approx(math.exp(loss_sum / tokens), rel=1e-4)
-        assert card[side]["token_accuracy"] == pytest.approx(correct / tokens, abs=1e-4)
-    assert card["heldout"] == {"conversations": 4, "trained_tokens": sum(item.trained for item in rendered)}
+        assert getattr(card, side)["loss"] == pytest.approx(loss_sum / tokens, abs=1e-4)
+        assert getattr(card, side)["perplexity"] == pytest.approx(math.exp(loss_sum / tokens), rel=1e-4)
+        assert getattr(card, side)["token_accuracy"] == pytest.approx(correct / tokens, abs=1e-4)
+    assert card.heldout.as_record() == {"conversations": 4, "trained_tokens": sum(item.trained for item in rendered)}
     for name in ("loss", "token_accuracy"):
-        assert card["difference"][name]["value"] == pytest.approx(card["tuned"][name] - card["base"][name])
+        assert card.difference[name].value == pytest.approx(card.tuned[name] - card.base[name])
 
 
 def test_scorecard_has_the_keys_of_the_contract() -> None:
     card = make_scorecard([RowScore(2.0, 2, 1)], [RowScore(1.0, 2, 2)])
-    assert set(card) == {"heldout", "base", "tuned", "difference", "rows"}
-    assert set(card["base"]) == set(card["tuned"]) >= {"loss", "perplexity", "token_accuracy"}
-    assert all(set(entry) == {"value", "low", "high"} for entry in card["difference"].values())
+    assert set(card.as_record()) == {"heldout", "base", "tuned", "difference", "rows"}
+    assert set(card.base) == set(card.tuned) >= {"loss", "perplexity", "token_accuracy"}
+    assert all(set(entry.as_record()) == {"value", "low", "high"} for entry in card.difference.values())
 
 
 def test_rows_are_counted_better_worse_and_equal() -> None:
     base = [RowScore(loss, 2, 1) for loss in (4.0, 4.0, 4.0, 4.0)]
     tuned = [RowScore(loss, 2, 1) for loss in (3.0, 2.0, 5.0, 4.0)]
-    assert make_scorecard(base, tuned)["rows"] == {"better": 2, "worse": 1, "equal": 1}
+    assert make_scorecard(base, tuned).rows.as_record() == {"better": 2, "worse": 1, "equal": 1}
 
 
 def test_rows_without_a_number_are_not_counted_as_equal() -> None:
     base = [RowScore(4.0, 2, 1), RowScore(math.nan, 2, 1), RowScore(4.0, 2, 1)]
     tuned = [RowScore(3.0, 2, 1), RowScore(4.0, 2, 1), RowScore(math.inf, 2, 1)]
-    rows = make_scorecard(base, tuned)["rows"]
-    assert rows["equal"] == 0 and rows["better"] == 1 and rows["not_a_number"] >= 1
+    rows = make_scorecard(base, tuned).rows
+    assert rows.equal == 0 and rows.better == 1 and rows.not_a_number >= 1
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -112,21 +113,21 @@ def test_no_token_is_predicted_where_the_logits_are_no_numbers(loss: float, coun
     parted = [RowScore(loss, 2, 2)] * count + whole[count:]
     for sides in ((whole, parted), (parted, whole)):
         card = make_scorecard(*sides)
-        assert math.isnan(card["difference"]["token_accuracy"]["value"])
+        assert math.isnan(card.difference["token_accuracy"].value)
         assert {line.verdict for line in scorecard_lines(card)} == {"not a number: cannot be judged"}
-        assert card["rows"] == {"better": 0, "worse": 0, "equal": 8 - count, "not_a_number": count}
-    assert math.isnan(card["base"]["token_accuracy"]) and card["tuned"]["token_accuracy"] == 0.5
+        assert card.rows.as_record() == {"better": 0, "worse": 0, "equal": 8 - count, "not_a_number": count}
+    assert math.isnan(card.base["token_accuracy"]) and card.tuned["token_accuracy"] == 0.5
 
 
 def test_perplexity_is_not_cut() -> None:
     scores = [RowScore(3000.0, 2, 0)] * 8
-    assert make_scorecard(scores, scores)["base"]["perplexity"] == math.inf
+    assert make_scorecard(scores, scores).base["perplexity"] == math.inf
 
 
 def test_mean_is_over_tokens_not_over_conversations() -> None:
     scores = [RowScore(1.0, 1, 0), RowScore(30.0, 10, 0)]
     assert mean_loss(scores) == pytest.approx(31 / 11)
-    assert make_scorecard(scores, scores)["base"]["loss"] == pytest.approx(31 / 11)
+    assert make_scorecard(scores, scores).base["loss"] == pytest.approx(31 / 11)
 
 
 def random_scores(seed: int, count: int, shift: float) -> list[RowScore]:
@@ -141,15 +142,15 @@ def random_scores(seed: int, count: int, shift: float) -> list[RowScore]:
 def test_interval_contains_the_value(shift: float) -> None:
     base = random_scores(1, 30, 0.0)
     tuned = [RowScore(row.loss_sum + row.tokens * shift, row.tokens, row.correct) for row in random_scores(1, 30, 0.1)]
-    for entry in make_scorecard(base, tuned)["difference"].values():
-        assert entry["low"] <= entry["value"] <= entry["high"]
+    for entry in make_scorecard(base, tuned).difference.values():
+        assert entry.low <= entry.value <= entry.high
 
 
 def test_interval_is_paired_so_a_constant_gain_has_no_spread() -> None:
     base = random_scores(1, 30, 0.0)
     tuned = [RowScore(row.loss_sum - row.tokens * 0.25, row.tokens, row.correct) for row in base]
-    loss = make_scorecard(base, tuned)["difference"]["loss"]
-    assert [loss["low"], loss["value"], loss["high"]] == pytest.approx([-0.25] * 3)
+    loss = make_scorecard(base, tuned).difference["loss"]
+    assert [loss.low, loss.value, loss.high] == pytest.approx([-0.25] * 3)
 
 
 def test_interval_is_about_as_wide_as_the_normal_one() -> None:
@@ -160,25 +161,23 @@ def test_interval_is_about_as_wide_as_the_normal_one() -> None:
     tuned = [RowScore(row.loss * 10, 10, 0) for row in random_scores(2, 200, -0.3)]
     gains = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
     expected = 2 * 1.96 * statistics.stdev(gains) / math.sqrt(len(gains))
-    loss = make_scorecard(base, tuned)["difference"]["loss"]
-    assert loss["high"] - loss["low"] == pytest.approx(expected, rel=0.1)
+    loss = make_scorecard(base, tuned).difference["loss"]
+    assert loss.high - loss.low == pytest.approx(expected, rel=0.1)
 
 
 def test_interval_is_fixed_by_the_seed() -> None:
     base, tuned = random_scores(1, 30, 0.0), random_scores(2, 30, -0.2)
-    first, again, other = (make_scorecard(base, tuned, seed)["difference"] for seed in (5, 5, 6))
+    first, again, other = (make_scorecard(base, tuned, seed).difference for seed in (5, 5, 6))
     assert first == again
     assert first != other
-    assert {name: entry["value"] for name, entry in first.items()} == {
-        name: entry["value"] for name, entry in other.items()
-    }
+    assert {name: entry.value for name, entry in first.items()} == {name: entry.value for name, entry in other.items()}
 
 
 def test_equal_scores_have_no_difference() -> None:
     scores = random_scores(1, 12, 0.0)
     card = make_scorecard(scores, scores)
-    assert card["rows"] == {"better": 0, "worse": 0, "equal": 12}
-    assert all(set(entry.values()) == {0.0} for entry in card["difference"].values())
+    assert card.rows.as_record() == {"better": 0, "worse": 0, "equal": 12}
+    assert all(set(entry.as_record().values()) == {0.0} for entry in card.difference.values())
 
 
 def test_sides_of_different_length_are_refused() -> None:
@@ -206,7 +205,9 @@ def test_scoring_puts_the_mode_back_and_scores_without_dropout(base_model: Any, 
         base_model.eval()
 
 
-def test_scores_survive_their_file_form() -> None:
-    scores = [RowScore(2.5, 3, 1)]
-    assert scores_from_rows(scores_as_rows(scores)) == scores
-    assert math.isnan(scores_from_rows([{"loss_sum": None, "tokens": 3, "correct": 1}])[0].loss)
+def test_scores_survive_their_file_form(tmp_path: Path) -> None:
+    run, scores = Run(tmp_path), [RowScore(2.5, 3, 1)]
+    keep_base_scores(run, scores)
+    assert kept_base_scores(run) == scores
+    keep_base_scores(run, [RowScore(math.nan, 3, 1)])
+    assert math.isnan(kept_base_scores(run)[0].loss)

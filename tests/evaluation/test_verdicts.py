@@ -17,8 +17,16 @@ from sft_app.evaluation.verdicts import (
     scorecard_lines,
     summary_sentence,
 )
+from sft_app.runs.scorecard import AnswerScores, Scorecard, Scores
 
 NAN = math.nan
+
+
+def scores(values: dict[str, Any]) -> Scores:
+    """The part of a scorecard with these values: of predicted answers where it has a loss, else of generated ones."""
+    if "loss" in values.get("base", {}):
+        return Scorecard.model_validate(values)
+    return AnswerScores.model_validate({"prompts": values.get("heldout", {}).get("conversations"), **values})
 
 
 def card(low: float | None, value: float, high: float | None, name: str = "loss", rows: int = 20) -> dict[str, Any]:
@@ -46,12 +54,12 @@ def card(low: float | None, value: float, high: float | None, name: str = "loss"
 def test_a_verdict_needs_an_interval_without_zero(
     name: str, low: float, value: float, high: float, verdict: str
 ) -> None:
-    (line,) = scorecard_lines(card(low, value, high, name))
+    (line,) = scorecard_lines(scores(card(low, value, high, name)))
     assert (line.name, line.label, line.verdict) == (name, METRICS[name].label, verdict)
 
 
 def test_numbers_are_written_with_sign_and_interval() -> None:
-    (line,) = scorecard_lines(card(-2.0, -1.0, -0.5))
+    (line,) = scorecard_lines(scores(card(-2.0, -1.0, -0.5)))
     assert (line.base, line.tuned, line.difference) == ("4.000", "3.000", "−1.000")
     assert line.interval == "−2.000 … −0.500"
 
@@ -59,15 +67,17 @@ def test_numbers_are_written_with_sign_and_interval() -> None:
 def test_a_number_without_an_interval_has_no_verdict() -> None:
     told = card(-2.0, -1.0, -0.5)
     told["base"]["perplexity"], told["tuned"]["perplexity"] = 54.6, 20.1
-    line = scorecard_lines(told)[1]
+    line = scorecard_lines(scores(told))[1]
     assert (line.name, line.interval, line.verdict) == ("perplexity", "", "")
 
 
 def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
-    assert summary_sentence(card(-2.0, -1.0, -0.5)).startswith("The held-out answers are predicted better: loss −25%")
-    assert "15 of 20" in summary_sentence(card(-2.0, -1.0, -0.5))
-    assert summary_sentence(card(-1.0, -0.5, 0.1)).startswith("Not enough rows to tell")
-    assert summary_sentence(card(0.0, 0.0, 0.0)).startswith(
+    assert summary_sentence(scores(card(-2.0, -1.0, -0.5))).startswith(
+        "The held-out answers are predicted better: loss −25%"
+    )
+    assert "15 of 20" in summary_sentence(scores(card(-2.0, -1.0, -0.5)))
+    assert summary_sentence(scores(card(-1.0, -0.5, 0.1))).startswith("Not enough rows to tell")
+    assert summary_sentence(scores(card(0.0, 0.0, 0.0))).startswith(
         "The held-out answers are predicted as well as before: 15 of 20"
     )
 
@@ -82,27 +92,27 @@ def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
     ],
 )
 def test_forgetting_is_told_only_where_the_interval_says_so(low: float, value: float, high: float, told: str) -> None:
-    assert forgetting_sentence(card(low, value, high)).startswith(told)
+    assert forgetting_sentence(scores(card(low, value, high))).startswith(told)
 
 
 def test_few_rows_have_no_verdict_whatever_they_show() -> None:
     for rows, verdict in ((5, "not enough rows to tell"), (6, "better")):
-        (line,) = scorecard_lines(card(-2.0, -1.0, -0.5, rows=rows))
+        (line,) = scorecard_lines(scores(card(-2.0, -1.0, -0.5, rows=rows)))
         assert line.verdict == verdict
-    assert "at least 6 rows" in summary_sentence(card(-2.0, -1.0, -0.5, rows=5))
-    assert "at least 6 rows" in forgetting_sentence(card(-2.0, -1.0, -0.5, rows=3))
+    assert "at least 6 rows" in summary_sentence(scores(card(-2.0, -1.0, -0.5, rows=5)))
+    assert "at least 6 rows" in forgetting_sentence(scores(card(-2.0, -1.0, -0.5, rows=3)))
 
 
 @pytest.mark.parametrize(("low", "value", "high"), [(None, -1.0, None), (-1.0, -1.0, -1.0), (0.0, 0.0, 0.0)])
 def test_one_row_is_no_certainty(low: float | None, value: float, high: float | None) -> None:
-    (line,) = scorecard_lines(card(low, value, high, rows=1))
+    (line,) = scorecard_lines(scores(card(low, value, high, rows=1)))
     assert (line.interval, line.verdict) == ("", "not enough rows to tell")
 
 
 def test_the_same_difference_in_every_row_has_no_interval() -> None:
     """A bootstrap of equal rows has no width, which says nothing of other rows."""
     for rows, verdict in ((4, "not enough rows to tell"), (16, "better")):
-        (line,) = scorecard_lines(card(1.0, 1.0, 1.0, "stopped", rows))
+        (line,) = scorecard_lines(scores(card(1.0, 1.0, 1.0, "stopped", rows)))
         assert (line.interval, line.verdict, line.low, line.high) == ("", verdict, 0, 0)
 
 
@@ -118,9 +128,9 @@ def test_the_same_difference_in_every_row_has_no_interval() -> None:
     ],
 )
 def test_a_note_says_what_few_rows_mean(rows: int, told: str) -> None:
-    note = rows_note(card(-2.0, -1.0, -0.5, rows=rows))
+    note = rows_note(scores(card(-2.0, -1.0, -0.5, rows=rows)))
     assert told in note and bool(note) == bool(told)
-    assert rows_note({"prompts": rows}) == note
+    assert rows_note(scores({"prompts": rows})) == note
 
 
 def broken(base: float | None, tuned: float | None) -> dict[str, Any]:
@@ -143,23 +153,23 @@ def broken(base: float | None, tuned: float | None) -> dict[str, Any]:
 )
 def test_what_is_not_a_number_is_never_better(base: float | None, tuned: float | None, told: str) -> None:
     found = broken(base, tuned)
-    for line in scorecard_lines(found):
+    for line in scorecard_lines(scores(found)):
         assert line.verdict in ("not a number: cannot be judged", "") and line.difference == "–"
         assert "nan" not in str(line).lower().replace("not a number", "")
-    assert scorecard_lines(found)[0].verdict == "not a number: cannot be judged"
-    for sentence in (summary_sentence(found), forgetting_sentence(found)):
+    assert scorecard_lines(scores(found))[0].verdict == "not a number: cannot be judged"
+    for sentence in (summary_sentence(scores(found)), forgetting_sentence(scores(found))):
         assert sentence.startswith(told) and "better" not in sentence and "nan" not in sentence
 
 
 def test_a_share_of_zero_is_told_as_it_is() -> None:
     found = {**card(0.1, 0.2, 0.3), "base": {"loss": 0.0}, "tuned": {"loss": 0.2}}
-    assert summary_sentence(found).startswith("The held-out answers are predicted worse: loss +0.200, and")
+    assert summary_sentence(scores(found)).startswith("The held-out answers are predicted worse: loss +0.200, and")
 
 
 def test_a_perplexity_beyond_every_float_is_said_to_be() -> None:
     found = card(300.0, 796.0, 900.0)
     found["base"]["perplexity"], found["tuned"]["perplexity"] = 54.6, 1e304  # as it was cut once
-    line = scorecard_lines(found)[1]
+    line = scorecard_lines(scores(found))[1]
     assert (line.base, line.tuned, line.difference, line.verdict) == ("54.60", "too large to write", "–", "")
 
 
@@ -171,29 +181,31 @@ def test_no_line_of_a_part_without_a_loss_has_a_verdict(side: str, loss: float |
     found["difference"]["loss"] = {"value": -1.0, "low": -2.0, "high": -0.5}
     for name, value in (("base", 4.0), ("tuned", 3.0)):
         found[name] |= {"loss": loss if name == side else value, "perplexity": 20.0}
-    for line in scorecard_lines(found):
+    for line in scorecard_lines(scores(found)):
         assert (line.difference, line.interval, line.verdict) == ("–", "", UNJUDGED)
-    accuracy = next(line for line in scorecard_lines(found) if line.name == "token_accuracy")
+    accuracy = next(line for line in scorecard_lines(scores(found)) if line.name == "token_accuracy")
     assert getattr(accuracy, side) == "not a number" != getattr(accuracy, "base" if side == "tuned" else "tuned")
-    assert "cannot be judged" in summary_sentence(found) or "Nothing can be judged" in summary_sentence(found)
-    assert note_of(found) == ""
+    assert "cannot be judged" in summary_sentence(scores(found)) or "Nothing can be judged" in summary_sentence(
+        scores(found)
+    )
+    assert note_of(scores(found)) == ""
 
 
 def test_uncounted_answers_of_a_side_without_a_loss_are_not_judged() -> None:
     part = {key: value for key, value in card(-0.5, -0.3, -0.1, "repetition").items() if key != "heldout"}
     answers = {**part, "prompts": 20}
-    assert answers_of(card(0, 0, 0)) is None
+    assert answers_of(scores(card(0, 0, 0))) is None
     for whole, told in (
         ({**card(-2.0, -1.0, -0.5), "answers": answers}, "better"),
         ({**broken(4.0, None), "answers": answers}, UNJUDGED),
         ({**broken(NAN, 4.0), "answers": answers}, UNJUDGED),
         ({**broken(4.0, None), "answers": {**answers, "broken": {"base": 0, "tuned": 0}}}, "better"),
     ):
-        found = answers_of(whole)
+        found = answers_of(scores(whole))
         assert found is not None and [line.verdict for line in scorecard_lines(found)] == [told]
 
 
 @pytest.mark.parametrize("rows", [6, 8, 16, 39])
 def test_a_note_promises_nothing_about_rows_that_were_not_drawn(rows: int) -> None:
-    note = rows_note({"prompts": rows})
+    note = rows_note(scores({"prompts": rows}))
     assert "ordinary differences" in note and "no interval can show them" in note

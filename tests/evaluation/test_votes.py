@@ -14,6 +14,7 @@ from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.votes import (
     Ballot,
     Progress,
+    Vote,
     by_majority,
     by_voter,
     cast,
@@ -22,6 +23,7 @@ from sft_app.evaluation.votes import (
     read_votes,
     sign_test,
     tally,
+    tally_choices,
     tally_sentence,
     voter_name,
     votes_csv,
@@ -31,7 +33,8 @@ from sft_app.evaluation.votes import (
 )
 from sft_app.runs.folder import Run
 
-PAIRS = [AnswerPair(f"Q{number}", f"base {number}", f"tuned {number}") for number in range(200)]
+EVERY_KIND = ["tuned"] * 15 + ["base"] * 5 + ["tie"] * 3 + ["both bad"]
+PAIRS = [AnswerPair(prompt=f"Q{number}", base=f"base {number}", tuned=f"tuned {number}") for number in range(200)]
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def test_sides_and_order_are_random_and_the_same_at_each_look() -> None:
 
 
 def test_a_ballot_shows_both_answers_and_no_names() -> None:
-    pair = AnswerPair("Q", "one", "two")
+    pair = AnswerPair(prompt="Q", base="one", tuned="two")
     assert (Ballot(pair, True).left, Ballot(pair, True).right) == ("one", "two")
     assert (Ballot(pair, False).left, Ballot(pair, False).right) == ("two", "one")
 
@@ -71,7 +74,7 @@ def test_a_key_votes_for_what_stood_there(key: str, base_is_left: bool, choice: 
 
 
 def test_equal_answers_and_doubles_are_not_asked_about() -> None:
-    pairs = [AnswerPair("Q", "same", "same"), PAIRS[0], PAIRS[0]]
+    pairs = [AnswerPair(prompt="Q", base="same", tuned="same"), PAIRS[0], PAIRS[0]]
     assert [ballot.pair for ballot in open_ballots(pairs, "Ada", [])] == [PAIRS[0]]
 
 
@@ -86,7 +89,7 @@ def test_the_last_vote_on_a_pair_counts(run: Run) -> None:
     ballot = Ballot(PAIRS[0], base_is_left=True)
     for key in ("1", "2"):
         cast(run, ballot, key, "Ada")
-    assert [vote["choice"] for vote in read_votes(run)] == ["tuned"]
+    assert [vote.choice for vote in read_votes(run)] == ["tuned"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_a_vote_that_means_nothing_is_refused(run: Run, key: str, voter: str, me
 
 
 def test_tally_counts_every_kind() -> None:
-    votes = [{"choice": choice} for choice in ["tuned"] * 15 + ["base"] * 5 + ["tie"] * 3 + ["both bad"]]
+    votes = [Vote(pair="p", voter="Ada", choice=choice) for choice in EVERY_KIND]
     found = tally(votes)
     assert (found.tuned, found.base, found.tie, found.both_bad, found.win_rate) == (15, 5, 3, 1, 0.75)
     assert found.p_value == pytest.approx(0.0414, abs=1e-4)
@@ -107,7 +110,7 @@ def test_tally_counts_every_kind() -> None:
 
 
 def test_no_votes_for_a_side_say_nothing() -> None:
-    found = tally([{"choice": "tie"}])
+    found = tally_choices(["tie"])
     assert (found.win_rate, found.low, found.p_value) == (None, None, None)
 
 
@@ -129,11 +132,11 @@ def test_a_vote_taken_back_is_open_again_and_the_one_before_it_is_the_last(run: 
     assert withdraw_last(run, "Ada") == second.pair.id
     assert open_ballots(PAIRS[:2], "Ada", read_votes(run)) == [second]
     assert withdraw_last(run, "Ada") == first.pair.id
-    assert [vote["voter"] for vote in read_votes(run)] == ["Bo"]
+    assert [vote.voter for vote in read_votes(run)] == ["Bo"]
     with pytest.raises(RunError, match="no vote to undo"):
         withdraw_last(run, "Ada")
     cast(run, second, "0", "Ada")
-    assert [vote["choice"] for vote in by_voter(read_votes(run))["Ada"]] == ["tie"]
+    assert [vote.choice for vote in by_voter(read_votes(run))["Ada"]] == ["tie"]
 
 
 def test_votes_stand_in_the_order_in_which_they_were_cast(run: Run) -> None:
@@ -143,7 +146,7 @@ def test_votes_stand_in_the_order_in_which_they_were_cast(run: Run) -> None:
 
 
 def test_progress_counts_what_can_be_voted_on(run: Run) -> None:
-    pairs = [*PAIRS[:3], AnswerPair("Q", "same", "same")]
+    pairs = [*PAIRS[:3], AnswerPair(prompt="Q", base="same", tuned="same")]
     cast(run, Ballot(PAIRS[0], True), "1", "Ada")
     cast(run, Ballot(PAIRS[100], True), "1", "Ada")  # of a pair that is there no more
     assert progress(pairs, "Ada", read_votes(run)) == Progress(voted=1, total=3, alike=1)
@@ -157,8 +160,8 @@ def test_the_same_name_is_the_same_voter() -> None:
 
 def test_a_majority_is_one_vote_for_a_pair() -> None:
     choices = {"a": ["tuned", "tuned", "base"], "b": ["tuned", "base"], "c": ["both bad", "both bad", "tie"]}
-    votes = [{"pair": pair, "choice": choice} for pair, several in choices.items() for choice in several]
-    assert {vote["pair"]: vote["choice"] for vote in by_majority(votes)} == {"a": "tuned", "b": "tie", "c": "both bad"}
+    votes = [Vote(pair=pair, voter="Ada", choice=choice) for pair, several in choices.items() for choice in several]
+    assert by_majority(votes) == {"a": "tuned", "b": "tie", "c": "both bad"}
 
 
 @pytest.mark.parametrize(
@@ -173,12 +176,11 @@ def test_a_majority_is_one_vote_for_a_pair() -> None:
     ],
 )
 def test_a_tally_in_plain_words(tuned: int, base: int, words: str) -> None:
-    votes = [{"choice": "tuned"}] * tuned + [{"choice": "base"}] * base
-    assert words in tally_sentence(tally(votes))
+    assert words in tally_sentence(tally_choices(["tuned"] * tuned + ["base"] * base))
 
 
 def test_votes_leave_with_the_answers_they_are_about(run: Run) -> None:
-    pair = AnswerPair("Q", "=1+1", "tuned, really")
+    pair = AnswerPair(prompt="Q", base="=1+1", tuned="tuned, really")
     cast(run, Ballot(pair, base_is_left=False), "1", "Ada")
     (row,) = csv.DictReader(io.StringIO(votes_csv(read_votes(run), [pair])))
     assert (row["voter"], row["choice"], row["base_was"], row["base"]) == ("Ada", "tuned", "right", "'=1+1")

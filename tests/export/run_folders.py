@@ -8,6 +8,7 @@ from typing import Any
 from sft_app.runs.directory import create_run
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
+from sft_app.runs.scorecard import Scorecard
 from sft_app.settings import parse_settings
 
 NASTY = "<script>alert(1)</script> | `x` ![a](http://evil/) </style>\"'&\n# not a heading\n- no list\n\n```\n</details>"
@@ -24,7 +25,11 @@ def part(low: float, value: float, high: float) -> dict[str, Any]:
     }
 
 
-def whole_card() -> dict[str, Any]:
+def whole_card(**more: Any) -> Scorecard:
+    return Scorecard.model_validate({**whole_values(), **more})
+
+
+def whole_values() -> dict[str, Any]:
     answers = {
         "prompts": 8,
         "base": {"rouge_l": 0.1},

@@ -16,7 +16,7 @@ from sft_app.export.adapter import adapter_files, zip_adapter
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import append_jsonl, write_json_atomically
 from sft_app.settings import parse_settings
-from tests.export.run_folders import finish, whole_card
+from tests.export.run_folders import finish, whole_card, whole_values
 from tests.export.run_folders import make_run as make_folder
 
 ADAPTER = {
@@ -38,7 +38,7 @@ def made(request: pytest.FixtureRequest) -> Any:
     made = request.getfixturevalue("make_run")(name="Tiny", watch_prompts=["Where is it?"])
     row = {"row": 1, "messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": SECRET}]}
     changed = {"improved": [{**row, "answers": ["a", "b"]}], "damaged": []}
-    made.run.keep_scorecard({**whole_card(), "most_changed": changed})
+    made.run.keep_scorecard(whole_card(most_changed=changed))
     made.run.log_file.write_text(SECRET)
     append_jsonl(made.run.pairs_file, {"prompt": SECRET, "base": "a", "tuned": "b", "reference": ""})
     return made
@@ -94,7 +94,7 @@ def test_its_card_and_settings_can_be_used(made: Any, tmp_path: Path) -> None:
     assert f'"{made.run.id}-adapter")' in card.text  # the folder that the zip unpacks to
     settings = parse_settings(json.loads((folder / "settings.json").read_text()))
     assert (settings.name, settings.data, settings.model) == ("Tiny", "data.jsonl", "tiny")
-    assert json.loads((folder / "scorecard.json").read_text()) == whole_card()
+    assert json.loads((folder / "scorecard.json").read_text()) == whole_values()
 
 
 def test_a_full_fine_tune_is_a_model(make_run: Callable[..., Any], tmp_path: Path) -> None:

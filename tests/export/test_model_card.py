@@ -30,7 +30,7 @@ def run(home: Path) -> Run:
     run = make_run(home)
     finish(run)
     run.keep_scorecard(whole_card())
-    keep_pairs(run, [AnswerPair("A customer's secret?", "Base says.", "Tuned says.")])
+    keep_pairs(run, [AnswerPair(prompt="A customer's secret?", base="Base says.", tuned="Tuned says.")])
     for step, text in ((0, "Before."), (4, "After.")):
         run.log_snapshot(step=step, answers=[{"prompt": "Watched?", "answer": text, "finished": True}])
     return run
@@ -147,7 +147,7 @@ def test_rows_of_somebodys_data_are_shown_only_when_chosen(run: Run) -> None:
 def test_rows_of_the_bundled_example_are_shown(home: Path) -> None:
     run = make_run(home, data=EXAMPLE_DATA)
     finish(run)
-    keep_pairs(run, [AnswerPair("From the example?", "Base says.", "Tuned says.")])
+    keep_pairs(run, [AnswerPair(prompt="From the example?", base="Base says.", tuned="Tuned says.")])
     assert "From the example?" in model_card(run, "ann/voice")
 
 

@@ -19,10 +19,11 @@ from sft_app.export.model_card import model_card
 from sft_app.export.report import report_html, report_markdown, write_report
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord
+from sft_app.runs.scorecard import Scorecard
 from sft_app.runtime.files import append_jsonl, write_json_atomically
 from sft_app.settings import RunSettings, parse_settings
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
-from tests.export.run_folders import NASTY, finish, make_run, part, whole_card
+from tests.export.run_folders import NASTY, finish, make_run, part, whole_card, whole_values
 
 HEADINGS = [
     "What changed",
@@ -66,7 +67,11 @@ def run(home: Path) -> Run:
     finish(run)
     run.keep_scorecard(whole_card())
     keep_pairs(
-        run, [AnswerPair(f"Question {n}?", "It is what it is.", f"Sorry about {n}!", "Given.") for n in range(9)]
+        run,
+        [
+            AnswerPair(prompt=f"Question {n}?", base="It is what it is.", tuned=f"Sorry about {n}!", reference="Given.")
+            for n in range(9)
+        ],
     )
     for voter, choice in (("Ada", "tuned"), ("Bo", "tie")):
         append_jsonl(run.votes_file, {"pair": "p", "voter": voter, "choice": choice, "base_was": "left", "prompt": "Q"})
@@ -120,7 +125,7 @@ def test_no_folder_of_this_machine_is_told(home: Path, make: Any) -> None:
 def test_what_people_and_models_write_stays_text(home: Path) -> None:
     run = make_run(home, name=NASTY[:80], system_prompt=NASTY, watch_prompts=[NASTY])
     finish(run)
-    keep_pairs(run, [AnswerPair(NASTY, NASTY + " base", NASTY + " tuned", NASTY)])
+    keep_pairs(run, [AnswerPair(prompt=NASTY, base=NASTY + " base", tuned=NASTY + " tuned", reference=NASTY)])
     append_jsonl(run.votes_file, {"pair": "p", "voter": NASTY, "choice": "tuned"})
     append_jsonl(run.votes_file, {"pair": "p", "voter": "Bo", "choice": "tuned"})
     html = report_html(run)
@@ -163,7 +168,7 @@ def test_the_page_loads_nothing(run: Run) -> None:
 
 
 def test_an_older_scorecard_says_what_was_not_measured(run: Run) -> None:
-    run.keep_scorecard(part(-2.0, -1.0, -0.5))
+    run.keep_scorecard(Scorecard.model_validate(part(-2.0, -1.0, -0.5)))
     page = Page(report_html(run))
     assert "Did it forget?" not in page.headings
     assert "Not measured: both sides' own answers and forgetting." in page.text
@@ -226,7 +231,7 @@ def test_pairs_are_chosen_or_the_most_changed_ones(run: Run) -> None:
 
 def test_the_words_that_differ_are_marked(home: Path) -> None:
     run = make_run(home)
-    keep_pairs(run, [AnswerPair("Q?", "I am sorry.", "I am very sorry.")])
+    keep_pairs(run, [AnswerPair(prompt="Q?", base="I am sorry.", tuned="I am very sorry.")])
     assert "I am<mark> very</mark> sorry." in report_html(run)
 
 
@@ -236,8 +241,8 @@ def test_pairs_come_from_what_was_kept_scored_and_watched(home: Path) -> None:
     asked = [{"role": "user", "content": "Scored?"}, {"role": "assistant", "content": "Given."}]
     row = {"row": 3, "messages": asked, "base_loss": 2.0, "tuned_loss": 1.0}
     rows = [{**row, "answers": ["a b", "a c"]}, {**row, "answers": []}]
-    run.keep_scorecard({**whole_card(), "most_changed": {"improved": rows, "damaged": []}})
-    keep_pairs(run, [AnswerPair("Kept?", "x y z", "x y w")])
+    run.keep_scorecard(whole_card(most_changed={"improved": rows, "damaged": []}))
+    keep_pairs(run, [AnswerPair(prompt="Kept?", base="x y z", tuned="x y w")])
     for step, text in ((0, "before"), (4, "after"), (8, "later")):
         run.log_snapshot(step=step, answers=[{"prompt": "Watched?", "answer": text, "finished": True}])
     assert [(pair.prompt, pair.tuned, pair.reference) for pair in pairs_of(run)] == [
@@ -291,7 +296,7 @@ def test_nothing_written_breaks_the_markdown(home: Path) -> None:
     run = make_run(home, name="a | b `c`", watch_prompts=["```\nx"], system_prompt=NASTY)
     finish(run)
     run.keep_scorecard(whole_card())
-    pair = AnswerPair(NASTY, NASTY + "\r\n| - |", "    code\n===\n1. one\n" + NASTY)
+    pair = AnswerPair(prompt=NASTY, base=NASTY + "\r\n| - |", tuned="    code\n===\n1. one\n" + NASTY)
     keep_pairs(run, [pair])
     tokens = MarkdownIt("commonmark").enable("table").parse(report_markdown(run))
     headings = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
@@ -336,14 +341,14 @@ def test_an_interval_of_what_cannot_be_judged_is_not_drawn(home: Path) -> None:
     """A file of an older version, which counted tokens that logits of NaN had predicted."""
     run = make_run(home)
     finish(run)
-    card = whole_card()
+    card = whole_values()
     for half in (card, card["general"]):
         half["tuned"]["loss"] = None
         half["difference"]["token_accuracy"] = {"value": 0.25, "low": 0.1, "high": 0.4}
     write_json_atomically(run.path / "scorecard.json", card)
     html = report_html(run)
     assert '<i class="span">' not in html
-    for text in (html, report_markdown(run), model_card(run, "me/it"), scorecard_view(card)):
+    for text in (html, report_markdown(run), model_card(run, "me/it"), scorecard_view(Scorecard.model_validate(card))):
         words = re.sub(r"<style>.*?</style>", "", text, flags=re.S)
         assert not re.search(r">better<|>worse<|\| better \||\| worse \||15 of 20", words)
 
@@ -353,11 +358,11 @@ def test_answers_that_broke_off_are_no_examples(home: Path) -> None:
     finish(run)
     messages = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello"}]
     row = {"row": 1, "messages": messages, "base_loss": 4.0, "tuned_loss": 3.0, "answers": ["Whole.", None]}
-    run.keep_scorecard({**whole_card(), "most_changed": {"improved": [row], "damaged": []}})
+    run.keep_scorecard(whole_card(most_changed={"improved": [row], "damaged": []}))
     run.log_snapshot(step=0, answers=[{"prompt": "Who?", "answer": "Me.", "finished": True}])
     run.log_snapshot(step=4, answers=[{"prompt": "Who?", "answer": "", "finished": False, "broken": True}])
     assert pairs_of(run) == []
-    assert "its numbers became infinite" in changed_rows_view(run.scorecard() or {})
+    assert "its numbers became infinite" in changed_rows_view(run.scorecard())
 
 
 @pytest.mark.parametrize("word", ["NaN", "null"])
@@ -380,7 +385,7 @@ def test_a_run_without_a_number_is_never_shown_as_a_result(home: Path, word: str
 
 def broken_card() -> dict[str, Any]:
     """Of a run whose adapter has become NaN."""
-    card, nan = whole_card(), float("nan")
+    card, nan = whole_values(), float("nan")
     for half in (card, card["general"], card["answers"]):
         half["tuned"] = dict.fromkeys(half["tuned"], nan)
         half["difference"] = {name: dict.fromkeys(("value", "low", "high"), nan) for name in half["difference"]}

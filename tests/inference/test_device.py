@@ -126,7 +126,7 @@ def test_the_scorecard_says_what_it_was_computed_in(made: Any, fast_in_bfloat16:
     sides = tuple(replace(side, dtype="auto") for side in sides)
     fast_in_bfloat16(sides[0], made.home, 1.5)
     card = keep_score(made.run, load_pair(sides, made.home), 0)
-    assert card["dtype"] == "bfloat16" and "Computed in bfloat16 because float32 needs" in scorecard_view(card)
+    assert card.dtype == "bfloat16" and "Computed in bfloat16 because float32 needs" in scorecard_view(card)
     assert "Computed in bfloat16" in report_markdown(made.run)
 
 

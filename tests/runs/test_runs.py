@@ -21,7 +21,7 @@ from sft_app.errors import RunError
 from sft_app.runs import directory, folder, records
 from sft_app.runs.directory import create_run, delete_run, find_run, list_runs, move_in_queue, new_run_id, queued_runs
 from sft_app.runs.folder import Run, process_is_alive
-from sft_app.runs.records import ENDED, ModelRecord, RunRecord, RunStatus, SourceRecord
+from sft_app.runs.records import ENDED, ModelRecord, RunRecord, RunStatus, Snapshot, SourceRecord, WatchAnswer
 from sft_app.runtime import processes
 from sft_app.runtime.files import read_jsonl
 from sft_app.runtime.home import app_home, runs_dir
@@ -233,15 +233,16 @@ def test_unknown_state_is_refused(run: Run):
 
 
 def test_times_are_set_by_the_first_and_the_last_working_state(run: Run, monkeypatch: pytest.MonkeyPatch):
-    clock = iter(["start", "end", "second start", "second end"])
+    start, end, second_start, second_end = times = [f"2026-01-01T00:00:0{second}+00:00" for second in range(4)]
+    clock = iter(times)
     monkeypatch.setattr(folder, "utc_now", lambda: next(clock))
     assert _times(run.update_status(step=0)) == (None, None)
-    assert _times(run.update_status(state="preparing")) == ("start", None)
-    assert _times(run.update_status(state="training")) == ("start", None)
-    assert _times(run.update_status(state="failed")) == ("start", "end")
+    assert _times(run.update_status(state="preparing")) == (start, None)
+    assert _times(run.update_status(state="training")) == (start, None)
+    assert _times(run.update_status(state="failed")) == (start, end)
     assert _times(run.update_status(state="queued", started_utc=None)) == (None, None)
-    assert _times(run.update_status(state="preparing")) == ("second start", None)
-    assert _times(run.update_status(state="finished")) == ("second start", "second end")
+    assert _times(run.update_status(state="preparing")) == (second_start, None)
+    assert _times(run.update_status(state="finished")) == (second_start, second_end)
 
 
 def _times(status: RunStatus) -> tuple[str | None, str | None]:
@@ -290,9 +291,9 @@ def test_ended_process_is_not_alive_before_and_after_it_is_reaped(dead_child: su
 def test_metrics_and_snapshots_come_back_in_order(run: Run):
     for step in range(3):
         run.log_metric(step=step, loss=0.5)
-    run.log_snapshot(step=0, prompt="Größe?", answer="£5")
-    assert [row["step"] for row in run.metrics()] == [0, 1, 2]
-    assert run.snapshots() == [{"step": 0, "prompt": "Größe?", "answer": "£5"}]
+    run.log_snapshot(step=0, answers=[{"prompt": "Größe?", "answer": "£5"}])
+    assert [row.step for row in run.metrics()] == [0, 1, 2]
+    assert run.snapshots() == [Snapshot(step=0, answers=[WatchAnswer(prompt="Größe?", answer="£5")])]
 
 
 def test_resumed_run_forgets_what_came_after_its_checkpoint(run: Run):
@@ -300,18 +301,27 @@ def test_resumed_run_forgets_what_came_after_its_checkpoint(run: Run):
         run.log_metric(step=step)
         run.log_snapshot(step=step)
     run.forget_after(4)
-    assert [row["step"] for row in run.metrics()] == [0, 2, 4]
-    assert [row["step"] for row in run.snapshots()] == [0, 2, 4]
+    assert [row.step for row in run.metrics()] == [0, 2, 4]
+    assert [row.step for row in run.snapshots()] == [0, 2, 4]
     run.forget_after(-1)
     assert (run.metrics(), run.snapshots()) == ([], [])
 
 
-@pytest.mark.parametrize(("content", "expected"), [(None, None), ("{", None), ('{"base": {"loss": 1.5}}', 1.5)])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, None),
+        ("{", None),
+        ('{"base": {"loss": 1.5}, "tuned": {"loss": 1.0}}', 1.5),
+        ("null", None),
+        ('{"base": {}}', None),
+    ],
+)
 def test_scorecard_is_read_when_it_is_whole(run: Run, content: str | None, expected: float | None):
     if content is not None:
         (run.path / "scorecard.json").write_text(content)
     scorecard = run.scorecard()
-    assert (scorecard and scorecard["base"]["loss"]) == expected
+    assert (scorecard and scorecard.base["loss"]) == expected
 
 
 def test_stop_can_be_asked_for_twice_and_withdrawn(run: Run):

@@ -10,7 +10,14 @@ import pytest
 from sft_app.runs.directory import create_run
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
-from sft_app.runs.summary import differing_settings, heldout_losses, loss_change, summarise_run, unjudged_note
+from sft_app.runs.summary import (
+    RunSummary,
+    differing_settings,
+    heldout_losses,
+    loss_change,
+    summarise_run,
+    unjudged_note,
+)
 from sft_app.settings import EXAMPLE_PROMPT, RunSettings
 
 
@@ -27,7 +34,7 @@ def run(home: Path) -> Run:
 
 
 def test_queued_run_has_no_numbers_yet(run: Run):
-    assert summarise_run(run) == {
+    assert summarise_run(run).as_record() == {
         "run": run.id,
         "name": "Shop",
         "model": "starter",
@@ -56,12 +63,12 @@ def test_finished_run_is_summed_up(run: Run):
     run.adapter_dir.mkdir()
     run.update_status(state="finished", step=3, total_steps=3, started_utc="2026-01-01T00:00:00+00:00", message="Done.")
     summary = summarise_run(run)
-    assert (summary["train_loss"], summary["tokens_per_second"]) == (2.0, 200.0)
-    assert (summary["heldout_loss_base"], summary["heldout_loss_tuned"]) == (3.5, 2.25)
-    assert (summary["state"], summary["steps"], summary["total_steps"]) == ("finished", 3, 3)
-    assert summary["adapter"] == str(run.path / "adapter")
-    assert summary["message"] == "Done."
-    assert summary["seconds"] > 0
+    assert (summary.train_loss, summary.tokens_per_second) == (2.0, 200.0)
+    assert (summary.heldout_loss_base, summary.heldout_loss_tuned) == (3.5, 2.25)
+    assert (summary.state, summary.steps, summary.total_steps) == ("finished", 3, 3)
+    assert summary.adapter == str(run.path / "adapter")
+    assert summary.message == "Done."
+    assert summary.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -88,9 +95,9 @@ def test_heldout_loss_is_that_of_the_weights_that_were_kept(run: Run, kept: int 
     for step, loss in [(0, 3.0), (4, 2.0), (8, 4.0)]:
         run.log_metric(step=step, heldout_loss=loss)
     run.update_status(state="finished", step=8, kept_step=kept)
-    assert summarise_run(run)["heldout_loss_tuned"] == expected
+    assert summarise_run(run).heldout_loss_tuned == expected
     run.update_status(state="queued")  # resumed: nothing is kept yet of what it does now
-    assert summarise_run(run)["heldout_loss_tuned"] == 4.0
+    assert summarise_run(run).heldout_loss_tuned == 4.0
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"settings": {}}'])
@@ -99,13 +106,13 @@ def test_run_whose_settings_cannot_be_read_is_still_listed(run: Run, content: st
     if content is not None:
         (run.path / "settings.json").write_text(content)
     summary = summarise_run(run)
-    assert (summary["name"], summary["model"], summary["method"], summary["data"]) == ("", None, None, None)
-    assert summary["state"] == "queued"
+    assert (summary.name, summary.model, summary.method, summary.data) == ("", None, None, None)
+    assert summary.state == "queued"
 
 
 def test_run_whose_process_is_gone_is_summed_up_as_interrupted(run: Run):
     run.update_status(state="training", step=2, pid=None)
-    assert summarise_run(run)["state"] == "interrupted"
+    assert summarise_run(run).state == "interrupted"
 
 
 @pytest.mark.parametrize("word", ["NaN", "null", "Infinity"])
@@ -128,7 +135,10 @@ def test_a_loss_that_is_not_a_number_is_said_to_be(run: Run, word: str):
 
 
 def test_change_from_zero_has_no_share():
-    assert loss_change({"heldout_loss_base": 0.0, "heldout_loss_tuned": 1.0}) == "0.00 → 1.00"
+    assert (
+        loss_change(RunSummary(run="r", state="finished", heldout_loss_base=0.0, heldout_loss_tuned=1.0))
+        == "0.00 → 1.00"
+    )
 
 
 def test_a_base_that_has_no_loss_is_told_apart(run: Run):

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from sft_app.runtime.files import (
     JsonlTail,
     append_jsonl,
+    read_json,
     read_jsonl,
+    read_records,
     write_json_atomically,
     write_jsonl_atomically,
     write_text_atomically,
@@ -129,37 +132,83 @@ def test_file_cut_at_any_byte_gives_its_whole_lines(tmp_path: Path):
 
 def test_a_tail_gives_what_reading_the_whole_file_gives_while_it_grows(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
-    tail = JsonlTail(path)
-    assert tail.rows() == []
+    tail = JsonlTail(path, dict)
+    assert tail.records() == []
     for text in ['{"step": 1}\n{"st', 'ep": 2}\n', "not json\n", '{"step": 3}\n{"half']:
         with path.open("a") as file:
             file.write(text)
-        assert tail.rows() == read_jsonl(path)
-    assert tail.rows() == [{"step": 1}, {"step": 2}, {"step": 3}]
+        assert tail.records() == read_jsonl(path)
+    assert tail.records() == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+class Measured(BaseModel):
+    step: int
+    loss: float | None = None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null",
+        b"3",
+        b'"x"',
+        b"[]",
+        b'{"loss": 1.0}',
+        b'{"step": "one"}',
+        b'{"step": 2, "loss": []}',
+        b'{"step": null}',
+        b'{"step": 2',
+        b"\xff\xfe",
+        b'{"step": 2, "text": "\xc3"}',
+        b"[" * 50_000,
+    ],
+)
+def test_a_line_that_is_not_such_a_record_is_skipped(tmp_path: Path, line: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3, "newer": {"x": 1}}\n{"step": 4}')
+    expected = [Measured(step=1), Measured(step=3)]
+    assert read_records(path, Measured) == JsonlTail(path, Measured).records() == expected
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"3", b"[]", b'{"step": "one"}', b'{"step": 1', b"\xff", b"[" * 50_000]
+)
+def test_a_file_that_is_not_such_a_record_is_none(tmp_path: Path, content: bytes):
+    path = tmp_path / "status.json"
+    assert read_json(path, Measured) is None
+    path.write_bytes(content)
+    assert read_json(path, Measured) is None
+    path.write_bytes(b'{"step": 1, "newer": true}\n')
+    assert read_json(path, Measured) == Measured(step=1)
+
+
+def test_a_folder_in_place_of_a_file_has_no_records(tmp_path: Path):
+    assert read_records(tmp_path, Measured) == JsonlTail(tmp_path, Measured).records() == []
+    assert read_json(tmp_path, Measured) is None
 
 
 def test_a_tail_reads_a_file_anew_that_was_replaced_or_cut(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')
-    tail = JsonlTail(path)
-    tail.rows()
+    tail = JsonlTail(path, dict)
+    tail.records()
     write_jsonl_atomically(path, [{"step": 7}, {"step": 8}, {"step": 9}])
-    assert tail.rows() == [{"step": 7}, {"step": 8}, {"step": 9}]
+    assert tail.records() == [{"step": 7}, {"step": 8}, {"step": 9}]
     path.write_text('{"step": 1}\n')
-    assert tail.rows() == [{"step": 1}]
+    assert tail.records() == [{"step": 1}]
     path.unlink()
-    assert tail.rows() == []
+    assert tail.records() == []
 
 
 def test_a_tail_reads_only_what_is_new(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
-    tail = JsonlTail(path)
-    first = tail.rows()
+    tail = JsonlTail(path, dict)
+    first = tail.records()
     with path.open("r+") as file:
         file.write('{"step": 5}')  # what was read is not looked at again
     append_jsonl(path, {"step": 2})
-    assert tail.rows() == [{"step": 1}, {"step": 2}] and first == [{"step": 1}]
+    assert tail.records() == [{"step": 1}, {"step": 2}] and first == [{"step": 1}]
 
 
 def test_a_number_that_is_none_is_null_in_every_file(tmp_path: Path) -> None:

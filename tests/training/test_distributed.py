@@ -22,7 +22,7 @@ STEPS = {"max_steps": 4, "eval_steps": 2, "watch_prompts": ("Where is it?",)}
 
 
 def losses(run: Any, name: str) -> dict[int, float]:
-    return {row["step"]: row[name] for row in run.metrics() if name in row}
+    return {row.step: getattr(row, name) for row in run.metrics() if getattr(row, name) is not None}
 
 
 def train(run: Any) -> Any:
@@ -63,13 +63,13 @@ def test_two_processes_train_as_one_does(make_run: Any, work: Any, options: dict
         one, two = losses(alone, name), losses(shared, name)
         assert one.keys() == two.keys()
         assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-3, abs=1e-6), name
-    assert shared.scorecard()["tuned"]["loss"] == pytest.approx(alone.scorecard()["tuned"]["loss"], abs=1e-3)
-    assert [row["step"] for row in shared.snapshots()] == [row["step"] for row in alone.snapshots()]
+    assert shared.scorecard().tuned["loss"] == pytest.approx(alone.scorecard().tuned["loss"], abs=1e-3)
+    assert [row.step for row in shared.snapshots()] == [row.step for row in alone.snapshots()]
     file = "adapter_model.safetensors" if options["method"] == "lora" else "model.safetensors"
     one, two = (load_file(run.adapter_dir / file) for run in (alone, shared))
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], rtol=1e-2, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
-    assert len([row for row in shared.metrics() if "loss" in row]) == 4
+    assert len([row for row in shared.metrics() if row.loss is not None]) == 4
 
 
 def test_both_processes_end_where_a_number_is_not_finite(make_run: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_both_processes_stop_at_the_same_step_and_the_adapter_is_kept(started: A
     run.request_stop()
     wait_until(lambda: run.status().state == "stopped", seconds=60)
     assert (run.adapter_dir / "adapter_model.safetensors").is_file()
-    steps = [row["step"] for row in run.metrics() if "loss" in row]
+    steps = [row.step for row in run.metrics() if row.loss is not None]
     assert steps == list(range(1, len(steps) + 1))
     wait_until(lambda: not any(process.is_running() for process in [launcher, *ranks]))
 

@@ -60,7 +60,7 @@ def assert_failed(run: Run, message: str, checkpoints: list[int]) -> None:
     kept = complete_checkpoints(run.checkpoints_dir)
     assert [int(path.name.partition("-")[2]) for path in kept] == checkpoints
     assert all(all_finite(load_file(file).values()) for path in kept for file in path.glob("*.safetensors"))
-    assert all(math.isfinite(row.get("loss", 0.0)) for row in run.metrics())
+    assert all(math.isfinite(0.0 if row.loss is None else row.loss) for row in run.metrics())
     assert_valid_json(run)
 
 
@@ -153,7 +153,7 @@ def test_a_break_midway_fails_the_run_and_keeps_the_step_before(
     assert run.status().hint.startswith("Lower the learning rate (it is 0.01), and start a new run.")
     assert work(run) == 0  # as resumed
     assert (run.status().state, run.status().step) == ("finished", 4)
-    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
+    assert [row.step for row in run.metrics() if row.loss is not None] == [1, 2, 3, 4]
 
 
 def test_a_heldout_loss_that_is_not_finite_fails_the_run(
@@ -198,7 +198,7 @@ def test_a_checkpoint_with_broken_weights_is_not_gone_on_from(make_run: Make, wo
     assert work(run) == 0
     assert run.status().state == "finished"
     assert all_finite(load_file(run.adapter_dir / "adapter_model.safetensors").values())
-    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
+    assert [row.step for row in run.metrics() if row.loss is not None] == [1, 2, 3, 4]
 
 
 def spoil_state(file: Path, change: Callable[[Any], Any]) -> None:
@@ -285,4 +285,4 @@ def test_a_run_goes_on_from_before_a_broken_optimizer_and_says_so(make_run: Make
     assert run.status().state == "finished"
     assert run.status().message.startswith("Discarded checkpoint-4, with numbers that are not finite")
     assert "continued from step 2." in run.status().message
-    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 3, 4]
+    assert [row.step for row in run.metrics() if row.loss is not None] == [1, 2, 3, 4]

@@ -51,7 +51,7 @@ def test_run_learns_and_can_be_compared(
     assert work(run) == 0
     assert run.status().state == "finished", run.log_tail()
     card = run.scorecard()
-    assert card["tuned"]["loss"] < card["base"]["loss"] - 0.05
+    assert card.tuned["loss"] < card.base["loss"] - 0.05
     pair = load_pair(find_sides("base", run.id, home), home)
     update = compare_prompt(pair, "Where is order 3?", "", Sampling(max_new_tokens=8))
     assert update.evidence.how == how

@@ -47,7 +47,7 @@ def test_tensorboard_events_land_in_the_run_folder(make_run: Any, work: Any) -> 
     events = loader.EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     told = [scalar.value for scalar in events.Scalars("train/loss")]
-    assert told == pytest.approx([row["loss"] for row in run.metrics() if "loss" in row], abs=1e-5)
+    assert told == pytest.approx([row.loss for row in run.metrics() if row.loss is not None], abs=1e-5)
     assert len(events.Scalars("eval/loss")) == 3
 
 

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 
 def losses(run: Run, name: str) -> dict[int, float]:
-    rows = [(row["step"], row[name]) for row in run.metrics() if name in row]
+    rows = [(row.step, getattr(row, name)) for row in run.metrics() if getattr(row, name) is not None]
     assert len(dict(rows)) == len(rows), "a step is told twice"
     return dict(rows)
 

@@ -21,9 +21,9 @@ def test_run_ends_with_the_whole_scorecard_and_answers_to_vote_on(finished_run: 
 
     card = finished_run.scorecard()
     assert card is not None
-    assert card["general"]["heldout"]["conversations"] == 40
-    assert card["answers"]["prompts"] == card["heldout"]["conversations"] == 4
-    assert card["rows"]["better"] == len(card["most_changed"]["improved"]) == 4
+    assert card.general.heldout.conversations == 40
+    assert card.answers.prompts == card.heldout.conversations == 4
+    assert card.rows.better == len(card.most_changed.improved) == 4
     pairs = kept_pairs(finished_run)
     assert [pair.reference for pair in pairs] == ["Soon!"] * 4
     assert all(pair.prompt.startswith("Where is order") and pair.base != pair.tuned for pair in pairs)
@@ -49,7 +49,7 @@ def test_nothing_of_training_is_in_memory_while_it_is_measured(
     assert run.status().state == "finished"
     assert run.status().message == "The scorecard only has the held-out loss: There is no room for it."
     card = run.scorecard()
-    assert card is not None and card["rows"]["better"] == 4 and "general" not in card
+    assert card is not None and card.rows.better == 4 and card.general is None
 
 
 def test_stop_ends_the_measuring_and_the_run_is_finished(
@@ -67,7 +67,7 @@ def test_stop_ends_the_measuring_and_the_run_is_finished(
     assert (run.status().state, run.status().step) == ("finished", 4)
     assert "Stopped while measuring" in run.status().message
     card = run.scorecard()
-    assert card is not None and "general" not in card
+    assert card is not None and card.general is None
 
 
 def test_stopped_run_is_measured_without_generated_answers(make_run: Make, work: Work) -> None:
@@ -76,7 +76,7 @@ def test_stopped_run_is_measured_without_generated_answers(make_run: Make, work:
     assert work(run) == 0
     assert run.status().state == "stopped"
     card = run.scorecard()
-    assert card is not None and "general" in card and "answers" not in card
+    assert card is not None and card.general is not None and card.answers is None
 
 
 @pytest.mark.parametrize(("trained_in", "is_known"), [("float32", True), ("bfloat16", False)])

@@ -28,7 +28,7 @@ LONG_SECONDS = 120.0
 
 
 def steps_of(run: Run) -> list[int]:
-    return [row["step"] for row in run.metrics() if "loss" in row]
+    return [row.step for row in run.metrics() if row.loss is not None]
 
 
 def dawdle(seconds: float = LONG_SECONDS) -> None:
@@ -168,7 +168,7 @@ def test_a_stop_in_watch_answers_leaves_them_out_and_keeps_what_was_learnt(
     monkeypatch.setattr(worker, "answer_prompts", slowly)
     assert work(run) == 0
     assert (run.status().state, run.status().step) == ("stopped", 2)
-    assert run.has_adapter() and [row["step"] for row in run.snapshots()] == [0]
+    assert run.has_adapter() and [row.step for row in run.snapshots()] == [0]
 
 
 def same_weights(one: Run, other: Run) -> bool:

@@ -64,7 +64,7 @@ def test_run_survives_the_kill_of_its_worker_and_then_of_its_supervisor(
     assert ended.hint.startswith("The end of the log: ")
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
     assert checkpoint is not None
-    told = [row for row in run.metrics() if "loss" in row and row["step"] <= checkpoint_step(checkpoint)]
+    told = [row for row in run.metrics() if row.loss is not None and row.step <= checkpoint_step(checkpoint)]
     wait_until(lambda: not supervisors())
 
     resume_run(run, home)
@@ -83,9 +83,9 @@ def test_run_survives_the_kill_of_its_worker_and_then_of_its_supervisor(
     assert (run.status().state, run.status().message) == ("stopped", "")
     assert run.has_adapter()
     assert run.scorecard() is not None
-    losses = [row for row in run.metrics() if "loss" in row]
+    losses = [row for row in run.metrics() if row.loss is not None]
     assert losses[: len(told)] == told
-    assert [row["step"] for row in losses] == list(range(1, run.status().step + 1))
+    assert [row.step for row in losses] == list(range(1, run.status().step + 1))
 
 
 class StandInWorker:

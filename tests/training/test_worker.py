@@ -32,7 +32,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def steps_with(run: Run, key: str) -> list[int]:
-    return [row["step"] for row in run.metrics() if key in row]
+    return [row.step for row in run.metrics() if getattr(row, key) is not None]
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -52,13 +52,13 @@ def test_every_method_and_trainer_runs_end_to_end(
     assert (status.state, status.message, status.step, status.total_steps) == ("finished", "", 4, 4)
     assert steps_with(run, "loss") == [1, 2, 3, 4]
     assert steps_with(run, "heldout_loss") == [0, 2, 4]
-    assert [row["step"] for row in run.snapshots()] == [0, 2, 4]
+    assert [row.step for row in run.snapshots()] == [0, 2, 4]
     card = run.scorecard()
     assert card is not None
-    losses = [row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row]
-    assert card["base"]["loss"] == pytest.approx(losses[0])
-    assert card["tuned"]["loss"] == pytest.approx(losses[-1])
-    assert card["tuned"]["loss"] < card["base"]["loss"]
+    losses = [row.heldout_loss for row in run.metrics() if row.heldout_loss is not None]
+    assert card.base["loss"] == pytest.approx(losses[0])
+    assert card.tuned["loss"] == pytest.approx(losses[-1])
+    assert card.tuned["loss"] < card.base["loss"]
     assert digests(tiny_model_dir) == before
 
 
@@ -88,7 +88,7 @@ def test_saved_folder_loads_with_plain_libraries_and_is_what_was_scored(
     rows = [make_conversation(row["messages"]) for row in read_jsonl(run.heldout_file)]
     loss = mean_loss(score_conversations(model, [render_conversation(tokenizer, row, 128) for row in rows]))
     card = run.scorecard()
-    assert card is not None and loss == pytest.approx(card["tuned"]["loss"], abs=1e-4)
+    assert card is not None and loss == pytest.approx(card.tuned["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -128,19 +128,19 @@ def test_base_side_of_the_scorecard_is_the_untouched_model(finished_run: Run, ti
     scores = score_conversations(base, [render_conversation(tokenizer, row, 128) for row in rows])
     card = finished_run.scorecard()
     assert card is not None
-    assert card["base"]["loss"] == pytest.approx(mean_loss(scores), abs=1e-5)
-    assert card["heldout"] == {"conversations": 4, "trained_tokens": sum(score.tokens for score in scores)}
+    assert card.base["loss"] == pytest.approx(mean_loss(scores), abs=1e-5)
+    assert card.heldout.as_record() == {"conversations": 4, "trained_tokens": sum(score.tokens for score in scores)}
 
 
 def test_metrics_and_snapshots_carry_what_the_page_shows(finished_run: Run) -> None:
-    steps = [row for row in finished_run.metrics() if "loss" in row]
+    steps = [row for row in finished_run.metrics() if row.loss is not None]
     keys = {"step", "elapsed_seconds", "loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gib"}
     assert all(set(row) == keys for row in steps)
-    assert all(row["tokens_per_second"] > 0 and row["memory_gib"] > 0 and row["grad_norm"] > 0 for row in steps)
-    assert [row["elapsed_seconds"] for row in steps] == sorted(row["elapsed_seconds"] for row in steps)
+    assert all(row.tokens_per_second > 0 and row.memory_gib > 0 and row.grad_norm > 0 for row in steps)
+    assert [row.elapsed_seconds for row in steps] == sorted(row.elapsed_seconds for row in steps)
     for snapshot in finished_run.snapshots():
-        assert [answer["prompt"] for answer in snapshot["answers"]] == ["Where is it?", "Hello"]
-        assert all(set(answer) == {"prompt", "answer", "finished"} for answer in snapshot["answers"])
+        assert [answer.prompt for answer in snapshot.answers] == ["Where is it?", "Hello"]
+        assert all(set(answer.as_record()) == {"prompt", "answer", "finished"} for answer in snapshot.answers)
 
 
 def test_first_snapshot_is_the_base_models_answer(finished_run: Run, tiny_model_dir: Path) -> None:
@@ -152,7 +152,7 @@ def test_first_snapshot_is_the_base_models_answer(finished_run: Run, tiny_model_
     )
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
     out = base.generate(**ids, max_new_tokens=4, do_sample=False)[0, ids["input_ids"].shape[1] :]
-    assert finished_run.snapshots()[0]["answers"][0]["answer"] == tokenizer.decode(out, skip_special_tokens=True)
+    assert finished_run.snapshots()[0].answers[0].answer == tokenizer.decode(out, skip_special_tokens=True)
 
 
 def test_4bit_run_trains_the_same_where_the_cpu_has_a_fast_path(
@@ -165,7 +165,9 @@ def test_4bit_run_trains_the_same_where_the_cpu_has_a_fast_path(
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
     work(fast)
     for key in ("loss", "heldout_loss", "grad_norm"):
-        one, other = ([row[key] for row in run.metrics() if key in row] for run in (plain, fast))
+        one, other = (
+            [getattr(row, key) for row in run.metrics() if getattr(row, key) is not None] for run in (plain, fast)
+        )
         assert one == pytest.approx(other, rel=1e-4) and len(one) >= 3
 
 
@@ -187,7 +189,7 @@ def test_watch_prompts_leave_the_weights_and_the_random_state_alone(make_run: Ma
     losses, weights = (
         [load(run) for run in (asked, alone)]
         for load in (
-            lambda run: [row["loss"] for row in run.metrics() if "loss" in row],
+            lambda run: [row.loss for row in run.metrics() if row.loss is not None],
             lambda run: load_file(run.adapter_dir / "adapter_model.safetensors"),
         )
     )
@@ -211,7 +213,7 @@ def test_stop_keeps_the_adapter_and_its_scorecard(make_run: Make, work: Work) ->
     assert (run.adapter_dir / "adapter_model.safetensors").is_file()
     assert run.scorecard() is not None
     assert last_complete_checkpoint(run.checkpoints_dir) == run.checkpoints_dir / "checkpoint-1"
-    assert [row["step"] for row in run.snapshots()] == [0, 1]
+    assert [row.step for row in run.snapshots()] == [0, 1]
 
 
 @pytest.fixture
@@ -317,12 +319,12 @@ def held_out_that_gets_worse(run: Run) -> Run:
 
 
 def heldout_loss(run: Run, step: int) -> float:
-    return next(row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row and row["step"] == step)
+    return next(row.heldout_loss for row in run.metrics() if row.heldout_loss is not None and row.step == step)
 
 
 def best_step(run: Run) -> int:
     """Of those that were measured, and not the last one."""
-    losses = {row["step"]: row["heldout_loss"] for row in run.metrics() if row.get("heldout_loss") and row["step"]}
+    losses = {row.step: row.heldout_loss for row in run.metrics() if row.heldout_loss and row.step}
     best = min(losses, key=lambda step: losses[step])
     assert best < max(losses), "the test needs a run that gets worse"
     return best
@@ -343,7 +345,7 @@ def test_best_weights_are_kept_saved_and_scored(make_run: Make, work: Work, meth
     saved, kept = load_file(best), load_file(run.adapter_dir / best.name)
     assert saved and all(torch.equal(saved[name], kept[name]) for name in saved)
     card = run.scorecard()
-    assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, step))
+    assert card is not None and card.tuned["loss"] == pytest.approx(heldout_loss(run, step))
 
 
 def test_last_weights_are_kept_where_the_best_are_not_wanted(make_run: Make, work: Work) -> None:
@@ -351,7 +353,7 @@ def test_last_weights_are_kept_where_the_best_are_not_wanted(make_run: Make, wor
     assert work(run) == 0
     assert (run.status().kept_step, run.status().message) == (4, "")
     card = run.scorecard()
-    assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, 4))
+    assert card is not None and card.tuned["loss"] == pytest.approx(heldout_loss(run, 4))
 
 
 def test_stopped_run_keeps_its_best_weights_too(
@@ -368,7 +370,7 @@ def test_stopped_run_keeps_its_best_weights_too(
     assert (run.status().state, run.status().step, run.status().kept_step) == ("stopped", 5, step)
     assert run.status().message == f"The weights from step {step} are kept, because the held-out loss was lowest there."
     card = run.scorecard()
-    assert card is not None and card["tuned"]["loss"] == pytest.approx(heldout_loss(run, step), abs=1e-5)
+    assert card is not None and card.tuned["loss"] == pytest.approx(heldout_loss(run, step), abs=1e-5)
 
 
 @pytest.mark.parametrize("breaks_off", [False, True])
@@ -456,10 +458,10 @@ def test_resumed_run_goes_on_from_its_checkpoint_and_tells_nothing_twice(make_ru
     assert (run.status().state, run.status().step) == ("finished", 6)
     assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
     assert steps_with(run, "heldout_loss") == [0, 1, 2, 4, 6]
-    assert [row["step"] for row in run.snapshots()] == [0, 1, 2, 4, 6]
-    base = [row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row][0]
+    assert [row.step for row in run.snapshots()] == [0, 1, 2, 4, 6]
+    base = [row.heldout_loss for row in run.metrics() if row.heldout_loss is not None][0]
     card = run.scorecard()
-    assert card is not None and card["base"]["loss"] == pytest.approx(base)
+    assert card is not None and card.base["loss"] == pytest.approx(base)
 
 
 def test_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(make_run: Make, work: Work) -> None:
@@ -511,7 +513,7 @@ def test_run_that_broke_off_resumes_from_its_last_checkpoint(
     assert steps_with(run, "loss") == [1, 2, 3, 4, 5, 6]
     assert steps_with(run, "heldout_loss") == [0, 2, 4, 6]
     card = run.scorecard()
-    assert card is not None and card["rows"]["better"] > 0
+    assert card is not None and card.rows.better > 0
 
 
 def test_run_that_broke_off_while_scoring_is_scored_when_it_is_resumed(

@@ -166,7 +166,7 @@ def test_kill_of_the_worker_is_told_on_the_page_and_resume_goes_on(
     expect(page.locator("#run-status")).to_contain_text(re.compile("signal 9|exited without an error message"))
     page.locator("#resume").click()
     expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
-    steps = [row["step"] for row in run.metrics() if "loss" in row]
+    steps = [row.step for row in run.metrics() if row.loss is not None]
     assert steps == sorted(set(steps)) and steps[-1] == 120
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sft_app.runs.summary import RunSummary
 from sft_app.ui.runs import run_views
 
 
-def summary(name: str, tuned: float | None = 3.0, **others: Any) -> dict[str, Any]:
-    values = {
+def summary(name: str, tuned: float | None = 3.0, **others: Any) -> RunSummary:
+    values: dict[str, Any] = {
         "run": f"id-{name}-{tuned}",
         "name": name,
         "state": "finished",
@@ -17,14 +18,8 @@ def summary(name: str, tuned: float | None = 3.0, **others: Any) -> dict[str, An
         "total_steps": 4,
         "model": "m",
     }
-    return {
-        **values,
-        "heldout_loss_base": 4.0,
-        "heldout_loss_tuned": tuned,
-        "tokens_per_second": 250.4,
-        "seconds": 65.0,
-        **others,
-    }
+    measured = {"heldout_loss_base": 4.0, "heldout_loss_tuned": tuned, "tokens_per_second": 250.4, "seconds": 65.0}
+    return RunSummary(**{**values, **measured, **others})
 
 
 def test_two_runs_of_one_name_are_told_apart_by_their_ids() -> None:

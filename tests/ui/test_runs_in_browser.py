@@ -54,8 +54,8 @@ def test_the_slider_moves_from_the_base_model_to_the_newest_answers(
     server: Any, quiet_page: Page, two_runs: list[Run]
 ) -> None:
     page, times = quiet_page, two_runs[1].snapshots()
-    texts = [snapshot["answers"][0]["answer"] for snapshot in times]
-    assert [snapshot["step"] for snapshot in times] == [0, 10, 20, 30] and texts[-1] != texts[0]
+    texts = [snapshot.answers[0].answer for snapshot in times]
+    assert [snapshot.step for snapshot in times] == [0, 10, 20, 30] and texts[-1] != texts[0]
     page.goto(server.url)
     open_tab(page, "Train")
     expect(page.locator("#curves svg")).to_have_count(5)

@@ -214,7 +214,7 @@ def test_a_prompt_full_of_html_is_shown_as_text(finished_run: Any, server: Any, 
     from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
     from sft_app.export.report import write_report
 
-    keep_pairs(finished_run, [AnswerPair(SCRIPT, SCRIPT, SCRIPT + " and more", SCRIPT)])
+    keep_pairs(finished_run, [AnswerPair(prompt=SCRIPT, base=SCRIPT, tuned=SCRIPT + " and more", reference=SCRIPT)])
     page = quiet_page
     page.goto(server.url)
     page.get_by_role("tab", name="Compare", exact=True).click()

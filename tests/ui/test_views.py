@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
-from sft_app.runs.records import RunStatus
+from sft_app.runs.records import RunStatus, Snapshot, StepMetrics, WatchAnswer
+from sft_app.runs.summary import RunSummary
 from sft_app.ui import views
 
-SUMMARY = {
-    "run": "20261122-153012-k3f9",
-    "name": "",
-    "state": "training",
-    "model": "starter",
-    "data": "examples/customer_service.jsonl",
-    "steps": 10,
-    "total_steps": 40,
-    "heldout_loss_base": 4.0,
-    "heldout_loss_tuned": 3.0,
-    "seconds": 65.0,
-}
+SUMMARY = RunSummary(
+    run="20261122-153012-k3f9",
+    name="",
+    state="training",
+    model="starter",
+    data="examples/customer_service.jsonl",
+    steps=10,
+    total_steps=40,
+    heldout_loss_base=4.0,
+    heldout_loss_tuned=3.0,
+    seconds=65.0,
+)
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '<img src="http://x/y">', "a & b"])
 def test_text_of_people_and_models_is_shown_and_never_run(text: str) -> None:
-    times = [{"step": step, "answers": [{"prompt": text, "answer": text, "finished": True}]} for step in (0, 1)]
+    times = [Snapshot(step=step, answers=[WatchAnswer(prompt=text, answer=text)]) for step in (0, 1)]
     shown = [
         views.watch_cards(times, 1),
-        views.status_card({**SUMMARY, "name": text}, RunStatus(state="failed", message=text), []),
+        views.status_card(SUMMARY.model_copy(update={"name": text}), RunStatus(state="failed", message=text), []),
         views.problem_card(text),
     ]
     for html in shown:
@@ -44,7 +44,7 @@ def test_status_card_tells_step_and_change_of_heldout_loss() -> None:
 
 def test_time_left_follows_the_pace_of_the_last_steps() -> None:
     status = RunStatus(state="training", step=10, total_steps=40)
-    metrics = [{"step": step, "loss": 1.0, "elapsed_seconds": 4.0 * step} for step in range(1, 11)]
+    metrics = [StepMetrics(step=step, loss=1.0, elapsed_seconds=4.0 * step) for step in range(1, 11)]
     assert views.time_left(status, metrics) == "about 2:00"
     assert views.time_left(status, metrics[:1]) == "–"
 
@@ -52,20 +52,21 @@ def test_time_left_follows_the_pace_of_the_last_steps() -> None:
 def test_time_left_is_never_negative_after_a_run_is_resumed() -> None:
     """A resumed worker counts its seconds from 0 again."""
     status = RunStatus(state="training", step=12, total_steps=42)
-    before = [{"step": step, "loss": 1.0, "elapsed_seconds": 40.0 * step} for step in range(1, 11)]
-    assert views.time_left(status, [*before[-1:], {"step": 11, "loss": 1.0, "elapsed_seconds": 4.0}]) == "–"
-    after = [{"step": step, "loss": 1.0, "elapsed_seconds": 4.0 * (step - 10)} for step in (11, 12)]
+    before = [StepMetrics(step=step, loss=1.0, elapsed_seconds=40.0 * step) for step in range(1, 11)]
+    assert views.time_left(status, [*before[-1:], StepMetrics(step=11, loss=1.0, elapsed_seconds=4.0)]) == "–"
+    after = [StepMetrics(step=step, loss=1.0, elapsed_seconds=4.0 * (step - 10)) for step in (11, 12)]
     assert views.time_left(status, [*before[-1:], *after]) == "about 2:00"
     assert views.time_left(status.model_copy(update={"step": 50}), after) == "about 0:00"
 
 
-def snapshot(step: int, *answers: str) -> dict[str, Any]:
-    return {"step": step, "answers": [{"prompt": f"Q{n}", "answer": answer} for n, answer in enumerate(answers)]}
+def snapshot(step: int, *answers: str) -> Snapshot:
+    found = [WatchAnswer(prompt=f"Q{n}", answer=answer) for n, answer in enumerate(answers)]
+    return Snapshot(step=step, answers=found)
 
 
 def test_a_step_that_was_answered_twice_stands_in_the_timeline_once() -> None:
     times = views.timeline([snapshot(0, "a"), snapshot(9, "b"), snapshot(9, "c")])
-    assert [(one["step"], one["answers"][0]["answer"]) for one in times] == [(0, "a"), (9, "c")]
+    assert [(one.step, one.answers[0].answer) for one in times] == [(0, "a"), (9, "c")]
 
 
 def test_each_place_of_the_timeline_shows_its_answers_beside_the_first_ones() -> None:
@@ -79,9 +80,9 @@ def test_each_place_of_the_timeline_shows_its_answers_beside_the_first_ones() ->
 
 
 def test_a_watch_answer_that_broke_off_is_not_told_as_the_same_or_changed() -> None:
-    whole, broken = snapshot(0, ""), snapshot(5, "")
-    broken["answers"][0]["broken"] = True
-    for times in ([whole, broken], [broken | {"step": 0}, whole | {"step": 5}], [broken, broken | {"step": 9}]):
+    answers = [WatchAnswer(prompt="Q0", answer="", broken=True)]
+    broken = [Snapshot(step=step, answers=answers) for step in (0, 5, 9)]
+    for times in ([snapshot(0, ""), broken[1]], [broken[0], snapshot(5, "")], broken[1:]):
         shown = views.watch_cards(times, 1)
         assert "cannot be compared" in shown and "its numbers became infinite" in shown
         assert "unchanged" not in shown and "changed" not in shown

@@ -97,8 +97,8 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     rows = [{"row": place, "messages": example.conversation.as_dicts()} for place, example in enumerate(examples, 1)]
     write_jsonl_atomically(run.train_file, rows)
     write_jsonl_atomically(run.heldout_file, rows[:1])
-    write_json_atomically(run.path / "settings.json", record.model_dump())
-    write_json_atomically(run.path / "status.json", RunStatus(created_utc=record.created_utc).model_dump())
+    write_json_atomically(run.settings_file, record.model_dump())
+    write_json_atomically(run.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
     return run
 
 

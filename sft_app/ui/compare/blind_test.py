@@ -17,6 +17,7 @@ from sft_app.evaluation.votes import (
     Ballot,
     Key,
     Progress,
+    Vote,
     by_voter,
     cast,
     open_ballots,
@@ -93,7 +94,7 @@ class BlindTest:
     def progress(self) -> Progress:
         return progress(self.pairs, self.voter, self.votes())
 
-    def votes(self) -> list[dict[str, Any]]:
+    def votes(self) -> list[Vote]:
         return read_votes(self.run) if self.run else []
 
 
@@ -255,7 +256,7 @@ def invite(context: PageContext, name: str | None) -> str:
     return blind_views.invitation(run_label(run), found.total, found.alike, list(by_voter(read_votes(run))))
 
 
-def write_votes(votes: list[dict[str, Any]], pairs: Sequence[AnswerPair]) -> list[str]:
+def write_votes(votes: list[Vote], pairs: Sequence[AnswerPair]) -> list[str]:
     """Write all votes as CSV and as JSONL, and return the paths."""
     folder = Path(tempfile.mkdtemp(prefix="votes-"))
     files = [folder / "votes.csv", folder / "votes.jsonl"]

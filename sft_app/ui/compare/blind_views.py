@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sft_app.evaluation.votes import Ballot, Choice, Progress, by_voter, tally, tally_sentence, votes_sentence
+from sft_app.evaluation.votes import Ballot, Choice, Progress, Vote, by_voter, tally, tally_sentence, votes_sentence
 from sft_app.templating import render_html
 from sft_app.ui import views
 
@@ -61,7 +60,7 @@ def note(text: str) -> str:
     return render_html("paragraph.html", kind="ft-revealed", text=text)
 
 
-def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
+def result_card(votes: Sequence[Vote], voter: str) -> str:
     """Show this voter's votes in words, those of all voters, and a table with a row for each voter."""
     if not votes:
         return views.empty_card("No one has voted yet.")
@@ -78,7 +77,7 @@ def result_card(votes: Sequence[dict[str, Any]], voter: str) -> str:
     )
 
 
-def _cells(votes: Sequence[dict[str, Any]]) -> list[int | str]:
+def _cells(votes: Sequence[Vote]) -> list[int | str]:
     found = tally(votes)
     share = "–" if found.win_rate is None else f"{found.win_rate:.0%} ({found.low:.0%} to {found.high:.0%})"
     return [len(votes), found.tuned, found.base, found.tie, found.both_bad, share]

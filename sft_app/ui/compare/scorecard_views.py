@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sft_app.evaluation.verdicts import (
     Line,
@@ -17,6 +16,7 @@ from sft_app.evaluation.verdicts import (
     summary_sentence,
     verdict_of_loss,
 )
+from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Scores
 from sft_app.runs.summary import number_text
 from sft_app.templating import render_html
 
@@ -50,10 +50,11 @@ class ScorePart:
     kind: str = ""
 
 
-def scorecard_view(card: dict[str, Any]) -> str:
+def scorecard_view(card: Scorecard) -> str:
     """Show what the scorecard says, with the forgetting check next to the task itself."""
-    heldout = card["heldout"]["conversations"]
-    task = _part(f"Your held-out examples · {heldout}", "How likely each model finds the reference answers.", card)
+    task = _part(
+        f"Your held-out examples · {card.row_count}", "How likely each model finds the reference answers.", card
+    )
     return render_html(
         "compare/scorecard.html",
         kind=KINDS.get(verdict_of_loss(card), ""),
@@ -62,33 +63,30 @@ def scorecard_view(card: dict[str, Any]) -> str:
     )
 
 
-def changed_rows_view(card: dict[str, Any]) -> str:
+def changed_rows_view(card: Scorecard) -> str:
     """Show the rows that changed most, in full."""
-    changed = card.get("most_changed", {})
-    titles = {"improved": "Most improved", "damaged": "Most damaged"}
-    groups = [(title, [_changed_row(row) for row in changed.get(kind, ())]) for kind, title in titles.items()]
-    return render_html("compare/changed_rows.html", groups=[(title, rows) for title, rows in groups if rows])
+    changed = {"Most improved": card.most_changed.improved, "Most damaged": card.most_changed.damaged}
+    groups = [(title, [_changed_row(row) for row in rows]) for title, rows in changed.items() if rows]
+    return render_html("compare/changed_rows.html", groups=groups)
 
 
-def _general(card: dict[str, Any]) -> ScorePart:
-    if "general" not in card:
+def _general(card: Scorecard) -> ScorePart:
+    part = card.general
+    if part is None:
         return ScorePart("Did it forget?", NO_GENERAL)
-    part = card["general"]
-    return _part(
-        f"Did it forget? · {part['heldout']['conversations']} general questions", forgetting_sentence(part), part
-    )
+    return _part(f"Did it forget? · {part.row_count} general questions", forgetting_sentence(part), part)
 
 
-def _answers(card: dict[str, Any]) -> ScorePart:
+def _answers(card: Scorecard) -> ScorePart:
     answers = answers_of(card)
     if answers is None:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
     told = "What each model writes itself, compared with the reference answer."
-    return _part(f"The models' own answers · {answers['prompts']} held-out questions", told, answers, "ft-wide")
+    return _part(f"The models' own answers · {answers.prompts} held-out questions", told, answers, "ft-wide")
 
 
-def _part(title: str, told: str, part: dict[str, Any], kind: str = "") -> ScorePart:
-    rows = part.get("rows", {})
+def _part(title: str, told: str, part: Scores, kind: str = "") -> ScorePart:
+    rows = part.rows.model_dump() if isinstance(part, PredictedScores) else {}
     counts = {"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows
     total = sum(counts.values())
     return ScorePart(
@@ -110,13 +108,13 @@ def _interval(line: Line) -> tuple[float, float]:
     return left, max(right - left, 1)
 
 
-def _changed_row(row: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
+def _changed_row(row: ChangedRow) -> tuple[str, str, list[tuple[str, str]]]:
     """Return the question, the row with its losses, and (name, text) of the reference and both answers."""
-    *asked, given = row["messages"]
-    before, after = (number_text(row[name], "{:.2f}") for name in ("base_loss", "tuned_loss"))
-    texts = [("reference", given["content"]), *zip(("base", "fine-tuned"), row["answers"], strict=False)]
+    *asked, given = row.messages
+    before, after = (number_text(loss, "{:.2f}") for loss in (row.base_loss, row.tuned_loss))
+    texts = [("reference", given.content), *zip(("base", "fine-tuned"), row.answers, strict=False)]
     return (
-        asked[-1]["content"] if asked else "",
-        f"row {row['row']} · loss {before} → {after}",
+        asked[-1].content if asked else "",
+        f"row {row.row} · loss {before} → {after}",
         [(name, BROKEN if text is None else text) for name, text in texts],
     )

@@ -180,6 +180,7 @@ def wire_mapping(reading: ReadingChoice, fields: dict[str, Any], read: Any) -> N
 
 def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
     """Settings that only one layout has."""
+    box: gr.Group
     with gr.Group(visible=False) as box, gr.Row():
         for name in names:
             fields[name] = make_field(name, RunSettings.model_fields[name].default, min_width=140, elem_id=name)

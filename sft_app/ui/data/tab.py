@@ -84,7 +84,7 @@ def build_data_tab(context: PageContext) -> DataTab:
             to_train = gr.Button("Next: train on these examples", variant="primary", size="md", elem_id="to-train")
         with gr.Column(scale=3, min_width=300):
             view = token_view.build_token_view(context, loaded)
-            lengths.render()
+            lengths.render()  # type: ignore[no-untyped-call]
     tab = DataTab(fields, to_train, source, reading, cleaned, view, check, gr.State(None))
     wire_reading(context, reading, fields)
     return tab

@@ -46,8 +46,8 @@ def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
 
 def run_choices(context: PageContext, wanted: str | None) -> gr.Dropdown:
     """The runs that have something to export; `wanted` if it is one of them, else the newest."""
-    summaries = [summary for summary in context.runs.summaries() if summary["adapter"]]
-    ids = [summary["run"] for summary in summaries]
-    choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
+    summaries = [summary for summary in context.runs.summaries() if summary.adapter]
+    ids = [summary.run for summary in summaries]
+    choices = [(views.run_label(summary), summary.run) for summary in summaries]
     info = RUN_INFO if ids else NO_RUNS
     return gr.Dropdown(choices, value=wanted if wanted in ids else next(iter(ids), None), info=info)

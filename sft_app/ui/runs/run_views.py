@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from sft_app.curves import run_colour
-from sft_app.runs.summary import clock, loss_change
+from sft_app.runs.summary import RunSummary, clock, loss_change
 from sft_app.settings import DataSettings
 from sft_app.templating import render_html
 from sft_app.ui.views import STATE_WORDS, empty_card
@@ -31,22 +30,21 @@ NOT_COMPARABLE = (
 )
 
 
-def run_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
+def run_names(summaries: Sequence[RunSummary]) -> list[str]:
     """Name each run in a comparison; two with the same name get their ids."""
-    names = [summary["name"] or summary["run"] for summary in summaries]
+    names = [summary.name or summary.run for summary in summaries]
     often = Counter(names)
     return [
-        f"{name} ({summary['run']})" if often[name] > 1 else name
-        for name, summary in zip(names, summaries, strict=True)
+        f"{name} ({summary.run})" if often[name] > 1 else name for name, summary in zip(names, summaries, strict=True)
     ]
 
 
-def can_be_compared(summary: dict[str, Any]) -> bool:
+def can_be_compared(summary: RunSummary) -> bool:
     """Return whether the run has begun to learn and its settings can be read."""
-    return bool(summary["steps"]) and summary["model"] is not None
+    return bool(summary.steps) and summary.model is not None
 
 
-def comparison_card(summaries: Sequence[dict[str, Any]], differing: Sequence[tuple[str, list[str]]]) -> str:
+def comparison_card(summaries: Sequence[RunSummary], differing: Sequence[tuple[str, list[str]]]) -> str:
     """Show the results of each run and the settings in which they differ, with a column for each run."""
     is_fair = not any(name in MEASURED_BY or name.startswith("contents of") for name, _ in differing)
     return render_html(
@@ -58,11 +56,11 @@ def comparison_card(summaries: Sequence[dict[str, Any]], differing: Sequence[tup
     )
 
 
-def queue_choices(queued: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def queue_choices(queued: Sequence[RunSummary]) -> list[tuple[str, str]]:
     """Return (place and name, id) of the queued runs, given in the order in which they will run."""
     names = run_names(queued)
     return [
-        (f"{place}. {name}", summary["run"])
+        (f"{place}. {name}", summary.run)
         for place, (name, summary) in enumerate(zip(names, queued, strict=True), start=1)
     ]
 
@@ -74,20 +72,20 @@ def too_few_card(runs: int) -> str:
     return empty_card("Choose two or more runs to see their curves in one chart and the settings that differ.")
 
 
-def _results(summaries: Sequence[dict[str, Any]], is_fair: bool) -> list[tuple[str, list[str], int | None]]:
+def _results(summaries: Sequence[RunSummary], is_fair: bool) -> list[tuple[str, list[str], int | None]]:
     """Return (name, value of each run, place of the best one if there is one)."""
     return [
-        ("state", [STATE_WORDS[summary["state"]] for summary in summaries], None),
-        ("steps", [f"{summary['steps']:,} of {summary['total_steps']:,}" for summary in summaries], None),
+        ("state", [STATE_WORDS[summary.state] for summary in summaries], None),
+        ("steps", [f"{summary.steps:,} of {summary.total_steps:,}" for summary in summaries], None),
         ("held-out loss", [loss_change(summary) for summary in summaries], _lowest(summaries) if is_fair else None),
-        ("tokens/s", [_rounded(summary["tokens_per_second"]) for summary in summaries], None),
-        ("time", [clock(summary["seconds"]) for summary in summaries], None),
+        ("tokens/s", [_rounded(summary.tokens_per_second) for summary in summaries], None),
+        ("time", [clock(summary.seconds) for summary in summaries], None),
     ]
 
 
-def _lowest(summaries: Sequence[dict[str, Any]]) -> int | None:
+def _lowest(summaries: Sequence[RunSummary]) -> int | None:
     """Return the place of the one run with the lowest held-out loss."""
-    losses = [(summary["heldout_loss_tuned"], place) for place, summary in enumerate(summaries)]
+    losses = [(summary.heldout_loss_tuned, place) for place, summary in enumerate(summaries)]
     known = sorted((loss, place) for loss, place in losses if loss is not None and math.isfinite(loss))
     return known[0][1] if len(known) > 1 and known[0][0] < known[1][0] else None
 

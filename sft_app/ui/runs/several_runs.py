@@ -57,8 +57,8 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
 def comparison_updates(context: PageContext, several: SeveralRuns, run_ids: list[str], seen: Any) -> Updates:
     """Show chart and table of these runs; nothing while nothing is new since `seen`."""
     known = [summary for summary in context.runs.summaries() if can_be_compared(summary)]
-    chosen = sorted((one for one in known if one["run"] in run_ids), key=lambda one: run_ids.index(one["run"]))
-    runs = [context.runs.get(one["run"]) for one in chosen]
+    chosen = sorted((one for one in known if one.run in run_ids), key=lambda one: run_ids.index(one.run))
+    runs = [context.runs.get(one.run) for one in chosen]
     now = [len(known), *(files_stamp(run) for run in runs)]
     if now == seen:
         return {}

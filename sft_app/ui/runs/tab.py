@@ -110,9 +110,9 @@ def listing_updates(
     summaries = context.runs.summaries()
     queue = queue_choices([context.runs.files.summary(run) for run in context.runs.queued()])
     frame = views.runs_frame(summaries)
-    choices = [(views.run_label(summary), summary["run"]) for summary in summaries]
+    choices = [(views.run_label(summary), summary.run) for summary in summaries]
     begun = [summary for summary in summaries if can_be_compared(summary)]
-    measured = [(name, summary["run"]) for name, summary in zip(run_names(begun), begun, strict=True)]
+    measured = [(name, summary.run) for name, summary in zip(run_names(begun), begun, strict=True)]
     now = {"table": frame.values.tolist(), "choices": choices, "queue": queue, "measured": measured}
     changed = {name for name, value in now.items() if seen is None or seen[name] != value}
     updates: Updates = {tab.seen: now}

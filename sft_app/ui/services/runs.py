@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sft_app.runs.directory import choose_run, list_runs, queued_runs
 from sft_app.runs.folder import Run
+from sft_app.runs.summary import RunSummary
 from sft_app.settings import RunSettings
 from sft_app.ui.run_files import RunFiles
 from sft_app.ui.services.access import Access
@@ -31,7 +31,7 @@ class RunService:
         """Return the queued ones of these, in the order in which they will run."""
         return [run for run in queued_runs(self.home) if self.access.sees(run)]
 
-    def summaries(self) -> list[dict[str, Any]]:
+    def summaries(self) -> list[RunSummary]:
         """Return a summary of each run that the visitor may see."""
         return [self.files.summary(run) for run in self.visible()]
 

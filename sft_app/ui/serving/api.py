@@ -41,7 +41,7 @@ def offer_api(context: PageContext) -> None:
     for make, options in ((_data_functions, {}), (_run_functions, {}), (_model_functions, MODEL_CALL)):
         for function, permission in make(context).items():
             checked = allowed(permission, context)(_checked(function))
-            gr.api(checked, api_name=function.__name__, **options)
+            gr.api(checked, api_name=function.__name__, **options)  # type: ignore[attr-defined]
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,7 +144,8 @@ def _model_functions(context: PageContext) -> Functions:
         found = context.runs.get(run)
         asked = found.record().settings.scorecard_prompts if prompts is None else prompts
         context.sides.score(found.id, asked, lambda share: None)
-        return found.scorecard() or {}
+        card = found.scorecard()
+        return card.as_record() if card else {}
 
     return {compare: "compare", score: "measure"}
 
@@ -152,6 +153,5 @@ def _model_functions(context: PageContext) -> Functions:
 def _summary(context: PageContext, run: Run) -> dict[str, Any]:
     """Its summary; on a Space without a folder of the machine."""
     summary = context.runs.files.summary(run)
-    if summary["adapter"] and context.hosting.is_hosted:
-        return {**summary, "adapter": run.adapter_dir.name}
-    return summary
+    values = summary.as_record()
+    return {**values, "adapter": run.adapter_dir.name} if summary.adapter and context.hosting.is_hosted else values

@@ -39,7 +39,8 @@ def on_gpu(function: Callable[..., Any], seconds: Callable[..., int]) -> Callabl
     """The function with a GPU for about so many seconds, where GPUs are lent; elsewhere itself."""
     if not lends_gpu():
         return function
-    return importlib.import_module("spaces").GPU(duration=seconds)(function)
+    decorated: Callable[..., Any] = importlib.import_module("spaces").GPU(duration=seconds)(function)
+    return decorated
 
 
 def results_of(models: ModelService, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:

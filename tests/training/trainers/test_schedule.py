@@ -55,7 +55,7 @@ def test_a_run_of_one_step_learns_at_the_rate_asked_for(
 ) -> None:
     run = make_run(trainer=trainer, max_steps=1, warmup_ratio=0.05)
     work(run)
-    (step,) = (row for row in run.metrics() if "loss" in row)
-    before, after = (row["heldout_loss"] for row in run.metrics() if "heldout_loss" in row)
+    (step,) = (row for row in run.metrics() if row.loss is not None)
+    before, after = (row.heldout_loss for row in run.metrics() if row.heldout_loss is not None)
     assert step["learning_rate"] == 1e-2
     assert after != before

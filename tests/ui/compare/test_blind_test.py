@@ -8,21 +8,24 @@ import pytest
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
-from sft_app.evaluation.votes import Ballot, Progress, read_votes
+from sft_app.evaluation.votes import Ballot, Progress, Vote, read_votes
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
 from sft_app.ui.compare.blind_test import BlindTest, invite
 from sft_app.ui.context import PageContext
 
 BAD = "<script>alert(1)</script>"
-PAIRS = [AnswerPair(f"Q{number}", f"plain {number}", f"warm {number}", "given") for number in range(4)]
+PAIRS = [
+    AnswerPair(prompt=f"Q{number}", base=f"plain {number}", tuned=f"warm {number}", reference="given")
+    for number in range(4)
+]
 
 
 @pytest.fixture
 def run(home: Path) -> Run:
     (home / "runs" / "r1").mkdir(parents=True)
     run = Run(home / "runs" / "r1")
-    keep_pairs(run, [*PAIRS, AnswerPair("Q", "same", "same")])
+    keep_pairs(run, [*PAIRS, AnswerPair(prompt="Q", base="same", tuned="same")])
     return run
 
 
@@ -32,10 +35,10 @@ def begun(run: Run, voter: str = "Ada") -> BlindTest:
     return test
 
 
-def votes(**choices: int) -> list[dict[str, str]]:
+def votes(**choices: int) -> list[Vote]:
     kinds = {"tuned": "tuned", "base": "base", "tie": "tie", "bad": "both bad"}
     return [
-        {"voter": "Ada", "pair": f"{kind}{n}", "choice": kinds[kind]}
+        Vote(voter="Ada", pair=f"{kind}{n}", choice=kinds[kind])
         for kind, count in choices.items()
         for n in range(count)
     ]
@@ -43,18 +46,18 @@ def votes(**choices: int) -> list[dict[str, str]]:
 
 def test_a_ballot_is_the_same_whichever_side_is_which() -> None:
     card = views.ballot_card(Ballot(PAIRS[0], base_is_left=True))
-    turned = views.ballot_card(Ballot(AnswerPair("Q0", "warm 0", "plain 0"), base_is_left=False))
+    turned = views.ballot_card(Ballot(AnswerPair(prompt="Q0", base="warm 0", tuned="plain 0"), base_is_left=False))
     assert card == turned
     for hint in ("base", "tuned", "given", PAIRS[0].id):
         assert hint not in card
 
 
 def test_text_of_people_and_models_is_shown_and_never_run() -> None:
-    pair = AnswerPair(BAD, BAD, BAD + "more")
+    pair = AnswerPair(prompt=BAD, base=BAD, tuned=BAD + "more")
     shown = [
         views.ballot_card(Ballot(pair, True)),
         views.progress_line(Progress(0, 1, 0), BAD, BAD),
-        views.result_card([{"voter": BAD, "pair": "p", "choice": "tuned"}], BAD),
+        views.result_card([Vote(voter=BAD, pair="p", choice="tuned")], BAD),
         views.invitation(BAD, 1, 0, [BAD]),
         views.invitation(BAD, 0, 0, []),
     ]
@@ -70,7 +73,7 @@ def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
     assert "Voted so far: Bo." in invite(context, "r1")
     run.pairs_file.unlink()
     assert "Answer prompts in “Many prompts”" in invite(context, "r1")
-    keep_pairs(run, [AnswerPair("Q", "same", "same")])
+    keep_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
     assert "in each pair both sides say the same thing" in invite(context, "r1")
     assert "Choose a run on the right" in invite(context, "base")
     with pytest.raises(RunError, match="Choose a run on the right"):
@@ -124,7 +127,7 @@ def test_the_result_is_told_for_the_voter_and_for_all() -> None:
     card = views.result_card(mine, "Ada")
     assert "won 9 of the 10 decisive votes: 90%" in card and "unlikely to be chance" in card
     assert "<td>13</td><td>9</td><td>1</td><td>2</td><td>1</td>" in card and "<h4>All voters</h4>" not in card
-    both = [*mine, *({**vote, "voter": "Bo"} for vote in mine)]
+    both = [*mine, *(vote.model_copy(update={"voter": "Bo"}) for vote in mine)]
     card = views.result_card(both, "Ada")
     assert card.count("<tr>") == 4 and "each pair counts once" in card
     assert card.count("won 9 of the 10") == 2  # a second voter who agrees makes it no more certain

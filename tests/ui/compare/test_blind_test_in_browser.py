@@ -15,7 +15,10 @@ from sft_app.evaluation.votes import read_votes
 from sft_app.runs.folder import Run
 from tests.ui.test_browser import open_tab
 
-PAIRS = [AnswerPair(f"Question {n}?", f"plain {n}", f"warm {n} <b>", f"given {n}") for n in range(3)]
+PAIRS = [
+    AnswerPair(prompt=f"Question {n}?", base=f"plain {n}", tuned=f"warm {n} <b>", reference=f"given {n}")
+    for n in range(3)
+]
 HINT = re.compile(r"base|tuned|ft-base|ft-tuned|token|given", re.I)
 
 

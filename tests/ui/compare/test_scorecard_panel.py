@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.runs.folder import Run
+from sft_app.runs.scorecard import Scorecard
 from sft_app.ui.compare.scorecard_panel import ScorecardPanel, scorecard_updates
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
@@ -31,15 +32,19 @@ ROW = {
 }
 
 
-def whole(general_low: float, general_high: float) -> dict[str, Any]:
+def card_of(**values: Any) -> Scorecard:
+    return Scorecard.model_validate(values)
+
+
+def whole(general_low: float, general_high: float) -> Scorecard:
     value = {"value": (general_low + general_high) / 2, "low": general_low, "high": general_high}
     general = {**SHORT, "difference": {**SHORT["difference"], "loss": value}}
     answers = {name: SHORT[name] for name in ("base", "tuned", "difference")}
-    return {**SHORT, "general": general, "answers": {"prompts": 4, **answers}}
+    return card_of(**SHORT, **{"general": general, "answers": {"prompts": 4, **answers}})
 
 
 def test_it_says_what_changed_and_shows_both_sides_with_the_interval() -> None:
-    shown = scorecard_view(SHORT)
+    shown = scorecard_view(card_of(**SHORT))
     assert "predicted better" in shown and "8 of 10" in shown
     assert "3.000" in shown and "2.000" in shown and "−1.500 … −0.500" in shown
     assert 'class="ft-verdict ft-better">better' in shown
@@ -48,14 +53,14 @@ def test_it_says_what_changed_and_shows_both_sides_with_the_interval() -> None:
 
 
 def test_a_bar_lies_where_the_interval_does() -> None:
-    assert "left:0.0%;width:33.3%" in scorecard_view(SHORT)  # -1.5 … -0.5 around a middle at 50 %
-    assert "left:40.0%;width:60.0%" in scorecard_view(SHORT)  # -0.05 … 0.25
+    assert "left:0.0%;width:33.3%" in scorecard_view(card_of(**SHORT))  # -1.5 … -0.5 around a middle at 50 %
+    assert "left:40.0%;width:60.0%" in scorecard_view(card_of(**SHORT))  # -0.05 … 0.25
 
 
 def test_what_was_not_measured_is_told_in_its_place() -> None:
-    shown = scorecard_view(SHORT)
+    shown = scorecard_view(card_of(**SHORT))
     assert "Did it forget?" in shown and "Not measured yet" in shown and "No answers were generated" in shown
-    assert changed_rows_view(SHORT) == ""
+    assert changed_rows_view(card_of(**SHORT)) == ""
 
 
 def test_forgetting_is_told_beside_the_task() -> None:
@@ -69,7 +74,7 @@ def test_forgetting_is_told_beside_the_task() -> None:
 
 
 def test_changed_rows_are_shown_as_they_were_written() -> None:
-    shown = changed_rows_view({"most_changed": {"improved": [ROW], "damaged": []}})
+    shown = changed_rows_view(card_of(**SHORT, most_changed={"improved": [ROW], "damaged": []}))
     assert "Most improved: 1 to read" in shown and "Most damaged" not in shown
     assert "row 7 · loss 3.00 → 1.50" in shown
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "<b>is" not in shown
@@ -87,5 +92,5 @@ def test_a_side_without_a_run_or_scorecard_says_what_to_do(home: Path) -> None:
 
     assert "Choose a run on the right" in card("base")
     assert "press “Measure” to create one now" in card(run.id)
-    run.keep_scorecard(SHORT)
+    run.keep_scorecard(card_of(**SHORT))
     assert "predicted better" in card(f"{run.id}/checkpoint-2")

@@ -1,0 +1,60 @@
+"""What a run measures and prints while it trains, and what it scored at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sft_app.runs.paths import RunPaths
+from sft_app.runs.records import Snapshot, StepMetrics
+from sft_app.runs.scorecard import Scorecard
+from sft_app.runtime.files import (
+    append_jsonl,
+    iterate_jsonl,
+    read_json,
+    read_records,
+    write_json_atomically,
+    write_jsonl_atomically,
+)
+
+
+class RunLogs(RunPaths):
+    """The logs and results in a run folder."""
+
+    def metrics(self) -> list[StepMetrics]:
+        return read_records(self.metrics_file, StepMetrics)
+
+    def snapshots(self) -> list[Snapshot]:
+        return read_records(self.snapshots_file, Snapshot)
+
+    def scorecard(self) -> Scorecard | None:
+        return read_json(self.scorecard_file, Scorecard)
+
+    def keep_scorecard(self, card: Scorecard) -> None:
+        write_json_atomically(self.scorecard_file, card.as_record())
+
+    def log_metric(self, **values: Any) -> None:
+        """Appends the fields of a `StepMetrics`."""
+        append_jsonl(self.metrics_file, StepMetrics(**values).as_record())
+
+    def log_snapshot(self, **values: Any) -> None:
+        """Appends the fields of a `Snapshot`."""
+        append_jsonl(self.snapshots_file, Snapshot(**values).as_record())
+
+    def forget_after(self, step: int) -> None:
+        """Drops what was logged after `step`, which a resumed run logs again, and answers of weights that will be
+        replaced."""
+        self.pairs_file.unlink(missing_ok=True)
+        for file in (self.metrics_file, self.snapshots_file):
+            if file.exists():
+                write_jsonl_atomically(file, [row for row in iterate_jsonl(file) if _step_of(row) <= step])
+
+    def log_tail(self, lines: int = 20) -> str:
+        try:
+            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+
+def _step_of(row: dict[str, Any]) -> float:
+    step = row.get("step", 0)
+    return step if isinstance(step, (int, float)) else 0

@@ -1,0 +1,160 @@
+"""A run folder with a damaged file, or one of a newer version, hides no other run: on the page and the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.errors import RunError
+from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, pairs_of
+from sft_app.evaluation.votes import Ballot, cast, read_votes, votes_sentence
+from sft_app.export.report import report_html
+from sft_app.runs.directory import list_runs, queued_runs
+from sft_app.runs.folder import Run
+from sft_app.storage.copies import CopyRecord, write_record
+from sft_app.ui.compare.scorecard_panel import scorecard_values
+from sft_app.ui.context import PageContext
+from sft_app.ui.runs.run_panel import panel_values
+from sft_app.ui.runs.several_runs import comparison_values
+from sft_app.ui.runs.tab import listing_values
+from tests.commands import Ended
+from tests.export.run_folders import finish, make_run, whole_card
+
+ROW = {
+    "row": 1,
+    "messages": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello"}],
+    "base_loss": 4.0,
+    "tuned_loss": 3.0,
+    "answers": ["Hm.", "Hello."],
+}
+FILES = [
+    "settings.json",
+    "status.json",
+    "scorecard.json",
+    "copy.json",
+    "metrics.jsonl",
+    "snapshots.jsonl",
+    "answer_pairs.jsonl",
+    "votes.jsonl",
+    "base_scores.jsonl",
+]
+WHOLE = [b"", b"\n", b"null\n", b"3\n", b'"x"\n', b"[]\n", b"{}\n", b'{"step": ', b"\xff\xfe\n", b"[" * 5_000 + b"\n"]
+VALUES = (None, "2026-01-01T00:00:00", -1, 1e999, 10**30, [None])
+
+
+@pytest.fixture
+def damaged(home: Path) -> Run:
+    """A finished run with a whole folder, beside a healthy one that is newer and a queued one."""
+    run = make_run(home)
+    finish(run)
+    run.base_scores_file.write_text('{"loss_sum": 2.5, "tokens": 3, "correct": 1}\n')
+    run.keep_scorecard(whole_card(most_changed={"improved": [ROW], "damaged": []}))
+    for step in (0, 4):
+        run.log_snapshot(step=step, answers=[{"prompt": "Q?", "answer": f"after {step}", "finished": True}])
+    pair = AnswerPair(prompt="Q?", base="a", tuned="b")
+    keep_pairs(run, [pair])
+    cast(run, Ballot(pair, base_is_left=True), "2", "Ada")
+    write_record(run, CopyRecord(place="/backup", copied_utc="2026-01-01T00:00:00+00:00"))
+    finish(make_run(home, name="Healthy"))
+    make_run(home, name="Queued")
+    return run
+
+
+def damages(content: bytes) -> Iterator[bytes]:
+    """This file cut, replaced, with one more key, and with each key missing or of another type."""
+    yield from WHOLE
+    yield content[: len(content) // 2]
+    first, _, rest = content.partition(b"\n") if content.count(b"\n{") else (content, b"", b"")
+    row = json.loads(first)
+    for changed in changes(row):
+        yield json.dumps(changed).encode() + b"\n" + rest
+    for line in WHOLE:  # between whole lines
+        yield first.rstrip() + b"\n" + line + rest
+
+
+def changes(row: dict[str, Any], values: Sequence[Any] = VALUES) -> Iterator[dict[str, Any]]:
+    """Of keys inside a key only two values, as there are many."""
+    yield {**row, "from_a_newer_version": {"x": 1}}
+    for key, value in row.items():
+        yield {name: other for name, other in row.items() if name != key}
+        yield from ({**row, key: other} for other in values)
+        if isinstance(value, dict):
+            yield from ({**row, key: inner} for inner in changes(value, values[:2]))
+
+
+def look_everywhere(home: Path, run: Run, cli: Callable[..., Ended]) -> None:
+    """Fails where a look at all runs or at this one raises anything but a clear error."""
+    context = PageContext(home)
+    everyone = [summary.run for summary in context.summaries()]
+    assert everyone == [other.id for other in list_runs(home)] and len(everyone) == 3
+    assert len(queued_runs(home)) >= 1
+    listing_values(context, run.id, None, everyone, None)
+    panel_values(context, run.id)
+    comparison_values(context, everyone, None)
+    scorecard_values(context, run.id)
+    assert pairs_of(run) is not None and votes_sentence(read_votes(run))
+    assert isinstance(context.sides(), list)
+    try:
+        report_html(run)
+    except RunError as error:
+        assert "settings.json" in str(error)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_hides_no_run(home: Path, damaged: Run, cli: Callable[..., Ended], file: str) -> None:
+    path = damaged.path / file
+    whole = path.read_bytes()
+    for content in damages(whole):
+        path.write_bytes(content)
+        try:
+            look_everywhere(home, damaged, cli)
+        except Exception as error:
+            raise AssertionError(f"{file} with {content[:300]!r}") from error
+    path.unlink()
+    path.mkdir()
+    look_everywhere(home, damaged, cli)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_command_line_lists_and_shows_a_damaged_run(
+    home: Path, damaged: Run, cli: Callable[..., Ended], file: str
+) -> None:
+    for content in WHOLE:
+        (damaged.path / file).write_bytes(content)
+        assert [row["run"] for row in cli("runs", "--json").json] == [run.id for run in list_runs(home)]
+        assert cli("status", damaged.id, "--json").json["run"] == damaged.id
+        assert cli("status", damaged.id).status == 0
+
+
+@pytest.mark.parametrize("content", [*WHOLE, b'[3, null, {"x": 1}]'])
+def test_a_damaged_queue_hides_no_run(home: Path, damaged: Run, content: bytes) -> None:
+    (home / "queue.json").write_bytes(content)
+    assert len(queued_runs(home)) == 1 and len(list_runs(home)) == 3
+
+
+def test_a_damaged_time_costs_only_the_time(damaged: Run) -> None:
+    status = json.loads(damaged.status_file.read_bytes())
+    damaged.status_file.write_text(json.dumps({**status, "started_utc": "yesterday", "worked_seconds": "long"}))
+    assert (damaged.status().state, damaged.status().step) == ("finished", 4)
+    assert damaged.status().elapsed_seconds() == 0
+
+
+def test_a_newer_key_costs_nothing(damaged: Run) -> None:
+    before = (damaged.metrics(), damaged.snapshots(), damaged.scorecard(), damaged.status(), read_votes(damaged))
+    for path in damaged.path.glob("*.json*"):
+        if path.name != "settings.json":
+            lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+            rows = [json.dumps({**json.loads(line), "newer": [1]}) for line in lines]
+            path.write_text("\n".join(rows) + "\n")
+    assert before == (
+        damaged.metrics(),
+        damaged.snapshots(),
+        damaged.scorecard(),
+        damaged.status(),
+        read_votes(damaged),
+    )
+    assert all(before)
