@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from sft_app.errors import RunError
@@ -16,11 +17,11 @@ from sft_app.export.report import report_html
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import Run
 from sft_app.storage.copies import CopyRecord, write_record
-from sft_app.ui.compare.scorecard_panel import scorecard_values
+from sft_app.ui.compare.scorecard_panel import ScorecardPanel, scorecard_updates
 from sft_app.ui.context import PageContext
-from sft_app.ui.runs.run_panel import panel_values
-from sft_app.ui.runs.several_runs import comparison_values
-from sft_app.ui.runs.tab import listing_values
+from sft_app.ui.runs.run_panel import RunPanel, build_run_panel, panel_updates
+from sft_app.ui.runs.several_runs import comparison_updates
+from sft_app.ui.runs.tab import RunsTab, build_runs_tab, listing_updates
 from tests.commands import Ended
 from tests.export.run_folders import finish, make_run, whole_card
 
@@ -58,7 +59,7 @@ def damaged(home: Path) -> Run:
     pair = AnswerPair(prompt="Q?", base="a", tuned="b")
     keep_pairs(run, [pair])
     cast(run, Ballot(pair, base_is_left=True), "2", "Ada")
-    write_record(run, CopyRecord(place="/backup", copied_utc="2026-01-01T00:00:00+00:00"))
+    write_record(run, CopyRecord(location="/backup", copied_utc="2026-01-01T00:00:00+00:00"))
     finish(make_run(home, name="Healthy"))
     make_run(home, name="Queued")
     return run
@@ -86,18 +87,25 @@ def changes(row: dict[str, Any], values: Sequence[Any] = VALUES) -> Iterator[dic
             yield from ({**row, key: inner} for inner in changes(value, values[:2]))
 
 
-def look_everywhere(home: Path, run: Run, cli: Callable[..., Ended]) -> None:
+@pytest.fixture
+def panels(home: Path) -> tuple[RunsTab, RunPanel, ScorecardPanel]:
+    with gr.Blocks():
+        panel = build_run_panel(PageContext(home), gr.Button("Stop"), gr.Button("Cancel"), gr.Button("Resume"))
+        return build_runs_tab(PageContext(home)), panel, ScorecardPanel(gr.HTML(), gr.HTML())
+
+
+def look_everywhere(home: Path, run: Run, panels: tuple[RunsTab, RunPanel, ScorecardPanel]) -> None:
     """Fails where a look at all runs or at this one raises anything but a clear error."""
-    context = PageContext(home)
-    everyone = [summary.run for summary in context.summaries()]
+    context, (tab, panel, scorecard) = PageContext(home), panels
+    everyone = [summary.run for summary in context.runs.summaries()]
     assert everyone == [other.id for other in list_runs(home)] and len(everyone) == 3
     assert len(queued_runs(home)) >= 1
-    listing_values(context, run.id, None, everyone, None)
-    panel_values(context, run.id)
-    comparison_values(context, everyone, None)
-    scorecard_values(context, run.id)
+    listing_updates(context, tab, run.id, None, everyone, None)
+    panel_updates(context, panel, run.id)
+    comparison_updates(context, tab.several, everyone, None)
+    scorecard_updates(context, scorecard, run.id)
     assert pairs_of(run) is not None and votes_sentence(read_votes(run))
-    assert isinstance(context.sides(), list)
+    assert isinstance(context.sides.choices(), list)
     try:
         report_html(run)
     except RunError as error:
@@ -105,18 +113,20 @@ def look_everywhere(home: Path, run: Run, cli: Callable[..., Ended]) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_damaged_file_hides_no_run(home: Path, damaged: Run, cli: Callable[..., Ended], file: str) -> None:
+def test_a_damaged_file_hides_no_run(
+    home: Path, damaged: Run, panels: tuple[RunsTab, RunPanel, ScorecardPanel], file: str
+) -> None:
     path = damaged.path / file
     whole = path.read_bytes()
     for content in damages(whole):
         path.write_bytes(content)
         try:
-            look_everywhere(home, damaged, cli)
+            look_everywhere(home, damaged, panels)
         except Exception as error:
             raise AssertionError(f"{file} with {content[:300]!r}") from error
     path.unlink()
     path.mkdir()
-    look_everywhere(home, damaged, cli)
+    look_everywhere(home, damaged, panels)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -65,6 +66,23 @@ def test_every_make_target_named_exists() -> None:
     makefile = (PROJECT / "Makefile").read_text()
     for target in set(re.findall(r"`make (\w+)`|^make (\w+)$", README, flags=re.M)):
         assert re.search(rf"^{target[0] or target[1]}:", makefile, flags=re.M), target
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/TRAINING.md"])
+def test_every_path_that_a_document_names_exists(document: str) -> None:
+    """Paths in backticks: of the project, or of `sft_app` with or without `.py`, perhaps with a name in the module."""
+    text = (PROJECT / document).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[a-z_]+/)+[A-Za-z_.]*)`", text)
+    assert named
+
+    def exists(name: str) -> bool:
+        module = name.partition(".")[0]
+        beginnings = (PROJECT, PROJECT / "sft_app")
+        return any((base / one).exists() for base in beginnings for one in (name, f"{name}.py", f"{module}.py"))
+
+    run_folder = ("data/train.jsonl", "data/heldout.jsonl", "tokens/train.arrow", "checkpoints/", "adapter/", "runs/")
+    home = ("models/", "uploads/", "datasets/", "exports/", "cleaned/", "workspace/")
+    assert [name for name in named if name not in (*run_folder, *home) and not exists(name)] == []
 
 
 def test_commands_work_as_written(tiny_model_dir: Path, home: Path, tmp_path: Path) -> None:

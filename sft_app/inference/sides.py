@@ -16,7 +16,7 @@ from sft_app.models.starter import STARTER_HUB_ID
 from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.runs.folder import Run
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runtime.environment import BUNDLED_DIR
 from sft_app.settings import EXAMPLE_ADAPTER, RunSettings, parse_settings
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _find(name: str, home: Path) -> Side:
     if step:
         return _checkpoint_side(find_run(home, run_id), step)
     if name == EXAMPLE_ADAPTER:
-        return replace(_adapter_side(name, PROJECT_DIR / EXAMPLE_ADAPTER), label="Bundled example")
+        return replace(_adapter_side(name, BUNDLED_DIR / EXAMPLE_ADAPTER), label="Bundled example")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _adapter_side(name, folder.resolve())

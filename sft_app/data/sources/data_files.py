@@ -15,7 +15,7 @@ from sft_app.data.sources.lines import UnreadableFileError, text_blocks
 from sft_app.data.sources.parquet_files import read_parquet
 from sft_app.data.sources.txt_files import read_txt
 from sft_app.errors import DataError
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runtime.environment import BUNDLED_DIR
 
 _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
     ".jsonl": read_jsonl,
@@ -90,7 +90,7 @@ def _reader(path: Path, on_progress: Progress | None) -> Iterator[Row | Rejected
 
 def _find(data: str) -> Path:
     try:
-        candidates = [Path(data).expanduser(), PROJECT_DIR / data] if data.strip() else []
+        candidates = [Path(data).expanduser(), BUNDLED_DIR / data] if data.strip() else []
         files = [path for path in candidates if path.is_file()]
         is_folder = any(path.is_dir() for path in candidates)
     except (OSError, RuntimeError, ValueError):  # names that no file can have
