@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "sft_app"
 SOURCES = [PACKAGE / "curves.py", *sorted((PACKAGE / "export").rglob("*.py")), *sorted((PACKAGE / "ui").rglob("*.py"))]
 TAG = re.compile(r"</?[a-z][a-z0-9]*[ >/]")
 ALLOWED = {
-    "sft_app/export/chat_pieces.py": "tags that chat templates use, and a text that tries them out",
+    "sft_app/export/chat_template_parts.py": "tags that chat templates use, and a text that tries them out",
     "sft_app/ui/page.py": "Gradio's `head`: the page's own scripts and their policy, with no value in it",
 }
 

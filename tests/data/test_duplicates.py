@@ -206,4 +206,4 @@ def test_memory_does_not_grow_with_the_length_of_the_texts():
     for number in range(3 * 1024):
         found.add(f"{number} " * 300)
     assert len(found._digests) == 3 * 1024 * 64 * 4
-    assert found._waiting == []
+    assert found._pending == []
