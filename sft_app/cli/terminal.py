@@ -131,7 +131,7 @@ def print_reading(told: dict[str, Any], to: Console) -> None:
         to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if told["certainty"] != "guess":
         return
-    to.print(f"This reading is a guess: {told['why']}. The first row becomes:", style="yellow", soft_wrap=True)
+    to.print(f"This layout is a guess: {told['why']}. The first row becomes:", style="yellow", soft_wrap=True)
     for message in told["example"]:
         to.print(
             f"  {message['role']}: {_shortened(message['content'])}", markup=False, highlight=False, soft_wrap=True

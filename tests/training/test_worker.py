@@ -135,7 +135,7 @@ def test_base_side_of_the_scorecard_is_the_untouched_model(finished_run: Run, ti
 def test_metrics_and_snapshots_carry_what_the_page_shows(finished_run: Run) -> None:
     steps = [row for row in finished_run.metrics() if row.loss is not None]
     keys = {"step", "elapsed_seconds", "loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gib"}
-    assert all(set(row) == keys for row in steps)
+    assert all(row.model_fields_set == keys for row in steps)
     assert all(row.tokens_per_second > 0 and row.memory_gib > 0 and row.grad_norm > 0 for row in steps)
     assert [row.elapsed_seconds for row in steps] == sorted(row.elapsed_seconds for row in steps)
     for snapshot in finished_run.snapshots():

@@ -22,14 +22,14 @@ from sft_app.data.rows import Rejected
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import Prompt, PromptFile, PromptResult
-from sft_app.evaluation.votes import Ballot, Progress
+from sft_app.evaluation.votes import Ballot, Progress, Vote
 from sft_app.export.fidelity import Fidelity
 from sft_app.export.merged import MergedModel, Step
 from sft_app.export.ollama import OllamaModel
 from sft_app.export.package import OllamaPackage
 from sft_app.inference.chat import Exchange, PairChat
 from sft_app.inference.next_tokens import TokenCandidate
-from sft_app.runs.records import RunStatus
+from sft_app.runs.records import RunStatus, Snapshot, StepMetrics
 from sft_app.settings import DataSettings
 from sft_app.templating import TEMPLATES
 from sft_app.training.preflight.fitting import Suggestion
@@ -40,7 +40,7 @@ from sft_app.ui.data import views as data_views
 from sft_app.ui.export import views as export_views
 from sft_app.ui.runs import run_views
 from sft_app.ui.train import preflight_views
-from tests.ui.compare.test_scorecard_panel import ROW, whole
+from tests.ui.compare.test_scorecard_panel import ROW, SHORT, card_of, whole
 from tests.ui.compare.test_views_of_answers import updated
 from tests.ui.test_preflight_views import FOUND
 from tests.ui.test_run_views import summary
@@ -50,8 +50,8 @@ BAD = """<script>alert(1)</script>"'>&{{7*7}}{%x%}<img src=x onerror=alert(1)>""
 TAGS = {"script", "img"}
 ATTRIBUTES = {"class", "style", "id", "role", "title", "colspan", "aria-label", "aria-valuenow", "data-side"}
 SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d", "fill", "stroke"}
-METRICS = [{"step": step, "loss": 3.0 - step, "heldout_loss": 2.0, "learning_rate": 0.1} for step in range(3)]
-BROKEN = [*METRICS, {"step": 3, "loss": float("nan")}]
+METRICS = [StepMetrics(step=step, loss=3.0 - step, heldout_loss=2.0, learning_rate=0.1) for step in range(3)]
+BROKEN = [*METRICS, StepMetrics(step=3, loss=float("nan"))]
 PARTS = {"macros.html", "curves/macros.html", "compare/panes.html"}  # other templates import them
 REPORT = "report.html"  # see tests/export/test_report.py
 
@@ -129,7 +129,7 @@ def invitations() -> list[str]:
 
 
 def votes() -> list[str]:
-    cast = [{"voter": voter, "pair": "p", "choice": choice} for voter, choice in ((BAD, "tuned"), ("Ann", "tie"))]
+    cast = [Vote(voter=BAD, pair="p", choice="tuned"), Vote(voter="Ann", pair="p", choice="tie")]
     return [blind_views.result_card(cast, BAD), blind_views.result_card(cast, "Bob"), blind_views.result_card([], BAD)]
 
 
@@ -141,14 +141,15 @@ def prompts() -> list[str]:
 def changed_rows() -> str:
     asked = [{"role": "user", "content": BAD}, {"role": "assistant", "content": BAD}]
     rows = [{**ROW, "messages": asked, "answers": [BAD, None]}, {**ROW, "messages": asked[1:], "answers": []}]
-    return scorecard_views.changed_rows_view({"most_changed": {"improved": rows, "damaged": rows[:1]}})
+    card = card_of(**SHORT, most_changed={"improved": rows, "damaged": rows[:1]})
+    return scorecard_views.changed_rows_view(card)
 
 
 def scorecards() -> list[str]:
-    card = {**whole(0.1, 0.3), "note": BAD}
+    card = {**whole(0.1, 0.3).as_record(), "note": BAD}
     return [
-        scorecard_views.scorecard_view(card),
-        scorecard_views.scorecard_view({**card, "rows": {"better": 1, "worse": 0}}),
+        scorecard_views.scorecard_view(card_of(**card)),
+        scorecard_views.scorecard_view(card_of(**{**card, "rows": {"better": 1, "worse": 0}})),
     ]
 
 
@@ -169,7 +170,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
         prompt_set_views.click_a_row(),
     ],
     "status.html": lambda folder: views.status_card(
-        {**SUMMARY, "name": BAD}, RunStatus(state="failed", message=BAD, hint=BAD), []
+        SUMMARY.model_copy(update={"name": BAD}), RunStatus(state="failed", message=BAD, hint=BAD), []
     ),
     "watch.html": lambda folder: [
         views.watch_cards(times, place)
@@ -194,7 +195,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     ],
     "compare/invitation.html": lambda folder: invitations(),
     "compare/ballot.html": lambda folder: [
-        blind_views.ballot_card(Ballot(pair, True)) for pair in (AnswerPair(BAD, BAD, BAD), AnswerPair(BAD, "", "x"))
+        blind_views.ballot_card(Ballot(pair, True)) for pair in (bad_pair(BAD, BAD), bad_pair("", "x"))
     ],
     "compare/voting_progress.html": lambda folder: [
         blind_views.progress_line(Progress(voted, total, 0), BAD, BAD) for voted, total in ((0, 0), (1, 3), (3, 3))
@@ -218,11 +219,14 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
 WITHOUT_TEXT_OF_OTHERS = {"data/facts.html", "data/lengths.html", "compare/blank_pane.html", "curves/run.html"}
 
 
-def watched(step: int) -> dict[str, object]:
+def watched(step: int) -> Snapshot:
     found = snapshot(step, BAD, f"{BAD}{step}")
-    for answer in found["answers"]:
-        answer |= {"prompt": BAD, "broken": step > 0}
-    return found
+    answers = [answer.model_copy(update={"prompt": BAD, "broken": step > 0}) for answer in found.answers]
+    return found.model_copy(update={"answers": answers})
+
+
+def bad_pair(base: str, tuned: str) -> AnswerPair:
+    return AnswerPair(prompt=BAD, base=base, tuned=tuned)
 
 
 class Reader(HTMLParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,24 @@ UNCHANGED = {"__type__": "update"}
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> gr.Blocks:
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> gr.Blocks:
     return build_page(tmp_path_factory.mktemp("home"))
 
 
-def updates_of(page: gr.Blocks, handler: str, *inputs: Any) -> list[dict[Any, Any]]:
+def updates_of(blocks: gr.Blocks, handler: str, *inputs: Any) -> list[dict[Any, Any]]:
     """For each answer of the handler, what is sent for its outputs, by their ids on the page."""
 
     async def call() -> list[dict[Any, Any]]:
-        fn = next(fn for fn in page.fns.values() if fn.fn and f"{fn.fn.__module__}.{fn.name}".endswith(handler))
-        state = SessionState(page)
+        fn = next(fn for fn in blocks.fns.values() if fn.fn and f"{fn.fn.__module__}.{fn.name}".endswith(handler))
+        state = SessionState(blocks)
         returned = fn.fn(*inputs)
         answers = list(returned) if hasattr(returned, "__next__") else [returned]
-        sent = [await page.postprocess_data(fn, answer, state) for answer in answers]
+        sent = [await blocks.postprocess_data(fn, answer, state) for answer in answers]
         names = [getattr(output, "elem_id", None) or output._id for output in fn.outputs]
         return [dict(zip(names, values, strict=True)) for values in sent]
 
-    return asyncio.run(call())
+    with ThreadPoolExecutor(1) as pool:  # other tests of this process may have an event loop in this thread
+        return pool.submit(asyncio.run, call()).result()
 
 
 @pytest.mark.parametrize(
@@ -60,17 +62,17 @@ def updates_of(page: gr.Blocks, handler: str, *inputs: Any) -> list[dict[Any, An
     ],
 )
 def test_updates_reach_their_components(
-    page: gr.Blocks, handler: str, inputs: list[Any], component: str, part: str
+    blocks: gr.Blocks, handler: str, inputs: list[Any], component: str, part: str
 ) -> None:
-    [sent] = updates_of(page, handler, *inputs)
+    [sent] = updates_of(blocks, handler, *inputs)
     assert sent[component] != UNCHANGED and part in str(sent[component])
 
 
-def test_what_a_handler_leaves_out_stays_as_it_is(page: gr.Blocks) -> None:
-    [first] = updates_of(page, "runs.tab.list_all", None, None, None, None)
+def test_what_a_handler_leaves_out_stays_as_it_is(blocks: gr.Blocks) -> None:
+    [first] = updates_of(blocks, "runs.tab.list_all", None, None, None, None)
     assert first["runs-table"] != UNCHANGED
     seen = {"table": [], "choices": [], "queue": [], "measured": []}
-    [again] = updates_of(page, "runs.tab.list_all", None, None, None, seen)
+    [again] = updates_of(blocks, "runs.tab.list_all", None, None, None, seen)
     unchanged = (UNCHANGED, {**UNCHANGED, "props": UNCHANGED}, None)  # gradio's table has props of its own
     assert [value for value in again.values() if value not in unchanged] == []
 
@@ -85,18 +87,18 @@ def test_what_a_handler_leaves_out_stays_as_it_is(page: gr.Blocks) -> None:
     ],
 )
 def test_a_file_that_is_missing_is_told_in_each_panel(
-    page: gr.Blocks, handler: str, before: list[Any], component: str, part: str
+    blocks: gr.Blocks, handler: str, before: list[Any], component: str, part: str
 ) -> None:
-    fn = next(fn for fn in page.fns.values() if fn.fn and f"{fn.fn.__module__}.{fn.name}".endswith(handler))
+    fn = next(fn for fn in blocks.fns.values() if fn.fn and f"{fn.fn.__module__}.{fn.name}".endswith(handler))
     fields = [field for field in fn.inputs if field.elem_id and field.elem_id != "conversation-number"]
     form = ["missing.jsonl" if field.elem_id == "data" else field.value for field in fields]
-    [sent] = updates_of(page, handler, *before, *form)
+    [sent] = updates_of(blocks, handler, *before, *form)
     assert part in sent[component]
 
 
 def test_a_stream_of_updates_reaches_its_components(home: Path) -> None:
-    page, run = build_page(home), make_run(home)
+    blocks, run = build_page(home), make_run(home)
     run.merged_dir.mkdir(parents=True)
     (run.merged_dir / "config.json").write_text("{}")
-    [sent] = updates_of(page, "downloads._pack", run.id)
+    [sent] = updates_of(blocks, "downloads._pack", run.id)
     assert sent["save-export"]["visible"] and not sent["pack-merged"]["visible"]

@@ -29,10 +29,11 @@ class LengthService:
         Their `max_length` may be that of other settings. Raises: AppError when there are no tokens to count.
         """
         self.data.access.check_data(settings)
+        loaded = self.data.load(settings.reading())  # first: what is wrong with a file is known at once
         key, tokenizer = self._key(settings), self.models.tokenizer(settings.model)
         with self._lock:  # several events of one change ask at the same time
             if self._measured is None or self._measured[0] != key:
-                loaded, sample = self.data.load(settings.reading()), Sample[Example](QUICKLY_MEASURED)
+                sample = Sample[Example](QUICKLY_MEASURED)
                 for example in loaded.examples:
                     sample.offer(example)
                 self._measured = (key, measure_lengths(tokenizer, sample.items, None, sample.offered))
