@@ -160,7 +160,7 @@ def test_kill_of_the_worker_is_told_on_the_page_and_resume_goes_on(
     run = submit_run(parse_settings({**values, "eval_steps": 20, "max_new_tokens": 4}), server.home)
     page.goto(server.url)
     expect(page.locator("#run-status")).to_contain_text("Training", timeout=60_000)
-    expect(page.locator("#run-status")).to_contain_text(re.compile(r"Step(2[1-9]|[3-9]\d) of 120"), timeout=60_000)
+    expect(page.locator("#run-status")).to_contain_text(re.compile(r"Step\s*(2[1-9]|[3-9]\d) of 120"), timeout=60_000)
     os.kill(run.status().pid or 0, signal.SIGKILL)
     expect(page.locator("#run-status")).to_contain_text(re.compile("Failed|Interrupted"))
     expect(page.locator("#run-status")).to_contain_text(re.compile("signal 9|exited without an error message"))

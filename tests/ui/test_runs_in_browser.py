@@ -59,7 +59,7 @@ def test_the_slider_moves_from_the_base_model_to_the_newest_answers(
     page.goto(server.url)
     open_tab(page, "Train")
     expect(page.locator("#curves svg")).to_have_count(5)
-    expect(page.locator("#curves")).to_contain_text(re.compile("Learning rate.*Gradient norm.*Speed.*Memory"))
+    expect(page.locator("#curves")).to_contain_text(re.compile("Learning rate.*Gradient norm.*Speed.*Memory", re.S))
     now = page.locator("#watch-answers .ft-now")
     expect(now).to_contain_text("Step 30")  # the newest by default
     expect(now.locator(".ft-text")).to_have_text(texts[-1], use_inner_text=False)
