@@ -57,5 +57,5 @@ def test_a_run_of_one_step_learns_at_the_rate_asked_for(
     work(run)
     (step,) = (row for row in run.metrics() if row.loss is not None)
     before, after = (row.heldout_loss for row in run.metrics() if row.heldout_loss is not None)
-    assert step["learning_rate"] == 1e-2
+    assert step.learning_rate == 1e-2
     assert after != before

@@ -67,7 +67,7 @@ def test_blind_vote_from_start_to_result(server: Any, quiet_page: Page, run: Run
     press(page, "1", "2 of 3")
     side = "the fine-tuned answer" if left.startswith("warm") else "the base model’s answer"
     expect(page.locator("#blind-told")).to_contain_text(f"you chose {side}")
-    assert [vote["choice"] for vote in read_votes(run)] == ["tuned" if left.startswith("warm") else "base"]
+    assert [vote.choice for vote in read_votes(run)] == ["tuned" if left.startswith("warm") else "base"]
     press(page, "0", "3 of 3")
     third = shown(page)
 
@@ -91,7 +91,7 @@ def test_blind_vote_from_start_to_result(server: Any, quiet_page: Page, run: Run
     page.locator("#undo-vote").click()
     expect(page.locator("#blind-progress strong")).to_have_text("3 of 3")
     press(page, "2", "All voted")
-    assert [vote["choice"] in ("base", "tuned") for vote in read_votes(run)] == [True, False, True]
+    assert [vote.choice in ("base", "tuned") for vote in read_votes(run)] == [True, False, True]
 
 
 def test_two_pages_of_one_voter_and_a_second_voter(server: Any, quiet_page: Page, run: Run) -> None:
@@ -107,7 +107,7 @@ def test_two_pages_of_one_voter_and_a_second_voter(server: Any, quiet_page: Page
     assert shown(page) == shown(other)
     press(other, "0", "3 of 3")
     press(page, "0", "3 of 3")
-    assert [vote["choice"] for vote in read_votes(run)][1:] == ["tie"]
+    assert [vote.choice for vote in read_votes(run)][1:] == ["tie"]
     page.locator("#leave-blind").click()
     start(page, "Bo <i>")
     expect(page.locator("#blind-progress strong")).to_have_text("1 of 3")
