@@ -56,7 +56,7 @@ ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "gradio")
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 # The folder that `examples/` is in: the project's, or the package itself where it was installed by itself.
-BUNDLED_DIR = next((path for path in (PROJECT_DIR, PROJECT_DIR / "sft_app") if (path / "examples").is_dir()), PROJECT_DIR)
+BUNDLED_DIR = PROJECT_DIR if (PROJECT_DIR / "examples").is_dir() else PROJECT_DIR / "sft_app"
 
 
 def is_zero_gpu(environment: Mapping[str, str]) -> bool:
