@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from sft_app.hub.ids import is_hub_id
 from sft_app.hub.login import hub_token
 from sft_app.models.starter import STARTER_HUB_ID, STARTER_SOURCE, prepare_starter, starter_is_ready
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.files import read_json, write_json_atomically
 from sft_app.runtime.home import models_dir, starter_dir
 
 HUB_TIMEOUT_SECONDS = 5.0
@@ -170,10 +169,10 @@ def fetch_if_restricted(ref: ModelRef, home: Path) -> None:
 
 def fetched_folder(ref: ModelRef, home: Path) -> Path | None:
     """Return the folder `fetch_if_restricted` downloaded the model to, or None."""
-    try:
-        folder = Path(json.loads(_download_record(ref, home).read_bytes())["folder"])
-    except (OSError, ValueError, KeyError):
+    record = read_json(_download_record(ref, home), dict[str, str])
+    if record is None or "folder" not in record:
         return None
+    folder = Path(record["folder"])
     return folder if (folder / "config.json").is_file() else None
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
 
-from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.files import read_json, write_json_atomically
 from sft_app.runtime.home import app_home, speedups_file
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -85,19 +84,11 @@ def _cached_speedup() -> float:
 
 
 def _read_or_measure(file: Path) -> float:
-    machine, kept = _machine(), _read(file)
+    machine, kept = _machine(), read_json(file, dict[str, float]) or {}  # of every machine that used this home
     if machine not in kept:
         kept[machine] = measure_speedup()
         write_json_atomically(file, kept)
     return kept[machine]
-
-
-def _read(file: Path) -> dict[str, float]:
-    """Read the measurements of every machine that used this home; none if the file is missing or damaged."""
-    try:
-        return TypeAdapter(dict[str, float]).validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return {}
 
 
 def _machine() -> str:

@@ -10,6 +10,7 @@ from sft_app.runs.scorecard import Scorecard
 from sft_app.runtime.files import (
     append_jsonl,
     iterate_jsonl,
+    last_lines,
     read_json,
     read_records,
     write_json_atomically,
@@ -49,10 +50,7 @@ class RunLogs(RunPaths):
                 write_jsonl_atomically(file, [row for row in iterate_jsonl(file) if _step_of(row) <= step])
 
     def log_tail(self, lines: int = 20) -> str:
-        try:
-            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
-        except OSError:
-            return ""
+        return "\n".join(last_lines(self.log_file, lines))
 
 
 def _step_of(row: dict[str, Any]) -> float:

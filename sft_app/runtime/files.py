@@ -140,10 +140,10 @@ def read_json(path: Path, kind: type[T]) -> T | None:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a text file, such as a log; [] if there is no file."""
+    """The last lines of a text file, such as a log; [] if it cannot be read."""
     try:
         return path.read_text(errors="replace").splitlines()[-count:]
-    except FileNotFoundError:
+    except OSError:
         return []
 
 

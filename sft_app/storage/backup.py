@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -18,7 +17,7 @@ from sft_app.errors import SettingsError, StorageError
 from sft_app.runs.checkpoints import INCOMPLETE_MARK
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import write_json_atomically
+from sft_app.runtime.files import read_json, write_json_atomically
 from sft_app.runtime.home import copying_lock_file, restoring_lock_file, storage_state_file
 from sft_app.storage.copies import copy_run, delete_pending_copies, delete_run_and_copy, read_record, write_record
 from sft_app.storage.restore import restore_runs
@@ -156,10 +155,7 @@ class _Pause:
 
 def storage_state(home: Path) -> dict[str, str]:
     """Return `place`, where runs are copied to, and `trouble`, the last error; both may be empty."""
-    try:
-        state = json.loads(storage_state_file(home).read_bytes())
-    except (OSError, ValueError):
-        state = {}
+    state = read_json(storage_state_file(home), dict) or {}
     return {key: str(state.get(key, "")) for key in ("place", "trouble")}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from sft_app.errors import DataError
 from sft_app.hub.client import repository_info
 from sft_app.hub.errors import HubError
 from sft_app.hub.ids import is_hub_id
-from sft_app.runtime.files import appearing_whole, jsonl_line, write_json_atomically
+from sft_app.runtime.files import appearing_whole, jsonl_line, read_json, write_json_atomically
 
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
 FORMATS = ("arrow", "csv", "hdf5", "json", "jsonl", "pandas", "parquet", "sql", "text", "webdataset", "xml")
@@ -89,11 +88,7 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | Non
 
 def read_source(path: Path) -> JsonObject:
     """Reads the note next to a downloaded file; {} if there is none that can be read."""
-    try:
-        source = json.loads(_source_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return source if isinstance(source, dict) else {}
+    return read_json(_source_path(path), dict) or {}
 
 
 def _refuse_script(dataset: HubDataset, info: Any) -> None:
