@@ -25,10 +25,9 @@ from sft_app.export.hub_push import (
 from sft_app.hub.client import hub_read_errors
 from sft_app.hub.errors import reraise_as
 from sft_app.hub.ids import is_hub_id
-from sft_app.runtime.environment import ADAPTER_VARIABLE, MODE_VARIABLE
+from sft_app.runtime.environment import ADAPTER_VARIABLE, MODE_VARIABLE, PROJECT_DIR
 from sft_app.settings import EXAMPLE_DATA
 
-PROJECT = Path(__file__).parents[2]
 CODE_FOLDER, REQUIRED_FILES = "sft_app", ("app.py", "requirements.txt", "README.md", EXAMPLE_DATA)
 OPTIONAL_FILES = ("LICENSE", "pre-requirements.txt", "packages.txt")  # if they exist
 # Let visitors use their own private adapters and gated base models.
@@ -62,7 +61,7 @@ def push_space(target: PushTarget, adapter: str | None = None, on_progress: Prog
         return _update_space(repository, files, variables, notes, on_progress)
 
 
-def project_files(project: Path = PROJECT) -> Files:
+def project_files(project: Path = PROJECT_DIR) -> Files:
     """Collect the app with its examples and what its README shows, without tests, runs and hidden files.
 
     Raises: ExportError if the app was not started from its project folder.
@@ -75,7 +74,7 @@ def project_files(project: Path = PROJECT) -> Files:
     return files | {"README.md": project / "README.md"}
 
 
-def comparison_files(adapter: str, base: str, project: Path = PROJECT) -> Files:
+def comparison_files(adapter: str, base: str, project: Path = PROJECT_DIR) -> Files:
     """Collect the code and the initial data of a comparison Space, with its own README.md.
 
     Raises: as `project_files`.
@@ -84,7 +83,7 @@ def comparison_files(adapter: str, base: str, project: Path = PROJECT) -> Files:
     return _code_files(project) | data | {"README.md": comparison_readme(adapter, base, project).encode()}
 
 
-def comparison_readme(adapter: str, base: str, project: Path = PROJECT) -> str:
+def comparison_readme(adapter: str, base: str, project: Path = PROJECT_DIR) -> str:
     """Write the README of a comparison Space: metadata for the Hub and text for visitors.
 
     Versions are those of the app's own Space.

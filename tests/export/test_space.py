@@ -15,9 +15,10 @@ from huggingface_hub import SpaceCard
 
 from sft_app.errors import AccessError, ExportError, ModelError
 from sft_app.export.hub_push import PushTarget
-from sft_app.export.space import PROJECT, comparison_readme, project_files, push_space
+from sft_app.export.space import comparison_readme, project_files, push_space
 from sft_app.hosting import Hosting, detect_hosting
 from sft_app.models import catalog
+from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.settings import EXAMPLE_DATA
 from tests.commands import assert_one_clear_line
 from tests.export.hub_stand_in import GOOD_TOKEN, Held, PushHub
@@ -34,7 +35,7 @@ def adapter(hub: PushHub) -> Held:
 
 
 def tracked_files() -> set[str]:
-    done = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", "ls-files"], cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines())
 
 
@@ -63,7 +64,7 @@ def test_nothing_is_sent_that_is_not_the_apps(hub: PushHub) -> None:
     assert {"app.py", "requirements.txt", "README.md", "LICENSE", "sft_app/ui/page.css"} < names
     assert {name for name in tracked_files() if name.startswith(("sft_app/", "examples/"))} <= names
     assert {name for name in names if name.startswith("docs/")} == set(
-        re.findall(r"\]\((docs/[^)]+)\)", (PROJECT / "README.md").read_text())
+        re.findall(r"\]\((docs/[^)]+)\)", (PROJECT_DIR / "README.md").read_text())
     )
 
 
@@ -85,7 +86,7 @@ def test_its_front_matter_is_valid(base: str) -> None:
     assert values["hf_oauth"] is True and "read-repos" in values["hf_oauth_scopes"]  # for a private adapter
     assert set(values) <= SPACE_KEYS and {values["colorFrom"], values["colorTo"]} <= COLOURS
     assert len(values["short_description"]) <= 60
-    own = SpaceCard.load(PROJECT / "README.md").data.to_dict()
+    own = SpaceCard.load(PROJECT_DIR / "README.md").data.to_dict()
     for key in ("sdk", "sdk_version", "python_version", "app_file"):
         assert values[key] == own[key]
     assert ("org/base" in values["models"]) == (base == "org/base")
@@ -168,7 +169,7 @@ def test_what_the_hub_refuses_is_told(hub: PushHub, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_app_without_its_folder_says_so(tmp_path: Path) -> None:
-    shutil.copytree(PROJECT / "sft_app", tmp_path / "sft_app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT_DIR / "sft_app", tmp_path / "sft_app", ignore=shutil.ignore_patterns("__pycache__"))
     with pytest.raises(ExportError, match="app.py is missing in .*\. Start the app from its own folder"):
         project_files(tmp_path)
 

@@ -162,7 +162,7 @@ def comparisons() -> list[str]:
 
 
 SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
-    "notice.html": lambda folder: [views.empty_card(BAD), views.problem_card(BAD), export_views.told_card(BAD)],
+    "notice.html": lambda folder: [views.empty_card(BAD), views.problem_card(BAD)],
     "paragraph.html": lambda folder: [
         blind_views.note(BAD),
         export_views.warning_line(BAD),

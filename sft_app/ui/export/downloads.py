@@ -19,6 +19,7 @@ from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
 from sft_app.ui.permissions import allowed
+from sft_app.ui.views import empty_card
 
 # More than this is taken from the folder, not through the browser.
 MOST_ZIPPED_GIB = 2.0
@@ -77,7 +78,7 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
 
 
 def _build_shown(make: gr.Button, stop: gr.Button) -> Downloads:
-    result = gr.HTML(views.told_card(views.TOLD["adapter"]), elem_id="export-result")
+    result = gr.HTML(empty_card(views.TOLD["adapter"]), elem_id="export-result")
     commands = gr.Code(
         label="Next, in a terminal",
         language="shell",
@@ -111,7 +112,7 @@ class _Handlers:
         if kind == "adapter":
             with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
                 packed = zip_adapter(run, Path(folder))
-                yield self.shown.show(views.told_card(f"{packed.name} is ready."), file=packed)
+                yield self.shown.show(empty_card(f"{packed.name} is ready."), file=packed)
             return
         self.context.access.check("merge")
         if find_merged(run, run.merged_dir) is None:
@@ -134,7 +135,7 @@ class _Handlers:
         """What is there already of an earlier time, else what the choice is for."""
         run = self.context.runs.find(run_id)
         merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
-        return self._show_merged(merged, None) if merged else self.shown.show(views.told_card(views.TOLD[kind]))
+        return self._show_merged(merged, None) if merged else self.shown.show(empty_card(views.TOLD[kind]))
 
     def _pack(self, run_id: str | None) -> Iterator[Updates]:
         run = self.context.runs.get(run_id)

@@ -35,11 +35,6 @@ def progress_card(step: Step) -> str:
     return render_html("export/progress.html", what=step.what, percent=100 * step.share)
 
 
-def told_card(text: str) -> str:
-    """Show a text where the result of an export will be."""
-    return render_html("notice.html", kind="ft-empty", text=text)
-
-
 def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) -> str:
     """Show what was made and how close it is to the run; `where` it is, or nothing if a button says so."""
     sentence, is_warning = fidelity_message(merged)

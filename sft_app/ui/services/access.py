@@ -23,9 +23,6 @@ from sft_app.runtime.home import cleaned_dir, uploads_dir
 from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA, DataSettings, RunSettings
 from sft_app.ui.services.visitors import visitor_of
 
-UPLOADS, CLEANED = "uploads", "cleaned"
-OWN_FOLDERS = (UPLOADS, CLEANED)
-"""Of a home: what people brought, and copies of it that were cleaned."""
 NO_FOLDERS = "folders and files on this machine cannot be used on a Space"
 Permission = Literal[
     "look", "compare", "upload", "fetch", "clean", "train", "stop", "move", "delete", "measure", "merge", "push"

@@ -28,7 +28,6 @@ class LengthService:
 
         Their `max_length` may be that of other settings. Raises: AppError when there are no tokens to count.
         """
-        self.data.access.check_data(settings)
         loaded = self.data.load(settings.reading())  # first: what is wrong with a file is known at once
         key, tokenizer = self._key(settings), self.models.tokenizer(settings.model)
         with self._lock:  # several events of one change ask at the same time

@@ -11,7 +11,8 @@ from pathlib import Path
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.errors import AccessError, DataError
 from sft_app.runtime.files import write_text_atomically
-from sft_app.ui.services.access import CLEANED, UPLOADS, Access
+from sft_app.runtime.home import cleaned_dir, uploads_dir
+from sft_app.ui.services.access import Access
 
 MAX_UPLOAD_MB = 200
 
@@ -47,7 +48,7 @@ class UploadService:
 
         On a Space it is a new one with a name that nobody can guess, since whoever knows a copy's name may use it.
         """
-        return self.home / CLEANED / (secrets.token_hex(8) if self.access.hosting.is_hosted else "")
+        return cleaned_dir(self.home) / (secrets.token_hex(8) if self.access.hosting.is_hosted else "")
 
 
 def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
@@ -58,7 +59,8 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
     """
     sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
     try:
-        kept = home / UPLOADS / hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest() / name
+        folder = hashlib.blake2b(sha.encode(), key=_upload_key(home), digest_size=8).hexdigest()
+        kept = uploads_dir(home) / folder / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):
             shutil.copyfile(content, kept)
@@ -71,7 +73,7 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
 
 def _upload_key(home: Path) -> bytes:
     """Read the home's secret key, which is made on first use. Raises: OSError."""
-    file = home / UPLOADS / ".key"
+    file = uploads_dir(home) / ".key"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(file, secrets.token_hex(16))
