@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -48,6 +49,12 @@ def make_character_tokenizer(chat_template: str | None = CHATML, specials: list[
     )
     tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def pytest_collection_finish() -> None:
+    """What collecting has imported stays: a collection that walks over all of it takes a second, and tests do many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def summarise_answers(base: Sequence[SideScores], tuned: Sequence[SideScores]) -
     """
     names = list(ANSWER_METRICS)
     one, other = (np.array([[scores[name] for name in names] for scores in side]) for side in (base, tuned))
-    intervals = paired_intervals(one, other, lambda table: table.mean(axis=0))
+    intervals = paired_intervals(one, other, lambda tables: tables.mean(axis=-2))
     return AnswerScores(
         prompts=len(base),
         broken=Broken(base=_count_broken(one), tuned=_count_broken(other)),

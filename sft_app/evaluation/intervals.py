@@ -13,12 +13,15 @@ from sft_app.runs.scorecard import Interval
 SAMPLES = 2000
 # The mean of three rows lies outside their own range in a quarter of all cases, and no resampling leaves that range.
 FEWEST_ROWS = 4
+# What is drawn at once takes some tens of MiB, however many rows there are.
+ROWS_AT_ONCE = 1_000_000
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, seed: int = 0) -> list[Interval]:
-    """The difference of each number that `statistic` makes of a table, `(rows, columns)`, drawn over rows.
+    """The difference of each number that `statistic` computes from a table, `(rows, columns)`, with its 95 % interval.
 
+    `statistic` takes tables `(..., rows, columns)` and returns `(..., numbers)`, so that many resamples take one call.
     Both sides are drawn together, row by row, so that hard and easy rows do not count as a difference.
     Sources: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval; expanded for few rows as
     in Hesterberg 2015, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279.
@@ -27,11 +30,11 @@ def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, 
     rows = len(base)
     if rows < FEWEST_ROWS:
         return [Interval(value=value, low=None, high=None) for value in values]
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(SAMPLES):
-        chosen = random.integers(rows, size=rows)
-        drawn.append(statistic(tuned[chosen]) - statistic(base[chosen]))
+    random, drawn = np.random.default_rng(seed), np.empty((SAMPLES, len(values)))
+    at_once = max(1, ROWS_AT_ONCE // rows)
+    for begin in range(0, SAMPLES, at_once):
+        chosen = random.integers(rows, size=(min(at_once, SAMPLES - begin), rows))
+        drawn[begin : begin + len(chosen)] = statistic(tuned[chosen]) - statistic(base[chosen])
     tail = expanded_tail(rows)
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0).tolist()
     return [Interval(value=value, low=low, high=high) for value, low, high in zip(values, lows, highs, strict=True)]

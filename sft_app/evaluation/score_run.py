@@ -62,17 +62,17 @@ def score_run(
 ) -> tuple[Scorecard, list[AnswerPair]]:
     """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
 
-    `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for
-    bundled questions that have nothing to do with the training. `answers` compares what both sides write to the first
-    `prompts` held-out questions with the answers given there. `known` are both sides' scores of the held-out
-    conversations, where training has them already, in the same precision.
+    `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for the
+    first `general_prompts` of the bundled questions, which have nothing to do with the training. `answers` compares
+    what both sides write to the first `prompts` held-out questions with the answers given there. `known` are both
+    sides' scores of the held-out conversations, where training has them already, in the same precision.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
     """
     settings = run.record().settings
     heldout = read_rows(run.heldout_file, pair.tokenizer, settings.max_length)
-    general = read_rows(GENERAL, pair.tokenizer, None)
+    general = read_rows(GENERAL, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
@@ -82,7 +82,7 @@ def score_run(
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
-        "general": make_scorecard(*of_general),
+        "general": make_scorecard(*of_general) if general else None,
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
     }
     if answered:

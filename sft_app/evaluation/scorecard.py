@@ -121,7 +121,7 @@ def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, In
     return dict(zip(("loss", "token_accuracy"), intervals, strict=True))
 
 
-def _ratios(table: np.ndarray) -> np.ndarray:
-    """Loss and accuracy for each token."""
-    loss_sum, tokens, correct = table.sum(axis=0)
-    return np.array([loss_sum / tokens, correct / tokens])
+def _ratios(tables: np.ndarray) -> np.ndarray:
+    """Loss and accuracy for each token, of tables as `_table` makes them: `(..., 2)`."""
+    sums = tables.sum(axis=-2)
+    return sums[..., [0, 2]] / sums[..., [1]]

@@ -157,6 +157,13 @@ class RunSettings(DataSettings):
         ge=0,
         le=1000,
     )
+    general_prompts: int = setting(
+        "generation",
+        40,
+        "General questions, unlike your data, that reveal at the end of a run whether the model forgot anything.",
+        ge=0,
+        le=40,
+    )
     system_prompt: str = setting("generation", "", "Added before every prompt in Compare; empty: the model's own.")
     temperature: float = setting("generation", 0.0, "0: always the most likely token; higher: more varied.", ge=0, le=2)
     max_new_tokens: int = setting("generation", 160, "Maximum length of an answer, in tokens.", ge=1, le=8192)

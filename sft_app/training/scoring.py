@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -18,6 +19,8 @@ from sft_app.runs.folder import Run
 from sft_app.training.termination import StopRequested, Termination
 
 logger = logging.getLogger(__name__)
+# A small model is measured on many rows a second, and each report waits for the disk.
+REPORT_SECONDS = 0.5
 
 
 def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
@@ -36,10 +39,15 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
     free_memory()
     was_stopped = run.stop_is_requested()
 
+    reported = 0.0
+
     def report_progress(share: float) -> None:
+        nonlocal reported
         if run.stop_is_requested() and not was_stopped:
             raise StopRequested
-        run.update_status(message=f"Measuring what changed: {share:.0%}.")
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
+            run.update_status(message=f"Measuring what changed: {share:.0%}.")
 
     home = run.home
     try:

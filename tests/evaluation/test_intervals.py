@@ -17,8 +17,8 @@ TRIALS = 1000
 ROUNDING = 1e-9
 
 
-def mean(table: np.ndarray) -> np.ndarray:
-    return table.mean(axis=0)
+def mean(tables: np.ndarray) -> np.ndarray:
+    return tables.mean(axis=-2)
 
 
 def differences(kind: str, rows: int, random: np.random.Generator) -> np.ndarray:

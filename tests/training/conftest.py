@@ -26,6 +26,7 @@ SMALL = {
     "heldout_max": 4,
     "watch_prompts": ("Where is it?",),
     "max_new_tokens": 4,
+    "general_prompts": 2,
 }
 
 

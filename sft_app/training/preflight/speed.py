@@ -29,8 +29,9 @@ START_SECONDS = 15.0
 # One token of an answer, for each layer, beside reading the weights: the libraries' own work.
 LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
-# Loading base and adapter once more to measure what was saved, and the tokens of the general questions.
-LOADING_SECONDS, GENERAL_TOKENS = 5.0, 2000
+# Loading base and adapter again to measure what was saved.
+LOADING_SECONDS = 5.0
+TOKENS_PER_GENERAL_PROMPT = 50
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, sp
     rows = 2 * prompts / batches if batches else 0
     arithmetic = 2 * shape.linear_weights / (speed.flops * MATRIX_EFFICIENCY)
     step = token_seconds(settings, shape, speed) + rows * arithmetic
-    return LOADING_SECONDS + 2 * GENERAL_TOKENS * arithmetic + batches * settings.max_new_tokens * step
+    general = settings.general_prompts * TOKENS_PER_GENERAL_PROMPT
+    return LOADING_SECONDS + 2 * general * arithmetic + batches * settings.max_new_tokens * step
 
 
 def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:

@@ -15,7 +15,7 @@ from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
 from sft_app.runs.folder import Run
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
+from sft_app.ui.events import NO_UPDATES, PRIVATE, UNCHECKED, Updates
 from sft_app.ui.export import views
 from sft_app.ui.export.watched import Watched
 from sft_app.ui.permissions import allowed
@@ -73,7 +73,7 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     work = make.click(handlers.make, asked, outputs, trigger_mode="once", **PRIVATE)
     work.failure(handlers.look, asked, outputs, **PRIVATE)
     stop.click(handlers.leave, asked, outputs, cancels=[work], **PRIVATE)
-    gr.on([chosen.change, kind.change], handlers.leave, asked, outputs, cancels=[work], **UNCHECKED)
+    gr.on([chosen.change, kind.change], handlers.change, asked, outputs, cancels=[work], **UNCHECKED)
     shown.pack.click(handlers.pack, chosen, [shown.pack, shown.file], api_visibility="private")
 
 
@@ -98,14 +98,12 @@ class _Handlers:
 
     def __init__(self, context: PageContext, shown: Downloads) -> None:
         self.context, self.shown = context, shown
-        self.at_work: dict[str | None, Watched[Made]] = {}  # by the session of the page that asked for it
+        # By the session of the page that asked for it: the run and format it asked for, and the work.
+        self.at_work: dict[str | None, tuple[tuple[str | None, str], Watched[Made]]] = {}
         look, merge = allowed("look", context), allowed("merge", context)
-        self.make, self.look, self.leave, self.pack = (
-            look(self._make),
-            look(self._look),
-            look(self._leave),
-            merge(self._pack),
-        )
+        self.make, self.look = look(self._make), look(self._look)
+        self.leave, self.change = look(self._leave), look(self._change)
+        self.pack = merge(self._pack)
 
     def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[Updates]:
         run = self.context.runs.get(run_id)
@@ -117,19 +115,30 @@ class _Handlers:
         self.context.access.check("merge")
         if find_merged(run, run.merged_dir) is None:
             self.context.models.release()
-        work = self.at_work[request.session_hash] = Watched(_making(run, kind))
+        work = Watched(_making(run, kind))
+        mine = self.at_work[request.session_hash] = (run_id, kind), work
         try:
             made = yield from self._follow(work.watch())
         finally:
-            if self.at_work.get(request.session_hash) is work:  # and not what the page has asked for since
+            if self.at_work.get(request.session_hash) is mine:  # and not what the page has asked for since
                 del self.at_work[request.session_hash]
         yield self._show_merged(*made) if made else self._look(run_id, kind)
 
     def _leave(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
         """As `_look`, and what this page was making ends."""
-        if work := self.at_work.get(request.session_hash):
-            work.stop()
+        if at_work := self.at_work.get(request.session_hash):
+            at_work[1].stop()
         return self._look(run_id, kind)
+
+    def _change(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
+        """As `_leave`, unless the page is already making what was chosen.
+
+        On a busy machine the click on Export can be handled before the choice it came after.
+        """
+        at_work = self.at_work.get(request.session_hash)
+        if at_work and at_work[0] == (run_id, kind):
+            return NO_UPDATES
+        return self._leave(run_id, kind, request)
 
     def _look(self, run_id: str | None, kind: str) -> Updates:
         """What is there already of an earlier time, else what the choice is for."""
