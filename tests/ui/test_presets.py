@@ -45,19 +45,30 @@ class Form:
         return settings_from_form(self.names, tuple(self.values[name] for name in self.names))
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, gr.Blocks]:
+    """The page on a machine without a GPU and on one with it, built once; a `Form` does not change it."""
+    built = {}
+    for gpu in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sft_app.models.hardware.has_nvidia_gpu", lambda gpu=gpu: gpu)
+            built[gpu] = build_page(tmp_path_factory.mktemp("home"))
+    return built
+
+
 @pytest.fixture
-def form(home: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
+def form(pages: dict[bool, gr.Blocks], monkeypatch: pytest.MonkeyPatch) -> Form:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return Form(build_page(home))
+    return Form(pages[False])
 
 
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_the_same_however_it_is_chosen(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, gpu: bool
+    pages: dict[bool, gr.Blocks], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, gpu: bool
 ) -> None:
     monkeypatch.setattr("sft_app.models.hardware.has_nvidia_gpu", lambda: gpu)
-    form, config = Form(build_page(home)), tmp_path / "config.json"
+    form, config = Form(pages[gpu]), tmp_path / "config.json"
     form.choose("preset", preset)
     config.write_text(json.dumps({"preset": preset}))
     assert form.settings() == settings_from(None, {"preset": preset}) == settings_from(config, {})
