@@ -18,7 +18,7 @@ demo: $(VENV)/.app
 # Two at a time; the tests of a file stay together, since they share a page or a run.
 test: $(VENV)/.dev
 	scripts/require-chromium
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=10
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import pytest
 from tests.commands import Ended
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "True")  # as gradio spells it, which sets it too
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a test's second thread would only take the core of the other test
@@ -49,6 +49,11 @@ def make_character_tokenizer(chat_template: str | None = CHATML, specials: list[
     )
     tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: with one of them left at the end, the other process would have nothing to do."""
+    items.sort(key=lambda item: not {"training", "ui"} & set(item.path.parts))
 
 
 def pytest_collection_finish() -> None:

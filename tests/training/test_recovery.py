@@ -35,8 +35,8 @@ MARK = "checkpoint-*/checkpoint-is-incomplete.txt"
 # Checkpoints at steps that no evaluation is at, in the middle of an epoch (of five steps) and at its end; dropout needs
 # the random state to go on where it was.
 RECOVERABLE = {
-    "max_steps": 60,
-    "eval_steps": 20,
+    "max_steps": 24,
+    "eval_steps": 8,
     "save_minutes": 1e-6,
     "lora_dropout": 0.1,
     "per_device_train_batch_size": 2,
@@ -93,7 +93,7 @@ def is_training(run: Run, step: int) -> bool:
     return run.status().state == "training" and len(losses(run, "loss")) >= step
 
 
-@pytest.mark.parametrize(("trainer", "cuts"), [("sft", (8, 33)), ("classic", (33,))])
+@pytest.mark.parametrize(("trainer", "cuts"), [("sft", (3, 13)), ("classic", (13,))])
 def test_run_after_power_cuts_equals_one_without(
     make_run: Make, home: Path, work: Work, trainer: str, cuts: tuple[int, ...]
 ) -> None:
@@ -106,14 +106,14 @@ def test_run_after_power_cuts_equals_one_without(
         cut_the_power(run)
         assert_readable(run)
         checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-        assert checkpoint is not None and step - 3 <= checkpoint_step(checkpoint) < 60
+        assert checkpoint is not None and step - 3 <= checkpoint_step(checkpoint) < 24
         status = run.status()
         assert (status.state, status.hint) == ("interrupted", "Resume continues from the last checkpoint.")
         assert status.message == "The training process exited without an error message while training."
         resume_run(run, home)
     wait_until(lambda: run.status().has_ended(), seconds=120)
-    assert (run.status().state, run.status().step) == ("finished", 60), run.log_tail(40)
-    assert list(losses(run, "heldout_loss")) == [0, 20, 40, 60]
+    assert (run.status().state, run.status().step) == ("finished", 24), run.log_tail(40)
+    assert list(losses(run, "heldout_loss")) == [0, 8, 16, 24]
     assert_equal_runs(plain, run)
 
 
@@ -122,7 +122,7 @@ def test_power_cut_while_a_checkpoint_is_written(make_run: Make, home: Path, wor
     work(plain)
     run = make_run(**RECOVERABLE)
     ensure_supervisor(home)
-    wait_until(lambda: is_training(run, 7), seconds=120)
+    wait_until(lambda: is_training(run, 4), seconds=120)
     worker = psutil.Process(run.status().pid)
     while not (marks := list(run.checkpoints_dir.glob(MARK))):
         assert worker.is_running()

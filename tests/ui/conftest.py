@@ -26,6 +26,16 @@ def server(home: Path, give_starter: Callable[[Path], None]) -> Iterator[Server]
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def module_server(tmp_path_factory: pytest.TempPathFactory, give_starter: Callable[[Path], None]) -> Iterator[Server]:
+    """One server for the tests of a module that leave nothing behind in its home."""
+    home = tmp_path_factory.mktemp("home")
+    give_starter(home)
+    server = Server(home)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     """pytest-playwright's hook: Debian's Chromium instead of a download."""

@@ -22,8 +22,10 @@ FEW_STEPS = {
     "max_steps": "4",
     "per_device_train_batch_size": "1",
     "max_length": "256",
-    "heldout_max": "8",
+    "heldout_min": "4",
+    "heldout_max": "4",
     "max_new_tokens": "24",
+    "general_prompts": "4",
 }
 HALF_A_SECOND, A_LITTLE = 0.5, 0.4
 
@@ -87,8 +89,8 @@ def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Pa
     assert answer(page, "left") != answer(page, "right")
 
     open_tab(page, "Scorecard")
-    expect(page.locator("#scorecard")).to_contain_text("Did it forget? · 40 general questions")
-    expect(page.locator("#scorecard")).to_contain_text("The models' own answers · 8 held-out questions")
+    expect(page.locator("#scorecard")).to_contain_text("Did it forget? · 4 general questions")
+    expect(page.locator("#scorecard")).to_contain_text("The models' own answers · 4 held-out questions")
     open_tab(page, "One prompt")
     page.get_by_role("button", name="Generation settings (the same for both sides)").click()
     page.locator("#compare-max_new_tokens input").fill("1500")
@@ -132,6 +134,7 @@ def test_kill_of_the_server_leaves_the_run_running_and_a_new_page_finds_it(
             "max_steps": 4000,
             "max_length": 64,
             "max_new_tokens": 4,
+            "general_prompts": 2,
             "name": "long one",
         }
     )
@@ -156,18 +159,19 @@ def test_kill_of_the_worker_is_told_on_the_page_and_resume_goes_on(
     server: Any, quiet_page: Page, tiny_model_dir: Path, data_file: Path
 ) -> None:
     page = quiet_page
-    values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 120, "max_length": 64}
-    run = submit_run(parse_settings({**values, "eval_steps": 20, "max_new_tokens": 4}), server.home)
+    values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 60, "max_length": 64}
+    values |= {"eval_steps": 20, "max_new_tokens": 4, "general_prompts": 2, "scorecard_prompts": 2}
+    run = submit_run(parse_settings(values), server.home)
     page.goto(server.url)
     expect(page.locator("#run-status")).to_contain_text("Training", timeout=60_000)
-    expect(page.locator("#run-status")).to_contain_text(re.compile(r"Step\s*(2[1-9]|[3-9]\d) of 120"), timeout=60_000)
+    expect(page.locator("#run-status")).to_contain_text(re.compile(r"Step\s*(2[1-9]|[3-5]\d) of 60"), timeout=60_000)
     os.kill(run.status().pid or 0, signal.SIGKILL)
     expect(page.locator("#run-status")).to_contain_text(re.compile("Failed|Interrupted"))
     expect(page.locator("#run-status")).to_contain_text(re.compile("signal 9|exited without an error message"))
     page.locator("#resume").click()
     expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
     steps = [row.step for row in run.metrics() if row.loss is not None]
-    assert steps == sorted(set(steps)) and steps[-1] == 120
+    assert steps == sorted(set(steps)) and steps[-1] == 60
 
 
 def test_an_uploaded_file_shows_what_is_left_out_and_why(server: Any, quiet_page: Page, tmp_path: Path) -> None:

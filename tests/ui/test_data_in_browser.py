@@ -97,7 +97,7 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     page.locator("#to-train").click()
     page.locator("#model input").fill(str(tiny_model_dir))
     page.locator("#model input").press("Enter")
-    fill_settings(page, {"max_steps": "2", "max_length": "256", "max_new_tokens": "4"})
+    fill_settings(page, {"max_steps": "2", "max_length": "256", "max_new_tokens": "4", "general_prompts": "2"})
     page.locator("#start").click()
     expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
     run = list_runs(server.home)[0]
@@ -107,12 +107,12 @@ def test_from_a_messy_table_to_a_run_on_its_cleaned_copy(
     assert "Write to [email] about it" in answers and "Yes, it is safe for cats." in answers
 
 
-def test_the_second_reading_of_a_table_can_be_chosen(server: Any, quiet_page: Page, tmp_path: Path) -> None:
+def test_the_second_reading_of_a_table_can_be_chosen(module_server: Any, quiet_page: Page, tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     lines = [f"What is {n} and {n}?,It is {2 * n} and never anything else" for n in range(12)]
     table.write_text("\n".join(["left,right", *lines]))
     page = quiet_page
-    page.goto(server.url)
+    page.goto(module_server.url)
     upload(page, table)
     expect(page.locator("#guess")).to_contain_text("Two layouts are possible")
     expect(page.locator("#data-facts")).to_contain_text("left → right")
@@ -120,11 +120,11 @@ def test_the_second_reading_of_a_table_can_be_chosen(server: Any, quiet_page: Pa
     expect(page.locator("#data-facts")).to_contain_text("right → left")
 
 
-def test_a_file_that_cannot_be_read_is_told_in_a_sentence(server: Any, quiet_page: Page, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_told_in_a_sentence(module_server: Any, quiet_page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "photo.parquet"
     broken.write_bytes(b"\x89PNG not a table")
     page = quiet_page
-    page.goto(server.url)
+    page.goto(module_server.url)
     upload(page, broken)
     expect(page.locator("#data-facts")).to_contain_text("photo.parquet")
     expect(page.locator("#data-facts")).to_contain_text("parquet")
@@ -132,9 +132,9 @@ def test_a_file_that_cannot_be_read_is_told_in_a_sentence(server: Any, quiet_pag
     expect(page.locator("#data-facts")).to_contain_text("252")
 
 
-def test_a_wrong_data_set_id_is_told_in_a_sentence(server: Any, quiet_page: Page) -> None:
+def test_a_wrong_data_set_id_is_told_in_a_sentence(module_server: Any, quiet_page: Page) -> None:
     page = quiet_page
-    page.goto(server.url)
+    page.goto(module_server.url)
     page.locator("#hub button").first.click()
     page.locator("#hub-id input, #hub-id textarea").first.fill("json")
     page.locator("#fetch").click()
@@ -155,10 +155,10 @@ LATE_REQUESTS = """() => {
 
 @pytest.mark.starter
 def test_the_page_ends_with_the_last_choice_however_late_the_answers_to_earlier_ones_come(
-    server: Any, quiet_page: Page, messy_csv: Path
+    module_server: Any, quiet_page: Page, messy_csv: Path
 ) -> None:
     page = quiet_page
-    page.goto(server.url)
+    page.goto(module_server.url)
     upload(page, messy_csv)
     expect(page.locator("#data-facts")).to_contain_text("62", timeout=20_000)
     page.evaluate(f"({LATE_REQUESTS})()")
@@ -213,14 +213,12 @@ def test_a_fix_that_is_ticked_and_then_hidden_stands_in_the_way_of_nothing(
 
 
 @pytest.mark.starter
-@pytest.mark.parametrize(("asked", "shown"), [("0", 1), ("999", 252), ("-3", 1)])
-def test_a_conversation_that_is_not_there_is_told_and_the_nearest_shown(
-    server: Any, quiet_page: Page, asked: str, shown: int
-) -> None:
+def test_a_conversation_that_is_not_there_is_told_and_the_nearest_shown(module_server: Any, quiet_page: Page) -> None:
     page = quiet_page
-    page.goto(server.url)
-    page.locator("#conversation-number input").fill(asked)
-    told = f"There is no conversation {asked} to show; this is number {shown}. Choose a number from 1 to 252."
-    expect(page.locator("#token-note")).to_contain_text(told, timeout=60_000)
-    expect(page.locator(".toast-body")).to_have_count(0)
-    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+    page.goto(module_server.url)
+    for asked, shown in [("0", 1), ("999", 252), ("-3", 1)]:
+        page.locator("#conversation-number input").fill(asked)
+        told = f"There is no conversation {asked} to show; this is number {shown}. Choose a number from 1 to 252."
+        expect(page.locator("#token-note")).to_contain_text(told, timeout=60_000)
+        expect(page.locator(".toast-body")).to_have_count(0)
+        expect(page.get_by_text("Error", exact=True)).to_have_count(0)

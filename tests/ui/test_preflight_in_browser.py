@@ -57,10 +57,14 @@ def test_what_cannot_be_told_is_said_in_the_card(server: Any, quiet_page: Any) -
     expect(card).to_contain_text("of 134.5 million weights")
 
 
-def test_measuring_takes_the_place_of_the_estimate(server: Any, quiet_page: Any, home: Path) -> None:
+def test_measuring_takes_the_place_of_the_estimate(
+    server: Any, quiet_page: Any, home: Path, tiny_model_dir: Path
+) -> None:
     page = quiet_page
     card = open_train(page, server.url)
     expect(card).to_contain_text("estimated")
+    page.locator("#model input").fill(str(tiny_model_dir))
+    page.locator("#model input").press("Enter")
     page.get_by_text("All settings").click()
     fill_setting(page, "per_device_train_batch_size", "1")
     fill_setting(page, "max_length", "128")

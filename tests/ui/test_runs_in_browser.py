@@ -15,18 +15,26 @@ from sft_app.runs.directory import queued_runs
 from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
 from sft_app.training.launch import create_queued_run, stop_run, submit_run
+from tests.conftest import write_data
 from tests.ui.test_browser import open_tab
 from tests.waiting import wait_until
 
-FAST = {"max_length": 64, "max_new_tokens": 8, "learning_rate": 0.02, "watch_prompts": ["Where is order 3?"]}
+FAST = {
+    "max_length": 64,
+    "max_new_tokens": 8,
+    "learning_rate": 0.02,
+    "general_prompts": 2,
+    "watch_prompts": ["Where is order 3?"],
+}
 
 
-@pytest.fixture
-def two_runs(home: Path, tiny_model_dir: Path, data_file: Path) -> list[Run]:
-    """Trained by the real processes, one after the other; at this rate the answers change."""
-    values = {**FAST, "model": str(tiny_model_dir), "data": str(data_file), "max_steps": 30, "eval_steps": 10}
+@pytest.fixture(scope="module")
+def two_runs(module_server: Any, tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Trained by the real processes, one after the other; at this rate the answers change. Not to be changed."""
+    data = write_data(tmp_path_factory.mktemp("data"))
+    values = {**FAST, "model": str(tiny_model_dir), "data": str(data), "max_steps": 30, "eval_steps": 10}
     asked = [{"name": "Small rank", "lora_r": 4}, {"name": "Large rank", "lora_r": 32}]
-    runs = [submit_run(parse_settings({**values, **one}), home) for one in asked]
+    runs = [submit_run(parse_settings({**values, **one}), module_server.home) for one in asked]
     for run in runs:
         wait_until(lambda run=run: run.status().has_ended(), seconds=180)
         assert run.status().state == "finished", run.status()
@@ -51,12 +59,12 @@ def slide_to(page: Page, place: int) -> None:
 
 
 def test_the_slider_moves_from_the_base_model_to_the_newest_answers(
-    server: Any, quiet_page: Page, two_runs: list[Run]
+    module_server: Any, quiet_page: Page, two_runs: list[Run]
 ) -> None:
     page, times = quiet_page, two_runs[1].snapshots()
     texts = [snapshot.answers[0].answer for snapshot in times]
     assert [snapshot.step for snapshot in times] == [0, 10, 20, 30] and texts[-1] != texts[0]
-    page.goto(server.url)
+    page.goto(module_server.url)
     open_tab(page, "Train")
     expect(page.locator("#curves svg")).to_have_count(5)
     expect(page.locator("#curves")).to_contain_text(re.compile("Learning rate.*Gradient norm.*Speed.*Memory", re.S))
@@ -75,10 +83,10 @@ def test_the_slider_moves_from_the_base_model_to_the_newest_answers(
 
 
 def test_two_chosen_runs_come_into_one_chart_with_what_was_set_differently(
-    server: Any, quiet_page: Page, two_runs: list[Run]
+    module_server: Any, quiet_page: Page, two_runs: list[Run]
 ) -> None:
     page = quiet_page
-    page.goto(server.url)
+    page.goto(module_server.url)
     open_tab(page, "Runs")
     expect(page.locator("#several-curves")).to_contain_text("Choose two or more runs")
     for name in ("Small rank", "Large rank"):

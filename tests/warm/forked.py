@@ -18,6 +18,7 @@ TEMPLATE_ENVIRONMENT = "SFT_TEST_TEMPLATE_ENVIRONMENT"
 STARTING_SECONDS = 90.0
 # Beginnings of the variables that libraries read when they are imported.
 READ_AT_IMPORT = ("GRADIO", "HF_", "HUGGING", "MKL", "OMP", "OPENBLAS", "PYTHONPATH", "TRANSFORMERS")
+READ_WHEN_NEEDED = ("HF_TOKEN",)
 FORKED_MODULES = (
     "sft_app",
     "sft_app.training.worker",
@@ -34,8 +35,8 @@ Plain = subprocess.Popen
 
 def importing(environment: Any) -> dict[str, str]:
     """What of an environment makes a difference to a process that has imported everything already."""
-    read = {name: text for name, text in sorted(environment.items()) if name.startswith(READ_AT_IMPORT)}
-    return {**read, "executable": sys.executable}
+    names = [name for name in sorted(environment) if name.startswith(READ_AT_IMPORT) and name not in READ_WHEN_NEEDED]
+    return {**{name: environment[name] for name in names}, "executable": sys.executable}
 
 
 def can_fork(command: Any, environment: Any) -> bool:
