@@ -55,7 +55,7 @@ def _template() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _environment_stays(_template: None) -> Iterator[None]:
-    """One variable that a test leaves changed, and no process would be forked any more: the tests took thrice as long."""
+    """One variable that a test leaves changed, and no process is forked any more: the tests take twice as long."""
     before = forked.importing(os.environ)
     yield
     assert forked.importing(os.environ) == before, "the test has changed variables that libraries read at import"
