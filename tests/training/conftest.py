@@ -83,7 +83,8 @@ def processes(home: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Any:
     """A run with two watch prompts, at its end; not to be changed."""
-    run = queue_run(tmp_path_factory.mktemp("home"), tiny_model_dir, watch_prompts=("Where is it?", "Hello"))
+    settings = {"watch_prompts": ("Where is it?", "Hello"), "general_prompts": 40}
+    run = queue_run(tmp_path_factory.mktemp("home"), tiny_model_dir, **settings)
     assert work_here(run) == 0
     return run
 

@@ -24,6 +24,7 @@ from tests.waiting import supervisors, wait_until
 Make = Callable[..., Run]
 Work = Callable[..., int]
 SECRET = "hf_ofTheStorage"
+LONG = {**RECOVERABLE, "max_steps": 60, "eval_steps": 20}
 pytestmark = pytest.mark.usefixtures("processes")
 
 
@@ -50,12 +51,12 @@ def environment_of(pid: int) -> bytes:
 def test_run_goes_on_after_the_machine_and_its_disk_are_gone(
     make_run: Make, work: Work, home: Path, mounted: Path
 ) -> None:
-    whole = make_run(**RECOVERABLE)
+    whole = make_run(**LONG)
     assert work(whole) == 0
     shutil.move(whole.path, mounted.parent / "whole")
     whole = Run(mounted.parent / "whole")
 
-    run = make_run(**{**RECOVERABLE, "save_minutes": 0.02})
+    run = make_run(**{**LONG, "save_minutes": 0.02})
     ensure_supervisor(home)
     wait_until(lambda: (found := manifest_of(mounted, run)) is not None and (found.checkpoint or 0) >= 20, seconds=120)
     working = run.status()
