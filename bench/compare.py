@@ -161,14 +161,14 @@ def show(report: dict[str, Any]) -> None:
         table.add_row(
             entry["arm"],
             f"{entry['decode_seconds']['median']:.2f}",
-            *(_told(entry[name], "\n") for name in ("decode", "whole", "first_token", "peak")),
+            *(_median_and_range(entry[name], "\n") for name in ("decode", "whole", "first_token", "peak")),
         )
     console.print(table)
     limits = ("decode", "first_token", "peak")
-    told = ", ".join(f"{name.replace('_', ' ')} × {goals[name]:g}" for name in limits)
-    console.print(f"goals for ours, at most: {told}")
+    limits_text = ", ".join(f"{name.replace('_', ' ')} × {goals[name]:g}" for name in limits)
+    console.print(f"goals for ours, at most: {limits_text}")
     conversations = report["scoring"][0]["conversations"]
-    one, two, ratio = (_told(scoring[name]) for name in ("one_pass_seconds", "two_passes_seconds", "ratio"))
+    one, two, ratio = (_median_and_range(scoring[name]) for name in ("one_pass_seconds", "two_passes_seconds", "ratio"))
     console.print(f"scoring {conversations} conversations with both sides, seconds: {one} in one pass, {two} in two")
     console.print(f"one pass is × {ratio} as fast (goal: × {goals['scoring']:g})")
 
@@ -177,7 +177,7 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": median(values), "least": min(values), "most": max(values)}
 
 
-def _told(values: dict[str, float], between: str = " ") -> str:
+def _median_and_range(values: dict[str, float], between: str = " ") -> str:
     return f"{values['median']:.2f}{between}({values['least']:.2f} … {values['most']:.2f})"
 
 

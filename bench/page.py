@@ -87,11 +87,13 @@ def summarise(windows: list[dict[str, Any]]) -> dict[str, Any]:
 def show(report: dict[str, Any]) -> None:
     from rich.console import Console
 
-    told = report["summary"]
+    summary = report["summary"]
     console = Console(markup=False)
-    console.print(f"page closed {told['closed']:,.0f} tokens/s, open {told['open']:,.0f}")
-    console.print(f"open over closed {told['ratio']:.3f} ({told['ratio_least']:.3f} … {told['ratio_most']:.3f})")
-    console.print(f"closed over closed {told['noise_least']:.3f} … {told['noise_most']:.3f}")
+    console.print(f"page closed {summary['closed']:,.0f} tokens/s, open {summary['open']:,.0f}")
+    console.print(
+        f"open over closed {summary['ratio']:.3f} ({summary['ratio_least']:.3f} … {summary['ratio_most']:.3f})"
+    )
+    console.print(f"closed over closed {summary['noise_least']:.3f} … {summary['noise_most']:.3f}")
 
 
 def _speed(steps: list[StepMetrics]) -> float:

@@ -69,8 +69,8 @@ def main() -> None:
         for case in arguments.cases:
             entry = {**asdict(case), **measure(case, home)}
             measured.append(entry)
-            told = f"{entry['peak_gib']:.2f} GiB, formula {entry['formula_gib']:.2f}"
-            sys.stderr.write(f"{case.model} {case.method} {case.rows} x {case.tokens}: {told}\n")
+            description = f"{entry['peak_gib']:.2f} GiB, formula {entry['formula_gib']:.2f}"
+            sys.stderr.write(f"{case.model} {case.method} {case.rows} x {case.tokens}: {description}\n")
     worst = max(measured, key=lambda entry: abs(entry["memory_error"]))
     report = {"machine": machine(), "goal": GOAL, "measured": measured, "largest_memory_error": worst["memory_error"]}
     save_report(report, arguments.json)
@@ -102,18 +102,18 @@ def measure(case: Case, home: Path) -> dict[str, float]:
             "heldout_min": 1,
         }
     )
-    place = Machine(home)
+    machine = Machine(home)
     file = open_data(settings.reading(), home)
     examples = load_data(file).examples
-    lengths = measure_lengths(load_tokenizer(place.model(settings), home), examples, None, len(examples))
+    lengths = measure_lengths(load_tokenizer(machine.model(settings), home), examples, None, len(examples))
     found = measure_run(settings, examples, lengths, home)
-    told = place.preflight(settings, lengths, data.stat().st_size).memory
-    speed, shape = machine_speed(detect_hardware(), settings), place.shape(place.model(settings))
+    estimate = machine.preflight(settings, lengths, data.stat().st_size).memory
+    speed, shape = machine_speed(detect_hardware(), settings), machine.shape(machine.model(settings))
     seconds = step_seconds(settings, shape, speed, found.tokens_per_step, found.trained_per_step)
     return {
         "peak_gib": found.peak_gib,
-        "formula_gib": told.expected,
-        "memory_error": told.expected / found.peak_gib - 1,
+        "formula_gib": estimate.expected,
+        "memory_error": estimate.expected / found.peak_gib - 1,
         "seconds_per_step": found.seconds_per_step,
         "formula_seconds": seconds,
         "time_error": seconds / found.seconds_per_step - 1,

@@ -153,9 +153,9 @@ def _names(measured: list[dict[str, Any]]) -> list[str]:
     return [arm for arm in ARMS if any(entry["arm"] == arm for entry in measured)]
 
 
-def _arms(wanted: list[str], dtype: str) -> list[str]:
+def _arms(requested: list[str], dtype: str) -> list[str]:
     """Without bfloat16, `trl+bf16` would be `trl` once more."""
-    return [arm for arm in wanted if dtype == "bfloat16" or arm != "trl+bf16"]
+    return [arm for arm in requested if dtype == "bfloat16" or arm != "trl+bf16"]
 
 
 def _apart(what: str, arm: str, spec: Spec) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def _random_rows(count: int, vocabulary: int, most: int) -> list[dict[str, Any]]
     for _ in range(count):
         length = min(most, max(16, int(dice.lognormvariate(5.19, 0.8))))
         ids = [dice.randrange(4, vocabulary) for _ in range(length)]
-        asked = length * 2 // 5
-        rows.append({"input_ids": ids, "labels": [-100] * asked + ids[asked:]})
+        prompt_length = length * 2 // 5
+        rows.append({"input_ids": ids, "labels": [-100] * prompt_length + ids[prompt_length:]})
     return rows
 
 

@@ -41,8 +41,8 @@ class RunError(AppError):
 class DivergedError(AppError):
     """A loss, a gradient or a weight is not a finite number, so that training cannot go on."""
 
-    def __init__(self, told: str, hint: str) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
         self.hint = hint
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, pairs_of
+from sft_app.evaluation.answer_pairs import AnswerPair, collect_pairs, keep_pairs
 from sft_app.evaluation.votes import Ballot, cast, read_votes, votes_sentence
 from sft_app.export.report import report_html
 from sft_app.runs.directory import list_runs, queued_runs
@@ -104,7 +104,7 @@ def look_everywhere(home: Path, run: Run, panels: tuple[RunsTab, RunPanel, Score
     panel_updates(context, panel, run.id)
     comparison_updates(context, tab.several, everyone, None)
     scorecard_updates(context, scorecard, run.id)
-    assert pairs_of(run) is not None and votes_sentence(read_votes(run))
+    assert collect_pairs(run) is not None and votes_sentence(read_votes(run))
     assert isinstance(context.sides.choices(), list)
     try:
         report_html(run)

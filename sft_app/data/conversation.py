@@ -40,7 +40,14 @@ FOLLOWERS: dict[str, set[str]] = {
     "tool": {"tool", "assistant"},
 }
 MAY_BE_EMPTY = ("system", "tool")
-KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+VALUE_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +115,30 @@ def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversa
     Raises:
         DataError: a message has no known role or no text, or the order cannot be trained on.
     """
-    made = [_make_message(position, message) for position, message in enumerate(messages, start=1)]
-    fault = _fault(made)
+    checked = [_make_message(position, message) for position, message in enumerate(messages, start=1)]
+    fault = _fault(checked)
     if fault and repair:
-        made = _repair_order(made)
-        fault = _fault(made)
+        checked = _repair_order(checked)
+        fault = _fault(checked)
     if fault:
         raise DataError(fault)
-    return Conversation(tuple(made))
+    return Conversation(tuple(checked))
 
 
 def _make_message(position: int, message: Any) -> Message:
     if not isinstance(message, dict):
         raise DataError(f"message {position} needs a `role` and a `content`")
-    given = message.get("role", message.get("from"))
-    if given is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
+    role_name = message.get("role", message.get("from"))
+    if role_name is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
         raise DataError(f"message {position} needs a `role` and a `content`")
-    role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
+    role = ROLES.get(role_name.strip().lower()) if isinstance(role_name, str) else None
     if role is None:
-        raise DataError(f"message {position} has the role {_short(given)}; expected system, user, assistant or tool")
+        raise DataError(
+            f"message {position} has the role {_short(role_name)}; expected system, user, assistant or tool"
+        )
     where = f"message {position} ({role})"
     content = _content(message.get("content", message.get("value")), where)
-    if given.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
+    if role_name.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
         content = _tool_call(content)
     content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
@@ -200,7 +209,7 @@ def as_json(value: Any) -> str:
 def kind_of(value: Any) -> str:
     """Says in plain words what kind of value was got; pandas writes NaN for an empty cell."""
     is_missing = value is None or value != value
-    return "nothing" if is_missing else KINDS.get(type(value), type(value).__name__)
+    return "nothing" if is_missing else VALUE_KINDS.get(type(value), type(value).__name__)
 
 
 def _holds_half_a_character(text: str) -> bool:

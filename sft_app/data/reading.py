@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.formats.column_profiles import column_names
+from sft_app.data.formats.column_profiles import list_columns
 from sft_app.data.formats.detection import Certainty, DetectedLayout, detect_layouts
 from sft_app.data.formats.reading_notes import find_filter, reading_notes, why_uncertain
 from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.formats.row_filters import RowFilter, ValueCounts
-from sft_app.data.rows import JsonObject, Progress, Rejected, Row
+from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.errors import DataError, NotChosen
 from sft_app.runtime.home import datasets_dir
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import DataSettings
 
-ROWS_LOOKED_AT = 200
+ROWS_TO_DETECT_LAYOUT = 200
 ROWS_COUNTED = 20_000
 """The first rows that decide which columns mark bad answers. A column that is empty in them is judged cell by cell."""
 PREVIEWED = 20_000
@@ -78,7 +79,7 @@ class Reading:
     """
 
     file: DataFile
-    on_progress: Progress | None = None
+    on_progress: ProgressCallback | None = None
     repair: bool = False
     rows: int = 0
     rejected: list[Rejected] = field(default_factory=list)
@@ -150,7 +151,7 @@ class LoadedData:
         return [example.conversation for example in self.examples]
 
 
-def open_data(settings: DataSettings, home: Path, on_progress: Progress | None = None) -> DataFile:
+def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback | None = None) -> DataFile:
     """Finds the file, or fetches the data set from the Hub, and decides on the layout.
 
     Raises:
@@ -171,7 +172,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
         candidates = [replace(candidates[0], why=candidates[0].why + why, is_certain=False), *candidates[1:]]
         certainty = "guess"
     notes = reading_notes(readable, decided, row_filter, certainty == "chosen")
-    return DataFile(path, decided, candidates, column_names(readable), joins_rows, certainty, notes, row_filter)
+    return DataFile(path, decided, candidates, list_columns(readable), joins_rows, certainty, notes, row_filter)
 
 
 def _decide(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[DataSettings, Certainty]:
@@ -184,7 +185,7 @@ def _decide(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[D
     return decided, "certain" if best.is_certain else "guess"
 
 
-def load_data(file: DataFile, most: int | None = None, on_progress: Progress | None = None) -> LoadedData:
+def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCallback | None = None) -> LoadedData:
     """Loads the first `most` examples of a file, or all.
 
     Raises:
@@ -207,7 +208,7 @@ def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
 
 def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Conversation | None:
     """Converts the first usable row by a layout, by default the one decided on; None when no first row is usable."""
-    rows = min(ROWS_LOOKED_AT, file.settings.max_rows or ROWS_LOOKED_AT)
+    rows = min(ROWS_TO_DETECT_LAYOUT, file.settings.max_rows or ROWS_TO_DETECT_LAYOUT)
     other = {"format": candidate.format, "columns": candidate.columns} if candidate else {}
     settings = file.settings.model_copy(update={**other, "max_rows": rows})
     return next((example.conversation for example in Reading(replace(file, settings=settings))), None)
@@ -215,20 +216,20 @@ def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Co
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
     """Lists the columns of a table of unknown layout. Raises: DataError when it cannot be read."""
-    return column_names(_look_ahead(_locate(settings, home, None))[1])
+    return list_columns(_look_ahead(_locate(settings, home, None))[1])
 
 
-def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) -> Path:
+def _locate(settings: DataSettings, home: Path, on_progress: ProgressCallback | None) -> Path:
     has_ending = data_suffix(Path(settings.data)) in SUFFIXES
     if is_dataset_id(settings.data) and not has_ending and not Path(settings.data).exists():
-        wanted = HubDataset(
+        dataset = HubDataset(
             id=settings.data,
             config=settings.dataset_config,
             split=settings.dataset_split,
             revision=settings.dataset_revision,
             max_rows=settings.max_rows,
         )
-        return fetch_dataset(wanted, datasets_dir(home), on_progress)
+        return fetch_dataset(dataset, datasets_dir(home), on_progress)
     return locate_data(settings.data)
 
 
@@ -258,7 +259,7 @@ def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObj
     counts, most = ValueCounts(), ROWS_COUNTED
     for row in read_rows(path):
         if isinstance(row, Row):
-            if len(readable) < ROWS_LOOKED_AT:
+            if len(readable) < ROWS_TO_DETECT_LAYOUT:
                 readable.append(row.values)
             counts.add(row.values)
             most -= 1

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 JsonObject = dict[str, Any]
 """A row, or an object in one of its cells: whatever JSON can hold, under names that the file chose."""
-Progress = Callable[[float], None]
-"""Called with the share of a source, 0 to 1, that has been read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,15 +78,15 @@ def _question_and_answer(conversation: Conversation) -> tuple[str, str]:
 
     Both are "" for plain text.
     """
-    question, answer, asked_characters = [], "", 0
+    question, answer, question_characters = [], "", 0
     for message in conversation.messages:
         if message.role == "assistant":
             answer = message.content
-            if asked_characters >= GREETING_CHARACTERS:
+            if question_characters >= GREETING_CHARACTERS:
                 break
         elif message.role in ("system", "user"):
             question.append(message.content)
-            asked_characters += len(message.content) if message.role == "user" else 0
+            question_characters += len(message.content) if message.role == "user" else 0
     return "\n".join(question), answer
 
 

@@ -93,7 +93,7 @@ def score_answer(answer: Answer, reference: str) -> SideScores:
 
 def repetition(words: Sequence[str]) -> float:
     """The share of runs of four words that stood earlier already; 0 for a text too short to have two."""
-    runs = [tuple(words[place : place + REPEATED_WORDS]) for place in range(len(words) - REPEATED_WORDS + 1)]
+    runs = [tuple(words[index : index + REPEATED_WORDS]) for index in range(len(words) - REPEATED_WORDS + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 

@@ -52,7 +52,7 @@ def kept_pairs(run: Run) -> list[AnswerPair]:
     return read_records(run.pairs_file, AnswerPair)
 
 
-def told_as_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
+def join_as_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
     """What was asked, in one text: the question alone, or all turns with who spoke."""
     spoken = [message for message in messages if message["role"] != "system"]
     if len(spoken) == 1:
@@ -60,7 +60,7 @@ def told_as_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in spoken)
 
 
-def pairs_of(run: Run) -> list[AnswerPair]:
+def collect_pairs(run: Run) -> list[AnswerPair]:
     """Every pair of answers that the run's folder has, those first whose words changed most.
 
     They are what was kept while comparing, what the scorecard tells of its most changed rows, and the prompts that were
@@ -72,7 +72,7 @@ def pairs_of(run: Run) -> list[AnswerPair]:
 
 
 def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> list[AnswerPair]:
-    """Of what `pairs_of` gives those with these ids; by default the first ones."""
+    """Of what `collect_pairs` gives those with these ids; by default the first ones."""
     return list(pairs[:SHOWN]) if chosen is None else [pair for pair in pairs if pair.id in chosen]
 
 
@@ -105,5 +105,5 @@ def _pair_of_row(row: ChangedRow) -> AnswerPair | None:
     if len(row.answers) != 2 or row.answers[0] is None or row.answers[1] is None:
         return None
     *asked, given = row.messages
-    prompt = told_as_prompt([message.as_record() for message in asked])
+    prompt = join_as_prompt([message.as_record() for message in asked])
     return AnswerPair(prompt=prompt, base=row.answers[0], tuned=row.answers[1], reference=given.content)

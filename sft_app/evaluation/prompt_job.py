@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.data.rows import Progress
 from sft_app.errors import DataError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, known_pairs
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl
 from sft_app.inference.sides import BASE, Side, run_of_side
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
+from sft_app.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from sft_app.inference.generation import Sampling
@@ -52,7 +52,7 @@ class PromptJob:
                 self.results += batch
                 self.seconds = time.monotonic() - started
                 if run:
-                    keep_pairs(run, pairs_of(batch), known)
+                    keep_pairs(run, pairs_from_results(batch), known)
                 yield
         finally:
             self.is_at_work = False
@@ -66,7 +66,7 @@ class PromptJob:
         return sorted(self.results, key=lambda one: -(one.change or 0.0)) if self.most_changed_first else self.results
 
 
-def pairs_of(results: Iterable[PromptResult]) -> list[AnswerPair]:
+def pairs_from_results(results: Iterable[PromptResult]) -> list[AnswerPair]:
     """Of those that both sides have answered."""
     return [
         AnswerPair(prompt=one.prompt, base=one.base, tuned=one.tuned, reference=one.reference)
@@ -81,7 +81,7 @@ def answer_all(
     system: str,
     sampling: Sampling,
     home: Path,
-    on_progress: Progress,
+    on_progress: ProgressCallback,
 ) -> PromptJob:
     """The whole job at once. Raises: ModelError when the sides cannot be loaded."""
     from sft_app.inference.pair import load_pair

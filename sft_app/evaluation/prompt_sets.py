@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from sft_app.inference.generation import Answer, Sampling
     from sft_app.inference.pair import LoadedPair
 
-PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
+PROMPT_SET_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
 REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
 PROMPTS_AT_ONCE = 8
-LOOKED_AT = 100
+ROWS_TO_NAME_COLUMNS = 100
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> Promp
     read = list(read_rows(path))
     rows = [row.values for row in read if isinstance(row, Row)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    asked = _column(columns, prompt, PROMPT_COLUMNS, path, "prompt")
+    asked = _column(columns, prompt, PROMPT_SET_COLUMNS, path, "prompt")
     given = _column(columns, reference, REFERENCE_COLUMNS, path, "reference")
     prompts = [Prompt(_text(row.get(asked)), _text(row.get(given))) for row in rows]
     found = tuple(prompt for prompt in prompts if prompt.text.strip())
@@ -93,12 +93,12 @@ def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> Promp
     return PromptFile(found, tuple(columns), asked, given, len(read) - len(found))
 
 
-def column_names(path: Path) -> list[str]:
+def prompt_column_names(path: Path) -> list[str]:
     """Those of the first rows; none for a text file, or one that cannot be read."""
     if path.suffix == ".txt":
         return []
     try:
-        rows = [row.values for row in islice(read_rows(path), LOOKED_AT) if isinstance(row, Row)]
+        rows = [row.values for row in islice(read_rows(path), ROWS_TO_NAME_COLUMNS) if isinstance(row, Row)]
     except DataError:
         return []
     return list(dict.fromkeys(name for row in rows for name in row))
@@ -157,8 +157,8 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
-        told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
-        return PromptResult(number, prompt.text, prompt.reference, "", "", None, told)
+        sentence = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
+        return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
 

@@ -85,11 +85,11 @@ def score_copies(model: Any, conversation: RenderedConversation, copies: int) ->
     """So many equal rows of one batch, for a model that is another one in each of them."""
     row = conversation.as_training_row()
     labels = torch.tensor(row["labels"][1:], device=model.device)
-    wanted = (labels != IGNORED).nonzero()[:, 0]
+    indices = (labels != IGNORED).nonzero()[:, 0]
     ids = torch.tensor([row["input_ids"]] * copies, device=model.device)
-    targets = labels[wanted]
+    targets = labels[indices]
     scores = []
-    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits:
+    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=indices).logits:
         loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
         scores.append(RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum())))
     return scores

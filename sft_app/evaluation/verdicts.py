@@ -13,13 +13,13 @@ from sft_app.runs.summary import as_float, number_text, relative_change
 Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
 TOO_FEW: Verdict = "not enough rows to tell"
 UNJUDGED: Verdict = "not a number: cannot be judged"
-SIDES = {"base": "base model", "tuned": "fine-tuned model"}
+SIDE_LABELS = {"base": "base model", "tuned": "fine-tuned model"}
 # Five fair coins fall alike in one of 16 cases, six in one of 32: with fewer rows, even the same in each can be chance.
 FEWEST_TO_JUDGE = 6
 # By simulation (tests/evaluation/test_intervals.py), up to one in so many intervals of fewer rows misses the truth, of
 # differences whose tail is no longer than that of a lognormal with sigma 1. There is no such number for longer tails.
-MISSED = {8: 4, 16: 5, 40: 7}
-FEW = max(MISSED)
+MISSED_ONE_IN = {8: 4, 16: 5, 40: 7}
+FEW_ROWS = max(MISSED_ONE_IN)
 # Of e, in a float.
 LARGEST_EXPONENT = 709.0
 
@@ -109,12 +109,12 @@ def note_of(part: Scores) -> str:
 def rows_note(part: Scores) -> str:
     """What it means that a scorecard, its `general` or `answers` has few rows; empty where it has enough."""
     rows = part.row_count
-    if rows >= FEW or not rows:
+    if rows >= FEW_ROWS or not rows:
         return ""
     counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be more certain."
     if rows < FEWEST_TO_JUDGE:
         return f"With {counted}, even the same change in every row can be chance, so there is no verdict. {more}"
-    missed = next(missed for limit, missed in MISSED.items() if rows < limit)
+    missed = next(one_in for limit, one_in in MISSED_ONE_IN.items() if rows < limit)
     return (
         f"{counted} are few. The intervals are widened for that, but in simulations of ordinary differences they still "
         f"missed the true difference in up to 1 in {missed} cases instead of 1 in 20. If a few rare rows change a lot, "
@@ -214,7 +214,7 @@ def _broken_note(part: Scores) -> str:
     """Which answers broke off, where that was counted."""
     if not isinstance(part, AnswerScores) or part.broken is None:
         return ""
-    numbers = {SIDES["base"]: part.broken.base, SIDES["tuned"]: part.broken.tuned}
+    numbers = {SIDE_LABELS["base"]: part.broken.base, SIDE_LABELS["tuned"]: part.broken.tuned}
     counted = [f"{number} of {part.prompts} from the {side}" for side, number in numbers.items() if number]
     return f"Incomplete answers, because the model's numbers became infinite: {', '.join(counted)}." if counted else ""
 

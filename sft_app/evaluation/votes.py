@@ -75,7 +75,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Progress:
+class VotingProgress:
     """`alike` are pairs that nobody is asked about, because both answers are the same."""
 
     voted: int
@@ -102,10 +102,10 @@ def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[Vote])
     return [Ballot(unique[id], base_is_left=_draw(voter, "side", id) % 2 == 0) for id in order]
 
 
-def progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vote]) -> Progress:
+def voting_progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vote]) -> VotingProgress:
     differing = _differing(pairs)
     voted = {vote.pair for vote in votes if vote.voter == voter} & set(differing)
-    return Progress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
+    return VotingProgress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
 
 
 def cast(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
@@ -134,11 +134,11 @@ def withdraw_last(run: Run, voter: str) -> str:
 
 def read_votes(run: Run) -> list[Vote]:
     """The votes that stand, in the order in which they were cast: each voter's last one on a pair."""
-    standing: dict[tuple[str, str], Vote] = {}
+    latest: dict[tuple[str, str], Vote] = {}
     for vote in read_records(run.votes_file, Vote):
-        standing.pop((vote.voter, vote.pair), None)
-        standing[vote.voter, vote.pair] = vote
-    return [vote for vote in standing.values() if vote.choice != WITHDRAWN]
+        latest.pop((vote.voter, vote.pair), None)
+        latest[vote.voter, vote.pair] = vote
+    return [vote for vote in latest.values() if vote.choice != WITHDRAWN]
 
 
 def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
@@ -221,8 +221,8 @@ def votes_sentence(votes: Sequence[Vote]) -> str:
     voters = len(by_voter(votes))
     if voters == 1:
         return tally_sentence(tally(votes))
-    told = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
-    return f"{told} {tally_sentence(tally_choices(list(by_majority(votes).values())))}"
+    sentence = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
+    return f"{sentence} {tally_sentence(tally_choices(list(by_majority(votes).values())))}"
 
 
 def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:

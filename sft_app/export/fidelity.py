@@ -12,13 +12,13 @@ from sft_app.runtime.files import write_json_atomically
 
 FIDELITY_FILE = "fidelity.json"
 PROMPTS = 8
-MEASURED = ("reference_loss", "merged_loss", "largest_change", "shared_beginning")
+MEASURED_FIELDS = ("reference_loss", "merged_loss", "largest_change", "shared_beginning")
 # In nats a token. Rounding the merged weights of the starter to bfloat16 moved the held-out loss by 0.0003; an adapter
 # merged at nine tenths of its strength by 0.007, one without its `v_proj` by 0.011, without its adapter by 1.06.
-MOST_BY_ROUNDING = 0.005
+MAX_ROUNDING_DIFFERENCE = 0.005
 # The base that the adapter learnt on was itself rounded to 4 bits, and the one it is merged into is not: the starter's
 # loss fell by 0.07 with that, and none of 8 answers stayed the same. Only a rise is to be warned of.
-MOST_BY_4BIT = 0.05
+MAX_4BIT_INCREASE = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_fidelity(folder: Path) -> Fidelity | None:
     try:
         record = json.loads((folder / FIDELITY_FILE).read_bytes())
         known = {key: value for key, value in record.items() if key in Fidelity.__dataclass_fields__}
-        return Fidelity(**{**known, **{key: as_float(known[key]) for key in MEASURED if key in known}})
+        return Fidelity(**{**known, **{key: as_float(known[key]) for key in MEASURED_FIELDS if key in known}})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
@@ -76,8 +76,8 @@ def is_warning(fidelity: Fidelity) -> bool:
     if fidelity.unchecked:
         return True
     if fidelity.is_in_4bit:
-        return not fidelity.difference <= MOST_BY_4BIT  # also a loss that is no number
-    return not abs(fidelity.difference) <= MOST_BY_ROUNDING
+        return not fidelity.difference <= MAX_4BIT_INCREASE  # also a loss that is no number
+    return not abs(fidelity.difference) <= MAX_ROUNDING_DIFFERENCE
 
 
 def fidelity_sentence(fidelity: Fidelity) -> str:
@@ -88,10 +88,10 @@ def fidelity_sentence(fidelity: Fidelity) -> str:
         return f"The app could not check whether it answers like base and adapter. {fidelity.unchecked}"
     before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "base and adapter"
     if not math.isfinite(fidelity.difference):
-        return _no_number_told(fidelity, before)
+        return _non_finite_sentence(fidelity, before)
     losses = f"loss {fidelity.merged_loss:.4f} vs. {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
     if is_warning(fidelity):
-        allowed = MOST_BY_4BIT if fidelity.is_in_4bit else MOST_BY_ROUNDING
+        allowed = MAX_4BIT_INCREASE if fidelity.is_in_4bit else MAX_ROUNDING_DIFFERENCE
         how = "worse than" if fidelity.difference > 0 else "differently from"
         return (
             f"The merged model predicts the held-out answers {how} {before}: {losses}, more than the "
@@ -102,12 +102,13 @@ def fidelity_sentence(fidelity: Fidelity) -> str:
         return (
             "Unlike the base model in training and in Compare, the merged model is not rounded to 4 bits, "
             "so its answers can "
-            f"differ. On the held-out answers: {losses} (lower is better).{_equal_told(fidelity)}"
+            f"differ. On the held-out answers: {losses} (lower is better).{_equal_answers_sentence(fidelity)}"
         )
-    return f"The merged model predicts the held-out answers as well as {before}: {losses}.{_equal_told(fidelity)}"
+    equal = _equal_answers_sentence(fidelity)
+    return f"The merged model predicts the held-out answers as well as {before}: {losses}.{equal}"
 
 
-def _no_number_told(fidelity: Fidelity, before: str) -> str:
+def _non_finite_sentence(fidelity: Fidelity, before: str) -> str:
     """Whose loss it is; where it is that of the run itself, the merged model is not to blame."""
     if math.isfinite(fidelity.reference_loss):
         return (
@@ -117,10 +118,11 @@ def _no_number_told(fidelity: Fidelity, before: str) -> str:
     return f"The loss of {before} is not a number, so the merged model cannot be judged. Train again before you use it."
 
 
-def _equal_told(fidelity: Fidelity) -> str:
+def _equal_answers_sentence(fidelity: Fidelity) -> str:
     if not fidelity.prompts:
         return ""
-    told = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are identical word for word"
+    sentence = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are identical word for word"
     if fidelity.equal_answers == fidelity.prompts or fidelity.is_in_4bit:
-        return f"{told}."
-    return f"{told}; on average they agree for the first {fidelity.shared_beginning:.0%}, then rounding changes a word."
+        return f"{sentence}."
+    share = f"{fidelity.shared_beginning:.0%}"
+    return f"{sentence}; on average they agree for the first {share}, then rounding changes a word."

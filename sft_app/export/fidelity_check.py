@@ -6,7 +6,7 @@ rounded to bfloat16, all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError, ExportError
-from sft_app.evaluation.score_run import Row, read_rows
+from sft_app.evaluation.score_run import ScorableRow, read_scorable_rows
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_copies
 from sft_app.export.fidelity import Fidelity
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
@@ -25,25 +25,24 @@ from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import free_memory, load_base
 from sft_app.runs.folder import Run
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.runtime.resources import LOADED_MODEL_FACTOR, shortage
 
 # Enough to see a wrong weight in the loss, and few enough to be read while one waits.
-MOST_CONVERSATIONS = 16
+MAX_CONVERSATIONS = 16
 ANSWER_TOKENS = 64
-AT_ONCE = 4
-
-Progress = Callable[[float], None]
+ANSWER_BATCH_SIZE = 4
 
 
 @dataclass(frozen=True)
-class Measured:
+class SideResults:
     """One side: a score for each conversation, an answer to each prompt."""
 
     scores: list[RowScore]
     answers: list[Answer]
 
 
-def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fidelity:
+def check_fidelity(run: Run, merged: Path, prompts: int, on_progress: ProgressCallback) -> Fidelity:
     """The run as Compare loads it (its base in 4 bits if it was trained so), then the merged model from its folder.
 
     Where that cannot be done the result says why; the merged model is whole all the same.
@@ -57,11 +56,11 @@ def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fide
         _refuse_without_memory(merged, hardware, arithmetic)
         check = _Check(run, pair.tokenizer, prompts)
         with activate_side(pair.loaded_sides[1], 1.0) as model:
-            reference = check.measure(model, lambda share: tell(share / 2))
+            reference = check.measure(model, lambda share: on_progress(share / 2))
         del pair, model
         free_memory()
         model = load_base(ModelRef("the merged model", str(merged), None, "merged"), home, hardware)
-        found = check.measure(model, lambda share: tell(0.5 + share / 2))
+        found = check.measure(model, lambda share: on_progress(0.5 + share / 2))
     except AppError as error:
         return Fidelity(run.id, unchecked=str(error))
     except torch.OutOfMemoryError:  # something else took it meanwhile
@@ -70,7 +69,7 @@ def check_fidelity(run: Run, merged: Path, prompts: int, tell: Progress) -> Fide
     return compare_sides(known, reference, found)
 
 
-def compare_sides(known: Fidelity, reference: Measured, merged: Measured) -> Fidelity:
+def compare_sides(known: Fidelity, reference: SideResults, merged: SideResults) -> Fidelity:
     """`known` with the numbers of both sides."""
     scores = list(zip(reference.scores, merged.scores, strict=True))
     answers = list(zip(reference.answers, merged.answers, strict=True))
@@ -104,23 +103,25 @@ class _Check:
 
     def __init__(self, run: Run, tokenizer: Any, prompts: int) -> None:
         self.tokenizer, self.settings = tokenizer, run.record().settings
-        self.rows: list[Row] = read_rows(run.heldout_file, tokenizer, self.settings.max_length)[:MOST_CONVERSATIONS]
+        self.rows: list[ScorableRow] = read_scorable_rows(run.heldout_file, tokenizer, self.settings.max_length)[
+            :MAX_CONVERSATIONS
+        ]
         asked = [row.conversation for row in self.rows if not row.conversation.is_text()][:prompts]
         self.prompts = [render_prompt(tokenizer, conversation.as_dicts()[:-1]) for conversation in asked]
 
-    def measure(self, model: Any, tell: Progress) -> Measured:
+    def measure(self, model: Any, on_progress: ProgressCallback) -> SideResults:
         scores = []
         for place, row in enumerate(self.rows):
-            tell(place / (len(self.rows) + 1) * 0.6)
+            on_progress(place / (len(self.rows) + 1) * 0.6)
             scores += score_copies(model, row.rendered, 1)
-        tell(0.6)
+        on_progress(0.6)
         sampling = Sampling(0.0, self.settings.seed, min(self.settings.max_new_tokens, ANSWER_TOKENS))
         answers = []
-        for place in range(0, len(self.prompts), AT_ONCE):
-            batch = self.prompts[place : place + AT_ONCE]
+        for place in range(0, len(self.prompts), ANSWER_BATCH_SIZE):
+            batch = self.prompts[place : place + ANSWER_BATCH_SIZE]
             answers += answer_prompts(model, self.tokenizer, batch, sampling, stop_ids(self.tokenizer))
-            tell(0.6 + 0.4 * len(answers) / len(self.prompts))
-        return Measured(scores, answers)
+            on_progress(0.6 + 0.4 * len(answers) / len(self.prompts))
+        return SideResults(scores, answers)
 
 
 def _refuse_without_memory(merged: Path, hardware: Hardware, arithmetic: str) -> None:

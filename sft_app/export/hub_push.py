@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sft_app.data.rows import Progress
 from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import PACKAGE_ENDINGS, Files, adapter_files
 from sft_app.export.fidelity import fidelity_sentence, is_warning
@@ -19,6 +18,7 @@ from sft_app.hub.errors import PUSH_MESSAGES, reraise_as, translate_hub_errors
 from sft_app.hub.ids import is_repository_name
 from sft_app.hub.login import Token, use_token
 from sft_app.runs.folder import Run
+from sft_app.runtime.progress import ProgressCallback
 
 LARGE_BYTES = 4_000_000
 PUSH_LOGIN_HINT = (
@@ -74,7 +74,7 @@ def push_run(
     target: PushTarget,
     include_data: bool = False,
     chosen: Sequence[str] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     merged: MergedModel | None = None,
 ) -> PushResult:
     """Push what the run saved, or the model `merged` from it, with tokenizer, model card and settings.
@@ -103,7 +103,7 @@ def push_run(
 
 
 def push_files(
-    repository: Repository, files: Files, marker: str, message: str, on_progress: Progress | None = None
+    repository: Repository, files: Files, marker: str, message: str, on_progress: ProgressCallback | None = None
 ) -> PushResult:
     """Create the repository if necessary, and push the files in one commit.
 
@@ -111,8 +111,8 @@ def push_files(
 
     Raises: as `ensure_repository`.
     """
-    is_private, held = ensure_repository(repository, marker)
-    dropped = sorted(name for name in held - files.keys() if PUSHED_FILES.fullmatch(name))
+    is_private, existing = ensure_repository(repository, marker)
+    dropped = sorted(name for name in existing - files.keys() if PUSHED_FILES.fullmatch(name))
     oid = commit_files(repository, files, message, dropped, on_progress)
     return push_result(repository, oid, is_private, len(files))
 
@@ -135,15 +135,15 @@ def ensure_repository(repository: Repository, marker: str) -> tuple[bool, set[st
     sdk = "gradio" if kind == "space" else None
     repository.api.create_repo(name, repo_type=kind, private=repository.private, exist_ok=True, space_sdk=sdk)
     info = repository.api.repo_info(name, repo_type=kind)
-    held = {file.rfilename for file in info.siblings or ()}
+    existing = {file.rfilename for file in info.siblings or ()}
     if repository.private and not info.private:
         raise ExportError(
             f"{name} already exists and is public. Choose public if everyone may read this, or choose another name."
         )
-    if held - REPOSITORY_FILES and marker not in held:
-        shown = sorted(held - REPOSITORY_FILES)[0]
+    if existing - REPOSITORY_FILES and marker not in existing:
+        shown = sorted(existing - REPOSITORY_FILES)[0]
         raise ExportError(f"{name} already exists and contains something else ({shown}). Choose another name.")
-    return bool(info.private), held
+    return bool(info.private), existing
 
 
 def commit_files(
@@ -151,7 +151,7 @@ def commit_files(
     files: Files,
     message: str,
     dropped: Sequence[str] = (),
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> str:
     """Add and delete files in one commit, and return its id. Files the Hub already has are not sent."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -257,7 +257,7 @@ def _data_files(run: Run) -> dict[str, Path]:
     return {f"data/{file.name}": file for file in (run.train_file, run.heldout_file)}
 
 
-def _upload_large_files(repository: Repository, added: Sequence[Any], on_progress: Progress) -> None:
+def _upload_large_files(repository: Repository, added: Sequence[Any], on_progress: ProgressCallback) -> None:
     """Upload large files one by one to report progress; the commit then only refers to them."""
     total, sent = max(1, sum(one.upload_info.size for one in added)), 0
     for one in added:

@@ -34,11 +34,11 @@ from sft_app.runtime.resources import free_disk_gib, free_memory_gib, shortage
 from sft_app.training.supervisor import worker_environment
 
 PROGRESS_FILE, LOG_FILE, DRAFT = "progress.json", "merge.log", "model"
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 # bfloat16.
 BYTES_WRITTEN = 2
 # Tokenizer, configs and the card, next to the weights.
-GIB_BESIDE = 0.05
+OTHER_FILES_GIB = 0.05
 # Python with its libraries, and a factor for the weights: one layer at a time is merged, and nothing answers.
 MERGING_GIB, MERGING_FACTOR = 0.6, 1.1
 
@@ -68,14 +68,14 @@ class MergedModel:
     fidelity: Fidelity
 
 
-def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], None]) -> Result:
+def follow(steps: Generator[Step, None, Returned], on_progress: Callable[[Step], None]) -> Returned:
     """Runs a generator of steps to its end and returns its result; closes it if `on_progress` raises."""
     with closing(steps):
         while True:
             try:
                 step = next(steps)
             except StopIteration as end:
-                result: Result = end.value
+                result: Returned = end.value
                 return result
             on_progress(step)
 
@@ -136,10 +136,10 @@ def size_gib(run: Run) -> float:
 def check_room(run: Run, folder: Path) -> None:
     """Checks that disk and memory are large enough. Raises: ExportError with the numbers if they are not."""
     size = size_gib(run)
-    needed, free = size + GIB_BESIDE, free_disk_gib(folder)
+    needed, free = size + OTHER_FILES_GIB, free_disk_gib(folder)
     if needed > free:
-        told = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"
-        raise ExportError(f"{told}. Free up space, or choose another folder.")
+        message = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"
+        raise ExportError(f"{message}. Free up space, or choose another folder.")
     if holds_full_model(run.adapter_dir):
         return  # its files are copied
     needed, free = size * MERGING_FACTOR + MERGING_GIB, free_memory_gib("cpu")

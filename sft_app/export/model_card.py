@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sft_app.errors import ExportError
-from sft_app.evaluation.answer_pairs import pairs_of, watched_pairs
+from sft_app.evaluation.answer_pairs import collect_pairs, watched_pairs
 from sft_app.export.markdown import render_markdown
 from sft_app.export.public_facts import data_name, public_model
 from sft_app.export.report_facts import ReportFacts, gather_facts
@@ -77,7 +77,7 @@ def default_pairs(run: Run) -> list[str]:
     Data on the Hub may be private too.
     """
     is_public = run.record().settings.data == EXAMPLE_DATA
-    return [pair.id for pair in (pairs_of(run) if is_public else watched_pairs(run))[:MAX_PAIRS]]
+    return [pair.id for pair in (collect_pairs(run) if is_public else watched_pairs(run))[:MAX_PAIRS]]
 
 
 def _metadata(record: RunRecord, kind: CardKind, licence: dict[str, str]) -> str:
@@ -130,11 +130,11 @@ def generation_code(record: RunRecord, name: str) -> str:
     settings = record.settings
     prompt = next(iter(settings.watch_prompts), EXAMPLE_PROMPT)
     if record.source.format == "text":  # trained without a chat template
-        asked = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
+        encode_prompt = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
     else:
         turns = [{"role": "system", "content": settings.system_prompt}] if settings.system_prompt else []
         turns += [{"role": "user", "content": prompt}]
-        asked = (
+        encode_prompt = (
             f"messages = {_code(turns)}\n"
             "inputs = tokenizer.apply_chat_template(\n"
             '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
@@ -143,7 +143,7 @@ def generation_code(record: RunRecord, name: str) -> str:
     return (
         "from transformers import AutoTokenizer\n\n"
         f"tokenizer = AutoTokenizer.from_pretrained({_code(name)})\n"
-        f"{asked}\n"
+        f"{encode_prompt}\n"
         "answer = model.generate(**inputs.to(model.device), max_new_tokens=200, do_sample=False)\n"
         'print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
     )

@@ -18,7 +18,7 @@ from sft_app.runtime.files import read_jsonl
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
 Fact = tuple[str, str]
-TOLD_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
+SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 METHODS = {
     "qlora": "QLoRA: an adapter on a 4-bit base model",
@@ -30,8 +30,8 @@ TRAINERS = {"sft": "TRL's SFTTrainer", "classic": "transformers' Trainer"}
 
 def data_name(record: RunRecord) -> str:
     """A data set's id on the Hub, the bundled example as it is called, or a file's name without its folder."""
-    asked = record.settings.data
-    return asked if record.source.hub or asked == EXAMPLE_DATA else file_name(asked)
+    name = record.settings.data
+    return name if record.source.hub or name == EXAMPLE_DATA else file_name(name)
 
 
 def public_model(record: RunRecord) -> str:
@@ -61,7 +61,7 @@ def changed_settings(record: RunRecord) -> list[Fact]:
     return [
         (name, value)
         for name, value in every_setting(record)
-        if name not in TOLD_ELSEWHERE and getattr(record.settings, name) != getattr(usual, name)
+        if name not in SHOWN_ELSEWHERE and getattr(record.settings, name) != getattr(usual, name)
     ]
 
 
@@ -88,7 +88,7 @@ def file_name(path: str) -> str:
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def data_facts(run: Run, record: RunRecord) -> list[Fact]:
+def training_data_facts(run: Run, record: RunRecord) -> list[Fact]:
     """What was learnt from, and what became of its rows."""
     source, heldout = record.source, len(read_jsonl(run.heldout_file))
     not_chosen = source.rows - source.conversations - source.rejected
@@ -129,8 +129,8 @@ def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[Step
 
 
 def _hub_facts(hub: dict[str, Any]) -> list[Fact]:
-    told = {"Part": "config", "Split": "split", "Commit": "commit", "Licence": "licence"}
-    return [(label, str(hub[key])) for label, key in told.items() if hub.get(key)]
+    labels = {"Part": "config", "Split": "split", "Commit": "commit", "Licence": "licence"}
+    return [(label, str(hub[key])) for label, key in labels.items() if hub.get(key)]
 
 
 def _this_machine() -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, pairs_of
+from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.verdicts import (
     Line,
     answers_of,
@@ -23,7 +23,6 @@ from sft_app.evaluation.word_diff import Passage, compare_words
 from sft_app.export.public_facts import (
     Fact,
     changed_settings,
-    data_facts,
     data_name,
     every_setting,
     made_with_facts,
@@ -31,6 +30,7 @@ from sft_app.export.public_facts import (
     public_model,
     public_text,
     public_values,
+    training_data_facts,
     training_facts,
 )
 from sft_app.runs.folder import Run
@@ -117,7 +117,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
     """
     record, status, metrics, card = run.record(), run.status(), run.metrics(), run.scorecard()
     summary = summarise_run(run, metrics)
-    known, votes = pairs_of(run), _votes(run)
+    known, votes = collect_pairs(run), _votes(run)
     pairs = choose_pairs(known, chosen)
     return ReportFacts(
         title=record.settings.name or f"Run {run.id}",
@@ -133,7 +133,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
         pairs_note=_pairs_note(len(pairs), len(known), chosen is None),
         votes=votes,
-        data=data_facts(run, record),
+        data=training_data_facts(run, record),
         training=training_facts(record, status, summary),
         preset=record.settings.preset,
         changed=changed_settings(record),
@@ -213,7 +213,7 @@ def _unmeasured(run: Run, card: Scorecard | None) -> str:
     if card is None:
         return "The run has no scorecard."
     parts = {"both sides' own answers": card.answers, "forgetting": card.general}
-    missing = [told for told, part in parts.items() if part is None]
+    missing = [name for name, part in parts.items() if part is None]
     return f"Not measured: {' and '.join(missing)}." if missing else ""
 
 

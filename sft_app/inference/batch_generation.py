@@ -36,9 +36,9 @@ def _answer_group(
     pair: LoadedPair, prompts: Sequence[list[int]], group: list[int], sampling: Sampling
 ) -> Iterator[tuple[int, tuple[Answer, Answer]]]:
     """Yield the index and both answers of each prompt in one batch."""
-    model, asked = pair.loaded_sides[0].model, [prompts[number] for number in group] * 2
+    model, batch = pair.loaded_sides[0].model, [prompts[number] for number in group] * 2
     with apply_row_adapters(model, [RowAdapter(loaded.adapter) for loaded in pair.loaded_sides for _ in group]):
-        answers = answer_batch(model, pair.tokenizer, asked, sampling, stop_ids(pair.tokenizer))
+        answers = answer_batch(model, pair.tokenizer, batch, sampling, stop_ids(pair.tokenizer))
     yield from zip(group, zip(answers[: len(group)], answers[len(group) :], strict=True), strict=True)
 
 

@@ -41,11 +41,11 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
     return on_cpu, f"answered on the CPU because {why}"
 
 
-def comparison_dtype(hardware: Hardware, asked: str = "auto") -> str:
+def comparison_dtype(hardware: Hardware, requested: str = "auto") -> str:
     """Return the dtype for comparisons if memory allows: float32 on a CPU, the training dtype on a GPU."""
     if hardware.device == "cpu":
         return "float32"
-    return hardware.dtype if asked == "auto" else asked
+    return hardware.dtype if requested == "auto" else requested
 
 
 def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Hardware, str]:

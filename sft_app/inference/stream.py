@@ -105,10 +105,10 @@ def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Samplin
 
 
 def next_token_candidates(
-    pair: LoadedPair, asked: Sequence[Messages], written: Sequence[int], strength: float
+    pair: LoadedPair, conversations: Sequence[Messages], written: Sequence[int], strength: float
 ) -> list[TokenCandidate]:
     """Return what each side would write next if both had answered with `written` so far."""
-    prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in asked]
+    prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in conversations]
     with pair.models.lock:
         left, right = next_logits(pair, prompts, strength, positions=1)
     for side, logits in zip(pair.sides, (left, right), strict=True):

@@ -80,8 +80,8 @@ class Run(RunLogs):
 
         A worker has it from its supervisor. Raises: FileNotFoundError when the run has been deleted.
         """
-        given = os.environ.get(RUN_LOCK_VARIABLE, "")
-        lock = inherited_lock(self.lock_file, int(given)) if given else None
+        descriptor = os.environ.get(RUN_LOCK_VARIABLE, "")
+        lock = inherited_lock(self.lock_file, int(descriptor)) if descriptor else None
         lock = take_lock(self.lock_file, seconds) if lock is None else lock
         try:
             yield lock is not None

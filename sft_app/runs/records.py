@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from sft_app.runtime.processes import Started, seconds_since
 from sft_app.settings import RunSettings
 
-State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
-ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "interrupted"})
-RESUMABLE: frozenset[State] = frozenset({"stopped", "failed", "interrupted"})
+RunState = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
+ENDED: frozenset[RunState] = frozenset({"finished", "stopped", "failed", "interrupted"})
+RESUMABLE: frozenset[RunState] = frozenset({"stopped", "failed", "interrupted"})
 
 
 def _nan_for_null(value: Any) -> Any:
@@ -43,7 +43,7 @@ def _seconds_or_none(value: Any) -> float | None:
 Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
 # The same where it may not have been measured: then the key is missing, and the value is None.
 OptionalNumber = Annotated[float | None, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
-Step = Annotated[int, Field(ge=0, lt=2**63)]
+StepNumber = Annotated[int, Field(ge=0, lt=2**63)]
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
 # A damaged time or duration is one that is not known: the rest of the status still holds.
 UtcTime = Annotated[str | None, BeforeValidator(_time_or_none)]
@@ -66,7 +66,7 @@ class StepMetrics(Record):
     What was not measured is None; what was measured and is not a number is NaN.
     """
 
-    step: Step
+    step: StepNumber
     elapsed_seconds: OptionalNumber = None
     loss: OptionalNumber = None
     heldout_loss: OptionalNumber = None
@@ -88,7 +88,7 @@ class WatchAnswer(Record):
 class Snapshot(Record):
     """A line of `snapshots.jsonl`: the answers to the watch prompts at a step."""
 
-    step: Step
+    step: StepNumber
     answers: list[WatchAnswer] = []
 
 
@@ -140,10 +140,10 @@ class RunStatus(BaseModel):
     without a worker.
     """
 
-    state: State = "queued"
-    step: Step = 0
-    total_steps: Step = 0
-    kept_step: Step | None = None
+    state: RunState = "queued"
+    step: StepNumber = 0
+    total_steps: StepNumber = 0
+    kept_step: StepNumber | None = None
     precision: str = ""
     pid: Pid | None = None
     pid_started: Started | None = None

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from sft_app.errors import RunError
 from sft_app.runs.folder import Run
-from sft_app.runs.records import Record, RunRecord, State, StepMetrics
+from sft_app.runs.records import Record, RunRecord, RunState, StepMetrics
 from sft_app.settings import RunSettings
 
 NOT_A_NUMBER = "not a number"
 # From here on the digits before the point say nothing.
-MOST_DIGITS = 1e6
+LARGEST_PLAIN_NUMBER = 1e6
 
 
 class RunSummary(Record):
@@ -27,7 +27,7 @@ class RunSummary(Record):
     model: str | None = None
     method: str | None = None
     data: str | None = None
-    state: State
+    state: RunState
     message: str = ""
     precision: str | None = None
     steps: int = 0
@@ -80,10 +80,10 @@ def loss_change(summary: RunSummary) -> str:
     before, after = summary.heldout_loss_base, summary.heldout_loss_tuned
     if before is None:
         return "–"
-    told, change = number_text(before, "{:.2f}"), relative_change(before, after)
+    before_text, change = number_text(before, "{:.2f}"), relative_change(before, after)
     if after is None:
-        return told
-    return f"{told} → {number_text(after, '{:.2f}')}" + ("" if change is None else f" ({change:+.0%})")
+        return before_text
+    return f"{before_text} → {number_text(after, '{:.2f}')}" + ("" if change is None else f" ({change:+.0%})")
 
 
 def unjudged_note(summary: RunSummary) -> str:
@@ -116,7 +116,7 @@ def number_text(value: float | None, form: str) -> str:
         return NOT_A_NUMBER
     if math.isinf(value):
         return "too large to write"
-    return form.format(value) if abs(value) < MOST_DIGITS else f"{value:.3g}"
+    return form.format(value) if abs(value) < LARGEST_PLAIN_NUMBER else f"{value:.3g}"
 
 
 def relative_change(before: float | None, after: float | None) -> float | None:

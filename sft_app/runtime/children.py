@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sft_app.runtime.environment import PROJECT_DIR
 
-POLL_SECONDS = 0.2
+CHILD_POLL_SECONDS = 0.2
 Child = subprocess.Popen[bytes]
 
 
@@ -66,7 +66,7 @@ def until_ended(child: Child) -> Iterator[None]:
     """Yields several times a second until the child has ended."""
     while child.poll() is None:
         yield
-        time.sleep(POLL_SECONDS)
+        time.sleep(CHILD_POLL_SECONDS)
 
 
 def wait_for(child: Child, seconds: float) -> int | None:
@@ -94,7 +94,7 @@ def end_with_parent(parent: int, clean_up: Callable[[], None] = lambda: None) ->
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
+            time.sleep(CHILD_POLL_SECONDS)
         clean_up()
         os._exit(1)
 

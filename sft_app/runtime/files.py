@@ -13,7 +13,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-T = TypeVar("T")
+RecordType = TypeVar("RecordType")
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -65,7 +65,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return read_records(path, dict)
 
 
-def read_records(path: Path, kind: type[T]) -> list[T]:
+def read_records(path: Path, kind: type[RecordType]) -> list[RecordType]:
     """The whole lines of a file that may be growing, each as a `kind`; [] for a file that is missing or unreadable.
 
     `kind` is a pydantic model, a dataclass or `dict`. Lines that are not such an object are skipped: a last line
@@ -77,15 +77,15 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
         return []
 
 
-class JsonlTail(Generic[T]):
+class JsonlTail(Generic[RecordType]):
     """Reads one file as `read_records` does, again and again: each time only what was added."""
 
-    def __init__(self, path: Path, kind: type[T]) -> None:
+    def __init__(self, path: Path, kind: type[RecordType]) -> None:
         self._path = path
         self._adapter = TypeAdapter(kind)
         self._restart(0)
 
-    def records(self) -> list[T]:
+    def records(self) -> list[RecordType]:
         """All whole lines so far. A file that was replaced or has become shorter is read from its beginning."""
         try:
             added = self._read_added()
@@ -107,14 +107,14 @@ class JsonlTail(Generic[T]):
 
     def _restart(self, inode: int) -> None:
         self._inode, self._read_bytes = inode, 0
-        self._records: list[T] = []
+        self._records: list[RecordType] = []
 
 
-def _records_in(text: bytes, adapter: TypeAdapter[T]) -> list[T]:
+def _records_in(text: bytes, adapter: TypeAdapter[RecordType]) -> list[RecordType]:
     return [record for line in text.split(b"\n")[:-1] for record in _record_in(line, adapter)]
 
 
-def _record_in(line: bytes, adapter: TypeAdapter[T]) -> list[T]:
+def _record_in(line: bytes, adapter: TypeAdapter[RecordType]) -> list[RecordType]:
     """The record in this line, or nothing."""
     try:
         row = json.loads(line)
@@ -131,7 +131,7 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield from _records_in(line, adapter)
 
 
-def read_json(path: Path, kind: type[T]) -> T | None:
+def read_json(path: Path, kind: type[RecordType]) -> RecordType | None:
     """The object in a small JSON file as a `kind`; None when the file is missing, unreadable or something else."""
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())

@@ -8,7 +8,7 @@ from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Form
 from sft_app.settings.parsing import (
     PRESETS,
     choices_of,
-    faults_told,
+    describe_faults,
     fields_of,
     parse_assignments,
     parse_settings,
@@ -30,7 +30,7 @@ __all__ = [
     "Section",
     "TrainerKind",
     "choices_of",
-    "faults_told",
+    "describe_faults",
     "fields_of",
     "parse_assignments",
     "parse_settings",

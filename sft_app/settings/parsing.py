@@ -43,10 +43,10 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
     try:
         return RunSettings.model_validate({**PRESETS[preset], "preset": preset, **values})
     except ValidationError as error:
-        raise SettingsError(faults_told(error)) from error
+        raise SettingsError(describe_faults(error)) from error
 
 
-def faults_told(error: ValidationError) -> str:
+def describe_faults(error: ValidationError) -> str:
     """One line per fault, all of them."""
     return "\n".join(_fault_line(fault) for fault in error.errors())
 
@@ -94,5 +94,5 @@ def _fault_line(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no setting with this name."
-    told = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's words, not ours
-    return f"{name}: {told}, got {fault['input']!r}."
+    text = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's words, not ours
+    return f"{name}: {text}, got {fault['input']!r}."

@@ -106,8 +106,8 @@ def _copy_run(store: Store, run: Run) -> None:
         return
     names = set(store.names(run.id))
     known = known or read_manifests(store, names).get(run.id) or Manifest()
-    there = {name: file for name, file in known.files.items() if f"{run.id}/{file.number}/{name}" in names}
-    manifest = _put_copy(store, run, names, there, found, checkpoint)
+    copied = {name: file for name, file in known.files.items() if f"{run.id}/{file.number}/{name}" in names}
+    manifest = _put_copy(store, run, names, copied, found, checkpoint)
     write_record(run, CopyRecord(location=store.location, manifest=manifest, copied_utc=utc_now()))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sft_app.data.checkup.inspection import MEASURED
+from sft_app.data.checkup.inspection import LENGTH_SAMPLE_SIZE
 from sft_app.data.checkup.lengths import measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import make_conversation
@@ -34,7 +34,7 @@ def resolve_max_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
     record = run.record()
     if record.settings.max_length is not None:
         return record.settings.max_length
-    sample: Sample[Example] = Sample(MEASURED)
+    sample: Sample[Example] = Sample(LENGTH_SAMPLE_SIZE)
     for row in heapq.merge(*map(iterate_jsonl, (run.train_file, run.heldout_file)), key=lambda row: row["row"]):
         sample.offer(Example(row["row"], make_conversation(row["messages"])))
     found = measure_lengths(tokenizer, sample.items, None, sample.offered).max_length

@@ -87,7 +87,7 @@ class RunReporter(TrainerCallback):
             control.should_save = True
         if control.should_save and bytes_short > 0:
             control.should_save = False
-            self._tell_no_room(state.global_step, bytes_short)
+            self._report_full_disk(state.global_step, bytes_short)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Flush what was logged up to a checkpoint, which must survive a power cut as the checkpoint does."""
@@ -143,7 +143,7 @@ class RunReporter(TrainerCallback):
         """Return how many bytes the disk lacks for one more checkpoint; 0 if there is room."""
         return max(0, self.checkpoint_bytes - shutil.disk_usage(self.run.path).free)
 
-    def _tell_no_room(self, step: int, bytes_short: int) -> None:
+    def _report_full_disk(self, step: int, bytes_short: int) -> None:
         lacking = f"the disk is {bytes_short / 2**20:,.0f} MiB short"
         told = f"No checkpoint was saved at step {step}: {lacking}. Free up space."
         self.run.update_status(hint=f"{self.hint} {told}".strip())

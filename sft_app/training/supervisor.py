@@ -28,7 +28,7 @@ from sft_app.storage.backup import SUPERVISOR_SECONDS, back_up_in_background
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
-POLL_SECONDS = 0.5
+WORKER_POLL_SECONDS = 0.5
 # A supervisor that has just seen an empty queue releases the lock within this.
 HANDOVER_SECONDS = 10.0
 # A cancelled worker ends by itself within this, unless it is still starting.
@@ -65,7 +65,7 @@ def work_off_queue(home: Path) -> None:
             _wait_for_orphans(home)
             while not _shutdown.is_requested and (run := next_queued(home)) is not None:
                 if run.has_worker():  # of another supervisor, which has not written the status yet
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(WORKER_POLL_SECONDS)
                 else:
                     _supervise(run)
     except Timeout:
@@ -111,7 +111,7 @@ def _smaller_batch(batch: int, accumulation: int) -> tuple[int, int]:
 def _record_ending(run: Run, code: int) -> None:
     """Writes how the run ended if its worker has not. A worker that ends during a shutdown was asked to."""
     while code == BUSY_EXIT and run.has_worker() and not _shutdown.is_requested:
-        time.sleep(POLL_SECONDS)
+        time.sleep(WORKER_POLL_SECONDS)
     if code == BUSY_EXIT and _shutdown.is_requested:
         return  # the other worker goes on and writes how it ends
     if run.status().has_ended():
@@ -156,7 +156,7 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
 def _wait_for(worker: Child, run: Run) -> int:
     """Waits for the worker's exit status; kills a worker that is still starting some seconds after a cancellation."""
     cancelled = None
-    while (status := wait_for(worker, POLL_SECONDS)) is None:
+    while (status := wait_for(worker, WORKER_POLL_SECONDS)) is None:
         if cancelled is None and run.cancel_is_requested():
             cancelled = time.monotonic()
         if cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS:
@@ -186,7 +186,7 @@ def _wait_for_orphans(home: Path) -> None:
     while not _shutdown.is_requested and any(
         not run.status().is_settled() or run.has_worker() for run in list_runs(home)
     ):
-        time.sleep(POLL_SECONDS)
+        time.sleep(WORKER_POLL_SECONDS)
 
 
 def _base_environment() -> dict[str, str]:

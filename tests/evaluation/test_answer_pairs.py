@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, kept_pairs, told_as_prompt
+from sft_app.evaluation.answer_pairs import AnswerPair, join_as_prompt, keep_pairs, kept_pairs
 from sft_app.runs.folder import Run
 
 
@@ -32,6 +32,6 @@ def test_a_pair_is_known_by_prompt_and_answers() -> None:
 
 def test_a_single_question_is_told_as_it_is_and_turns_with_who_spoke() -> None:
     system, question = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi?"}
-    assert told_as_prompt([system, question]) == "Hi?"
+    assert join_as_prompt([system, question]) == "Hi?"
     answer = {"role": "assistant", "content": "Hello."}
-    assert told_as_prompt([question, answer, question]) == "user: Hi?\n\nassistant: Hello.\n\nuser: Hi?"
+    assert join_as_prompt([question, answer, question]) == "user: Hi?\n\nassistant: Hello.\n\nuser: Hi?"

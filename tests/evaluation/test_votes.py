@@ -13,13 +13,12 @@ from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.votes import (
     Ballot,
-    Progress,
     Vote,
+    VotingProgress,
     by_majority,
     by_voter,
     cast,
     open_ballots,
-    progress,
     read_votes,
     sign_test,
     tally,
@@ -28,6 +27,7 @@ from sft_app.evaluation.votes import (
     voter_name,
     votes_csv,
     votes_jsonl,
+    voting_progress,
     wilson_interval,
     withdraw_last,
 )
@@ -149,7 +149,7 @@ def test_progress_counts_what_can_be_voted_on(run: Run) -> None:
     pairs = [*PAIRS[:3], AnswerPair(prompt="Q", base="same", tuned="same")]
     cast(run, Ballot(PAIRS[0], True), "1", "Ada")
     cast(run, Ballot(PAIRS[100], True), "1", "Ada")  # of a pair that is there no more
-    assert progress(pairs, "Ada", read_votes(run)) == Progress(voted=1, total=3, alike=1)
+    assert voting_progress(pairs, "Ada", read_votes(run)) == VotingProgress(voted=1, total=3, alike=1)
 
 
 def test_the_same_name_is_the_same_voter() -> None:

@@ -29,7 +29,7 @@ from sft_app.export.fidelity import (
     write_fidelity,
 )
 from sft_app.export.fidelity_check import (
-    Measured,
+    SideResults,
     _refuse_without_memory,
     check_fidelity,
     compare_sides,
@@ -397,6 +397,6 @@ def test_a_merged_model_without_a_loss_is_warned_of(tmp_path: Path, reference: f
 
 def test_answers_that_broke_off_are_not_equal_ones() -> None:
     score, broken = RowScore(4.0, 2, 1), Answer(broken=True)
-    sides = [Measured([score] * 2, [Answer("Hi", 1, ids=(5,)), broken])] * 2
+    sides = [SideResults([score] * 2, [Answer("Hi", 1, ids=(5,)), broken])] * 2
     found = compare_sides(KNOWN, *sides)
     assert (found.prompts, found.equal_answers, found.shared_beginning) == (2, 1, 0.5)

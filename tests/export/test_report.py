@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, keep_pairs, pairs_of
+from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, collect_pairs, keep_pairs
 from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.export.markdown import markdown_text
 from sft_app.export.model_card import model_card
@@ -221,7 +221,7 @@ def test_data_of_the_hub_keeps_its_name_and_tells_its_licence(home: Path) -> Non
 
 
 def test_pairs_are_chosen_or_the_most_changed_ones(run: Run) -> None:
-    pairs = pairs_of(run)
+    pairs = collect_pairs(run)
     assert report_html(run).count("<article>") == SHOWN < len(pairs)
     html = report_html(run, [pairs[7].id])
     assert html.count("<article>") == 1 and f">{pairs[7].prompt}</h3>" in html
@@ -245,7 +245,7 @@ def test_pairs_come_from_what_was_kept_scored_and_watched(home: Path) -> None:
     keep_pairs(run, [AnswerPair(prompt="Kept?", base="x y z", tuned="x y w")])
     for step, text in ((0, "before"), (4, "after"), (8, "later")):
         run.log_snapshot(step=step, answers=[{"prompt": "Watched?", "answer": text, "finished": True}])
-    assert [(pair.prompt, pair.tuned, pair.reference) for pair in pairs_of(run)] == [
+    assert [(pair.prompt, pair.tuned, pair.reference) for pair in collect_pairs(run)] == [
         ("Watched?", "after", ""),
         ("Scored?", "a c", "Given."),
         ("Kept?", "x y w", ""),
@@ -361,7 +361,7 @@ def test_answers_that_broke_off_are_no_examples(home: Path) -> None:
     run.keep_scorecard(whole_card(most_changed={"improved": [row], "damaged": []}))
     run.log_snapshot(step=0, answers=[{"prompt": "Who?", "answer": "Me.", "finished": True}])
     run.log_snapshot(step=4, answers=[{"prompt": "Who?", "answer": "", "finished": False, "broken": True}])
-    assert pairs_of(run) == []
+    assert collect_pairs(run) == []
     assert "its numbers became infinite" in changed_rows_view(run.scorecard())
 
 

@@ -24,7 +24,7 @@ OPENING_CHARACTERS = 60
 OPENINGS_KEPT = 20_000
 LANGUAGE_MARGIN = 10.0
 """Log-likelihood that the best language must be ahead of the second."""
-FEW = 50
+FEW_CONVERSATIONS = 50
 SHARED_BY = 5
 
 TEXT_WORDS = {
@@ -204,7 +204,7 @@ def find_reading_problems(reading: Reading) -> list[Finding]:
 def find_too_few(conversations: int, passes: float) -> list[Finding]:
     """Finds that there are too few conversations, or too many passes: `passes` is the number of epochs."""
     found = []
-    if conversations < FEW:
+    if conversations < FEW_CONVERSATIONS:
         message = (
             f"Only {_count(conversations, 'conversation')}: enough to try it out. Results become "
             f"reliable from about 100."

@@ -13,10 +13,11 @@ from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers,
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.rows import JsonObject, Progress, Rejected
+from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import RelatedRows, as_array
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.progress import ProgressCallback
 
 LABELS = {
     "repair_turns": "Fix empty or out-of-order turns",
@@ -75,7 +76,7 @@ def read_cleaning(copy: Path) -> Cleaning | None:
 
 
 def write_cleaned_copy(
-    file: DataFile, fixes: Sequence[str], copy: Path, on_progress: Progress | None = None
+    file: DataFile, fixes: Sequence[str], copy: Path, on_progress: ProgressCallback | None = None
 ) -> Cleaning:
     """Writes the conversations of `file` after `fixes` to `copy`, JSONL, with `<copy>.cleaning.json` next to it.
 
@@ -125,7 +126,7 @@ def _check_destination(source: Path, copy: Path) -> None:
 class _FixedReading:
     """Reads the source once and rewrites its texts; `changed` has the rows that each fix changed."""
 
-    def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: Progress) -> None:
+    def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: ProgressCallback) -> None:
         self.repairs = "repair_turns" in fixes
         self.reading = Reading(file, on_progress, repair=self.repairs)
         self.changed: dict[str, list[int]] = {fix: [] for fix in LABELS if fix in REWRITES and fix in set(fixes)}

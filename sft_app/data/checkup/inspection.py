@@ -24,12 +24,13 @@ from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.rows import JsonObject, Progress, Rejected
+from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import hold_out
 from sft_app.errors import DataError
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 
-MEASURED = 50_000
+LENGTH_SAMPLE_SIZE = 50_000
 """Token lengths of more conversations than this come from a sample of so many."""
 
 
@@ -79,7 +80,7 @@ class _Seen:
     """What is kept of every conversation in the pass over a file."""
 
     examined: Examination = field(default_factory=Examination)
-    sample: Sample[Example] = field(default_factory=lambda: Sample(MEASURED))
+    sample: Sample[Example] = field(default_factory=lambda: Sample(LENGTH_SAMPLE_SIZE))
     turns: Counter[int] = field(default_factory=Counter)
     example: Conversation | None = None
 
@@ -92,7 +93,7 @@ class _Seen:
 
 
 def inspect_data(
-    file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: Progress | None = None
+    file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: ProgressCallback | None = None
 ) -> Inspection:
     """Reads the file once, runs every check, and measures the token lengths of a sample.
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from sft_app.data.reading import Example
-from sft_app.data.rows import JsonObject, Progress, Rejected
+from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.errors import DataError
+from sft_app.runtime.progress import ProgressCallback
 
 CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 BINS = 24
@@ -39,7 +40,7 @@ class TokenLengths:
 
     `rows`, `lengths` and `trained` are int64 (measured,); `trained_within` (measured, limits) counts the trained
     tokens within each of `limits`. `refused` are those that the chat template does not take. `max_length` is the one
-    that was asked for, or else `suggested_max_length`. All begin with the same `beginning` tokens.
+    that was requested, or else `suggested_max_length`. All begin with the same `beginning` tokens.
     """
 
     rows: np.ndarray
@@ -53,9 +54,9 @@ class TokenLengths:
     suggested_max_length: int
     beginning: int
 
-    def max_length_for(self, asked: int | None) -> int:
-        """Chooses the `max_length` of a run: the one asked for, or the suggested one."""
-        return asked or self.suggested_max_length
+    def max_length_for(self, requested: int | None) -> int:
+        """Chooses the `max_length` of a run: the one requested, or the suggested one."""
+        return requested or self.suggested_max_length
 
     def trained_of(self, max_length: int) -> np.ndarray:
         """Estimates the trained tokens that a cut at `max_length` leaves of each conversation, int64 (measured,).
@@ -123,7 +124,7 @@ def measure_lengths(
     examples: Sequence[Example],
     max_length: int | None,
     total: int,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> TokenLengths:
     """Measures every example by rendering it. A `max_length` of None takes the suggested one.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-class Sample(Generic[T]):
+class Sample(Generic[Item]):
     """A reservoir sample: keeps `size` of the items offered, each with the same chance, and the same ones every time.
 
     Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
@@ -16,10 +16,10 @@ class Sample(Generic[T]):
 
     def __init__(self, size: int) -> None:
         self.size, self.offered = size, 0
-        self.items: list[T] = []
+        self.items: list[Item] = []
         self._random = random.Random(0)
 
-    def offer(self, item: T) -> None:
+    def offer(self, item: Item) -> None:
         """Offers one more item of the stream."""
         self.offered += 1
         if len(self.items) < self.size:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sft_app.data.formats.column_names import (
-    DESCRIPTIONS,
-    TITLES,
+    DESCRIPTION_WORDS,
+    SUMMARY_WORDS,
     answer_mark,
     answer_score,
     could_answer,
@@ -99,8 +99,8 @@ def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Column
 
 def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:
     """Leaves out Jira's `Summary`, the title of its `Description`, where another column can answer that."""
-    left = [column for column in columns if normalize(column.name) not in TITLES]
-    is_ticket = any(normalize(column.name) in DESCRIPTIONS for column in left)
+    left = [column for column in columns if normalize(column.name) not in SUMMARY_WORDS]
+    is_ticket = any(normalize(column.name) in DESCRIPTION_WORDS for column in left)
     return left if is_ticket and sum(column.is_prose() for column in left) > 1 else list(columns)
 
 

@@ -55,12 +55,12 @@ DRAFTED = word_set(
 )
 """Of two answers the edited one is likelier to be meant than a draft, or what a model wrote."""
 REFERENCES = word_set("reference ref truth groundtruth target expected")
-TITLES = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
-DESCRIPTIONS = word_set("description beschreibung descripcion descrizione descricao")
+SUMMARY_WORDS = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
+DESCRIPTION_WORDS = word_set("description beschreibung descripcion descrizione descricao")
 """Beside one of these a summary is the title of a ticket."""
 CLASSES = word_set("sentiment label class emotion intent")
 PAIRED_NAME = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
-COLUMNS_NAMED = 8
+MAX_COLUMNS_LISTED = 8
 NAME_SHOWN = 40
 FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
 SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
@@ -76,7 +76,7 @@ GOOD_NAME = re.compile(
 )
 
 
-def in_backticks(names: Sequence[str], most: int = COLUMNS_NAMED) -> str:
+def in_backticks(names: Sequence[str], most: int = MAX_COLUMNS_LISTED) -> str:
     """Lists columns in a sentence, shortened: a file without headings has its first row as names."""
     shown = ", ".join(f"`{one_line(name)}`" for name in names[:most]) or "(none)"
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -74,7 +74,7 @@ class ColumnProfile:
 
 def profile_columns(rows: Rows) -> list[ColumnProfile]:
     """Makes one profile for each column, in the order of the file."""
-    names = column_names(rows)
+    names = list_columns(rows)
     cells = {name: _texts(name, rows) for name in names}
     telling = [name for name in names if cells[name] and not _are_identifiers(cells[name])]
     different = len({tuple(str(row.get(name)) for name in telling) for row in rows})
@@ -85,7 +85,7 @@ def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
     """Profiles columns that make up one text together, as an instruction and its input do."""
     joined = " ".join(names)
     texts = [" ".join(row[name] for name in names if isinstance(row.get(name), str)) for row in rows]
-    others = column_names(rows)
+    others = list_columns(rows)
     return next(
         column
         for column in profile_columns(
@@ -95,7 +95,7 @@ def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
     )
 
 
-def column_names(rows: Rows) -> list[str]:
+def list_columns(rows: Rows) -> list[str]:
     """Lists the columns that any of the rows has, each once, in the order of the file."""
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 

@@ -20,7 +20,7 @@ from sft_app.data.formats.column_profiles import (
     ENOUGH_ROWS,
     ColumnProfile,
     Rows,
-    column_names,
+    list_columns,
     normalize,
     profile_columns,
     profile_joined,
@@ -54,7 +54,7 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
         DataError: none fits, or nothing says which column is the answer; names the columns.
     """
     found = _by_shape(rows)
-    if found or not column_names(rows):
+    if found or not list_columns(rows):
         return found or _refuse([])
     columns = profile_columns(rows)
     if speaker := _speaker_column(columns):

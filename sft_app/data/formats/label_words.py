@@ -64,7 +64,7 @@ JUDGES = RATES | _words(
     "hallucinated hallucination toxic toxicity harmful unsafe safe valid invalid keep include exclude skip usable"
 )
 """Under these a word that can only judge speaks of the answer."""
-NOTHING = _words(
+NEUTRAL_NAME_WORDS = _words(
     "is was are the of by for an it user users human model ai bot llm assistant agent gpt expert annotator reviewer "
     "rater admin moderator editor final overall answer answers response responses reply completion output antwort "
     "reponse respuesta risposta resposta metadata meta info extra extras data value values name text key field column "

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sft_app.data.formats.column_names import answer_mark, in_backticks
-from sft_app.data.formats.column_profiles import Rows, column_names
+from sft_app.data.formats.column_profiles import Rows, list_columns
 from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.formats.row_filters import LabelColumn, RowFilter, ValueCounts, find_row_filter, may_be_class
 from sft_app.settings import DataSettings
 
-COLUMNS_NAMED = 40
-WORDS_NAMED = 5
+MAX_COLUMNS_IN_NOTE = 40
+MAX_WORDS_IN_NOTE = 5
 RATINGS = (
     "{} may rate the answers, but rows with a low rating are learned like the others. "
     "To leave them out, delete them from the file."
@@ -32,7 +32,7 @@ def reading_notes(
     (`is_chosen`): then no reason is shown.
     """
     marking = row_filter.columns_that("marks") if row_filter else []
-    names = [name for name in column_names(rows) if name and name not in [*_used(rows, settings), *marking]]
+    names = [name for name in list_columns(rows) if name and name not in [*_used(rows, settings), *marking]]
     doubtful = row_filter.columns_that("may mark") if row_filter else []
     bad = [name for name in names if answer_mark(name) == "bad" and name not in doubtful]
     other = [name for name in names if name not in bad]
@@ -70,12 +70,12 @@ def why_uncertain(row_filter: RowFilter) -> str:
 
 def _class_doubt(name: str, labels: LabelColumn) -> str:
     renamed = "; to skip the bad ones, rename it to `feedback`" if "feedback" in labels.better_names else ""
-    words = in_backticks(sorted(labels.bad), WORDS_NAMED)
+    words = in_backticks(sorted(labels.bad), MAX_WORDS_IN_NOTE)
     return f"{in_backticks([name])} may mark bad answers ({words}), and all rows are learned{renamed}"
 
 
 def _doubt(name: str, labels: LabelColumn) -> str:
-    words = in_backticks(sorted(labels.bad), WORDS_NAMED)
+    words = in_backticks(sorted(labels.bad), MAX_WORDS_IN_NOTE)
     said = "" if len(labels.better_names) > 1 else f" ({words})"
     return f"{in_backticks([name])} may mark bad answers{said}, but all rows are learned. {_how_to_skip(labels)}"
 
@@ -90,14 +90,14 @@ def _how_to_skip(labels: LabelColumn) -> str:
 
 def _unclear(name: str, words: Sequence[str]) -> str:
     return (
-        f"{in_backticks([name])} also contains {in_backticks(words, WORDS_NAMED)}, neither good nor bad: "
+        f"{in_backticks([name])} also contains {in_backticks(words, MAX_WORDS_IN_NOTE)}, neither good nor bad: "
         "those rows are learned. To leave them out, delete them from the file."
     )
 
 
 def _note(names: Sequence[str], sentence: str) -> list[str]:
     holds, marks = ("contains", "marks") if len(names) == 1 else ("contain", "mark")
-    return [sentence.format(in_backticks(names, COLUMNS_NAMED), holds=holds, marks=marks)] if names else []
+    return [sentence.format(in_backticks(names, MAX_COLUMNS_IN_NOTE), holds=holds, marks=marks)] if names else []
 
 
 def _used(rows: Rows, settings: DataSettings) -> set[str]:

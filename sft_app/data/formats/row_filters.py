@@ -22,7 +22,7 @@ from sft_app.data.formats.column_profiles import normalize
 
 Meaning = Literal["marks", "may mark", "may rate", ""]
 
-MOST_WORDS = 24
+MAX_WORDS = 24
 LONGEST_WORD = 24
 LONGEST_OBJECT = 2000
 OTHER = "…"
@@ -42,7 +42,7 @@ class ValueCounts:
         """Counts the words of one more row."""
         for name, word in _cells(row):
             counted = self.words.setdefault(name, Counter())
-            counted[word if word in counted or len(counted) < MOST_WORDS else OTHER] += 1
+            counted[word if word in counted or len(counted) < MAX_WORDS else OTHER] += 1
 
 
 @dataclass(frozen=True)
@@ -213,4 +213,4 @@ def _name_words(name: str) -> frozenset[str]:
     """Finds what a name says about the answer: `good` in `isGood` or `metadata.answer_is_good`."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = {word for word in re.split(r"[\W\d_]+", normalize(spaced)) if len(word) > 1 or not word.isascii()}
-    return frozenset(words) - known.NOTHING
+    return frozenset(words) - known.NEUTRAL_NAME_WORDS

@@ -22,7 +22,7 @@ _DELIMITERS = (b",", b";", b"\t", b"|")
 _QUOTED = re.compile(rb'"[^"]*("|$)')
 
 
-def read_csv(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[Row | Rejected]:
+def read_csv_rows(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[Row | Rejected]:
     """Reads rows under the names of the header. Without a `delimiter`, the one that the header has most of is taken.
 
     Raises:

@@ -8,22 +8,23 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from sft_app.data.rows import Progress, Rejected, Row
-from sft_app.data.sources.csv_files import read_csv
-from sft_app.data.sources.json_files import read_json, read_jsonl
+from sft_app.data.rows import Rejected, Row
+from sft_app.data.sources.csv_files import read_csv_rows
+from sft_app.data.sources.json_files import read_json_rows, read_jsonl_rows
 from sft_app.data.sources.lines import UnreadableFileError, text_blocks
-from sft_app.data.sources.parquet_files import read_parquet
-from sft_app.data.sources.txt_files import read_txt
+from sft_app.data.sources.parquet_files import read_parquet_rows
+from sft_app.data.sources.txt_files import read_txt_rows
 from sft_app.errors import DataError
 from sft_app.runtime.environment import BUNDLED_DIR
+from sft_app.runtime.progress import ProgressCallback
 
 _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_json,
-    ".csv": read_csv,
-    ".tsv": partial(read_csv, delimiter="\t"),
-    ".txt": read_txt,
+    ".jsonl": read_jsonl_rows,
+    ".ndjson": read_jsonl_rows,
+    ".json": read_json_rows,
+    ".csv": read_csv_rows,
+    ".tsv": partial(read_csv_rows, delimiter="\t"),
+    ".txt": read_txt_rows,
 }
 SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
 HUB_NAMES = "To use a data set on the Hub, give the id shown on its page: owner/name."
@@ -55,7 +56,7 @@ def locate_data(data: str) -> Path:
     return path
 
 
-def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row | Rejected]:
+def read_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[Row | Rejected]:
     """Reads every row of a file, in order. Where the file cannot be read further, a last `Rejected` says so.
 
     `on_progress` gets the share of the file, compressed as it is, that has been read.
@@ -81,10 +82,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reader(path: Path, on_progress: Progress | None) -> Iterator[Row | Rejected]:
+def _reader(path: Path, on_progress: ProgressCallback | None) -> Iterator[Row | Rejected]:
     suffix = data_suffix(path)
     if suffix == ".parquet":
-        return read_parquet(path, on_progress)
+        return read_parquet_rows(path, on_progress)
     return _TEXT_READERS[suffix.removesuffix(".gz")](text_blocks(path, on_progress))
 
 

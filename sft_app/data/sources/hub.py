@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from sft_app.data.rows import JsonObject, Progress
+from sft_app.data.rows import JsonObject
 from sft_app.data.sources.hub_rows import open_rows
 from sft_app.errors import DataError
 from sft_app.hub.client import repository_info
 from sft_app.hub.errors import HubError
 from sft_app.hub.ids import is_hub_id
 from sft_app.runtime.files import appearing_whole, jsonl_line, read_json, write_json_atomically
+from sft_app.runtime.progress import ProgressCallback
 
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
 FORMATS = ("arrow", "csv", "hdf5", "json", "jsonl", "pandas", "parquet", "sql", "text", "webdataset", "xml")
@@ -62,7 +63,7 @@ def refuse_if_unsafe(text: str) -> None:
         )
 
 
-def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | None = None) -> Path:
+def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: ProgressCallback | None = None) -> Path:
     """Downloads the rows as a JSONL file in `folder`, unless the same rows of the same commit are there already.
 
     A `.source.json` next to it says what they are. When the Hub cannot be reached, the last copy is taken.
@@ -100,7 +101,7 @@ def _refuse_script(dataset: HubDataset, info: Any) -> None:
         )
 
 
-def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | None) -> None:
+def _store(dataset: HubDataset, info: Any, path: Path, on_progress: ProgressCallback | None) -> None:
     source = open_rows(dataset.id, dataset.config, dataset.split, info.sha)
     total = min((number for number in (dataset.max_rows, source.total) if number), default=0)
     try:
@@ -115,7 +116,7 @@ def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | N
         raise DataError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}.") from error
 
 
-def _write_lines(file: TextIO, rows: Iterable[JsonObject], total: int, on_progress: Progress | None) -> int:
+def _write_lines(file: TextIO, rows: Iterable[JsonObject], total: int, on_progress: ProgressCallback | None) -> int:
     count, step = 0, max(1, total // 100)
     for count, row in enumerate(rows, start=1):
         file.write(jsonl_line(row))

@@ -60,7 +60,7 @@ class Value:
     too_long: TooLong | None = None
 
 
-def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+def read_jsonl_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
     """Reads one object a line; blank lines are counted and skipped."""
     for number, line in enumerate(split_lines(blocks), start=1):
         if isinstance(line, TooLong):
@@ -69,7 +69,7 @@ def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
             yield row
 
 
-def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+def read_json_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
     """Reads the items of a list, objects one after another, the one list of objects in an object, or that object.
 
     Raises:

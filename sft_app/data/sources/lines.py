@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_app.data.rows import Progress
+from sft_app.runtime.progress import ProgressCallback
 
 BLOCK_BYTES = 2**18
 HEAD_BYTES = 2**16
@@ -57,7 +57,7 @@ class TooLong:
         return f"{self.size / 1e6:.1f} MB long; a row can have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
 
 
-def limit_report_rate(on_progress: Progress | None) -> Progress:
+def limit_report_rate(on_progress: ProgressCallback | None) -> ProgressCallback:
     """Passes on at most 20 shares a second, as many as a page can show; the last one, 1, always."""
     last_report = 0.0
 
@@ -71,7 +71,7 @@ def limit_report_rate(on_progress: Progress | None) -> Progress:
     return report
 
 
-def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[bytes]:
+def text_blocks(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[bytes]:
     """Reads the text of a file in blocks: decompressed, in UTF-8 where the file says its encoding, with LF or CRLF.
 
     The first block holds at least `HEAD_BYTES` if the text does.
@@ -140,12 +140,12 @@ def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
     raise UndecodableError(f"byte {bad_byte} of the {unit} is not UTF-8; save the file again as UTF-8")
 
 
-def _unpacked_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
+def _unpacked_blocks(path: Path, on_progress: ProgressCallback | None) -> Iterator[bytes]:
     blocks = _read_blocks(path, on_progress)
     return _gunzip(blocks, path.stat().st_size) if path.suffix.lower() == ".gz" else blocks
 
 
-def _read_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
+def _read_blocks(path: Path, on_progress: ProgressCallback | None) -> Iterator[bytes]:
     report = limit_report_rate(on_progress)
     size = path.stat().st_size
     with path.open("rb") as file:

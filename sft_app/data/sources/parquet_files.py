@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_app.data.rows import JsonObject, Progress, Rejected, Row
+from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.csv_files import unique_names
 from sft_app.data.sources.lines import (
     BOMB_BYTES,
@@ -17,6 +17,7 @@ from sft_app.data.sources.lines import (
     UnreadableFileError,
     limit_report_rate,
 )
+from sft_app.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,7 +28,7 @@ MAX_BATCH_ROWS = 64
 BINARY_LEFT_OUT = "read without their binary values"
 
 
-def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Row | Rejected]:
+def read_parquet_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[Row | Rejected]:
     """Reads every row; bytes that are not UTF-8 text (a picture, for example) become None, and the row has a note.
 
     Raises:

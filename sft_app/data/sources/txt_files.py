@@ -19,7 +19,7 @@ from sft_app.data.sources.lines import (
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
-def read_txt(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+def read_txt_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
     """Reads rows with a column `text`, each numbered by the line in which it begins."""
     head, blocks = take_head(blocks)
     paragraphs = _gather_paragraphs(blocks) if _BLANK_LINE.search(head[:HEAD_BYTES].strip()) else _single_lines(blocks)

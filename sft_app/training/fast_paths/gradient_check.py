@@ -102,11 +102,11 @@ def probe_batches(ids: Sequence[list[int]], longest: int, config: PreTrainedConf
     In the first, only what follows the prefix is trained. `longest` is the length of the run's longest conversation;
     the model's window matters only if it is shorter.
     """
-    beginning, wanted = (ids[0] * PREFIX_LENGTH)[:PREFIX_LENGTH], list(CONTINUATION_LENGTHS)
+    beginning, lengths = (ids[0] * PREFIX_LENGTH)[:PREFIX_LENGTH], list(CONTINUATION_LENGTHS)
     beyond = [bound for bound in _window_lengths(config) if bound < longest]
     if beyond:
-        wanted[1] = max(beyond) + TOKENS_BEYOND_WINDOW
-    alike = [_probe_row(beginning, _continuation(ids, start, length)) for start, length in enumerate(wanted)]
+        lengths[1] = max(beyond) + TOKENS_BEYOND_WINDOW
+    alike = [_probe_row(beginning, _continuation(ids, start, length)) for start, length in enumerate(lengths)]
     return [alike, [_probe_row([], _continuation(ids, start, length)) for start, length in enumerate(TINY_LENGTHS)]]
 
 

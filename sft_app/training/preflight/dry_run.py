@@ -37,7 +37,7 @@ from sft_app.training.worker import load_trainable
 STEPS = 2
 # The first step is not timed: libraries choose their kernels in it, and the optimizer creates its moments.
 WARM_UP = 1
-MOST_ACCUMULATION = 2
+MAX_ACCUMULATION = 2
 
 
 class StepClock(TrainerCallback):
@@ -81,7 +81,7 @@ def main(run_dir: str) -> int:
 
 
 def measure(run: Run, settings: RunSettings) -> dict[str, float]:
-    """Trains a few steps and returns the values of a `Measured`.
+    """Trains a few steps and returns the values of a `DryRunResult`.
 
     `peak_gib` is the memory of the whole process, or of the GPU if there is one.
     """
@@ -89,7 +89,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(recorded_model(run), run.home)
     settings = settings.model_copy(update={"max_length": resolve_max_length(run, tokenizer)})
-    accumulation = min(settings.gradient_accumulation_steps, MOST_ACCUMULATION)
+    accumulation = min(settings.gradient_accumulation_steps, MAX_ACCUMULATION)
     batches = accumulation * (STEPS + WARM_UP)
     short = settings.model_copy(update={"max_steps": STEPS + WARM_UP, "gradient_accumulation_steps": accumulation})
     rows = load_tokenized_dataset(run, tokenizer, settings.max_length or 0, settings.block_size)

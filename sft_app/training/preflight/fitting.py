@@ -10,9 +10,9 @@ from typing import Any
 from sft_app.data.checkup.lengths import QUICKLY_MEASURED, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import Example, Reading, no_conversation, open_data
-from sft_app.data.rows import Progress
 from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.models.loading import load_tokenizer
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.measuring import measure_run
 from sft_app.training.preflight.plan import Machine, Preflight
@@ -30,7 +30,7 @@ class Suggestion:
 
 
 def look_ahead(
-    settings: RunSettings, home: Path, with_measuring: bool, on_progress: Progress | None = None
+    settings: RunSettings, home: Path, with_measuring: bool, on_progress: ProgressCallback | None = None
 ) -> tuple[Preflight, Suggestion | None]:
     """Reads the data once and estimates what the run will take; also measures it on a GPU or if asked to.
 

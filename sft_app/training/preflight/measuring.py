@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.reading import Example
-from sft_app.data.rows import Progress
 from sft_app.errors import AppError, RunError
 from sft_app.models.catalog import resolve_model
 from sft_app.runs.directory import new_run_id
@@ -24,8 +23,9 @@ from sft_app.runtime.children import describe_exit, running_python, until_ended
 from sft_app.runtime.environment import package_versions
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import dry_runs_dir, machine_lock_file
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
-from sft_app.training.preflight.workload import MEASURED_FILE, Measured
+from sft_app.training.preflight.workload import MEASURED_FILE, DryRunResult
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
 
 # The share of the progress that loading Python, the libraries and the model counts for.
@@ -37,8 +37,8 @@ def measure_run(
     examples: Sequence[Example],
     lengths: TokenLengths,
     home: Path,
-    on_progress: Progress | None = None,
-) -> Measured:
+    on_progress: ProgressCallback | None = None,
+) -> DryRunResult:
     """Trains two steps on a batch of the longest examples; if `on_progress` raises, the process is ended.
 
     Raises:
@@ -102,23 +102,23 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     return run
 
 
-def _work(run: Run, tell: Progress) -> int:
+def _work(run: Run, on_progress: ProgressCallback) -> int:
     """Runs the process to its end; returns its exit status."""
     arguments = ["-m", "sft_app.training.preflight.dry_run", str(run.path)]
     with running_python(arguments, run.log_file, worker_environment(1)) as child:
         for _ in until_ended(child):
             status = run.status()
             share = status.step / status.total_steps if status.total_steps else 0.0
-            tell(LOADING_SHARE * (status.state == "training") + (1 - LOADING_SHARE) * share)
+            on_progress(LOADING_SHARE * (status.state == "training") + (1 - LOADING_SHARE) * share)
         return child.wait()
 
 
-def _result(run: Run, exit_status: int) -> Measured:
+def _result(run: Run, exit_status: int) -> DryRunResult:
     """What the dry run measured. Raises: AppError if it failed."""
     status = run.status()
     if status.state == "failed":
         raise AppError(f"The dry run failed. {status.message}")
     try:
-        return Measured(**json.loads((run.path / MEASURED_FILE).read_bytes()))
+        return DryRunResult(**json.loads((run.path / MEASURED_FILE).read_bytes()))
     except (OSError, ValueError):
         raise AppError(f"The dry run ended early. {describe_exit('The process', exit_status)}") from None

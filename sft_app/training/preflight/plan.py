@@ -20,8 +20,14 @@ from sft_app.runtime.resources import free_disk_gib
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.preflight.memory import LargestBatch, MemoryParts, estimate_memory
-from sft_app.training.preflight.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
-from sft_app.training.preflight.workload import Measured, Workload, plan_workload
+from sft_app.training.preflight.speed import (
+    MachineSpeed,
+    machine_speed,
+    seconds_for,
+    shared_prefix_tokens,
+    tokens_per_step,
+)
+from sft_app.training.preflight.workload import DryRunResult, Workload, plan_workload
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Preflight:
     disk_needed_gib: float
     disk_free_gib: float
     seconds: float
-    measured: Measured | None = None
+    measured: DryRunResult | None = None
 
     @property
     def memory_gib(self) -> float:
@@ -82,7 +88,7 @@ def check_plan(
     hardware: Hardware,
     speed: MachineSpeed,
     disk_gib: tuple[float, float],
-    measured: Measured | None = None,
+    measured: DryRunResult | None = None,
 ) -> Preflight:
     """Makes the preflight of these settings. `disk_gib` is what a run needs and what is free."""
     dtype = settings.compute_dtype(hardware.dtype)
@@ -117,7 +123,7 @@ def largest_batch(settings: RunSettings, work: Workload, device: str) -> Largest
         share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
         return LargestBatch(rows * filled, round(rows * filled * share))
     together = np.resize(work.tokens[:rows], rows), np.resize(work.trained[:rows], rows)
-    shared = (rows - 1) * shared_beginning(settings, work, device)
+    shared = (rows - 1) * shared_prefix_tokens(settings, work, device)
     tokens = int(together[0].sum()) - shared if settings.is_packed() else rows * int(work.tokens[0])
     return LargestBatch(tokens, int(together[1].sum()))
 
@@ -141,7 +147,7 @@ class Machine:
     _shapes: dict[ModelRef, ModelShape] = field(default_factory=dict)
 
     def preflight(
-        self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: Measured | None = None
+        self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: DryRunResult | None = None
     ) -> Preflight:
         """The preflight of a run with these settings, with torch. Raises: AppError if model or data cannot be used."""
         ref, hardware = self.model(settings), detect_hardware()

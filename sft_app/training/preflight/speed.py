@@ -15,7 +15,7 @@ from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
 from sft_app.training.preflight.memory import bytes_of, layer_bytes, uses_checkpointing, weight_bytes
-from sft_app.training.preflight.workload import Measured, Workload
+from sft_app.training.preflight.workload import DryRunResult, Workload
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
 # Of the rate of the probe's square products, what the thin ones of a model reach.
@@ -82,7 +82,7 @@ def seconds_for(
     shape: ModelShape,
     speed: MachineSpeed,
     steps: int,
-    measured: Measured | None = None,
+    measured: DryRunResult | None = None,
 ) -> float:
     """The whole run. With `measured`, its pace takes the place of the formula's in training."""
     computed, trained = computed_per_step(settings, work, speed.device)
@@ -91,14 +91,14 @@ def seconds_for(
     else:
         useful = tokens_per_step(settings, work) / settings.num_processes
         step = measured.seconds_per_step * useful / measured.tokens_per_step
-    looks = count_evaluations(settings, steps)
+    evaluations = count_evaluations(settings, steps)
     forward = work.heldout * (
         work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
     )
     token = token_seconds(settings, shape, speed)
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
     evaluation = forward / (speed.flops * MATRIX_EFFICIENCY) + answers * token
-    return START_SECONDS + steps * step + looks * evaluation + scoring_seconds(settings, work, shape, speed)
+    return START_SECONDS + steps * step + evaluations * evaluation + scoring_seconds(settings, work, shape, speed)
 
 
 def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:
@@ -139,7 +139,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
     return FOUR_BIT_ON_CPU * seconds if settings.method == "qlora" and speed.device == "cpu" else seconds
 
 
-def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:
+def shared_prefix_tokens(settings: RunSettings, work: Workload, device: str) -> int:
     """Tokens that a batch computes once for all its conversations (`training/fast_paths/cpu_shared_prefix`)."""
     is_plain = settings.is_packed() and not settings.lora_dropout and not settings.neftune_noise_alpha
     return work.beginning if device == "cpu" and is_plain and work.beginning >= MIN_SHARED_TOKENS else 0
@@ -154,7 +154,7 @@ def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tup
         return rows * filled, rows * filled * share
     if settings.is_packed():
         batches = rows / settings.per_device_train_batch_size
-        once = (rows - batches) * shared_beginning(settings, work, device)
+        once = (rows - batches) * shared_prefix_tokens(settings, work, device)
         return rows * work.mean_tokens - once, rows * work.mean_trained
     padded = rows * expected_longest(work.tokens, settings.per_device_train_batch_size)
     return padded, padded

@@ -10,7 +10,7 @@ from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.split import heldout_size
 from sft_app.settings import RunSettings
 
-# The file in its run folder to which a dry run writes its `Measured`.
+# The file in its run folder to which a dry run writes its `DryRunResult`.
 MEASURED_FILE = "measured.json"
 
 
@@ -39,7 +39,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DryRunResult:
     """What a dry run measured. `seconds_per_step` is for a step of `tokens_per_step`, with the largest batch."""
 
     peak_gib: float

@@ -16,16 +16,16 @@ from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs
 from sft_app.evaluation.votes import (
     Ballot,
     Key,
-    Progress,
     Vote,
+    VotingProgress,
     by_voter,
     cast,
     open_ballots,
-    progress,
     read_votes,
     voter_name,
     votes_csv,
     votes_jsonl,
+    voting_progress,
     withdraw_last,
 )
 from sft_app.runs.folder import Run
@@ -91,8 +91,8 @@ class BlindTest:
             raise RunError("You have no vote to undo.")
         self.go_on(withdraw_last(self.run, self.voter))
 
-    def progress(self) -> Progress:
-        return progress(self.pairs, self.voter, self.votes())
+    def progress(self) -> VotingProgress:
+        return voting_progress(self.pairs, self.voter, self.votes())
 
     def votes(self) -> list[Vote]:
         return read_votes(self.run) if self.run else []
@@ -252,7 +252,7 @@ def invite(context: PageContext, name: str | None) -> str:
         run = context.sides.get_run(name)
     except RunError:
         return blind_views.invitation("", 0, 0, [])
-    found = progress(kept_pairs(run), "", [])
+    found = voting_progress(kept_pairs(run), "", [])
     return blind_views.invitation(run_label(run), found.total, found.alike, list(by_voter(read_votes(run))))
 
 

@@ -17,8 +17,8 @@ from sft_app.evaluation.prompt_sets import (
     Prompt,
     PromptFile,
     PromptSetTask,
-    column_names,
     paste_prompts,
+    prompt_column_names,
     read_prompt_file,
 )
 from sft_app.ui import views
@@ -153,7 +153,7 @@ def _wire_source(context: PageContext, source: Source) -> None:
     def take_file(file: str | None) -> Updates:
         if file:
             context.uploads.check(Path(file))
-        names = column_names(Path(file)) if file else []
+        names = prompt_column_names(Path(file)) if file else []
         return {
             source.columns: gr.Row(visible=bool(names)),
             source.asked: gr.Dropdown(["", *names], value=""),

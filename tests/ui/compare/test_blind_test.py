@@ -8,7 +8,7 @@ import pytest
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
-from sft_app.evaluation.votes import Ballot, Progress, Vote, read_votes
+from sft_app.evaluation.votes import Ballot, Vote, VotingProgress, read_votes
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
 from sft_app.ui.compare.blind_test import BlindTest, invite
@@ -56,7 +56,7 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
     pair = AnswerPair(prompt=BAD, base=BAD, tuned=BAD + "more")
     shown = [
         views.ballot_card(Ballot(pair, True)),
-        views.progress_line(Progress(0, 1, 0), BAD, BAD),
+        views.progress_line(VotingProgress(0, 1, 0), BAD, BAD),
         views.result_card([Vote(voter=BAD, pair="p", choice="tuned")], BAD),
         views.invitation(BAD, 1, 0, [BAD]),
         views.invitation(BAD, 0, 0, []),
@@ -91,7 +91,7 @@ def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> 
     assert test.ballot == first and read_votes(run) == []
     for _ in PAIRS:
         test.vote("0")
-    assert test.ballot is None and test.progress() == Progress(4, 4, 1)
+    assert test.ballot is None and test.progress() == VotingProgress(4, 4, 1)
     with pytest.raises(RunError, match="No pair is shown to vote on"):
         test.vote("0")
 

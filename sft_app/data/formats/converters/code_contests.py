@@ -15,7 +15,7 @@ from sft_app.settings import DataSettings
 
 LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
 """By their number in the data."""
-TITLES = {"python2": "Python 2", "cpp": "C++", "python3": "Python 3", "java": "Java"}
+LANGUAGE_NAMES = {"python2": "Python 2", "cpp": "C++", "python3": "Python 3", "java": "Java"}
 FENCES = {"python2": "python", "python3": "python", "cpp": "cpp", "java": "java"}
 SPELLINGS = {"python": "python2", "py2": "python2", "py3": "python3", "c++": "cpp", "python 2": "python2"}
 
@@ -39,7 +39,7 @@ def from_code_contests(row: JsonObject, settings: DataSettings) -> list[RawMessa
         if wanted in (language, "any") and code.strip()
     ]
     if not chosen:
-        raise NotChosen(f"it has no solution in {TITLES.get(wanted, 'any language')}")
+        raise NotChosen(f"it has no solution in {LANGUAGE_NAMES.get(wanted, 'any language')}")
     return [_conversation(description, *solution) for solution in chosen[: settings.solutions_per_problem]]
 
 
@@ -50,7 +50,7 @@ def solutions_column(row: JsonObject) -> str:
 
 
 def _conversation(description: str, language: str, code: str) -> RawMessages:
-    task = f"\n\nSolve this in {TITLES[language]}." if language in TITLES else "\n\nSolve this."
+    task = f"\n\nSolve this in {LANGUAGE_NAMES[language]}." if language in LANGUAGE_NAMES else "\n\nSolve this."
     answer = f"```{FENCES.get(language, '')}\n{code.strip(chr(10))}\n```"
     return [{"role": "user", "content": description.rstrip() + task}, {"role": "assistant", "content": answer}]
 

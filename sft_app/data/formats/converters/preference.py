@@ -17,7 +17,16 @@ from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-PROMPT_COLUMNS = ("prompt", "question", "instruction", "query", "input", "conversations", "messages", "context")
+PREFERENCE_PROMPT_COLUMNS = (
+    "prompt",
+    "question",
+    "instruction",
+    "query",
+    "input",
+    "conversations",
+    "messages",
+    "context",
+)
 ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "function_call")
 
 
@@ -46,14 +55,14 @@ def chosen_column(row: JsonObject) -> str:
     good = [name for name in row if answer_mark(name) == "good" and isinstance(row[name], (str, list, dict))]
     if not any(answer_mark(name) == "bad" for name in row) and not any(_is_dialogue(row[name]) for name in good):
         return ""
-    if any(_is_dialogue(row[name]) for name in PROMPT_COLUMNS if name in row):
+    if any(_is_dialogue(row[name]) for name in PREFERENCE_PROMPT_COLUMNS if name in row):
         return next(iter(good), "")
     return next((name for name in good if _is_dialogue(row[name])), "")
 
 
 def prompt_column(row: JsonObject) -> str | None:
     """Finds the column with the question, or the conversation, that the chosen answer replies to."""
-    return next((name for name in PROMPT_COLUMNS if row.get(name)), None)
+    return next((name for name in PREFERENCE_PROMPT_COLUMNS if row.get(name)), None)
 
 
 def _preferred_messages(row: JsonObject) -> RawMessages:
@@ -98,8 +107,8 @@ def _messages(value: Any, role: str, column: str) -> RawMessages:
 def _turns(dialogue: str) -> list[dict[str, str]]:
     """Splits `\\n\\nHuman: …\\n\\nAssistant: …` into messages; an empty last turn is where the answer begins."""
     _, *parts = SPEAKER.split(dialogue)
-    spoken = list(zip(parts[::2], parts[1::2], strict=True))
-    if spoken and not spoken[-1][1].strip():
-        spoken.pop()
+    filled = list(zip(parts[::2], parts[1::2], strict=True))
+    if filled and not filled[-1][1].strip():
+        filled.pop()
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": roles[speaker], "content": said.strip()} for speaker, said in spoken]
+    return [{"role": roles[speaker], "content": said.strip()} for speaker, said in filled]

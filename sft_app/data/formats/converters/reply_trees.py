@@ -164,9 +164,9 @@ def _node(message: JsonObject, row: int) -> Node:
     )
 
 
-def _reads_as(value: Any, wanted: bool) -> bool:
-    """Tells whether a value is the boolean `wanted`, also in a CSV file, where everything is text."""
-    return str(value).strip().lower() in (("true", "1") if wanted else ("false", "0"))
+def _reads_as(value: Any, expected: bool) -> bool:
+    """Tells whether a value is the boolean `expected`, also in a CSV file, where everything is text."""
+    return str(value).strip().lower() in (("true", "1") if expected else ("false", "0"))
 
 
 def _rank(value: Any) -> float:
@@ -178,9 +178,9 @@ def _rank(value: Any) -> float:
 
 
 def _why_left_out(node: Node, settings: DataSettings) -> str:
-    wanted = settings.text_language.strip().lower()
-    if wanted and node.language and not node.language.lower().startswith(wanted):
-        return f"its language is {node.language}, not {wanted}"
+    language = settings.text_language.strip().lower()
+    if language and node.language and not node.language.lower().startswith(language):
+        return f"its language is {node.language}, not {language}"
     return node.refused
 
 
