@@ -1,4 +1,4 @@
-"""Draws a random sample from a stream whose length is not known."""
+"""Draw a random sample from a stream of unknown length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class Sample(Generic[Item]):
-    """A reservoir sample: keeps `size` of the items offered, each with the same chance, and the same ones every time.
+    """A reservoir sample: keeps `size` of the offered items, each with the same chance, reproducibly.
 
     Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
     """
@@ -20,7 +20,7 @@ class Sample(Generic[Item]):
         self._random = random.Random(0)
 
     def offer(self, item: Item) -> None:
-        """Offers one more item of the stream."""
+        """Offer the next item of the stream."""
         self.offered += 1
         if len(self.items) < self.size:
             self.items.append(item)
@@ -28,5 +28,5 @@ class Sample(Generic[Item]):
             self.items[index] = item
 
     def is_whole(self) -> bool:
-        """Tells whether the sample has every item that was offered."""
+        """Return whether the sample contains every offered item."""
         return self.offered <= self.size
