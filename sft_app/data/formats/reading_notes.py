@@ -1,4 +1,4 @@
-"""Says in sentences what of a file is not learned: unused columns, rejected answers, rows marked as bad."""
+"""Describe what is not trained on: unused columns, rejected answers, and rows marked as bad."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ RATINGS = (
 
 
 def find_filter(rows: Rows, counts: ValueCounts, settings: DataSettings) -> RowFilter | None:
-    """Finds the columns that mark bad answers; None for a layout without answers."""
+    """Find the columns that mark bad answers; None if the layout has no answers."""
     return find_row_filter(counts, _used(rows, settings)) if LAYOUTS[settings.format].has_answers else None
 
 
 def reading_notes(
     rows: Rows, settings: DataSettings, row_filter: RowFilter | None, is_chosen: bool = False
 ) -> list[str]:
-    """Writes one sentence for each kind of column that is not learned.
+    """Return a sentence for each kind of column that is not trained on.
 
-    A class of the text that may mark bad answers is left to `why_uncertain`, unless a person has chosen the layout
-    (`is_chosen`): then no reason is shown.
+    `why_uncertain` covers classes of the text that may mark bad answers, unless the user chose the layout
+    (`is_chosen`), because then no reason is shown.
     """
     marking = row_filter.columns_that("marks") if row_filter else []
     names = [name for name in list_columns(rows) if name and name not in [*_used(rows, settings), *marking]]
@@ -45,7 +45,7 @@ def reading_notes(
 
 
 def _filter_notes(row_filter: RowFilter, is_chosen: bool) -> list[str]:
-    """Writes about the columns that may mark answers but by which no row, or not every row, is skipped."""
+    """Describe the columns that may mark answers but do not cause every marked row to be skipped."""
     columns = row_filter.columns
     doubtful = [name for name in row_filter.columns_that("may mark") if is_chosen or not may_be_class(name)]
     return [
@@ -56,7 +56,7 @@ def _filter_notes(row_filter: RowFilter, is_chosen: bool) -> list[str]:
 
 
 def why_uncertain(row_filter: RowFilter) -> str:
-    """Says why the layout is only a guess although question and answer are clear; "" where it is not."""
+    """Explain why the layout is only a guess although question and answer are clear; "" if it is certain."""
     marking, marks = row_filter.columns_that("marks"), row_filter.columns_that("may mark")
     rates = [] if marking else row_filter.columns_that("may rate")
     unclear = [name for name in marking if row_filter.columns[name].unclear]
@@ -81,7 +81,7 @@ def _doubt(name: str, labels: LabelColumn) -> str:
 
 
 def _how_to_skip(labels: LabelColumn) -> str:
-    """Says how to leave out the bad rows. Under some names a yes may mean either: `valid`, `harmful`."""
+    """Explain how to skip the bad rows. Under names such as `valid` or `harmful`, a yes may mean good or bad."""
     ways = [f"`{name}`" for name in labels.better_names]
     renamed = f", or rename the column to {' or '.join(ways)}" if ways else ""
     chosen = ", depending on what a yes means" if len(ways) > 1 else ""
