@@ -167,8 +167,8 @@ def _may_mark(name: str, name_words: Set[str], words: Set[str], bad: Set[str], i
 
 
 def _names_answers(name_words: Set[str]) -> bool:
-    matches = known.JUDGES | known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD | known.NOT
-    return name_words <= matches
+    judging_words = known.JUDGES | known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD | known.NOT
+    return name_words <= judging_words
 
 
 def _cells(

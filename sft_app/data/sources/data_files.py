@@ -1,4 +1,4 @@
-"""Reads files as numbered rows. A row that cannot be read is reported with its number and does not stop the others."""
+"""Read files as numbered rows. An unreadable row is reported with its number and does not stop the others."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is 
 
 
 def data_suffix(path: str | Path) -> str:
-    """Finds the ending that shows a file's type, in lower case: ".csv", ".jsonl.gz", "" if there is none."""
+    """Return the lower-case ending that shows a file's type, such as ".csv" or ".jsonl.gz"; "" if there is none."""
     name = Path(path).name.lower()
     packed = ".gz" if name.endswith(".gz") else ""
     return Path(name.removesuffix(packed)).suffix + packed
 
 
 def locate_data(data: str) -> Path:
-    """Finds the file that `data` names: as given, or inside the project (the bundled examples).
+    """Find the file that `data` names, as given or inside the project (the bundled examples).
 
     Raises:
-        DataError: there is no such file, or it is of a kind that cannot be read.
+        DataError: there is no such file, or its type cannot be read.
     """
     if _URL.match(data):
         raise DataError(f"{data} is a web address. Download the file first. {HUB_NAMES}")
@@ -57,9 +57,9 @@ def locate_data(data: str) -> Path:
 
 
 def read_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[Row | Rejected]:
-    """Reads every row of a file, in order. Where the file cannot be read further, a last `Rejected` says so.
+    """Read every row of a file, in order. If the rest of the file cannot be read, a last `Rejected` says so.
 
-    `on_progress` gets the share of the file, compressed as it is, that has been read.
+    `on_progress` gets the share of the file that has been read, measured in compressed bytes.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -77,7 +77,7 @@ def read_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterat
 
 
 def file_sha256(path: Path) -> str:
-    """Computes the SHA-256 of a file as a hexadecimal text."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

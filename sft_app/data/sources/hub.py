@@ -1,4 +1,4 @@
-"""Downloads data sets from the Hugging Face Hub once, as a JSONL file with a note of where it came from."""
+"""Download each data set from the Hugging Face Hub once, as a JSONL file with a record of its source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILE_ENDINGS = (".csv", ".git", ".json", ".jsonl", ".md", ".parquet", ".py", ".t
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set on the Hub: which one, and how much of it."""
+    """A data set on the Hub, and which part of it to read."""
 
     id: str
     config: str | None
@@ -35,15 +35,15 @@ class HubDataset:
 
 
 def is_dataset_id(text: str) -> bool:
-    """Tells whether a text can only be the id `owner/name`; old names without an owner and file names are not."""
+    """Return whether a text can only be an id `owner/name`, rather than an old id without owner or a file name."""
     return is_hub_id(text) and not text.lower().endswith(FILE_ENDINGS)
 
 
 def refuse_if_unsafe(text: str) -> None:
-    """Refuses what is not an id, since `datasets` would also take formats, addresses and local folders for a name.
+    """Refuse anything but an id, because `datasets` would also accept formats, web addresses and local folders.
 
     Raises:
-        DataError: it is not an id; says what it is instead.
+        DataError: the text is not an id; the message says what it is instead.
     """
     checks = (
         (not text.strip(), "the name is empty"),
@@ -64,12 +64,12 @@ def refuse_if_unsafe(text: str) -> None:
 
 
 def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: ProgressCallback | None = None) -> Path:
-    """Downloads the rows as a JSONL file in `folder`, unless the same rows of the same commit are there already.
+    """Download the rows as a JSONL file to `folder`, unless it has the same rows of the same commit already.
 
-    A `.source.json` next to it says what they are. When the Hub cannot be reached, the last copy is taken.
+    A `.source.json` file next to it records the source. If the Hub cannot be reached, the last copy is used.
 
     Raises:
-        DataError: there are no such rows, the Hub does not give them, or they cannot be read or stored.
+        DataError: there are no such rows, the Hub refuses them, or they cannot be read or stored.
     """
     refuse_if_unsafe(dataset.id)
     if dataset.max_rows is not None and dataset.max_rows < 1:
@@ -88,7 +88,7 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: ProgressCallba
 
 
 def read_source(path: Path) -> JsonObject:
-    """Reads the note next to a downloaded file; {} if there is none that can be read."""
+    """Read the source record next to a downloaded file; {} if it is missing or unreadable."""
     return read_json(_source_path(path), dict) or {}
 
 
@@ -131,7 +131,7 @@ def _licence(info: Any) -> str | None:
 
 
 def _request(dataset: HubDataset) -> JsonObject:
-    """Writes what makes two requests the same, as it is in the note next to the file."""
+    """Return what identifies a request, as stored in the source record."""
     return {
         "id": dataset.id,
         "config": dataset.config,
@@ -147,7 +147,7 @@ def _last_copy(dataset: HubDataset, folder: Path) -> Path | None:
 
 
 def _is_copy(path: Path, expected: JsonObject) -> bool:
-    """Tells whether the note next to a file agrees; where the commit is known, the name asked for does not matter."""
+    """Return whether a file's source record matches; if the commit is known, the requested revision is ignored."""
     source = read_source(path)
     compared = expected.keys() - ({"revision"} if "commit" in expected else set())
     return path.is_file() and all(source.get(key) == expected[key] for key in compared)
@@ -158,7 +158,7 @@ def _source_path(path: Path) -> Path:
 
 
 def _file_stem(dataset: HubDataset, commit: str) -> str:
-    """Names a file `owner-name--config--split--commit--rows`. Two requests may share one; the note tells them apart."""
+    """Return `owner-name--config--split--commit--rows`; the source record tells requests with equal stems apart."""
     rows = "all" if dataset.max_rows is None else str(dataset.max_rows)
     parts = (dataset.id[:96], (dataset.config or "")[:40], dataset.split[:40], commit[:12], rows)
     return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts if part)
