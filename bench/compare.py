@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
-    """Writes model and conversations into `folder`. The prompt is the beginning of all conversations end to end."""
+    """Write model and conversations into `folder`. The prompt is the beginning of all conversations end to end."""
     from bench.compare_arms import Spec
     from bench.train_data import model_and_rows
     from sft_app.inference.device import comparison_dtype

@@ -66,7 +66,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def measure_apart(part: str, path: Path) -> dict[str, float]:
-    """Runs one part in a fresh process."""
+    """Run one part in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.data", "--measure", part, str(path)], capture_output=True, text=True, check=True
     )

@@ -63,7 +63,7 @@ class StepClock(TrainerCallback):
             self.first_step_done = time.time() - psutil.Process().create_time()
 
     def count(self, trainer: Any) -> None:
-        """Counts what each batch of this trainer holds, whoever made the batch."""
+        """Count what each batch of this trainer holds, whoever made the batch."""
         step = trainer.training_step
 
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ HELDOUT = 8
 
 
 def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
-    """Writes model and data into `folder`. Random lengths are log-normal, median 180, sigma 0.8, cut at 1024."""
+    """Write model and data into `folder`. Random lengths are log-normal, median 180, sigma 0.8, cut at 1024."""
     from bench.train_arms import Spec
     from sft_app.models.hardware import detect_hardware
 

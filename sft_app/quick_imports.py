@@ -1,4 +1,4 @@
-"""Makes two slow imports quicker, by leaving out work of theirs that this app never needs.
+"""Make two slow imports quicker, by leaving out work of theirs that this app never needs.
 
 - `gradio`, about twice as fast: at every import it parses the source of each of its components twice to refresh type
   stubs (`.pyi`) in its own folder. Editors use them, running code does not; on two cores it is two of the four seconds
@@ -38,7 +38,7 @@ class _Quicker(MetaPathFinder):
 
 
 def install() -> None:
-    """Works for the libraries that have not been imported yet."""
+    """Work for the libraries that have not been imported yet."""
     sys.meta_path.insert(0, _Quicker())
 
 

@@ -11,8 +11,8 @@ import gradio as gr
 import pytest
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, collect_pairs, keep_pairs
-from sft_app.evaluation.votes import Ballot, cast, read_votes, votes_sentence
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, collect_pairs
+from sft_app.evaluation.votes import Ballot, cast_vote, read_votes, votes_sentence
 from sft_app.export.report import report_html
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import Run
@@ -57,8 +57,8 @@ def damaged(home: Path) -> Run:
     for step in (0, 4):
         run.log_snapshot(step=step, answers=[{"prompt": "Q?", "answer": f"after {step}", "finished": True}])
     pair = AnswerPair(prompt="Q?", base="a", tuned="b")
-    keep_pairs(run, [pair])
-    cast(run, Ballot(pair, base_is_left=True), "2", "Ada")
+    add_pairs(run, [pair])
+    cast_vote(run, Ballot(pair, base_is_left=True), "2", "Ada")
     write_record(run, CopyRecord(location="/backup", copied_utc="2026-01-01T00:00:00+00:00"))
     finish(make_run(home, name="Healthy"))
     make_run(home, name="Queued")

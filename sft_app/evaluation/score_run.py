@@ -1,4 +1,4 @@
-"""The whole scorecard of a run: predicted answers, generated answers, and what it may have forgotten."""
+"""Compute the scorecard of a run: predicted answers, generated answers, and what it may have forgotten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
-from sft_app.evaluation.answer_pairs import AnswerPair, join_as_prompt, keep_pairs
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
 from sft_app.inference.batch_generation import answer_each
@@ -32,7 +32,7 @@ BothAnswers = tuple[Answer, Answer]
 
 @dataclass(frozen=True)
 class ScorableRow:
-    """A conversation, its number in the data file, and its tokens."""
+    """A conversation with at least one trained token, its row number in the data file, and its tokens."""
 
     number: int
     conversation: Conversation
@@ -46,9 +46,9 @@ def keep_score(
     on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
 ) -> Scorecard:
-    """Measures a run, and writes its `scorecard.json` and the answers that there are to vote on. As `score_run`."""
+    """Score a run as `score_run` does, and write its `scorecard.json` and the answers to vote on."""
     card, pairs = score_run(run, pair, prompts, on_progress, known)
-    keep_pairs(run, pairs)
+    add_pairs(run, pairs)
     run.keep_scorecard(card)
     return card
 
@@ -60,12 +60,12 @@ def score_run(
     on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
 ) -> tuple[Scorecard, list[AnswerPair]]:
-    """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
+    """Compute the complete scorecard and the answers; `pair` is the base on the left and the run on the right.
 
-    `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for the
-    first `general_prompts` of the bundled questions, which have nothing to do with the training. `answers` compares
-    what both sides write to the first `prompts` held-out questions with the answers given there. `known` are both
-    sides' scores of the held-out conversations, where training has them already, in the same precision.
+    `dtype` is the precision of both sides, `note` what is unusual about it. `general` has the same numbers for the
+    first `general_prompts` of the bundled questions, which are unrelated to the training data. `answers` compares both
+    sides' answers to the first `prompts` held-out questions with the reference answers. `known` are both sides' scores
+    of the held-out conversations, if training already computed them in the same precision.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
@@ -76,9 +76,9 @@ def score_run(
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
-    asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
+    questions = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answered = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
+    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 1.0))
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
@@ -97,7 +97,7 @@ def score_both(
     conversations: Iterable[RenderedConversation],
     on_progress: ProgressCallback = lambda share: None,
 ) -> tuple[list[RowScore], list[RowScore]]:
-    """Both sides over the same conversations; in one pass where they are rows of one batch."""
+    """Score the same conversations with both sides, in one pass if they can be rows of one batch."""
     kept = [conversation for conversation in conversations if conversation.trained > 0]
     with pair.models.lock:
         if not pair.can_share_batch():
@@ -109,7 +109,7 @@ def score_both(
 
 
 def read_scorable_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[ScorableRow]:
-    """Those with an answer to score. Raises: DataError when there is none."""
+    """Read the conversations with an answer to score. Raises: DataError if there is none."""
     rows = []
     for number, row in enumerate(iterate_jsonl(file), start=1):
         conversation = make_conversation(row["messages"])
@@ -127,8 +127,8 @@ def read_scorable_rows(file: Path, tokenizer: Any, max_length: int | None) -> li
 def most_changed(
     rows: Sequence[ScorableRow], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
 ) -> MostChanged:
-    """The rows whose answer became easiest and hardest to predict, with what both sides write themselves: None for an
-    answer that broke off."""
+    """Find the rows whose answer became easiest and hardest to predict, with both sides' own answers (None if
+    broken)."""
     found = ((after.loss - before.loss, index) for index, (before, after) in enumerate(zip(base, tuned, strict=True)))
     changes = sorted((change, index) for change, index in found if math.isfinite(change))
 
@@ -150,27 +150,27 @@ def most_changed(
 
 
 def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScores:
-    """Both sides' answers against the given ones."""
-    given = [(row.conversation.messages[-1].content, both) for row, both in answered]
-    base, tuned = ([score_answer(both[side], reference) for reference, both in given] for side in (0, 1))
+    """Compare both sides' answers with the reference answers."""
+    references = [(row.conversation.messages[-1].content, both) for row, both in answered]
+    base, tuned = ([score_answer(both[side], reference) for reference, both in references] for side in (0, 1))
     return summarise_answers(base, tuned)
 
 
 def _as_pair(row: ScorableRow, base: Answer, tuned: Answer) -> AnswerPair:
-    *asked, given = row.conversation.as_dicts()
-    return AnswerPair(prompt=join_as_prompt(asked), base=base.text, tuned=tuned.text, reference=given["content"])
+    *turns, reference = row.conversation.as_dicts()
+    return AnswerPair(prompt=join_as_prompt(turns), base=base.text, tuned=tuned.text, reference=reference["content"])
 
 
 def _part(on_progress: ProgressCallback, begin: float, end: float) -> ProgressCallback:
-    """Tells a part's share done as a share of the whole."""
+    """Return a callback for a part of the work that spans `begin` to `end` of the whole."""
     return lambda share: on_progress(begin + (end - begin) * share)
 
 
 def _answer_rows(
     pair: LoadedPair, rows: Sequence[ScorableRow], sampling: Sampling, on_progress: ProgressCallback
 ) -> list[tuple[ScorableRow, BothAnswers]]:
-    """Each row with both answers to its last question, but for those whose prompt fills the context. Prompts of about
-    one length go together, since a batch is padded."""
+    """Return each row with both answers to its last question, without rows whose prompt fills the context. Prompts of
+    similar length share a batch, because batches are padded."""
     prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     found: dict[int, BothAnswers] = {}
@@ -193,7 +193,7 @@ def _score_alone(
 def _counted(
     conversations: Sequence[RenderedConversation], on_progress: ProgressCallback
 ) -> Iterator[RenderedConversation]:
-    """Tells the share done as each is asked for, and that all are."""
+    """Yield the conversations, and report the share done before each one and at the end."""
     for number, conversation in enumerate(conversations):
         on_progress(number / len(conversations))
         yield conversation

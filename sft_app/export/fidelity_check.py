@@ -1,4 +1,4 @@
-"""Measures a merged model against what Compare shows of the run: the same prompts, both sides, in the same arithmetic.
+"""Measure a merged model against what Compare shows of the run: the same prompts, both sides, in the same arithmetic.
 
 On a CPU both compute in float32 where there is memory for it, as in Compare; the merged weights are those on the disk,
 rounded to bfloat16, all the same.

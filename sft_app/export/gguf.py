@@ -1,4 +1,4 @@
-"""Converts a merged model to one GGUF file with the converter of a llama.cpp checkout, if the machine has one.
+"""Convert a merged model to one GGUF file with the converter of a llama.cpp checkout, if the machine has one.
 
 Source: llama.cpp, `convert_hf_to_gguf.py --help`.
 """
@@ -42,7 +42,7 @@ def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
-    """Writes the GGUF file next to the merged model, in 8 bits; closing the generator ends the converter.
+    """Write the GGUF file next to the merged model, in 8 bits; closing the generator ends the converter.
 
     The file appears whole. One that is newer than the weights is kept. Raises: ExportError if the converter fails, with
     the end of its log.

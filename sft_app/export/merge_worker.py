@@ -47,7 +47,7 @@ LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 
 
 def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
-    """Merges the run; writes what went wrong into `progress.json`, as a sentence."""
+    """Merge the run; writes what went wrong into `progress.json`, as a sentence."""
     folder = Path(scratch)
     end_with_parent(int(parent), lambda: _clear(folder))
     logging.disable(logging.WARNING)
@@ -69,7 +69,7 @@ def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
 
 
 def merge(run: Run, scratch: Path, prompts: int, on_progress: StageCallback) -> None:
-    """Writes `scratch/model` with a `fidelity.json`, which says how closely it matches the run. Raises: AppError."""
+    """Write `scratch/model` with a `fidelity.json`, which says how closely it matches the run. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
     on_progress(0.0, "Loading the base model")
     tokenizer = load_tokenizer(recorded_model(run), run.home)
@@ -94,7 +94,7 @@ def merge(run: Run, scratch: Path, prompts: int, on_progress: StageCallback) -> 
 
 
 def _merge_adapter(run: Run, draft: Path, on_progress: StageCallback) -> None:
-    """Merges the adapter into its base in bfloat16, even if it was trained on the base in 4 bits.
+    """Merge the adapter into its base in bfloat16, even if it was trained on the base in 4 bits.
 
     Merging into 4-bit weights would round away what the adapter learned.
     """
@@ -130,7 +130,7 @@ def _copy_full_model(run: Run, draft: Path, on_progress: StageCallback) -> None:
 
 
 def finish_configs(folder: Path, tokenizer: Any) -> None:
-    """Removes this machine's paths from the configs and writes all stop tokens into `generation_config.json`.
+    """Remove this machine's paths from the configs and writes all stop tokens into `generation_config.json`.
 
     That is where transformers, vLLM and Ollama look for the tokens that end an answer.
     """
@@ -154,7 +154,7 @@ def _edit_json(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -
 
 
 def _clear(scratch: Path) -> None:
-    """Removes the folder while the merge in the main thread may still be writing into it."""
+    """Remove the folder while the merge in the main thread may still be writing into it."""
     for _ in range(MAX_TRIES):
         shutil.rmtree(scratch, ignore_errors=True)
         if not scratch.exists():

@@ -69,7 +69,7 @@ class MergedModel:
 
 
 def follow(steps: Generator[Step, None, Returned], on_progress: Callable[[Step], None]) -> Returned:
-    """Runs a generator of steps to its end and returns its result; closes it if `on_progress` raises."""
+    """Run a generator of steps to its end and returns its result; closes it if `on_progress` raises."""
     with closing(steps):
         while True:
             try:
@@ -81,7 +81,7 @@ def follow(steps: Generator[Step, None, Returned], on_progress: Callable[[Step],
 
 
 def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
-    """Writes the merged model of a run to `folder`; closing the generator ends the process and leaves nothing behind.
+    """Write the merged model of a run to `folder`; closing the generator ends the process and leaves nothing behind.
 
     An earlier merged model there is replaced once the new one is complete. To check the result, the merged model and
     the run both answer `prompts` held-out prompts.
@@ -134,7 +134,7 @@ def size_gib(run: Run) -> float:
 
 
 def check_room(run: Run, folder: Path) -> None:
-    """Checks that disk and memory are large enough. Raises: ExportError with the numbers if they are not."""
+    """Check that disk and memory are large enough. Raises: ExportError with the numbers if they are not."""
     size = size_gib(run)
     needed, free = size + OTHER_FILES_GIB, free_disk_gib(folder)
     if needed > free:
@@ -151,13 +151,13 @@ def check_room(run: Run, folder: Path) -> None:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Checks that writing replaces nothing but an earlier merged model. Raises: ExportError."""
+    """Check that writing replaces nothing but an earlier merged model. Raises: ExportError."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and read_fidelity(folder) is None):
         raise ExportError(f"{folder} already exists and is not a merged model from this app. Choose another folder.")
 
 
 def _make_scratch(folder: Path) -> Path:
-    """Makes a folder next to the target, so that renaming moves it into place; removes those of killed processes."""
+    """Make a folder next to the target, so that renaming moves it into place; removes those of killed processes."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{folder.name}-merging-*"):
@@ -171,7 +171,7 @@ def _make_scratch(folder: Path) -> Path:
 
 
 def _work(run: Run, scratch: Path, prompts: int) -> Generator[Step, None, int]:
-    """Runs the process to its end; returns its exit status."""
+    """Run the process to its end; returns its exit status."""
     arguments = ["-m", "sft_app.export.merge_worker", str(run.path), str(scratch), str(prompts), str(os.getpid())]
     with running_python(arguments, scratch / LOG_FILE, worker_environment(1)) as child:
         yield Step(0.0, "Starting")
@@ -192,7 +192,7 @@ def _result(run: Run, scratch: Path, exit_status: int) -> Fidelity:
 
 
 def write_progress(scratch: Path, progress: MergeProgress) -> None:
-    """Replaces what the process reported before; does nothing once its folder has been removed."""
+    """Replace what the process reported before; does nothing once its folder has been removed."""
     if scratch.is_dir():
         write_json_atomically(scratch / PROGRESS_FILE, progress.model_dump())
 
@@ -205,7 +205,7 @@ def _read_progress(scratch: Path) -> MergeProgress:
 
 
 def _put_in_place(scratch: Path, folder: Path) -> None:
-    """Swaps the finished model with what is at `folder`, which is put back if that fails."""
+    """Swap the finished model with what is at `folder`, which is put back if that fails."""
     old = scratch / "old"
     try:
         if folder.is_dir():

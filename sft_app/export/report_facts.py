@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.verdicts import (
     Line,
-    answers_of,
     cannot_be_judged,
     computed_note,
     drawn_interval,
     forgetting_sentence,
-    note_of,
+    judgeable_answers,
+    note_before_numbers,
     scorecard_lines,
     summary_sentence,
 )
@@ -189,7 +189,7 @@ def _score_tables(card: Scorecard | None) -> list[ScoreTable]:
     note = f"How well each side predicts the reference answers of {counted} ({card.heldout.trained_tokens:,} tokens)."
     note = " ".join(filter(None, [note, computed_note(card)]))
     tables = [_score_table("Reference answers", note, card)]
-    if answers := answers_of(card):
+    if answers := judgeable_answers(card):
         note = f"What each side answers to {answers.prompts} of these questions, compared with the reference answers."
         tables.append(_score_table("The models' own answers", note, answers))
     return tables
@@ -204,7 +204,7 @@ def _score_table(title: str, note: str, part: Scores) -> ScoreTable:
     lines, differences = scorecard_lines(part), part.difference
     drawn = [line.name for line in lines if line.interval]
     spans = {name: span for name in drawn if (span := drawn_interval(differences[name]))}
-    return ScoreTable(title, " ".join(filter(None, [note, note_of(part)])), lines, spans)
+    return ScoreTable(title, " ".join(filter(None, [note, note_before_numbers(part)])), lines, spans)
 
 
 def _unmeasured(run: Run, card: Scorecard | None) -> str:

@@ -41,7 +41,7 @@ def checkpoint_step(path: Path) -> int:
 
 @contextmanager
 def writing_checkpoint(path: Path) -> Iterator[None]:
-    """Marks a checkpoint as incomplete until all that was written to it is safe on the disk."""
+    """Mark a checkpoint as incomplete until all that was written to it is safe on the disk."""
     mark = path / INCOMPLETE_MARK
     path.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -53,7 +53,7 @@ def writing_checkpoint(path: Path) -> Iterator[None]:
 
 
 def prune_checkpoints(folder: Path, best_step: int) -> None:
-    """Leaves the newest two and that of `best_step`; what is incomplete goes too."""
+    """Leave the newest two and that of `best_step`; what is incomplete goes too."""
     keep = [path.name for path in complete_checkpoints(folder)][:KEPT_CHECKPOINTS] + [f"checkpoint-{best_step}"]
     for path in _checkpoints(folder):
         if path.name not in keep:
@@ -67,7 +67,7 @@ def delete_checkpoint(path: Path) -> None:
 
 
 def discard_incomplete(folder: Path) -> None:
-    """Clears away what a killed process left half written."""
+    """Clear away what a killed process left half written."""
     complete = complete_checkpoints(folder)
     for path in _checkpoints(folder):
         if path not in complete:

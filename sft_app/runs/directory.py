@@ -21,7 +21,7 @@ ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # none that is mistaken for ano
 def create_run(
     home: Path, record: RunRecord, train: Iterable[dict[str, Any]], heldout: Iterable[dict[str, Any]]
 ) -> Run:
-    """Writes a queued run. The folder appears whole: a supervisor that looks in the middle sees none of it.
+    """Write a queued run. The folder appears whole: a supervisor that looks in the middle sees none of it.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
@@ -131,7 +131,7 @@ def queued_runs(home: Path) -> list[Run]:
 
 
 def move_in_queue(home: Path, run: Run, places: int) -> None:
-    """Moves a waiting run so many places later, or earlier if negative; the ends of the queue stop it.
+    """Move a waiting run so many places later, or earlier if negative; the ends of the queue stop it.
 
     Raises: RunError when the run is not waiting.
     """

@@ -90,7 +90,7 @@ class Run(RunLogs):
                 os.close(lock)
 
     def update_status(self, **changes: Any) -> RunStatus:
-        """Changes the named fields; the first and the last change of a working state set the times."""
+        """Change the named fields; the first and the last change of a working state set the times."""
         status = RunStatus.model_validate({**(self._read_status() or RunStatus()).model_dump(), **changes})
         if "started_utc" in changes and "started_moment" not in changes:
             status.started_moment = None  # what was measured belongs to another beginning
@@ -124,7 +124,7 @@ class Run(RunLogs):
         return self.cancel_file.exists()
 
     def finish_cancel(self) -> RunStatus:
-        """Takes away all that was learnt, and what was measured of it; no process may work on the run any more."""
+        """Take away all that was learnt, and what was measured of it; no process may work on the run any more."""
         for name in (self.adapter_dir.name, self.checkpoints_dir.name, self.tokens_dir.name, *ADAPTER_DRAFTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for file in (self.scorecard_file, self.base_scores_file, self.pairs_file, self.votes_file):

@@ -25,7 +25,7 @@ def start_python(
     inherited: Sequence[int] = (),
     is_detached: bool = False,
 ) -> Child:
-    """Starts this Python with these arguments in the project's folder; its output is appended to `log`.
+    """Start this Python with these arguments in the project's folder; its output is appended to `log`.
 
     Output goes to a file and not to a pipe, so that no one has to read it for the child to go on. The child has the
     file descriptors in `inherited`. A detached one is not ended with the terminal that its parent runs in.
@@ -58,12 +58,12 @@ def running_python(
 
 
 def run_python(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Runs this Python with these arguments to its end and keeps what it prints."""
+    """Run this Python with these arguments to its end and keeps what it prints."""
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
 
 
 def until_ended(child: Child) -> Iterator[None]:
-    """Yields several times a second until the child has ended."""
+    """Yield several times a second until the child has ended."""
     while child.poll() is None:
         yield
         time.sleep(CHILD_POLL_SECONDS)
@@ -87,7 +87,7 @@ def describe_exit(process: str, status: int) -> str:
 
 
 def end_with_parent(parent: int, clean_up: Callable[[], None] = lambda: None) -> None:
-    """Ends this process, after `clean_up`, once the process `parent` is no longer its parent.
+    """End this process, after `clean_up`, once the process `parent` is no longer its parent.
 
     A parent that was killed cannot end its children. A thread in the background watches for it.
     """

@@ -17,17 +17,17 @@ RecordType = TypeVar("RecordType")
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replaces a text file so that a reader sees the old text or the new one, even after a power cut."""
+    """Replace a text file so that a reader sees the old text or the new one, even after a power cut."""
     _write_atomically(path, [text])
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
-    """Replaces a JSON file as `write_text_atomically` does."""
+    """Replace a JSON file as `write_text_atomically` does."""
     write_text_atomically(path, json_text(value, indent=2) + "\n")
 
 
 def write_jsonl_atomically(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Replaces a JSONL file as `write_text_atomically` does, one row at a time, so that they need not fit in memory."""
+    """Replace a JSONL file as `write_text_atomically` does, one row at a time, so that they need not fit in memory."""
     _write_atomically(path, map(jsonl_line, rows))
 
 
@@ -38,7 +38,7 @@ def _write_atomically(path: Path, parts: Iterable[str]) -> None:
 
 @contextmanager
 def appearing_whole(path: Path) -> Iterator[TextIO]:
-    """Opens a file for writing that appears at `path` only once all of it is written and safe on the disk."""
+    """Open a file for writing that appears at `path` only once all of it is written and safe on the disk."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("x", encoding="utf-8", newline="\n") as file:
@@ -51,7 +51,7 @@ def appearing_whole(path: Path) -> Iterator[TextIO]:
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Appends one line; a half line that a killed writer left is ended first, so that only that line is lost."""
+    """Append one line; a half line that a killed writer left is ended first, so that only that line is lost."""
     with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
@@ -148,7 +148,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def put_on_disk(*paths: Path) -> None:
-    """Returns once these files and folders are safe from a power cut; skips those that do not exist."""
+    """Return once these files and folders are safe from a power cut; skips those that do not exist."""
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY)

@@ -15,7 +15,7 @@ RETRY_SECONDS = 0.02
 
 
 def take_lock(file: Path, seconds: float = 2.0) -> int | None:
-    """Locks the file and returns the lock's file descriptor; None if another process still has it after `seconds`.
+    """Lock the file and returns the lock's file descriptor; None if another process still has it after `seconds`.
 
     The lock lasts until the descriptor is closed in this process and in all that inherited it, however they end. So a
     child that was started with it has the lock from its first moment on, even when its parent has been killed.

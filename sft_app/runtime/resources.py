@@ -26,7 +26,7 @@ def free_memory_gib(device: str) -> float:
 
 
 def reset_peak_resident() -> None:
-    """Makes `peak_resident_gib` start over, where the system allows it. Source: Linux, proc_pid_clear_refs(5)."""
+    """Make `peak_resident_gib` start over, where the system allows it. Source: Linux, proc_pid_clear_refs(5)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -12,7 +12,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from sft_app.evaluation.scorecard import keep_base_scores
+from sft_app.evaluation.scorecard import write_base_scores
 from sft_app.runs.folder import Run
 from sft_app.runs.records import WatchAnswer
 from sft_app.runtime.files import put_on_disk
@@ -113,7 +113,7 @@ class RunReporter(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0 and state.is_world_process_zero:
             # Kept at once, since a resumed run cannot measure the base again.
-            keep_base_scores(self.run, self.trainer.scores[0])
+            write_base_scores(self.run, self.trainer.scores[0])
         answers = self._watch_answers(state, control)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)

@@ -11,7 +11,7 @@ import torch
 
 from sft_app.errors import AppError
 from sft_app.evaluation.score_run import keep_score
-from sft_app.evaluation.scorecard import RowScore, kept_base_scores, make_scorecard
+from sft_app.evaluation.scorecard import RowScore, make_scorecard, read_base_scores
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
@@ -26,7 +26,7 @@ REPORT_SECONDS = 0.5
 def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
     """The scorecard as far as training knows it: the base's scores are those of the evaluation at step 0, where a fresh
     adapter changes nothing. Without all of them there is none yet: both sides are measured afterwards."""
-    base = kept_base_scores(run)
+    base = read_base_scores(run)
     if len(base) == len(tuned):
         run.keep_scorecard(make_scorecard(base, tuned))
 
@@ -55,7 +55,7 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
             pair = load_pair(find_sides(BASE, run.id, home), home)
             # Numbers of one scorecard come from one arithmetic: training may have used another one.
             is_same = run.status().precision == pair.models.hardware.dtype
-            keep_score(run, pair, prompts, report_progress, known=(kept_base_scores(run), tuned) if is_same else None)
+            keep_score(run, pair, prompts, report_progress, known=(read_base_scores(run), tuned) if is_same else None)
     except StopRequested:
         return "Stopped while measuring: the scorecard only has the held-out loss."
     except AppError as error:

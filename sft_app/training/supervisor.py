@@ -51,7 +51,7 @@ _shutdown = _Shutdown()
 
 
 def ensure_supervisor(home: Path) -> None:
-    """Starts a supervisor if a run is queued. One that finds another at work leaves the queue to it."""
+    """Start a supervisor if a run is queued. One that finds another at work leaves the queue to it."""
     if next_queued(home) is None:
         return
     arguments = ["-m", "sft_app.training.supervisor", str(home)]
@@ -59,7 +59,7 @@ def ensure_supervisor(home: Path) -> None:
 
 
 def work_off_queue(home: Path) -> None:
-    """Trains every queued run, in the order of the queue, until none is left."""
+    """Train every queued run, in the order of the queue, until none is left."""
     try:
         with FileLock(machine_lock_file(home), timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
@@ -78,7 +78,7 @@ def next_queued(home: Path) -> Run | None:
 
 
 def _supervise(run: Run) -> None:
-    """Trains one run to its end; each time the GPU runs out of memory, starts again with a smaller micro-batch."""
+    """Train one run to its end; each time the GPU runs out of memory, starts again with a smaller micro-batch."""
     try:
         settings = run.record().settings
     except RunError as error:
@@ -109,7 +109,7 @@ def _smaller_batch(batch: int, accumulation: int) -> tuple[int, int]:
 
 
 def _record_ending(run: Run, code: int) -> None:
-    """Writes how the run ended if its worker has not. A worker that ends during a shutdown was asked to."""
+    """Write how the run ended if its worker has not. A worker that ends during a shutdown was asked to."""
     while code == BUSY_EXIT and run.has_worker() and not _shutdown.is_requested:
         time.sleep(WORKER_POLL_SECONDS)
     if code == BUSY_EXIT and _shutdown.is_requested:
@@ -125,13 +125,13 @@ def _record_ending(run: Run, code: int) -> None:
 
 
 def record_terminated(run: Run, step: int | None = None) -> None:
-    """Marks the run as interrupted by SIGTERM, so that it can be resumed; `step` is that of its last checkpoint."""
+    """Mark the run as interrupted by SIGTERM, so that it can be resumed; `step` is that of its last checkpoint."""
     hint = "Resume continues from " + ("the last checkpoint." if step is None else f"step {step}.")
     run.update_status(state="interrupted", message="The machine asked the training process to exit.", hint=hint)
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:
-    """Starts a worker, or several that share the run, and waits for the exit status; `BUSY_EXIT` if another has it.
+    """Start a worker, or several that share the run, and waits for the exit status; `BUSY_EXIT` if another has it.
 
     The worker inherits the run's lock, so it has the run even if this process is killed before it writes the status.
     """
@@ -154,7 +154,7 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
 
 
 def _wait_for(worker: Child, run: Run) -> int:
-    """Waits for the worker's exit status; kills a worker that is still starting some seconds after a cancellation."""
+    """Wait for the worker's exit status; kills a worker that is still starting some seconds after a cancellation."""
     cancelled = None
     while (status := wait_for(worker, WORKER_POLL_SECONDS)) is None:
         if cancelled is None and run.cancel_is_requested():
@@ -165,7 +165,7 @@ def _wait_for(worker: Child, run: Run) -> int:
 
 
 def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
-    """Writes which living process works on the run, so that no other deletes it, takes it or reports it interrupted."""
+    """Write which living process works on the run, so that no other deletes it, takes it or reports it interrupted."""
     run.update_status(state="preparing", pid=pid, pid_started=process_started(pid), message=message, **changes)
 
 
@@ -182,7 +182,7 @@ def _describe_ending(code: int) -> str:
 
 
 def _wait_for_orphans(home: Path) -> None:
-    """Waits for a worker whose supervisor was killed: it goes on and has the machine until it ends."""
+    """Wait for a worker whose supervisor was killed: it goes on and has the machine until it ends."""
     while not _shutdown.is_requested and any(
         not run.status().is_settled() or run.has_worker() for run in list_runs(home)
     ):

@@ -15,7 +15,7 @@ from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer
-from sft_app.evaluation.answer_pairs import kept_pairs
+from sft_app.evaluation.answer_pairs import read_pairs
 from sft_app.evaluation.score_run import GENERAL, keep_score, most_changed, read_scorable_rows, score_both, score_run
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.verdicts import UNJUDGED, scorecard_lines
@@ -168,7 +168,7 @@ def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
     made.run.heldout_file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     keep_score(made.run, load_pair(find_sides(BASE, made.run.id, made.home), made.home), prompts=8)
     card = made.run.scorecard()
-    assert kept_pairs(made.run) == []
+    assert read_pairs(made.run) == []
     for part in (card, card.general, card.answers):
         assert all(math.isfinite(value) for value in part.base.values())
         written = part.as_record()

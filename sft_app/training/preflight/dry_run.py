@@ -64,7 +64,7 @@ class StepClock(TrainerCallback):
 
 
 def main(run_dir: str) -> int:
-    """Measures the run and writes `measured.json` into its folder; its status says why if that fails."""
+    """Measure the run and writes `measured.json` into its folder; its status says why if that fails."""
     run = Run(Path(run_dir))
     logging.disable(logging.WARNING)
     try:
@@ -81,7 +81,7 @@ def main(run_dir: str) -> int:
 
 
 def measure(run: Run, settings: RunSettings) -> dict[str, float]:
-    """Trains a few steps and returns the values of a `DryRunResult`.
+    """Train a few steps and returns the values of a `DryRunResult`.
 
     `peak_gib` is the memory of the whole process, or of the GPU if there is one.
     """

@@ -32,7 +32,7 @@ class Suggestion:
 def look_ahead(
     settings: RunSettings, home: Path, with_measuring: bool, on_progress: ProgressCallback | None = None
 ) -> tuple[Preflight, Suggestion | None]:
-    """Reads the data once and estimates what the run will take; also measures it on a GPU or if asked to.
+    """Read the data once and estimates what the run will take; also measures it on a GPU or if asked to.
 
     Raises:
         AppError: The data or the model cannot be used, or the dry run failed.
@@ -52,7 +52,7 @@ def look_ahead(
 
 
 def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]) -> Suggestion | None:
-    """Suggests the cheapest change that makes a run fit into memory; None if it fits already or nothing helps.
+    """Suggest the cheapest change that makes a run fit into memory; None if it fits already or nothing helps.
 
     Tried in this order: a smaller micro-batch (each step still learns from as many conversations), gradient
     checkpointing, shorter conversations, a 4-bit base, the starter. If a dry run needed more memory than estimated, the
@@ -69,7 +69,7 @@ def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettin
 
 
 def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
-    """Yields changes to try, the cheapest first; later ones include earlier ones. Larger batches come first."""
+    """Yield changes to try, the cheapest first; later ones include earlier ones. Larger batches come first."""
     rungs: list[dict[str, Any]] = [{}]
     if settings.gradient_checkpointing is not True:
         rungs.append({"gradient_checkpointing": True})
@@ -86,7 +86,7 @@ def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str
 
 
 def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
-    """Yields no change, then ever smaller micro-batches that add up to the same number of conversations a step."""
+    """Yield no change, then ever smaller micro-batches that add up to the same number of conversations a step."""
     batch, together = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     yield {}
     for smaller in range(batch - 1, 0, -1):

@@ -39,7 +39,7 @@ def measure_run(
     home: Path,
     on_progress: ProgressCallback | None = None,
 ) -> DryRunResult:
-    """Trains two steps on a batch of the longest examples; if `on_progress` raises, the process is ended.
+    """Train two steps on a batch of the longest examples; if `on_progress` raises, the process is ended.
 
     Raises:
         AppError: A run is in progress on this machine, or the dry run failed.
@@ -80,7 +80,7 @@ def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenL
 
 
 def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: TokenLengths, home: Path) -> Run:
-    """Writes a run folder that no list of runs shows."""
+    """Write a run folder that no list of runs shows."""
     model = resolve_model(settings.model, settings.revision, home)
     max_length = lengths.max_length_for(settings.max_length)
     record = RunRecord(
@@ -103,7 +103,7 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
 
 
 def _work(run: Run, on_progress: ProgressCallback) -> int:
-    """Runs the process to its end; returns its exit status."""
+    """Run the process to its end; returns its exit status."""
     arguments = ["-m", "sft_app.training.preflight.dry_run", str(run.path)]
     with running_python(arguments, run.log_file, worker_environment(1)) as child:
         for _ in until_ended(child):

@@ -90,7 +90,7 @@ def check_plan(
     disk_gib: tuple[float, float],
     measured: DryRunResult | None = None,
 ) -> Preflight:
-    """Makes the preflight of these settings. `disk_gib` is what a run needs and what is free."""
+    """Make the preflight of these settings. `disk_gib` is what a run needs and what is free."""
     dtype = settings.compute_dtype(hardware.dtype)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(

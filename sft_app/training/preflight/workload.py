@@ -49,7 +49,7 @@ class DryRunResult:
 
 
 def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
-    """Makes a run's workload from the lengths of its data. Raises: DataError if none is left to train on."""
+    """Make a run's workload from the lengths of its data. Raises: DataError if none is left to train on."""
     max_length = lengths.max_length_for(settings.max_length)
     order = np.argsort(-lengths.lengths)
     tokens = np.minimum(lengths.lengths[order], max_length)

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
-from sft_app.evaluation.prompt_job import PromptJob, run_that_keeps, write_results
+from sft_app.evaluation.prompt_job import PromptJob, run_to_keep_pairs_in, write_results
 from sft_app.evaluation.prompt_sets import (
     PROMPTS_AT_ONCE,
     Prompt,
@@ -209,7 +209,7 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
         task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
         batches, kept_with = (
             results_of(context.models, sides, task),
-            run_that_keeps(sides, context.runs.find(sides[1].name)),
+            run_to_keep_pairs_in(sides, context.runs.find(sides[1].name)),
         )
         for _ in context.access.within_time(job.work(batches, kept_with)):
             yield results.show(job)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import Ballot, Vote, VotingProgress, read_votes
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
@@ -25,7 +25,7 @@ PAIRS = [
 def run(home: Path) -> Run:
     (home / "runs" / "r1").mkdir(parents=True)
     run = Run(home / "runs" / "r1")
-    keep_pairs(run, [*PAIRS, AnswerPair(prompt="Q", base="same", tuned="same")])
+    add_pairs(run, [*PAIRS, AnswerPair(prompt="Q", base="same", tuned="same")])
     return run
 
 
@@ -73,7 +73,7 @@ def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
     assert "Voted so far: Bo." in invite(context, "r1")
     run.pairs_file.unlink()
     assert "Answer prompts in “Many prompts”" in invite(context, "r1")
-    keep_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
+    add_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
     assert "in each pair both sides say the same thing" in invite(context, "r1")
     assert "Choose a run on the right" in invite(context, "base")
     with pytest.raises(RunError, match="Choose a run on the right"):
