@@ -1,4 +1,4 @@
-"""Where everything is in a run folder."""
+"""Define the paths inside a run folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOCK_FILE = "worker.lock"
 
 
 class Inside:
-    """A path inside the run folder; declared on the class, read from a run."""
+    """A path relative to the run folder: declared on the class, resolved on a run."""
 
     def __init__(self, *parts: str) -> None:
         self._parts = parts
@@ -22,7 +22,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """A run folder by its path, and what it contains."""
+    """The path of a run folder and of everything in it."""
 
     path: Path
 
@@ -42,7 +42,7 @@ class RunPaths:
     votes_file = Inside("votes.jsonl")
     stop_file = Inside("stop")
     cancel_file = Inside("cancel")
-    lock_file = Inside(LOCK_FILE)  # there from the first worker on; no copy of the run has it
+    lock_file = Inside(LOCK_FILE)  # created for the first worker; never copied to the storage
 
     @property
     def id(self) -> str:
@@ -50,12 +50,12 @@ class RunPaths:
 
     @property
     def home(self) -> Path:
-        """The app's home folder that this run is in."""
+        """The home folder that contains this run."""
         return self.path.parents[1]
 
     @property
     def merged_dir(self) -> Path:
-        """Where the page puts base and adapter as one model: below the home, so that no copy of the run has it."""
+        """The folder of the merged model, outside the run folder, so that it is never copied to the storage."""
         return exports_dir(self.home) / f"{self.id}-merged"
 
     def has_adapter(self) -> bool:

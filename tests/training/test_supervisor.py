@@ -167,7 +167,7 @@ def test_lack_of_memory_for_one_row_fails_with_what_to_do(make_run: Make, home: 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (-signal.SIGKILL, "was killed (signal 9), by someone or because the machine's memory ran out"),
+        (-signal.SIGKILL, "was killed (signal 9), by a user or because the machine ran out of memory"),
         (-signal.SIGSEGV, "was ended by signal 11 (SIGSEGV)"),
         (3, "exited with status 3"),
     ],
