@@ -1,6 +1,6 @@
-"""Everything that can be asked of a run, written once.
+"""Define the settings of a run, once.
 
-The form on the page, the flags of the command line, `settings.json` and the trainer's arguments all come from
+The form on the page, the options of the command line, `settings.json` and the trainer's arguments all come from
 `RunSettings`.
 """
 

@@ -41,7 +41,7 @@ SHUTDOWN_SECONDS = "60"
 
 
 class ReadOnlyRun(Run):
-    """Ignores writes to a run, for all ranks but the first; rank 0 writes."""
+    """Ignores writes to a run; all ranks except rank 0 use it."""
 
     def update_status(self, **_: Any) -> RunStatus:
         return self.status()

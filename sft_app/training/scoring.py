@@ -19,13 +19,13 @@ from sft_app.runs.folder import Run
 from sft_app.training.termination import StopRequested, Termination
 
 logger = logging.getLogger(__name__)
-# A small model is measured on many rows a second, and each report waits for the disk.
+# A small model scores many rows per second, and each report waits for the disk.
 REPORT_SECONDS = 0.5
 
 
 def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
-    """The scorecard as far as training knows it: the base's scores are those of the evaluation at step 0, where a fresh
-    adapter changes nothing. Without all of them there is none yet: both sides are measured afterwards."""
+    """Write the scorecard as far as training can compute it. The base's scores are those of the evaluation at step 0,
+    where a fresh adapter changes nothing; if they are incomplete, both sides are measured afterwards instead."""
     base = read_base_scores(run)
     if len(base) == len(tuned):
         run.keep_scorecard(make_scorecard(base, tuned))
@@ -34,7 +34,7 @@ def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
 def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termination: Termination) -> str:
     """Add what requires generated answers, and return why if that fails.
 
-    A run that cannot be measured is trained and saved all the same, so nothing is raised. A stop ends the measuring.
+    A run that cannot be measured has still been trained and saved, so nothing is raised. A stop ends the measuring.
     """
     free_memory()
     was_stopped = run.stop_is_requested()
@@ -53,7 +53,7 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
     try:
         with nullcontext() if was_stopped else termination.stoppable():
             pair = load_pair(find_sides(BASE, run.id, home), home)
-            # Numbers of one scorecard come from one arithmetic: training may have used another one.
+            # All numbers of a scorecard use the same precision, and training may have used another.
             is_same = run.status().precision == pair.models.hardware.dtype
             keep_score(run, pair, prompts, report_progress, known=(read_base_scores(run), tuned) if is_same else None)
     except StopRequested:

@@ -148,7 +148,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     if discarded:
         logger.warning(discarded)
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-    # A stop keeps what an earlier worker has learned.
+    # A stop keeps what an earlier worker learned.
     is_interruptible = checkpoint is None and distributed.world_size() == 1
     with termination.stoppable() if is_interruptible else nullcontext():
         trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)

@@ -58,9 +58,9 @@ def relative_difference(steps: Sequence[StepResult], plain: Sequence[StepResult]
 
 
 def _difference(step: StepResult, plain: StepResult) -> float:
-    apart = sum(float((one.float() - other.float()).square().sum()) for one, other in _pairs(step, plain))
+    squared = sum(float((one.float() - other.float()).square().sum()) for one, other in _pairs(step, plain))
     length = sum(float(gradient.float().square().sum()) for gradient in plain.gradients)
-    found = max(abs(step.loss - plain.loss) / max(abs(plain.loss), 1e-6), (apart / max(length, 1e-30)) ** 0.5)
+    found = max(abs(step.loss - plain.loss) / max(abs(plain.loss), 1e-6), (squared / max(length, 1e-30)) ** 0.5)
     return found if step.is_finite() and plain.is_finite() else float("inf")
 
 

@@ -1,4 +1,4 @@
-"""Suggesting changes to the settings that make a run fit into memory, the cheapest first."""
+"""Suggest changes to the settings that make a run fit into memory, the cheapest first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORTEST = 128
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Changes to the settings, a sentence that explains them, and the preflight of the changed run."""
+    """Suggested settings, a sentence that explains the changes, and the preflight of the changed run."""
 
     changes: dict[str, Any]
     sentence: str
@@ -32,10 +32,10 @@ class Suggestion:
 def look_ahead(
     settings: RunSettings, home: Path, with_measuring: bool, on_progress: ProgressCallback | None = None
 ) -> tuple[Preflight, Suggestion | None]:
-    """Read the data once and estimates what the run will take; also measures it on a GPU or if asked to.
+    """Read the data once and estimate what the run will take; also measure it on a GPU or with `with_measuring`.
 
     Raises:
-        AppError: The data or the model cannot be used, or the dry run failed.
+        AppError: the data or the model cannot be used, or the dry run failed.
     """
     machine, file = Machine(home), open_data(settings.reading(), home)
     reading, sample = Reading(file), Sample[Example](QUICKLY_MEASURED)
@@ -52,11 +52,11 @@ def look_ahead(
 
 
 def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]) -> Suggestion | None:
-    """Suggest the cheapest change that makes a run fit into memory; None if it fits already or nothing helps.
+    """Suggest the cheapest change that makes a run fit into memory; None if it already fits or nothing helps.
 
-    Tried in this order: a smaller micro-batch (each step still learns from as many conversations), gradient
+    Changes are tried in this order: a smaller micro-batch (with as many conversations per step), gradient
     checkpointing, shorter conversations, a 4-bit base, the starter. If a dry run needed more memory than estimated, the
-    estimates for the changed settings are raised by the same factor.
+    estimates for the changed settings are scaled by the same factor.
     """
     if now.fits_memory:
         return None
@@ -86,7 +86,7 @@ def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str
 
 
 def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
-    """Yield no change, then ever smaller micro-batches that add up to the same number of conversations a step."""
+    """Yield no change, then ever smaller micro-batches that add up to the same number of conversations per step."""
     batch, together = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     yield {}
     for smaller in range(batch - 1, 0, -1):

@@ -1,6 +1,6 @@
-"""Estimating what a run will take before it starts: steps, tokens, memory, disk space and time.
+"""Estimate what a run will take before it starts: steps, tokens, memory, disk space and time.
 
-`training/preflight/measuring` measures memory and time in a process instead.
+`training/preflight/measuring` measures memory and time instead.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Preflight:
 
     @property
     def memory_gib(self) -> float:
-        """The memory that the run needs, with the margin."""
+        """Return the memory the run needs, with the margin."""
         return self.memory.total if self.measured is None else self.measured.peak_gib + self.memory.margin
 
     @property
@@ -74,7 +74,7 @@ class Preflight:
         return self.disk_needed_gib <= self.disk_free_gib
 
     def as_json(self) -> dict[str, Any]:
-        """The values that `train --dry-run --json` prints."""
+        """Return the values that `train --dry-run --json` prints."""
         own = asdict(self) | {"memory": asdict(self.memory) | {"total": self.memory.total}}
         share = self.trainable / self.parameters
         fits = {"memory_gib": self.memory_gib, "fits_memory": self.fits_memory, "fits_disk": self.fits_disk}
@@ -90,7 +90,7 @@ def check_plan(
     disk_gib: tuple[float, float],
     measured: DryRunResult | None = None,
 ) -> Preflight:
-    """Make the preflight of these settings. `disk_gib` is what a run needs and what is free."""
+    """Build the preflight of these settings. `disk_gib` is what the run needs and what is free."""
     dtype = settings.compute_dtype(hardware.dtype)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
@@ -116,7 +116,7 @@ def check_plan(
 
 
 def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:
-    """The largest micro-batch on one device: the longest conversations together, or completely filled rows."""
+    """Return the largest micro-batch on one device: the longest conversations together, or completely filled rows."""
     rows = settings.per_device_train_batch_size
     filled = settings.row_length(work.max_length)
     if filled is not None:
@@ -129,7 +129,7 @@ def largest_batch(settings: RunSettings, work: Workload, device: str) -> Largest
 
 
 def count_steps(settings: RunSettings, work: Workload) -> int:
-    """The number of optimizer steps as transformers counts them: the last of an epoch may be smaller."""
+    """Return the number of optimizer steps as transformers counts them; the last one of an epoch may be smaller."""
     if settings.max_steps > 0:
         return settings.max_steps
     filled = settings.row_length(work.max_length)
@@ -140,7 +140,7 @@ def count_steps(settings: RunSettings, work: Workload) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the preflight looks up: disk, models, hardware. It asks the Hub once for each model."""
+    """Looks up disk space, models and hardware for preflights, and asks the Hub only once per model."""
 
     home: Path
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
@@ -149,14 +149,14 @@ class Machine:
     def preflight(
         self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: DryRunResult | None = None
     ) -> Preflight:
-        """The preflight of a run with these settings, with torch. Raises: AppError if model or data cannot be used."""
+        """Return the preflight of a run. Imports torch. Raises: AppError if the model or data cannot be used."""
         ref, hardware = self.model(settings), detect_hardware()
         disk = disk_needed_gib(settings, ref.folder(self.home), data_bytes), self._disk_free_gib()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 
     def model(self, settings: RunSettings) -> ModelRef:
-        """The base model that the settings name. Raises: AppError if it is unknown."""
+        """Find the base model in the settings. Raises: AppError if it is unknown."""
         name = settings.model, settings.revision
         if name not in self._models:
             self._models[name] = resolve_model(*name, self.home)
