@@ -95,7 +95,7 @@ class Hosting:
             raise AccessError(f"Only the owner of this Space and people they allow can {what}. {hint}.")
 
     def refuse_unless_trains(self, visitor: Visitor) -> None:
-        """Raise AccessError if nobody can train here, or this visitor may not."""
+        """Raise AccessError if no one can train here, or this visitor may not."""
         if not self.allows_training:
             raise AccessError(NO_TRAINING_REASONS[self.mode])
         self.refuse_unless_trusted(visitor, "train")

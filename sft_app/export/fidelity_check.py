@@ -1,7 +1,7 @@
-"""Measure a merged model against what Compare shows of the run: the same prompts, both sides, in the same arithmetic.
+"""Compare a merged model with the run as shown in Compare, on the same prompts and in the same precision.
 
-On a CPU both compute in float32 where there is memory for it, as in Compare; the merged weights are those on the disk,
-rounded to bfloat16, all the same.
+On a CPU, both compute in float32 if there is enough memory, as in Compare. The merged weights are still those on the
+disk, rounded to bfloat16.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.runtime.resources import LOADED_MODEL_FACTOR, shortage
 
-# Enough to see a wrong weight in the loss, and few enough to be read while one waits.
+# Enough to see a wrong weight in the loss, and few enough not to keep the user waiting.
 MAX_CONVERSATIONS = 16
 ANSWER_TOKENS = 64
 ANSWER_BATCH_SIZE = 4
@@ -36,16 +36,16 @@ ANSWER_BATCH_SIZE = 4
 
 @dataclass(frozen=True)
 class SideResults:
-    """One side: a score for each conversation, an answer to each prompt."""
+    """One side's score for each conversation and answer to each prompt."""
 
     scores: list[RowScore]
     answers: list[Answer]
 
 
 def check_fidelity(run: Run, merged: Path, prompts: int, on_progress: ProgressCallback) -> Fidelity:
-    """The run as Compare loads it (its base in 4 bits if it was trained so), then the merged model from its folder.
+    """Measure the run as Compare loads it (in 4 bits if it was trained that way), then the merged model.
 
-    Where that cannot be done the result says why; the merged model is whole all the same.
+    If that is not possible, the result says why; the merged model is complete in any case.
     """
     import torch
 
@@ -63,14 +63,14 @@ def check_fidelity(run: Run, merged: Path, prompts: int, on_progress: ProgressCa
         found = check.measure(model, lambda share: on_progress(0.5 + share / 2))
     except AppError as error:
         return Fidelity(run.id, unchecked=str(error))
-    except torch.OutOfMemoryError:  # something else took it meanwhile
+    except torch.OutOfMemoryError:  # another process took it in the meantime
         return Fidelity(run.id, unchecked="The GPU's memory ran out.")
     known = Fidelity(run.id, arithmetic=arithmetic, is_in_4bit=in_4bit)
     return compare_sides(known, reference, found)
 
 
 def compare_sides(known: Fidelity, reference: SideResults, merged: SideResults) -> Fidelity:
-    """`known` with the numbers of both sides."""
+    """Return `known` with the numbers of both sides filled in."""
     scores = list(zip(reference.scores, merged.scores, strict=True))
     answers = list(zip(reference.answers, merged.answers, strict=True))
     shared = [_shared_share(one, other) for one, other in answers]
@@ -87,45 +87,48 @@ def compare_sides(known: Fidelity, reference: SideResults, merged: SideResults) 
 
 
 def shared_beginning(one: Sequence[int], other: Sequence[int]) -> float:
-    """The share of the longer one that comes before the first difference; 1.0 for two that are empty."""
+    """Return how much of the longer sequence comes before the first difference; 1.0 if both are empty."""
     pairs = enumerate(zip(one, other, strict=False))
-    same = next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+    same = next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))
     return same / max(len(one), len(other)) if one or other else 1.0
 
 
 def _shared_share(one: Answer, other: Answer) -> float:
-    """None of an answer that broke off is known to be shared."""
+    """Return the shared beginning of two answers; 0.0 if either is broken."""
     return 0.0 if one.broken or other.broken else shared_beginning(one.ids, other.ids)
 
 
 class _Check:
-    """The conversations and prompts, the same for both sides."""
+    """Holds the conversations and prompts that both sides are measured on."""
 
     def __init__(self, run: Run, tokenizer: Any, prompts: int) -> None:
         self.tokenizer, self.settings = tokenizer, run.record().settings
         self.rows: list[ScorableRow] = read_scorable_rows(run.heldout_file, tokenizer, self.settings.max_length)[
             :MAX_CONVERSATIONS
         ]
-        asked = [row.conversation for row in self.rows if not row.conversation.is_text()][:prompts]
-        self.prompts = [render_prompt(tokenizer, conversation.as_dicts()[:-1]) for conversation in asked]
+        chats = [row.conversation for row in self.rows if not row.conversation.is_text()][:prompts]
+        self.prompts = [render_prompt(tokenizer, conversation.as_dicts()[:-1]) for conversation in chats]
 
     def measure(self, model: Any, on_progress: ProgressCallback) -> SideResults:
         scores = []
-        for place, row in enumerate(self.rows):
-            on_progress(place / (len(self.rows) + 1) * 0.6)
+        for index, row in enumerate(self.rows):
+            on_progress(index / (len(self.rows) + 1) * 0.6)
             scores += score_copies(model, row.rendered, 1)
         on_progress(0.6)
         sampling = Sampling(0.0, self.settings.seed, min(self.settings.max_new_tokens, ANSWER_TOKENS))
         answers = []
-        for place in range(0, len(self.prompts), ANSWER_BATCH_SIZE):
-            batch = self.prompts[place : place + ANSWER_BATCH_SIZE]
+        for start in range(0, len(self.prompts), ANSWER_BATCH_SIZE):
+            batch = self.prompts[start : start + ANSWER_BATCH_SIZE]
             answers += answer_prompts(model, self.tokenizer, batch, sampling, stop_ids(self.tokenizer))
             on_progress(0.6 + 0.4 * len(answers) / len(self.prompts))
         return SideResults(scores, answers)
 
 
 def _refuse_without_memory(merged: Path, hardware: Hardware, arithmetic: str) -> None:
-    """`hardware` as it was before the run's own side took some of it, which it gives back. Raises: ExportError."""
+    """Check the memory for the merged model. Raises: ExportError if there is not enough.
+
+    `hardware` was detected before the run's own side was loaded, whose memory is freed first.
+    """
     files = sum(file.stat().st_size for file in merged.glob("*.safetensors")) / 2**30
     needed, free = LOADED_MODEL_FACTOR * files * (2 if arithmetic == "float32" else 1), hardware.memory_free_gib
     if needed > free:

@@ -84,7 +84,7 @@ def push_run(
 
     Raises:
         ExportError: there is nothing to push, or the Hub or the network refused.
-        AccessError: nobody is logged in.
+        AccessError: no one is logged in.
         RunError: the run's settings cannot be read.
     """
     if not run.has_adapter():
@@ -172,7 +172,7 @@ def open_repository(target: PushTarget) -> Iterator[Repository]:
 
     Raises:
         ExportError: the name is invalid, or the Hub or the network refused.
-        AccessError: nobody is logged in.
+        AccessError: no one is logged in.
     """
     from huggingface_hub import HfApi
 

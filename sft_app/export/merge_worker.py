@@ -1,7 +1,7 @@
-"""The process that merges one run and checks the result.
+"""Merge a run and check the result, in a separate process.
 
 Run as `python -m sft_app.export.merge_worker RUN_DIR SCRATCH PROMPTS PARENT_PID`. It writes the merged model to
-`SCRATCH/model` and its progress to `SCRATCH/progress.json`; if its parent ends, it removes SCRATCH and ends too.
+`SCRATCH/model` and its progress to `SCRATCH/progress.json`. If its parent ends, it removes SCRATCH and ends too.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from sft_app.runtime.progress import StageCallback
 
 MAX_TRIES = 100
 SHARD = "5GB"
-# Where the stages begin, as shares of the whole; the check is the longest of them on a CPU.
+# Where the stages start, as shares of the whole. On a CPU, the check takes longest.
 MERGING, WRITING, CHECKING = 0.1, 0.2, 0.3
 WEIGHTS = "*.safetensors*"
 OTHER_MODEL_FILES = ("config.json", "generation_config.json", "chat_template.jinja", "tokenizer*", "*.model")
-# Only true on the machine that wrote them.
+# Valid only on the machine that wrote them.
 LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 
 
 def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
-    """Merge the run; writes what went wrong into `progress.json`, as a sentence."""
+    """Merge the run; if that fails, write a sentence about it into `progress.json`."""
     folder = Path(scratch)
     end_with_parent(int(parent), lambda: _clear(folder))
     logging.disable(logging.WARNING)
@@ -69,7 +69,7 @@ def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
 
 
 def merge(run: Run, scratch: Path, prompts: int, on_progress: StageCallback) -> None:
-    """Write `scratch/model` with a `fidelity.json`, which says how closely it matches the run. Raises: AppError."""
+    """Write the merged model to `scratch/model`, with a `fidelity.json`. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
     on_progress(0.0, "Loading the base model")
     tokenizer = load_tokenizer(recorded_model(run), run.home)
@@ -120,7 +120,7 @@ def _merge_adapter(run: Run, draft: Path, on_progress: StageCallback) -> None:
 
 
 def _copy_full_model(run: Run, draft: Path, on_progress: StageCallback) -> None:
-    """Copies the run's full model as it is, in its own precision."""
+    """Copy the run's full model unchanged, in its own precision."""
     draft.mkdir()
     names = (WEIGHTS, *OTHER_MODEL_FILES)
     files = sorted({file for name in names for file in run.adapter_dir.glob(name)})
@@ -130,15 +130,15 @@ def _copy_full_model(run: Run, draft: Path, on_progress: StageCallback) -> None:
 
 
 def finish_configs(folder: Path, tokenizer: Any) -> None:
-    """Remove this machine's paths from the configs and writes all stop tokens into `generation_config.json`.
+    """Remove this machine's paths from the configs and write all stop tokens into `generation_config.json`.
 
-    That is where transformers, vLLM and Ollama look for the tokens that end an answer.
+    transformers, vLLM and Ollama look there for the tokens that end an answer.
     """
     from sft_app.data.tokens import stop_ids
 
     def name_stops(config: dict[str, Any]) -> dict[str, Any]:
-        given = config.get("eos_token_id") or []
-        stops = sorted(stop_ids(tokenizer) | set(given if isinstance(given, list) else [given]))
+        eos = config.get("eos_token_id") or []
+        stops = sorted(stop_ids(tokenizer) | set(eos if isinstance(eos, list) else [eos]))
         config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
         config.setdefault("pad_token_id", tokenizer.pad_token_id)
         return config
@@ -154,7 +154,7 @@ def _edit_json(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -
 
 
 def _clear(scratch: Path) -> None:
-    """Remove the folder while the merge in the main thread may still be writing into it."""
+    """Remove the folder, although the merge in the main thread may still be writing into it."""
     for _ in range(MAX_TRIES):
         shutil.rmtree(scratch, ignore_errors=True)
         if not scratch.exists():

@@ -69,5 +69,5 @@ def _spans(table: ScoreTable, name: str) -> tuple[float, float, float] | None:
     if span is None:
         return None
     widest = 1.08 * max(map(abs, span))
-    begin, value, end = (round(50 + 50 * place / widest, 1) for place in span)
+    begin, value, end = (round(50 + 50 * point / widest, 1) for point in span)
     return begin, value, end

@@ -1,4 +1,4 @@
-"""What a report of a run says, as plain values: gathered once, shown as HTML and as Markdown."""
+"""Gather what a run's report says, as plain values, for its HTML and Markdown versions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One part of the scorecard. `spans` are the intervals of its lines, for a picture: low, value and high."""
+    """One part of the scorecard. `spans` are the intervals of its lines, (low, value, high), to draw."""
 
     title: str
     note: str
@@ -66,7 +66,7 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ShownPair:
-    """A prompt with both answers, in passages of which some are the other side's too."""
+    """A prompt with both answers, split into passages that the answers share or not."""
 
     pair: AnswerPair
     base: list[Passage]
@@ -75,7 +75,7 @@ class ShownPair:
 
 @dataclass(frozen=True)
 class Votes:
-    """`rows` are those of all voters, and of each where there are several."""
+    """The result of the blind test; `rows` are the tallies of all voters together and, if several, of each one."""
 
     sentence: str
     rows: list[tuple[str, Tally]]
@@ -83,7 +83,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """In the reader's order. What there is none of is empty; `unmeasured` says in words what was not measured."""
+    """The contents of a report, in reading order. Missing parts are empty; `unmeasured` says what was not measured."""
 
     title: str
     run_id: str
@@ -111,9 +111,9 @@ class ReportFacts:
 
 
 def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
-    """All that the run's folder tells; `chosen` are ids of the pairs to show.
+    """Gather the facts from the run's folder; `chosen` are ids of the pairs to show.
 
-    Raises: RunError when the run's settings cannot be read.
+    Raises: RunError if the run's settings cannot be read.
     """
     record, status, metrics, card = run.record(), run.status(), run.metrics(), run.scorecard()
     summary = summarise_run(run, metrics)
@@ -147,7 +147,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
 
 
 def _state(run: Run) -> str:
-    """What a reader has to know of a run that has not finished."""
+    """Return what to know about a run that has not finished."""
     status = run.status()
     return " ".join(filter(None, [STATES.get(status.state, ""), public_text(run, status.message)]))
 
@@ -161,7 +161,7 @@ def _summary(card: Scorecard | None, summary: RunSummary) -> str:
 
 
 def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) -> list[Fact]:
-    """The few numbers that stand at the top."""
+    """Return the few numbers at the top of the report."""
     if card is None:
         known = summary.heldout_loss_base is not None
         found = [("Held-out loss", loss_change(summary))] if known else []

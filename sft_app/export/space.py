@@ -51,7 +51,7 @@ def push_app_as_space(
 
     Raises:
         ExportError: the adapter is invalid, this is not the app's folder, or the Hub or the network refused.
-        AccessError: nobody is logged in.
+        AccessError: no one is logged in.
     """
     shown = adapter and check_name(adapter)
     with open_repository(replace(target, kind="space")) as repository:

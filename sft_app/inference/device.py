@@ -86,7 +86,7 @@ def active_run_note(home: Path) -> str:
 
 
 def _needed_gib(side: Side, home: Path, dtype: str) -> float:
-    """To load the side's base and answer with it."""
+    """Return the memory needed to load the side's base and generate with it."""
     import torch
 
     each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype).itemsize

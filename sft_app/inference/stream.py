@@ -98,7 +98,7 @@ def stream_pair(
 def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Sampling, strength: float = 1.0) -> PairUpdate:
     """Generate both complete answers."""
     messages, update = prompt_messages(prompt, system), None
-    for update in stream_pair(pair, messages, messages, sampling, strength):  # noqa: B007 - the last one is wanted
+    for update in stream_pair(pair, messages, messages, sampling, strength):  # noqa: B007 - only the last one is used
         pass
     assert update is not None  # a generator of answers ends with one
     return update

@@ -93,8 +93,8 @@ def _supervise(run: Run) -> None:
         too_large = batch
         batch, accumulation = _smaller_batch(batch, accumulation)
         hint = (
-            f"The GPU did not have enough memory for {too_large} conversations at once; "
-            f"the run now uses batches of {batch}, {accumulation} per step, so each step learns from as many as before."
+            f"The GPU did not have enough memory for {too_large} conversations at once; the run now uses batches of "
+            f"{batch}, {accumulation} per step, so each step still learns from the same number."
         )
         hand_over(run, me, "The GPU ran out of memory; starting again.", hint=hint)
     with contextlib.suppress(OSError):  # a full disk; once this supervisor has ended, the run counts as interrupted

@@ -142,7 +142,7 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     before, now = tries[-2][0], tries[-1]
     assert run.status().hint == (
         f"The GPU did not have enough memory for {before} conversations at once; the run now uses batches of {now[0]}, "
-        f"{now[1]} per step, so each step learns from as many as before."
+        f"{now[1]} per step, so each step still learns from the same number."
     )
     assert run.record().settings.per_device_train_batch_size == batch
 
