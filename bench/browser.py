@@ -1,4 +1,4 @@
-"""The real page in a process of its own, and the browser to look at it: for measurements and for browser tests."""
+"""Run the real page in a separate process, and define the browser that opens it, for measurements and browser tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAUNCH: dict[str, Any] = {
 
 
 class Server:
-    """`python app.py` over one home; `url` is known once the page is open."""
+    """Runs `python app.py` with a home folder; `url` is set once the page is open."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home, self.environment = home, environment

@@ -1,13 +1,13 @@
-"""How far the preflight's formula is from what training really takes: peak memory, and seconds for a step.
+"""Measure how far the preflight's formulas are from what training really takes: peak memory and seconds per step.
 
     python -m bench.preflight                      the starter, and random weights in the shape of SmolLM2-360M
     python -m bench.preflight --all                sixteen cases instead of six
     python -m bench.preflight --quick              a tiny model, for the tests
     python -m bench.preflight --json results.json  everything that was measured
 
-Each case is measured as the page's "Measure" does it: the worker's own trainer, two steps in a fresh process, on
-conversations that are all as long as the case says. Peak memory is the whole process's (on a GPU: what torch reserved
-there). The formula's figure is without its margin.
+Each case is measured as by the page's "Measure" button: with the worker's own trainer, two steps in a fresh process, on
+conversations of the case's length. Peak memory is that of the whole process (on a GPU, what torch reserved there). The
+formula's figure excludes its margin.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOAL = 0.15
 
 @dataclass(frozen=True)
 class Case:
-    """`tokens` of each conversation, more or less; `rows` of them at once."""
+    """A case to measure: `rows` conversations at once, of about `tokens` tokens each."""
 
     model: str
     method: str
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def measure(case: Case, home: Path) -> dict[str, float]:
-    """Both figures, and their errors as shares of what was measured; above 0 the formula says too much."""
+    """Measure memory and time, and the formulas' relative errors; above 0, the formula overestimates."""
     from sft_app.data.checkup.lengths import measure_lengths
     from sft_app.data.reading import load_data, open_data
     from sft_app.models.hardware import detect_hardware
@@ -127,7 +127,7 @@ def show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "method", "batch", "peak memory", "formula", "error", "s a step", "formula", "error")
+    table = Table("model", "method", "batch", "peak memory", "formula", "error", "s/step", "formula", "error")
     for entry in report["measured"]:
         repeats = " twice" if entry["checkpointing"] else ""
         table.add_row(
@@ -143,7 +143,7 @@ def show(report: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"largest error of memory {report['largest_memory_error']:+.1%} (goal: within {GOAL:.0%})")
+    console.print(f"largest memory error {report['largest_memory_error']:+.1%} (goal: within {GOAL:.0%})")
 
 
 def _home_with_models(folder: Path, is_quick: bool) -> Path:
