@@ -53,6 +53,6 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            if found := re.search(r"open on (http://\S+)", line):
-                self.url = found.group(1)
+            if match := re.search(r"open on (http://\S+)", line):
+                self.url = match.group(1)
                 self.open.set()

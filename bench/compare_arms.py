@@ -100,11 +100,11 @@ def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
     conversations = load_rows(Path(spec.rows_file))
 
     def in_two_passes() -> list[list[RowScore]]:
-        found = []
+        scores = []
         for loaded in loaded_sides:
             with activate_side(loaded, 1.0) as alone:
-                found.append(score_conversations(alone, conversations))
-        return found
+                scores.append(score_conversations(alone, conversations))
+        return scores
 
     methods: dict[str, Callable[[], Any]] = {"one": lambda: score_both(pair, conversations), "two": in_two_passes}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
@@ -189,7 +189,7 @@ def _generated(model: Any, prompts: Any, tokens: int, **options: Any) -> Timelin
     ids = torch.tensor([list(prompt) for prompt in prompts], device=model.device)
     began = _now()
     with torch.no_grad():
-        found = model.generate(
+        output = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=tokens,
@@ -199,7 +199,7 @@ def _generated(model: Any, prompts: Any, tokens: int, **options: Any) -> Timelin
             stopping_criteria=StoppingCriteriaList([note]),
             **options,
         )
-    return Timeline(found[:, ids.shape[1] :].tolist(), times[0], times[-1])
+    return Timeline(output[:, ids.shape[1] :].tolist(), times[0], times[-1])
 
 
 def _base(spec: Spec) -> Any:

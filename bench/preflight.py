@@ -106,20 +106,20 @@ def measure(case: Case, home: Path) -> dict[str, float]:
     file = open_data(settings.reading(), home)
     examples = load_data(file).examples
     lengths = measure_lengths(load_tokenizer(machine.model(settings), home), examples, None, len(examples))
-    found = measure_run(settings, examples, lengths, home)
+    measured = measure_run(settings, examples, lengths, home)
     estimate = machine.preflight(settings, lengths, data.stat().st_size).memory
     speed, shape = machine_speed(detect_hardware(), settings), machine.shape(machine.model(settings))
-    seconds = step_seconds(settings, shape, speed, found.tokens_per_step, found.trained_per_step)
+    seconds = step_seconds(settings, shape, speed, measured.tokens_per_step, measured.trained_per_step)
     return {
-        "peak_gib": found.peak_gib,
+        "peak_gib": measured.peak_gib,
         "formula_gib": estimate.expected,
-        "memory_error": estimate.expected / found.peak_gib - 1,
-        "seconds_per_step": found.seconds_per_step,
+        "memory_error": estimate.expected / measured.peak_gib - 1,
+        "seconds_per_step": measured.seconds_per_step,
         "formula_seconds": seconds,
-        "time_error": seconds / found.seconds_per_step - 1,
+        "time_error": seconds / measured.seconds_per_step - 1,
         "gigaflops": speed.flops / 1e9,
         "gigabytes_per_second": speed.bytes / 1e9,
-        "tokens_per_step": found.tokens_per_step,
+        "tokens_per_step": measured.tokens_per_step,
     }
 
 

@@ -95,12 +95,12 @@ def loss_of_runs(runs: Sequence[tuple[str, Sequence[StepMetrics]]]) -> str:
         colour = run_colour(index)
         held_out = Series(f"{name}, held-out", points_of(metrics, "heldout_loss"), colour, is_measured=True)
         series += [Series(f"{name}, training", points_of(metrics, "loss"), colour), held_out]
-    found = [(name, broken_sentence(metrics)) for name, metrics in runs]
+    sentences = [(name, broken_sentence(metrics)) for name, metrics in runs]
     return render_html(
         "curves/runs.html",
         legend=[(run_colour(index), name, "") for index, (name, _) in enumerate(runs)],
         plot=_drawn_plot(series) if any(one.points for one in series) else None,
-        broken=[(name, sentence) for name, sentence in found if sentence],
+        broken=[(name, sentence) for name, sentence in sentences if sentence],
     )
 
 

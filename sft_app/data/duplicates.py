@@ -145,6 +145,6 @@ def _connect(total: int, links: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarr
         while (groups != groups[groups]).any():
             groups = groups[groups]
         one, other = groups[one], groups[other]
-        apart = one != other
-        one, other = one[apart], other[apart]
+        different = one != other
+        one, other = one[different], other[different]
     return groups

@@ -247,10 +247,10 @@ def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCou
     until the file changes, because the file is opened again for each choice of columns.
     """
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:  # reading reports what is wrong
         return _first_rows.__wrapped__(path)
-    return _first_rows(path, found.st_mtime_ns, found.st_size)
+    return _first_rows(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=2)

@@ -119,15 +119,15 @@ def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:
     order = random.Random(seed).sample(range(len(groups)), len(groups))
     sizes = np.bincount(groups, minlength=len(groups))
     chosen: set[int] = set()
-    taken = 0
+    held_out = 0
     for index in order:
         group = int(groups[index])
-        if group not in chosen and taken + sizes[group] <= size:
+        if group not in chosen and held_out + sizes[group] <= size:
             chosen.add(group)
-            taken += int(sizes[group])
-        if taken == size:
+            held_out += int(sizes[group])
+        if held_out == size:
             break
-    if 2 * taken >= size:
+    if 2 * held_out >= size:
         return Split(np.isin(groups, list(chosen)), is_clean=True)
     mask = np.zeros(len(groups), dtype=bool)
     mask[order[:size]] = True

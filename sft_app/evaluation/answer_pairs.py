@@ -65,8 +65,8 @@ def collect_pairs(run: Run) -> list[AnswerPair]:
 
     They come from comparisons, from the most changed rows of the scorecard, and from the watch prompts.
     """
-    found = [*read_pairs(run), *_scored_pairs(run.scorecard()), *watched_pairs(run)]
-    unique = {pair.id: pair for pair in reversed(found)}  # of equal pairs, the first one stays
+    pairs = [*read_pairs(run), *_scored_pairs(run.scorecard()), *watched_pairs(run)]
+    unique = {pair.id: pair for pair in reversed(pairs)}  # of equal pairs, the first one stays
     return sorted(reversed(unique.values()), key=lambda pair: -change_between(pair.base, pair.tuned))
 
 

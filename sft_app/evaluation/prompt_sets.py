@@ -111,8 +111,8 @@ def answer_prompt_set(
     for start in range(0, len(prompts), PROMPTS_AT_ONCE):
         batch = prompts[start : start + PROMPTS_AT_ONCE]
         rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
-        found = zip(batch, answer_each(pair, rendered, sampling), strict=True)
-        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(found, start=start + 1)]
+        answered = zip(batch, answer_each(pair, rendered, sampling), strict=True)
+        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(answered, start=start + 1)]
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,12 @@ def _column(columns: list[str], name: str, usual: Sequence[str], path: Path, kin
     if name and name not in columns:
         raise DataError(f"{path.name} has no column {name!r}. Choose one of: {', '.join(columns) or 'none'}.")
     lowered = {column.lower(): column for column in columns}
-    found = name or next((lowered[usual_name] for usual_name in usual if usual_name in lowered), "")
-    if not found and kind == "prompt":
+    column_name = name or next((lowered[usual_name] for usual_name in usual if usual_name in lowered), "")
+    if not column_name and kind == "prompt":
         raise DataError(
             f"Which column of {path.name} contains the prompts? Choose one of: {', '.join(columns) or 'none'}."
         )
-    return found
+    return column_name
 
 
 def _text(value: Any) -> str:

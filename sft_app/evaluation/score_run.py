@@ -88,8 +88,8 @@ def score_run(
     if answered:
         measured["answers"] = _compared(answered)
     card = make_scorecard(*known).model_copy(update=measured)
-    whole = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
-    return card, [_as_pair(row, *both) for row, both in whole]
+    complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
+    return card, [_as_pair(row, *both) for row, both in complete]
 
 
 def score_both(
@@ -129,8 +129,10 @@ def most_changed(
 ) -> MostChanged:
     """Find the rows whose answer became easiest and hardest to predict, with both sides' own answers (None if
     broken)."""
-    found = ((after.loss - before.loss, index) for index, (before, after) in enumerate(zip(base, tuned, strict=True)))
-    changes = sorted((change, index) for change, index in found if math.isfinite(change))
+    differences = (
+        (after.loss - before.loss, index) for index, (before, after) in enumerate(zip(base, tuned, strict=True))
+    )
+    changes = sorted((change, index) for change, index in differences if math.isfinite(change))
 
     def changed_row(index: int) -> ChangedRow:
         row = rows[index]
@@ -173,14 +175,14 @@ def _answer_rows(
     similar length share a batch, because batches are padded."""
     prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
-    found: dict[int, BothAnswers] = {}
+    answers: dict[int, BothAnswers] = {}
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
         for index, both in zip(batch, answer_each(pair, [prompts[index] for index in batch], sampling), strict=True):
             if not isinstance(both, ModelError):
-                found[index] = both
+                answers[index] = both
         on_progress((start + len(batch)) / len(order))
-    return [(rows[index], found[index]) for index in sorted(found)]
+    return [(rows[index], answers[index]) for index in sorted(answers)]
 
 
 def _score_alone(

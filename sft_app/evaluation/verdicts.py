@@ -141,8 +141,8 @@ def _line(name: str, metric: Metric, part: Scores) -> Line:
     verdict = _verdict(name, part)
     if verdict == UNJUDGED or not math.isfinite(tuned - base):
         return Line(name, metric.label, before, after, "–", "", verdict)
-    change, found = _signed(metric, tuned - base), part.difference.get(name)
-    span = drawn_interval(found) if found else None
+    change, difference = _signed(metric, tuned - base), part.difference.get(name)
+    span = drawn_interval(difference) if difference else None
     if span is None:
         return Line(name, metric.label, before, after, change, "", verdict)
     low, _, high = span
@@ -173,21 +173,21 @@ def _verdict(name: str, part: Scores) -> Verdict:
     if cannot_be_judged(part):
         return UNJUDGED
     base, tuned = (_value(side, name) for side in (part.base, part.tuned))
-    found, direction = part.difference.get(name), METRICS[name].direction
-    if found is None:
+    difference, direction = part.difference.get(name), METRICS[name].direction
+    if difference is None:
         return ""
-    if not all(map(math.isfinite, (base, tuned, found.value))):
+    if not all(map(math.isfinite, (base, tuned, difference.value))):
         return UNJUDGED
-    span = drawn_interval(found)
-    if span is None and found.value == 0 and part.row_count > 1:
+    span = drawn_interval(difference)
+    if span is None and difference.value == 0 and part.row_count > 1:
         return ""
-    if span is None and not math.isfinite(as_float(found.low)):
+    if span is None and not math.isfinite(as_float(difference.low)):
         return TOO_FEW
     if part.row_count < FEWEST_TO_JUDGE or (span and span[0] <= 0 <= span[2]):
         return TOO_FEW
     if direction == 0:
         return "changed"
-    return "better" if (found.value > 0) == (direction > 0) else "worse"
+    return "better" if (difference.value > 0) == (direction > 0) else "worse"
 
 
 def _why_too_few(part: Scores) -> str:

@@ -144,10 +144,10 @@ def read_votes(run: Run) -> list[Vote]:
 
 def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
     """Group the votes by voter."""
-    found: dict[str, list[Vote]] = defaultdict(list)
+    grouped: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
-        found[vote.voter].append(vote)
-    return dict(sorted(found.items()))
+        grouped[vote.voter].append(vote)
+    return dict(sorted(grouped.items()))
 
 
 def by_majority(votes: Iterable[Vote]) -> dict[str, Choice]:
@@ -155,10 +155,10 @@ def by_majority(votes: Iterable[Vote]) -> dict[str, Choice]:
 
     Several people's votes on one pair are not independent, and a sign test may only count independent trials.
     """
-    found: dict[str, list[str]] = defaultdict(list)
+    choices_by_pair: dict[str, list[str]] = defaultdict(list)
     for vote in votes:
-        found[vote.pair].append(vote.choice)
-    return {pair: _majority(choices) for pair, choices in found.items()}
+        choices_by_pair[vote.pair].append(vote.choice)
+    return {pair: _majority(choices) for pair, choices in choices_by_pair.items()}
 
 
 def votes_table(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> list[dict[str, Any]]:
@@ -200,19 +200,19 @@ def tally_choices(choices: Sequence[str]) -> Tally:
     )
 
 
-def tally_sentence(found: Tally) -> str:
+def tally_sentence(result: Tally) -> str:
     """Say what the votes show, and whether there are enough of them."""
-    total = found.tuned + found.base
-    if found.win_rate is None or found.low is None or found.high is None or found.p_value is None:
+    total = result.tuned + result.base
+    if result.win_rate is None or result.low is None or result.high is None or result.p_value is None:
         return "No one has voted for either side yet, so there is nothing to conclude."
-    if found.p_value < CHANCE:
+    if result.p_value < CHANCE:
         doubt = "That is unlikely to be chance"
     else:
         doubt = "That could well be chance; more votes would settle it"
-    p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    p_value = "p < 0.001" if result.p_value < 0.001 else f"p = {result.p_value:.3f}"
     return (
-        f"The fine-tuned answer won {found.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
-        f"{found.win_rate:.0%}, with 95% confidence between {found.low:.0%} and {found.high:.0%}. "
+        f"The fine-tuned answer won {result.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
+        f"{result.win_rate:.0%}, with 95% confidence between {result.low:.0%} and {result.high:.0%}. "
         f"{doubt} (sign test, {p_value})."
     )
 

@@ -60,22 +60,22 @@ def check_fidelity(run: Run, merged: Path, prompts: int, on_progress: ProgressCa
         del pair, model
         free_memory()
         model = load_base(ModelRef("the merged model", str(merged), None, "merged"), home, hardware)
-        found = check.measure(model, lambda share: on_progress(0.5 + share / 2))
+        results = check.measure(model, lambda share: on_progress(0.5 + share / 2))
     except AppError as error:
         return Fidelity(run.id, unchecked=str(error))
     except torch.OutOfMemoryError:  # another process took it in the meantime
         return Fidelity(run.id, unchecked="The GPU's memory ran out.")
-    known = Fidelity(run.id, arithmetic=arithmetic, is_in_4bit=in_4bit)
-    return compare_sides(known, reference, found)
+    fidelity = Fidelity(run.id, arithmetic=arithmetic, is_in_4bit=in_4bit)
+    return compare_sides(fidelity, reference, results)
 
 
-def compare_sides(known: Fidelity, reference: SideResults, merged: SideResults) -> Fidelity:
-    """Return `known` with the numbers of both sides filled in."""
+def compare_sides(fidelity: Fidelity, reference: SideResults, merged: SideResults) -> Fidelity:
+    """Return `fidelity` with the numbers of both sides filled in."""
     scores = list(zip(reference.scores, merged.scores, strict=True))
     answers = list(zip(reference.answers, merged.answers, strict=True))
     shared = [_shared_share(one, other) for one, other in answers]
     return replace(
-        known,
+        fidelity,
         conversations=len(scores),
         reference_loss=mean_loss(reference.scores),
         merged_loss=mean_loss(merged.scores),

@@ -218,13 +218,13 @@ def resolve_token(token: Token) -> str:
     """
     from huggingface_hub import get_token
 
-    found = get_token() if token is None else token
-    if not found:
+    resolved = get_token() if token is None else token
+    if not resolved:
         how = "sign in on this page first" if token is False else PUSH_LOGIN_HINT
         raise AccessError(f"The Hub needs to know who is pushing. To push, {how}.")
-    if not (found.isascii() and found.isprintable() and " " not in found):
+    if not (resolved.isascii() and resolved.isprintable() and " " not in resolved):
         raise AccessError(f"The token contains invalid characters. To push, {PUSH_LOGIN_HINT}.")
-    return found
+    return resolved
 
 
 def suggested_name(run: Run, kind: str = "adapter") -> str:

@@ -127,11 +127,11 @@ def ollama_parameters(settings: RunSettings, folder: Path, tokenizer: PreTrained
     likely answer.
     """
     generation = _generation_config(folder)
-    found: dict[str, float] = {"temperature": settings.temperature}
-    found |= {"top_p": generation.get("top_p") or 1.0, "top_k": generation.get("top_k") or 0}
-    found["repeat_penalty"] = generation.get("repetition_penalty") or 1.0
-    found["num_ctx"] = min(tokenizer.model_max_length, MAX_CONTEXT)
-    return found
+    parameters: dict[str, float] = {"temperature": settings.temperature}
+    parameters |= {"top_p": generation.get("top_p") or 1.0, "top_k": generation.get("top_k") or 0}
+    parameters["repeat_penalty"] = generation.get("repetition_penalty") or 1.0
+    parameters["num_ctx"] = min(tokenizer.model_max_length, MAX_CONTEXT)
+    return parameters
 
 
 def ollama_name(text: str) -> str:

@@ -164,18 +164,18 @@ def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) 
     """Return the few numbers at the top of the report."""
     if card is None:
         known = summary.heldout_loss_base is not None
-        found = [("Held-out loss", loss_change(summary))] if known else []
+        facts = [("Held-out loss", loss_change(summary))] if known else []
     else:
         lines = {line.name: line for line in scorecard_lines(card)}
-        found = [("Held-out loss", _both_losses(card))]
+        facts = [("Held-out loss", _both_losses(card))]
         counted = f"{card.rows.better} of {card.row_count}"
-        found += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
+        facts += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
         right = lines.get("token_accuracy")
-        found += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
-        found += [("Loss on general questions", _both_losses(card.general))] if card.general else []
+        facts += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
+        facts += [("Loss on general questions", _both_losses(card.general))] if card.general else []
     share = votes.rows[0][1].win_rate if votes else None
-    found += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
-    return found
+    facts += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
+    return facts
 
 
 def _both_losses(part: PredictedScores) -> str:

@@ -159,8 +159,8 @@ def _code_files(project: Path) -> dict[str, Path | bytes]:
 
 
 def _files_below(project: Path, folder: str) -> dict[str, Path | bytes]:
-    found = (path for path in sorted((project / folder).rglob("*")) if path.is_file())
-    names = {path.relative_to(project): path for path in found}
+    paths = (path for path in sorted((project / folder).rglob("*")) if path.is_file())
+    names = {path.relative_to(project): path for path in paths}
     return {name.as_posix(): path for name, path in names.items() if not _is_excluded(name)}
 
 

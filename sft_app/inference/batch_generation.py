@@ -27,8 +27,8 @@ def answer_both(
             return one, other
         with activate_side(pair.loaded_sides[0], 1.0) as model:
             groups = group_prompts(model, prompts, pair.tokenizer.pad_token_id)
-        found = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
-    both = [found[number] for number in range(len(prompts))]
+        answers = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
+    both = [answers[number] for number in range(len(prompts))]
     return [one for one, _ in both], [other for _, other in both]
 
 

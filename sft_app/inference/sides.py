@@ -46,7 +46,7 @@ class Side:
 
 def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
     """List (label, name) of everything to compare: the base model, these runs and their checkpoints, the example."""
-    found = [("Base model", BASE)]
+    sides = [("Base model", BASE)]
     for run in runs:
         try:
             name = run.record().settings.name
@@ -54,10 +54,10 @@ def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
             continue  # the list of runs shows what is wrong with it
         label = f"{name} · {run.id}" if name else run.id
         if run.has_adapter():
-            found.append((label, run.id))
+            sides.append((label, run.id))
         for checkpoint in complete_checkpoints(run.checkpoints_dir):
-            found.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
-    return [*found, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
+            sides.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
+    return [*sides, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
 
 
 def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
@@ -146,10 +146,10 @@ def _run_side(run: Run) -> Side:
 
 
 def _checkpoint_side(run: Run, step: str) -> Side:
-    found = {path.name: path for path in complete_checkpoints(run.checkpoints_dir)}
-    folder = found.get(f"checkpoint-{step}")
+    checkpoints = {path.name: path for path in complete_checkpoints(run.checkpoints_dir)}
+    folder = checkpoints.get(f"checkpoint-{step}")
     if folder is None:
-        kept = ", ".join(str(checkpoint_step(path)) for path in reversed(found.values())) or "none"
+        kept = ", ".join(str(checkpoint_step(path)) for path in reversed(checkpoints.values())) or "none"
         raise RunError(f"Run {run.id} has no checkpoint for step {step}. Saved checkpoints: {kept}.")
     return _side_of_run(run, f"{run.id}/{folder.name}", _checkpoint_label(run, folder), folder)
 

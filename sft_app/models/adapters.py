@@ -177,10 +177,10 @@ def _check_shapes(model: PreTrainedModel, weights: Path) -> None:
     modules = dict((model.get_base_model() if hasattr(model, "get_base_model") else model).named_modules())
     tensors, _ = read_safetensors_header(weights)
     for key, tensor in tensors.items():
-        found = _LORA_WEIGHT.fullmatch(key)
-        if found is None:
+        match = _LORA_WEIGHT.fullmatch(key)
+        if match is None:
             continue
-        name, factor = found.groups()
+        name, factor = match.groups()
         if len(tensor["shape"]) < 2:
             raise ValueError(f"{key} must have two dimensions, got {len(tensor['shape'])}.")
         module = modules.get(name)

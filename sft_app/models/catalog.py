@@ -79,8 +79,8 @@ def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(prepare_starter(home))}
     if folder := fetched_folder(ref, home):
         return {"pretrained_model_name_or_path": str(folder)}
-    found = {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
-    return {**found, "token": hub_token()}
+    arguments = {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
+    return {**arguments, "token": hub_token()}
 
 
 def _resolve_starter(home: Path) -> ModelRef:

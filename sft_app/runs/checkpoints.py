@@ -34,8 +34,8 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 def checkpoint_step(path: Path) -> int:
     """Return the step in the name of a checkpoint folder."""
-    found = _NAME.fullmatch(path.name)
-    return int(found.group(1)) if found else 0
+    match = _NAME.fullmatch(path.name)
+    return int(match.group(1)) if match else 0
 
 
 @contextmanager

@@ -69,14 +69,14 @@ def choose_run(runs: Sequence[Run], reference: str) -> Run:
         raise RunError("There are no runs yet.")
     if reference == "latest":
         return runs[0]
-    found = [run for run in runs if run.id == reference] or [run for run in runs if run.id.startswith(reference)]
-    if not reference or not found:
+    matches = [run for run in runs if run.id == reference] or [run for run in runs if run.id.startswith(reference)]
+    if not reference or not matches:
         raise RunError(f"There is no run {reference!r}. `python -m sft_app runs` lists them.")
-    if len(found) > 1:
+    if len(matches) > 1:
         raise RunError(
-            f"{reference!r} matches {len(found)} runs ({found[-1].id} … {found[0].id}). Give more of the id."
+            f"{reference!r} matches {len(matches)} runs ({matches[-1].id} … {matches[0].id}). Give more of the id."
         )
-    return found[0]
+    return matches[0]
 
 
 def delete_run(run: Run) -> None:

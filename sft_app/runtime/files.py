@@ -92,9 +92,9 @@ class JsonlTail(Generic[RecordType]):
         except OSError:
             self._restart(0)
             return []
-        whole = added[: added.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        self._records += _records_in(whole, self._adapter)
+        complete = added[: added.rfind(b"\n") + 1]
+        self._read_bytes += len(complete)
+        self._records += _records_in(complete, self._adapter)
         return list(self._records)
 
     def _read_added(self) -> bytes:

@@ -34,11 +34,11 @@ def reset_peak_resident() -> None:
 def peak_resident_gib() -> float:
     """Return this process's peak resident memory, since `reset_peak_resident` if that is supported."""
     try:  # `getrusage` would include the memory briefly shared with the parent process
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
-        found = None
-    if found:
-        return int(found.group(1)) / 2**20
+        match = None
+    if match:
+        return int(match.group(1)) / 2**20
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

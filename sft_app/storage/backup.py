@@ -192,11 +192,11 @@ def _change_stamp(run: Run) -> Any:
 
 
 def _modification_times(*paths: Path) -> list[tuple[str, int]]:
-    found = []
+    times = []
     for path in sorted(paths):
         with suppress(OSError):
-            found.append((path.name, path.stat().st_mtime_ns))
-    return found
+            times.append((path.name, path.stat().st_mtime_ns))
+    return times
 
 
 def _record_problem(run: Run, trouble: str) -> None:

@@ -113,11 +113,11 @@ def _fetch_files(store: Store, run_id: str, manifest: Manifest, names: list[str]
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     store.fetch({f"{run_id}/{manifest.files[name].number}/{name}": folder / name for name in names})
     for name in names:
-        expected, found = manifest.files[name], (folder / name).stat().st_size
-        if found != expected.size:
+        expected, size = manifest.files[name], (folder / name).stat().st_size
+        if size != expected.size:
             raise DamagedCopyError(
                 f"The copy of run {run_id} in {store.location} is damaged: "
-                f"{name} has {found} bytes, not {expected.size}."
+                f"{name} has {size} bytes, not {expected.size}."
             )
         os.utime(folder / name, ns=(expected.changed_ns, expected.changed_ns))  # counts as copied
 

@@ -272,8 +272,8 @@ def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettin
 
 
 def _watch_answer(prompt: str, answer: Answer) -> WatchAnswer:
-    found = WatchAnswer(prompt=prompt, answer=answer.text, finished=answer.finished)
-    return found.model_copy(update={"broken": True}) if answer.broken else found
+    watch_answer = WatchAnswer(prompt=prompt, answer=answer.text, finished=answer.finished)
+    return watch_answer.model_copy(update={"broken": True}) if answer.broken else watch_answer
 
 
 def _kept_scores(trainer: Any) -> list[RowScore]:

@@ -111,7 +111,7 @@ def find_duplicates(examined: Examination) -> list[Finding]:
     questions, answers = as_array(related.questions), as_array(related.answers)
     several = np.flatnonzero(_differ_within(questions, answers))
     shared = np.flatnonzero(_differ_within(answers, questions, max(SHARED_BY, round(0.01 * len(examined)))))
-    asked = len(np.unique(questions[several]))
+    question_count = len(np.unique(questions[several]))
     return [
         *_finding(examined, "duplicate", copies, "{} the same as an earlier row.", "drop_duplicates"),
         *_finding(
@@ -121,7 +121,7 @@ def find_duplicates(examined: Examination) -> list[Finding]:
             examined,
             "same_question",
             several,
-            f"{{}} affected by different answers to the same question ({_count(asked, 'question')}).",
+            f"{{}} affected by different answers to the same question ({_count(question_count, 'question')}).",
             "keep_first_answer",
         ),
         *_finding(examined, "shared_answer", shared, "{} given an answer shared by many different questions."),
@@ -130,13 +130,13 @@ def find_duplicates(examined: Examination) -> list[Finding]:
 
 def find_suspicious_text(examined: Examination) -> list[Finding]:
     """Find suspicious text of each kind, in the order of `TEXT_WORDS`."""
-    found = []
+    findings = []
     for kind, words in TEXT_WORDS.items():
         rows = examined.rows_at(examined.indexes.get(kind, ()))
         if rows:
             said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
-            found.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
-    return found
+            findings.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
+    return findings
 
 
 def find_style(examined: Examination) -> list[Finding]:
@@ -192,28 +192,30 @@ def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[
 
 def find_reading_problems(reading: Reading) -> list[Finding]:
     """Find rows that could only be read with a guess, and skipped rows that could be repaired."""
-    found = [Finding("reading_guess", rows, f"{_rows_are(len(rows))} {note}.") for note, rows in reading.noted.items()]
+    findings = [
+        Finding("reading_guess", rows, f"{_rows_are(len(rows))} {note}.") for note, rows in reading.noted.items()
+    ]
     if reading.repairable:
         message = (
             f"{_rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
         )
-        found.append(Finding("turns", reading.repairable, message, "repair_turns"))
-    return found
+        findings.append(Finding("turns", reading.repairable, message, "repair_turns"))
+    return findings
 
 
 def find_too_few(conversations: int, passes: float) -> list[Finding]:
     """Warn about too few conversations, or too many passes over them; `passes` is the number of epochs."""
-    found = []
+    findings = []
     if conversations < FEW_CONVERSATIONS:
         message = (
             f"Only {_count(conversations, 'conversation')}: enough to try it out. Results become "
             f"reliable from about 100."
         )
-        found.append(Finding("few", [], message))
+        findings.append(Finding("few", [], message))
     if passes > 8:
         message = f"With these settings every example is seen about {passes:.0f} times and will be memorised."
-        found.append(Finding("passes", [], message))
-    return found
+        findings.append(Finding("passes", [], message))
+    return findings
 
 
 def _finding(
@@ -242,7 +244,7 @@ def _count(number: int, noun: str) -> str:
 
 def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
     """Find conversations longer than `max_length`, and report how much of their answers is cut off."""
-    found = []
+    findings = []
     rows = lengths.cut_rows(max_length)
     if rows:
         lost = 1 - lengths.kept(max_length).trained_tokens
@@ -253,9 +255,9 @@ def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
         )
         advice = f" max_length {enough:,} keeps everything." if enough else ""
         sample = f" (In a sample of {len(lengths.rows):,}.)" if len(lengths.rows) < lengths.total else ""
-        found.append(Finding("cut", rows, message + advice + sample))
+        findings.append(Finding("cut", rows, message + advice + sample))
     if lengths.refused:
         refused = [row.row for row in lengths.refused]
         message = f"{_rows_are(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
-        found.append(Finding("template", refused, message))
-    return found
+        findings.append(Finding("template", refused, message))
+    return findings

@@ -73,8 +73,8 @@ class TokenLengths:
     def kept(self, max_length: int) -> Kept:
         """Compute what a `max_length` keeps. Raises: ValueError if it is not one of `limits`."""
         within = self.trained_within[:, self.limits.index(max_length)]
-        whole = float(np.mean(self.lengths <= max_length))
-        return Kept(max_length, whole, float(within.sum() / max(self.trained.sum(), 1)))
+        uncut = float(np.mean(self.lengths <= max_length))
+        return Kept(max_length, uncut, float(within.sum() / max(self.trained.sum(), 1)))
 
     def cut_rows(self, max_length: int) -> list[int]:
         """List the rows that lose trained tokens."""

@@ -94,7 +94,7 @@ def suspicious(text: str) -> tuple[str, ...]:
     If wrong decoding has lost characters, it cannot be undone, so `repair_encoding` leaves the fault visible.
     """
     has_number = _has_long_number(text)
-    found = {
+    faults = {
         "encoding": _has_bad_encoding(text),
         "replacement": "\ufffd" in text,
         "control": _has_control(text),
@@ -105,7 +105,7 @@ def suspicious(text: str) -> tuple[str, ...]:
         "personal_card": has_number and _mask_cards(text) != text,
         "personal_key": _mask_keys(text) != text,
     }
-    return tuple(kind for kind, is_found in found.items() if is_found)
+    return tuple(kind for kind, is_found in faults.items() if is_found)
 
 
 def repair_encoding(text: str) -> str:
@@ -227,18 +227,18 @@ def _mask_phones(text: str) -> str:
     return _PHONE.sub(_mask_phone, text)
 
 
-def _mask_phone(found: re.Match[str]) -> str:
-    digits = sum(character.isdigit() for character in found.group())
-    return "[phone]" if 9 <= digits <= 15 else found.group()
+def _mask_phone(match: re.Match[str]) -> str:
+    digits = sum(character.isdigit() for character in match.group())
+    return "[phone]" if 9 <= digits <= 15 else match.group()
 
 
 def _mask_cards(text: str) -> str:
     return _CARD.sub(_mask_card, text)
 
 
-def _mask_card(found: re.Match[str]) -> str:
-    digits = [int(character) for character in found.group() if character.isdigit()]
-    return "[card number]" if digits[0] in (2, 3, 4, 5, 6) and _passes_luhn(digits) else found.group()
+def _mask_card(match: re.Match[str]) -> str:
+    digits = [int(character) for character in match.group() if character.isdigit()]
+    return "[card number]" if digits[0] in (2, 3, 4, 5, 6) and _passes_luhn(digits) else match.group()
 
 
 def _passes_luhn(digits: list[int]) -> bool:

@@ -111,14 +111,14 @@ def _check_paired_names(candidates: Columns) -> None:
     others = [column for column in candidates if column.name not in paired]
     is_about_answers = not any(question_score(column.name) >= 5 for column in alike)
     if alike and others and is_about_answers and not any(answer_score(column.name) >= 5 for column in others):
-        asked = _ambiguity("the answer", alike, _highest(others, question_score)[:1] or others[:1], "assistant")
-        raise DataError(f"{asked} If each row says which answer is better, put the better answers into one column.")
+        ambiguity = _ambiguity("the answer", alike, _highest(others, question_score)[:1] or others[:1], "assistant")
+        raise DataError(f"{ambiguity} If each row says which answer is better, put the better answers into one column.")
 
 
 def _versions(candidates: Columns, answering: Columns, asking: Columns) -> Columns:
     """Find several columns that may each be the answer, such as a draft and its correction; [] if only one may."""
-    found = [column for column in candidates if column not in asking and _is_version(column)]
-    return [] if len(found) < 2 else [*found, *(one for one in answering if one not in found)]
+    versions = [column for column in candidates if column not in asking and _is_version(column)]
+    return [] if len(versions) < 2 else [*versions, *(one for one in answering if one not in versions)]
 
 
 def _is_version(column: ColumnProfile) -> bool:
@@ -180,10 +180,12 @@ def _question_for(answer: ColumnProfile, others: Columns) -> ColumnPair | None:
         return ColumnPair(asking[0].name, answer.name, _doubt(asking, answer))
     possible = _without_side_notes([column for column in others if answer_mark(column.name) != "bad"])
     marked = [column for column in possible if column.asking >= ASKING_MARGIN]
-    found = possible if len(possible) == 1 else marked
-    if possible and len(found) != 1:
+    questions = possible if len(possible) == 1 else marked
+    if possible and len(questions) != 1:
         raise DataError(_ambiguity("the question", possible, [answer], "user"))
-    return ColumnPair(found[0].name, answer.name, "the name of one of them", is_reversible=True) if found else None
+    return (
+        ColumnPair(questions[0].name, answer.name, "the name of one of them", is_reversible=True) if questions else None
+    )
 
 
 def _answer_to(asking: Columns, candidates: Columns, short: Columns, repeated: Columns) -> ColumnPair | None:

@@ -100,11 +100,11 @@ def question_score(name: str) -> int:
 
 def answer_score(name: str) -> int:
     """Rate how clearly a name says answer, 0 to 8; a name for the better of two answers is the clearest."""
-    found = answer_mark(name)
+    mark = answer_mark(name)
     answering = _rank(name, ANSWERING)
-    if found == "good" and (answering or GOOD_NAME.sub("", normalize(name)).strip(" _-") in FILLERS):
+    if mark == "good" and (answering or GOOD_NAME.sub("", normalize(name)).strip(" _-") in FILLERS):
         return 8
-    return 0 if found == "bad" or is_side_note(name) else _lowered(answering, _rank(name, ASKING))
+    return 0 if mark == "bad" or is_side_note(name) else _lowered(answering, _rank(name, ASKING))
 
 
 def is_exact_answer(name: str) -> bool:

@@ -53,17 +53,17 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
     Raises:
         DataError: no layout fits, or it is unclear which column is the answer; the message names the columns.
     """
-    found = _by_shape(rows)
-    if found or not list_columns(rows):
-        return found or _refuse([])
+    layouts = _by_shape(rows)
+    if layouts or not list_columns(rows):
+        return layouts or _refuse([])
     columns = profile_columns(rows)
     if speaker := _speaker_column(columns):
         raise DataError(
             f"Each row contains one message, and `{speaker}` names its author. Put the messages of a conversation into "
             "one row, as a list under `messages`. To train on the texts as they are, choose the format text."
         )
-    found = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
-    return found or _refuse(columns)
+    layouts = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
+    return layouts or _refuse(columns)
 
 
 def _by_shape(rows: Rows) -> list[DetectedLayout]:

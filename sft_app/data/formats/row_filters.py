@@ -101,9 +101,9 @@ def may_be_class(name: str) -> bool:
 
 
 def _interpret(name: str, words: Counter[str], is_compared: bool) -> LabelColumn:
-    found = _interpret_words(name, words)
-    is_which = is_compared and found.meaning == "marks" and words.keys() <= SIGNS
-    return LabelColumn("may mark", found.bad & words.keys()) if is_which else found
+    labels = _interpret_words(name, words)
+    is_which = is_compared and labels.meaning == "marks" and words.keys() <= SIGNS
+    return LabelColumn("may mark", labels.bad & words.keys()) if is_which else labels
 
 
 def _interpret_words(name: str, words: Counter[str]) -> LabelColumn:

@@ -55,7 +55,7 @@ def refuse_if_unsafe(text: str) -> None:
         (text.lower().endswith(FILE_ENDINGS), "that is the name of a file"),
         (not is_dataset_id(text), "that is not an owner, a slash and a name"),
     )
-    reason = next((reason for found, reason in checks if found), None)
+    reason = next((reason for applies, reason in checks if applies), None)
     if reason:
         shown = "This" if "://" in text else repr(text[:80])  # an address may hold a password
         raise DataError(

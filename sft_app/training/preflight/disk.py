@@ -45,11 +45,11 @@ def _trained_weights_of(settings: RunSettings, name: str, shape: list[int]) -> i
 
 
 def _shapes(model_dir: Path) -> list[tuple[str, list[int]]]:
-    found: list[tuple[str, list[int]]] = []
+    shapes: list[tuple[str, list[int]]] = []
     for file in model_dir.glob("*.safetensors"):
         try:
             header, _ = read_safetensors_header(file)
         except (OSError, ValueError):
             continue
-        found += [(name, tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
-    return found
+        shapes += [(name, tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+    return shapes

@@ -47,8 +47,8 @@ def look_ahead(
     is_measured = with_measuring or has_nvidia_gpu()
     measured = measure_run(settings, sample.items, lengths, home, on_progress) if is_measured else None
     size = file.path.stat().st_size
-    found = machine.preflight(settings, lengths, size, measured)
-    return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
+    preflight = machine.preflight(settings, lengths, size, measured)
+    return preflight, suggest_fit(settings, preflight, lambda changed: machine.preflight(changed, lengths, size))
 
 
 def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]) -> Suggestion | None:

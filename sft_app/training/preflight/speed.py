@@ -174,5 +174,5 @@ def expected_longest(tokens: np.ndarray, rows: int) -> float:
 
 def count_evaluations(settings: RunSettings, steps: int) -> int:
     """Return the number of evaluations: at step 0, at every `eval_steps` and at the end."""
-    every = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
-    return 1 + -(-steps // every)
+    interval = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
+    return 1 + -(-steps // interval)
