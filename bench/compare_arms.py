@@ -134,7 +134,7 @@ def load_rows(path: Path) -> list[RenderedConversation]:
 
 
 def _arms(spec: Spec) -> dict[str, Callable[[], Callable[[int], list[Timeline]]]]:
-    """Return a function per arm that loads what the arm needs, and returns a function of the number of tokens."""
+    """Return a loader per arm; each loader returns a function from the number of tokens to the timelines."""
     one, two = [spec.prompt], [spec.prompt] * 2
 
     def base_alone() -> Callable[[int], list[Timeline]]:

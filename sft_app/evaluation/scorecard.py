@@ -124,4 +124,5 @@ def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, In
 def _ratios(tables: np.ndarray) -> np.ndarray:
     """Return loss and accuracy per token, `(..., 2)`, from tables made by `_table`."""
     sums = tables.sum(axis=-2)
-    return sums[..., [0, 2]] / sums[..., [1]]
+    ratios: np.ndarray = sums[..., [0, 2]] / sums[..., [1]]
+    return ratios

@@ -98,7 +98,7 @@ def training_data_facts(run: Run, record: RunRecord) -> list[Fact]:
     facts += [("Rows", f"{source.rows:,}"), ("Conversations", f"{source.conversations:,}")]
     facts += [("Trained on", f"{source.conversations - heldout:,}"), ("Held out", f"{heldout:,}")]
     facts += [("Rejected", f"{source.rejected:,} rows could not be used" if source.rejected else "none")]
-    return facts + ([("Not chosen by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
+    return facts + ([("Excluded by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
 
 
 def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) -> list[Fact]:
@@ -125,7 +125,7 @@ def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[Step
     facts += [("Memory used", f"{memory:.1f} GiB")] if memory is not None else []
     facts += [("Seed", str(record.settings.seed)), ("Started", _moment(status.started_utc))]
     facts += [("Ended", _moment(status.ended_utc))]
-    return facts + ([("Took", f"{clock(status.elapsed_seconds())} (minutes:seconds)")] if status.ended_utc else [])
+    return facts + ([("Duration", f"{clock(status.elapsed_seconds())} (minutes:seconds)")] if status.ended_utc else [])
 
 
 def _hub_facts(hub: dict[str, Any]) -> list[Fact]:

@@ -50,12 +50,12 @@ class RunPaths:
 
     @property
     def home(self) -> Path:
-        """The home folder that contains this run."""
+        """Return the home folder that contains this run."""
         return self.path.parents[1]
 
     @property
     def merged_dir(self) -> Path:
-        """The folder of the merged model, outside the run folder, so that it is never copied to the storage."""
+        """Return the folder of the merged model, which is outside the run folder, so that it is never copied."""
         return exports_dir(self.home) / f"{self.id}-merged"
 
     def has_adapter(self) -> bool:

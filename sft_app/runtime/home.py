@@ -14,52 +14,52 @@ def app_home() -> Path:
 
 
 def runs_dir(home: Path) -> Path:
-    """One folder per run, named by its id."""
+    """Return the folder that has one folder per run, named by its id."""
     return home / "runs"
 
 
 def dry_runs_dir(home: Path) -> Path:
-    """Run folders of active dry runs; they are not listed as runs."""
+    """Return the folder of active dry runs, which are not listed as runs."""
     return home / "dry_runs"
 
 
 def deleted_runs_dir(home: Path) -> Path:
-    """One empty file, named by the run's id, per deleted run whose copy must still be deleted."""
+    """Return the folder with an empty file, named by the run's id, per deleted run whose copy must still be deleted."""
     return home / "deleted"
 
 
 def models_dir(home: Path) -> Path:
-    """The converted starter, and records of restricted models that were downloaded."""
+    """Return the folder of the converted starter and the records of downloaded restricted models."""
     return home / "models"
 
 
 def starter_dir(home: Path) -> Path:
-    """The converted starter model, an ordinary local model folder."""
+    """Return the folder of the converted starter, an ordinary local model folder."""
     return models_dir(home) / "starter"
 
 
 def datasets_dir(home: Path) -> Path:
-    """Data sets downloaded from the Hub."""
+    """Return the folder of data sets downloaded from the Hub."""
     return home / "datasets"
 
 
 def uploads_dir(home: Path) -> Path:
-    """Data files that users uploaded."""
+    """Return the folder of data files that users uploaded."""
     return home / "uploads"
 
 
 def cleaned_dir(home: Path) -> Path:
-    """Cleaned copies of data files, made on the page."""
+    """Return the folder of cleaned copies of data files made on the page."""
     return home / "cleaned"
 
 
 def exports_dir(home: Path) -> Path:
-    """Merged models."""
+    """Return the folder of merged models."""
     return home / "exports"
 
 
 def queue_file(home: Path) -> Path:
-    """The order that users gave to queued runs: a list of ids.
+    """Return the file with the order of queued runs that users moved: a list of ids.
 
     It is a separate file, so that moving a run does not change a `status.json` that its worker may be writing.
     """
@@ -67,35 +67,35 @@ def queue_file(home: Path) -> Path:
 
 
 def speedups_file(home: Path) -> Path:
-    """How much faster bfloat16 is than float32 on each processor this home has been used on."""
+    """Return the file that says how much faster bfloat16 is than float32 on each processor this home was used on."""
     return home / "machine.json"
 
 
 def storage_state_file(home: Path) -> Path:
-    """Where runs are copied to, and the error of the last attempt."""
+    """Return the file that says where runs are copied to, and the error of the last attempt."""
     return home / "storage.json"
 
 
 def machine_lock_file(home: Path) -> Path:
-    """Locked by the process that trains or measures; others wait for the machine."""
+    """Return the lock of the process that trains or measures; others wait for the machine."""
     return home / "machine.lock"
 
 
 def copying_lock_file(home: Path) -> Path:
-    """Locked by the process that copies runs to the storage."""
+    """Return the lock of the process that copies runs to the storage."""
     return home / "copying.lock"
 
 
 def restoring_lock_file(home: Path) -> Path:
-    """Locked by the process that restores runs from the storage."""
+    """Return the lock of the process that restores runs from the storage."""
     return home / "restoring.lock"
 
 
 def app_log_file(home: Path) -> Path:
-    """The log of errors while serving the page."""
+    """Return the log of errors that occur while serving the page."""
     return home / "app.log"
 
 
 def supervisor_log_file(home: Path) -> Path:
-    """The output of supervisors."""
+    """Return the log with the output of supervisors."""
     return home / "supervisor.log"

@@ -201,7 +201,7 @@ def exit_as(code: int) -> None:
 
 
 def lock_and_start(num_processes: str, run_dir: str, *others: str) -> int:
-    """Run `main` with the run locked for these processes; returns `BUSY_EXIT` if another worker has it."""
+    """Run `main` with the run locked for these processes; return `BUSY_EXIT` if another worker has it."""
     with Run(Path(run_dir)).locked() as is_ours:
         return main(num_processes, run_dir, *others) if is_ours else BUSY_EXIT
 
