@@ -73,7 +73,7 @@ SMALL_CURVES = (
 
 def run_curves(metrics: Sequence[StepMetrics]) -> str:
     """Draw the loss of one run, and below it four small curves of how training goes."""
-    training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
+    training, held_out = metric_points(metrics, "loss"), metric_points(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
     broken = broken_sentence(metrics)
     if not training and not held_out:
@@ -84,7 +84,7 @@ def run_curves(metrics: Sequence[StepMetrics]) -> str:
         legend=[(one.colour, one.name, f"{one.points[-1][1]:.3f}") for one in series if one.points],
         plot=_drawn_plot(series),
         broken=broken,
-        small=[_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES],
+        small=[_small_curve(curve, metric_points(metrics, curve.key)) for curve in SMALL_CURVES],
     )
 
 
@@ -93,8 +93,8 @@ def loss_of_runs(runs: Sequence[tuple[str, Sequence[StepMetrics]]]) -> str:
     series = []
     for index, (name, metrics) in enumerate(runs):
         colour = run_colour(index)
-        held_out = Series(f"{name}, held-out", points_of(metrics, "heldout_loss"), colour, is_measured=True)
-        series += [Series(f"{name}, training", points_of(metrics, "loss"), colour), held_out]
+        held_out = Series(f"{name}, held-out", metric_points(metrics, "heldout_loss"), colour, is_measured=True)
+        series += [Series(f"{name}, training", metric_points(metrics, "loss"), colour), held_out]
     sentences = [(name, broken_sentence(metrics)) for name, metrics in runs]
     return render_html(
         "curves/runs.html",
@@ -109,7 +109,7 @@ def run_colour(index: int) -> str:
     return RUN_COLOURS[index % len(RUN_COLOURS)]
 
 
-def points_of(metrics: Sequence[StepMetrics], key: str) -> tuple[Point, ...]:
+def metric_points(metrics: Sequence[StepMetrics], key: str) -> tuple[Point, ...]:
     """Return (step, value) by step; a step measured twice counts once, and values that are not finite are dropped."""
     points = {row.step: value for row in metrics if (value := getattr(row, key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))

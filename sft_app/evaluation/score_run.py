@@ -24,7 +24,7 @@ from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, RowMes
 from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.progress import ProgressCallback
 
-GENERAL = Path(__file__).with_name("general.jsonl")
+GENERAL_QUESTIONS_FILE = Path(__file__).with_name("general.jsonl")
 MOST_CHANGED = 10
 BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
 BothAnswers = tuple[Answer, Answer]
@@ -72,7 +72,7 @@ def score_run(
     """
     settings = run.record().settings
     heldout = read_scorable_rows(run.heldout_file, pair.tokenizer, settings.max_length)
-    general = read_scorable_rows(GENERAL, pair.tokenizer, None)[: settings.general_prompts]
+    general = read_scorable_rows(GENERAL_QUESTIONS_FILE, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))

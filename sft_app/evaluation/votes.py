@@ -150,7 +150,7 @@ def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
     return dict(sorted(grouped.items()))
 
 
-def by_majority(votes: Iterable[Vote]) -> dict[str, Choice]:
+def majority_choices(votes: Iterable[Vote]) -> dict[str, Choice]:
     """Return the majority choice for each pair, by its id.
 
     Several people's votes on one pair are not independent, and a sign test may only count independent trials.
@@ -223,7 +223,7 @@ def votes_sentence(votes: Sequence[Vote]) -> str:
     if voters == 1:
         return tally_sentence(tally(votes))
     sentence = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
-    return f"{sentence} {tally_sentence(tally_choices(list(by_majority(votes).values())))}"
+    return f"{sentence} {tally_sentence(tally_choices(list(majority_choices(votes).values())))}"
 
 
 def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     return folder
 
 
-def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
+def convert_to_gguf(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
     """Write an 8-bit GGUF file next to the merged model; closing the generator ends the converter.
 
     The file appears only once it is complete. A file that is newer than the weights is kept.

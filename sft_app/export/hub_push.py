@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import PACKAGE_ENDINGS, Files, adapter_files
 from sft_app.export.fidelity import fidelity_sentence, is_warning
-from sft_app.export.merged import MergedModel, describe
+from sft_app.export.merged import MergedModel, describe_merged
 from sft_app.export.model_card import saved_kind
 from sft_app.hub.errors import PUSH_MESSAGES, reraise_as, translate_hub_errors
 from sft_app.hub.ids import is_repository_name
@@ -93,7 +93,7 @@ def push_run(
         if merged is None:
             files = adapter_files(run, repository.id, chosen)
         else:
-            files = {**_files_in(merged.folder), **describe(run, repository.id, merged.fidelity, chosen)}
+            files = {**_files_in(merged.folder), **describe_merged(run, repository.id, merged.fidelity, chosen)}
         marker = "adapter_config.json" if merged is None and saved_kind(run) == "adapter" else "config.json"
         data = _data_files(run) if include_data else {}
         pushed = push_files(repository, {**files, **data}, marker, f"Run {run.id}", on_progress)

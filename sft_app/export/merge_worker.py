@@ -20,7 +20,7 @@ from typing import Any
 from sft_app.errors import AppError, ExportError, first_line, kind_and_first_line
 from sft_app.export.fidelity import Fidelity, write_fidelity
 from sft_app.export.fidelity_check import check_fidelity
-from sft_app.export.merged import DRAFT, MergeProgress, check_room, saved_ns, size_gib, write_progress
+from sft_app.export.merged import DRAFT, MergeProgress, check_room, merged_size_gib, saved_ns, write_progress
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import fetch_base, recorded_model
 from sft_app.models.hardware import detect_hardware
@@ -104,7 +104,7 @@ def _merge_adapter(run: Run, draft: Path, on_progress: StageCallback) -> None:
             f"{ref.name} is stored quantised, and merging into rounded weights would lose what was learned. "
             "Export the adapter, or train on the unquantised model."
         )
-    if size_gib(run) == 0:  # not downloaded, so its size could not be checked before
+    if merged_size_gib(run) == 0:  # not downloaded, so its size could not be checked before
         on_progress(0.0, "Fetching the base model")
         fetch_base(ref, home)
         check_room(run, draft)

@@ -80,7 +80,7 @@ def follow(steps: Generator[Step, None, Returned], on_progress: Callable[[Step],
             on_progress(step)
 
 
-def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
+def merge_steps(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
     """Write the merged model of a run to `folder`; closing the generator ends the process and cleans up.
 
     An earlier merged model there is replaced once the new one is complete. To check the result, the merged model and
@@ -99,7 +99,7 @@ def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, N
     try:
         exit_status = yield from _work(run, scratch, prompts)
         fidelity = _result(run, scratch, exit_status)
-        write_files(describe(run, folder.name, fidelity), scratch / DRAFT)
+        write_files(describe_merged(run, folder.name, fidelity), scratch / DRAFT)
         _put_in_place(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -119,14 +119,14 @@ def saved_ns(run: Run) -> int:
     return max((file.stat().st_mtime_ns for file in run.adapter_dir.glob("*.safetensors")), default=0)
 
 
-def describe(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
+def describe_merged(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
     """Build the card, settings and scores of a merged model; `name`, `chosen` and errors are as in `model_card`."""
     notes = [] if fidelity.is_copy else [fidelity_sentence(fidelity)]
     card = model_card(run, name, "full" if fidelity.is_copy else "merged", notes, chosen)
     return description_files(run, card)
 
 
-def size_gib(run: Run) -> float:
+def merged_size_gib(run: Run) -> float:
     """Return the size of the merged model's weights; 0 if it is unknown because the base is not downloaded."""
     ref, home = recorded_model(run), run.home
     if holds_full_model(run.adapter_dir):
@@ -136,7 +136,7 @@ def size_gib(run: Run) -> float:
 
 def check_room(run: Run, folder: Path) -> None:
     """Check that there is enough disk space and memory. Raises: ExportError with the numbers if not."""
-    size = size_gib(run)
+    size = merged_size_gib(run)
     needed, free = size + OTHER_FILES_GIB, free_disk_gib(folder)
     if needed > free:
         message = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"

@@ -91,7 +91,7 @@ def run_of_side(name: str, runs: Iterable[Run]) -> Run | None:
     return next((run for run in runs if run.id == run_id), None)
 
 
-def settings_of(side: Side, home: Path) -> RunSettings:
+def side_settings(side: Side, home: Path) -> RunSettings:
     """Return the settings of the side's run, or the defaults for an adapter from elsewhere."""
     run = run_of_side(side.name, list_runs(home))
     return run.record().settings if run else RunSettings()
@@ -112,7 +112,7 @@ def conditions_of(
     from sft_app.inference.generation import Sampling
 
     asked = {"system_prompt": system, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    settings = settings_of(side, home)
+    settings = side_settings(side, home)
     given = {name: value for name, value in asked.items() if value is not None}
     settings = parse_settings({**settings.model_dump(), **given})
     return settings.system_prompt, Sampling(settings.temperature, settings.seed, settings.max_new_tokens)

@@ -10,7 +10,7 @@ from sft_app.runtime.home import exports_dir
 LOCK_FILE = "worker.lock"
 
 
-class Inside:
+class RunPath:
     """A path relative to the run folder: declared on the class, resolved on a run."""
 
     def __init__(self, *parts: str) -> None:
@@ -26,23 +26,23 @@ class RunPaths:
 
     path: Path
 
-    settings_file = Inside("settings.json")
-    status_file = Inside("status.json")
-    train_file = Inside("data", "train.jsonl")
-    heldout_file = Inside("data", "heldout.jsonl")
-    tokens_dir = Inside("tokens")
-    checkpoints_dir = Inside("checkpoints")
-    adapter_dir = Inside("adapter")
-    metrics_file = Inside("metrics.jsonl")
-    snapshots_file = Inside("snapshots.jsonl")
-    log_file = Inside("train.log")
-    base_scores_file = Inside("base_scores.jsonl")
-    scorecard_file = Inside("scorecard.json")
-    pairs_file = Inside("answer_pairs.jsonl")
-    votes_file = Inside("votes.jsonl")
-    stop_file = Inside("stop")
-    cancel_file = Inside("cancel")
-    lock_file = Inside(LOCK_FILE)  # created for the first worker; never copied to the storage
+    settings_file = RunPath("settings.json")
+    status_file = RunPath("status.json")
+    train_file = RunPath("data", "train.jsonl")
+    heldout_file = RunPath("data", "heldout.jsonl")
+    tokens_dir = RunPath("tokens")
+    checkpoints_dir = RunPath("checkpoints")
+    adapter_dir = RunPath("adapter")
+    metrics_file = RunPath("metrics.jsonl")
+    snapshots_file = RunPath("snapshots.jsonl")
+    log_file = RunPath("train.log")
+    base_scores_file = RunPath("base_scores.jsonl")
+    scorecard_file = RunPath("scorecard.json")
+    pairs_file = RunPath("answer_pairs.jsonl")
+    votes_file = RunPath("votes.jsonl")
+    stop_file = RunPath("stop")
+    cancel_file = RunPath("cancel")
+    lock_file = RunPath(LOCK_FILE)  # created for the first worker; never copied to the storage
 
     @property
     def id(self) -> str:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 REPORT_SECONDS = 0.5
 
 
-def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
+def write_heldout_scorecard(run: Run, tuned: Sequence[RowScore]) -> None:
     """Write the scorecard as far as training can compute it. The base's scores are those of the evaluation at step 0,
     where a fresh adapter changes nothing; if they are incomplete, both sides are measured afterwards instead."""
     base = read_base_scores(run)

@@ -36,7 +36,7 @@ from sft_app.training.auto_settings import resolve_max_length, resolve_precision
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
-from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
+from sft_app.training.scoring import complete_scorecard, write_heldout_scorecard
 from sft_app.training.supervisor import hand_over, record_terminated
 from sft_app.training.termination import (
     BUSY_EXIT,
@@ -165,7 +165,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     distributed.leave_ranks()
     if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
-        keep_heldout_scores(run, scores)
+        write_heldout_scorecard(run, scores)
     message = " ".join(filter(None, [discarded, _ending_message(reporter)]))
     return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 

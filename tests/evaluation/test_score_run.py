@@ -16,7 +16,14 @@ from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer
 from sft_app.evaluation.answer_pairs import read_pairs
-from sft_app.evaluation.score_run import GENERAL, keep_score, most_changed, read_scorable_rows, score_both, score_run
+from sft_app.evaluation.score_run import (
+    GENERAL_QUESTIONS_FILE,
+    keep_score,
+    most_changed,
+    read_scorable_rows,
+    score_both,
+    score_run,
+)
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.verdicts import UNJUDGED, scorecard_lines
 from sft_app.export.report import report_html, report_markdown
@@ -74,7 +81,7 @@ def plain_loss(model: Any, rendered: Any) -> tuple[float, int]:
 
 def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models: list[Any]) -> None:
     card, _ = score_run(made.run, pair, prompts=0)
-    for part, file in ((card, made.run.heldout_file), (card.general, GENERAL)):
+    for part, file in ((card, made.run.heldout_file), (card.general, GENERAL_QUESTIONS_FILE)):
         rows = [row.rendered for row in read_scorable_rows(file, pair.tokenizer, 256)]
         for side, model in zip(("base", "tuned"), models, strict=True):
             losses, tokens = zip(*(plain_loss(model, rendered) for rendered in rows), strict=True)

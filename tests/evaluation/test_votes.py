@@ -15,9 +15,9 @@ from sft_app.evaluation.votes import (
     Ballot,
     Vote,
     VotingProgress,
-    by_majority,
     by_voter,
     cast_vote,
+    majority_choices,
     open_ballots,
     read_votes,
     sign_test,
@@ -161,7 +161,7 @@ def test_the_same_name_is_the_same_voter() -> None:
 def test_a_majority_is_one_vote_for_a_pair() -> None:
     choices = {"a": ["tuned", "tuned", "base"], "b": ["tuned", "base"], "c": ["both bad", "both bad", "tie"]}
     votes = [Vote(pair=pair, voter="Ada", choice=choice) for pair, several in choices.items() for choice in several]
-    assert by_majority(votes) == {"a": "tuned", "b": "tie", "c": "both bad"}
+    assert majority_choices(votes) == {"a": "tuned", "b": "tie", "c": "both bad"}
 
 
 @pytest.mark.parametrize(

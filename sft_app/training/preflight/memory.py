@@ -62,7 +62,7 @@ def estimate_memory(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, dtype: str
 ) -> MemoryParts:
     """Estimate the memory for training. `dtype` is torch's name for the base's dtype; `device` is `cuda` or `cpu`."""
-    compute = bytes_of(dtype)
+    compute = bytes_per_number(dtype)
     weights = weight_bytes(shape, settings, compute)
     trained = _trained_bytes(shape, settings, dtype)
     activations = _activation_bytes(shape, settings, batch, device, compute)
@@ -86,7 +86,7 @@ def weight_bytes(shape: ModelShape, settings: RunSettings, compute: int) -> floa
     return shape.linear_weights * NF4_BYTES + (shape.parameters - shape.linear_weights) * compute
 
 
-def bytes_of(dtype: str) -> int:
+def bytes_per_number(dtype: str) -> int:
     """Return the bytes of one number, given torch's name for its dtype."""
     return 2 if dtype in ("bfloat16", "float16") else 4
 

@@ -14,7 +14,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
-from sft_app.training.preflight.memory import bytes_of, layer_bytes, uses_checkpointing, weight_bytes
+from sft_app.training.preflight.memory import bytes_per_number, layer_bytes, uses_checkpointing, weight_bytes
 from sft_app.training.preflight.workload import DryRunResult, Workload
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
@@ -103,7 +103,7 @@ def seconds_for(
 
 def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:
     """Estimate the seconds per generated token, for which every weight is read once."""
-    read = weight_bytes(shape, settings, bytes_of(speed.dtype))
+    read = weight_bytes(shape, settings, bytes_per_number(speed.dtype))
     return read / speed.bytes + shape.layers * LAYER_SECONDS
 
 
@@ -130,7 +130,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
     adapter = 0 if settings.method == "full" else 6 * shape.trainable(settings)
     head = trained * shape.vocabulary * shape.hidden_size * (6 if settings.method == "full" else 4)
     arithmetic = tokens * (passes * shape.linear_weights + adapter) + head
-    compute = bytes_of(speed.dtype)
+    compute = bytes_per_number(speed.dtype)
     kept = tokens * shape.layers * layer_bytes(shape, settings, speed.device, compute)
     walked = WALKS * kept * (1.5 if repeats else 1)
     if settings.method == "full":
