@@ -147,7 +147,7 @@ class RunReporter(TrainerCallback):
         return max(0, self.checkpoint_bytes - shutil.disk_usage(self.run.path).free)
 
     def _report_full_disk(self, step: int, bytes_short: int) -> None:
-        lacking = f"the disk is {bytes_short / 2**20:,.0f} MiB short"
+        lacking = f"it needs {bytes_short / 2**20:,.0f} MiB more disk space"
         message = f"No checkpoint was saved at step {step}: {lacking}. Free up space."
         self.run.update_status(hint=f"{self.hint} {message}".strip())
         self.saved = time.monotonic()

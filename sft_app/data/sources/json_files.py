@@ -23,7 +23,14 @@ from sft_app.data.sources.lines import (
 
 MAX_OBJECT_BYTES = 2**28
 """An object around the rows is loaded whole to see which of its lists has them; that takes four times its size."""
-_KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+_KINDS = {
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 # A complete string, or one of the groups: an opening bracket, a closing one, a comma, the quote of an open string.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([\[{])|([\]}])|(,)|(")', re.DOTALL)
 _OPEN, _CLOSE, _COMMA, _CUT_STRING = 1, 2, 3, 4

@@ -77,7 +77,7 @@ def test_jsonl_rows_have_their_line_numbers(content: str, expected: list[Any]):
         ("{'a': 1}", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
         ('{"ö": b}', "not valid JSON: Expecting value at column 7"),
         ("[1, 2]", "the row must be an object with named columns, got a list"),
-        ('"text"', "the row must be an object with named columns, got a text"),
+        ('"text"', "the row must be an object with named columns, got a string"),
         ("null", "the row must be an object with named columns, got null"),
         ("true", "the row must be an object with named columns, got true or false"),
         ("NaN", "the row must be an object with named columns, got a number"),
@@ -162,7 +162,7 @@ def test_jsonl_is_read_fast():
         ('{"data": [{"a": 1}]}{"b": 1}', [Row(1, {"data": [{"a": 1}]}), Row(2, {"b": 1})]),
         (
             '["x", [1], 2, {"a": 4}]',
-            [Rejected(1, "got a text"), Rejected(2, "got a list"), Rejected(3, "got a number"), Row(4, {"a": 4})],
+            [Rejected(1, "got a string"), Rejected(2, "got a list"), Rejected(3, "got a number"), Row(4, {"a": 4})],
         ),
         ('[{"a": 1} {"a": 2},, {"a": 3},]', [Row(1, {"a": 1}), Row(2, {"a": 2}), Row(3, {"a": 3})]),
         ("[]", []),
