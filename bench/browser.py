@@ -1,4 +1,4 @@
-"""The real page in a process of its own, and the browser to look at it: for measurements and for browser tests."""
+"""Run the real page in a separate process, and define the browser that opens it, for measurements and browser tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAUNCH: dict[str, Any] = {
 
 
 class Server:
-    """`python app.py` over one home; `url` is known once the page is open."""
+    """Runs `python app.py` with a home folder; `url` is set once the page is open."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home, self.environment = home, environment
@@ -53,6 +53,6 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            if found := re.search(r"open on (http://\S+)", line):
-                self.url = found.group(1)
+            if match := re.search(r"open on (http://\S+)", line):
+                self.url = match.group(1)
                 self.open.set()

@@ -1,16 +1,16 @@
-"""What it costs to answer with both sides at once, beside other ways to the same two answers, in the same run.
+"""Measure what it costs to answer with both sides at once, compared with other ways to get the same two answers.
 
     python -m bench.compare                               the starter model on this machine
     python -m bench.compare --shape llama-8b              random weights in real shapes, for a GPU
-    python -m bench.compare --method qlora                a base in 4 bits
+    python -m bench.compare --method qlora                a 4-bit base
     python -m bench.compare --quick                       a tiny model, for the tests
     python -m bench.compare --json results.json           everything that was measured
 
 Arms: `base alone` (one answer of the plain base model, the yardstick), `ours` (both sides as rows of one batch), `one
 after the other` (one model, its adapter off and then on), `adapter_names` (PEFT's own mixed batch) and `two loaded
-models`. Each runs in a fresh process, in an order that turns with every repeat, and takes the likeliest token at each
-step, so many times as were asked for. `ours` has to give the tokens of each side by itself in every repeat. The second
-part scores given answers with both sides, in one pass and in two, turn about in one process.
+models`. Each runs in a fresh process, in an order that is reversed with every repeat, and generates `--tokens` tokens
+greedily. In every repeat, `ours` must give the same tokens as each side alone. The second part scores reference answers
+with both sides, in one pass and in two, alternating in one process.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def main() -> None:
     arguments = _parse()
     with tempfile.TemporaryDirectory() as folder:
         spec = make_spec(Path(folder), arguments)
-        expected = _apart("adapter", "", spec)["ids"]
+        expected = _run_in_process("adapter", "", spec)["ids"]
         measured = []
         for repeat in range(arguments.repeats):
             for arm in ARMS if repeat % 2 == 0 else reversed(ARMS):
-                measured.append({"repeat": repeat, **_apart("arm", arm, spec)})
+                measured.append({"repeat": repeat, **_run_in_process("arm", arm, spec)})
                 sys.stderr.write(f"repeat {repeat + 1}: {arm}\n")
-        scoring = [_apart("scoring", "", spec) for _ in range(arguments.repeats)]
+        scoring = [_run_in_process("scoring", "", spec) for _ in range(arguments.repeats)]
     facts = machine()
     report = {
         "machine": facts,
@@ -67,11 +67,11 @@ def main() -> None:
     }
     save_report(report, arguments.json)
     show(report)
-    sys.exit(0 if is_right(report) else "The sides are not what they are by themselves, so the speed says nothing.")
+    sys.exit(0 if is_valid(report) else "The sides differ from what they answer alone, so the speed is meaningless.")
 
 
 def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
-    """Writes model and conversations into `folder`. The prompt is the beginning of all conversations end to end."""
+    """Write model and conversations into `folder`. The prompt is the start of all conversations, joined end to end."""
     from bench.compare_arms import Spec
     from bench.train_data import model_and_rows
     from sft_app.inference.device import comparison_dtype
@@ -94,8 +94,8 @@ def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
 
 
 def summarise(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Seconds of each arm and, for the figures that have goals, how many times those of `base alone` they are, from
-    repeat to repeat: median, least and most."""
+    """Return each arm's seconds and, for figures with goals, the ratio to `base alone` in the same repeat: median,
+    least and most."""
     summary = []
     for arm in ARMS:
         entries = [entry for entry in measured if entry["arm"] == arm]
@@ -120,14 +120,14 @@ def summarise(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def summarise_scoring(scoring: list[dict[str, Any]]) -> dict[str, Any]:
-    """Seconds of both ways, and how many times as fast one pass is, from round to round."""
+    """Return the seconds of both methods, and the speedup of one pass over two in the same round."""
     one, two = ([second for entry in scoring for second in entry["seconds"][way]] for way in ("one", "two"))
     faster = [both / alone for alone, both in zip(one, two, strict=True)]
     return {"one_pass_seconds": _spread(one), "two_passes_seconds": _spread(two), "ratio": _spread(faster)}
 
 
-def is_right(report: dict[str, Any]) -> bool:
-    """Whether the sides differ, `ours` has each as it is by itself, and both ways of scoring find the same losses."""
+def is_valid(report: dict[str, Any]) -> bool:
+    """Return whether the sides differ, `ours` equals each side alone, and both ways of scoring give the same losses."""
     base, tuned = report["expected"]
     ours = [entry["ids"] for entry in report["measured"] if entry["arm"] == "ours"]
     alone = [entry["ids"] for entry in report["measured"] if entry["arm"] == "base alone"]
@@ -154,21 +154,21 @@ def show(report: dict[str, Any]) -> None:
     spec, goals, scoring = report["spec"], report["goals"], report["scoring_summary"]
     console = Console(markup=False)
     console.print(f"{report['machine']['name']}, {report['shape']}, {spec['method']}, {spec['dtype']}")
-    console.print(f"{spec['tokens']} tokens after a prompt of {spec['prompt_tokens']}; × is of base alone")
+    console.print(f"{spec['tokens']} tokens after a prompt of {spec['prompt_tokens']}; × is relative to base alone")
     table = Table("arm", "decode s", "×", "with prompt ×", "first token ×", "peak ×")
     table.columns[0].no_wrap = True
     for entry in report["summary"]:
         table.add_row(
             entry["arm"],
             f"{entry['decode_seconds']['median']:.2f}",
-            *(_told(entry[name], "\n") for name in ("decode", "whole", "first_token", "peak")),
+            *(_median_and_range(entry[name], "\n") for name in ("decode", "whole", "first_token", "peak")),
         )
     console.print(table)
     limits = ("decode", "first_token", "peak")
-    told = ", ".join(f"{name.replace('_', ' ')} × {goals[name]:g}" for name in limits)
-    console.print(f"goals for ours, at most: {told}")
+    limits_text = ", ".join(f"{name.replace('_', ' ')} × {goals[name]:g}" for name in limits)
+    console.print(f"goals for ours, at most: {limits_text}")
     conversations = report["scoring"][0]["conversations"]
-    one, two, ratio = (_told(scoring[name]) for name in ("one_pass_seconds", "two_passes_seconds", "ratio"))
+    one, two, ratio = (_median_and_range(scoring[name]) for name in ("one_pass_seconds", "two_passes_seconds", "ratio"))
     console.print(f"scoring {conversations} conversations with both sides, seconds: {one} in one pass, {two} in two")
     console.print(f"one pass is × {ratio} as fast (goal: × {goals['scoring']:g})")
 
@@ -177,29 +177,29 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": median(values), "least": min(values), "most": max(values)}
 
 
-def _told(values: dict[str, float], between: str = " ") -> str:
+def _median_and_range(values: dict[str, float], between: str = " ") -> str:
     return f"{values['median']:.2f}{between}({values['least']:.2f} … {values['most']:.2f})"
 
 
-def _apart(what: str, arm: str, spec: Spec) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.compare", "--child", what, arm, json.dumps(asdict(spec))]
-    # for tiny tensors a second thread only waits
+def _run_in_process(part: str, arm: str, spec: Spec) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.compare", "--child", part, arm, json.dumps(asdict(spec))]
+    # for tiny tensors, a second thread only adds overhead
     threads = {"OMP_NUM_THREADS": "1"} if spec.is_tiny else {}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads})
     if done.returncode:
-        sys.exit(f"{what} {arm} failed:\n{done.stderr[-4000:]}")
+        sys.exit(f"{part} {arm} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _child(what: str, arm: str, spec_json: str) -> None:
+def _child(part: str, arm: str, spec_json: str) -> None:
     from bench.compare_arms import Spec, expected_ids, measure_arm, measure_scoring, save_random_adapter
 
     spec = Spec(**json.loads(spec_json))
-    if what == "adapter":
+    if part == "adapter":
         save_random_adapter(spec)
         result = {"ids": expected_ids(spec)}
     else:
-        result = measure_arm(arm, spec) if what == "arm" else measure_scoring(spec)
+        result = measure_arm(arm, spec) if part == "arm" else measure_scoring(spec)
     sys.stdout.write("\n" + json.dumps(result) + "\n")
 
 

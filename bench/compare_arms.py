@@ -1,5 +1,5 @@
-"""One way of answering with both sides, in a process of its own, for `bench.compare`: the same model, adapter and
-prompt, the likeliest token at each step, as many of them as were asked for."""
+"""Measure one arm of `bench.compare` in a separate process, with the same model, adapter, prompt and number of greedy
+tokens as the other arms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import peft  # noqa: F401 - so that every arm's process holds the same libraries
+import peft  # noqa: F401 - so that every arm's process loads the same libraries
 import torch
 
 from bench.machine import peak_memory_gib
@@ -38,7 +38,7 @@ BOTH = (RowAdapter(), RowAdapter(ADAPTER_NAME))
 
 @dataclass(frozen=True)
 class Spec:
-    """What all arms share. `dtype` is the precision that comparisons compute in on this machine."""
+    """What all arms share. `dtype` is the precision of comparisons on this machine."""
 
     model_dir: str
     adapter_dir: str
@@ -52,7 +52,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`ids` of each row, `(batch, tokens)`; when the first tokens and the last were there, in seconds."""
+    """The `ids` of each row, `(batch, tokens)`, and the seconds until the first and the last tokens."""
 
     ids: list[list[int]]
     first: float
@@ -60,8 +60,8 @@ class Timeline:
 
 
 def measure_arm(arm: str, spec: Spec) -> dict[str, Any]:
-    """`seconds` until both sides have all tokens, `decode_seconds` of them without the prompts, `first_token_seconds`
-    until the later side has begun, and the `ids` of the sides."""
+    """Measure an arm: `seconds` until both sides have all tokens, `decode_seconds` without the prompts,
+    `first_token_seconds` until the later side has started, and the `ids` of both sides."""
     answer = _arms(spec)[arm]()
     answer(WARM_UP_TOKENS)
     if torch.cuda.is_available():
@@ -79,9 +79,9 @@ def measure_arm(arm: str, spec: Spec) -> dict[str, Any]:
 
 
 def expected_ids(spec: Spec) -> list[list[int]]:
-    """What the base and the adapter by themselves answer, neither through anything of the app's row-wise scaling.
+    """Return what the base and the adapter answer alone, without the app's row-wise scaling.
 
-    In 16 bits a product of two rows may be rounded otherwise than that of one, so there each stands in two equal rows.
+    In 16 bits, a product of two rows may be rounded differently from that of one, so each side gets two equal rows.
     """
     copies = 1 if spec.dtype == "float32" else 2
     base, tuned = _base(spec), _tuned(spec)
@@ -89,7 +89,10 @@ def expected_ids(spec: Spec) -> list[list[int]]:
 
 
 def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
-    """Seconds for all conversations with both sides in one pass and in two, turn about, and both sides' losses."""
+    """Measure the seconds for scoring all conversations with both sides in one pass and in two, and both sides' losses.
+
+    The two methods alternate.
+    """
     model = _tuned(spec)
     loaded_sides = (LoadedSide(model, is_base=True), LoadedSide(model, ADAPTER_NAME))
     pair: Any = SimpleNamespace(loaded_sides=loaded_sides, models=SimpleNamespace(lock=threading.Lock()))
@@ -97,25 +100,25 @@ def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
     conversations = load_rows(Path(spec.rows_file))
 
     def in_two_passes() -> list[list[RowScore]]:
-        found = []
+        scores = []
         for loaded in loaded_sides:
             with activate_side(loaded, 1.0) as alone:
-                found.append(score_conversations(alone, conversations))
-        return found
+                scores.append(score_conversations(alone, conversations))
+        return scores
 
-    ways: dict[str, Callable[[], Any]] = {"one": lambda: score_both(pair, conversations), "two": in_two_passes}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    losses = {name: [[score.loss for score in side] for side in way()] for name, way in ways.items()}
+    methods: dict[str, Callable[[], Any]] = {"one": lambda: score_both(pair, conversations), "two": in_two_passes}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    losses = {name: [[score.loss for score in side] for side in method()] for name, method in methods.items()}
     for number in range(rounds):
-        for name in list(ways) if number % 2 else reversed(list(ways)):
+        for name in list(methods) if number % 2 else reversed(list(methods)):
             began = _now()
-            ways[name]()
+            methods[name]()
             seconds[name].append(_now() - began)
     return {"conversations": len(conversations), "seconds": seconds, "losses": losses}
 
 
 def save_random_adapter(spec: Spec) -> None:
-    """As the app attaches one by default, with values where a fresh one has zeros."""
+    """Save an adapter like the app's default, but with random values where a fresh one has zeros."""
     torch.manual_seed(0)
     model = attach_lora(_base(spec), RunSettings())
     with torch.no_grad():
@@ -131,7 +134,7 @@ def load_rows(path: Path) -> list[RenderedConversation]:
 
 
 def _arms(spec: Spec) -> dict[str, Callable[[], Callable[[int], list[Timeline]]]]:
-    """Each loads what it needs and is then a function of the number of tokens."""
+    """Return a loader per arm; each loader returns a function from the number of tokens to the timelines."""
     one, two = [spec.prompt], [spec.prompt] * 2
 
     def base_alone() -> Callable[[int], list[Timeline]]:
@@ -164,7 +167,7 @@ def _arms(spec: Spec) -> dict[str, Callable[[], Callable[[int], list[Timeline]]]
 
 
 def _timed(model: Any, prompts: Any, tokens: int, inside: AbstractContextManager[Any] | None = None) -> Timeline:
-    """Of the app's own loop; nothing ends an answer before its time."""
+    """Time the app's own generation loop; no token ends an answer early."""
     began, times, steps = _now(), [], []
     with inside or nullcontext():
         for ids in generate_tokens(model, prompts, Sampling(max_new_tokens=tokens), (), 0):
@@ -174,7 +177,7 @@ def _timed(model: Any, prompts: Any, tokens: int, inside: AbstractContextManager
 
 
 def _generated(model: Any, prompts: Any, tokens: int, **options: Any) -> Timeline:
-    """Of `model.generate`; it tells of each step through a stopping criterion."""
+    """Time `model.generate`, which reports each step through a stopping criterion."""
     from transformers import StoppingCriteriaList
 
     times: list[float] = []
@@ -186,7 +189,7 @@ def _generated(model: Any, prompts: Any, tokens: int, **options: Any) -> Timelin
     ids = torch.tensor([list(prompt) for prompt in prompts], device=model.device)
     began = _now()
     with torch.no_grad():
-        found = model.generate(
+        output = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=tokens,
@@ -196,7 +199,7 @@ def _generated(model: Any, prompts: Any, tokens: int, **options: Any) -> Timelin
             stopping_criteria=StoppingCriteriaList([note]),
             **options,
         )
-    return Timeline(found[:, ids.shape[1] :].tolist(), times[0], times[-1])
+    return Timeline(output[:, ids.shape[1] :].tolist(), times[0], times[-1])
 
 
 def _base(spec: Spec) -> Any:

@@ -1,13 +1,13 @@
-"""How fast a data file goes through `inspect`, and in how much memory: time must grow with the rows, memory hardly.
+"""Measure speed and memory of `inspect`: time should grow linearly with the rows, and memory hardly at all.
 
     python -m bench.data                      10,000, 100,000 and 1,000,000 rows of about 1 kB
     python -m bench.data --quick              small sizes, for the tests
     python -m bench.data --json results.json  everything that was measured
 
-Timed, each in a fresh process: reading (bytes to rows); reading and format (to conversations); the whole check-up (with
-the doctor's findings and the split); and the preview that the page opens with, of at most 20,000 conversations. Token
-lengths are left out: they come from a sample of fixed size. Sizes take turns, so that a slow minute of a shared machine
-does not hit one of them alone.
+Four parts are timed, each in a fresh process: reading (bytes to rows); reading and format (to conversations); the whole
+check-up (with findings and the split); and the preview of at most 20,000 conversations that the page opens with. Token
+lengths are left out, because they come from a sample of fixed size. Sizes alternate, so that a slow minute of a shared
+machine does not affect only one of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {count: write_rows(Path(folder) / f"{count}.jsonl", count) for count in rows}
         measured = [
-            {"part": part, "rows": count, "repeat": repeat, **measure_apart(part, files[count])}
+            {"part": part, "rows": count, "repeat": repeat, **measure_in_process(part, files[count])}
             for repeat in range(arguments.repeats)
             for count in rows
             for part in PARTS
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def write_rows(path: Path, count: int) -> Path:
-    """Support conversations of random words, about 1 kB each; one in fifty is a copy or a near copy."""
+    """Write support conversations of random words, about 1 kB each; one in fifty is a copy or a near copy."""
     dice = random.Random(0)
     words = ["".join(dice.choices("abcdefghilmnoprstuvw", k=dice.randint(2, 9))) for _ in range(WORDS)]
     recent: list[list[str]] = []
@@ -65,8 +65,8 @@ def write_rows(path: Path, count: int) -> Path:
     return path
 
 
-def measure_apart(part: str, path: Path) -> dict[str, float]:
-    """Runs one part in a fresh process."""
+def measure_in_process(part: str, path: Path) -> dict[str, float]:
+    """Run one part in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.data", "--measure", part, str(path)], capture_output=True, text=True, check=True
     )
@@ -74,7 +74,7 @@ def measure_apart(part: str, path: Path) -> dict[str, float]:
 
 
 def measure(part: str, path: Path) -> dict[str, float]:
-    """Seconds, and the peak memory of this process in GiB."""
+    """Measure one part in this process: seconds, rows per second, and peak memory in GiB."""
     from sft_app.data.checkup.inspection import inspect_data
     from sft_app.data.reading import PREVIEWED, Reading, load_data, open_data
     from sft_app.data.sources.data_files import read_rows
@@ -101,8 +101,8 @@ def measure(part: str, path: Path) -> dict[str, float]:
 
 
 def summarise(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Median, least and most rows a second of each part and size; `growth` is the time a row takes, relative to the
-    smallest size."""
+    """Return the median, least and most rows per second of each part and size; `growth` is the time per row relative to
+    the smallest size."""
     summary: list[dict[str, Any]] = []
     for part in PARTS:
         smallest = None
@@ -132,7 +132,7 @@ def show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("part", "rows", "MB", "seconds", "rows/s", "least … most", "time a row", "peak memory")
+    table = Table("part", "rows", "MB", "seconds", "rows/s", "least … most", "time per row", "peak memory")
     for entry in report["summary"]:
         table.add_row(
             entry["part"],

@@ -1,4 +1,4 @@
-"""The machine a measurement was made on, how fast it is at what training is made of, and the report of it all."""
+"""Describe the machine of a measurement, measure its matrix products, and save reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def machine() -> dict[str, Any]:
 
 
 def accelerator() -> dict[str, Any]:
-    """Name, and the precision in which it is fast."""
+    """Return the accelerator's name and the precision in which it is fast."""
     from sft_app.models.hardware import detect_hardware
 
     hardware = detect_hardware()
@@ -29,7 +29,7 @@ def accelerator() -> dict[str, Any]:
 
 
 def peak_memory_gib() -> float:
-    """The most that this process has held: of the GPU's memory where there is one, else of the machine's."""
+    """Return this process's peak memory: of the GPU if there is one, else of the machine."""
     import torch
 
     if torch.cuda.is_available():
@@ -38,7 +38,7 @@ def peak_memory_gib() -> float:
 
 
 def matrix_teraflops(dtype: str, seconds: float = 1.0) -> float:
-    """Of products as large as those of a training step: the ceiling that a step can be held against."""
+    """Measure matrix products of the size of a training step, as a ceiling to compare a step with."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,6 +56,6 @@ def matrix_teraflops(dtype: str, seconds: float = 1.0) -> float:
 
 
 def save_report(report: dict[str, Any], path: Path | None) -> None:
-    """As JSON, where a file was asked for."""
+    """Save the report as JSON if `path` is given."""
     if path:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

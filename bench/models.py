@@ -1,5 +1,5 @@
-"""The models that are measured on: the starter, and seeded random weights in the shapes of known models, for a machine
-that can reach nothing."""
+"""Provide models to measure: the starter, and seeded random weights in the shapes of known models, for machines without
+network access."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WORDS = ["the", "of", "and", "to", "in", "is", "it", "for", "that", "was", "on",
 
 
 def starter_folder() -> Path:
-    """The converted starter of this machine; fetched if it is not there yet."""
+    """Return this machine's converted starter, downloading it if necessary."""
     from sft_app.models.starter import prepare_starter
     from sft_app.runtime.home import app_home
 
@@ -50,7 +50,7 @@ def starter_folder() -> Path:
 
 
 def make_home(folder: Path, with_starter: bool) -> Path:
-    """An empty home of the app, with this machine's starter if it is wanted."""
+    """Make an empty home folder, optionally with this machine's starter."""
     (folder / "models").mkdir(parents=True)
     if with_starter:
         (folder / "models" / "starter").symlink_to(starter_folder())
@@ -58,7 +58,7 @@ def make_home(folder: Path, with_starter: bool) -> Path:
 
 
 def write_random_model(folder: Path, shape: str, tokenizer: Any, vocabulary: int | None = None) -> Path:
-    """Seeded weights in bfloat16 beside their tokenizer, whose size is the vocabulary unless one is named."""
+    """Write seeded bfloat16 weights and the tokenizer; the vocabulary size defaults to the tokenizer's."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -77,7 +77,7 @@ def write_random_model(folder: Path, shape: str, tokenizer: Any, vocabulary: int
 
 
 def word_tokenizer() -> Any:
-    """It knows `WORDS` and a chat template, and nothing else."""
+    """Build a tokenizer that only knows `WORDS`, with a chat template."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
@@ -94,9 +94,9 @@ def word_tokenizer() -> Any:
 
 
 def write_conversations(path: Path, count: int, tokens: int) -> Path:
-    """Each of so many tokens, more or less; the longer half of each is its answer."""
+    """Write conversations of about `tokens` tokens each; the slightly longer half is the answer."""
     half = range(tokens // 2)
-    texts = [" ".join(WORDS[(place + n) % len(WORDS)] for n in half) for place in range(count)]
+    texts = [" ".join(WORDS[(start + n) % len(WORDS)] for n in half) for start in range(count)]
     rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in texts]
     path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows), encoding="utf-8")
     return path

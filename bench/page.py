@@ -1,12 +1,12 @@
-"""What an open page costs the run that it shows: useful tokens/s of training with and without it.
+"""Measure what an open page costs the run it shows: useful tokens/s of training with and without it.
 
     python -m bench.page                       a run of the starter, Chromium on the same machine
     python -m bench.page --quick               a tiny model, for the tests
     python -m bench.page --json results.json   everything that was measured
 
-One run trains all the while, one conversation a step. The page is opened and closed beside it in turn, in the order
-closed, open, open, closed, so that a machine that gets slower or faster does so for both. A window of time begins when
-the page has settled and ends before it is closed, so that what opening costs, once, is not in it.
+One run trains throughout, with one conversation per step. Meanwhile the page is closed, open, open and closed in turn,
+so that a machine that gets slower or faster does so for both. Each window of time starts when the page has settled and
+ends before it is closed, so that the one-time cost of opening it is not included.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(run: Run, url: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tokens/s of each window, in the order in which they were measured."""
+    """Measure the tokens/s of each window, in order."""
     from playwright.sync_api import sync_playwright
 
     windows: list[dict[str, Any]] = []
@@ -64,8 +64,8 @@ def measure(run: Run, url: str, arguments: argparse.Namespace) -> list[dict[str,
 
 
 def summarise(windows: list[dict[str, Any]]) -> dict[str, Any]:
-    """`ratio` is open over closed, of each two neighbours that differ; `noise` is one closed window over the next,
-    which differ in nothing but their time."""
+    """Summarise the windows: `ratio` is open over closed for adjacent windows; `noise` is each closed window over the
+    one before, which differ only in time."""
     by_state = {state: [w["tokens_per_second"] for w in windows if w["is_open"] is state] for state in (False, True)}
     pairs = [(windows[n], windows[n + 1]) for n in range(0, len(windows), 2)]
     ratios = [
@@ -87,22 +87,24 @@ def summarise(windows: list[dict[str, Any]]) -> dict[str, Any]:
 def show(report: dict[str, Any]) -> None:
     from rich.console import Console
 
-    told = report["summary"]
+    summary = report["summary"]
     console = Console(markup=False)
-    console.print(f"page closed {told['closed']:,.0f} tokens/s, open {told['open']:,.0f}")
-    console.print(f"open over closed {told['ratio']:.3f} ({told['ratio_least']:.3f} … {told['ratio_most']:.3f})")
-    console.print(f"closed over closed {told['noise_least']:.3f} … {told['noise_most']:.3f}")
+    console.print(f"page closed {summary['closed']:,.0f} tokens/s, open {summary['open']:,.0f}")
+    console.print(
+        f"open over closed {summary['ratio']:.3f} ({summary['ratio_least']:.3f} … {summary['ratio_most']:.3f})"
+    )
+    console.print(f"closed over closed {summary['noise_least']:.3f} … {summary['noise_most']:.3f}")
 
 
 def _speed(steps: list[StepMetrics]) -> float:
-    """Useful tokens/s between the first and the last of these steps."""
+    """Return the useful tokens/s between the first and the last of these steps."""
     spent = [after.elapsed_seconds - before.elapsed_seconds for before, after in zip(steps, steps[1:], strict=False)]
     tokens = sum(step.tokens_per_second * seconds for step, seconds in zip(steps[1:], spent, strict=True))
     return tokens / sum(spent)
 
 
 def _open(playwright: Any, url: str) -> Any:
-    """A browser that shows the run at work, as one leaves it open."""
+    """Open a browser that shows the active run, as a user would leave it open."""
     browser = playwright.chromium.launch(**LAUNCH)
     page = browser.new_page()
     page.goto(url)
@@ -113,7 +115,7 @@ def _open(playwright: Any, url: str) -> Any:
 
 @contextmanager
 def _page(home: Path) -> Iterator[str]:
-    """The app's page; its address."""
+    """Serve the app's page within the block, and yield its address."""
     server = Server(home)
     try:
         yield server.url
@@ -123,7 +125,7 @@ def _page(home: Path) -> Iterator[str]:
 
 @contextmanager
 def _training(home: Path, settings: RunSettings) -> Iterator[Run]:
-    """A run that has begun to train, and is stopped at the end."""
+    """Start a run and yield it once it is training; it is stopped at the end of the block."""
     from sft_app.training.launch import stop_run, submit_run
 
     run = submit_run(settings, home)
@@ -140,7 +142,7 @@ def _training(home: Path, settings: RunSettings) -> Iterator[Run]:
 
 
 def _settings(home: Path, is_quick: bool) -> RunSettings:
-    """More steps than will be taken; evaluated at the first and the last only."""
+    """Return settings with more steps than will be taken, evaluated only at the first and the last."""
     values: dict[str, Any] = {
         "max_steps": 1_000_000,
         "eval_steps": 1_000_000.0,
@@ -159,9 +161,9 @@ def _settings(home: Path, is_quick: bool) -> RunSettings:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="of four windows each")
-    parser.add_argument("--seconds", type=float, default=25.0, help="of a window")
-    parser.add_argument("--settling", type=float, default=20.0, help="seconds before each window")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds of four windows each")
+    parser.add_argument("--seconds", type=float, default=25.0, help="length of a window")
+    parser.add_argument("--settling", type=float, default=20.0, help="seconds to wait before each window")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -1,13 +1,13 @@
-"""How far the preflight's formula is from what training really takes: peak memory, and seconds for a step.
+"""Measure how far the preflight's formulas are from what training really takes: peak memory and seconds per step.
 
     python -m bench.preflight                      the starter, and random weights in the shape of SmolLM2-360M
     python -m bench.preflight --all                sixteen cases instead of six
     python -m bench.preflight --quick              a tiny model, for the tests
     python -m bench.preflight --json results.json  everything that was measured
 
-Each case is measured as the page's "Measure" does it: the worker's own trainer, two steps in a fresh process, on
-conversations that are all as long as the case says. Peak memory is the whole process's (on a GPU: what torch reserved
-there). The formula's figure is without its margin.
+Each case is measured as by the page's "Measure" button: with the worker's own trainer, two steps in a fresh process, on
+conversations of the case's length. Peak memory is that of the whole process (on a GPU, what torch reserved there). The
+formula's figure excludes its margin.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOAL = 0.15
 
 @dataclass(frozen=True)
 class Case:
-    """`tokens` of each conversation, more or less; `rows` of them at once."""
+    """A case to measure: `rows` conversations at once, of about `tokens` tokens each."""
 
     model: str
     method: str
@@ -69,8 +69,8 @@ def main() -> None:
         for case in arguments.cases:
             entry = {**asdict(case), **measure(case, home)}
             measured.append(entry)
-            told = f"{entry['peak_gib']:.2f} GiB, formula {entry['formula_gib']:.2f}"
-            sys.stderr.write(f"{case.model} {case.method} {case.rows} x {case.tokens}: {told}\n")
+            description = f"{entry['peak_gib']:.2f} GiB, formula {entry['formula_gib']:.2f}"
+            sys.stderr.write(f"{case.model} {case.method} {case.rows} x {case.tokens}: {description}\n")
     worst = max(measured, key=lambda entry: abs(entry["memory_error"]))
     report = {"machine": machine(), "goal": GOAL, "measured": measured, "largest_memory_error": worst["memory_error"]}
     save_report(report, arguments.json)
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def measure(case: Case, home: Path) -> dict[str, float]:
-    """Both figures, and their errors as shares of what was measured; above 0 the formula says too much."""
+    """Measure memory and time, and the formulas' relative errors; above 0, the formula overestimates."""
     from sft_app.data.checkup.lengths import measure_lengths
     from sft_app.data.reading import load_data, open_data
     from sft_app.models.hardware import detect_hardware
@@ -102,24 +102,24 @@ def measure(case: Case, home: Path) -> dict[str, float]:
             "heldout_min": 1,
         }
     )
-    place = Machine(home)
+    machine = Machine(home)
     file = open_data(settings.reading(), home)
     examples = load_data(file).examples
-    lengths = measure_lengths(load_tokenizer(place.model(settings), home), examples, None, len(examples))
-    found = measure_run(settings, examples, lengths, home)
-    told = place.preflight(settings, lengths, data.stat().st_size).memory
-    speed, shape = machine_speed(detect_hardware(), settings), place.shape(place.model(settings))
-    seconds = step_seconds(settings, shape, speed, found.tokens_per_step, found.trained_per_step)
+    lengths = measure_lengths(load_tokenizer(machine.model(settings), home), examples, None, len(examples))
+    measured = measure_run(settings, examples, lengths, home)
+    estimate = machine.preflight(settings, lengths, data.stat().st_size).memory
+    speed, shape = machine_speed(detect_hardware(), settings), machine.shape(machine.model(settings))
+    seconds = step_seconds(settings, shape, speed, measured.tokens_per_step, measured.trained_per_step)
     return {
-        "peak_gib": found.peak_gib,
-        "formula_gib": told.expected,
-        "memory_error": told.expected / found.peak_gib - 1,
-        "seconds_per_step": found.seconds_per_step,
+        "peak_gib": measured.peak_gib,
+        "formula_gib": estimate.expected,
+        "memory_error": estimate.expected / measured.peak_gib - 1,
+        "seconds_per_step": measured.seconds_per_step,
         "formula_seconds": seconds,
-        "time_error": seconds / found.seconds_per_step - 1,
+        "time_error": seconds / measured.seconds_per_step - 1,
         "gigaflops": speed.flops / 1e9,
         "gigabytes_per_second": speed.bytes / 1e9,
-        "tokens_per_step": found.tokens_per_step,
+        "tokens_per_step": measured.tokens_per_step,
     }
 
 
@@ -127,7 +127,7 @@ def show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "method", "batch", "peak memory", "formula", "error", "s a step", "formula", "error")
+    table = Table("model", "method", "batch", "peak memory", "formula", "error", "s/step", "formula", "error")
     for entry in report["measured"]:
         repeats = " twice" if entry["checkpointing"] else ""
         table.add_row(
@@ -143,7 +143,7 @@ def show(report: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"largest error of memory {report['largest_memory_error']:+.1%} (goal: within {GOAL:.0%})")
+    console.print(f"largest memory error {report['largest_memory_error']:+.1%} (goal: within {GOAL:.0%})")
 
 
 def _home_with_models(folder: Path, is_quick: bool) -> Path:

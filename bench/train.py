@@ -1,4 +1,4 @@
-"""How fast the app trains, beside what one would use instead, on the same data in the same run.
+"""Measure how fast the app trains, compared with the usual libraries on the same data in the same run.
 
     python -m bench.train                               the starter model on this machine, LoRA
     python -m bench.train --shape llama-8b --method qlora     random weights in real shapes, for a GPU
@@ -6,10 +6,11 @@
     python -m bench.train --json results.json           everything that was measured
 
 Arms: `ours` (the app's trainer), `trl` (`SFTTrainer` with its defaults), `trl+bf16`, `trl+bf16+packing`, `hf` (plain
-`Trainer`, padded batches). Each runs in a fresh process, in an order that turns with every repeat. All see the same
-conversations in each optimizer step (TRL's packing: the same number of steps over the same conversations), the same
-adapter, rate and seed. Tokens are counted from the data, padding never. One evaluator measures the held-out loss
-before and after. On a machine that is slow in bfloat16 the `bf16` arms run in float32 and say so, which is kinder.
+`Trainer`, padded batches). Each runs in a fresh process, in an order that is reversed with every repeat. All use the
+same conversations in each optimizer step (TRL's packing: as many steps over the same conversations) and the same
+adapter, learning rate and seed. Tokens are counted from the data, without padding. One evaluator measures the held-out
+loss before and after. On a machine that is slow in bfloat16, the `bf16` arms run in float32 and say so, which favours
+them.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def main() -> None:
         measured = []
         for repeat in range(arguments.repeats):
             for arm in arms if repeat % 2 == 0 else reversed(arms):
-                measured.append({"repeat": repeat, **_apart("arm", arm, spec)})
+                measured.append({"repeat": repeat, **_run_in_process("arm", arm, spec)})
                 sys.stderr.write(f"repeat {repeat + 1}: {arm}\n")
-        cosine = _apart("cosine", "ours", spec)["cosine"]
+        cosine = _run_in_process("cosine", "ours", spec)["cosine"]
         counted = count_tokens(spec)
     report = {
         "machine": facts,
@@ -60,11 +61,11 @@ def main() -> None:
     }
     save_report(report, arguments.json)
     show(report)
-    sys.exit(0 if is_right(report) else "The arms do not compute the same thing, so their speed says nothing.")
+    sys.exit(0 if is_valid(report) else "The arms do not compute the same thing, so their speed is meaningless.")
 
 
 def count_tokens(spec: Spec) -> dict[str, Any]:
-    """Tokens of the conversations of all timed steps, and what one token costs in floating-point operations."""
+    """Count the tokens of all timed steps, and the floating-point operations per token."""
     from bench.train_arms import load_rows
     from bench.train_data import flops_per_token
 
@@ -80,8 +81,8 @@ def count_tokens(spec: Spec) -> dict[str, Any]:
 
 
 def summarise(measured: list[dict[str, Any]], counted: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Useful tokens/s of each arm (median, least, most over the repeats), and how many times as fast `ours` is, from
-    repeat to repeat. `of_ceiling` is the arithmetic done over what this machine's matrix products reach."""
+    """Return each arm's useful tokens/s (median, least, most over the repeats), and the speedup of `ours` in the same
+    repeat. `of_ceiling` is the achieved arithmetic relative to this machine's matrix products."""
     speeds = {arm: [_speed(entry) for entry in measured if entry["arm"] == arm] for arm in _names(measured)}
     summary = []
     for arm, values in speeds.items():
@@ -109,8 +110,8 @@ def summarise(measured: list[dict[str, Any]], counted: dict[str, Any], facts: di
     return summary
 
 
-def is_right(report: dict[str, Any]) -> bool:
-    """Whether arms with the same conversations in a step have the same first loss, and packing the same gradients."""
+def is_valid(report: dict[str, Any]) -> bool:
+    """Return whether arms with equal steps have the same first loss, and packing gives the same gradients."""
     losses = [entry["first_loss"] for entry in report["summary"] if not entry["arm"].endswith("packing")]
     return max(losses) - min(losses) < LOSS_TOLERANCE and report["gradient_cosine"] > COSINE_GOAL
 
@@ -145,7 +146,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def _speed(entry: dict[str, Any]) -> float:
-    """Useful tokens a second over the steps after the warm-up."""
+    """Return the useful tokens per second over the steps after the warm-up."""
     return sum(entry["tokens"][WARM_UP:]) / sum(entry["seconds"][WARM_UP:])
 
 
@@ -153,24 +154,24 @@ def _names(measured: list[dict[str, Any]]) -> list[str]:
     return [arm for arm in ARMS if any(entry["arm"] == arm for entry in measured)]
 
 
-def _arms(wanted: list[str], dtype: str) -> list[str]:
-    """Without bfloat16, `trl+bf16` would be `trl` once more."""
-    return [arm for arm in wanted if dtype == "bfloat16" or arm != "trl+bf16"]
+def _arms(requested: list[str], dtype: str) -> list[str]:
+    """Drop `trl+bf16` on a machine without fast bfloat16, where it would equal `trl`."""
+    return [arm for arm in requested if dtype == "bfloat16" or arm != "trl+bf16"]
 
 
-def _apart(what: str, arm: str, spec: Spec) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.train", "--child", what, arm, json.dumps(asdict(spec))]
+def _run_in_process(part: str, arm: str, spec: Spec) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.train", "--child", part, arm, json.dumps(asdict(spec))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{arm} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _child(what: str, arm: str, spec_json: str) -> None:
+def _child(part: str, arm: str, spec_json: str) -> None:
     from bench.train_arms import Spec, gradient_cosine, measure_arm
 
     spec = Spec(**json.loads(spec_json))
-    result = measure_arm(arm, spec) if what == "arm" else {"cosine": gradient_cosine(spec)}
+    result = measure_arm(arm, spec) if part == "arm" else {"cosine": gradient_cosine(spec)}
     sys.stdout.write("\n" + json.dumps(result) + "\n")
 
 

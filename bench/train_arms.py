@@ -1,7 +1,7 @@
-"""One arm of `bench.train` in a process of its own: the same model, data, adapter and steps, trained its own way.
+"""Measure one arm of `bench.train` in a separate process, with the same model, data, adapter and steps as the others.
 
-`ours` is the app's own trainer as a run gets it. The others are what one writes from the libraries' front pages: only
-model, data, adapter, rate and steps are set, and what keeps them from starting on this machine.
+`ours` is the app's own trainer as a run uses it. The others follow the libraries' front pages: only model, data,
+adapter, learning rate and steps are set, and whatever they need to start on this machine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Spec:
 
 
 class StepClock(TrainerCallback):
-    """Seconds, tokens without padding, and losses of the optimizer steps; evaluation and saving are left out."""
+    """Records seconds, tokens without padding, and losses of the optimizer steps, without evaluation and saving."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -63,7 +63,7 @@ class StepClock(TrainerCallback):
             self.first_step_done = time.time() - psutil.Process().create_time()
 
     def count(self, trainer: Any) -> None:
-        """Counts what each batch of this trainer holds, whoever made the batch."""
+        """Count the tokens in each batch of this trainer, however the batch was made."""
         step = trainer.training_step
 
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -78,14 +78,14 @@ class StepClock(TrainerCallback):
 
 
 def measure_arm(arm: str, spec: Spec) -> dict[str, Any]:
-    """Everything about one arm's run; `loss_before` and `loss_after` come from one evaluator for all."""
+    """Train one arm and return its measurements; all arms' `loss_before` and `loss_after` use the same evaluator."""
     train, heldout = (load_rows(Path(spec.data_dir) / name) for name in ("train.jsonl", "heldout.jsonl"))
     tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
     model = load_model("float32" if arm == "trl" else spec.dtype, spec)
     before = mean_loss(score_conversations(model, heldout))
     clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
-        build = build_ours if arm == "ours" else build_other
+        build = build_ours if arm == "ours" else build_library
         trainer = build(arm, spec, model, tokenizer, train, clock, folder)
         clock.count(trainer)
         trainer.train()
@@ -114,7 +114,7 @@ def settings_of(spec: Spec) -> RunSettings:
 
 
 def load_model(dtype: str, spec: Spec) -> Any:
-    """The base with a seeded adapter."""
+    """Load the base with a seeded adapter."""
     quantization = _four_bit(dtype, is_ours=dtype == spec.dtype) if spec.method == "qlora" else None
     model = AutoModelForCausalLM.from_pretrained(
         spec.model_dir,
@@ -135,8 +135,8 @@ def build_ours(arm: str, spec: Spec, model: Any, tokenizer: Any, train: list[Any
     return build_sft_trainer(job)
 
 
-def build_other(arm: str, spec: Spec, model: Any, tokenizer: Any, train: list[Any], clock: Any, folder: str) -> Any:
-    """`trl…` and `hf`. Two rows of a padded batch stand where the app has four conversations end to end."""
+def build_library(arm: str, spec: Spec, model: Any, tokenizer: Any, train: list[Any], clock: Any, folder: str) -> Any:
+    """Build the trainer of `trl…` and `hf`. Two rows of a padded batch replace the app's four packed conversations."""
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
     from trl import SFTConfig, SFTTrainer
 
@@ -170,8 +170,8 @@ def build_other(arm: str, spec: Spec, model: Any, tokenizer: Any, train: list[An
 
 
 def gradient_cosine(spec: Spec) -> float:
-    """Of the adapter's gradients over four conversations: the app's packed step against the library's own loss of
-    each conversation by itself."""
+    """Return the cosine of the adapter's gradients over four conversations between the app's packed step and the
+    library's own loss of each conversation alone."""
     train = load_rows(Path(spec.data_dir) / "train.jsonl")[:4]
     tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
     model = load_model(spec.dtype, spec)
@@ -205,7 +205,7 @@ def _adapter_gradients(model: Any) -> torch.Tensor:
 
 
 def _four_bit(dtype: str, is_ours: bool) -> Any:
-    """TRL's command line takes NF4 without double quantisation and computes in the model's precision."""
+    """Return the 4-bit config. TRL's command line uses NF4 without double quantisation, in the model's precision."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

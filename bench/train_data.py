@@ -1,5 +1,5 @@
-"""Model and conversations for `bench.train`: the starter with the example conversations, or random weights in the
-shapes of known models with conversations of random tokens, for a machine that can reach nothing."""
+"""Provide model and conversations for `bench.train`: the starter with the example conversations, or random weights in
+the shapes of known models with conversations of random tokens, for machines without network access."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELDOUT = 8
 
 
 def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
-    """Writes model and data into `folder`. Random lengths are log-normal, median 180, sigma 0.8, cut at 1024."""
+    """Write model and data into `folder`. Random lengths are log-normal, median 180, sigma 0.8, cut at 1024."""
     from bench.train_arms import Spec
     from sft_app.models.hardware import detect_hardware
 
@@ -34,16 +34,17 @@ def make_spec(folder: Path, arguments: argparse.Namespace) -> Spec:
 
 
 def model_and_rows(folder: Path, shape: str, count: int) -> tuple[Path, list[dict[str, Any]]]:
-    """A model of this shape on disk, and so many conversations for it as `input_ids` and `labels`."""
+    """Write a model of this shape to disk, and return `count` conversations for it as `input_ids` and `labels`."""
     if shape == "starter":
         return _starter(count)
-    model_dir = write_random_model(folder / "model", shape, _wordless_tokenizer(), VOCABULARY[shape])
+    model_dir = write_random_model(folder / "model", shape, _dummy_tokenizer(), VOCABULARY[shape])
     return model_dir, _random_rows(count, VOCABULARY[shape], most=120 if shape == "tiny" else 1024)
 
 
 def flops_per_token(spec: Spec) -> float:
-    """Floating-point operations that training an adapter needs for a token: two for each weight forward, two for the
-    way back through it, and nothing for what a trainer computes twice. The output layer works for trained tokens only.
+    """Return the floating-point operations per token for training an adapter: two per weight forward and two backward.
+
+    Recomputation is not counted, and the output layer is only needed for trained tokens.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -81,13 +82,13 @@ def _random_rows(count: int, vocabulary: int, most: int) -> list[dict[str, Any]]
     for _ in range(count):
         length = min(most, max(16, int(dice.lognormvariate(5.19, 0.8))))
         ids = [dice.randrange(4, vocabulary) for _ in range(length)]
-        asked = length * 2 // 5
-        rows.append({"input_ids": ids, "labels": [-100] * asked + ids[asked:]})
+        prompt_length = length * 2 // 5
+        rows.append({"input_ids": ids, "labels": [-100] * prompt_length + ids[prompt_length:]})
     return rows
 
 
-def _wordless_tokenizer() -> Any:
-    """The rows are tokens already."""
+def _dummy_tokenizer() -> Any:
+    """Return a tokenizer that is never used, because the rows are tokens already."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 

@@ -39,7 +39,7 @@ class Series:
 
 @dataclass(frozen=True)
 class CurveBin:
-    """Neighbouring points as one: their middle and the range of their values, so that no spike is lost."""
+    """Adjacent points drawn as one: their mean and the range of their values, so that no spike is lost."""
 
     step: float
     low: float
@@ -73,57 +73,57 @@ SMALL_CURVES = (
 
 def run_curves(metrics: Sequence[StepMetrics]) -> str:
     """Draw the loss of one run, and below it four small curves of how training goes."""
-    training, held_out = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
+    training, held_out = metric_points(metrics, "loss"), metric_points(metrics, "heldout_loss")
     series = [Series("training", training, TRAINING), Series("held-out", held_out, HELD_OUT, is_measured=True)]
     broken = broken_sentence(metrics)
     if not training and not held_out:
-        told = broken or "The curves appear here after the first step."
-        return render_html("notice.html", kind="ft-empty", text=told)
+        text = broken or "The curves appear here after the first step."
+        return render_html("notice.html", kind="ft-empty", text=text)
     return render_html(
         "curves/run.html",
         legend=[(one.colour, one.name, f"{one.points[-1][1]:.3f}") for one in series if one.points],
         plot=_drawn_plot(series),
         broken=broken,
-        small=[_small_curve(curve, points_of(metrics, curve.key)) for curve in SMALL_CURVES],
+        small=[_small_curve(curve, metric_points(metrics, curve.key)) for curve in SMALL_CURVES],
     )
 
 
 def loss_of_runs(runs: Sequence[tuple[str, Sequence[StepMetrics]]]) -> str:
     """Draw held-out loss (thick) and training loss (thin) of several runs, given as (name, metrics), in one plot."""
     series = []
-    for place, (name, metrics) in enumerate(runs):
-        colour = run_colour(place)
-        held_out = Series(f"{name}, held-out", points_of(metrics, "heldout_loss"), colour, is_measured=True)
-        series += [Series(f"{name}, training", points_of(metrics, "loss"), colour), held_out]
-    found = [(name, broken_sentence(metrics)) for name, metrics in runs]
+    for index, (name, metrics) in enumerate(runs):
+        colour = run_colour(index)
+        held_out = Series(f"{name}, held-out", metric_points(metrics, "heldout_loss"), colour, is_measured=True)
+        series += [Series(f"{name}, training", metric_points(metrics, "loss"), colour), held_out]
+    sentences = [(name, broken_sentence(metrics)) for name, metrics in runs]
     return render_html(
         "curves/runs.html",
-        legend=[(run_colour(place), name, "") for place, (name, _) in enumerate(runs)],
+        legend=[(run_colour(index), name, "") for index, (name, _) in enumerate(runs)],
         plot=_drawn_plot(series) if any(one.points for one in series) else None,
-        broken=[(name, sentence) for name, sentence in found if sentence],
+        broken=[(name, sentence) for name, sentence in sentences if sentence],
     )
 
 
-def run_colour(place: int) -> str:
-    """Return the colour of the run at this place of a comparison, in its chart and in its table."""
-    return RUN_COLOURS[place % len(RUN_COLOURS)]
+def run_colour(index: int) -> str:
+    """Return the colour of the run at this index of a comparison, in its chart and its table."""
+    return RUN_COLOURS[index % len(RUN_COLOURS)]
 
 
-def points_of(metrics: Sequence[StepMetrics], key: str) -> tuple[Point, ...]:
-    """Return (step, value) by step; a step measured twice counts once, and only finite numbers count."""
+def metric_points(metrics: Sequence[StepMetrics], key: str) -> tuple[Point, ...]:
+    """Return (step, value) by step; a step measured twice counts once, and values that are not finite are dropped."""
     points = {row.step: value for row in metrics if (value := getattr(row, key)) is not None and math.isfinite(value)}
     return tuple(sorted(points.items()))
 
 
 def broken_sentence(metrics: Sequence[StepMetrics]) -> str:
-    """Say from which step on a loss cannot be drawn; empty if every loss is a number."""
+    """Say from which step on the loss cannot be drawn; "" if every loss is a number."""
     losses = [(row.step, loss) for row in metrics for loss in (row.loss, row.heldout_loss) if loss is not None]
     steps = [step for step, loss in losses if not math.isfinite(loss)]
-    return f"At step {min(steps):,} the loss is not a number: nothing after that can be judged." if steps else ""
+    return f"At step {min(steps):,} the loss is not a number, so nothing after that can be judged." if steps else ""
 
 
 def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[CurveBin]:
-    """Join neighbouring points into at most `most` stretches; few points stay one each."""
+    """Join adjacent points into at most `most` bins; if there are fewer points, each gets its own bin."""
     count = min(most, len(points))
     parts = (points[index * len(points) // count : (index + 1) * len(points) // count] for index in range(count))
     return [CurveBin.over(part) for part in parts]
@@ -135,9 +135,9 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     if span <= 0:
         return [low]
     power = 10.0 ** math.floor(math.log10(span / about))
-    apart = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= about)
-    first = math.ceil(low / apart - 1e-9)
-    inside = [round(number * apart, 12) for number in range(first, math.floor(high / apart + 1e-9) + 1)]
+    spacing = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= about)
+    first = math.ceil(low / spacing - 1e-9)
+    inside = [round(number * spacing, 12) for number in range(first, math.floor(high / spacing + 1e-9) + 1)]
     return inside or [low]
 
 
@@ -169,9 +169,9 @@ class _Spot:
 
 @dataclass(frozen=True)
 class _Plot:
-    """A plot: its lines, its spots, and (place on the square, value) of the ticks of both axes."""
+    """A plot: its lines, its spots, and (position on the square, value) of the ticks on both axes."""
 
-    told: str
+    description: str
     lines: list[_Line]
     rows: list[tuple[float, str]]
     columns: list[tuple[float, str]]
@@ -214,7 +214,7 @@ def _drawn_plot(series: Sequence[Series], most: int = MAX_POINTS) -> _Plot:
     steps = [step for one in drawn for step, _ in one.points]
     frame = _Frame.around(steps, [value for one in drawn for _, value in one.points])
     return _Plot(
-        told=", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn),
+        description=", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn),
         lines=[_drawn_line(one, frame, most) for one in sorted(drawn, key=lambda one: one.is_measured)],
         rows=[(frame.y(tick), f"{tick:.6g}") for tick in ticks(frame.low, frame.high, 4)],
         columns=[(frame.x(tick), f"{tick:,.0f}") for tick in ticks(frame.left, frame.right, 6) if tick == int(tick)],
@@ -223,7 +223,7 @@ def _drawn_plot(series: Sequence[Series], most: int = MAX_POINTS) -> _Plot:
 
 
 def _drawn_line(series: Series, frame: _Frame, most: int) -> _Line:
-    """Draw the mean of more points than can be told apart, and behind it a band from the lowest to the highest."""
+    """Draw the mean of points that are too dense to tell apart, and behind it a band from the lowest to the highest."""
     stretches = thin(series.points, most)
     means = [(one.step, one.mean) for one in stretches]
     is_thinned = len(stretches) < len(series.points)
@@ -253,11 +253,11 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
     spots = []
     for step, start, end in zip(chosen, edges, edges[1:], strict=False):
         known = [(one, at[step]) for one, at in zip(drawn, values, strict=True) if step in at]
-        place = frame.x(step)
-        inside = 100 * (place - start) / (end - start) if end > start else 0
+        x = frame.x(step)
+        inside = 100 * (x - start) / (end - start) if end > start else 0
         spots.append(
             _Spot(
-                side="ft-before" if place > SIDE / 2 else "ft-after",
+                side="ft-before" if x > SIDE / 2 else "ft-after",
                 style=f"left:{start / 10:g}%;width:{(end - start) / 10:g}%;--at:{inside:.0f}%",
                 step=f"Step {step:,g}",
                 values=[(one.colour, f"{one.name} {value:.3f}") for one, value in known],
@@ -267,7 +267,7 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
 
 
 def _small_curve(curve: SmallCurve, points: tuple[Point, ...]) -> _SmallPlot:
-    """Draw from zero, so that a small wobble does not look like a leap."""
+    """Draw from zero, so that a small change does not look large."""
     if not points:
         return _SmallPlot(curve.title)
     steps, values = [step for step, _ in points], [value for _, value in points]

@@ -1,19 +1,19 @@
-"""The project's errors. Each one's text is a sentence for the reader: what was got, what was expected, what to do."""
+"""The project's errors. The text of each is a sentence for the user: what happened, what was expected, what to do."""
 
 
 def first_line(error: Exception) -> str:
-    """The first line of its text, which may be empty, or else its kind: for a message that has room for one line."""
+    """Return the first line of the error's text, or its type if the text is empty, for a message on one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def kind_and_first_line(error: Exception) -> str:
-    """`ValueError: its first line`, or the kind alone: for an error that nobody foresaw."""
+    """Return `ValueError: first line`, or only the type, for an unexpected error."""
     kind = type(error).__name__
     return f"{kind}: {first_line(error)}" if str(error).strip() else kind
 
 
 class AppError(Exception):
-    """Shown to the person as it is, in one line, without a traceback. `hint` is what to do, where it stands apart."""
+    """The base class. The user sees its text on one line, without a traceback; `hint` says what to do, if separate."""
 
     hint: str = ""
 
@@ -23,11 +23,11 @@ class SettingsError(AppError):
 
 
 class DataError(AppError):
-    """A data file or a row of it cannot be used."""
+    """A data file, or one of its rows, cannot be used."""
 
 
 class NotChosen(DataError):
-    """A row that could be used, which the settings leave out."""
+    """A usable row is excluded by the settings."""
 
 
 class ModelError(AppError):
@@ -35,24 +35,24 @@ class ModelError(AppError):
 
 
 class RunError(AppError):
-    """A run does not exist, or is not in a state that allows what was asked."""
+    """A run does not exist, or its state does not allow the request."""
 
 
 class DivergedError(AppError):
-    """A loss, a gradient or a weight is not a finite number, so that training cannot go on."""
+    """A loss, gradient or weight is not finite, so training cannot continue."""
 
-    def __init__(self, told: str, hint: str) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
         self.hint = hint
 
 
 class AccessError(AppError):
-    """This visitor may not do what was asked, here."""
+    """This visitor is not allowed to do this here."""
 
 
 class ExportError(AppError):
-    """Something cannot be written, sent or made fit for another program."""
+    """Something cannot be written, pushed or converted for another program."""
 
 
 class StorageError(AppError):
-    """The place where copies of runs are kept cannot be reached or used."""
+    """The storage for copies of runs cannot be reached or used."""

@@ -95,7 +95,7 @@ class Hosting:
             raise AccessError(f"Only the owner of this Space and people they allow can {what}. {hint}.")
 
     def refuse_unless_trains(self, visitor: Visitor) -> None:
-        """Raise AccessError if nobody can train here, or this visitor may not."""
+        """Raise AccessError if no one can train here, or this visitor may not."""
         if not self.allows_training:
             raise AccessError(NO_TRAINING_REASONS[self.mode])
         self.refuse_unless_trusted(visitor, "train")
@@ -126,9 +126,9 @@ def self_hosting_logins(environment: Mapping[str, str]) -> list[tuple[str, str]]
 
     Raises: SettingsError if the format is wrong; the message does not repeat the value.
     """
-    given = environment.get(AUTH_VARIABLE, "")
+    logins_text = environment.get(AUTH_VARIABLE, "")
     logins = []
-    for login in given.split(",") if given else []:
+    for login in logins_text.split(",") if logins_text else []:
         name, _, password = login.strip().partition(":")
         logins.append((name, password))
     if any(not name or not password for name, password in logins):

@@ -1,11 +1,11 @@
-"""Makes two slow imports quicker, by leaving out work of theirs that this app never needs.
+"""Speed up two slow imports by skipping work that this app never needs.
 
-- `gradio`, about twice as fast: at every import it parses the source of each of its components twice to refresh type
-  stubs (`.pyi`) in its own folder. Editors use them, running code does not; on two cores it is two of the four seconds
-  before the page opens. Source: gradio 6.31, `component_meta.create_or_modify_pyi`.
-- `bitsandbytes`, which peft imports, about two seconds sooner: four of its functions ask for `torch.compile` as they
-  are defined, and that imports the whole compiler. Here they are compiled when one of them is first called, so what
-  they compute is the same. Source: bitsandbytes 0.50, `backends/default/ops._try_torch_compile`.
+- `gradio` imports about twice as fast: at every import it parses the source of each component twice to refresh type
+  stubs (`.pyi`) in its own folder. Only editors use them; on two cores this takes two of the four seconds before the
+  page opens. Source: gradio 6.31, `component_meta.create_or_modify_pyi`.
+- `bitsandbytes`, which peft imports, loads about two seconds sooner: four of its functions call `torch.compile` when
+  they are defined, which imports the whole compiler. Here, each is compiled when it is first called, so the results
+  are the same. Source: bitsandbytes 0.50, `backends/default/ops._try_torch_compile`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 
 class _Quicker(MetaPathFinder):
-    """Finds the modules above as usual and has them loaded with less work."""
+    """Finds these modules as usual, and loads them with less work."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         while_loading = WHILE_LOADING.get(name)
@@ -38,7 +38,7 @@ class _Quicker(MetaPathFinder):
 
 
 def install() -> None:
-    """Works for the libraries that have not been imported yet."""
+    """Install the faster imports; they apply to libraries that have not been imported yet."""
     sys.meta_path.insert(0, _Quicker())
 
 

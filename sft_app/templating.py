@@ -16,16 +16,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_html(template: str, /, **values: Any) -> str:
-    """Render a template of `templates/` with every value escaped, except those that are `Markup`.
+    """Render a template in `templates/` with every value escaped, except `Markup`.
 
-    Raises: jinja2.UndefinedError when the template uses a value that was not given.
+    Raises: jinja2.UndefinedError if the template uses a value that is not in `values`.
     """
     return _environment().get_template(template).render(values)
 
 
 @lru_cache
 def _environment() -> Environment:
-    # Importing Jinja takes 0.1 s, which the command line does without.
+    # Importing Jinja takes 0.1 s, which the command line does not need.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -44,13 +44,13 @@ def test_train_bench_measures_every_arm_and_checks_that_they_agree(tmp_path: Pat
 
 
 def test_a_fast_wrong_answer_is_refused() -> None:
-    from bench.train import is_right
+    from bench.train import is_valid
 
     right = [{"arm": "ours", "first_loss": 2.0}, {"arm": "trl", "first_loss": 2.001}]
     wrong = [{"arm": "ours", "first_loss": 2.0}, {"arm": "trl", "first_loss": 2.1}]
-    assert is_right({"summary": right, "gradient_cosine": 0.9999})
-    assert not is_right({"summary": wrong, "gradient_cosine": 0.9999})
-    assert not is_right({"summary": right, "gradient_cosine": 0.99})
+    assert is_valid({"summary": right, "gradient_cosine": 0.9999})
+    assert not is_valid({"summary": wrong, "gradient_cosine": 0.9999})
+    assert not is_valid({"summary": right, "gradient_cosine": 0.99})
 
 
 def test_compare_bench_measures_every_arm_and_each_gives_the_tokens_of_the_sides(tmp_path: Path) -> None:
@@ -69,20 +69,20 @@ def test_compare_bench_measures_every_arm_and_each_gives_the_tokens_of_the_sides
 
 
 def test_fast_comparison_with_wrong_tokens_or_losses_is_refused() -> None:
-    from bench.compare import is_right
+    from bench.compare import is_valid
 
     def report(ours: list[list[int]], alone: list[int], loss: float, dtype: str = "float32") -> dict[str, Any]:
         measured = [{"arm": "ours", "ids": ours}, {"arm": "base alone", "ids": [alone]}]
         scoring = [{"losses": {"one": [[2.0], [loss]], "two": [[2.0], [1.5]]}}]
         return {"spec": {"dtype": dtype}, "expected": [[5, 6], [5, 7]], "measured": measured, "scoring": scoring}
 
-    assert is_right(report([[5, 6], [5, 7]], [5, 6], 1.5))
-    assert not is_right(report([[5, 6], [5, 6]], [5, 6], 1.5))
-    assert not is_right(report([[5, 6], [5, 7]], [5, 8], 1.5))
-    assert is_right(report([[5, 6], [5, 7]], [5, 8], 1.5, "bfloat16"))
-    assert not is_right(report([[5, 6], [5, 7]], [5, 6], 1.6))
+    assert is_valid(report([[5, 6], [5, 7]], [5, 6], 1.5))
+    assert not is_valid(report([[5, 6], [5, 6]], [5, 6], 1.5))
+    assert not is_valid(report([[5, 6], [5, 7]], [5, 8], 1.5))
+    assert is_valid(report([[5, 6], [5, 7]], [5, 8], 1.5, "bfloat16"))
+    assert not is_valid(report([[5, 6], [5, 7]], [5, 6], 1.6))
     same = report([[5, 6], [5, 6]], [5, 6], 1.5) | {"expected": [[5, 6], [5, 6]]}
-    assert not is_right(same), "an adapter without effect proves nothing"
+    assert not is_valid(same), "an adapter without effect proves nothing"
 
 
 @pytest.mark.starter

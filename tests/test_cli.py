@@ -22,7 +22,7 @@ from filelock import FileLock
 from sft_app.cli import main
 from sft_app.cli.terminal import without_library_chatter
 from sft_app.errors import ModelError
-from sft_app.evaluation.answer_pairs import kept_pairs
+from sft_app.evaluation.answer_pairs import read_pairs
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import summarise_run
@@ -183,7 +183,7 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
     results = ended.json["results"]
     assert [(one["prompt"], one["reference"]) for one in results] == [("Where is it?", "Here"), ("When [b]?", "Now")]
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == results
-    kept = kept_pairs(find_run(trained_home, "latest"))
+    kept = read_pairs(find_run(trained_home, "latest"))
     assert [(one["base"], one["tuned"]) for one in results] == [(pair.base, pair.tuned) for pair in kept[-2:]]
     shown = cli(*command)
     assert "2 prompts answered in" in shown.out and "When [b]?" in shown.out

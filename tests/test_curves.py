@@ -24,12 +24,12 @@ def metrics_of(*rows: dict[str, Any]) -> list[StepMetrics]:
 def test_points_are_sorted_and_a_step_measured_twice_counts_once() -> None:
     rows = [{"step": 2, "loss": 3.0}, {"step": 1, "loss": 4.0}, {"step": 2, "loss": 3.5}, {"step": 3, "other": 1}]
     metrics = metrics_of(*rows)
-    assert curves.points_of(metrics, "loss") == ((1, 4.0), (2, 3.5))
+    assert curves.metric_points(metrics, "loss") == ((1, 4.0), (2, 3.5))
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_no_finite_number_is_left_out(value: float | None) -> None:
-    assert curves.points_of(metrics_of({"step": 1, "loss": value}, {"step": 2, "loss": 1.0}), "loss") == ((2, 1.0),)
+    assert curves.metric_points(metrics_of({"step": 1, "loss": value}, {"step": 2, "loss": 1.0}), "loss") == ((2, 1.0),)
 
 
 def test_few_points_are_all_kept() -> None:
@@ -46,7 +46,7 @@ def test_a_long_run_sends_few_points_and_loses_no_spike() -> None:
     drawn = curves.run_curves(LONG)
     assert len(re.findall(r"[ML]-?[\d.]+ ", drawn)) < 2000  # line and band of two pictures, in place of 20,000 points
     assert len(drawn) < 60_000
-    stretches = curves.thin(curves.points_of(LONG, "loss"))
+    stretches = curves.thin(curves.metric_points(LONG, "loss"))
     assert len(stretches) <= 500 and max(one.high for one in stretches) == 8.0
 
 

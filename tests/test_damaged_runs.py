@@ -11,8 +11,8 @@ import gradio as gr
 import pytest
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, pairs_of
-from sft_app.evaluation.votes import Ballot, cast, read_votes, votes_sentence
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, collect_pairs
+from sft_app.evaluation.votes import Ballot, cast_vote, read_votes, votes_sentence
 from sft_app.export.report import report_html
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import Run
@@ -57,8 +57,8 @@ def damaged(home: Path) -> Run:
     for step in (0, 4):
         run.log_snapshot(step=step, answers=[{"prompt": "Q?", "answer": f"after {step}", "finished": True}])
     pair = AnswerPair(prompt="Q?", base="a", tuned="b")
-    keep_pairs(run, [pair])
-    cast(run, Ballot(pair, base_is_left=True), "2", "Ada")
+    add_pairs(run, [pair])
+    cast_vote(run, Ballot(pair, base_is_left=True), "2", "Ada")
     write_record(run, CopyRecord(location="/backup", copied_utc="2026-01-01T00:00:00+00:00"))
     finish(make_run(home, name="Healthy"))
     make_run(home, name="Queued")
@@ -104,7 +104,7 @@ def look_everywhere(home: Path, run: Run, panels: tuple[RunsTab, RunPanel, Score
     panel_updates(context, panel, run.id)
     comparison_updates(context, tab.several, everyone, None)
     scorecard_updates(context, scorecard, run.id)
-    assert pairs_of(run) is not None and votes_sentence(read_votes(run))
+    assert collect_pairs(run) is not None and votes_sentence(read_votes(run))
     assert isinstance(context.sides.choices(), list)
     try:
         report_html(run)

@@ -52,7 +52,7 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and the fine-tuned model, side by side."""
-    from sft_app.evaluation.prompt_job import answer_all, refuse_other_endings, write_results
+    from sft_app.evaluation.prompt_job import answer_all, check_answers_ending, write_results
     from sft_app.evaluation.prompt_sets import read_prompt_file
     from sft_app.inference.pair import load_pair
     from sft_app.inference.sides import conditions_of, find_sides
@@ -63,7 +63,7 @@ def compare(
     if out is not None:
         if prompts is None:
             raise SettingsError("--out requires --prompts FILE.")
-        refuse_other_endings(out)
+        check_answers_ending(out)
     sides = find_sides(against, run, app_home())
     system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
     if prompts is not None:

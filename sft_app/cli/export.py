@@ -91,10 +91,10 @@ def push_space(
 ) -> None:
     """Put this app online as a Space of the Hugging Face Hub, or bring the Space up to date."""
     from sft_app.export.hub_push import PushTarget
-    from sft_app.export.space import push_space
+    from sft_app.export.space import push_app_as_space
 
     with progress_bar("Uploading", quiet=as_json) as tell:
-        pushed = push_space(PushTarget(repo, private=not public), adapter, tell)
+        pushed = push_app_as_space(PushTarget(repo, private=not public), adapter, tell)
     _tell(pushed, as_json)
 
 

@@ -220,10 +220,10 @@ def print_ollama(package: OllamaPackage) -> None:
 
 
 def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
-    from sft_app.evaluation.prompt_sets import rows_of
+    from sft_app.evaluation.prompt_sets import result_rows
 
     if as_json:
-        return print_json({"run": job.run, "results": rows_of(job.results, job.names)})
+        return print_json({"run": job.run, "results": result_rows(job.results, job.names)})
     told = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
     if out is not None:
         return console.print(f"{told}; the answers were written to {out}")
@@ -238,12 +238,18 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
 
 def print_scorecard(card: Scorecard) -> None:
     """The parts as tables, and what they say in a sentence."""
-    from sft_app.evaluation.verdicts import answers_of, computed_note, note_of, scorecard_lines, summary_sentence
+    from sft_app.evaluation.verdicts import (
+        computed_note,
+        judgeable_answers,
+        note_before_numbers,
+        scorecard_lines,
+        summary_sentence,
+    )
 
     parts: dict[str, Scores] = {f"{card.row_count} held-out conversations, the reference answers": card}
     if card.general:
         parts[f"{card.general.row_count} general questions: did it forget?"] = card.general
-    if answers := answers_of(card):
+    if answers := judgeable_answers(card):
         parts[f"{answers.prompts} held-out questions, the models' own answers"] = answers
     for title, part in parts.items():
         table = Table("", "base", "fine-tuned", "difference (95% interval)", "", title=title, title_justify="left")
@@ -252,7 +258,7 @@ def print_scorecard(card: Scorecard) -> None:
             interval = f" ({line.interval})" if line.interval else ""
             table.add_row(line.label, line.base, line.tuned, f"{line.difference}{interval}", line.verdict)
         console.print(table)
-        if note := note_of(part):
+        if note := note_before_numbers(part):
             console.print(note, style="yellow")
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
 

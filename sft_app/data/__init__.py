@@ -1,1 +1,1 @@
-"""From a file to token ids and labels: sources → formats → conversation → split → tokens."""
+"""Turn a file into token ids and labels: sources → formats → conversation → split → tokens."""

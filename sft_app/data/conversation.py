@@ -1,4 +1,4 @@
-"""Defines `Conversation`, the one type of all examples, and checks messages before they become one."""
+"""Define `Conversation`, the type of every example, and check messages before they become one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sft_app.errors import DataError, ModelError
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
 RawMessages = list[Any]
-"""Messages as a file has them, before `make_conversation` has checked them."""
+"""Messages as they are in a file, before `make_conversation` checks them."""
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -31,7 +31,7 @@ ROLES: dict[str, Role] = {
     "tool_response": "tool",
     "text": "text",
 }
-"""What files call the roles. Source: OpenAI fine-tuning format; ShareGPT and OASST data sets."""
+"""The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST data sets."""
 FOLLOWERS: dict[str, set[str]] = {
     "": {"system", "user"},
     "system": {"user"},
@@ -40,7 +40,14 @@ FOLLOWERS: dict[str, set[str]] = {
     "tool": {"tool", "assistant"},
 }
 MAY_BE_EMPTY = ("system", "tool")
-KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+VALUE_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,81 +62,83 @@ class Message:
     trained: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """Writes the message as chat templates take it: `role`, `content`, and `weight: 0` if it is only context."""
+        """Return the message as chat templates expect it: `role`, `content`, and `weight: 0` if it is only context."""
         weight = {} if self.trained else {"weight": 0}
         return {"role": self.role, "content": self.content, **weight}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The messages of one example, in an order that can be trained on.
+    """The messages of an example, in an order that can be trained on.
 
-    At most one system message comes first, then user and assistant in turn (an assistant may call tools in between),
-    with the assistant last. Or there is a single message of the role `text`: plain text without a chat.
+    It starts with at most one system message; then user and assistant alternate (an assistant may call tools in
+    between), and the assistant comes last. Plain text without a chat is a single message with the role `text`.
     """
 
     messages: tuple[Message, ...]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Writes the messages as chat templates and `data/train.jsonl` take them."""
+        """Return the messages as chat templates and `data/train.jsonl` expect them."""
         return [message.as_dict() for message in self.messages]
 
     def assistant_turns(self) -> int:
-        """Counts the messages of the assistant."""
+        """Count the assistant's messages."""
         return sum(message.role == "assistant" for message in self.messages)
 
     def is_text(self) -> bool:
-        """Tells whether this is plain text without a chat."""
+        """Return whether this is plain text without a chat."""
         return self.messages[0].role == "text"
 
     def question(self) -> str:
-        """Joins what comes before the first answer: system prompt and first question; "" for plain text."""
+        """Return what comes before the first answer, system prompt included; "" for plain text."""
         first = next((where for where, message in enumerate(self.messages) if message.role == "assistant"), 0)
         return "\n".join(message.content for message in self.messages[:first])
 
     def answers(self) -> list[str]:
-        """Lists the texts that are learned, turn by turn."""
+        """List the texts that are trained on, turn by turn."""
         return [
             message.content for message in self.messages if message.role in ("assistant", "text") and message.trained
         ]
 
     def spoken(self) -> str:
-        """Joins everything but the system prompt, which many conversations share."""
+        """Return all text except the system prompt, which many conversations share."""
         return "\n".join(message.content for message in self.messages if message.role != "system")
 
 
 def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversation:
-    """Checks and converts a list of `{"role", "content"}`, or of ShareGPT's `{"from", "value"}`.
+    """Check and convert a list of `{"role", "content"}`, or of ShareGPT's `{"from", "value"}`.
 
-    With `repair`, messages that cannot be trained on as they are get another order: empty messages are left out,
-    system messages come first, neighbours of one role are joined, and what comes before the first question or after
-    the last answer is left out.
+    With `repair`, messages that could not be trained on are rearranged: empty messages are dropped, system messages
+    come first, adjacent messages of the same role are joined, and anything before the first question or after the
+    last answer is dropped.
 
     Raises:
-        DataError: a message has no known role or no text, or the order cannot be trained on.
+        DataError: a message has an unknown role or no text, or the order cannot be trained on.
     """
-    made = [_make_message(position, message) for position, message in enumerate(messages, start=1)]
-    fault = _fault(made)
+    checked = [_make_message(position, message) for position, message in enumerate(messages, start=1)]
+    fault = _fault(checked)
     if fault and repair:
-        made = _repair_order(made)
-        fault = _fault(made)
+        checked = _repair_order(checked)
+        fault = _fault(checked)
     if fault:
         raise DataError(fault)
-    return Conversation(tuple(made))
+    return Conversation(tuple(checked))
 
 
 def _make_message(position: int, message: Any) -> Message:
     if not isinstance(message, dict):
         raise DataError(f"message {position} needs a `role` and a `content`")
-    given = message.get("role", message.get("from"))
-    if given is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
+    role_name = message.get("role", message.get("from"))
+    if role_name is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
         raise DataError(f"message {position} needs a `role` and a `content`")
-    role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
+    role = ROLES.get(role_name.strip().lower()) if isinstance(role_name, str) else None
     if role is None:
-        raise DataError(f"message {position} has the role {_short(given)}; expected system, user, assistant or tool")
+        raise DataError(
+            f"message {position} has the role {_short(role_name)}; expected system, user, assistant or tool"
+        )
     where = f"message {position} ({role})"
     content = _content(message.get("content", message.get("value")), where)
-    if given.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
+    if role_name.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
         content = _tool_call(content)
     content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
@@ -137,12 +146,12 @@ def _make_message(position: int, message: Any) -> Message:
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
         raise DataError(f"{where} has weight {_short(weight)}; expected 0 or 1")
-    is_trained = weight != 0 and message.get("train") is not False  # Axolotl's word for it
+    is_trained = weight != 0 and message.get("train") is not False  # `train` is Axolotl's key
     return Message(role, content, trained=role != "assistant" or is_trained)
 
 
 def _content(value: Any, where: str) -> str:
-    """Reads a text, or OpenAI's list of parts, of which text and refusals can be trained."""
+    """Read a text, or OpenAI's list of parts; only text and refusals can be trained on."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -165,7 +174,7 @@ def _part_text(part: Any, where: str) -> str:
 
 
 def _tool_calls(message: dict[str, Any]) -> list[str]:
-    """Writes tool calls as text, which every chat template carries. Source: the Hermes function-calling layout."""
+    """Write tool calls as text, which every chat template supports. Source: the Hermes function-calling layout."""
     calls = _from_json(message.get("tool_calls") or message.get("function_call") or [])
     return [_tool_call(as_json(_called(call))) for call in (calls if isinstance(calls, list) else [calls])]
 
@@ -175,7 +184,7 @@ def _tool_call(text: str) -> str:
 
 
 def _called(call: Any) -> Any:
-    """Unwraps OpenAI's object around name and arguments; the arguments come as JSON in a text."""
+    """Unwrap OpenAI's object around name and arguments; the arguments are JSON in a string."""
     inner = call.get("function", call) if isinstance(call, dict) else call
     if isinstance(inner, dict) and "arguments" in inner:
         return {**inner, "arguments": _from_json(inner["arguments"])}
@@ -183,7 +192,7 @@ def _called(call: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """Parses a text that is JSON; returns any other value as it is."""
+    """Parse a string that contains JSON; any other value is returned unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -193,18 +202,18 @@ def _from_json(value: Any) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """Writes a value as one line of JSON; dates and the like, which a Parquet file may hold, as text."""
+    """Return a value as one line of JSON; dates and similar values from Parquet files become text."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def kind_of(value: Any) -> str:
-    """Says in plain words what kind of value was got; pandas writes NaN for an empty cell."""
+    """Describe the kind of a value for an error message; NaN is an empty cell written by pandas."""
     is_missing = value is None or value != value
-    return "nothing" if is_missing else KINDS.get(type(value), type(value).__name__)
+    return "nothing" if is_missing else VALUE_KINDS.get(type(value), type(value).__name__)
 
 
 def _holds_half_a_character(text: str) -> bool:
-    """Tells whether a text has half of an emoji, which JSON can spell but neither tokenizers nor UTF-8 files take."""
+    """Return whether a text contains half an emoji, which JSON can spell but tokenizers and UTF-8 files reject."""
     if text.isascii():
         return False
     try:
@@ -215,7 +224,7 @@ def _holds_half_a_character(text: str) -> bool:
 
 
 def _fault(messages: list[Message]) -> str:
-    """Says why messages cannot be trained on as they are; "" when they can."""
+    """Explain why messages cannot be trained on; "" if they can."""
     for number, message in enumerate(messages, start=1):
         if message.role not in MAY_BE_EMPTY and not message.content.strip():
             return f"message {number} ({message.role}) is empty"
@@ -239,7 +248,7 @@ def _fault(messages: list[Message]) -> str:
 
 
 def _repair_order(messages: list[Message]) -> list[Message]:
-    """Puts messages into an order that can be trained on; those of weight 0 stay untrained, also when joined."""
+    """Rearrange messages so that they can be trained on; those of weight 0 stay untrained, even when joined."""
     spoken = [message for message in messages if message.content.strip() or message.role == "tool"]
     system = [message for message in spoken if message.role == "system"]
     turns = [message for message in spoken if message.role != "system"]
@@ -264,9 +273,9 @@ def _short(value: Any) -> str:
 
 
 def prompt_messages(prompt: str, system: str = "") -> list[dict[str, str]]:
-    """Makes the messages of a conversation that ends with this question.
+    """Return the messages of a conversation that ends with this prompt.
 
-    Raises: ModelError when the prompt is empty.
+    Raises: ModelError if the prompt is empty.
     """
     if not prompt.strip():
         raise ModelError("The prompt is empty.")

@@ -1,6 +1,6 @@
-"""Groups equal and nearly equal texts, for up to a million texts that are not kept in memory.
+"""Group equal and nearly equal texts, up to a million of them, without keeping them in memory.
 
-A grouping is an int64 array (texts,): the position of the first text of the group that each text is in.
+A grouping is an int64 array (texts,): for each text, the position of the first text in its group.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from rensa import RMinHash
 
 PERMUTATIONS = 64
-"""32-bit digests kept of each text: 256 bytes, so a million texts take 256 MB."""
+"""32-bit digests kept per text: 256 bytes, so a million texts take 256 MB."""
 BAND = 4
-"""Digests in a band. Two texts that share 0.8 of their word pairs agree in one of the 16 bands in 99.98% of cases."""
+"""Digests per band. Two texts that share 0.8 of their word pairs agree in one of 16 bands in 99.98% of cases."""
 NEAR_SIMILARITY = 0.8
 """The share of equal digests, an estimate of the Jaccard similarity, from which two texts are near duplicates."""
 FEW_WORDS = 6
-"""Below so many words one word makes another question: such texts are duplicates only when equal."""
+"""In texts with fewer words than this, one word changes the question: they are duplicates only if equal."""
 LONGEST_MEAN_WORD = 20
-"""Texts with more characters a word than this are in a script without spaces: each character counts as a word."""
+"""Texts with more characters per word than this use a script without spaces: each character counts as a word."""
 BATCH = 1024
 CHUNK = 1 << 15
 
@@ -29,7 +29,7 @@ _SENTENCE_MARKS = ".,;:!?…\"'()[]“”‘’«»„¿¡。，、；：！？"
 
 
 class NearDuplicates:
-    """Groups near duplicates: takes texts one by one and keeps 64 digests of each.
+    """Groups near duplicates. Texts are added one by one; only 64 digests of each are kept.
 
     Source: Broder 1997, "On the resemblance and containment of documents" (MinHash); Leskovec, Rajaraman and Ullman,
     "Mining of Massive Datasets", section 3.4 (bands).
@@ -42,14 +42,14 @@ class NearDuplicates:
         self._grouping: np.ndarray | None = None
 
     def add(self, text: str) -> None:
-        """Takes one more text, at the next position."""
+        """Add a text at the next position."""
         self._grouping = None
         self._pending.append(_shingles(text))
         if len(self._pending) == BATCH:
             self._sketch()
 
     def groups(self) -> np.ndarray:
-        """Groups all texts added so far; chains of near duplicates are one group. Returns int64 (texts,)."""
+        """Group all texts added so far; a chain of near duplicates is one group. Returns int64 (texts,)."""
         if self._grouping is None:
             self._grouping = self._group()
         return self._grouping
@@ -70,24 +70,24 @@ class NearDuplicates:
 
 
 def equal_groups(hashes: np.ndarray) -> np.ndarray:
-    """Groups equal values; `hashes` is (texts,) and, being 64-bit, is taken not to collide."""
+    """Group equal values; `hashes` is (texts,), 64-bit and assumed not to collide."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int64)
 
 
 def merge_groups(*groupings: np.ndarray) -> np.ndarray:
-    """Merges groupings, all (texts,), to the finest in which texts that are together in any of them stay together."""
+    """Merge groupings, (texts,) each: texts that share a group in any of them share one in the result."""
     total = len(groupings[0])
     return _connect(total, [(np.arange(total), grouping) for grouping in groupings])
 
 
 def repeats(groups: np.ndarray) -> np.ndarray:
-    """Finds the positions, ascending, of the texts that are not the first of their group."""
+    """Return the positions, ascending, of the texts that are not the first in their group."""
     return np.flatnonzero(groups != np.arange(len(groups)))
 
 
 def _shingles(text: str) -> list[str]:
-    """Splits a text into what similarity is measured on: pairs of neighbouring words, or a short text as one piece."""
+    """Split a text into pairs of adjacent words, on which similarity is measured; a short text stays whole."""
     lowered = text.lower()
     words = lowered.split()
     if len(lowered) > LONGEST_MEAN_WORD * max(len(words), 1):
@@ -99,20 +99,20 @@ def _shingles(text: str) -> list[str]:
 
 
 def _combine(columns: np.ndarray) -> np.ndarray:
-    """Hashes the digests (texts, columns) of each text to one uint64 (texts,): equal rows give equal values."""
+    """Hash each row of digests, (texts, columns), to one uint64, (texts,); equal rows give equal values."""
     combined = np.zeros(len(columns), dtype=np.uint64)
     for column in columns.T:
-        combined = (combined ^ column) * np.uint64(0x9E3779B97F4A7C15)  # odd, so nothing is lost (Knuth 6.4)
+        combined = (combined ^ column) * np.uint64(0x9E3779B97F4A7C15)  # odd, so no information is lost (Knuth 6.4)
         combined ^= combined >> np.uint64(32)
     return combined
 
 
 def _near_links(digests: np.ndarray, different: np.ndarray, band: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs the positions, from `different`, that agree in the band and are near duplicates by all their digests.
+    """Pair positions from `different` that agree in this band and are near duplicates by all their digests.
 
-    A text is compared with the first one of those that agree with it and with the one before, not with every one, so
-    the time does not grow with the square of the texts that agree. Where thousands agree because they open with the
-    same page of instructions, the band after this one brings the near duplicates among them next to each other.
+    Among texts that agree, each is compared only with the first and with the one before it, so the time does not grow
+    with the square of their number. If thousands agree because they open with the same page of instructions, the next
+    band places the near duplicates among them next to each other.
     """
     following = (band + BAND) % PERMUTATIONS
     keys, next_keys = (_combine(digests[:, start : start + BAND])[different] for start in (band, following))
@@ -127,16 +127,16 @@ def _near_links(digests: np.ndarray, different: np.ndarray, band: int) -> tuple[
 
 
 def _are_near(digests: np.ndarray, texts: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
-    """Tells which pairs of positions are nearly equal, in chunks: the digests of all pairs would not fit in memory."""
+    """Yield, in chunks, which pairs are nearly equal, because the digests of all pairs would not fit in memory."""
     for start in range(0, len(texts), CHUNK):
         chunk = slice(start, start + CHUNK)
         yield (digests[texts[chunk]] == digests[others[chunk]]).mean(axis=1) >= NEAR_SIMILARITY
 
 
 def _connect(total: int, links: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Groups `total` texts so that linked positions are together.
+    """Group `total` texts so that linked positions share a group.
 
-    Each round hangs the first text of a group below the earliest one it is linked to, for all groups at once.
+    Each round attaches the first text of every group to the earliest text it is linked to, for all groups at once.
     """
     one, other = (np.concatenate(ends) for ends in zip(*links, strict=True))
     groups = np.arange(total)
@@ -145,6 +145,6 @@ def _connect(total: int, links: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarr
         while (groups != groups[groups]).any():
             groups = groups[groups]
         one, other = groups[one], groups[other]
-        apart = one != other
-        one, other = one[apart], other[apart]
+        different = one != other
+        one, other = one[different], other[different]
     return groups

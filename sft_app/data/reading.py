@@ -1,4 +1,4 @@
-"""Reads a data source as conversations, one pass at a time and never the whole of it in memory."""
+"""Read a data source as conversations, in passes that never hold all of it in memory."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.formats.column_profiles import column_names
+from sft_app.data.formats.column_profiles import list_columns
 from sft_app.data.formats.detection import Certainty, DetectedLayout, detect_layouts
 from sft_app.data.formats.reading_notes import find_filter, reading_notes, why_uncertain
 from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.formats.row_filters import RowFilter, ValueCounts
-from sft_app.data.rows import JsonObject, Progress, Rejected, Row
+from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.errors import DataError, NotChosen
 from sft_app.runtime.home import datasets_dir
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import DataSettings
 
-ROWS_LOOKED_AT = 200
+ROWS_TO_DETECT_LAYOUT = 200
 ROWS_COUNTED = 20_000
-"""The first rows that decide which columns mark bad answers. A column that is empty in them is judged cell by cell."""
+"""How many first rows decide which columns mark bad answers; a column that is empty there is judged cell by cell."""
 PREVIEWED = 20_000
-"""Conversations of a file that the page can show; the check-up and training take all of them."""
+"""How many conversations of a file the page can show; the check-up and training read all of them."""
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file whose layout is decided: `settings.format` is no longer `auto`.
+    """A file with a known layout: `settings.format` is no longer `auto`.
 
-    `candidates` are the layouts that fit; `joins_rows` says that several rows make up one conversation; `notes` say
-    what of the file is not learned; rows that `row_filter` marks as bad are left out.
+    `candidates` are the layouts that fit; `joins_rows` means several rows make up a conversation; `notes` describe what
+    is not trained on; rows that `row_filter` marks as bad are skipped.
     """
 
     path: Path
@@ -48,11 +49,11 @@ class DataFile:
     row_filter: RowFilter | None = None
 
     def open_candidates(self) -> list[DetectedLayout]:
-        """Lists the layouts that a person may still choose from: none where one was chosen."""
+        """List the layouts that the user can still choose from; empty once one has been chosen."""
         return [] if self.certainty == "chosen" else self.candidates
 
     def summary(self, example: Conversation | None) -> JsonObject:
-        """Says how the file is read, how sure that is, and what its first row becomes, for `inspect --json`."""
+        """Describe how the file is read, with what certainty, and what its first row becomes, for `inspect --json`."""
         return {
             "certainty": self.certainty,
             "why": self.candidates[0].why if self.certainty != "chosen" else "as you chose",
@@ -63,7 +64,7 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A conversation with the number of the row that its last message came from."""
+    """A conversation and the number of the row that its last message came from."""
 
     row: int
     conversation: Conversation
@@ -71,14 +72,14 @@ class Example:
 
 @dataclass
 class Reading:
-    """One pass over a file: iterate it for the examples; the rest is known at its end.
+    """One pass over a file. Iterate it to get the examples; the other fields are complete at the end.
 
-    `noted` has the rows for which something had to be guessed, by what it was; `repairable` those whose turns are
-    empty or out of order and can be repaired (`make_conversation`), which is done only with `repair`.
+    `noted` lists the rows that needed a guess, by kind of guess. `repairable` lists the rows whose turns are empty or
+    out of order but can be repaired (`make_conversation`), which happens only with `repair`.
     """
 
     file: DataFile
-    on_progress: Progress | None = None
+    on_progress: ProgressCallback | None = None
     repair: bool = False
     rows: int = 0
     rejected: list[Rejected] = field(default_factory=list)
@@ -107,7 +108,7 @@ class Reading:
             return repaired if self.repair else None
 
     def _message_lists(self) -> Iterator[tuple[int, list[Any]] | Rejected]:
-        """Yields the number of each row and the message lists in it."""
+        """Yield each row's number and message lists, or the rejected row."""
         settings = self.file.settings
         convert_rows = LAYOUTS[settings.format].convert_rows
         if self.file.joins_rows and convert_rows:
@@ -136,7 +137,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The first examples of a file, in memory. `is_whole` says whether they are all of them."""
+    """The first examples of a file, in memory. `is_whole` means the file has no others."""
 
     file: DataFile
     examples: list[Example]
@@ -146,15 +147,15 @@ class LoadedData:
 
     @property
     def conversations(self) -> list[Conversation]:
-        """Lists the examples without their rows."""
+        """List the conversations without their row numbers."""
         return [example.conversation for example in self.examples]
 
 
-def open_data(settings: DataSettings, home: Path, on_progress: Progress | None = None) -> DataFile:
-    """Finds the file, or fetches the data set from the Hub, and decides on the layout.
+def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback | None = None) -> DataFile:
+    """Find the file, or fetch the data set from the Hub, and decide on the layout.
 
     Raises:
-        DataError: it cannot be read, or fits no layout.
+        DataError: the data cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
     first, readable, counts = _look_ahead(path)
@@ -171,7 +172,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: Progress | None =
         candidates = [replace(candidates[0], why=candidates[0].why + why, is_certain=False), *candidates[1:]]
         certainty = "guess"
     notes = reading_notes(readable, decided, row_filter, certainty == "chosen")
-    return DataFile(path, decided, candidates, column_names(readable), joins_rows, certainty, notes, row_filter)
+    return DataFile(path, decided, candidates, list_columns(readable), joins_rows, certainty, notes, row_filter)
 
 
 def _decide(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[DataSettings, Certainty]:
@@ -184,8 +185,8 @@ def _decide(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[D
     return decided, "certain" if best.is_certain else "guess"
 
 
-def load_data(file: DataFile, most: int | None = None, on_progress: Progress | None = None) -> LoadedData:
-    """Loads the first `most` examples of a file, or all.
+def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCallback | None = None) -> LoadedData:
+    """Load the first `most` examples of a file, or all of them.
 
     Raises:
         DataError: the file cannot be read, or has no usable conversation.
@@ -200,35 +201,35 @@ def load_data(file: DataFile, most: int | None = None, on_progress: Progress | N
 
 
 def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
-    """Makes the error for a file without a usable conversation, with the first reason."""
+    """Build the error for a file without a usable conversation, with the first reason."""
     worst = next(iter(rejected), Rejected(1, "nothing in it"))
     return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
 
 
 def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Conversation | None:
-    """Converts the first usable row by a layout, by default the one decided on; None when no first row is usable."""
-    rows = min(ROWS_LOOKED_AT, file.settings.max_rows or ROWS_LOOKED_AT)
+    """Convert the first usable row with a layout, by default that of the settings; None if no first row is usable."""
+    rows = min(ROWS_TO_DETECT_LAYOUT, file.settings.max_rows or ROWS_TO_DETECT_LAYOUT)
     other = {"format": candidate.format, "columns": candidate.columns} if candidate else {}
     settings = file.settings.model_copy(update={**other, "max_rows": rows})
     return next((example.conversation for example in Reading(replace(file, settings=settings))), None)
 
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
-    """Lists the columns of a table of unknown layout. Raises: DataError when it cannot be read."""
-    return column_names(_look_ahead(_locate(settings, home, None))[1])
+    """List the columns of a table of unknown layout. Raises: DataError if it cannot be read."""
+    return list_columns(_look_ahead(_locate(settings, home, None))[1])
 
 
-def _locate(settings: DataSettings, home: Path, on_progress: Progress | None) -> Path:
+def _locate(settings: DataSettings, home: Path, on_progress: ProgressCallback | None) -> Path:
     has_ending = data_suffix(Path(settings.data)) in SUFFIXES
     if is_dataset_id(settings.data) and not has_ending and not Path(settings.data).exists():
-        wanted = HubDataset(
+        dataset = HubDataset(
             id=settings.data,
             config=settings.dataset_config,
             split=settings.dataset_split,
             revision=settings.dataset_revision,
             max_rows=settings.max_rows,
         )
-        return fetch_dataset(wanted, datasets_dir(home), on_progress)
+        return fetch_dataset(dataset, datasets_dir(home), on_progress)
     return locate_data(settings.data)
 
 
@@ -240,15 +241,16 @@ def _repaired(messages: list[Any]) -> Conversation | None:
 
 
 def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCounts]:
-    """Reads the first `ROWS_COUNTED` rows: the first unreadable one, those to detect the layout from, all words.
+    """Read the first `ROWS_COUNTED` rows, for layout detection and row filters.
 
-    The result is kept as long as the file does not change, since it is opened again for each choice of columns.
+    Returns the first unreadable row, the rows to detect the layout from, and the counted words. The result is cached
+    until the file changes, because the file is opened again for each choice of columns.
     """
     try:
-        found = path.stat()
-    except OSError:  # reading says what is wrong
+        stat = path.stat()
+    except OSError:  # reading reports what is wrong
         return _first_rows.__wrapped__(path)
-    return _first_rows(path, found.st_mtime_ns, found.st_size)
+    return _first_rows(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=2)
@@ -258,7 +260,7 @@ def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObj
     counts, most = ValueCounts(), ROWS_COUNTED
     for row in read_rows(path):
         if isinstance(row, Row):
-            if len(readable) < ROWS_LOOKED_AT:
+            if len(readable) < ROWS_TO_DETECT_LAYOUT:
                 readable.append(row.values)
             counts.add(row.values)
             most -= 1
@@ -270,7 +272,7 @@ def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObj
 
 
 def _detect(rows: list[JsonObject], settings: DataSettings) -> list[DetectedLayout]:
-    """Detects the layouts that fit; none has to where the settings give one."""
+    """Detect the layouts that fit; if the settings name a layout, none has to."""
     try:
         return detect_layouts(rows)
     except DataError:

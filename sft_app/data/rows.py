@@ -1,20 +1,17 @@
-"""Numbered rows as a source yields them, and the rows that cannot be used, with the reason."""
+"""Define the numbered rows that a source yields, and the rejected rows with the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 JsonObject = dict[str, Any]
-"""A row, or an object in one of its cells: whatever JSON can hold, under names that the file chose."""
-Progress = Callable[[float], None]
-"""Called with the share of a source, 0 to 1, that has been read."""
+"""A row, or an object in one of its cells: any JSON values, under the names used in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a source. `number` counts from 1 as in the file; `note` says what had to be guessed to read it."""
+    """A row of a source. `number` counts from 1, as in the file; `note` says what had to be guessed to read it."""
 
     number: int
     values: JsonObject
@@ -23,7 +20,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row left out because it cannot be used, or `by_choice` of the settings (a language filter, for example)."""
+    """A skipped row: it cannot be used, or the settings exclude it (`by_choice`, such as a language filter)."""
 
     row: int
     reason: str

@@ -1,7 +1,7 @@
-"""Chooses the held-out conversations, which are kept from training to measure on them what was learned.
+"""Choose the held-out conversations, which training does not see and which measure what was learned.
 
-Related conversations (duplicates, near duplicates, several answers to one question) stay on one side; otherwise the
-model would be measured on what it has seen.
+Related conversations (duplicates, near duplicates, several answers to one question) stay on the same side of the
+split; otherwise the model would be measured on what it has seen.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sft_app.errors import DataError
 from sft_app.settings import RunSettings
 
 GREETING_CHARACTERS = 25
-"""A chat of several turns that opens with less ("Hi", "I need some help") has not asked its question yet."""
+"""A multi-turn chat that opens with fewer characters ("Hi", "I need some help") has not asked its question yet."""
 
 SHARED_LINE_CHARACTERS = 100
 SHARED_LINE_TIMES = 20
-"""A line this long, in this many conversations, is a shared instruction and does not make them near duplicates."""
+"""A line of this length in this many conversations is a shared instruction, which does not make them related."""
 LINES_COUNTED = 100_000
 
 
@@ -30,7 +30,7 @@ LINES_COUNTED = 100_000
 class Split:
     """Which conversations are held out.
 
-    `is_heldout` is a bool mask (conversations,); `is_clean` is false when related groups were too large to
+    `is_heldout` is a bool mask (conversations,); `is_clean` is False if related groups were too large to
     keep together.
     """
 
@@ -39,7 +39,7 @@ class Split:
 
 
 class RelatedRows:
-    """Finds related conversations in one pass; it keeps hashes, not texts."""
+    """Finds related conversations in one pass, keeping hashes instead of texts."""
 
     def __init__(self) -> None:
         self.rows, self.whole = array("q"), array("q")
@@ -48,7 +48,7 @@ class RelatedRows:
         self._long_lines: dict[int, int] = {}
 
     def add(self, row: int, conversation: Conversation) -> None:
-        """Takes one more conversation and the row that it came from."""
+        """Add a conversation and the row it came from."""
         question, answer = _question_and_answer(conversation)
         self.rows.append(row)
         self.whole.append(hash(conversation))
@@ -57,12 +57,12 @@ class RelatedRows:
         self.near.add(self._without_shared_lines(conversation.spoken()))
 
     def groups(self) -> np.ndarray:
-        """Groups related conversations: int64 (conversations,), where the same number means the same group."""
+        """Return a group number for each conversation, int64 (conversations,); related ones have the same number."""
         same = [equal_groups(as_array(hashes)) for hashes in (self.rows, self.whole, self.questions)]
         return merge_groups(self.near.groups(), *same)
 
     def _without_shared_lines(self, text: str) -> str:
-        """Removes the lines that many conversations share; a text that would lose everything stays as it is."""
+        """Remove the lines that many conversations share, unless nothing would remain."""
         kept = [line for line in text.split("\n") if len(line) < SHARED_LINE_CHARACTERS or not self._is_shared(line)]
         return "\n".join(kept) if any(line.strip() for line in kept) else text
 
@@ -74,29 +74,29 @@ class RelatedRows:
 
 
 def _question_and_answer(conversation: Conversation) -> tuple[str, str]:
-    """Joins the words of system and user up to the first question that is more than a greeting, and its answer.
+    """Return the system and user text up to the first question that is more than a greeting, and its answer.
 
     Both are "" for plain text.
     """
-    question, answer, asked_characters = [], "", 0
+    question, answer, question_characters = [], "", 0
     for message in conversation.messages:
         if message.role == "assistant":
             answer = message.content
-            if asked_characters >= GREETING_CHARACTERS:
+            if question_characters >= GREETING_CHARACTERS:
                 break
         elif message.role in ("system", "user"):
             question.append(message.content)
-            asked_characters += len(message.content) if message.role == "user" else 0
+            question_characters += len(message.content) if message.role == "user" else 0
     return "\n".join(question), answer
 
 
 def as_array(values: array[int]) -> np.ndarray:
-    """Views an array of 64-bit integers as int64 (values,), without a copy."""
+    """View an array of 64-bit integers as int64 (values,) without copying."""
     return np.frombuffer(values, dtype=np.int64) if values else np.empty(0, np.int64)
 
 
 def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int:
-    """Computes how many conversations to hold out. Raises: DataError when none would be left to train on."""
+    """Return how many conversations to hold out. Raises: DataError if none would be left to train on."""
     size = min(max(round(total * fraction), minimum), maximum)
     if size >= total:
         raise DataError(
@@ -106,28 +106,28 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
 
 
 def hold_out(groups: np.ndarray, settings: RunSettings) -> Split:
-    """Splits as a run with these settings does; `groups` is (conversations,). Raises: DataError as `heldout_size`."""
+    """Split the way a run with these settings does; `groups` is (conversations,). Raises: as `heldout_size`."""
     size = heldout_size(len(groups), settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
     return split_heldout(groups, size, settings.seed)
 
 
 def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:
-    """Holds out whole groups, `size` conversations in all or a little less; the same seed chooses the same.
+    """Hold out whole groups with `size` conversations in total, or slightly fewer; reproducible for the same seed.
 
-    Where the groups are so large that not even half of `size` can be held out, single conversations are.
+    If the groups are so large that not even half of `size` fits, single conversations are held out instead.
     """
     order = random.Random(seed).sample(range(len(groups)), len(groups))
     sizes = np.bincount(groups, minlength=len(groups))
     chosen: set[int] = set()
-    taken = 0
+    held_out = 0
     for index in order:
         group = int(groups[index])
-        if group not in chosen and taken + sizes[group] <= size:
+        if group not in chosen and held_out + sizes[group] <= size:
             chosen.add(group)
-            taken += int(sizes[group])
-        if taken == size:
+            held_out += int(sizes[group])
+        if held_out == size:
             break
-    if 2 * taken >= size:
+    if 2 * held_out >= size:
         return Split(np.isin(groups, list(chosen)), is_clean=True)
     mask = np.zeros(len(groups), dtype=bool)
     mask[order[:size]] = True

@@ -1,9 +1,9 @@
-"""Renders a conversation as the model reads it: token ids, and the labels that say which of them are trained.
+"""Render a conversation as the model reads it: token ids, and labels that mark the trained tokens.
 
-The preview, the trainer and the scorecard all use `render_conversation`, so what the page shows is what is trained.
+The preview, the trainer and the scorecard all use `render_conversation`, so the page shows exactly what is trained.
 
-It works for any chat template, also those without `{% generation %}` marks: to find where an assistant turn stands
-in the rendered text, the text is rendered a second time with a mark in place of that turn's content, and the two are
+It works with any chat template, including those without `{% generation %}` marks: to find an assistant turn in the
+rendered text, the conversation is rendered again with a mark in place of that turn's content, and the two texts are
 compared.
 """
 
@@ -25,9 +25,9 @@ IGNORED = -100
 class RenderedConversation:
     """A conversation as tokens.
 
-    `input_ids` and `labels` have the full length, (tokens,); a label is the id itself where trained, else -100. The
-    first `kept` tokens fit in `max_length`; the rest is cut. `ends` are the positions of the tokens that close the
-    assistant's turns, trained or not.
+    `input_ids` and `labels` have the full length, (tokens,); a label is the token id if the token is trained, else
+    -100. The first `kept` tokens fit in `max_length`; the rest is cut off. `ends` are the positions of the tokens that
+    close assistant turns, trained or not.
     """
 
     input_ids: list[int]
@@ -37,35 +37,34 @@ class RenderedConversation:
 
     @property
     def trained(self) -> int:
-        """Counts the trained tokens that are kept."""
+        """Count the trained tokens that are kept."""
         return sum(label != IGNORED for label in self.labels[: self.kept])
 
     @property
     def trained_lost(self) -> int:
-        """Counts the trained tokens that are cut."""
+        """Count the trained tokens that are cut."""
         return sum(label != IGNORED for label in self.labels[self.kept :])
 
     @property
     def is_cut(self) -> bool:
-        """Tells whether the conversation is longer than `max_length`."""
+        """Return whether the conversation is longer than `max_length`."""
         return self.kept < len(self.input_ids)
 
     def as_training_row(self) -> dict[str, list[int]]:
-        """Makes the row that the trainer gets, cut to `kept` tokens."""
+        """Return the row for the trainer, cut to `kept` tokens."""
         return {"input_ids": self.input_ids[: self.kept], "labels": self.labels[: self.kept]}
 
 
 def render_conversation(tokenizer: Any, conversation: Conversation, max_length: int) -> RenderedConversation:
-    """Renders a conversation and labels every assistant turn, with its end-of-turn token, and nothing else.
+    """Render a conversation and label every assistant turn, including its end-of-turn token, and nothing else.
 
-    A turn of weight 0 is context.
-
-    A turn begins where the template's generation prompt ends, so that what the template itself adds before the
-    answer at generation time is context too. A template that ends the last turn with no special token gets the
-    tokenizer's EOS there, since the model could not learn to stop otherwise. Plain text is trained whole.
+    A turn of weight 0 is context. A turn starts where the template's generation prompt ends, so anything the template
+    adds before an answer at generation time is context too. If the template ends the last turn without a special
+    token, the tokenizer's EOS is added, because the model could not learn to stop otherwise. Plain text is trained
+    whole.
 
     Raises:
-        DataError: the tokenizer has no chat template or no offsets, or the template refuses the conversation.
+        DataError: the tokenizer has no chat template or no offsets, or the template rejects the conversation.
     """
     if conversation.is_text():
         return _render_text(tokenizer, conversation.messages[0].content, max_length)
@@ -94,7 +93,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
-    """Encodes the prompt after which the model writes its answer to `messages`, which end with the user's.
+    """Encode the prompt that the model answers; the last of `messages` is the user's.
 
     Raises: DataError as `render_conversation`.
     """
@@ -102,33 +101,33 @@ def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[in
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> str:
-    """Renders the text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
+    """Render the text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
     return _render(tokenizer, _as_template_takes(tokenizer, messages), add_generation_prompt)
 
 
 def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:
-    """Makes rows for the trainer; a conversation that keeps no trained token teaches nothing and is left out."""
+    """Return rows for the trainer; conversations that keep no trained token are left out."""
     return [conversation.as_training_row() for conversation in rendered if conversation.trained > 0]
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Finds the ids that stand for structure, not text: begin, end of turn, role marks."""
+    """Find the ids that mark structure rather than text: beginning, end of turn, roles."""
     added = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)
 
 
 def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversation:
-    """Encodes plain text with EOS after it; its first token is not trained, since nothing comes before it."""
-    ids = tokenizer(text, verbose=False)["input_ids"]  # a text longer than the model's context is no news here
+    """Encode plain text followed by EOS; its first token is not trained, because nothing precedes it."""
+    ids = tokenizer(text, verbose=False)["input_ids"]  # suppresses the warning about texts longer than the context
     if ids[-1:] != [tokenizer.eos_token_id]:
         ids = [*ids, tokenizer.eos_token_id]
     return RenderedConversation(ids, [IGNORED, *ids[1:]], min(len(ids), max_length), (len(ids) - 1,))
 
 
 def _as_template_takes(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Moves a system message that the template refuses or drops to the front of the first question.
+    """Move a system message that the template rejects or drops to the start of the first question.
 
-    A template may show it before an open question only, so the whole conversation is rendered to see.
+    Some templates only render it before an open question, so the whole conversation is rendered to check.
     """
     if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
         return list(messages)
@@ -145,12 +144,12 @@ def _as_template_takes(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> li
 
 
 def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: str) -> tuple[int, int]:
-    """Finds where in `text` the model writes turn `turn`: from the end of its prompt to the end of its content."""
+    """Find what the model writes as turn `turn` in `text`: from the end of its prompt to the end of its content."""
     mark = _unused_character([text])
     marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
     before, _, after = marked.partition(mark)
     prompt = _render(tokenizer, messages[:turn], add_generation_prompt=True)
-    # A template may write more before an answer (an empty thought) than before the same answer's own thought.
+    # Before an answer without a thought, a template may write more (an empty thought) than before one with a thought.
     beginning = prompt if text.startswith(prompt) else before
     if mark not in marked or not text.startswith(beginning) or not text.endswith(after):
         raise DataError(f"the chat template changes the text of message {turn + 1} (assistant)")
@@ -158,13 +157,13 @@ def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: 
 
 
 def _unused_character(texts: Iterable[str]) -> str:
-    """Finds a character of the private use area, which no template changes, that none of the texts has."""
+    """Find a private-use character, which no template changes, that none of the texts contains."""
     used = set().union(*texts)
     return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
 
 
 def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
-    """Finds the tokens that stand for some of `text[start:end]`; they follow each other."""
+    """Find the consecutive tokens that overlap `text[start:end]`."""
     first = next((i for i, (_, stop) in enumerate(offsets) if stop > start), len(offsets))
     last = next((i for i, (begin, _) in enumerate(offsets[first:], first) if begin >= end), len(offsets))
     return range(first, last)
@@ -173,7 +172,7 @@ def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> 
 def _end_of_turn_positions(
     ids: list[int], offsets: list[tuple[int, int]], text: str, after: int, special: set[int]
 ) -> list[int]:
-    """Finds the special token that closes a turn, and the white space before it; [] when the template has none."""
+    """Find the special token that closes a turn and the white space before it; [] if there is none."""
     for position in range(after, len(ids)):
         if ids[position] in special:
             return list(range(after, position + 1))
@@ -195,7 +194,7 @@ def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_p
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Encodes a text: ids and, for each, its characters. The template has already written BOS where it belongs."""
+    """Encode a text to ids and the span of characters of each. The template has already written BOS if needed."""
     if not tokenizer.is_fast:
         raise DataError("The model's tokenizer does not report which characters its tokens stand for.")
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -203,7 +202,7 @@ def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
 
 
 def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Gives white space that a tokenizer leaves out of its offsets (`trim_offsets`) to the token after it."""
+    """Assign white space that a tokenizer leaves out of its offsets (`trim_offsets`) to the next token."""
     whole: list[tuple[int, int]] = []
     reached = 0
     for begin, end in offsets:
@@ -213,7 +212,7 @@ def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
-    """Says what is unusual about how the tokenizer writes a conversation, each as a sentence."""
+    """Return a sentence for each unusual thing in how the tokenizer renders a conversation."""
     notes = []
     ids, bos = rendered.input_ids, tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
@@ -231,7 +230,7 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:
-    """Finds the ids that end an answer: the tokenizer's EOS, and what closes an assistant turn in its chat template."""
+    """Find the ids that end an answer: the tokenizer's EOS, and the tokens that close an assistant turn."""
     sample = Conversation((Message("user", "a"), Message("assistant", "b")))
     rendered = render_conversation(tokenizer, sample, max_length=2**31)
     return frozenset({tokenizer.eos_token_id, [label for label in rendered.labels if label != IGNORED][-1]})

@@ -1,1 +1,1 @@
-"""Judges models: held-out scores, answer metrics, intervals, verdicts, prompt sets and votes."""
+"""Judge models: held-out scores, answer metrics, intervals, verdicts, prompt sets and votes."""

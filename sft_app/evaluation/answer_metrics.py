@@ -1,7 +1,7 @@
-"""The metrics of generated answers: how near they come to reference answers, and how they are made.
+"""Define the metrics of generated answers: how close they come to reference answers, and how they are written.
 
-To add a metric, write a function from an answer and its reference to a number and give it a record in
-`ANSWER_METRICS`. The scorecard, the report, the page and the command line show every metric in it. Imports no torch.
+To add a metric, write a function from an answer and its reference to a number, and add a record to
+`ANSWER_METRICS`. The scorecard, the report, the page and the command line show every metric there. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Metric:
-    """How a number of the scorecard is shown: its label, its format, and its direction.
+    """How a number on the scorecard is shown: its label, format and direction.
 
-    `direction` is 1 where more is better, -1 where less is, 0 where neither is.
+    `direction` is 1 if higher is better, -1 if lower is better, 0 if neither is.
     """
 
     label: str
@@ -39,38 +39,38 @@ class Metric:
 
 @dataclass(frozen=True)
 class AnswerMetric(Metric):
-    """A number of one generated answer; `score` computes it from the answer and its reference."""
+    """A metric of generated answers; `score` computes it from an answer and its reference."""
 
     score: Callable[[Answer, str], float]
 
 
 def rouge_l(answer: Answer, reference: str) -> float:
-    """How much of the reference's wording the answer has, in order. Source: Lin 2004, "ROUGE", through rouge-score."""
+    """Measure how much of the reference's wording the answer has, in order. Source: Lin 2004, "ROUGE" (rouge-score)."""
     return float(_rouge().score(reference, answer.text)["rougeL"].fmeasure)
 
 
 def chrf(answer: Answer, reference: str) -> float:
-    """How many of the reference's character n-grams it has. Source: Popović 2015, "chrF", through sacrebleu."""
+    """Measure how many of the reference's character n-grams it has. Source: Popović 2015, "chrF" (sacrebleu)."""
     return float(_chrf().sentence_score(answer.text, [reference]).score) / 100
 
 
 def exact_match(answer: Answer, reference: str) -> float:
-    """1 where the answer is the reference but for white space."""
+    """Return 1 if the answer equals the reference up to white space, else 0."""
     return float(answer.text.split() == reference.split())
 
 
 def stopped(answer: Answer, reference: str) -> float:
-    """1 where the answer ended by itself."""
+    """Return 1 if the model ended the answer itself, else 0."""
     return float(answer.finished)
 
 
 def length_ratio(answer: Answer, reference: str) -> float:
-    """The answer's words over the reference's."""
+    """Return the answer's number of words divided by the reference's."""
     return len(_words(answer.text)) / max(len(_words(reference)), 1)
 
 
 def repeated_ngrams(answer: Answer, reference: str) -> float:
-    """The share of the answer's runs of four words that it had said before."""
+    """Return the share of the answer's 4-grams that occurred earlier in it."""
     return repetition(_words(answer.text))
 
 
@@ -85,23 +85,23 @@ ANSWER_METRICS = {
 
 
 def score_answer(answer: Answer, reference: str) -> SideScores:
-    """Every metric by its name; NaN for an answer that broke off."""
+    """Compute every metric, by name; NaN for a broken answer."""
     if answer.broken:
         return dict.fromkeys(ANSWER_METRICS, math.nan)
     return {name: metric.score(answer, reference) for name, metric in ANSWER_METRICS.items()}
 
 
 def repetition(words: Sequence[str]) -> float:
-    """The share of runs of four words that stood earlier already; 0 for a text too short to have two."""
-    runs = [tuple(words[place : place + REPEATED_WORDS]) for place in range(len(words) - REPEATED_WORDS + 1)]
+    """Return the share of 4-grams that occurred earlier; 0 if the text is too short to have two."""
+    runs = [tuple(words[index : index + REPEATED_WORDS]) for index in range(len(words) - REPEATED_WORDS + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def summarise_answers(base: Sequence[SideScores], tuned: Sequence[SideScores]) -> AnswerScores:
-    """Means of both sides and the differences, as they stand in `scorecard.json`.
+    """Compute both sides' means and the differences, as in `scorecard.json`.
 
-    `broken` counts the answers that broke off. A side that has one has no means: those of its other answers would be
-    means of what it happened to survive.
+    `broken` counts the broken answers. A side with a broken answer has no means, because the means of its other
+    answers would be biased.
     """
     names = list(ANSWER_METRICS)
     one, other = (np.array([[scores[name] for name in names] for scores in side]) for side in (base, tuned))
@@ -124,7 +124,7 @@ def _words(text: str) -> list[str]:
 
 
 class _Words:
-    """Words of any script: rouge-score's own tokenizer knows ASCII only."""
+    """Finds words in any script; rouge-score's own tokenizer only knows ASCII."""
 
     def tokenize(self, text: str) -> list[str]:
         return _words(text)

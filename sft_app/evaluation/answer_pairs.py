@@ -1,4 +1,4 @@
-"""Pairs of answers that a run keeps: what there is to vote on, and to show in its report. Imports no torch."""
+"""Keep pairs of answers with a run, to vote on and to show in its report. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 6
 
 
 class AnswerPair(Record):
-    """A line of `answer_pairs.jsonl`: a prompt with both answers; `reference` is empty where none was given."""
+    """A line of `answer_pairs.jsonl`: a prompt with both answers; `reference` is "" if there is none."""
 
     prompt: str
     base: str
@@ -25,59 +25,58 @@ class AnswerPair(Record):
 
     @property
     def id(self) -> str:
-        """The same for the same prompt and answers, whoever made them and when."""
+        """Return an id that depends only on the prompt and the answers."""
         text = "\0".join((self.prompt, self.base, self.tuned))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def keep_pairs(run: Run, pairs: Iterable[AnswerPair], known: set[str] | None = None) -> None:
-    """Adds those that the run does not have yet.
+def add_pairs(run: Run, pairs: Iterable[AnswerPair], known: set[str] | None = None) -> None:
+    """Add the pairs that the run does not have yet.
 
-    `known` are the ids of those it has, for who adds again and again; they are read from the run otherwise.
+    `known` are the ids of the run's pairs, for callers that add repeatedly; by default they are read from the run.
     """
-    known = known_pairs(run) if known is None else known
+    known = read_pair_ids(run) if known is None else known
     for pair in pairs:
         if pair.id not in known:
             known.add(pair.id)
             append_jsonl(run.pairs_file, pair.model_dump())
 
 
-def known_pairs(run: Run) -> set[str]:
-    """The ids of the pairs that it has."""
-    return {pair.id for pair in kept_pairs(run)}
+def read_pair_ids(run: Run) -> set[str]:
+    """Read the ids of the run's pairs."""
+    return {pair.id for pair in read_pairs(run)}
 
 
-def kept_pairs(run: Run) -> list[AnswerPair]:
-    """In the order in which they were made."""
+def read_pairs(run: Run) -> list[AnswerPair]:
+    """Read the run's pairs, in the order in which they were added."""
     return read_records(run.pairs_file, AnswerPair)
 
 
-def told_as_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What was asked, in one text: the question alone, or all turns with who spoke."""
-    spoken = [message for message in messages if message["role"] != "system"]
-    if len(spoken) == 1:
-        return str(spoken[0]["content"])
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in spoken)
+def join_as_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return a conversation's prompt as one text: the only question, or all turns with their roles."""
+    turns = [message for message in messages if message["role"] != "system"]
+    if len(turns) == 1:
+        return str(turns[0]["content"])
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in turns)
 
 
-def pairs_of(run: Run) -> list[AnswerPair]:
-    """Every pair of answers that the run's folder has, those first whose words changed most.
+def collect_pairs(run: Run) -> list[AnswerPair]:
+    """Collect every pair of answers in the run's folder, the most changed first.
 
-    They are what was kept while comparing, what the scorecard tells of its most changed rows, and the prompts that were
-    watched during training.
+    They come from comparisons, from the most changed rows of the scorecard, and from the watch prompts.
     """
-    found = [*kept_pairs(run), *_scored_pairs(run.scorecard()), *watched_pairs(run)]
-    unique = {pair.id: pair for pair in reversed(found)}  # of two that are the same the first one stays
+    pairs = [*read_pairs(run), *_scored_pairs(run.scorecard()), *watched_pairs(run)]
+    unique = {pair.id: pair for pair in reversed(pairs)}  # of equal pairs, the first one stays
     return sorted(reversed(unique.values()), key=lambda pair: -change_between(pair.base, pair.tuned))
 
 
 def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> list[AnswerPair]:
-    """Of what `pairs_of` gives those with these ids; by default the first ones."""
+    """Choose the pairs with these ids; by default, the first ones."""
     return list(pairs[:SHOWN]) if chosen is None else [pair for pair in pairs if pair.id in chosen]
 
 
 def watched_pairs(run: Run) -> list[AnswerPair]:
-    """What was answered before training and by the weights that were kept."""
+    """Return the watch prompts, answered before training and by the kept weights."""
     answers = {snapshot.step: _whole_answers(snapshot) for snapshot in run.snapshots()}
     kept = run.status().kept_step
     last = kept if kept in answers else max(answers, default=0)
@@ -91,7 +90,7 @@ def watched_pairs(run: Run) -> list[AnswerPair]:
 
 
 def _whole_answers(snapshot: Snapshot) -> dict[str, str]:
-    """By prompt, without those that broke off."""
+    """Return a snapshot's answers by prompt, without broken ones."""
     return {one.prompt: one.answer for one in snapshot.answers if not one.broken}
 
 
@@ -101,9 +100,9 @@ def _scored_pairs(card: Scorecard | None) -> list[AnswerPair]:
 
 
 def _pair_of_row(row: ChangedRow) -> AnswerPair | None:
-    """None where a side has no complete answer."""
+    """Return the pair of a changed row; None unless both sides have a complete answer."""
     if len(row.answers) != 2 or row.answers[0] is None or row.answers[1] is None:
         return None
-    *asked, given = row.messages
-    prompt = told_as_prompt([message.as_record() for message in asked])
-    return AnswerPair(prompt=prompt, base=row.answers[0], tuned=row.answers[1], reference=given.content)
+    *turns, reference = row.messages
+    prompt = join_as_prompt([message.as_record() for message in turns])
+    return AnswerPair(prompt=prompt, base=row.answers[0], tuned=row.answers[1], reference=reference.content)

@@ -1,4 +1,4 @@
-"""How sure a difference between two sides is, when both were measured on the same rows."""
+"""Estimate how certain a difference between two sides is, if both were measured on the same rows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from sft_app.runs.scorecard import Interval
 
 SAMPLES = 2000
-# The mean of three rows lies outside their own range in a quarter of all cases, and no resampling leaves that range.
+# The true mean of three rows lies outside their range in a quarter of all cases, and resampling never leaves it.
 FEWEST_ROWS = 4
-# What is drawn at once takes some tens of MiB, however many rows there are.
+# Resamples are drawn in blocks of a few tens of MiB, whatever the number of rows.
 ROWS_AT_ONCE = 1_000_000
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, seed: int = 0) -> list[Interval]:
-    """The difference of each number that `statistic` computes from a table, `(rows, columns)`, with its 95 % interval.
+    """Return the difference, with its 95 % interval, of each number that `statistic` computes from `(rows, columns)`.
 
-    `statistic` takes tables `(..., rows, columns)` and returns `(..., numbers)`, so that many resamples take one call.
-    Both sides are drawn together, row by row, so that hard and easy rows do not count as a difference.
-    Sources: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval; expanded for few rows as
+    `statistic` maps tables `(..., rows, columns)` to `(..., numbers)`, so that many resamples take one call. Both sides
+    are resampled together, row by row, so that hard and easy rows do not count as a difference.
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval; expanded for few rows as
     in Hesterberg 2015, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279.
     """
     values = (statistic(tuned) - statistic(base)).tolist()
@@ -41,16 +41,16 @@ def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, 
 
 
 def expanded_tail(rows: int) -> float:
-    """Which share of the draws to leave out at each end: Φ(−√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁), less than 2.5 %.
+    """Return the share of draws to leave out at each end: Φ(−√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁), less than 2.5 %.
 
-    Resamples of n rows spread √((n−1)/n) times as much as means of n rows do, and their tails are a normal's where
-    those of few rows are a Student's.
+    Resamples of n rows spread √((n−1)/n) times as much as means of n rows, and have the tails of a normal distribution
+    instead of Student's.
     """
     return NormalDist().cdf(-math.sqrt(rows / (rows - 1)) * student_limit(rows - 1))
 
 
 def student_limit(freedom: int, share: float = 0.95) -> float:
-    """Within ±this lies `share` of Student's t with so many degrees of freedom."""
+    """Return x such that Student's t with `freedom` degrees of freedom lies in ±x with probability `share`."""
     low, high = 0.0, math.pi / 2
     for _ in range(60):
         middle = (low + high) / 2
@@ -59,7 +59,7 @@ def student_limit(freedom: int, share: float = 0.95) -> float:
 
 
 def _student_share(angle: float, freedom: int) -> float:
-    """P(|t| < √freedom · tan(angle)). Source: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4."""
+    """Return P(|t| < √freedom · tan(angle)). Source: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4."""
     sine, cosine, odd = math.sin(angle), math.cos(angle), freedom % 2
     if freedom == 1:
         return 2 * angle / math.pi

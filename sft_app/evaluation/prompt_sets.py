@@ -1,4 +1,4 @@
-"""Many prompts at once: pasted or from a file, answered by both sides, and the table of it."""
+"""Read a set of prompts, pasted or from a file, answer it with both sides, and export the results."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from sft_app.inference.generation import Answer, Sampling
     from sft_app.inference.pair import LoadedPair
 
-PROMPT_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
+PROMPT_SET_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
 REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
 PROMPTS_AT_ONCE = 8
-LOOKED_AT = 100
+ROWS_TO_NAME_COLUMNS = 100
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`reference` is a given answer, empty where there is none."""
+    """A prompt; `reference` is its reference answer, "" if there is none."""
 
     text: str
     reference: str = ""
@@ -35,22 +35,19 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """The prompts of a file, and how they were read: `asked` and `given` are the columns of prompts and references.
-
-    `left_out` counts rows without a prompt or that cannot be read.
-    """
+    """The prompts of a file, and the columns they were read from; `left_out` counts rows without a readable prompt."""
 
     prompts: tuple[Prompt, ...]
     columns: tuple[str, ...] = ()
-    asked: str = ""
-    given: str = ""
+    prompt_column: str = ""
+    reference_column: str = ""
     left_out: int = 0
 
 
 @dataclass(frozen=True)
 class PromptResult:
-    """`change` is 0 where both sides say the same, 1 where they share nothing, None where there is no answer of both;
-    `problem` says why there is none."""
+    """Both answers to a prompt. `change` is 0 if they are the same, 1 if they share no words, and None if one is
+    missing; then `problem` says why."""
 
     number: int
     prompt: str
@@ -66,7 +63,7 @@ class PromptResult:
 
 
 def paste_prompts(text: str) -> list[Prompt]:
-    """One a line. Raises: DataError when there is none."""
+    """Read one prompt per line. Raises: DataError if there is none."""
     prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
     if not prompts:
         raise DataError("There is no prompt yet. Paste at least one, one per line.")
@@ -74,31 +71,31 @@ def paste_prompts(text: str) -> list[Prompt]:
 
 
 def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> PromptFile:
-    """From the named columns of a data file, or those with a usual name; a text file has a prompt a line.
+    """Read the named columns of a data file, or those with a usual name; a text file has one prompt per line.
 
     Raises:
-        DataError: the file cannot be read, has no such column, or no prompt.
+        DataError: the file cannot be read, or has no such column or no prompt.
     """
     if path.suffix == ".txt":
         return PromptFile(_text_prompts(path))
     read = list(read_rows(path))
     rows = [row.values for row in read if isinstance(row, Row)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    asked = _column(columns, prompt, PROMPT_COLUMNS, path, "prompt")
-    given = _column(columns, reference, REFERENCE_COLUMNS, path, "reference")
-    prompts = [Prompt(_text(row.get(asked)), _text(row.get(given))) for row in rows]
-    found = tuple(prompt for prompt in prompts if prompt.text.strip())
-    if not found:
-        raise DataError(f"The column {asked!r} of {path.name} contains no prompts. Choose another column.")
-    return PromptFile(found, tuple(columns), asked, given, len(read) - len(found))
+    prompt_column = _column(columns, prompt, PROMPT_SET_COLUMNS, path, "prompt")
+    reference_column = _column(columns, reference, REFERENCE_COLUMNS, path, "reference")
+    prompts = [Prompt(_text(row.get(prompt_column)), _text(row.get(reference_column))) for row in rows]
+    filled = tuple(prompt for prompt in prompts if prompt.text.strip())
+    if not filled:
+        raise DataError(f"The column {prompt_column!r} of {path.name} contains no prompts. Choose another column.")
+    return PromptFile(filled, tuple(columns), prompt_column, reference_column, len(read) - len(filled))
 
 
-def column_names(path: Path) -> list[str]:
-    """Those of the first rows; none for a text file, or one that cannot be read."""
+def prompt_column_names(path: Path) -> list[str]:
+    """List the columns in the first rows; [] for a text file or one that cannot be read."""
     if path.suffix == ".txt":
         return []
     try:
-        rows = [row.values for row in islice(read_rows(path), LOOKED_AT) if isinstance(row, Row)]
+        rows = [row.values for row in islice(read_rows(path), ROWS_TO_NAME_COLUMNS) if isinstance(row, Row)]
     except DataError:
         return []
     return list(dict.fromkeys(name for row in rows for name in row))
@@ -107,20 +104,20 @@ def column_names(path: Path) -> list[str]:
 def answer_prompt_set(
     pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling
 ) -> Iterator[list[PromptResult]]:
-    """The results of a batch at a time, in the order of the prompts. Closing the generator stops the work."""
+    """Yield the results batch by batch, in the order of the prompts. Closing the generator stops the work."""
     from sft_app.data.tokens import render_prompt
     from sft_app.inference.batch_generation import answer_each
 
     for start in range(0, len(prompts), PROMPTS_AT_ONCE):
         batch = prompts[start : start + PROMPTS_AT_ONCE]
         rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
-        found = zip(batch, answer_each(pair, rendered, sampling), strict=True)
-        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(found, start=start + 1)]
+        answered = zip(batch, answer_each(pair, rendered, sampling), strict=True)
+        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(answered, start=start + 1)]
 
 
 @dataclass(frozen=True)
 class PromptSetTask:
-    """Both answers to each prompt of a set; the results are those of a batch."""
+    """Asks both sides every prompt of a set; each result is a batch of `PromptResult`s."""
 
     prompts: Sequence[Prompt]
     system: str
@@ -135,15 +132,15 @@ class PromptSetTask:
 
 
 def as_csv(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
-    """For spreadsheets; `names` head the columns of the two answers."""
-    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), rows_of(results, names))
+    """Return the results as CSV for spreadsheets; `names` are the headers of the two answers."""
+    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), result_rows(results, names))
 
 
 def as_jsonl(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
-    return jsonl_text(rows_of(results, names))
+    return jsonl_text(result_rows(results, names))
 
 
-def rows_of(results: Sequence[PromptResult], names: tuple[str, str]) -> list[dict[str, Any]]:
+def result_rows(results: Sequence[PromptResult], names: tuple[str, str]) -> list[dict[str, Any]]:
     return [_row(result, names) for result in results]
 
 
@@ -157,8 +154,8 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
-        told = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
-        return PromptResult(number, prompt.text, prompt.reference, "", "", None, told)
+        sentence = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
+        return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
 
@@ -170,17 +167,17 @@ def _text_prompts(path: Path) -> tuple[Prompt, ...]:
     return tuple(paste_prompts(text))
 
 
-def _column(columns: list[str], asked: str, usual: Sequence[str], path: Path, what: str) -> str:
-    """The column with this name, or with one of the usual ones; "" for a reference that is not there."""
-    if asked and asked not in columns:
-        raise DataError(f"{path.name} has no column {asked!r}. Choose one of: {', '.join(columns) or 'none'}.")
-    lowered = {name.lower(): name for name in columns}
-    found = asked or next((lowered[name] for name in usual if name in lowered), "")
-    if not found and what == "prompt":
+def _column(columns: list[str], name: str, usual: Sequence[str], path: Path, kind: str) -> str:
+    """Return the column `name`, or one with a usual name; "" if there is no reference column."""
+    if name and name not in columns:
+        raise DataError(f"{path.name} has no column {name!r}. Choose one of: {', '.join(columns) or 'none'}.")
+    lowered = {column.lower(): column for column in columns}
+    column_name = name or next((lowered[usual_name] for usual_name in usual if usual_name in lowered), "")
+    if not column_name and kind == "prompt":
         raise DataError(
             f"Which column of {path.name} contains the prompts? Choose one of: {', '.join(columns) or 'none'}."
         )
-    return found
+    return column_name
 
 
 def _text(value: Any) -> str:

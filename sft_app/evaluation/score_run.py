@@ -1,9 +1,9 @@
-"""The whole scorecard of a run: predicted answers, generated answers, and what it may have forgotten."""
+"""Compute the scorecard of a run: predicted answers, generated answers, and what it may have forgotten."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, told_as_prompt
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
 from sft_app.inference.batch_generation import answer_each
@@ -22,17 +22,17 @@ from sft_app.inference.pair import LoadedPair, activate_both_sides, activate_sid
 from sft_app.runs.folder import Run
 from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, RowMessage, Scorecard
 from sft_app.runtime.files import iterate_jsonl
+from sft_app.runtime.progress import ProgressCallback
 
-GENERAL = Path(__file__).with_name("general.jsonl")
+GENERAL_QUESTIONS_FILE = Path(__file__).with_name("general.jsonl")
 MOST_CHANGED = 10
-Progress = Callable[[float], None]
 BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
 BothAnswers = tuple[Answer, Answer]
 
 
 @dataclass(frozen=True)
-class Row:
-    """A conversation, its number in the data file, and its tokens."""
+class ScorableRow:
+    """A conversation with at least one trained token, its row number in the data file, and its tokens."""
 
     number: int
     conversation: Conversation
@@ -43,12 +43,12 @@ def keep_score(
     run: Run,
     pair: LoadedPair,
     prompts: int,
-    on_progress: Progress = lambda share: None,
+    on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
 ) -> Scorecard:
-    """Measures a run, and writes its `scorecard.json` and the answers that there are to vote on. As `score_run`."""
+    """Score a run as `score_run` does, and write its `scorecard.json` and the answers to vote on."""
     card, pairs = score_run(run, pair, prompts, on_progress, known)
-    keep_pairs(run, pairs)
+    add_pairs(run, pairs)
     run.keep_scorecard(card)
     return card
 
@@ -57,28 +57,28 @@ def score_run(
     run: Run,
     pair: LoadedPair,
     prompts: int,
-    on_progress: Progress = lambda share: None,
+    on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
 ) -> tuple[Scorecard, list[AnswerPair]]:
-    """`scorecard.json` with everything in it, and the answers; `pair` is the base on the left and the run on the right.
+    """Compute the complete scorecard and the answers; `pair` is the base on the left and the run on the right.
 
-    `dtype` is what both sides computed in, `note` what there is to say of that. `general` are the same numbers for the
-    first `general_prompts` of the bundled questions, which have nothing to do with the training. `answers` compares
-    what both sides write to the first `prompts` held-out questions with the answers given there. `known` are both
-    sides' scores of the held-out conversations, where training has them already, in the same precision.
+    `dtype` is the precision of both sides, `note` what is unusual about it. `general` has the same numbers for the
+    first `general_prompts` of the bundled questions, which are unrelated to the training data. `answers` compares both
+    sides' answers to the first `prompts` held-out questions with the reference answers. `known` are both sides' scores
+    of the held-out conversations, if training already computed them in the same precision.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
     """
     settings = run.record().settings
-    heldout = read_rows(run.heldout_file, pair.tokenizer, settings.max_length)
-    general = read_rows(GENERAL, pair.tokenizer, None)[: settings.general_prompts]
+    heldout = read_scorable_rows(run.heldout_file, pair.tokenizer, settings.max_length)
+    general = read_scorable_rows(GENERAL_QUESTIONS_FILE, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
-    asked = [row for row in heldout if not row.conversation.is_text()][:prompts]
+    questions = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answered = _answer_rows(pair, asked, sampling, _part(on_progress, 0.5, 1.0))
+    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 1.0))
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
@@ -88,16 +88,16 @@ def score_run(
     if answered:
         measured["answers"] = _compared(answered)
     card = make_scorecard(*known).model_copy(update=measured)
-    whole = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
-    return card, [_as_pair(row, *both) for row, both in whole]
+    complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
+    return card, [_as_pair(row, *both) for row, both in complete]
 
 
 def score_both(
     pair: LoadedPair,
     conversations: Iterable[RenderedConversation],
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: ProgressCallback = lambda share: None,
 ) -> tuple[list[RowScore], list[RowScore]]:
-    """Both sides over the same conversations; in one pass where they are rows of one batch."""
+    """Score the same conversations with both sides, in one pass if they can be rows of one batch."""
     kept = [conversation for conversation in conversations if conversation.trained > 0]
     with pair.models.lock:
         if not pair.can_share_batch():
@@ -108,90 +108,94 @@ def score_both(
     return [both[0] for both in scores], [both[1] for both in scores]
 
 
-def read_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[Row]:
-    """Those with an answer to score. Raises: DataError when there is none."""
+def read_scorable_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[ScorableRow]:
+    """Read the conversations with an answer to score. Raises: DataError if there is none."""
     rows = []
     for number, row in enumerate(iterate_jsonl(file), start=1):
         conversation = make_conversation(row["messages"])
         try:
             rendered = render_conversation(tokenizer, conversation, max_length or tokenizer.model_max_length)
-        except DataError:  # training left it out too, and told so
+        except DataError:  # training skipped it too and reported it
             continue
         if rendered.trained:
-            rows.append(Row(row.get("row", number), conversation, rendered))
+            rows.append(ScorableRow(row.get("row", number), conversation, rendered))
     if not rows:
         raise DataError(f"{file.name} contains no conversation this model can be measured on.")
     return rows
 
 
 def most_changed(
-    rows: Sequence[Row], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
+    rows: Sequence[ScorableRow], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
 ) -> MostChanged:
-    """The rows whose answer became easiest and hardest to predict, with what both sides write themselves: None for an
-    answer that broke off."""
-    found = ((after.loss - before.loss, place) for place, (before, after) in enumerate(zip(base, tuned, strict=True)))
-    changes = sorted((change, place) for change, place in found if math.isfinite(change))
+    """Find the rows whose answer became easiest and hardest to predict, with both sides' own answers (None if
+    broken)."""
+    differences = (
+        (after.loss - before.loss, index) for index, (before, after) in enumerate(zip(base, tuned, strict=True))
+    )
+    changes = sorted((change, index) for change, index in differences if math.isfinite(change))
 
-    def told(place: int) -> ChangedRow:
-        row = rows[place]
+    def changed_row(index: int) -> ChangedRow:
+        row = rows[index]
         return ChangedRow(
             row=row.number,
             messages=[RowMessage(**message) for message in row.conversation.as_dicts()],
-            base_loss=base[place].loss,
-            tuned_loss=tuned[place].loss,
+            base_loss=base[index].loss,
+            tuned_loss=tuned[index].loss,
             answers=[None if answer.broken else answer.text for answer in answers.get(row.number, ())],
         )
 
-    better = [place for change, place in changes if change < 0][:MOST_CHANGED]
-    worse = [place for change, place in reversed(changes) if change > 0][:MOST_CHANGED]
-    return MostChanged(improved=[told(place) for place in better], damaged=[told(place) for place in worse])
+    better = [index for change, index in changes if change < 0][:MOST_CHANGED]
+    worse = [index for change, index in reversed(changes) if change > 0][:MOST_CHANGED]
+    return MostChanged(
+        improved=[changed_row(index) for index in better], damaged=[changed_row(index) for index in worse]
+    )
 
 
-def _compared(answered: Sequence[tuple[Row, BothAnswers]]) -> AnswerScores:
-    """Both sides' answers against the given ones."""
-    given = [(row.conversation.messages[-1].content, both) for row, both in answered]
-    base, tuned = ([score_answer(both[side], reference) for reference, both in given] for side in (0, 1))
+def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScores:
+    """Compare both sides' answers with the reference answers."""
+    references = [(row.conversation.messages[-1].content, both) for row, both in answered]
+    base, tuned = ([score_answer(both[side], reference) for reference, both in references] for side in (0, 1))
     return summarise_answers(base, tuned)
 
 
-def _as_pair(row: Row, base: Answer, tuned: Answer) -> AnswerPair:
-    *asked, given = row.conversation.as_dicts()
-    return AnswerPair(prompt=told_as_prompt(asked), base=base.text, tuned=tuned.text, reference=given["content"])
+def _as_pair(row: ScorableRow, base: Answer, tuned: Answer) -> AnswerPair:
+    *turns, reference = row.conversation.as_dicts()
+    return AnswerPair(prompt=join_as_prompt(turns), base=base.text, tuned=tuned.text, reference=reference["content"])
 
 
-def _part(on_progress: Progress, begin: float, end: float) -> Progress:
-    """Tells a part's share done as a share of the whole."""
+def _part(on_progress: ProgressCallback, begin: float, end: float) -> ProgressCallback:
+    """Return a callback for a part of the work that spans `begin` to `end` of the whole."""
     return lambda share: on_progress(begin + (end - begin) * share)
 
 
 def _answer_rows(
-    pair: LoadedPair, rows: Sequence[Row], sampling: Sampling, on_progress: Progress
-) -> list[tuple[Row, BothAnswers]]:
-    """Each row with both answers to its last question, but for those whose prompt fills the context. Prompts of about
-    one length go together, since a batch is padded."""
+    pair: LoadedPair, rows: Sequence[ScorableRow], sampling: Sampling, on_progress: ProgressCallback
+) -> list[tuple[ScorableRow, BothAnswers]]:
+    """Return each row with both answers to its last question, without rows whose prompt fills the context. Prompts of
+    similar length share a batch, because batches are padded."""
     prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
-    order = sorted(range(len(rows)), key=lambda place: len(prompts[place]))
-    found: dict[int, BothAnswers] = {}
+    order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
+    answers: dict[int, BothAnswers] = {}
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
-        for place, both in zip(batch, answer_each(pair, [prompts[place] for place in batch], sampling), strict=True):
+        for index, both in zip(batch, answer_each(pair, [prompts[index] for index in batch], sampling), strict=True):
             if not isinstance(both, ModelError):
-                found[place] = both
+                answers[index] = both
         on_progress((start + len(batch)) / len(order))
-    return [(rows[place], found[place]) for place in sorted(found)]
+    return [(rows[index], answers[index]) for index in sorted(answers)]
 
 
 def _score_alone(
-    loaded: LoadedSide, conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+    loaded: LoadedSide, conversations: Sequence[RenderedConversation], on_progress: ProgressCallback
 ) -> list[RowScore]:
     with activate_side(loaded, 1.0) as model:
         return score_conversations(model, _counted(conversations, on_progress))
 
 
 def _counted(
-    conversations: Sequence[RenderedConversation], on_progress: Callable[[float], None]
+    conversations: Sequence[RenderedConversation], on_progress: ProgressCallback
 ) -> Iterator[RenderedConversation]:
-    """Tells the share done as each is asked for, and that all are."""
+    """Yield the conversations, and report the share done before each one and at the end."""
     for number, conversation in enumerate(conversations):
         on_progress(number / len(conversations))
         yield conversation

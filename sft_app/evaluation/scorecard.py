@@ -1,4 +1,4 @@
-"""How well a model predicts the held-out answers, and what that says about base against fine-tuned."""
+"""Measure how well a model predicts the held-out answers, and compare base and fine-tuned model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sft_app.runtime.files import read_records, write_jsonl_atomically
 
 @dataclass(frozen=True)
 class RowScore:
-    """One conversation: summed loss (natural log) and correct top-1 guesses over its trained tokens.
+    """The summed loss (in nats) and the correct top-1 predictions over a conversation's trained tokens.
 
-    Where the loss is not finite there was no guess, whatever `correct` has counted.
+    If the loss is not finite, `correct` is meaningless.
     """
 
     loss_sum: Number
@@ -36,7 +36,7 @@ class RowScore:
 
 @torch.no_grad()
 def score_conversations(model: Any, conversations: Iterable[RenderedConversation]) -> list[RowScore]:
-    """One forward pass for each conversation, unpadded; the loss in float32. The model's mode is put back."""
+    """Score each conversation in its own forward pass, with the loss in float32. The model's mode is restored."""
     was_training = model.training
     model.eval()
     try:
@@ -46,12 +46,12 @@ def score_conversations(model: Any, conversations: Iterable[RenderedConversation
 
 
 def mean_loss(scores: Sequence[RowScore]) -> float:
-    """Mean over tokens, not over conversations."""
+    """Return the mean loss per token, not per conversation."""
     return sum(score.loss_sum for score in scores) / sum(score.tokens for score in scores)
 
 
 def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> Scorecard:
-    """The scorecard of these rows; each `difference` has a paired bootstrap 95 % interval over conversations."""
+    """Make the scorecard of these rows, with paired bootstrap 95 % intervals over conversations."""
     changes = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
     numbers = list(filter(math.isfinite, changes))
     counted = ChangedRows(
@@ -70,34 +70,34 @@ def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: in
     )
 
 
-def keep_base_scores(run: Run, scores: Iterable[RowScore]) -> None:
-    """Writes the base model's held-out scores to the run folder."""
+def write_base_scores(run: Run, scores: Iterable[RowScore]) -> None:
+    """Write the base model's held-out scores to the run folder."""
     write_jsonl_atomically(run.base_scores_file, map(asdict, scores))
 
 
-def kept_base_scores(run: Run) -> list[RowScore]:
-    """What `keep_base_scores` wrote."""
+def read_base_scores(run: Run) -> list[RowScore]:
+    """Read the scores that `write_base_scores` wrote."""
     return read_records(run.base_scores_file, RowScore)
 
 
 @torch.no_grad()
 def score_copies(model: Any, conversation: RenderedConversation, copies: int) -> list[RowScore]:
-    """So many equal rows of one batch, for a model that is another one in each of them."""
+    """Score a conversation `copies` times as rows of one batch, for a model with another adapter in each row."""
     row = conversation.as_training_row()
     labels = torch.tensor(row["labels"][1:], device=model.device)
-    wanted = (labels != IGNORED).nonzero()[:, 0]
+    indices = (labels != IGNORED).nonzero()[:, 0]
     ids = torch.tensor([row["input_ids"]] * copies, device=model.device)
-    targets = labels[wanted]
+    targets = labels[indices]
     scores = []
-    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=wanted).logits:
+    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=indices).logits:
         loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
         scores.append(RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum())))
     return scores
 
 
 def _table(scores: Sequence[RowScore]) -> np.ndarray:
-    """`(conversations, 3)`: loss sum, tokens, correct; of a row without a finite loss both sums are NaN, since the
-    likeliest of logits that are NaN is no guess."""
+    """Return `(conversations, 3)`: summed loss, tokens, correct. If a loss is not finite, both sums are NaN, because
+    the largest of NaN logits is not a prediction."""
     table = np.array([(score.loss_sum, score.tokens, score.correct) for score in scores], dtype=float)
     table[~np.isfinite(table[:, 0]), ::2] = math.nan
     return table
@@ -122,6 +122,7 @@ def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, In
 
 
 def _ratios(tables: np.ndarray) -> np.ndarray:
-    """Loss and accuracy for each token, of tables as `_table` makes them: `(..., 2)`."""
+    """Return loss and accuracy per token, `(..., 2)`, from tables made by `_table`."""
     sums = tables.sum(axis=-2)
-    return sums[..., [0, 2]] / sums[..., [1]]
+    ratios: np.ndarray = sums[..., [0, 2]] / sums[..., [1]]
+    return ratios

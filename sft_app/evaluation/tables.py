@@ -1,4 +1,4 @@
-"""Rows as a text that other programs read: CSV for spreadsheets, JSONL for scripts."""
+"""Write rows as CSV for spreadsheets or JSONL for scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sft_app.runtime.files import jsonl_line
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    """A cell that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """Return the rows as CSV. A cell that a spreadsheet would read as a formula gets a leading apostrophe."""
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=columns)
     writer.writeheader()

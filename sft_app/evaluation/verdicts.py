@@ -1,4 +1,4 @@
-"""A scorecard in words: what changed, by how much, and whether the rows are enough to say so. Imports no torch."""
+"""Put a scorecard into words: what changed, by how much, and whether the rows suffice to tell. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sft_app.runs.summary import as_float, number_text, relative_change
 Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
 TOO_FEW: Verdict = "not enough rows to tell"
 UNJUDGED: Verdict = "not a number: cannot be judged"
-SIDES = {"base": "base model", "tuned": "fine-tuned model"}
-# Five fair coins fall alike in one of 16 cases, six in one of 32: with fewer rows, even the same in each can be chance.
+SIDE_LABELS = {"base": "base model", "tuned": "fine-tuned model"}
+# Five fair coins agree in one of 16 cases, six in one of 32: with fewer rows, even a unanimous change can be chance.
 FEWEST_TO_JUDGE = 6
-# By simulation (tests/evaluation/test_intervals.py), up to one in so many intervals of fewer rows misses the truth, of
-# differences whose tail is no longer than that of a lognormal with sigma 1. There is no such number for longer tails.
-MISSED = {8: 4, 16: 5, 40: 7}
-FEW = max(MISSED)
-# Of e, in a float.
+# From simulations (tests/evaluation/test_intervals.py): with fewer rows than the key, up to one interval in this many
+# misses the truth, if differences have no longer tail than a lognormal with sigma 1. Longer tails have no such bound.
+MISSED_ONE_IN = {8: 4, 16: 5, 40: 7}
+FEW_ROWS = max(MISSED_ONE_IN)
+# The largest exponent of e that a float can represent.
 LARGEST_EXPONENT = 709.0
 
 
@@ -34,8 +34,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One number of both sides; `interval`, from `low` to `high`, is that of the difference, and empty for a number
-    without one."""
+    """A metric of both sides; `interval`, from `low` to `high`, is that of the difference, "" if there is none."""
 
     name: str
     label: str
@@ -49,12 +48,12 @@ class Line:
 
 
 def scorecard_lines(part: Scores) -> list[Line]:
-    """Of a scorecard, or of its `general` or `answers_of` it."""
+    """Return the lines of a scorecard, its `general`, or its `judgeable_answers`."""
     return [_line(name, metric, part) for name, metric in METRICS.items() if name in part.base and name in part.tuned]
 
 
 def summary_sentence(card: PredictedScores) -> str:
-    """What the scorecard says, in one sentence, or where there is no number in two."""
+    """Return the scorecard's result in a sentence, or in two if a loss is not a number."""
     verdict = verdict_of_loss(card)
     counted = f"{card.rows.better} of {card.row_count} held-out answers became more likely"
     if verdict == UNJUDGED:
@@ -67,12 +66,12 @@ def summary_sentence(card: PredictedScores) -> str:
 
 
 def verdict_of_loss(part: PredictedScores) -> Verdict:
-    """Of a scorecard or its `general`, by what is measured on every token."""
+    """Return the verdict of a scorecard or its `general` by its loss, which is measured on every token."""
     return _verdict("loss", part)
 
 
 def forgetting_sentence(general: PredictedScores) -> str:
-    """What the scorecard's `general` says, in one sentence, or where there is no number in two."""
+    """Return the result of the scorecard's `general` in a sentence, or in two if a loss is not a number."""
     verdict = verdict_of_loss(general)
     questions = f"{general.row_count} general questions"
     if verdict == UNJUDGED:
@@ -81,13 +80,13 @@ def forgetting_sentence(general: PredictedScores) -> str:
         return f"Not enough rows to tell from {questions}: {_why_too_few(general)}."
     if verdict == "":
         return f"The answers to {questions} are predicted as well as before."
-    told = "Something was forgotten" if verdict == "worse" else "No sign of forgetting"
-    return f"{told}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
+    result = "Something was forgotten" if verdict == "worse" else "No sign of forgetting"
+    return f"{result}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
 
 
-def answers_of(card: Scorecard) -> AnswerScores | None:
-    """What both sides wrote themselves; a side without a loss has no numbers here where nobody has counted the answers
-    that broke off, as in files of older versions."""
+def judgeable_answers(card: Scorecard) -> AnswerScores | None:
+    """Return the scores of both sides' own answers. In files of older versions, which did not count broken answers, a
+    side without a loss has no numbers here."""
     part = card.answers
     if part is None or part.broken is not None:
         return part
@@ -97,24 +96,24 @@ def answers_of(card: Scorecard) -> AnswerScores | None:
 
 
 def cannot_be_judged(part: Scores) -> bool:
-    """Whether a side has a number that is none, and so nothing in this part says which side is better."""
+    """Return whether a side has a value that is not a number, so that this part cannot say which side is better."""
     return _has_broken(part.base) or _has_broken(part.tuned)
 
 
-def note_of(part: Scores) -> str:
-    """What a reader has to know of a scorecard, its `general` or `answers_of` it before its numbers; empty for none."""
+def note_before_numbers(part: Scores) -> str:
+    """Return what to know before reading the numbers of a part of the scorecard; "" if nothing."""
     return _broken_note(part) if cannot_be_judged(part) else rows_note(part)
 
 
 def rows_note(part: Scores) -> str:
-    """What it means that a scorecard, its `general` or `answers` has few rows; empty where it has enough."""
+    """Return what it means that a part of the scorecard has few rows; "" if it has enough."""
     rows = part.row_count
-    if rows >= FEW or not rows:
+    if rows >= FEW_ROWS or not rows:
         return ""
     counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be more certain."
     if rows < FEWEST_TO_JUDGE:
         return f"With {counted}, even the same change in every row can be chance, so there is no verdict. {more}"
-    missed = next(missed for limit, missed in MISSED.items() if rows < limit)
+    missed = next(one_in for limit, one_in in MISSED_ONE_IN.items() if rows < limit)
     return (
         f"{counted} are few. The intervals are widened for that, but in simulations of ordinary differences they still "
         f"missed the true difference in up to 1 in {missed} cases instead of 1 in 20. If a few rare rows change a lot, "
@@ -123,14 +122,14 @@ def rows_note(part: Scores) -> str:
 
 
 def computed_note(card: Scorecard) -> str:
-    """What is out of the ordinary about how a scorecard was computed; empty where nothing is, or it does not say."""
+    """Return what is unusual about how a scorecard was computed; "" if nothing, or if it is not recorded."""
     return f"{card.note[0].upper()}{card.note[1:]}." if card.note else ""
 
 
 def drawn_interval(difference: Interval) -> tuple[float, float, float] | None:
-    """Low, value and high of a scorecard's `difference`; None where it has no interval.
+    """Return (low, value, high) of a `difference` to draw; None if it has no interval.
 
-    A difference that is the same in every row has none: such rows do not show how much others could differ.
+    A difference that is the same in every row has no interval, because the rows show no spread.
     """
     low, value, high = (as_float(end) for end in (difference.low, difference.value, difference.high))
     return (low, value, high) if all(map(math.isfinite, (low, value, high))) and low < high else None
@@ -142,8 +141,8 @@ def _line(name: str, metric: Metric, part: Scores) -> Line:
     verdict = _verdict(name, part)
     if verdict == UNJUDGED or not math.isfinite(tuned - base):
         return Line(name, metric.label, before, after, "–", "", verdict)
-    change, found = _signed(metric, tuned - base), part.difference.get(name)
-    span = drawn_interval(found) if found else None
+    change, difference = _signed(metric, tuned - base), part.difference.get(name)
+    span = drawn_interval(difference) if difference else None
     if span is None:
         return Line(name, metric.label, before, after, change, "", verdict)
     low, _, high = span
@@ -152,18 +151,18 @@ def _line(name: str, metric: Metric, part: Scores) -> Line:
 
 
 def _has_broken(side: SideScores) -> bool:
-    """Perplexity aside, which is made from the loss and may be beyond every float."""
+    """Return whether a value is not finite, except perplexity, which may overflow although the loss is finite."""
     return not all(math.isfinite(value) for name, value in side.items() if name != "perplexity")
 
 
 def _shown_value(side: SideScores, name: str) -> float:
-    """NaN for all that was counted where there were no numbers to count with."""
+    """Return the value to show; NaN for counts of a side whose loss is not finite."""
     is_counted = name not in ("loss", "perplexity")
     return math.nan if is_counted and _has_broken(side) else _value(side, name)
 
 
 def _value(side: SideScores, name: str) -> float:
-    """Perplexity from the loss, since a file may hold one that was too large and cut."""
+    """Return a value; perplexity is computed from the loss, because a file may hold a capped one."""
     if name != "perplexity" or "loss" not in side:
         return side[name]
     loss = side["loss"]
@@ -174,21 +173,21 @@ def _verdict(name: str, part: Scores) -> Verdict:
     if cannot_be_judged(part):
         return UNJUDGED
     base, tuned = (_value(side, name) for side in (part.base, part.tuned))
-    found, direction = part.difference.get(name), METRICS[name].direction
-    if found is None:
+    difference, direction = part.difference.get(name), METRICS[name].direction
+    if difference is None:
         return ""
-    if not all(map(math.isfinite, (base, tuned, found.value))):
+    if not all(map(math.isfinite, (base, tuned, difference.value))):
         return UNJUDGED
-    span = drawn_interval(found)
-    if span is None and found.value == 0 and part.row_count > 1:
+    span = drawn_interval(difference)
+    if span is None and difference.value == 0 and part.row_count > 1:
         return ""
-    if span is None and not math.isfinite(as_float(found.low)):
+    if span is None and not math.isfinite(as_float(difference.low)):
         return TOO_FEW
     if part.row_count < FEWEST_TO_JUDGE or (span and span[0] <= 0 <= span[2]):
         return TOO_FEW
     if direction == 0:
         return "changed"
-    return "better" if (found.value > 0) == (direction > 0) else "worse"
+    return "better" if (difference.value > 0) == (direction > 0) else "worse"
 
 
 def _why_too_few(part: Scores) -> str:
@@ -198,7 +197,7 @@ def _why_too_few(part: Scores) -> str:
 
 
 def _unjudged_sentence(part: Scores, what: str) -> str:
-    """Whose loss is no number, and what to do."""
+    """Say whose loss is not a number, and what to do."""
     if not _has_broken(part.base):
         return (
             f"The fine-tuned model cannot be judged: its loss on {what} is not a number. "
@@ -211,16 +210,16 @@ def _unjudged_sentence(part: Scores, what: str) -> str:
 
 
 def _broken_note(part: Scores) -> str:
-    """Which answers broke off, where that was counted."""
+    """Say how many answers of each side are broken; "" if none, or if they were not counted."""
     if not isinstance(part, AnswerScores) or part.broken is None:
         return ""
-    numbers = {SIDES["base"]: part.broken.base, SIDES["tuned"]: part.broken.tuned}
+    numbers = {SIDE_LABELS["base"]: part.broken.base, SIDE_LABELS["tuned"]: part.broken.tuned}
     counted = [f"{number} of {part.prompts} from the {side}" for side, number in numbers.items() if number]
     return f"Incomplete answers, because the model's numbers became infinite: {', '.join(counted)}." if counted else ""
 
 
 def _change_of_loss(part: PredictedScores) -> str:
-    """In per cent, or from zero as it is."""
+    """Return the relative change in percent, or the absolute change if the loss was zero."""
     base, tuned = (part.base["loss"], part.tuned["loss"])
     share = relative_change(base, tuned)
     if share is None:

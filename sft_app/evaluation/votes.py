@@ -1,4 +1,4 @@
-"""The blind test: two answers without names, a vote, and what all votes together say. Imports no torch."""
+"""Run the blind test: show two unlabelled answers, record votes, and evaluate them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANCE = 0.05
 
 
 class Vote(Record):
-    """A line of `votes.jsonl`: what a voter chose for a pair, and on which side the base's answer was."""
+    """A line of `votes.jsonl`: a voter's choice for a pair, and the side the base's answer was on."""
 
     pair: str
     voter: str
@@ -35,7 +35,7 @@ class Vote(Record):
 
 @dataclass(frozen=True)
 class Ballot:
-    """A pair as one voter sees it."""
+    """A pair as it is shown to one voter."""
 
     pair: AnswerPair
     base_is_left: bool
@@ -49,7 +49,7 @@ class Ballot:
         return self.pair.tuned if self.base_is_left else self.pair.base
 
     def choice(self, key: Key) -> Choice:
-        """What a voter's key means on this ballot: 1 left, 2 right, 0 a tie, − both bad."""
+        """Translate a voter's key: 1 is left, 2 right, 0 a tie, and - means both are bad."""
         if key == "0":
             return "tie"
         if key == "-":
@@ -59,8 +59,9 @@ class Ballot:
 
 @dataclass(frozen=True)
 class Tally:
-    """`win_rate` is the tuned side's share of the votes for a side, with its 95 % interval; None without such votes.
+    """The result of a set of votes.
 
+    `win_rate` is the tuned side's share of decisive votes, with its 95 % interval; None without decisive votes.
     `p_value` is that of a two-sided sign test: how often fair coins would be at least as uneven.
     """
 
@@ -75,8 +76,8 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """`alike` are pairs that nobody is asked about, because both answers are the same."""
+class VotingProgress:
+    """How many pairs a voter has voted on; `alike` pairs have two equal answers and are not shown."""
 
     voted: int
     total: int
@@ -84,7 +85,7 @@ class Progress:
 
 
 def voter_name(text: str) -> str:
-    """As votes are kept under. Raises: RunError when there is none."""
+    """Normalise a voter's name. Raises: RunError if it is empty."""
     name = " ".join(text.split())
     if not name:
         raise RunError("Enter your name first. It lets several people vote, and lets each continue later.")
@@ -92,9 +93,9 @@ def voter_name(text: str) -> str:
 
 
 def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[Vote]) -> list[Ballot]:
-    """What this voter has not voted on yet, in an order and on sides that are this voter's own, the same at each look.
+    """Return the ballots this voter still has, in an order and with sides that are fixed for each voter.
 
-    Pairs whose answers are the same are left out: there is nothing to prefer.
+    Pairs with equal answers are left out, because there is nothing to prefer.
     """
     done = {vote.pair for vote in votes if vote.voter == voter}
     unique = {id: pair for id, pair in _differing(pairs).items() if id not in done}
@@ -102,14 +103,14 @@ def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[Vote])
     return [Ballot(unique[id], base_is_left=_draw(voter, "side", id) % 2 == 0) for id in order]
 
 
-def progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vote]) -> Progress:
+def voting_progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vote]) -> VotingProgress:
     differing = _differing(pairs)
     voted = {vote.pair for vote in votes if vote.voter == voter} & set(differing)
-    return Progress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
+    return VotingProgress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
 
 
-def cast(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
-    """Raises: RunError when the key is none of the four, or the voter has no name."""
+def cast_vote(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
+    """Record a vote. Raises: RunError if the key is not one of the four, or the voter has no name."""
     if key not in get_args(Key):
         raise RunError(f"Vote with 1 (left), 2 (right), 0 (tie) or - (both bad), not {key!r}.")
     side = "left" if ballot.base_is_left else "right"
@@ -124,7 +125,7 @@ def cast(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
 
 
 def withdraw_last(run: Run, voter: str) -> str:
-    """Takes the voter's last vote back, and returns the id of its pair. Raises: RunError when there is none."""
+    """Withdraw the voter's last vote, and return the id of its pair. Raises: RunError if there is none."""
     last = next((vote for vote in reversed(read_votes(run)) if vote.voter == voter), None)
     if last is None:
         raise RunError("You have no vote to undo.")
@@ -133,35 +134,35 @@ def withdraw_last(run: Run, voter: str) -> str:
 
 
 def read_votes(run: Run) -> list[Vote]:
-    """The votes that stand, in the order in which they were cast: each voter's last one on a pair."""
-    standing: dict[tuple[str, str], Vote] = {}
+    """Read the valid votes, each voter's last one on a pair, in the order in which they were cast."""
+    latest: dict[tuple[str, str], Vote] = {}
     for vote in read_records(run.votes_file, Vote):
-        standing.pop((vote.voter, vote.pair), None)
-        standing[vote.voter, vote.pair] = vote
-    return [vote for vote in standing.values() if vote.choice != WITHDRAWN]
+        latest.pop((vote.voter, vote.pair), None)
+        latest[vote.voter, vote.pair] = vote
+    return [vote for vote in latest.values() if vote.choice != WITHDRAWN]
 
 
 def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
-    """Each voter's votes, by name."""
-    found: dict[str, list[Vote]] = defaultdict(list)
+    """Group the votes by voter."""
+    grouped: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
-        found[vote.voter].append(vote)
-    return dict(sorted(found.items()))
+        grouped[vote.voter].append(vote)
+    return dict(sorted(grouped.items()))
 
 
-def by_majority(votes: Iterable[Vote]) -> dict[str, Choice]:
-    """The choice for each pair, by its id, as most of its voters saw it.
+def majority_choices(votes: Iterable[Vote]) -> dict[str, Choice]:
+    """Return the majority choice for each pair, by its id.
 
-    Several people's votes on one pair are no independent trials, and a sign test may count independent ones only.
+    Several people's votes on one pair are not independent, and a sign test may only count independent trials.
     """
-    found: dict[str, list[str]] = defaultdict(list)
+    choices_by_pair: dict[str, list[str]] = defaultdict(list)
     for vote in votes:
-        found[vote.pair].append(vote.choice)
-    return {pair: _majority(choices) for pair, choices in found.items()}
+        choices_by_pair[vote.pair].append(vote.choice)
+    return {pair: _majority(choices) for pair, choices in choices_by_pair.items()}
 
 
 def votes_table(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> list[dict[str, Any]]:
-    """Each vote with the answers that it is about, as `COLUMNS`."""
+    """Return each vote with its two answers, with the columns `COLUMNS`."""
     known = {pair.id: pair for pair in pairs}
     answers = {id: {"base": pair.base, "tuned": pair.tuned} for id, pair in known.items()}
     return [
@@ -178,12 +179,12 @@ def votes_jsonl(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> str:
 
 
 def tally(votes: Iterable[Vote]) -> Tally:
-    """Of the votes for a side; ties and pairs that are both bad are counted, and say nothing for either."""
+    """Tally votes; ties and pairs where both are bad are counted but favour neither side."""
     return tally_choices([vote.choice for vote in votes])
 
 
 def tally_choices(choices: Sequence[str]) -> Tally:
-    """As `tally`, of the choices alone."""
+    """Tally choices as `tally` does."""
     tuned, base = choices.count("tuned"), choices.count("base")
     total = tuned + base
     low, high = wilson_interval(tuned, total) if total else (None, None)
@@ -199,34 +200,34 @@ def tally_choices(choices: Sequence[str]) -> Tally:
     )
 
 
-def tally_sentence(found: Tally) -> str:
-    """What the votes say, and whether they are enough to say so."""
-    total = found.tuned + found.base
-    if found.win_rate is None or found.low is None or found.high is None or found.p_value is None:
+def tally_sentence(result: Tally) -> str:
+    """Say what the votes show, and whether there are enough of them."""
+    total = result.tuned + result.base
+    if result.win_rate is None or result.low is None or result.high is None or result.p_value is None:
         return "No one has voted for either side yet, so there is nothing to conclude."
-    if found.p_value < CHANCE:
+    if result.p_value < CHANCE:
         doubt = "That is unlikely to be chance"
     else:
         doubt = "That could well be chance; more votes would settle it"
-    p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    p_value = "p < 0.001" if result.p_value < 0.001 else f"p = {result.p_value:.3f}"
     return (
-        f"The fine-tuned answer won {found.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
-        f"{found.win_rate:.0%}, with 95% confidence between {found.low:.0%} and {found.high:.0%}. "
+        f"The fine-tuned answer won {result.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
+        f"{result.win_rate:.0%}, with 95% confidence between {result.low:.0%} and {result.high:.0%}. "
         f"{doubt} (sign test, {p_value})."
     )
 
 
 def votes_sentence(votes: Sequence[Vote]) -> str:
-    """What all votes say together; of several voters each pair counts once."""
+    """Say what all votes show together; with several voters, each pair counts once."""
     voters = len(by_voter(votes))
     if voters == 1:
         return tally_sentence(tally(votes))
-    told = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
-    return f"{told} {tally_sentence(tally_choices(list(by_majority(votes).values())))}"
+    sentence = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
+    return f"{sentence} {tally_sentence(tally_choices(list(majority_choices(votes).values())))}"
 
 
 def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Of a share, at 95 %. Source: Wilson 1927, "Probable inference", the score interval."""
+    """Return the 95 % score interval of a share. Source: Wilson 1927, "Probable inference"."""
     share, spread = wins / total, z * z / total
     middle = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
@@ -234,14 +235,14 @@ def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, 
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The chance that fair coins fall at least as unevenly, to either side."""
+    """Return the probability that fair coins are at least as uneven, in either direction."""
     total, most = wins + losses, max(wins, losses)
     tail: float = sum(math.comb(total, count) for count in range(most, total + 1)) / 2**total
     return min(1.0, 2 * tail)
 
 
 def _differing(pairs: Iterable[AnswerPair]) -> dict[str, AnswerPair]:
-    """By id, those with two different answers."""
+    """Return the pairs with two different answers, by id."""
     return {pair.id: pair for pair in pairs if pair.base != pair.tuned}
 
 
@@ -253,5 +254,5 @@ def _majority(choices: Sequence[str]) -> Choice:
 
 
 def _draw(*names: str) -> int:
-    """A number that is random, and the same for the same names on every machine."""
+    """Return a pseudo-random number that is the same for the same names on every machine."""
     return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""Where two answers differ, word by word. Imports no torch."""
+"""Compare two answers word by word. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _WORD = re.compile(r"\s*\S+|\s+$")
 
 @dataclass(frozen=True)
 class Passage:
-    """Some words of an answer, with the white space before them; `is_shared`: the other answer has them too."""
+    """Consecutive words of an answer, with the white space before them; `is_shared` if the other answer has them."""
 
     text: str
     is_shared: bool
 
 
 def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
-    """Both texts in passages, which put together again are the texts."""
+    """Split both texts into passages; joined, the passages give the texts again."""
     one, other = _WORD.findall(left), _WORD.findall(right)
     matcher = SequenceMatcher(None, [word.strip() for word in one], [word.strip() for word in other], autojunk=False)
     passages: tuple[list[Passage], list[Passage]] = ([], [])
@@ -31,5 +31,5 @@ def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
 
 
 def change_between(left: str, right: str) -> float:
-    """The share of words that the two texts do not have in common, in order."""
+    """Return the share of words that the two texts do not have in common, in order."""
     return 1 - SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()

@@ -1,1 +1,1 @@
-"""What leaves the app: a run's adapter as one file, and its report."""
+"""Export what a run has learned: its adapter, a merged model, a report, a Hub repository or a Space."""

@@ -112,7 +112,7 @@ def _public_config(path: Path, base: str) -> bytes:
 
 
 def _without_rows(scorecard: Scorecard) -> dict[str, Any]:
-    """The numbers; the rows that changed most are the run's data."""
+    """Return the scorecard without its most changed rows, which are the run's data."""
     return {name: value for name, value in scorecard.as_record().items() if name != "most_changed"}
 
 

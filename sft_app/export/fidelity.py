@@ -1,4 +1,4 @@
-"""Whether a merged model says the same as base and adapter did: what was measured, and what that means in words."""
+"""Record how closely a merged model matches base and adapter, and say in words what that means."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from sft_app.runtime.files import write_json_atomically
 
 FIDELITY_FILE = "fidelity.json"
 PROMPTS = 8
-MEASURED = ("reference_loss", "merged_loss", "largest_change", "shared_beginning")
-# In nats a token. Rounding the merged weights of the starter to bfloat16 moved the held-out loss by 0.0003; an adapter
-# merged at nine tenths of its strength by 0.007, one without its `v_proj` by 0.011, without its adapter by 1.06.
-MOST_BY_ROUNDING = 0.005
-# The base that the adapter learnt on was itself rounded to 4 bits, and the one it is merged into is not: the starter's
-# loss fell by 0.07 with that, and none of 8 answers stayed the same. Only a rise is to be warned of.
-MOST_BY_4BIT = 0.05
+MEASURED_FIELDS = ("reference_loss", "merged_loss", "largest_change", "shared_beginning")
+# In nats per token. On the starter, rounding the merged weights to bfloat16 changed the held-out loss by 0.0003,
+# merging the adapter at 0.9 of its strength by 0.007, omitting its `v_proj` by 0.011, omitting the adapter by 1.06.
+MAX_ROUNDING_DIFFERENCE = 0.005
+# The base that the adapter was trained on was rounded to 4 bits, and the base it is merged into is not: on the starter,
+# this lowered the loss by 0.07 and changed all of 8 answers. So only an increase is a warning.
+MAX_4BIT_INCREASE = 0.05
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The merged model, read back from disk, beside what the run was compared as.
+    """How closely the merged model, read back from disk, matches the run as shown in Compare.
 
-    Losses are means over the trained tokens of `conversations` held-out ones; `largest_change` is that of the one
-    conversation whose loss changed most, either way. `equal_answers` of `prompts` greedy answers are the same to the
-    last token, and `shared_beginning` is the mean share of an answer before the first token that differs.
-    `unchecked` says why nothing could be measured; empty where it was. `arithmetic` is the dtype of both sides.
-    `adapter_ns` is when the adapter that was merged had been saved.
+    Losses are means over the trained tokens of `conversations` held-out conversations; `largest_change` is the largest
+    change of one conversation's loss, in either direction. `equal_answers` of `prompts` greedy answers are the same to
+    the last token, and `shared_beginning` is the mean share of an answer before the first different token. `unchecked`
+    says why nothing could be measured, "" otherwise. `arithmetic` is the dtype of both sides. `adapter_ns` is when the
+    merged adapter was saved.
     """
 
     run: str
@@ -59,39 +59,39 @@ def write_fidelity(fidelity: Fidelity, folder: Path) -> None:
 
 
 def read_fidelity(folder: Path) -> Fidelity | None:
-    """None where the folder has none that this version can read."""
+    """Read the folder's fidelity record; None if there is none that this version can read."""
     try:
         record = json.loads((folder / FIDELITY_FILE).read_bytes())
         known = {key: value for key, value in record.items() if key in Fidelity.__dataclass_fields__}
-        return Fidelity(**{**known, **{key: as_float(known[key]) for key in MEASURED if key in known}})
+        return Fidelity(**{**known, **{key: as_float(known[key]) for key in MEASURED_FIELDS if key in known}})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
 def is_warning(fidelity: Fidelity) -> bool:
-    """Whether the merged model predicts the held-out answers otherwise than rounding explains, or nobody could look.
+    """Return whether the predictions differ more than rounding explains, or could not be checked.
 
-    Better is no less suspicious, but after 4 bits, where it is usual.
+    An improvement is suspicious too, except after training in 4 bits, where it is usual.
     """
     if fidelity.unchecked:
         return True
     if fidelity.is_in_4bit:
-        return not fidelity.difference <= MOST_BY_4BIT  # also a loss that is no number
-    return not abs(fidelity.difference) <= MOST_BY_ROUNDING
+        return not fidelity.difference <= MAX_4BIT_INCREASE  # also true if a loss is not a number
+    return not abs(fidelity.difference) <= MAX_ROUNDING_DIFFERENCE
 
 
 def fidelity_sentence(fidelity: Fidelity) -> str:
-    """What the page, the command line and the model card say of it."""
+    """Return the sentence for the page, the command line and the model card."""
     if fidelity.is_copy:
         return "A full fine-tune is already a single model, so its files are copied unchanged."
     if fidelity.unchecked:
         return f"The app could not check whether it answers like base and adapter. {fidelity.unchecked}"
     before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "base and adapter"
     if not math.isfinite(fidelity.difference):
-        return _no_number_told(fidelity, before)
+        return _non_finite_sentence(fidelity, before)
     losses = f"loss {fidelity.merged_loss:.4f} vs. {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"
     if is_warning(fidelity):
-        allowed = MOST_BY_4BIT if fidelity.is_in_4bit else MOST_BY_ROUNDING
+        allowed = MAX_4BIT_INCREASE if fidelity.is_in_4bit else MAX_ROUNDING_DIFFERENCE
         how = "worse than" if fidelity.difference > 0 else "differently from"
         return (
             f"The merged model predicts the held-out answers {how} {before}: {losses}, more than the "
@@ -102,13 +102,14 @@ def fidelity_sentence(fidelity: Fidelity) -> str:
         return (
             "Unlike the base model in training and in Compare, the merged model is not rounded to 4 bits, "
             "so its answers can "
-            f"differ. On the held-out answers: {losses} (lower is better).{_equal_told(fidelity)}"
+            f"differ. On the held-out answers: {losses} (lower is better).{_equal_answers_sentence(fidelity)}"
         )
-    return f"The merged model predicts the held-out answers as well as {before}: {losses}.{_equal_told(fidelity)}"
+    equal = _equal_answers_sentence(fidelity)
+    return f"The merged model predicts the held-out answers as well as {before}: {losses}.{equal}"
 
 
-def _no_number_told(fidelity: Fidelity, before: str) -> str:
-    """Whose loss it is; where it is that of the run itself, the merged model is not to blame."""
+def _non_finite_sentence(fidelity: Fidelity, before: str) -> str:
+    """Say whose loss is not a number; if it is the run's own, the merged model is not to blame."""
     if math.isfinite(fidelity.reference_loss):
         return (
             f"The merged model predicts the held-out answers differently from {before}: its loss is not a number. "
@@ -117,10 +118,11 @@ def _no_number_told(fidelity: Fidelity, before: str) -> str:
     return f"The loss of {before} is not a number, so the merged model cannot be judged. Train again before you use it."
 
 
-def _equal_told(fidelity: Fidelity) -> str:
+def _equal_answers_sentence(fidelity: Fidelity) -> str:
     if not fidelity.prompts:
         return ""
-    told = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are identical word for word"
+    sentence = f" {fidelity.equal_answers} of {fidelity.prompts} greedy answers are identical word for word"
     if fidelity.equal_answers == fidelity.prompts or fidelity.is_in_4bit:
-        return f"{told}."
-    return f"{told}; on average they agree for the first {fidelity.shared_beginning:.0%}, then rounding changes a word."
+        return f"{sentence}."
+    share = f"{fidelity.shared_beginning:.0%}"
+    return f"{sentence}; on average they agree for the first {share}, then rounding changes a word."

@@ -1,4 +1,4 @@
-"""Converts a merged model to one GGUF file with the converter of a llama.cpp checkout, if the machine has one.
+"""Convert a merged model to one GGUF file with the converter of a llama.cpp checkout, if the machine has one.
 
 Source: llama.cpp, `convert_hf_to_gguf.py --help`.
 """
@@ -18,14 +18,14 @@ from sft_app.runtime.environment import LLAMA_CPP_VARIABLE
 from sft_app.runtime.files import last_lines
 
 CONVERTER = "convert_hf_to_gguf.py"
-# The smallest precision that the converter itself can write; half the size of bfloat16.
+# The smallest precision that the converter can write: half the size of bfloat16.
 PRECISION = "q8_0"
 GGUF, LOG = f"model-{PRECISION}.gguf", "gguf.log"
 LOG_LINES = 3
 
 
 def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The llama.cpp checkout that the environment names; None if it names none.
+    """Return the llama.cpp checkout named in the environment; None if none is named.
 
     Raises: ExportError if that folder has no converter.
     """
@@ -41,11 +41,12 @@ def llama_cpp_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     return folder
 
 
-def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
-    """Writes the GGUF file next to the merged model, in 8 bits; closing the generator ends the converter.
+def convert_to_gguf(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
+    """Write an 8-bit GGUF file next to the merged model; closing the generator ends the converter.
 
-    The file appears whole. One that is newer than the weights is kept. Raises: ExportError if the converter fails, with
-    the end of its log.
+    The file appears only once it is complete. A file that is newer than the weights is kept.
+
+    Raises: ExportError, with the end of the log, if the converter fails.
     """
     target, log = folder / GGUF, folder / LOG
     weights = max((file.stat().st_mtime_ns for file in folder.glob("*.safetensors")), default=0)
@@ -68,7 +69,7 @@ def converting(folder: Path, llama_cpp: Path) -> Generator[Step, None, Path]:
 
 
 def gguf_commands(folder: Path) -> list[str]:
-    """The shell commands that write the same file by hand."""
+    """Return the shell commands that write the same file manually."""
     source, target = shlex.quote(str(folder)), shlex.quote(str(folder / GGUF))
     return [
         "git clone https://github.com/ggml-org/llama.cpp && pip install -r llama.cpp/requirements.txt",

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sft_app.data.rows import Progress
 from sft_app.errors import AccessError, ExportError
 from sft_app.export.adapter import PACKAGE_ENDINGS, Files, adapter_files
 from sft_app.export.fidelity import fidelity_sentence, is_warning
-from sft_app.export.merged import MergedModel, describe
+from sft_app.export.merged import MergedModel, describe_merged
 from sft_app.export.model_card import saved_kind
 from sft_app.hub.errors import PUSH_MESSAGES, reraise_as, translate_hub_errors
 from sft_app.hub.ids import is_repository_name
 from sft_app.hub.login import Token, use_token
 from sft_app.runs.folder import Run
+from sft_app.runtime.progress import ProgressCallback
 
 LARGE_BYTES = 4_000_000
 PUSH_LOGIN_HINT = (
@@ -74,7 +74,7 @@ def push_run(
     target: PushTarget,
     include_data: bool = False,
     chosen: Sequence[str] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     merged: MergedModel | None = None,
 ) -> PushResult:
     """Push what the run saved, or the model `merged` from it, with tokenizer, model card and settings.
@@ -84,7 +84,7 @@ def push_run(
 
     Raises:
         ExportError: there is nothing to push, or the Hub or the network refused.
-        AccessError: nobody is logged in.
+        AccessError: no one is logged in.
         RunError: the run's settings cannot be read.
     """
     if not run.has_adapter():
@@ -93,7 +93,7 @@ def push_run(
         if merged is None:
             files = adapter_files(run, repository.id, chosen)
         else:
-            files = {**_files_in(merged.folder), **describe(run, repository.id, merged.fidelity, chosen)}
+            files = {**_files_in(merged.folder), **describe_merged(run, repository.id, merged.fidelity, chosen)}
         marker = "adapter_config.json" if merged is None and saved_kind(run) == "adapter" else "config.json"
         data = _data_files(run) if include_data else {}
         pushed = push_files(repository, {**files, **data}, marker, f"Run {run.id}", on_progress)
@@ -103,7 +103,7 @@ def push_run(
 
 
 def push_files(
-    repository: Repository, files: Files, marker: str, message: str, on_progress: Progress | None = None
+    repository: Repository, files: Files, marker: str, message: str, on_progress: ProgressCallback | None = None
 ) -> PushResult:
     """Create the repository if necessary, and push the files in one commit.
 
@@ -111,8 +111,8 @@ def push_files(
 
     Raises: as `ensure_repository`.
     """
-    is_private, held = ensure_repository(repository, marker)
-    dropped = sorted(name for name in held - files.keys() if PUSHED_FILES.fullmatch(name))
+    is_private, existing = ensure_repository(repository, marker)
+    dropped = sorted(name for name in existing - files.keys() if PUSHED_FILES.fullmatch(name))
     oid = commit_files(repository, files, message, dropped, on_progress)
     return push_result(repository, oid, is_private, len(files))
 
@@ -135,15 +135,15 @@ def ensure_repository(repository: Repository, marker: str) -> tuple[bool, set[st
     sdk = "gradio" if kind == "space" else None
     repository.api.create_repo(name, repo_type=kind, private=repository.private, exist_ok=True, space_sdk=sdk)
     info = repository.api.repo_info(name, repo_type=kind)
-    held = {file.rfilename for file in info.siblings or ()}
+    existing = {file.rfilename for file in info.siblings or ()}
     if repository.private and not info.private:
         raise ExportError(
             f"{name} already exists and is public. Choose public if everyone may read this, or choose another name."
         )
-    if held - REPOSITORY_FILES and marker not in held:
-        shown = sorted(held - REPOSITORY_FILES)[0]
+    if existing - REPOSITORY_FILES and marker not in existing:
+        shown = sorted(existing - REPOSITORY_FILES)[0]
         raise ExportError(f"{name} already exists and contains something else ({shown}). Choose another name.")
-    return bool(info.private), held
+    return bool(info.private), existing
 
 
 def commit_files(
@@ -151,7 +151,7 @@ def commit_files(
     files: Files,
     message: str,
     dropped: Sequence[str] = (),
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> str:
     """Add and delete files in one commit, and return its id. Files the Hub already has are not sent."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -172,7 +172,7 @@ def open_repository(target: PushTarget) -> Iterator[Repository]:
 
     Raises:
         ExportError: the name is invalid, or the Hub or the network refused.
-        AccessError: nobody is logged in.
+        AccessError: no one is logged in.
     """
     from huggingface_hub import HfApi
 
@@ -218,13 +218,13 @@ def resolve_token(token: Token) -> str:
     """
     from huggingface_hub import get_token
 
-    found = get_token() if token is None else token
-    if not found:
+    resolved = get_token() if token is None else token
+    if not resolved:
         how = "sign in on this page first" if token is False else PUSH_LOGIN_HINT
         raise AccessError(f"The Hub needs to know who is pushing. To push, {how}.")
-    if not (found.isascii() and found.isprintable() and " " not in found):
+    if not (resolved.isascii() and resolved.isprintable() and " " not in resolved):
         raise AccessError(f"The token contains invalid characters. To push, {PUSH_LOGIN_HINT}.")
-    return found
+    return resolved
 
 
 def suggested_name(run: Run, kind: str = "adapter") -> str:
@@ -257,7 +257,7 @@ def _data_files(run: Run) -> dict[str, Path]:
     return {f"data/{file.name}": file for file in (run.train_file, run.heldout_file)}
 
 
-def _upload_large_files(repository: Repository, added: Sequence[Any], on_progress: Progress) -> None:
+def _upload_large_files(repository: Repository, added: Sequence[Any], on_progress: ProgressCallback) -> None:
     """Upload large files one by one to report progress; the commit then only refers to them."""
     total, sent = max(1, sum(one.upload_info.size for one in added)), 0
     for one in added:

@@ -1,7 +1,7 @@
-"""The process that merges one run and checks the result.
+"""Merge a run and check the result, in a separate process.
 
 Run as `python -m sft_app.export.merge_worker RUN_DIR SCRATCH PROMPTS PARENT_PID`. It writes the merged model to
-`SCRATCH/model` and its progress to `SCRATCH/progress.json`; if its parent ends, it removes SCRATCH and ends too.
+`SCRATCH/model` and its progress to `SCRATCH/progress.json`. If its parent ends, it removes SCRATCH and ends too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from sft_app.errors import AppError, ExportError, first_line, kind_and_first_line
 from sft_app.export.fidelity import Fidelity, write_fidelity
 from sft_app.export.fidelity_check import check_fidelity
-from sft_app.export.merged import DRAFT, MergeProgress, check_room, saved_ns, size_gib, write_progress
+from sft_app.export.merged import DRAFT, MergeProgress, check_room, merged_size_gib, saved_ns, write_progress
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import fetch_base, recorded_model
 from sft_app.models.hardware import detect_hardware
@@ -34,20 +34,20 @@ from sft_app.models.loading import (
 from sft_app.runs.folder import Run
 from sft_app.runtime.children import end_with_parent
 from sft_app.runtime.files import put_on_disk, write_json_atomically
+from sft_app.runtime.progress import StageCallback
 
-MOST_TRIES = 100
+MAX_TRIES = 100
 SHARD = "5GB"
-# Where the stages begin, as shares of the whole; the check is the longest of them on a CPU.
+# Where the stages start, as shares of the whole. On a CPU, the check takes longest.
 MERGING, WRITING, CHECKING = 0.1, 0.2, 0.3
 WEIGHTS = "*.safetensors*"
-BESIDE_WEIGHTS = ("config.json", "generation_config.json", "chat_template.jinja", "tokenizer*", "*.model")
-# Only true on the machine that wrote them.
+OTHER_MODEL_FILES = ("config.json", "generation_config.json", "chat_template.jinja", "tokenizer*", "*.model")
+# Valid only on the machine that wrote them.
 LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
-Tell = Callable[[float, str], None]
 
 
 def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
-    """Merges the run; writes what went wrong into `progress.json`, as a sentence."""
+    """Merge the run; if that fails, write a sentence about it into `progress.json`."""
     folder = Path(scratch)
     end_with_parent(int(parent), lambda: _clear(folder))
     logging.disable(logging.WARNING)
@@ -62,24 +62,24 @@ def main(run_dir: str, scratch: str, prompts: str, parent: str) -> int:
         write_progress(folder, MergeProgress(share=1.0, what="Done", is_done=True))
     except AppError as error:
         write_progress(folder, MergeProgress(error=str(error)))
-    except Exception as error:  # the last place that can tell the reader; the traceback goes to the log
+    except Exception as error:  # last chance to tell the user; the traceback goes to the log
         traceback.print_exc()
         write_progress(folder, MergeProgress(error=kind_and_first_line(error)))
     return 0
 
 
-def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
-    """Writes `scratch/model` with a `fidelity.json`, which says how closely it matches the run. Raises: AppError."""
+def merge(run: Run, scratch: Path, prompts: int, on_progress: StageCallback) -> None:
+    """Write the merged model to `scratch/model`, with a `fidelity.json`. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
-    tell(0.0, "Loading the base model")
+    on_progress(0.0, "Loading the base model")
     tokenizer = load_tokenizer(recorded_model(run), run.home)
     if is_copy:
-        _copy_full_model(run, draft, tell)
+        _copy_full_model(run, draft, on_progress)
     else:
-        _merge_adapter(run, draft, tell)
+        _merge_adapter(run, draft, on_progress)
     tokenizer.save_pretrained(draft)
     finish_configs(draft, tokenizer)
-    tell(CHECKING, "Checking that it answers the same")
+    on_progress(CHECKING, "Checking that it answers the same")
     fidelity = Fidelity(run.id, is_copy=True)
     if not is_copy:
         free_memory()
@@ -87,14 +87,14 @@ def merge(run: Run, scratch: Path, prompts: int, tell: Tell) -> None:
             run,
             draft,
             prompts,
-            lambda share: tell(CHECKING + share * (1 - CHECKING), "Checking that it answers the same"),
+            lambda share: on_progress(CHECKING + share * (1 - CHECKING), "Checking that it answers the same"),
         )
     write_fidelity(replace(fidelity, adapter_ns=adapter_ns), draft)
     put_on_disk(*draft.rglob("*"), draft)
 
 
-def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
-    """Merges the adapter into its base in bfloat16, even if it was trained on the base in 4 bits.
+def _merge_adapter(run: Run, draft: Path, on_progress: StageCallback) -> None:
+    """Merge the adapter into its base in bfloat16, even if it was trained on the base in 4 bits.
 
     Merging into 4-bit weights would round away what the adapter learned.
     """
@@ -104,41 +104,41 @@ def _merge_adapter(run: Run, draft: Path, tell: Tell) -> None:
             f"{ref.name} is stored quantised, and merging into rounded weights would lose what was learned. "
             "Export the adapter, or train on the unquantised model."
         )
-    if size_gib(run) == 0:  # not downloaded, so its size could not be checked before
-        tell(0.0, "Fetching the base model")
+    if merged_size_gib(run) == 0:  # not downloaded, so its size could not be checked before
+        on_progress(0.0, "Fetching the base model")
         fetch_base(ref, home)
         check_room(run, draft)
     base = load_base(ref, home, replace(detect_hardware(), device="cpu"), "bfloat16")
-    tell(MERGING, "Merging")
+    on_progress(MERGING, "Merging")
     adapted = load_adapter(base, run.adapter_dir)
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ExportError(f"The adapter cannot be merged: {first_line(error)}") from error
-    tell(WRITING, "Writing")
+    on_progress(WRITING, "Writing")
     merged.save_pretrained(draft, max_shard_size=SHARD)
 
 
-def _copy_full_model(run: Run, draft: Path, tell: Tell) -> None:
-    """Copies the run's full model as it is, in its own precision."""
+def _copy_full_model(run: Run, draft: Path, on_progress: StageCallback) -> None:
+    """Copy the run's full model unchanged, in its own precision."""
     draft.mkdir()
-    names = (WEIGHTS, *BESIDE_WEIGHTS)
+    names = (WEIGHTS, *OTHER_MODEL_FILES)
     files = sorted({file for name in names for file in run.adapter_dir.glob(name)})
-    for place, file in enumerate(files):
-        tell(CHECKING * place / len(files), "Copying")
+    for index, file in enumerate(files):
+        on_progress(CHECKING * index / len(files), "Copying")
         shutil.copyfile(file, draft / file.name)
 
 
 def finish_configs(folder: Path, tokenizer: Any) -> None:
-    """Removes this machine's paths from the configs and writes all stop tokens into `generation_config.json`.
+    """Remove this machine's paths from the configs and write all stop tokens into `generation_config.json`.
 
-    That is where transformers, vLLM and Ollama look for the tokens that end an answer.
+    transformers, vLLM and Ollama look there for the tokens that end an answer.
     """
     from sft_app.data.tokens import stop_ids
 
     def name_stops(config: dict[str, Any]) -> dict[str, Any]:
-        given = config.get("eos_token_id") or []
-        stops = sorted(stop_ids(tokenizer) | set(given if isinstance(given, list) else [given]))
+        eos = config.get("eos_token_id") or []
+        stops = sorted(stop_ids(tokenizer) | set(eos if isinstance(eos, list) else [eos]))
         config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
         config.setdefault("pad_token_id", tokenizer.pad_token_id)
         return config
@@ -154,8 +154,8 @@ def _edit_json(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -
 
 
 def _clear(scratch: Path) -> None:
-    """Removes the folder while the merge in the main thread may still be writing into it."""
-    for _ in range(MOST_TRIES):
+    """Remove the folder, although the merge in the main thread may still be writing into it."""
+    for _ in range(MAX_TRIES):
         shutil.rmtree(scratch, ignore_errors=True)
         if not scratch.exists():
             break

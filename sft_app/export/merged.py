@@ -1,7 +1,7 @@
-"""Merging an adapter into its base model, in a process of its own.
+"""Merge an adapter into its base model, in a separate process.
 
-`export/merge_worker` is a process because only one that has ended gives back all its memory, and because it can be
-ended at any moment. It writes into a folder of its own, which is moved into place once the model is complete.
+`export/merge_worker` runs as a process because only a process that has ended returns all its memory, and because it can
+be ended at any time. It writes into its own folder, which is moved into place once the model is complete.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from sft_app.runtime.resources import free_disk_gib, free_memory_gib, shortage
 from sft_app.training.supervisor import worker_environment
 
 PROGRESS_FILE, LOG_FILE, DRAFT = "progress.json", "merge.log", "model"
-Result = TypeVar("Result")
-# bfloat16.
+Returned = TypeVar("Returned")
+# Bytes per weight in bfloat16.
 BYTES_WRITTEN = 2
-# Tokenizer, configs and the card, next to the weights.
-GIB_BESIDE = 0.05
-# Python with its libraries, and a factor for the weights: one layer at a time is merged, and nothing answers.
+# Tokenizer, configs and model card, in addition to the weights.
+OTHER_FILES_GIB = 0.05
+# Python with its libraries, and a factor for the weights. Layers are merged one at a time, and nothing is generated.
 MERGING_GIB, MERGING_FACTOR = 0.6, 1.1
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far an export is: the share that is done, and what is being done in a word or two."""
+    """How far an export is: the share that is done, and the current stage in a word or two."""
 
     share: float
     what: str
 
 
 class MergeProgress(BaseModel):
-    """What the process reports: how far it is, why it could not merge, or that all is done."""
+    """The process's report: how far it is, why merging failed, or that it is done."""
 
     share: float = 0.0
     what: str = "Starting"
@@ -68,26 +68,27 @@ class MergedModel:
     fidelity: Fidelity
 
 
-def follow(steps: Generator[Step, None, Result], on_progress: Callable[[Step], None]) -> Result:
-    """Runs a generator of steps to its end and returns its result; closes it if `on_progress` raises."""
+def follow(steps: Generator[Step, None, Returned], on_progress: Callable[[Step], None]) -> Returned:
+    """Run a generator of steps to its end and return its result; close it if `on_progress` raises."""
     with closing(steps):
         while True:
             try:
                 step = next(steps)
             except StopIteration as end:
-                result: Result = end.value
+                result: Returned = end.value
                 return result
             on_progress(step)
 
 
-def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
-    """Writes the merged model of a run to `folder`; closing the generator ends the process and leaves nothing behind.
+def merge_steps(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, None, MergedModel]:
+    """Write the merged model of a run to `folder`; closing the generator ends the process and cleans up.
 
     An earlier merged model there is replaced once the new one is complete. To check the result, the merged model and
     the run both answer `prompts` held-out prompts.
 
     Raises:
-        ExportError: There is nothing to merge, too little room, something else in the folder, or the process failed.
+        ExportError: there is nothing to merge, there is not enough room, the folder contains something else, or the
+            process failed.
     """
     if not run.has_adapter():
         raise ExportError(f"Run {run.id} has not saved anything to merge yet; it is {run.status().state}.")
@@ -98,7 +99,7 @@ def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, N
     try:
         exit_status = yield from _work(run, scratch, prompts)
         fidelity = _result(run, scratch, exit_status)
-        write_files(describe(run, folder.name, fidelity), scratch / DRAFT)
+        write_files(describe_merged(run, folder.name, fidelity), scratch / DRAFT)
         _put_in_place(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -106,7 +107,7 @@ def merging(run: Run, folder: Path, prompts: int = PROMPTS) -> Generator[Step, N
 
 
 def find_merged(run: Run, folder: Path) -> MergedModel | None:
-    """The merged model that is in the folder, if it is of this run and the run has not saved anything since."""
+    """Return the merged model in the folder if it belongs to this run and the run has not been saved since."""
     fidelity = read_fidelity(folder)
     if fidelity is None or fidelity.run != run.id or not run.has_adapter():
         return None
@@ -114,19 +115,19 @@ def find_merged(run: Run, folder: Path) -> MergedModel | None:
 
 
 def saved_ns(run: Run) -> int:
-    """When the run last saved its adapter or model, in nanoseconds; a run in progress may save again."""
+    """Return when the run last saved its adapter or model, in nanoseconds; an active run may save again."""
     return max((file.stat().st_mtime_ns for file in run.adapter_dir.glob("*.safetensors")), default=0)
 
 
-def describe(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
-    """The card, settings and scores of a merged model; `name` and `chosen` are the card's. Raises: as `model_card`."""
+def describe_merged(run: Run, name: str, fidelity: Fidelity, chosen: Sequence[str] | None = None) -> Files:
+    """Build the card, settings and scores of a merged model; `name`, `chosen` and errors are as in `model_card`."""
     notes = [] if fidelity.is_copy else [fidelity_sentence(fidelity)]
     card = model_card(run, name, "full" if fidelity.is_copy else "merged", notes, chosen)
     return description_files(run, card)
 
 
-def size_gib(run: Run) -> float:
-    """The size of the merged model's weights; 0 if the base has not been downloaded, so that no one can tell."""
+def merged_size_gib(run: Run) -> float:
+    """Return the size of the merged model's weights; 0 if it is unknown because the base is not downloaded."""
     ref, home = recorded_model(run), run.home
     if holds_full_model(run.adapter_dir):
         return sum(file.stat().st_size for file in run.adapter_dir.glob("*.safetensors")) / 2**30
@@ -134,12 +135,12 @@ def size_gib(run: Run) -> float:
 
 
 def check_room(run: Run, folder: Path) -> None:
-    """Checks that disk and memory are large enough. Raises: ExportError with the numbers if they are not."""
-    size = size_gib(run)
-    needed, free = size + GIB_BESIDE, free_disk_gib(folder)
+    """Check that there is enough disk space and memory. Raises: ExportError with the numbers if not."""
+    size = merged_size_gib(run)
+    needed, free = size + OTHER_FILES_GIB, free_disk_gib(folder)
     if needed > free:
-        told = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"
-        raise ExportError(f"{told}. Free up space, or choose another folder.")
+        message = f"{shortage('The merged model', needed, free, 'disk space')} at {folder}"
+        raise ExportError(f"{message}. Free up space, or choose another folder.")
     if holds_full_model(run.adapter_dir):
         return  # its files are copied
     needed, free = size * MERGING_FACTOR + MERGING_GIB, free_memory_gib("cpu")
@@ -151,13 +152,13 @@ def check_room(run: Run, folder: Path) -> None:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Checks that writing replaces nothing but an earlier merged model. Raises: ExportError."""
+    """Check that writing would only replace an earlier merged model. Raises: ExportError."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and read_fidelity(folder) is None):
         raise ExportError(f"{folder} already exists and is not a merged model from this app. Choose another folder.")
 
 
 def _make_scratch(folder: Path) -> Path:
-    """Makes a folder next to the target, so that renaming moves it into place; removes those of killed processes."""
+    """Make a folder next to the target, so that renaming moves it into place; remove those of killed processes."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{folder.name}-merging-*"):
@@ -171,7 +172,7 @@ def _make_scratch(folder: Path) -> Path:
 
 
 def _work(run: Run, scratch: Path, prompts: int) -> Generator[Step, None, int]:
-    """Runs the process to its end; returns its exit status."""
+    """Run the process to its end and return its exit status."""
     arguments = ["-m", "sft_app.export.merge_worker", str(run.path), str(scratch), str(prompts), str(os.getpid())]
     with running_python(arguments, scratch / LOG_FILE, worker_environment(1)) as child:
         yield Step(0.0, "Starting")
@@ -192,7 +193,7 @@ def _result(run: Run, scratch: Path, exit_status: int) -> Fidelity:
 
 
 def write_progress(scratch: Path, progress: MergeProgress) -> None:
-    """Replaces what the process reported before; does nothing once its folder has been removed."""
+    """Replace the process's report; do nothing if its folder has been removed."""
     if scratch.is_dir():
         write_json_atomically(scratch / PROGRESS_FILE, progress.model_dump())
 
@@ -205,7 +206,7 @@ def _read_progress(scratch: Path) -> MergeProgress:
 
 
 def _put_in_place(scratch: Path, folder: Path) -> None:
-    """Swaps the finished model with what is at `folder`, which is put back if that fails."""
+    """Swap the finished model with what is at `folder`, which is restored if that fails."""
     old = scratch / "old"
     try:
         if folder.is_dir():
@@ -219,7 +220,7 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
 
 
 def _weights_folder(ref: ModelRef, home: Path) -> Path:
-    """The folder of the base's weights; for a model from the Hub, its folder in the Hub's cache."""
+    """Return the folder of the base's weights; for a model on the Hub, its folder in the Hub's cache."""
     folder = ref.folder(home)
     if folder.is_dir() or not is_hub_id(ref.location):
         return folder
@@ -230,7 +231,7 @@ def _weights_folder(ref: ModelRef, home: Path) -> Path:
 
 
 def _count_weights(folder: Path) -> int:
-    """How many weights the files of a folder hold, shared ones counted once; 0 if the folder does not exist."""
+    """Count the weights in a folder's files, shared ones once; 0 if the folder does not exist."""
     total = 0
     for file in folder.glob("*.safetensors"):
         if file.name.startswith("consolidated"):  # the same weights again, in Mistral's own format

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sft_app.errors import ExportError
-from sft_app.evaluation.answer_pairs import pairs_of, watched_pairs
+from sft_app.evaluation.answer_pairs import collect_pairs, watched_pairs
 from sft_app.export.markdown import render_markdown
 from sft_app.export.public_facts import data_name, public_model
 from sft_app.export.report_facts import ReportFacts, gather_facts
@@ -77,7 +77,7 @@ def default_pairs(run: Run) -> list[str]:
     Data on the Hub may be private too.
     """
     is_public = run.record().settings.data == EXAMPLE_DATA
-    return [pair.id for pair in (pairs_of(run) if is_public else watched_pairs(run))[:MAX_PAIRS]]
+    return [pair.id for pair in (collect_pairs(run) if is_public else watched_pairs(run))[:MAX_PAIRS]]
 
 
 def _metadata(record: RunRecord, kind: CardKind, licence: dict[str, str]) -> str:
@@ -101,11 +101,11 @@ def _metadata(record: RunRecord, kind: CardKind, licence: dict[str, str]) -> str
 def _licence(run: Run) -> dict[str, str]:
     """Return the base's licence; a relative link to its file becomes absolute."""
     ref = recorded_model(run)
-    found = read_licence(ref)
-    link = found.get("license_link")
+    licence = read_licence(ref)
+    link = licence.get("license_link")
     if link and "://" not in link and is_hub_id(ref.public_id):
-        found = {**found, "license_link": f"https://huggingface.co/{ref.public_id}/blob/main/{link}"}
-    return found
+        licence = {**licence, "license_link": f"https://huggingface.co/{ref.public_id}/blob/main/{link}"}
+    return licence
 
 
 def loading_code(kind: CardKind, base: str, name: str, revision: str | None = None) -> str:
@@ -130,11 +130,11 @@ def generation_code(record: RunRecord, name: str) -> str:
     settings = record.settings
     prompt = next(iter(settings.watch_prompts), EXAMPLE_PROMPT)
     if record.source.format == "text":  # trained without a chat template
-        asked = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
+        encode_prompt = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
     else:
         turns = [{"role": "system", "content": settings.system_prompt}] if settings.system_prompt else []
         turns += [{"role": "user", "content": prompt}]
-        asked = (
+        encode_prompt = (
             f"messages = {_code(turns)}\n"
             "inputs = tokenizer.apply_chat_template(\n"
             '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
@@ -143,7 +143,7 @@ def generation_code(record: RunRecord, name: str) -> str:
     return (
         "from transformers import AutoTokenizer\n\n"
         f"tokenizer = AutoTokenizer.from_pretrained({_code(name)})\n"
-        f"{asked}\n"
+        f"{encode_prompt}\n"
         "answer = model.generate(**inputs.to(model.device), max_new_tokens=200, do_sample=False)\n"
         'print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
     )
@@ -162,40 +162,40 @@ def base_hint(record: RunRecord, kind: CardKind) -> str:
 def limitations(record: RunRecord, facts: ReportFacts) -> list[str]:
     """List the model's limitations in plain words."""
     settings, source = record.settings, record.model.source
-    found = [ACCURACY_WARNING]
+    sentences = [ACCURACY_WARNING]
     if facts.scores:
         elsewhere = "" if facts.forgetting else " How it answers other questions is unknown."
-        found += [f"It was measured on held-out examples from its own data.{elsewhere}"]
+        sentences += [f"It was measured on held-out examples from its own data.{elsewhere}"]
     else:
-        found += ["No one has measured yet what it does better or worse than its base model."]
-    found += [f"It was checked for forgetting. {facts.forgetting.note}"] if facts.forgetting else []
+        sentences += ["No one has measured yet what it does better or worse than its base model."]
+    sentences += [f"It was checked for forgetting. {facts.forgetting.note}"] if facts.forgetting else []
     if settings.system_prompt:
-        found += ["The answers here were generated with the system prompt above; without it they can differ."]
+        sentences += ["The answers here were generated with the system prompt above; without it they can differ."]
     if settings.max_length:
-        found += [f"It was trained on conversations of up to {settings.max_length:,} tokens, not on longer ones."]
+        sentences += [f"It was trained on conversations of up to {settings.max_length:,} tokens, not on longer ones."]
     if settings.method == "qlora":
-        found += [
+        sentences += [
             "It was trained on its base model in 4 bits. On the base model in full precision, "
             "answers can differ slightly."
         ]
     if source not in (LOCAL_FOLDER, HUB):
         copy = f"It was trained on a copy of its base model: {source}."
-        found += [f"{copy} On the base model from the Hub, answers can differ slightly."]
-    return found
+        sentences += [f"{copy} On the base model from the Hub, answers can differ slightly."]
+    return sentences
 
 
 def licence_sentences(record: RunRecord, licence: Mapping[str, str]) -> list[str]:
     """Describe the licences of the base model, which also covers models made from it, and of the data."""
     base, data = public_model(record), data_name(record)
     known = licence.get("license_name") or licence.get("license")
-    found = [
+    sentences = [
         f"The base model {base} has the licence {known}, which also applies to models made from it."
         if known
         else f"The licence of the base model {base} is unknown. Look it up before you share this model."
     ]
     of_data = "apache-2.0" if record.settings.data == EXAMPLE_DATA else record.source.hub.get("licence")
     fields = f"has the licence {of_data}" if of_data else "has no known licence"
-    return [*found, f"The data {data} {fields}."]
+    return [*sentences, f"The data {data} {fields}."]
 
 
 def _code(value: Any) -> str:

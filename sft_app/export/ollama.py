@@ -98,10 +98,10 @@ def go_template(parts: ChatTemplateParts, default: str | None = None) -> str:
     else:  # the first question starts differently from later ones
         start, question = "{{ $begun := false }}", f"{{{{ if $begun }}}}{question}{{{{ end }}}}{{{{ $begun = true }}}}"
     without = f"{{{{ else }}}}{_go_text(opening)}" if opening else ""
-    given = f"{_go_text(parts.system[0])}{{{{ .System }}}}{_go_text(closing)}"
+    with_system = f"{_go_text(parts.system[0])}{{{{ .System }}}}{_go_text(closing)}"
     answer_before, answer_after = map(_go_text, parts.assistant)
     return (
-        f"{{{{ if .System }}}}{given}{without}{{{{ end }}}}{start}"
+        f"{{{{ if .System }}}}{with_system}{without}{{{{ end }}}}{start}"
         "{{ range $index, $message := .Messages }}"
         f'{{{{ if eq .Role "user" }}}}{question}{{{{ .Content }}}}{_go_text(after)}'
         f"{{{{ if {IS_LAST} }}}}{_go_text(parts.generation)}{{{{ end }}}}"
@@ -127,11 +127,11 @@ def ollama_parameters(settings: RunSettings, folder: Path, tokenizer: PreTrained
     likely answer.
     """
     generation = _generation_config(folder)
-    found: dict[str, float] = {"temperature": settings.temperature}
-    found |= {"top_p": generation.get("top_p") or 1.0, "top_k": generation.get("top_k") or 0}
-    found["repeat_penalty"] = generation.get("repetition_penalty") or 1.0
-    found["num_ctx"] = min(tokenizer.model_max_length, MAX_CONTEXT)
-    return found
+    parameters: dict[str, float] = {"temperature": settings.temperature}
+    parameters |= {"top_p": generation.get("top_p") or 1.0, "top_k": generation.get("top_k") or 0}
+    parameters["repeat_penalty"] = generation.get("repetition_penalty") or 1.0
+    parameters["num_ctx"] = min(tokenizer.model_max_length, MAX_CONTEXT)
+    return parameters
 
 
 def ollama_name(text: str) -> str:
@@ -163,8 +163,8 @@ def _generation_config(folder: Path) -> dict[str, Any]:
 
 
 def _stop_ids(folder: Path, own: frozenset[int]) -> list[int]:
-    given = _generation_config(folder).get("eos_token_id") or []
-    return sorted(own | set(given if isinstance(given, list) else [given]))
+    stops = _generation_config(folder).get("eos_token_id") or []
+    return sorted(own | set(stops if isinstance(stops, list) else [stops]))
 
 
 def _is_writable(text: str) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from sft_app.errors import ExportError
 from sft_app.export.adapter import write_files
 from sft_app.export.fidelity import fidelity_sentence, is_warning
-from sft_app.export.gguf import converting, gguf_commands, llama_cpp_dir
-from sft_app.export.merged import MergedModel, Step, describe, find_merged, merging
+from sft_app.export.gguf import convert_to_gguf, gguf_commands, llama_cpp_dir
+from sft_app.export.merged import MergedModel, Step, describe_merged, find_merged, merge_steps
 from sft_app.export.ollama import OllamaModel, write_modelfile
 from sft_app.runs.folder import Run
 
@@ -36,8 +36,8 @@ def prepare_merged(run: Run, folder: Path) -> Generator[Step, None, MergedModel]
     """
     merged = find_merged(run, folder)
     if merged is None:
-        return (yield from merging(run, folder))
-    write_files(describe(run, folder.name, merged.fidelity), folder)
+        return (yield from merge_steps(run, folder))
+    write_files(describe_merged(run, folder.name, merged.fidelity), folder)
     return merged
 
 
@@ -52,7 +52,7 @@ def prepare_ollama(run: Run, merged: MergedModel) -> Generator[Step, None, Ollam
     yield Step(1.0, "Writing the Modelfile")
     try:
         if (llama_cpp := llama_cpp_dir()) is not None:
-            gguf = yield from converting(merged.folder, llama_cpp)
+            gguf = yield from convert_to_gguf(merged.folder, llama_cpp)
     except ExportError as error:
         problem = str(error)
     model = write_modelfile(run, merged.folder, f"./{gguf.name}" if gguf else ".")

@@ -1,4 +1,4 @@
-"""A run's settings as others may read them: in words, and without the folders of the machine it ran on."""
+"""Describe a run's settings for others, in words and without the folders of the machine it ran on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sft_app.runtime.files import read_jsonl
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
 Fact = tuple[str, str]
-TOLD_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
+SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 METHODS = {
     "qlora": "QLoRA: an adapter on a 4-bit base model",
@@ -29,44 +29,44 @@ TRAINERS = {"sft": "TRL's SFTTrainer", "classic": "transformers' Trainer"}
 
 
 def data_name(record: RunRecord) -> str:
-    """A data set's id on the Hub, the bundled example as it is called, or a file's name without its folder."""
-    asked = record.settings.data
-    return asked if record.source.hub or asked == EXAMPLE_DATA else file_name(asked)
+    """Return the data's public name: an id on the Hub, the bundled example, or a file name without its folder."""
+    name = record.settings.data
+    return name if record.source.hub or name == EXAMPLE_DATA else file_name(name)
 
 
 def public_model(record: RunRecord) -> str:
-    """A Hub id, or the name of a folder that the model came from."""
-    if record.model.source == LOCAL_FOLDER:  # which may be gone by now, or have been on another machine
+    """Return the model's public name: a Hub id, or the name of the folder it came from."""
+    if record.model.source == LOCAL_FOLDER:  # the folder may no longer exist, or have been on another machine
         return file_name(record.model.location)
     return ModelRef(**record.model.model_dump()).public_id
 
 
 def public_values(record: RunRecord) -> dict[str, Any]:
-    """The settings that repeat the run, at the revision of the model that it found."""
+    """Return the settings that repeat the run, with the revision of the model it used."""
     values = record.settings.model_dump(mode="json")
     model = public_model(record) if record.model.source == LOCAL_FOLDER else values["model"]
     return {**values, "data": data_name(record), "model": model, "revision": record.model.revision}
 
 
 def every_setting(record: RunRecord) -> list[Fact]:
-    """All of them with their values in words."""
+    """Return all settings with their values in words."""
     values = public_values(record)
     settings = record.settings.model_copy(update={name: values[name] for name in ("data", "model", "revision")})
     return [(name, setting_text(settings, name)) for name in type(settings).model_fields]
 
 
 def changed_settings(record: RunRecord) -> list[Fact]:
-    """Those that are not what the run's preset sets."""
+    """Return the settings that differ from the run's preset."""
     usual = parse_settings({"preset": record.settings.preset})
     return [
         (name, value)
         for name, value in every_setting(record)
-        if name not in TOLD_ELSEWHERE and getattr(record.settings, name) != getattr(usual, name)
+        if name not in SHOWN_ELSEWHERE and getattr(record.settings, name) != getattr(usual, name)
     ]
 
 
 def needed_to_repeat(record: RunRecord) -> list[str]:
-    """What the command needs beside the settings."""
+    """List what the command needs in addition to the settings."""
     needs = []
     if not record.source.hub and record.settings.data != EXAMPLE_DATA:
         needs.append(f"the data file {data_name(record)} in the current folder (sha256 {record.source.sha256})")
@@ -76,7 +76,7 @@ def needed_to_repeat(record: RunRecord) -> list[str]:
 
 
 def public_text(run: Run, text: str) -> str:
-    """A message without the folders that it names; the last part of each stays."""
+    """Shorten each path in a message to its last part."""
     for folder in (run.home.resolve(), Path.cwd(), Path.home()):
         if len(folder.parts) > 1:
             text = text.replace(str(folder), folder.name)
@@ -84,12 +84,12 @@ def public_text(run: Run, text: str) -> str:
 
 
 def file_name(path: str) -> str:
-    """The last part, whichever system wrote the path."""
+    """Return the last part of a path from any operating system."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def data_facts(run: Run, record: RunRecord) -> list[Fact]:
-    """What was learnt from, and what became of its rows."""
+def training_data_facts(run: Run, record: RunRecord) -> list[Fact]:
+    """Return the facts about the training data and what became of its rows."""
     source, heldout = record.source, len(read_jsonl(run.heldout_file))
     not_chosen = source.rows - source.conversations - source.rejected
     facts = [("Source", data_name(record)), *_hub_facts(source.hub)]
@@ -98,17 +98,17 @@ def data_facts(run: Run, record: RunRecord) -> list[Fact]:
     facts += [("Rows", f"{source.rows:,}"), ("Conversations", f"{source.conversations:,}")]
     facts += [("Trained on", f"{source.conversations - heldout:,}"), ("Held out", f"{heldout:,}")]
     facts += [("Rejected", f"{source.rejected:,} rows could not be used" if source.rejected else "none")]
-    return facts + ([("Not chosen by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
+    return facts + ([("Excluded by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
 
 
 def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) -> list[Fact]:
-    """How it was trained, and how far."""
+    """Return how the run was trained, and for how many steps."""
     settings = record.settings
     rank = "" if settings.method == "full" else f", rank {settings.lora_r}, alpha {settings.lora_alpha}"
     facts = [("Method", METHODS[settings.method] + rank), ("Trainer", TRAINERS[settings.trainer])]
     facts += [("Precision", status.precision)] if status.precision else []
     facts += [("Steps", f"{status.step:,} of {status.total_steps:,}")]
-    facts += [("Weights kept", f"of step {status.kept_step:,}")] if status.kept_step else []
+    facts += [("Weights kept", f"from step {status.kept_step:,}")] if status.kept_step else []
     facts += [("Rows per step", f"{settings.rows_per_step():,}")]
     facts += [("Learning rate", f"{settings.resolved_learning_rate():g}, {settings.lr_scheduler_type}")]
     facts += [("Longest conversation", f"{settings.max_length:,} tokens")] if settings.max_length else []
@@ -117,7 +117,7 @@ def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) ->
 
 
 def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[StepMetrics]) -> list[Fact]:
-    """Base model, machine, seed and time."""
+    """Return the base model, machine, seed and times."""
     memory = max(filter(math.isfinite, (as_float(row.memory_gib) for row in metrics)), default=None)
     facts = [("Base model", public_model(record))]
     facts += [("Revision", record.model.revision)] if record.model.revision else []
@@ -125,12 +125,12 @@ def made_with_facts(record: RunRecord, status: RunStatus, metrics: Sequence[Step
     facts += [("Memory used", f"{memory:.1f} GiB")] if memory is not None else []
     facts += [("Seed", str(record.settings.seed)), ("Started", _moment(status.started_utc))]
     facts += [("Ended", _moment(status.ended_utc))]
-    return facts + ([("Took", f"{clock(status.elapsed_seconds())} (minutes:seconds)")] if status.ended_utc else [])
+    return facts + ([("Duration", f"{clock(status.elapsed_seconds())} (minutes:seconds)")] if status.ended_utc else [])
 
 
 def _hub_facts(hub: dict[str, Any]) -> list[Fact]:
-    told = {"Part": "config", "Split": "split", "Commit": "commit", "Licence": "licence"}
-    return [(label, str(hub[key])) for label, key in told.items() if hub.get(key)]
+    labels = {"Part": "config", "Split": "split", "Commit": "commit", "Licence": "licence"}
+    return [(label, str(hub[key])) for label, key in labels.items() if hub.get(key)]
 
 
 def _this_machine() -> str:

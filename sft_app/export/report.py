@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from sft_app.curves import CURVES_CSS, broken_sentence, points_of, run_curves
+from sft_app.curves import CURVES_CSS, broken_sentence, metric_points, run_curves
 from sft_app.errors import RunError
 from sft_app.export.markdown import render_markdown
 from sft_app.export.report_facts import ScoreTable, gather_facts
@@ -29,7 +29,7 @@ def report_html(run: Run, chosen: Sequence[str] | None = None) -> str:
     """
     facts = gather_facts(run, chosen)
     styles = [CURVES_CSS.read_text(encoding="utf-8"), (HERE / "report.css").read_text(encoding="utf-8")]
-    has_curves = any(points_of(facts.metrics, key) for key in ("loss", "heldout_loss"))
+    has_curves = any(metric_points(facts.metrics, key) for key in ("loss", "heldout_loss"))
     curves = Markup(run_curves(facts.metrics)) if has_curves else ""  # HTML from a template
     return render_html(
         "report.html",
@@ -69,5 +69,5 @@ def _spans(table: ScoreTable, name: str) -> tuple[float, float, float] | None:
     if span is None:
         return None
     widest = 1.08 * max(map(abs, span))
-    begin, value, end = (round(50 + 50 * place / widest, 1) for place in span)
+    begin, value, end = (round(50 + 50 * point / widest, 1) for point in span)
     return begin, value, end

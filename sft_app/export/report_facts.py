@@ -1,4 +1,4 @@
-"""What a report of a run says, as plain values: gathered once, shown as HTML and as Markdown."""
+"""Gather what a run's report says, as plain values, for its HTML and Markdown versions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, pairs_of
+from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.verdicts import (
     Line,
-    answers_of,
     cannot_be_judged,
     computed_note,
     drawn_interval,
     forgetting_sentence,
-    note_of,
+    judgeable_answers,
+    note_before_numbers,
     scorecard_lines,
     summary_sentence,
 )
@@ -23,7 +23,6 @@ from sft_app.evaluation.word_diff import Passage, compare_words
 from sft_app.export.public_facts import (
     Fact,
     changed_settings,
-    data_facts,
     data_name,
     every_setting,
     made_with_facts,
@@ -31,6 +30,7 @@ from sft_app.export.public_facts import (
     public_model,
     public_text,
     public_values,
+    training_data_facts,
     training_facts,
 )
 from sft_app.runs.folder import Run
@@ -56,7 +56,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One part of the scorecard. `spans` are the intervals of its lines, for a picture: low, value and high."""
+    """One part of the scorecard. `spans` are the intervals of its lines, (low, value, high), to draw."""
 
     title: str
     note: str
@@ -66,7 +66,7 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ShownPair:
-    """A prompt with both answers, in passages of which some are the other side's too."""
+    """A prompt with both answers, split into passages that the answers share or not."""
 
     pair: AnswerPair
     base: list[Passage]
@@ -75,7 +75,7 @@ class ShownPair:
 
 @dataclass(frozen=True)
 class Votes:
-    """`rows` are those of all voters, and of each where there are several."""
+    """The result of the blind test; `rows` are the tallies of all voters together and, if several, of each one."""
 
     sentence: str
     rows: list[tuple[str, Tally]]
@@ -83,7 +83,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """In the reader's order. What there is none of is empty; `unmeasured` says in words what was not measured."""
+    """The contents of a report, in reading order. Missing parts are empty; `unmeasured` says what was not measured."""
 
     title: str
     run_id: str
@@ -111,13 +111,13 @@ class ReportFacts:
 
 
 def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
-    """All that the run's folder tells; `chosen` are ids of the pairs to show.
+    """Gather the facts from the run's folder; `chosen` are ids of the pairs to show.
 
-    Raises: RunError when the run's settings cannot be read.
+    Raises: RunError if the run's settings cannot be read.
     """
     record, status, metrics, card = run.record(), run.status(), run.metrics(), run.scorecard()
     summary = summarise_run(run, metrics)
-    known, votes = pairs_of(run), _votes(run)
+    known, votes = collect_pairs(run), _votes(run)
     pairs = choose_pairs(known, chosen)
     return ReportFacts(
         title=record.settings.name or f"Run {run.id}",
@@ -133,7 +133,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
         pairs_note=_pairs_note(len(pairs), len(known), chosen is None),
         votes=votes,
-        data=data_facts(run, record),
+        data=training_data_facts(run, record),
         training=training_facts(record, status, summary),
         preset=record.settings.preset,
         changed=changed_settings(record),
@@ -147,7 +147,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
 
 
 def _state(run: Run) -> str:
-    """What a reader has to know of a run that has not finished."""
+    """Return what to know about a run that has not finished."""
     status = run.status()
     return " ".join(filter(None, [STATES.get(status.state, ""), public_text(run, status.message)]))
 
@@ -161,21 +161,21 @@ def _summary(card: Scorecard | None, summary: RunSummary) -> str:
 
 
 def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) -> list[Fact]:
-    """The few numbers that stand at the top."""
+    """Return the few numbers at the top of the report."""
     if card is None:
         known = summary.heldout_loss_base is not None
-        found = [("Held-out loss", loss_change(summary))] if known else []
+        facts = [("Held-out loss", loss_change(summary))] if known else []
     else:
         lines = {line.name: line for line in scorecard_lines(card)}
-        found = [("Held-out loss", _both_losses(card))]
+        facts = [("Held-out loss", _both_losses(card))]
         counted = f"{card.rows.better} of {card.row_count}"
-        found += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
+        facts += [("Answers more likely", NOT_A_NUMBER if cannot_be_judged(card) else counted)]
         right = lines.get("token_accuracy")
-        found += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
-        found += [("Loss on general questions", _both_losses(card.general))] if card.general else []
+        facts += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
+        facts += [("Loss on general questions", _both_losses(card.general))] if card.general else []
     share = votes.rows[0][1].win_rate if votes else None
-    found += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
-    return found
+    facts += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
+    return facts
 
 
 def _both_losses(part: PredictedScores) -> str:
@@ -189,7 +189,7 @@ def _score_tables(card: Scorecard | None) -> list[ScoreTable]:
     note = f"How well each side predicts the reference answers of {counted} ({card.heldout.trained_tokens:,} tokens)."
     note = " ".join(filter(None, [note, computed_note(card)]))
     tables = [_score_table("Reference answers", note, card)]
-    if answers := answers_of(card):
+    if answers := judgeable_answers(card):
         note = f"What each side answers to {answers.prompts} of these questions, compared with the reference answers."
         tables.append(_score_table("The models' own answers", note, answers))
     return tables
@@ -204,7 +204,7 @@ def _score_table(title: str, note: str, part: Scores) -> ScoreTable:
     lines, differences = scorecard_lines(part), part.difference
     drawn = [line.name for line in lines if line.interval]
     spans = {name: span for name in drawn if (span := drawn_interval(differences[name]))}
-    return ScoreTable(title, " ".join(filter(None, [note, note_of(part)])), lines, spans)
+    return ScoreTable(title, " ".join(filter(None, [note, note_before_numbers(part)])), lines, spans)
 
 
 def _unmeasured(run: Run, card: Scorecard | None) -> str:
@@ -213,7 +213,7 @@ def _unmeasured(run: Run, card: Scorecard | None) -> str:
     if card is None:
         return "The run has no scorecard."
     parts = {"both sides' own answers": card.answers, "forgetting": card.general}
-    missing = [told for told, part in parts.items() if part is None]
+    missing = [name for name, part in parts.items() if part is None]
     return f"Not measured: {' and '.join(missing)}." if missing else ""
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sft_app.data.rows import Progress
 from sft_app.errors import ExportError
 from sft_app.export.adapter import Files
 from sft_app.export.hub_push import (
@@ -26,6 +25,7 @@ from sft_app.hub.client import hub_read_errors
 from sft_app.hub.errors import reraise_as
 from sft_app.hub.ids import is_hub_id
 from sft_app.runtime.environment import ADAPTER_VARIABLE, MODE_VARIABLE, PROJECT_DIR
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import EXAMPLE_DATA
 
 CODE_FOLDER, REQUIRED_FILES = "sft_app", ("app.py", "requirements.txt", "README.md", EXAMPLE_DATA)
@@ -44,12 +44,14 @@ Made with Fine-tune & Compare.
 """
 
 
-def push_space(target: PushTarget, adapter: str | None = None, on_progress: Progress | None = None) -> PushResult:
+def push_app_as_space(
+    target: PushTarget, adapter: str | None = None, on_progress: ProgressCallback | None = None
+) -> PushResult:
     """Create or update the Space in one commit; `adapter` is on the Hub, for a comparison Space.
 
     Raises:
         ExportError: the adapter is invalid, this is not the app's folder, or the Hub or the network refused.
-        AccessError: nobody is logged in.
+        AccessError: no one is logged in.
     """
     shown = adapter and check_name(adapter)
     with open_repository(replace(target, kind="space")) as repository:
@@ -110,22 +112,22 @@ def _update_space(
     files: Files,
     variables: Mapping[str, str],
     notes: tuple[str, ...],
-    on_progress: Progress | None,
+    on_progress: ProgressCallback | None,
 ) -> PushResult:
-    is_private, held = ensure_repository(repository, MARKER_FILE)
-    if not variables and MARKER_FILE in held:
+    is_private, existing = ensure_repository(repository, MARKER_FILE)
+    if not variables and MARKER_FILE in existing:
         _remove_comparison_variables(repository)
     for key, value in variables.items():  # set before the files, for the first start
         repository.api.add_space_variable(repository.id, key, value)
-    dropped = sorted(name for name in held - files.keys() if name.startswith(f"{CODE_FOLDER}/"))
+    dropped = sorted(name for name in existing - files.keys() if name.startswith(f"{CODE_FOLDER}/"))
     oid = commit_files(repository, files, "Fine-tune & Compare", dropped, on_progress)
     return push_result(repository, oid, is_private, len(files), notes)
 
 
 def _remove_comparison_variables(repository: Repository) -> None:
     """Delete a comparison Space's variables, which would keep the full app in demo mode."""
-    held = repository.api.get_space_variables(repository.id)
-    for key in (ADAPTER_VARIABLE, MODE_VARIABLE) if ADAPTER_VARIABLE in held else ():
+    existing = repository.api.get_space_variables(repository.id)
+    for key in (ADAPTER_VARIABLE, MODE_VARIABLE) if ADAPTER_VARIABLE in existing else ():
         repository.api.delete_space_variable(repository.id, key)
 
 
@@ -157,8 +159,8 @@ def _code_files(project: Path) -> dict[str, Path | bytes]:
 
 
 def _files_below(project: Path, folder: str) -> dict[str, Path | bytes]:
-    found = (path for path in sorted((project / folder).rglob("*")) if path.is_file())
-    names = {path.relative_to(project): path for path in found}
+    paths = (path for path in sorted((project / folder).rglob("*")) if path.is_file())
+    names = {path.relative_to(project): path for path in paths}
     return {name.as_posix(): path for name, path in names.items() if not _is_excluded(name)}
 
 

@@ -42,9 +42,13 @@ def repository_info(
 
 
 def download_repository(
-    what: RepositoryKind, id: str, revision: str | None, wanted: Sequence[str], not_wanted: Sequence[str] = ()
+    what: RepositoryKind,
+    id: str,
+    revision: str | None,
+    allow_patterns: Sequence[str],
+    ignore_patterns: Sequence[str] = (),
 ) -> Path:
-    """Download the files whose names match `wanted` and return their folder. Cached files are not downloaded again.
+    """Download the files that match `allow_patterns`, unless they are cached, and return their folder.
 
     Raises: HubError.
     """
@@ -52,18 +56,22 @@ def download_repository(
 
     with hub_read_errors(what, id, revision):
         folder = snapshot_download(
-            id, revision=revision, allow_patterns=[*wanted], ignore_patterns=[*not_wanted], token=hub_token()
+            id,
+            revision=revision,
+            allow_patterns=[*allow_patterns],
+            ignore_patterns=[*ignore_patterns],
+            token=hub_token(),
         )
     return Path(folder)
 
 
-def cached_repository(id: str, revision: str | None, wanted: Sequence[str]) -> Path | None:
+def cached_repository(id: str, revision: str | None, allow_patterns: Sequence[str]) -> Path | None:
     """Return the folder of an earlier `download_repository` without a request, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(id, revision=revision, allow_patterns=[*wanted], local_files_only=True))
+        return Path(snapshot_download(id, revision=revision, allow_patterns=[*allow_patterns], local_files_only=True))
     except LocalEntryNotFoundError:
         return None
 

@@ -88,11 +88,11 @@ FALLBACK_KINDS: dict[HubErrorKind, HubErrorKind] = {
 
 @contextmanager
 def translate_hub_errors(
-    sentences: dict[HubErrorKind, str], id: str, token: Token = None, **words: Any
+    sentences: dict[HubErrorKind, str], id: str, token: Token = None, **fields: Any
 ) -> Iterator[None]:
     """Turn huggingface_hub's errors within the block into a HubError with a message from the table.
 
-    `words` fill in the messages: `what`, `page`, `revision`, `instead`.
+    `fields` fill in the messages: `what`, `page`, `revision`, `instead`.
 
     Raises: HubError.
     """
@@ -101,10 +101,10 @@ def translate_hub_errors(
     try:
         yield
     except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
-        found = classify(error)
-        message = _sentence(found, sentences, id, **words)
+        refusal = classify(error)
+        message = _sentence(refusal, sentences, id, **fields)
         # without its cause, whose text may quote the header with the token
-        raise HubError(hide_tokens(message, token), found.kind) from None
+        raise HubError(hide_tokens(message, token), refusal.kind) from None
 
 
 @contextmanager
@@ -161,19 +161,19 @@ def _kind_of_status(status: int, reason: str) -> HubErrorKind:
     return kinds.get(status, "refused")
 
 
-def _sentence(found: HubRefusal, sentences: dict[HubErrorKind, str], id: str, **words: Any) -> str:
-    kind = found.kind
+def _sentence(refusal: HubRefusal, sentences: dict[HubErrorKind, str], id: str, **fields: Any) -> str:
+    kind = refusal.kind
     while kind not in sentences:
         kind = FALLBACK_KINDS.get(kind, "refused")
-    because = f" ({found.reason})" if found.reason else ""
+    because = f" ({refusal.reason})" if refusal.reason else ""
     known = {
         "login": LOGIN_HINT,
         "again": RETRY_HINT,
         "because": because,
-        "status": found.status,
-        "reason": found.reason,
+        "status": refusal.status,
+        "reason": refusal.reason,
     }
-    return sentences[kind].format(id=id, **{**known, **words})
+    return sentences[kind].format(id=id, **{**known, **fields})
 
 
 def _is_about_room(reason: str) -> bool:

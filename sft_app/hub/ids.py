@@ -16,10 +16,10 @@ def is_repository_name(text: str) -> bool:
 
     Source: `validate_repo_id` of huggingface_hub, which imports much more than this; the tests compare the two.
     """
-    found = _ID.fullmatch(text)
-    if found is None or "--" in text or ".." in text or text.endswith(".git"):
+    match = _ID.fullmatch(text)
+    if match is None or "--" in text or ".." in text or text.endswith(".git"):
         return False
-    owner, name = found["owner"] or "", found["name"]
+    owner, name = match["owner"] or "", match["name"]
     return max(len(owner), len(name)) <= MAX_PART_CHARACTERS and owner not in RESERVED_OWNERS
 
 

@@ -27,8 +27,8 @@ def answer_both(
             return one, other
         with activate_side(pair.loaded_sides[0], 1.0) as model:
             groups = group_prompts(model, prompts, pair.tokenizer.pad_token_id)
-        found = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
-    both = [found[number] for number in range(len(prompts))]
+        answers = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
+    both = [answers[number] for number in range(len(prompts))]
     return [one for one, _ in both], [other for _, other in both]
 
 
@@ -36,9 +36,9 @@ def _answer_group(
     pair: LoadedPair, prompts: Sequence[list[int]], group: list[int], sampling: Sampling
 ) -> Iterator[tuple[int, tuple[Answer, Answer]]]:
     """Yield the index and both answers of each prompt in one batch."""
-    model, asked = pair.loaded_sides[0].model, [prompts[number] for number in group] * 2
+    model, batch = pair.loaded_sides[0].model, [prompts[number] for number in group] * 2
     with apply_row_adapters(model, [RowAdapter(loaded.adapter) for loaded in pair.loaded_sides for _ in group]):
-        answers = answer_batch(model, pair.tokenizer, asked, sampling, stop_ids(pair.tokenizer))
+        answers = answer_batch(model, pair.tokenizer, batch, sampling, stop_ids(pair.tokenizer))
     yield from zip(group, zip(answers[: len(group)], answers[len(group) :], strict=True), strict=True)
 
 

@@ -41,11 +41,11 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
     return on_cpu, f"answered on the CPU because {why}"
 
 
-def comparison_dtype(hardware: Hardware, asked: str = "auto") -> str:
+def comparison_dtype(hardware: Hardware, requested: str = "auto") -> str:
     """Return the dtype for comparisons if memory allows: float32 on a CPU, the training dtype on a GPU."""
     if hardware.device == "cpu":
         return "float32"
-    return hardware.dtype if asked == "auto" else asked
+    return hardware.dtype if requested == "auto" else requested
 
 
 def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Hardware, str]:
@@ -86,7 +86,7 @@ def active_run_note(home: Path) -> str:
 
 
 def _needed_gib(side: Side, home: Path, dtype: str) -> float:
-    """To load the side's base and answer with it."""
+    """Return the memory needed to load the side's base and generate with it."""
     import torch
 
     each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype).itemsize

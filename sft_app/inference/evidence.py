@@ -135,12 +135,12 @@ def _agreement_parts(evidence: Evidence) -> list[str]:
     ]
 
 
-def _first_difference_note(found: Agreement) -> str:
-    if found.first_difference is None or found.chances is None:
+def _first_difference_note(agreement: Agreement) -> str:
+    if agreement.first_difference is None or agreement.chances is None:
         return ""
-    own, pairs = found.chances
-    kind = "a near-tie" if found.is_near_tie else "more than rounding explains"
-    return f" (first different at token {found.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
+    own, pairs = agreement.chances
+    kind = "a near-tie" if agreement.is_near_tie else "more than rounding explains"
+    return f" (first different at token {agreement.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
 
 
 def measure_agreement(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:

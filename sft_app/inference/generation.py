@@ -110,8 +110,8 @@ def answer_prompts(
     """
     answers: dict[int, Answer] = {}
     for group in group_prompts(model, prompts, tokenizer.pad_token_id):
-        found = answer_batch(model, tokenizer, [prompts[number] for number in group], sampling, stops)
-        answers.update(zip(group, found, strict=True))
+        group_answers = answer_batch(model, tokenizer, [prompts[number] for number in group], sampling, stops)
+        answers.update(zip(group, group_answers, strict=True))
     return [answers[number] for number in range(len(prompts))]
 
 
@@ -147,8 +147,8 @@ def _padding_is_exact(model: PreTrainedModel, shortest: Sequence[int], longest: 
 
 
 def _is_close(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    apart = (logits.float() - expected.float()).abs().max() / expected.float().std()
-    return bool(apart <= (FLOAT32_TOLERANCE if logits.dtype == torch.float32 else HALF_TOLERANCE))
+    difference = (logits.float() - expected.float()).abs().max() / expected.float().std()
+    return bool(difference <= (FLOAT32_TOLERANCE if logits.dtype == torch.float32 else HALF_TOLERANCE))
 
 
 def answer_batch(

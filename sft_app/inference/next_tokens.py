@@ -30,5 +30,5 @@ def most_likely_tokens(
     one, other = (torch.softmax(logits.float(), dim=-1) for logits in (left, right))
     ids = sorted({*one.topk(count).indices.tolist(), *other.topk(count).indices.tolist()})
     texts = [tokenizer.decode([id], skip_special_tokens=False) for id in ids]
-    found = [TokenCandidate(text, float(one[id]), float(other[id])) for text, id in zip(texts, ids, strict=True)]
-    return sorted(found, key=lambda candidate: -max(candidate.left, candidate.right))
+    candidates = [TokenCandidate(text, float(one[id]), float(other[id])) for text, id in zip(texts, ids, strict=True)]
+    return sorted(candidates, key=lambda candidate: -max(candidate.left, candidate.right))

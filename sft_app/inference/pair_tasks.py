@@ -54,7 +54,7 @@ class AnswerTask:
 class NextTokenTask:
     """Asks what each side would write next; the only result is (the end of the preceding text, the candidates)."""
 
-    asked: Sequence[Messages]
+    conversations: Sequence[Messages]
     written: Sequence[int]
     strength: float
     shown_before: int
@@ -65,7 +65,7 @@ class NextTokenTask:
         from sft_app.inference.stream import next_token_candidates
 
         before = pair.tokenizer.decode(self.written)[-self.shown_before :]
-        yield before, next_token_candidates(pair, self.asked, self.written, self.strength)
+        yield before, next_token_candidates(pair, self.conversations, self.written, self.strength)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Side:
 
 def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
     """List (label, name) of everything to compare: the base model, these runs and their checkpoints, the example."""
-    found = [("Base model", BASE)]
+    sides = [("Base model", BASE)]
     for run in runs:
         try:
             name = run.record().settings.name
@@ -54,10 +54,10 @@ def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
             continue  # the list of runs shows what is wrong with it
         label = f"{name} · {run.id}" if name else run.id
         if run.has_adapter():
-            found.append((label, run.id))
+            sides.append((label, run.id))
         for checkpoint in complete_checkpoints(run.checkpoints_dir):
-            found.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
-    return [*found, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
+            sides.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
+    return [*sides, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
 
 
 def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
@@ -91,7 +91,7 @@ def run_of_side(name: str, runs: Iterable[Run]) -> Run | None:
     return next((run for run in runs if run.id == run_id), None)
 
 
-def settings_of(side: Side, home: Path) -> RunSettings:
+def side_settings(side: Side, home: Path) -> RunSettings:
     """Return the settings of the side's run, or the defaults for an adapter from elsewhere."""
     run = run_of_side(side.name, list_runs(home))
     return run.record().settings if run else RunSettings()
@@ -112,7 +112,7 @@ def conditions_of(
     from sft_app.inference.generation import Sampling
 
     asked = {"system_prompt": system, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    settings = settings_of(side, home)
+    settings = side_settings(side, home)
     given = {name: value for name, value in asked.items() if value is not None}
     settings = parse_settings({**settings.model_dump(), **given})
     return settings.system_prompt, Sampling(settings.temperature, settings.seed, settings.max_new_tokens)
@@ -146,10 +146,10 @@ def _run_side(run: Run) -> Side:
 
 
 def _checkpoint_side(run: Run, step: str) -> Side:
-    found = {path.name: path for path in complete_checkpoints(run.checkpoints_dir)}
-    folder = found.get(f"checkpoint-{step}")
+    checkpoints = {path.name: path for path in complete_checkpoints(run.checkpoints_dir)}
+    folder = checkpoints.get(f"checkpoint-{step}")
     if folder is None:
-        kept = ", ".join(str(checkpoint_step(path)) for path in reversed(found.values())) or "none"
+        kept = ", ".join(str(checkpoint_step(path)) for path in reversed(checkpoints.values())) or "none"
         raise RunError(f"Run {run.id} has no checkpoint for step {step}. Saved checkpoints: {kept}.")
     return _side_of_run(run, f"{run.id}/{folder.name}", _checkpoint_label(run, folder), folder)
 

@@ -98,17 +98,17 @@ def stream_pair(
 def compare_prompt(pair: LoadedPair, prompt: str, system: str, sampling: Sampling, strength: float = 1.0) -> PairUpdate:
     """Generate both complete answers."""
     messages, update = prompt_messages(prompt, system), None
-    for update in stream_pair(pair, messages, messages, sampling, strength):  # noqa: B007 - the last one is wanted
+    for update in stream_pair(pair, messages, messages, sampling, strength):  # noqa: B007 - only the last one is used
         pass
     assert update is not None  # a generator of answers ends with one
     return update
 
 
 def next_token_candidates(
-    pair: LoadedPair, asked: Sequence[Messages], written: Sequence[int], strength: float
+    pair: LoadedPair, conversations: Sequence[Messages], written: Sequence[int], strength: float
 ) -> list[TokenCandidate]:
     """Return what each side would write next if both had answered with `written` so far."""
-    prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in asked]
+    prompts = [[*render_prompt(pair.tokenizer, messages), *written] for messages in conversations]
     with pair.models.lock:
         left, right = next_logits(pair, prompts, strength, positions=1)
     for side, logits in zip(pair.sides, (left, right), strict=True):

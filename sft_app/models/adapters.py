@@ -177,19 +177,19 @@ def _check_shapes(model: PreTrainedModel, weights: Path) -> None:
     modules = dict((model.get_base_model() if hasattr(model, "get_base_model") else model).named_modules())
     tensors, _ = read_safetensors_header(weights)
     for key, tensor in tensors.items():
-        found = _LORA_WEIGHT.fullmatch(key)
-        if found is None:
+        match = _LORA_WEIGHT.fullmatch(key)
+        if match is None:
             continue
-        name, factor = found.groups()
+        name, factor = match.groups()
         if len(tensor["shape"]) < 2:
             raise ValueError(f"{key} must have two dimensions, got {len(tensor['shape'])}.")
         module = modules.get(name)
         if module is None:
             raise ValueError(f"it has no module {name}.")
         reads, width = ("in", tensor["shape"][1]) if factor == "A" else ("out", tensor["shape"][0])
-        there = getattr(module, f"{reads}_features", width)
-        if there != width:
-            raise ValueError(f"{name} is {there} wide, but the adapter expects {width}.")
+        model_width = getattr(module, f"{reads}_features", width)
+        if model_width != width:
+            raise ValueError(f"{name} is {model_width} wide, but the adapter expects {width}.")
 
 
 def _check_same_modules(adapted: PeftModel, weights: Path, name: str) -> None:
@@ -199,9 +199,11 @@ def _check_same_modules(adapted: PeftModel, weights: Path, name: str) -> None:
 
     with safe_open(weights, framework="pt") as file:
         saved = set(file.keys())
-    wanted = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
-    if saved != wanted:
-        raise ValueError(f"{len(wanted - saved)} of its modules are missing and {len(saved - wanted)} are unexpected.")
+    expected = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
+    if saved != expected:
+        raise ValueError(
+            f"{len(expected - saved)} of its modules are missing and {len(saved - expected)} are unexpected."
+        )
 
 
 def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:

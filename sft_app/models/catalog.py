@@ -79,8 +79,8 @@ def model_files(ref: ModelRef, home: Path) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(prepare_starter(home))}
     if folder := fetched_folder(ref, home):
         return {"pretrained_model_name_or_path": str(folder)}
-    found = {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
-    return {**found, "token": hub_token()}
+    arguments = {"pretrained_model_name_or_path": ref.location, "revision": ref.revision or "main"}
+    return {**arguments, "token": hub_token()}
 
 
 def _resolve_starter(home: Path) -> ModelRef:
@@ -107,21 +107,21 @@ def fetch_adapter(name: str, revision: str | None = None) -> Path:
         ModelError: the Hub has no such adapter, it is too large, or the Hub cannot be reached and the adapter is not
             cached.
     """
-    wanted = ["adapter_config.json", "adapter_model.safetensors"]
+    file_names = ["adapter_config.json", "adapter_model.safetensors"]
     try:
         info = repository_info("adapter", name, revision, with_sizes=True, timeout=HUB_TIMEOUT_SECONDS)
     except HubError as error:
-        if error.is_temporary and (folder := cached_repository(name, revision, wanted)):
+        if error.is_temporary and (folder := cached_repository(name, revision, file_names)):
             return folder
         raise ModelError(str(error)) from error
-    missing = set(wanted) - {file.rfilename for file in info.siblings or ()}
+    missing = set(file_names) - {file.rfilename for file in info.siblings or ()}
     if missing:
         raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
-    size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in wanted) / 2**30
+    size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in file_names) / 2**30
     if size > MAX_ADAPTER_GIB:
         raise ModelError(f"{name} has {size:.1f} GiB, but an adapter can have at most {MAX_ADAPTER_GIB}.")
     with reraise_as(ModelError):
-        return download_repository("adapter", name, info.sha, wanted)
+        return download_repository("adapter", name, info.sha, file_names)
 
 
 def _hub_revision(name: str, revision: str | None) -> str:

@@ -43,8 +43,8 @@ def _licence_from_card(card: Path | None) -> dict[str, str]:
 def _cached_card(ref: ModelRef) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(ref.location, "README.md", revision=ref.revision)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(ref.location, "README.md", revision=ref.revision)
+    return Path(path) if isinstance(path, str) else None
 
 
 def _licence_from_hub(ref: ModelRef) -> dict[str, str]:
@@ -56,5 +56,5 @@ def _licence_from_hub(ref: ModelRef) -> dict[str, str]:
 
 
 def _licence_fields(card_data: Any) -> dict[str, str]:
-    found = {key: card_data.get(key) for key in LICENCE_KEYS}
-    return {key: value for key, value in found.items() if isinstance(value, str) and value}
+    fields = {key: card_data.get(key) for key in LICENCE_KEYS}
+    return {key: value for key, value in fields.items() if isinstance(value, str) and value}

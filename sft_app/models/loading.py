@@ -130,13 +130,13 @@ def non_finite_weights(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the names of weights that contain NaN or infinity. A 4-bit weight is judged by its scales."""
     import torch
 
-    found = {name: part for name, tensor in tensors.items() for part in _checkable_values(tensor) if part.numel()}
-    if not found:
+    values = {name: part for name, tensor in tensors.items() for part in _checkable_values(tensor) if part.numel()}
+    if not values:
         return []
     # Finding the minimum and maximum reads each number once, and NaN is both.
-    ends = [torch.stack(part.detach().aminmax()).float().cpu() for part in found.values()]
-    is_finite = torch.isfinite(torch.stack(ends)).all(dim=1).tolist()
-    return [name for name, finite in zip(found, is_finite, strict=True) if not finite]
+    extremes = [torch.stack(part.detach().aminmax()).float().cpu() for part in values.values()]
+    is_finite = torch.isfinite(torch.stack(extremes)).all(dim=1).tolist()
+    return [name for name, finite in zip(values, is_finite, strict=True) if not finite]
 
 
 def _checkable_values(tensor: torch.Tensor) -> list[torch.Tensor]:

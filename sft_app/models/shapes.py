@@ -101,23 +101,23 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
     )
 
 
-def _largest_size(config: Any, otherwise: int, *names: str) -> int:
+def _largest_size(config: Any, default: int, *names: str) -> int:
     """Return the first of these fields in the config, at its largest if layers differ.
 
     Models without attention have no heads, and older models use other names.
     """
-    found = [value for name in names if (value := getattr(config, name, None))]
-    return max(found[0]) if found and isinstance(found[0], list | tuple) else found[0] if found else otherwise
+    values = [value for name in names if (value := getattr(config, name, None))]
+    return max(values[0]) if values and isinstance(values[0], list | tuple) else values[0] if values else default
 
 
 def _linear_shapes(model: PreTrainedModel) -> tuple[LinearShape, ...]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    head, found = model.get_output_embeddings(), []
+    head, shapes = model.get_output_embeddings(), []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
-            found.append(LinearShape(name, module.in_features, module.out_features))
+            shapes.append(LinearShape(name, module.in_features, module.out_features))
         elif isinstance(module, Conv1D):
-            found.append(LinearShape(name, *module.weight.shape))
-    return tuple(found)
+            shapes.append(LinearShape(name, *module.weight.shape))
+    return tuple(shapes)

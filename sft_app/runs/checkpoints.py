@@ -1,5 +1,4 @@
-"""Which checkpoints a run keeps, and which it can go on from. A process may be killed, or the power cut, at any moment
-while one is written or deleted."""
+"""Find, keep and delete checkpoints, even if a process is killed or the power fails while one is written or deleted."""
 
 from __future__ import annotations
 
@@ -17,31 +16,31 @@ from sft_app.runtime.files import put_on_disk
 KEPT_CHECKPOINTS = 2
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state.json"
-# One file or folder of each kind; several processes, or FSDP, write others beside the usual name.
+# One file or folder of each kind; with several processes or FSDP, there are others next to the usual name.
 _NEEDED = (_STATE, "scheduler.pt", "optimizer*", "rng_state*.pth")
 _WEIGHTS = ("*.safetensors", "pytorch_model_fsdp*")
 INCOMPLETE_MARK = "checkpoint-is-incomplete.txt"
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step that has all its files, each of them whole, or None."""
+    """Return the complete checkpoint with the highest step, or None."""
     return next(iter(complete_checkpoints(folder)), None)
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """Those that have all their files, each of them whole; the newest first."""
+    """Return the checkpoints whose files are all present and complete, the newest first."""
     return sorted(filter(_is_complete, _checkpoints(folder)), key=checkpoint_step, reverse=True)
 
 
 def checkpoint_step(path: Path) -> int:
-    """The step in the name of a checkpoint folder."""
-    found = _NAME.fullmatch(path.name)
-    return int(found.group(1)) if found else 0
+    """Return the step in the name of a checkpoint folder."""
+    match = _NAME.fullmatch(path.name)
+    return int(match.group(1)) if match else 0
 
 
 @contextmanager
 def writing_checkpoint(path: Path) -> Iterator[None]:
-    """Marks a checkpoint as incomplete until all that was written to it is safe on the disk."""
+    """Mark a checkpoint as incomplete until everything in it has been flushed to disk."""
     mark = path / INCOMPLETE_MARK
     path.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -53,7 +52,7 @@ def writing_checkpoint(path: Path) -> Iterator[None]:
 
 
 def prune_checkpoints(folder: Path, best_step: int) -> None:
-    """Leaves the newest two and that of `best_step`; what is incomplete goes too."""
+    """Delete all checkpoints except the newest two and that of `best_step`; incomplete ones are deleted too."""
     keep = [path.name for path in complete_checkpoints(folder)][:KEPT_CHECKPOINTS] + [f"checkpoint-{best_step}"]
     for path in _checkpoints(folder):
         if path.name not in keep:
@@ -61,13 +60,13 @@ def prune_checkpoints(folder: Path, best_step: int) -> None:
 
 
 def delete_checkpoint(path: Path) -> None:
-    """Beginning with the file without which nobody takes what is left for a checkpoint."""
+    """Delete a checkpoint, starting with a file without which the rest is not mistaken for a checkpoint."""
     (path / _STATE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def discard_incomplete(folder: Path) -> None:
-    """Clears away what a killed process left half written."""
+    """Delete the incomplete checkpoints that a killed process left."""
     complete = complete_checkpoints(folder)
     for path in _checkpoints(folder):
         if path not in complete:
@@ -89,7 +88,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a file has the length that it says it has; its contents are taken as they are."""
+    """Return whether a file has the length given in its header; the contents are not checked."""
     try:
         match file.suffix:
             case ".safetensors":
@@ -106,9 +105,9 @@ def _is_whole(file: Path) -> bool:
 
 
 def read_safetensors_header(file: Path) -> tuple[dict[str, Any], int]:
-    """The description of each tensor by name, and the byte at which the first one begins.
+    """Return the description of each tensor by name, and the byte at which the first one starts.
 
-    Raises: ValueError when it is not the header of such a file; OSError.
+    Raises: ValueError if the header is invalid; OSError.
     Source: the format's README, "Format": 8 bytes of length, then JSON.
     """
     with file.open("rb") as opened:

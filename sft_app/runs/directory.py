@@ -1,4 +1,4 @@
-"""All runs of a home: made, listed, found and deleted."""
+"""Create, list, find, queue and delete the runs of a home."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sft_app.runtime.files import read_json, write_json_atomically, write_jsonl_
 from sft_app.runtime.home import queue_file, runs_dir
 
 ID_TIME = "%Y%m%d-%H%M%S-"
-ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # none that is mistaken for another
+ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # without characters that are easily confused
 
 
 def create_run(
     home: Path, record: RunRecord, train: Iterable[dict[str, Any]], heldout: Iterable[dict[str, Any]]
 ) -> Run:
-    """Writes a queued run. The folder appears whole: a supervisor that looks in the middle sees none of it.
+    """Write a queued run. The folder appears only once it is complete, so a supervisor never sees part of it.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
@@ -39,12 +39,12 @@ def create_run(
     except OSError as error:
         raise RunError(f"The run could not be written to {runs}: {error.strerror or error}.") from error
     finally:
-        shutil.rmtree(draft.path, ignore_errors=True)  # nothing is left of it when it has been renamed
+        shutil.rmtree(draft.path, ignore_errors=True)  # does nothing if it has been renamed
     return run
 
 
 def list_runs(home: Path) -> list[Run]:
-    """Every run, the newest first."""
+    """List all runs, the newest first."""
     folder = runs_dir(home)
     if not folder.is_dir():
         return []
@@ -52,10 +52,10 @@ def list_runs(home: Path) -> list[Run]:
 
 
 def find_run(home: Path, reference: str) -> Run:
-    """The run with this id, this unique prefix of an id, or the newest for `latest`.
+    """Find a run by its id or a unique prefix of it; `latest` is the newest run.
 
     Raises:
-        RunError: there is none, or there are several.
+        RunError: there is no such run, or there are several.
     """
     runs = list_runs(home)
     if not runs:
@@ -64,44 +64,44 @@ def find_run(home: Path, reference: str) -> Run:
 
 
 def choose_run(runs: Sequence[Run], reference: str) -> Run:
-    """As `find_run`, of these, which begin with the newest."""
+    """Choose from these runs, the newest first, as `find_run` does."""
     if not runs:
         raise RunError("There are no runs yet.")
     if reference == "latest":
         return runs[0]
-    found = [run for run in runs if run.id == reference] or [run for run in runs if run.id.startswith(reference)]
-    if not reference or not found:
+    matches = [run for run in runs if run.id == reference] or [run for run in runs if run.id.startswith(reference)]
+    if not reference or not matches:
         raise RunError(f"There is no run {reference!r}. `python -m sft_app runs` lists them.")
-    if len(found) > 1:
+    if len(matches) > 1:
         raise RunError(
-            f"{reference!r} matches {len(found)} runs ({found[-1].id} … {found[0].id}). Give more of the id."
+            f"{reference!r} matches {len(matches)} runs ({matches[-1].id} … {matches[0].id}). Give more of the id."
         )
-    return found[0]
+    return matches[0]
 
 
 def delete_run(run: Run) -> None:
-    """With the model that was merged from it. Raises: RunError while the run is working; it has to be stopped first."""
+    """Delete a run and its merged model. Raises: RunError while the run is active; stop it first."""
     check_settled(run, "stop it before deleting it")
     with run.locked(ENDING_SECONDS) as is_ours:
         if not is_ours:
             raise RunError(f"Run {run.id} still has a training process. Delete it once that has ended.")
         check_settled(run, "stop it before deleting it")
         shutil.rmtree(run.path)
-    for folder in run.merged_dir.parent.glob(f"*{run.merged_dir.name}*"):  # also what a killed merge left
+    for folder in run.merged_dir.parent.glob(f"*{run.merged_dir.name}*"):  # includes leftovers of a killed merge
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_settled(run: Run, hint: str) -> None:
-    """Raises: RunError while the run is working; the hint says what to do."""
+    """Check that the run is not active. Raises: RunError with the hint, which says what to do."""
     status = run.status()
     if not status.is_settled():
         raise RunError(f"Run {run.id} is {status.state}; {hint}.")
 
 
 def new_run_id(after: str = "") -> str:
-    """Sorts by time, to the microsecond, and is safe as a folder name, e.g. `20261122-153012-k3f9`.
+    """Return an id that sorts by time, to the microsecond, and is a safe folder name, such as `20261122-153012-k3f9`.
 
-    It comes after the id `after` even where the clock has been set back since, so that the newest run is the last.
+    It sorts after the id `after` even if the clock has been set back, so that the newest run is always last.
     """
     now = max(datetime.now(UTC), _time_of(after) + timedelta(microseconds=1))
     rest, letters = now.microsecond, ""
@@ -112,11 +112,11 @@ def new_run_id(after: str = "") -> str:
 
 
 def _time_of(run_id: str) -> datetime:
-    """When a run with this id was made; long ago for what is no such id."""
+    """Return when a run with this id was created; the epoch if it is not a valid id."""
     try:
         moment = datetime.strptime(run_id[:-4], ID_TIME).replace(tzinfo=UTC)
         microseconds = sum(
-            ID_DIGITS.index(letter) * len(ID_DIGITS) ** place for place, letter in enumerate(reversed(run_id[-4:]))
+            ID_DIGITS.index(letter) * len(ID_DIGITS) ** power for power, letter in enumerate(reversed(run_id[-4:]))
         )
         return moment + timedelta(microseconds=microseconds)
     except ValueError:
@@ -124,22 +124,22 @@ def _time_of(run_id: str) -> datetime:
 
 
 def queued_runs(home: Path) -> list[Run]:
-    """The waiting runs in the order in which they will run: as people moved them, then as they were filed."""
-    waiting = [run for run in reversed(list_runs(home)) if run.status().state == "queued"]
-    places = {run_id: place for place, run_id in enumerate(_moved_runs(home))}
-    return sorted(waiting, key=lambda run: places.get(run.id, len(places)))
+    """Return the queued runs in the order in which they will run: moved runs first, then by creation time."""
+    queued = [run for run in reversed(list_runs(home)) if run.status().state == "queued"]
+    positions = {run_id: position for position, run_id in enumerate(_moved_runs(home))}
+    return sorted(queued, key=lambda run: positions.get(run.id, len(positions)))
 
 
-def move_in_queue(home: Path, run: Run, places: int) -> None:
-    """Moves a waiting run so many places later, or earlier if negative; the ends of the queue stop it.
+def move_in_queue(home: Path, run: Run, positions: int) -> None:
+    """Move a queued run this many positions back, or forward if negative, as far as the end of the queue.
 
-    Raises: RunError when the run is not waiting.
+    Raises: RunError if the run is not queued.
     """
     order = [other.id for other in queued_runs(home)]
     if run.id not in order:
         raise RunError(f"Run {run.id} is {run.status().state}; only a queued run can be moved.")
-    place = order.index(run.id)
-    order.insert(max(0, place + places), order.pop(place))
+    position = order.index(run.id)
+    order.insert(max(0, position + positions), order.pop(position))
     write_json_atomically(queue_file(home), order)
 
 

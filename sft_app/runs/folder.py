@@ -1,7 +1,7 @@
-"""A run is a folder. This module reads and writes it; nothing here knows how training works.
+"""Read and write a run's folder. Nothing here depends on how training works.
 
-The folder is the contract between the processes: the page and the command line create it and drop requests into it,
-the supervisor and the worker write what happens, everyone reads.
+All processes communicate through the folder: the page and the command line create it and write requests into it, the
+supervisor and the worker report what happens, and everyone reads it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sft_app.runtime.files import read_json, write_json_atomically
 from sft_app.runtime.locks import inherited_lock, is_locked, take_lock
 from sft_app.runtime.processes import moment, process_is_alive, seconds_since
 
-# A worker that has told how it ended is gone within this.
+# A worker exits within this time after it has written how it ended.
 ENDING_SECONDS = 10.0
 CANCELLED = "Cancelled: nothing was kept."
-# What saving an adapter leaves behind when it is cut off.
+# Folders that an interrupted save of an adapter leaves behind.
 ADAPTER_DRAFTS = (".adapter-new", ".adapter-old")
 
 
 class Run(RunLogs):
-    """One run folder."""
+    """A run folder."""
 
     def record(self) -> RunRecord:
-        """Raises: RunError when `settings.json` is missing or not what this version writes."""
+        """Read `settings.json`. Raises: RunError if it is missing or invalid."""
         try:
             return RunRecord.model_validate_json(self.settings_file.read_bytes())
         except FileNotFoundError as error:
@@ -44,9 +44,9 @@ class Run(RunLogs):
             ) from error
 
     def status(self) -> RunStatus:
-        """What `status.json` says, except that work without a living process is `interrupted`.
+        """Read `status.json`; an active run without a living process counts as `interrupted`.
 
-        A worker that was started is alive before anyone could note its number, since it has the lock.
+        A worker that has just started counts as alive before its pid is recorded, because it has the run's lock.
         """
         status = self._read_status()
         if status is None:
@@ -55,7 +55,7 @@ class Run(RunLogs):
             return status
         if process_is_alive(status.supervisor_pid, status.supervisor_started) or self.has_worker():
             return status
-        latest = self._read_status()  # the process may have written how it ended and gone since the first look
+        latest = self._read_status()  # the process may have written its end and exited in the meantime
         if latest is None or latest != status:
             return latest or status
         if self.cancel_is_requested():
@@ -67,21 +67,21 @@ class Run(RunLogs):
         }
         try:
             return self.update_status(**ended)
-        except OSError:  # a full disk, say; what is true is told all the same
+        except OSError:  # such as a full disk; the correct status is returned anyway
             return status.model_copy(update=ended)
 
     def has_worker(self) -> bool:
-        """Whether a process works in this folder now, whatever its status says."""
+        """Return whether a process is working in this folder now, whatever its status says."""
         return is_locked(self.lock_file)
 
     @contextmanager
     def locked(self, seconds: float = 2.0) -> Iterator[bool]:
-        """The folder to this process alone while the block runs; False when another has it.
+        """Lock the run for this process within the block; yield False if another process has it.
 
-        A worker has it from its supervisor. Raises: FileNotFoundError when the run has been deleted.
+        A worker inherits the lock from its supervisor. Raises: FileNotFoundError if the run has been deleted.
         """
-        given = os.environ.get(RUN_LOCK_VARIABLE, "")
-        lock = inherited_lock(self.lock_file, int(given)) if given else None
+        descriptor = os.environ.get(RUN_LOCK_VARIABLE, "")
+        lock = inherited_lock(self.lock_file, int(descriptor)) if descriptor else None
         lock = take_lock(self.lock_file, seconds) if lock is None else lock
         try:
             yield lock is not None
@@ -90,10 +90,10 @@ class Run(RunLogs):
                 os.close(lock)
 
     def update_status(self, **changes: Any) -> RunStatus:
-        """Changes the named fields; the first and the last change of a working state set the times."""
+        """Change these fields of the status. Entering and leaving an active state sets the times."""
         status = RunStatus.model_validate({**(self._read_status() or RunStatus()).model_dump(), **changes})
         if "started_utc" in changes and "started_moment" not in changes:
-            status.started_moment = None  # what was measured belongs to another beginning
+            status.started_moment = None  # it belongs to the previous start
         if "state" in changes:
             status.ended_utc = utc_now() if status.has_ended() else None
             status.worked_seconds = seconds_since(status.started_moment) if status.has_ended() else None
@@ -112,7 +112,7 @@ class Run(RunLogs):
         return self.stop_file.exists()
 
     def withdraw_stop(self) -> None:
-        """And a cancellation."""
+        """Withdraw a requested stop or cancellation."""
         self.stop_file.unlink(missing_ok=True)
         self.cancel_file.unlink(missing_ok=True)
 
@@ -124,7 +124,7 @@ class Run(RunLogs):
         return self.cancel_file.exists()
 
     def finish_cancel(self) -> RunStatus:
-        """Takes away all that was learnt, and what was measured of it; no process may work on the run any more."""
+        """Delete everything learned and measured; no process may be working on the run any more."""
         for name in (self.adapter_dir.name, self.checkpoints_dir.name, self.tokens_dir.name, *ADAPTER_DRAFTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for file in (self.scorecard_file, self.base_scores_file, self.pairs_file, self.votes_file):

@@ -1,4 +1,4 @@
-"""What a run measures and prints while it trains, and what it scored at its end."""
+"""Read and write a run's metrics, snapshots, scorecard and log."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class RunLogs(RunPaths):
         write_json_atomically(self.scorecard_file, card.as_record())
 
     def log_metric(self, **values: Any) -> None:
-        """Appends the fields of a `StepMetrics`."""
+        """Append a line with these fields of `StepMetrics`."""
         append_jsonl(self.metrics_file, StepMetrics(**values).as_record())
 
     def log_snapshot(self, **values: Any) -> None:
-        """Appends the fields of a `Snapshot`."""
+        """Append a line with these fields of `Snapshot`."""
         append_jsonl(self.snapshots_file, Snapshot(**values).as_record())
 
     def forget_after(self, step: int) -> None:
-        """Drops what was logged after `step`, which a resumed run logs again, and answers of weights that will be
+        """Drop what was logged after `step`, which a resumed run logs again, and pairs answered by weights that will be
         replaced."""
         self.pairs_file.unlink(missing_ok=True)
         for file in (self.metrics_file, self.snapshots_file):

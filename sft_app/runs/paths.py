@@ -1,4 +1,4 @@
-"""Where everything is in a run folder."""
+"""Define the paths inside a run folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sft_app.runtime.home import exports_dir
 LOCK_FILE = "worker.lock"
 
 
-class Inside:
-    """A path inside the run folder; declared on the class, read from a run."""
+class RunPath:
+    """A path relative to the run folder: declared on the class, resolved on a run."""
 
     def __init__(self, *parts: str) -> None:
         self._parts = parts
@@ -22,27 +22,27 @@ class Inside:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """A run folder by its path, and what it contains."""
+    """The path of a run folder and of everything in it."""
 
     path: Path
 
-    settings_file = Inside("settings.json")
-    status_file = Inside("status.json")
-    train_file = Inside("data", "train.jsonl")
-    heldout_file = Inside("data", "heldout.jsonl")
-    tokens_dir = Inside("tokens")
-    checkpoints_dir = Inside("checkpoints")
-    adapter_dir = Inside("adapter")
-    metrics_file = Inside("metrics.jsonl")
-    snapshots_file = Inside("snapshots.jsonl")
-    log_file = Inside("train.log")
-    base_scores_file = Inside("base_scores.jsonl")
-    scorecard_file = Inside("scorecard.json")
-    pairs_file = Inside("answer_pairs.jsonl")
-    votes_file = Inside("votes.jsonl")
-    stop_file = Inside("stop")
-    cancel_file = Inside("cancel")
-    lock_file = Inside(LOCK_FILE)  # there from the first worker on; no copy of the run has it
+    settings_file = RunPath("settings.json")
+    status_file = RunPath("status.json")
+    train_file = RunPath("data", "train.jsonl")
+    heldout_file = RunPath("data", "heldout.jsonl")
+    tokens_dir = RunPath("tokens")
+    checkpoints_dir = RunPath("checkpoints")
+    adapter_dir = RunPath("adapter")
+    metrics_file = RunPath("metrics.jsonl")
+    snapshots_file = RunPath("snapshots.jsonl")
+    log_file = RunPath("train.log")
+    base_scores_file = RunPath("base_scores.jsonl")
+    scorecard_file = RunPath("scorecard.json")
+    pairs_file = RunPath("answer_pairs.jsonl")
+    votes_file = RunPath("votes.jsonl")
+    stop_file = RunPath("stop")
+    cancel_file = RunPath("cancel")
+    lock_file = RunPath(LOCK_FILE)  # created for the first worker; never copied to the storage
 
     @property
     def id(self) -> str:
@@ -50,12 +50,12 @@ class RunPaths:
 
     @property
     def home(self) -> Path:
-        """The app's home folder that this run is in."""
+        """Return the home folder that contains this run."""
         return self.path.parents[1]
 
     @property
     def merged_dir(self) -> Path:
-        """Where the page puts base and adapter as one model: below the home, so that no copy of the run has it."""
+        """Return the folder of the merged model, which is outside the run folder, so that it is never copied."""
         return exports_dir(self.home) / f"{self.id}-merged"
 
     def has_adapter(self) -> bool:

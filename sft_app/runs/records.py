@@ -1,6 +1,6 @@
-"""What the files of a run folder say, as types: `settings.json`, `status.json`, `metrics.jsonl`, `snapshots.jsonl`.
+"""Define the contents of a run's files: `settings.json`, `status.json`, `metrics.jsonl`, `snapshots.jsonl`.
 
-Every record ignores keys that it does not know, which a newer version may have written.
+Every record ignores unknown keys, which a newer version may have written.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from sft_app.runtime.processes import Started, seconds_since
 from sft_app.settings import RunSettings
 
-State = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
-ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "interrupted"})
-RESUMABLE: frozenset[State] = frozenset({"stopped", "failed", "interrupted"})
+RunState = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
+ENDED: frozenset[RunState] = frozenset({"finished", "stopped", "failed", "interrupted"})
+RESUMABLE: frozenset[RunState] = frozenset({"stopped", "failed", "interrupted"})
 
 
 def _nan_for_null(value: Any) -> Any:
@@ -28,7 +28,7 @@ def null_for_nan(value: float | None) -> float | None:
 
 
 def _time_or_none(text: Any) -> str | None:
-    """A time with its zone, as `utc_now` writes it; None for anything else."""
+    """Return a time with a time zone, as written by `utc_now`; None for anything else."""
     try:
         return text if datetime.fromisoformat(text).tzinfo else None
     except (TypeError, ValueError):
@@ -39,34 +39,34 @@ def _seconds_or_none(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and 0 <= value < math.inf else None
 
 
-# A measured number: JSON has no word for NaN and infinity, so null stands for them in files.
+# A measured number. JSON cannot express NaN and infinity, so files contain null instead.
 Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
-# The same where it may not have been measured: then the key is missing, and the value is None.
+# The same for a number that may not have been measured: then the key is missing, and the value is None.
 OptionalNumber = Annotated[float | None, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
-Step = Annotated[int, Field(ge=0, lt=2**63)]
+StepNumber = Annotated[int, Field(ge=0, lt=2**63)]
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
-# A damaged time or duration is one that is not known: the rest of the status still holds.
+# A damaged time or duration counts as unknown, so that the rest of the status is still usable.
 UtcTime = Annotated[str | None, BeforeValidator(_time_or_none)]
 Seconds = Annotated[float | None, BeforeValidator(_seconds_or_none)]
 
 
 class Record(BaseModel):
-    """A value as it stands in a file: it does not change, and unknown keys are ignored."""
+    """A value as stored in a file: immutable, with unknown keys ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     def as_record(self) -> dict[str, Any]:
-        """The plain values for a file: the keys that were given, in the order of the fields."""
+        """Return the plain values for a file: the keys that were set, in the order of the fields."""
         return self.model_dump(exclude_unset=True)
 
 
 class StepMetrics(Record):
-    """A line of `metrics.jsonl`: what was measured at a step, either while training or on the held-out rows.
+    """A line of `metrics.jsonl`: what was measured at a step, in training or on the held-out rows.
 
-    What was not measured is None; what was measured and is not a number is NaN.
+    A value that was not measured is None; a measured value that is not a number is NaN.
     """
 
-    step: Step
+    step: StepNumber
     elapsed_seconds: OptionalNumber = None
     loss: OptionalNumber = None
     heldout_loss: OptionalNumber = None
@@ -77,7 +77,7 @@ class StepMetrics(Record):
 
 
 class WatchAnswer(Record):
-    """An answer to a watch prompt; `broken`: it ended where the model's numbers became infinite."""
+    """An answer to a watch prompt; `broken` means it ended because the model's numbers became infinite."""
 
     prompt: str
     answer: str
@@ -88,12 +88,12 @@ class WatchAnswer(Record):
 class Snapshot(Record):
     """A line of `snapshots.jsonl`: the answers to the watch prompts at a step."""
 
-    step: Step
+    step: StepNumber
     answers: list[WatchAnswer] = []
 
 
 class SourceRecord(BaseModel):
-    """Where a run's data came from, and what became of its rows. `hub` has a Hub data set's commit and licence."""
+    """The source of a run's data, and what became of its rows. `hub` has a Hub data set's commit and licence."""
 
     path: str
     sha256: str
@@ -106,7 +106,7 @@ class SourceRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """The model a run started from: what was asked for, and what that was at the time."""
+    """The model a run started from, as requested and as it was at the time."""
 
     name: str
     location: str
@@ -115,9 +115,9 @@ class ModelRecord(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """`settings.json`: everything needed to repeat the run. `machine` is in words, and empty where it was not noted.
+    """`settings.json`: everything needed to repeat the run.
 
-    `owner` is who started it on a Space, by their name on the Hub.
+    `machine` describes the machine; "" if it was not recorded. `owner` is the Hub name of who started it on a Space.
     """
 
     settings: RunSettings
@@ -130,20 +130,20 @@ class RunRecord(BaseModel):
 
 
 class RunStatus(BaseModel):
-    """`status.json`: where the run is now. A process's start is as `processes.process_started` names it.
+    """`status.json`: the current state of the run. Starts of processes are those of `processes.process_started`.
 
-    `started_moment` is when the work began and `worked_seconds` how long it took, which the times of day cannot tell,
-    since a clock can be set; both are missing in what earlier versions wrote.
+    `started_moment` is when the work began and `worked_seconds` how long it took; times of day cannot show that,
+    because a clock can be set. Both are missing in files of earlier versions.
 
-    `kept_step` is the step whose weights `adapter/` has, `precision` the torch dtype that the base computes in while it
-    is trained. The supervisor will tell how its worker ended, so while it lives the run goes on, also in the moments
-    without a worker.
+    `kept_step` is the step of the weights in `adapter/`, `precision` the torch dtype the base computes in during
+    training. The supervisor reports how its worker ended, so while it is alive the run counts as active, even between
+    two workers.
     """
 
-    state: State = "queued"
-    step: Step = 0
-    total_steps: Step = 0
-    kept_step: Step | None = None
+    state: RunState = "queued"
+    step: StepNumber = 0
+    total_steps: StepNumber = 0
+    kept_step: StepNumber | None = None
     precision: str = ""
     pid: Pid | None = None
     pid_started: Started | None = None
@@ -161,13 +161,13 @@ class RunStatus(BaseModel):
         return self.state in ENDED
 
     def is_settled(self) -> bool:
-        """Whether no process has to be alive for this to be true."""
+        """Return whether this state needs no living process."""
         return self.state == "queued" or self.has_ended()
 
     def elapsed_seconds(self, now: datetime | None = None) -> float:
-        """Seconds from the start of the work to its end, or to `now`; 0 while queued.
+        """Return the seconds from the start of the work to its end, or to `now`; 0 while queued.
 
-        By the times of day only where the machine has been started again since, or the run is of an earlier version.
+        Times of day are only used if the machine has restarted since, or an earlier version wrote the status.
         """
         if self.started_utc is None:
             return 0.0

@@ -1,6 +1,6 @@
-"""`scorecard.json` as types: how base and fine-tuned model compare, on predicted and on generated answers.
+"""Define the contents of `scorecard.json`: how base and fine-tuned model compare on predicted and generated answers.
 
-Only the loss of both sides has to be there; everything else that a file lacks is empty.
+Only the loss of both sides is required; anything else that is missing in a file is empty.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ IntervalEnd = Annotated[float | None, PlainSerializer(null_for_nan)]
 
 
 class Interval(Record):
-    """A difference, tuned minus base, with its 95 % interval; None for both ends where there are too few rows.
+    """A difference, tuned minus base, with its 95 % interval; both ends are None if there are too few rows.
 
-    Where the difference is the same in every row, both ends are the value: the rows have no spread to measure.
+    If the difference is the same in every row, both ends equal the value, because the rows show no spread.
     """
 
     value: Number
@@ -36,14 +36,14 @@ class Interval(Record):
 
 
 class Counted(Record):
-    """What the predicted answers were: the denominators."""
+    """The number of conversations and trained tokens that were predicted."""
 
     conversations: int = 0
     trained_tokens: int = 0
 
 
 class ChangedRows(Record):
-    """How many rows became easier and harder to predict; `not_a_number`: of how many there is no loss."""
+    """How many rows became easier and harder to predict; `not_a_number` counts those without a finite loss."""
 
     better: int = 0
     worse: int = 0
@@ -66,16 +66,16 @@ class PredictedScores(Record):
 
 
 class Broken(Record):
-    """How many answers of each side broke off because the model's numbers became infinite."""
+    """How many answers of each side are incomplete because the model's numbers became infinite."""
 
     base: int = 0
     tuned: int = 0
 
 
 class AnswerScores(Record):
-    """How near the answers that both sides generate come to the reference answers.
+    """How close the answers that both sides generate come to the reference answers.
 
-    `broken` is None in files of older versions, which did not count it.
+    `broken` is None in files of older versions, which did not count broken answers.
     """
 
     prompts: int = 0
@@ -102,8 +102,8 @@ class RowMessage(Record):
 
 
 class ChangedRow(Record):
-    """A held-out row with both losses and both generated answers: none where the row was not asked, None for an answer
-    that broke off."""
+    """A held-out row with both losses and both generated answers. `answers` is empty if the row was not asked; a broken
+    answer is None."""
 
     row: int
     messages: list[RowMessage] = Field(min_length=1)
@@ -120,9 +120,9 @@ class MostChanged(Record):
 
 
 class Scorecard(PredictedScores):
-    """The whole file: the held-out rows, and as far as they were measured the `general` questions and the `answers`.
+    """The whole file: the held-out rows and, if measured, the `general` questions and the `answers`.
 
-    `dtype` is what both sides computed in, `note` what is out of the ordinary about that.
+    `dtype` is the precision both sides computed in, `note` what is unusual about it.
     """
 
     dtype: str = ""

@@ -1,4 +1,4 @@
-"""A run in a few plain values: what `train --json`, `runs --json` and the Runs tab say about it."""
+"""Summarise a run in a few plain values, for `train --json`, `runs --json` and the Runs tab."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from sft_app.errors import RunError
 from sft_app.runs.folder import Run
-from sft_app.runs.records import Record, RunRecord, State, StepMetrics
+from sft_app.runs.records import Record, RunRecord, RunState, StepMetrics
 from sft_app.settings import RunSettings
 
 NOT_A_NUMBER = "not a number"
-# From here on the digits before the point say nothing.
-MOST_DIGITS = 1e6
+# Larger numbers are shown in scientific notation.
+LARGEST_PLAIN_NUMBER = 1e6
 
 
 class RunSummary(Record):
-    """A run as `runs --json` lists it. Values that are not known yet are None, losses that are not a number NaN.
+    """A run as `runs --json` lists it. Unknown values are None; losses that are not a number are NaN.
 
     Losses are means over trained tokens, seconds are wall clock.
     """
@@ -27,7 +27,7 @@ class RunSummary(Record):
     model: str | None = None
     method: str | None = None
     data: str | None = None
-    state: State
+    state: RunState
     message: str = ""
     precision: str | None = None
     steps: int = 0
@@ -41,7 +41,7 @@ class RunSummary(Record):
 
 
 def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> RunSummary:
-    """The summary as of now. `metrics` are the run's, for callers that have already read them."""
+    """Summarise the run as of now. Pass `metrics` if they have already been read."""
     status, settings = run.status(), _settings_of(run)
     metrics = run.metrics() if metrics is None else metrics
     losses = [row.loss for row in metrics if row.loss is not None]
@@ -68,7 +68,7 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
 
 
 def heldout_losses(metrics: Sequence[StepMetrics], kept_step: int | None = None) -> tuple[float | None, float | None]:
-    """Of the base and of the weights that were kept, or else of the last evaluation."""
+    """Return the held-out loss of the base, and of the kept weights or else the last evaluation."""
     measured = [(row.step, row.heldout_loss) for row in metrics if row.heldout_loss is not None]
     before = next((loss for step, loss in measured if step == 0), None)
     last = next((loss for step, loss in reversed(measured) if step > 0), None)
@@ -76,18 +76,18 @@ def heldout_losses(metrics: Sequence[StepMetrics], kept_step: int | None = None)
 
 
 def loss_change(summary: RunSummary) -> str:
-    """In words, e.g. `3.91 → 2.82 (-28%)`, or `3.91 → not a number`."""
+    """Return the change of the held-out loss, such as `3.91 → 2.82 (-28%)` or `3.91 → not a number`."""
     before, after = summary.heldout_loss_base, summary.heldout_loss_tuned
     if before is None:
         return "–"
-    told, change = number_text(before, "{:.2f}"), relative_change(before, after)
+    before_text, change = number_text(before, "{:.2f}"), relative_change(before, after)
     if after is None:
-        return told
-    return f"{told} → {number_text(after, '{:.2f}')}" + ("" if change is None else f" ({change:+.0%})")
+        return before_text
+    return f"{before_text} → {number_text(after, '{:.2f}')}" + ("" if change is None else f" ({change:+.0%})")
 
 
 def unjudged_note(summary: RunSummary) -> str:
-    """Why nothing can be said of what a run learned, and what to do; empty where its losses are numbers."""
+    """Explain why a run cannot be judged, and what to do; "" if its losses are numbers."""
     if _is_broken(summary.heldout_loss_base):
         return (
             "The base model's own loss is not a number, so nothing can be compared with it. "
@@ -106,28 +106,28 @@ def _is_broken(loss: float | None) -> bool:
 
 
 def as_float(value: float | None) -> float:
-    """A measured number as a file has it, where null stands for NaN."""
+    """Return a measured number from a file, in which null stands for NaN."""
     return math.nan if value is None else float(value)
 
 
 def number_text(value: float | None, form: str) -> str:
-    """As `form` writes it, e.g. `{:.3f}`, or in words where it is none."""
+    """Format a number with `form`, such as `{:.3f}`, or say in words that it is not one."""
     if value is None or math.isnan(value):
         return NOT_A_NUMBER
     if math.isinf(value):
         return "too large to write"
-    return form.format(value) if abs(value) < MOST_DIGITS else f"{value:.3g}"
+    return form.format(value) if abs(value) < LARGEST_PLAIN_NUMBER else f"{value:.3g}"
 
 
 def relative_change(before: float | None, after: float | None) -> float | None:
-    """After over before, less 1; None where that is no number, as from zero."""
+    """Return `after / before - 1`; None if that is not a number, such as a change from zero."""
     if before is None or after is None or not before or not math.isfinite(before) or not math.isfinite(after):
         return None
     return after / before - 1
 
 
 def clock(seconds: float) -> str:
-    """`4:05`, or `1:04:05` from an hour on."""
+    """Format a duration as `4:05`, or `1:04:05` from an hour on."""
     if not math.isfinite(seconds):
         return "–"
     minutes, rest = divmod(int(seconds), 60)
@@ -136,16 +136,16 @@ def clock(seconds: float) -> str:
 
 
 def differing_settings(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
-    """(name, its value in each run, as text) of what these runs were not alike in; a run's own name is left out.
+    """Return (name, value in each run as text) of every setting that differs between runs, except their names.
 
-    Beside the settings: the data's contents where they changed under one path, the model's revision, package versions.
+    Also compared: the contents of a data file that changed, the model's revision, and package versions.
     """
     rows = [
         (name, [setting_text(record.settings, name) for record in records])
         for name in RunSettings.model_fields
         if name != "name"
     ]
-    for path in sorted({record.source.path for record in records}):  # other paths differ in the row `data` already
+    for path in sorted({record.source.path for record in records}):  # different paths already show in the row `data`
         sums = [record.source.sha256[:12] if record.source.path == path else "–" for record in records]
         if len(set(sums) - {"–"}) > 1:
             rows.append((f"contents of {Path(path).name} (sha256)", sums))
@@ -156,7 +156,7 @@ def differing_settings(records: Sequence[RunRecord]) -> list[tuple[str, list[str
 
 
 def setting_text(settings: RunSettings, name: str) -> str:
-    """A setting's value in words."""
+    """Return a setting's value in words."""
     value = getattr(settings, name)
     if name == "learning_rate":
         return f"{settings.resolved_learning_rate():g}"
@@ -168,7 +168,7 @@ def setting_text(settings: RunSettings, name: str) -> str:
 
 
 def _settings_of(run: Run) -> RunSettings | None:
-    """None where they cannot be read."""
+    """Return the run's settings; None if they cannot be read."""
     try:
         return run.record().settings
     except RunError:

@@ -1,4 +1,4 @@
-"""Child processes: how they start, are watched, report how they ended, and end when their parent does."""
+"""Start child processes, watch them, describe how they ended, and end them when their parent ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sft_app.runtime.environment import PROJECT_DIR
 
-POLL_SECONDS = 0.2
+CHILD_POLL_SECONDS = 0.2
 Child = subprocess.Popen[bytes]
 
 
@@ -25,10 +25,10 @@ def start_python(
     inherited: Sequence[int] = (),
     is_detached: bool = False,
 ) -> Child:
-    """Starts this Python with these arguments in the project's folder; its output is appended to `log`.
+    """Start this Python with these arguments in the project's folder, and append its output to `log`.
 
-    Output goes to a file and not to a pipe, so that no one has to read it for the child to go on. The child has the
-    file descriptors in `inherited`. A detached one is not ended with the terminal that its parent runs in.
+    Output goes to a file instead of a pipe, because a child blocks when no one reads its pipe. The child inherits the
+    file descriptors in `inherited`. A detached child survives the terminal its parent runs in.
     """
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -47,7 +47,7 @@ def start_python(
 def running_python(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Child]:
-    """A child started as by `start_python`; one that is still running at the end of the block is killed."""
+    """Start a child as `start_python` does, and kill it at the end of the block if it is still running."""
     child = start_python(arguments, log, environment)
     try:
         yield child
@@ -58,19 +58,19 @@ def running_python(
 
 
 def run_python(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Runs this Python with these arguments to its end and keeps what it prints."""
+    """Run this Python with these arguments to the end and capture what it prints."""
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
 
 
 def until_ended(child: Child) -> Iterator[None]:
-    """Yields several times a second until the child has ended."""
+    """Yield several times per second until the child has ended."""
     while child.poll() is None:
         yield
-        time.sleep(POLL_SECONDS)
+        time.sleep(CHILD_POLL_SECONDS)
 
 
 def wait_for(child: Child, seconds: float) -> int | None:
-    """The child's exit status; None if it is still running after `seconds`."""
+    """Return the child's exit status; None if it is still running after `seconds`."""
     try:
         return child.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -78,23 +78,23 @@ def wait_for(child: Child, seconds: float) -> int | None:
 
 
 def describe_exit(process: str, status: int) -> str:
-    """How a process ended, as a sentence; `process` is its subject, such as "The training process"."""
+    """Describe in a sentence how a process ended; `process` is the subject, such as "The training process"."""
     if status == -signal.SIGKILL:
-        return f"{process} was killed (signal 9), by someone or because the machine's memory ran out."
+        return f"{process} was killed (signal 9), by a user or because the machine ran out of memory."
     if status < 0:
         return f"{process} was ended by signal {-status} ({signal.Signals(-status).name})."
     return f"{process} exited with status {status}."
 
 
 def end_with_parent(parent: int, clean_up: Callable[[], None] = lambda: None) -> None:
-    """Ends this process, after `clean_up`, once the process `parent` is no longer its parent.
+    """End this process, after `clean_up`, once the process `parent` is no longer its parent.
 
-    A parent that was killed cannot end its children. A thread in the background watches for it.
+    A killed parent cannot end its children, so a background thread watches for that.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
+            time.sleep(CHILD_POLL_SECONDS)
         clean_up()
         os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Reading and writing small files that another process may use at the same time."""
+"""Read and write small files that another process may use at the same time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-T = TypeVar("T")
+RecordType = TypeVar("RecordType")
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replaces a text file so that a reader sees the old text or the new one, even after a power cut."""
+    """Replace a text file so that a reader sees either the old or the new text, even after a power cut."""
     _write_atomically(path, [text])
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
-    """Replaces a JSON file as `write_text_atomically` does."""
+    """Replace a JSON file as `write_text_atomically` does."""
     write_text_atomically(path, json_text(value, indent=2) + "\n")
 
 
 def write_jsonl_atomically(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Replaces a JSONL file as `write_text_atomically` does, one row at a time, so that they need not fit in memory."""
+    """Replace a JSONL file as `write_text_atomically` does, row by row, so that it need not fit in memory."""
     _write_atomically(path, map(jsonl_line, rows))
 
 
@@ -38,7 +38,7 @@ def _write_atomically(path: Path, parts: Iterable[str]) -> None:
 
 @contextmanager
 def appearing_whole(path: Path) -> Iterator[TextIO]:
-    """Opens a file for writing that appears at `path` only once all of it is written and safe on the disk."""
+    """Open a file for writing that appears at `path` only once it is complete and flushed to disk."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("x", encoding="utf-8", newline="\n") as file:
@@ -47,11 +47,11 @@ def appearing_whole(path: Path) -> Iterator[TextIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)  # whatever stopped the write
+        temporary.unlink(missing_ok=True)  # still there if writing failed
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Appends one line; a half line that a killed writer left is ended first, so that only that line is lost."""
+    """Append a line. A partial line left by a killed writer is ended first, so that only that line is lost."""
     with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
@@ -61,15 +61,15 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file that may be growing, as `read_records` reads them."""
+    """Read the objects in a file that may be growing, as `read_records` does."""
     return read_records(path, dict)
 
 
-def read_records(path: Path, kind: type[T]) -> list[T]:
-    """The whole lines of a file that may be growing, each as a `kind`; [] for a file that is missing or unreadable.
+def read_records(path: Path, kind: type[RecordType]) -> list[RecordType]:
+    """Read the complete lines of a file that may be growing, each as a `kind`; [] if it is missing or unreadable.
 
-    `kind` is a pydantic model, a dataclass or `dict`. Lines that are not such an object are skipped: a last line
-    without a newline is still being written, another may have been cut by a crash or written by a newer version.
+    `kind` is a pydantic model, a dataclass or `dict`. Other lines are skipped: a last line without a newline is still
+    being written, and others may have been cut off by a crash or written by a newer version.
     """
     try:
         return _records_in(path.read_bytes(), TypeAdapter(kind))
@@ -77,24 +77,24 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
         return []
 
 
-class JsonlTail(Generic[T]):
-    """Reads one file as `read_records` does, again and again: each time only what was added."""
+class JsonlTail(Generic[RecordType]):
+    """Reads a file repeatedly as `read_records` does, but each time only what has been added."""
 
-    def __init__(self, path: Path, kind: type[T]) -> None:
+    def __init__(self, path: Path, kind: type[RecordType]) -> None:
         self._path = path
         self._adapter = TypeAdapter(kind)
         self._restart(0)
 
-    def records(self) -> list[T]:
-        """All whole lines so far. A file that was replaced or has become shorter is read from its beginning."""
+    def records(self) -> list[RecordType]:
+        """Return all complete lines so far. A replaced or shortened file is read from the beginning."""
         try:
             added = self._read_added()
         except OSError:
             self._restart(0)
             return []
-        whole = added[: added.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        self._records += _records_in(whole, self._adapter)
+        complete = added[: added.rfind(b"\n") + 1]
+        self._read_bytes += len(complete)
+        self._records += _records_in(complete, self._adapter)
         return list(self._records)
 
     def _read_added(self) -> bytes:
@@ -107,15 +107,15 @@ class JsonlTail(Generic[T]):
 
     def _restart(self, inode: int) -> None:
         self._inode, self._read_bytes = inode, 0
-        self._records: list[T] = []
+        self._records: list[RecordType] = []
 
 
-def _records_in(text: bytes, adapter: TypeAdapter[T]) -> list[T]:
+def _records_in(text: bytes, adapter: TypeAdapter[RecordType]) -> list[RecordType]:
     return [record for line in text.split(b"\n")[:-1] for record in _record_in(line, adapter)]
 
 
-def _record_in(line: bytes, adapter: TypeAdapter[T]) -> list[T]:
-    """The record in this line, or nothing."""
+def _record_in(line: bytes, adapter: TypeAdapter[RecordType]) -> list[RecordType]:
+    """Return the record in this line as a list, which is empty if the line is not a valid record."""
     try:
         row = json.loads(line)
         return [adapter.validate_python(row)] if isinstance(row, dict) else []
@@ -124,15 +124,15 @@ def _record_in(line: bytes, adapter: TypeAdapter[T]) -> list[T]:
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """As `read_jsonl`, one row at a time, for files that are larger than memory. Raises: OSError."""
+    """Read a file as `read_jsonl` does, but row by row, for files larger than memory. Raises: OSError."""
     adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(dict)
     with path.open("rb") as file:
         for line in file:
             yield from _records_in(line, adapter)
 
 
-def read_json(path: Path, kind: type[T]) -> T | None:
-    """The object in a small JSON file as a `kind`; None when the file is missing, unreadable or something else."""
+def read_json(path: Path, kind: type[RecordType]) -> RecordType | None:
+    """Read a small JSON file as a `kind`; None if it is missing, unreadable or not a `kind`."""
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -140,7 +140,7 @@ def read_json(path: Path, kind: type[T]) -> T | None:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a text file, such as a log; [] if it cannot be read."""
+    """Return the last lines of a text file, such as a log; [] if it cannot be read."""
     try:
         return path.read_text(errors="replace").splitlines()[-count:]
     except OSError:
@@ -148,7 +148,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def put_on_disk(*paths: Path) -> None:
-    """Returns once these files and folders are safe from a power cut; skips those that do not exist."""
+    """Flush these files and folders to disk, so that they survive a power cut; those that do not exist are skipped."""
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -161,12 +161,12 @@ def put_on_disk(*paths: Path) -> None:
 
 
 def jsonl_line(row: dict[str, Any]) -> str:
-    """One row as a line of a JSONL file."""
+    """Return a row as a line of a JSONL file."""
     return json_text(row) + "\n"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """A value as JSON that every program can read: NaN and infinity, which JSON does not have, become null."""
+    """Return a value as standard JSON; NaN and infinity, which JSON cannot express, become null."""
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Locks on files, which child processes inherit and which end with the last process that has them."""
+"""Lock files. Child processes inherit the locks, which end with the last process that has them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # not a Unix; nothing is locked there
+except ImportError:  # not a Unix system; nothing is locked there
     fcntl = None  # type: ignore[assignment]
 
 RETRY_SECONDS = 0.02
 
 
 def take_lock(file: Path, seconds: float = 2.0) -> int | None:
-    """Locks the file and returns the lock's file descriptor; None if another process still has it after `seconds`.
+    """Lock the file and return the lock's file descriptor; None if another process still has it after `seconds`.
 
-    The lock lasts until the descriptor is closed in this process and in all that inherited it, however they end. So a
-    child that was started with it has the lock from its first moment on, even when its parent has been killed.
+    The lock lasts until the descriptor is closed in this process and all that inherited it, however they end. So a
+    child that inherits it has the lock from the start, even if its parent is killed.
     Source: Linux, flock(2). Raises: OSError if the file cannot be opened.
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -27,12 +27,12 @@ def take_lock(file: Path, seconds: float = 2.0) -> int | None:
         if time.monotonic() > until:
             os.close(descriptor)
             return None
-        time.sleep(RETRY_SECONDS)  # `is_locked` in another process holds it for a moment
+        time.sleep(RETRY_SECONDS)  # `is_locked` in another process takes it for a moment
     return descriptor
 
 
 def inherited_lock(file: Path, descriptor: int) -> int | None:
-    """The descriptor if it belongs to this file, else None; children of this process will not inherit it."""
+    """Return the descriptor if it belongs to this file, else None; children of this process will not inherit it."""
     try:
         if not os.path.samestat(os.fstat(descriptor), file.stat()):
             return None
@@ -43,7 +43,7 @@ def inherited_lock(file: Path, descriptor: int) -> int | None:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a process has the lock now."""
+    """Return whether a process has the lock now."""
     try:
         descriptor = os.open(file, os.O_RDWR)
     except OSError:

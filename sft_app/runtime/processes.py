@@ -1,6 +1,6 @@
-"""Whether a process is still the one that was noted, and how much time has passed, whatever happens to the clock.
+"""Recognise a recorded process, and measure elapsed time even if the clock is changed.
 
-A pid alone does not identify a process: once it has ended, the system gives its number to another.
+A pid alone does not identify a process, because the system reuses it once the process has ended.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# A start as earlier versions wrote it: seconds since the epoch, which move when the clock is set.
+# Earlier versions wrote the start as seconds since the epoch, which shift when the clock is set.
 EpochSeconds = float
 Started = str | EpochSeconds
 
 
 def process_started(pid: int) -> Started:
-    """When a living process started: the id of the machine's boot and the clock ticks since then.
+    """Return when a running process started: the machine's boot id and the clock ticks since boot.
 
-    Changing the clock moves neither. Where the system does not report them, it is seconds since the epoch.
+    Changing the clock affects neither. If the system does not report them, it is seconds since the epoch.
 
     Raises: psutil.NoSuchProcess.
     """
@@ -28,7 +28,7 @@ def process_started(pid: int) -> Started:
 
 
 def process_is_alive(pid: int | None, started: Started | None) -> bool:
-    """Whether the process that had this pid and start is still running."""
+    """Return whether the process with this pid and start is still running."""
     if pid is None or started is None:
         return False
     try:
@@ -42,12 +42,12 @@ def process_is_alive(pid: int | None, started: Started | None) -> bool:
 
 
 def moment() -> str | None:
-    """Now, for `seconds_since` in any process until the machine restarts; None where there is no boot id."""
+    """Return the present, for `seconds_since` in any process until the machine restarts; None without a boot id."""
     return f"{boot_id()}/{time.monotonic()}" if boot_id() else None
 
 
 def seconds_since(earlier: str | None) -> float | None:
-    """Seconds since a `moment`, whatever happened to the clock; None if the machine has restarted since."""
+    """Return the seconds since a `moment`, whatever happened to the clock; None if the machine has restarted."""
     boot, _, seconds = (earlier or "").partition("/")
     if not boot or boot != boot_id():
         return None
@@ -59,7 +59,7 @@ def seconds_since(earlier: str | None) -> float | None:
 
 @cache
 def boot_id() -> str:
-    """An id that changes each time the machine starts; empty where the system has none. Source: Linux, random(4)."""
+    """Return an id that changes each time the machine starts; "" if there is none. Source: Linux, random(4)."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
@@ -67,7 +67,10 @@ def boot_id() -> str:
 
 
 def _ticks_since_boot(pid: int) -> str | None:
-    """Source: Linux, proc_pid_stat(5), field 22; the program's name before it can contain spaces and parentheses."""
+    """Return the start in clock ticks. The program's name, which precedes it, may contain spaces and parentheses.
+
+    Source: Linux, proc_pid_stat(5), field 22.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

@@ -1,6 +1,6 @@
-"""Everything that can be asked of a run, written once.
+"""Define the settings of a run, once.
 
-The form on the page, the flags of the command line, `settings.json` and the trainer's arguments all come from
+The form on the page, the options of the command line, `settings.json` and the trainer's arguments all come from
 `RunSettings`.
 """
 
@@ -8,7 +8,7 @@ from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Form
 from sft_app.settings.parsing import (
     PRESETS,
     choices_of,
-    faults_told,
+    describe_faults,
     fields_of,
     parse_assignments,
     parse_settings,
@@ -30,7 +30,7 @@ __all__ = [
     "Section",
     "TrainerKind",
     "choices_of",
-    "faults_told",
+    "describe_faults",
     "fields_of",
     "parse_assignments",
     "parse_settings",

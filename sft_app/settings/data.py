@@ -1,4 +1,4 @@
-"""How data is read: the settings that a check-up and a run share."""
+"""Define how data is read: the settings that a check-up and a run share."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ EXAMPLE_DATA = "examples/customer_service.jsonl"
 
 
 def setting(section: Section, default: Any, help: str, **limits: Any) -> Any:
-    """A field with its section and help; `limits` are pydantic's `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`."""
+    """Define a setting; `limits` are pydantic's `ge`, `gt`, `le`, `lt`, `min_length` and `max_length`."""
     return Field(default, description=help, json_schema_extra={"section": section}, **limits)
 
 
 class DataSettings(BaseModel):
-    """How rows are got and become conversations: the same values read the same file the same way."""
+    """How rows are read and become conversations; the same settings always read the same file in the same way."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,11 +61,11 @@ class DataSettings(BaseModel):
     )
 
     def reading(self) -> DataSettings:
-        """These settings alone, which a whole run's hold too."""
+        """Return only these settings, also from those of a whole run."""
         return DataSettings(**{name: getattr(self, name) for name in DataSettings.model_fields})
 
     def column_map(self) -> dict[str, str]:
-        """`{"user": COLUMN, "assistant": COLUMN, …}`; empty when no columns are named."""
+        """Return `{"user": COLUMN, "assistant": COLUMN, …}`; empty if no columns are named."""
         return {role: column for role, _, column in (entry.partition("=") for entry in self.columns)}
 
     @field_validator("columns", mode="before")

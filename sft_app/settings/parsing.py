@@ -1,4 +1,4 @@
-"""Settings from what a person wrote, and what can be said about each setting."""
+"""Parse settings from user input, and describe each setting."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 
 def parse_settings(values: Mapping[str, Any]) -> RunSettings:
-    """Settings from plain values; what is not given comes from the preset, then from the field's default.
+    """Parse settings from plain values; the rest comes from the preset, then from the defaults.
 
     Raises:
-        SettingsError: one line per fault, all of them at once.
+        SettingsError: with one line for every fault.
     """
     preset = values.get("preset", "quick")
     if preset not in get_args(Preset):
@@ -43,21 +43,21 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
     try:
         return RunSettings.model_validate({**PRESETS[preset], "preset": preset, **values})
     except ValidationError as error:
-        raise SettingsError(faults_told(error)) from error
+        raise SettingsError(describe_faults(error)) from error
 
 
-def faults_told(error: ValidationError) -> str:
-    """One line per fault, all of them."""
+def describe_faults(error: ValidationError) -> str:
+    """Return one line for every fault."""
     return "\n".join(_fault_line(fault) for fault in error.errors())
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`["max_steps=20", "packing=false"]` to values; text is left for pydantic to convert.
+    """Parse `["max_steps=20", "packing=false"]` into values; pydantic converts the text later.
 
-    Nothing after the `=`, or `none`, empties a setting that can be empty.
+    An empty value or `none` empties a setting that can be empty.
 
     Raises:
-        SettingsError: a part has no `=`.
+        SettingsError: an assignment has no `=`.
     """
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -70,18 +70,18 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def takes_none(name: str) -> bool:
-    """Whether a setting can be left empty for its default to be worked out."""
+    """Return whether a setting can be left empty, so that its value is chosen automatically."""
     field = RunSettings.model_fields.get(name)
     return field is not None and NoneType in get_args(field.annotation)
 
 
 def choices_of(name: str) -> list[str]:
-    """What a setting can be that is one of a few words."""
+    """Return the choices of a setting that has a fixed set of values."""
     return list(get_args(RunSettings.model_fields[name].annotation))
 
 
 def fields_of(section: Section) -> list[str]:
-    """The names of a section's settings, in the order they are written."""
+    """Return the names of a section's settings, in order of definition."""
     return [name for name, field in RunSettings.model_fields.items() if _section(field) == section]
 
 
@@ -94,5 +94,5 @@ def _fault_line(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no setting with this name."
-    told = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's words, not ours
-    return f"{name}: {told}, got {fault['input']!r}."
+    text = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's wording
+    return f"{name}: {text}, got {fault['input']!r}."

@@ -1,4 +1,4 @@
-"""Everything that can be asked of a run. Names are spelled as TRL and PEFT spell them."""
+"""Define all settings of a run. Names are spelled as in TRL and PEFT."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Preset = Literal["quick", "balanced", "thorough"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 PackingStrategy = Literal["step", "bfd"]
 
-# A small adapter of the starter, trained on the bundled data: there is something to compare before the first run.
+# A small adapter of the starter, trained on the bundled data, to compare with before the first run.
 EXAMPLE_ADAPTER = "examples/adapter"
 EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
 
 
 class RunSettings(DataSettings):
-    """One run, complete: the same settings and the same data give the same run.
+    """All settings of a run; the same settings and data give the same run.
 
     Raises:
-        pydantic.ValidationError: a value is out of range or a name is unknown; `parse_settings` turns it into one
+        pydantic.ValidationError: a value is out of range or a name is unknown; `parse_settings` turns it into a
             `SettingsError` that lists every fault.
     """
 
@@ -100,8 +100,8 @@ class RunSettings(DataSettings):
     packing_strategy: PackingStrategy = setting(
         "training",
         "step",
-        "step: packs each batch, so a step learns from as many as without packing; bfd: TRL's, fills rows "
-        "of max_length.",
+        "step: packs each batch, so a step has as many conversations as without packing; bfd: TRL's strategy, "
+        "fills rows of max_length.",
     )
     block_size: int | None = setting(
         "training",
@@ -169,38 +169,38 @@ class RunSettings(DataSettings):
     max_new_tokens: int = setting("generation", 160, "Maximum length of an answer, in tokens.", ge=1, le=8192)
 
     def resolved_learning_rate(self) -> float:
-        """The rate the trainer gets.
+        """Return the learning rate, computed if the setting is empty.
 
-        Source: TRL, "PEFT integration": adapters want about ten times the rate of full fine-tuning.
+        Source: TRL, "PEFT integration": adapters need about ten times the rate of full fine-tuning.
         """
         if self.learning_rate is not None:
             return self.learning_rate
         rate = 2e-5 if self.method == "full" else 2e-4
-        return 5 * rate if self.preset == "quick" else rate  # few steps have to be long ones
+        return 5 * rate if self.preset == "quick" else rate  # few steps must be large ones
 
     def rows_per_step(self) -> int:
-        """Rows that one optimizer step learns from; a row is a conversation, or else as `row_length` says."""
+        """Return the number of rows per optimizer step; a row is a conversation unless `row_length` says otherwise."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
     def compute_dtype(self, fastest: str) -> str:
-        """What the base computes in, where `fastest` is the machine's best: `full` takes small steps, which only
-        float32 can express."""
+        """Return the dtype the base computes in; `fastest` is the machine's fastest. `full` needs float32 for its small
+        steps."""
         if self.method == "full":
             return "float32"
         return fastest if self.dtype == "auto" else self.dtype
 
     def is_packed(self) -> bool:
-        """Whether conversations lie end to end instead of being padded."""
+        """Return whether conversations are packed end to end instead of padded."""
         return self.trainer == "sft" and self.packing
 
     def target_modules(self) -> list[str] | None:
-        """The names of the modules that get an adapter; None for every linear layer."""
+        """Return the names of the modules that get an adapter; None for every linear layer."""
         if self.lora_target_modules == "all-linear":
             return None
         return [name.strip() for name in self.lora_target_modules.split(",") if name.strip()]
 
     def row_length(self, max_length: int) -> int | None:
-        """Tokens of a row that is filled with several conversations; None where each row is one of them."""
+        """Return the number of tokens in a row that holds several conversations; None if each row is a conversation."""
         if self.trainer == "classic":
             return self.block_size
         return max_length if self.packing and self.packing_strategy == "bfd" else None

@@ -41,7 +41,7 @@ logger = logging.getLogger("sft_app")
 
 @contextmanager
 def back_up_in_background(home: Path, every_seconds: float, restores: bool = False) -> Iterator[None]:
-    """Back up runs while the block runs, and once more at its end. No storage error reaches the block.
+    """Back up runs while the block runs, and again at its end. No storage error reaches the block.
 
     With `restores`, missing runs are restored first, in the background. The page uses this and does not wait at the
     end.
@@ -77,7 +77,7 @@ class BackupWorker:
         self._backup_pause, self._restore_pause = _Pause(), _Pause()
 
     def work(self, ending: threading.Event, every_seconds: float, restores: bool) -> None:
-        """Work until `ending`, and then once more."""
+        """Work until `ending`, and then one last time."""
         with suppress(OSError, AttributeError):  # training has priority; Linux sets it per thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         is_last = False
@@ -192,11 +192,11 @@ def _change_stamp(run: Run) -> Any:
 
 
 def _modification_times(*paths: Path) -> list[tuple[str, int]]:
-    found = []
+    times = []
     for path in sorted(paths):
         with suppress(OSError):
-            found.append((path.name, path.stat().st_mtime_ns))
-    return found
+            times.append((path.name, path.stat().st_mtime_ns))
+    return times
 
 
 def _record_problem(run: Run, trouble: str) -> None:

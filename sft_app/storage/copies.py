@@ -98,16 +98,16 @@ def _copy_run(store: Store, run: Run) -> None:
     record = read_record(run)
     if record.awaits_checkpoints:
         return
-    found, checkpoint = _local_files(run)
+    local_files, checkpoint = _local_files(run)
     known = record.manifest if record.location == store.location else None
-    if known is not None and found.keys() == known.files.keys() and not _has_changes(found, known):
+    if known is not None and local_files.keys() == known.files.keys() and not _has_changes(local_files, known):
         if record.trouble:
             write_record(run, record.model_copy(update={"trouble": ""}))
         return
     names = set(store.names(run.id))
     known = known or read_manifests(store, names).get(run.id) or Manifest()
-    there = {name: file for name, file in known.files.items() if f"{run.id}/{file.number}/{name}" in names}
-    manifest = _put_copy(store, run, names, there, found, checkpoint)
+    copied = {name: file for name, file in known.files.items() if f"{run.id}/{file.number}/{name}" in names}
+    manifest = _put_copy(store, run, names, copied, local_files, checkpoint)
     write_record(run, CopyRecord(location=store.location, manifest=manifest, copied_utc=utc_now()))
 
 
@@ -116,17 +116,17 @@ def _put_copy(
     run: Run,
     names: set[str],
     known: dict[str, CopiedFile],
-    found: dict[str, _LocalFile],
+    local_files: dict[str, _LocalFile],
     checkpoint: int | None,
 ) -> Manifest:
     """Upload what has changed, then the manifest, and only then delete what is no longer needed."""
     number = 1 + max((int(name.split("/")[1]) for name in names if name.split("/")[1].isdecimal()), default=0)
-    changed = {name: file for name, file in found.items() if not _is_copied(file, known.get(name))}
+    changed = {name: file for name, file in local_files.items() if not _is_copied(file, known.get(name))}
     store.put({f"{run.id}/{number}/{name}": file.source for name, file in changed.items()})
     for file in changed.values():  # an adapter replaced during the copy is copied next time
         if isinstance(file.source, Path) and file.source.stat().st_mtime_ns != file.changed_ns:
             raise FileNotFoundError(file.source)
-    kept = {name: file for name, file in known.items() if name in found}
+    kept = {name: file for name, file in known.items() if name in local_files}
     new = {name: file.copied(number) for name, file in changed.items()}
     manifest = Manifest(number=number, state=run.status().state, checkpoint=checkpoint, files={**kept, **new})
     store.put({f"{run.id}/{number}/{MANIFEST}": manifest.model_dump_json(indent=1).encode()})
@@ -137,8 +137,8 @@ def _put_copy(
     return manifest
 
 
-def _has_changes(found: dict[str, _LocalFile], known: Manifest) -> bool:
-    return not all(_is_copied(file, known.files.get(name)) for name, file in found.items())
+def _has_changes(local_files: dict[str, _LocalFile], known: Manifest) -> bool:
+    return not all(_is_copied(file, known.files.get(name)) for name, file in local_files.items())
 
 
 def _is_copied(file: _LocalFile, copied: CopiedFile | None) -> bool:
@@ -153,10 +153,10 @@ def _local_files(run: Run) -> tuple[dict[str, _LocalFile], int | None]:
     checkpoints = complete_checkpoints(run.checkpoints_dir)
     step = checkpoint_step(checkpoints[0]) if checkpoints else None
     folders = [*checkpoints, run.adapter_dir, run.train_file.parent]
-    whole = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
-    found = {path.relative_to(run.path).as_posix(): _whole_file(path) for path in whole}
+    paths = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+    complete = {path.relative_to(run.path).as_posix(): _whole_file(path) for path in paths}
     growing = (path for path in sorted(run.path.iterdir()) if path.is_file() and path.name[0] != ".")
-    return {**found, **{path.name: _complete_lines(path) for path in growing if path.name not in NOT_COPIED}}, step
+    return {**complete, **{path.name: _complete_lines(path) for path in growing if path.name not in NOT_COPIED}}, step
 
 
 def _whole_file(path: Path) -> _LocalFile:
@@ -180,15 +180,15 @@ def read_manifests(store: Store, names: Iterable[str]) -> dict[str, Manifest]:
     Raises: StorageError.
     """
     numbers = sorted(_manifest_numbers(names))
-    found: dict[str, Manifest] = {}
+    manifests: dict[str, Manifest] = {}
     with tempfile.TemporaryDirectory(prefix="manifests-") as folder:
         files = {(run_id, number): Path(folder) / f"{run_id}-{number}" for run_id, number in numbers}
         store.fetch({f"{run_id}/{number}/{MANIFEST}": file for (run_id, number), file in files.items()})
         for (run_id, _), file in files.items():
             manifest = _parse_manifest(file)
             if manifest is not None:
-                found[run_id] = manifest
-    return found
+                manifests[run_id] = manifest
+    return manifests
 
 
 def _manifest_numbers(names: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -71,14 +71,14 @@ def _restore(store: Store, run: Run, manifest: Manifest) -> None:
     """Restore a run; it appears whole or not at all."""
     draft = Run(run.path.with_name(_DRAFT + run.id))
     is_resumable = _restored_status(RunStatus(state=manifest.state), None).state in RESUMABLE  # type: ignore[arg-type]
-    wanted = [name for name in manifest.files if is_resumable or not name.startswith(CHECKPOINTS_PREFIX)]
+    names = [name for name in manifest.files if is_resumable or not name.startswith(CHECKPOINTS_PREFIX)]
     try:
-        _fetch_files(store, run.id, manifest, wanted, draft.path)
+        _fetch_files(store, run.id, manifest, names, draft.path)
         if is_resumable:
             _fix_best_checkpoint_path(draft, run)
         status = RunStatus.model_validate_json(draft.status_file.read_bytes())
         write_json_atomically(draft.status_file, _restored_status(status, manifest.checkpoint).model_dump())
-        awaits = len(wanted) < len(manifest.files)
+        awaits = len(names) < len(manifest.files)
         write_record(draft, CopyRecord(location=store.location, manifest=manifest, awaits_checkpoints=awaits))
         draft.path.rename(run.path)
     finally:
@@ -88,9 +88,9 @@ def _restore(store: Store, run: Run, manifest: Manifest) -> None:
 def _restore_checkpoints(store: Store, run: Run, manifest: Manifest) -> None:
     draft = Run(run.path.with_name(_DRAFT + run.id))
     try:
-        wanted = [name for name in manifest.files if name.startswith(CHECKPOINTS_PREFIX)]
+        names = [name for name in manifest.files if name.startswith(CHECKPOINTS_PREFIX)]
         try:
-            _fetch_files(store, run.id, manifest, wanted, draft.path)
+            _fetch_files(store, run.id, manifest, names, draft.path)
         except DamagedCopyError:  # nothing more will come; the run is copied again as it is
             write_record(run, read_record(run).model_copy(update={"awaits_checkpoints": False}))
             raise
@@ -113,11 +113,11 @@ def _fetch_files(store: Store, run_id: str, manifest: Manifest, names: list[str]
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     store.fetch({f"{run_id}/{manifest.files[name].number}/{name}": folder / name for name in names})
     for name in names:
-        expected, found = manifest.files[name], (folder / name).stat().st_size
-        if found != expected.size:
+        expected, size = manifest.files[name], (folder / name).stat().st_size
+        if size != expected.size:
             raise DamagedCopyError(
                 f"The copy of run {run_id} in {store.location} is damaged: "
-                f"{name} has {found} bytes, not {expected.size}."
+                f"{name} has {size} bytes, not {expected.size}."
             )
         os.utime(folder / name, ns=(expected.changed_ns, expected.changed_ns))  # counts as copied
 
@@ -143,6 +143,6 @@ def _fix_best_checkpoint_path(draft: Run, run: Run) -> None:
     for file in draft.checkpoints_dir.glob("checkpoint-*/trainer_state.json"):
         state = json.loads(file.read_bytes())
         best = state.get("best_model_checkpoint")
-        here = best and str(run.checkpoints_dir / f"checkpoint-{checkpoint_step(Path(best))}")
-        if here != best:
-            write_json_atomically(file, {**state, "best_model_checkpoint": here})
+        local_path = best and str(run.checkpoints_dir / f"checkpoint-{checkpoint_step(Path(best))}")
+        if local_path != best:
+            write_json_atomically(file, {**state, "best_model_checkpoint": local_path})

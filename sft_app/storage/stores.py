@@ -192,9 +192,9 @@ class BucketStore:
             self._api().batch_bucket_files(self.bucket, add=added)
 
     def fetch(self, files: Mapping[str, Path]) -> None:
-        wanted: list[Any] = [(self._path(name), target) for name, target in files.items()]
+        downloads: list[Any] = [(self._path(name), target) for name, target in files.items()]
         with self._translate_errors():
-            self._api().download_bucket_files(self.bucket, wanted, raise_on_missing_files=True)
+            self._api().download_bucket_files(self.bucket, downloads, raise_on_missing_files=True)
 
     def delete(self, names: Sequence[str]) -> None:
         if names:

@@ -1,1 +1,1 @@
-"""Runs: launch creates one, the supervisor starts a worker for it, the worker trains it."""
+"""Train runs: `launch` creates one, the supervisor starts a worker for it, and the worker trains it."""

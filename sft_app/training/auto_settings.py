@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sft_app.data.checkup.inspection import MEASURED
+from sft_app.data.checkup.inspection import LENGTH_SAMPLE_SIZE
 from sft_app.data.checkup.lengths import measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import make_conversation
@@ -34,14 +34,14 @@ def resolve_max_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
     record = run.record()
     if record.settings.max_length is not None:
         return record.settings.max_length
-    sample: Sample[Example] = Sample(MEASURED)
+    sample: Sample[Example] = Sample(LENGTH_SAMPLE_SIZE)
     for row in heapq.merge(*map(iterate_jsonl, (run.train_file, run.heldout_file)), key=lambda row: row["row"]):
         sample.offer(Example(row["row"], make_conversation(row["messages"])))
-    found = measure_lengths(tokenizer, sample.items, None, sample.offered).max_length
-    record.settings = record.settings.model_copy(update={"max_length": found})
+    max_length = measure_lengths(tokenizer, sample.items, None, sample.offered).max_length
+    record.settings = record.settings.model_copy(update={"max_length": max_length})
     if is_first_rank():
         write_json_atomically(run.settings_file, record.model_dump())
-    return found
+    return max_length
 
 
 def resolve_precision(run: Run, settings: RunSettings, hardware: Hardware) -> str:

@@ -12,7 +12,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from sft_app.evaluation.scorecard import keep_base_scores
+from sft_app.evaluation.scorecard import write_base_scores
 from sft_app.runs.folder import Run
 from sft_app.runs.records import WatchAnswer
 from sft_app.runtime.files import put_on_disk
@@ -21,7 +21,7 @@ from sft_app.training.distributed import broadcast_from_first_rank, sum_over_ran
 from sft_app.training.termination import StopRequested, Termination
 
 STATUS_EVERY_SECONDS = 0.5
-# A checkpoint's small files: tokenizer, random states, what was logged so far.
+# A checkpoint's small files: tokenizer, random states, and the log so far.
 SMALL_FILES_BYTES = 32 * 2**20
 
 
@@ -49,9 +49,9 @@ class RunReporter(TrainerCallback):
         self.checkpoint_bytes = self.first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep earlier messages about the run, such as that its micro-batch is smaller now."""
-        told, notice = self.run.status().hint, self.trainer.notice
-        self.hint = told if notice in told else f"{told} {notice}".strip()
+        """Keep earlier hints about the run, such as that its micro-batch is smaller now."""
+        hint, notice = self.run.status().hint, self.trainer.notice
+        self.hint = hint if notice in hint else f"{hint} {notice}".strip()
         changes = {"step": state.global_step, "total_steps": state.max_steps, "hint": self.hint}
         self.run.update_status(state="training", message="", **changes)
         self.saved, self.first_step = time.monotonic(), state.global_step
@@ -87,10 +87,10 @@ class RunReporter(TrainerCallback):
             control.should_save = True
         if control.should_save and bytes_short > 0:
             control.should_save = False
-            self._tell_no_room(state.global_step, bytes_short)
+            self._report_full_disk(state.global_step, bytes_short)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Flush what was logged up to a checkpoint, which must survive a power cut as the checkpoint does."""
+        """Flush the log up to a checkpoint to disk, so that it survives a power cut as the checkpoint does."""
         put_on_disk(self.run.metrics_file, self.run.snapshots_file)
         self.run.update_status(hint=self.hint)
         self.saved = time.monotonic()
@@ -112,8 +112,8 @@ class RunReporter(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0 and state.is_world_process_zero:
-            # Kept at once, since a resumed run cannot measure the base again.
-            keep_base_scores(self.run, self.trainer.scores[0])
+            # Written at once, since a resumed run cannot measure the base again.
+            write_base_scores(self.run, self.trainer.scores[0])
         answers = self._watch_answers(state, control)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)
@@ -123,7 +123,10 @@ class RunReporter(TrainerCallback):
             self.has_stopped_early = control.should_training_stop = True
 
     def _watch_answers(self, state: Any, control: Any) -> list[WatchAnswer]:
-        """None where a stop broke them off. Raises: StopRequested, when nothing has been learnt."""
+        """Return the answers to the watch prompts; [] if a stop interrupts them.
+
+        Raises: StopRequested if nothing has been learned yet.
+        """
         try:
             with self.termination.stoppable() if world_size() == 1 else nullcontext():
                 return self.answer_watch_prompts(self.trainer.model)
@@ -143,10 +146,10 @@ class RunReporter(TrainerCallback):
         """Return how many bytes the disk lacks for one more checkpoint; 0 if there is room."""
         return max(0, self.checkpoint_bytes - shutil.disk_usage(self.run.path).free)
 
-    def _tell_no_room(self, step: int, bytes_short: int) -> None:
-        lacking = f"the disk is {bytes_short / 2**20:,.0f} MiB short"
-        told = f"No checkpoint was saved at step {step}: {lacking}. Free up space."
-        self.run.update_status(hint=f"{self.hint} {told}".strip())
+    def _report_full_disk(self, step: int, bytes_short: int) -> None:
+        lacking = f"it needs {bytes_short / 2**20:,.0f} MiB more disk space"
+        message = f"No checkpoint was saved at step {step}: {lacking}. Free up space."
+        self.run.update_status(hint=f"{self.hint} {message}".strip())
         self.saved = time.monotonic()
 
 

@@ -41,7 +41,7 @@ SHUTDOWN_SECONDS = "60"
 
 
 class ReadOnlyRun(Run):
-    """Ignores writes to a run, for all ranks but the first; rank 0 writes."""
+    """Ignores writes to a run; all ranks except rank 0 use it."""
 
     def update_status(self, **_: Any) -> RunStatus:
         return self.status()
@@ -201,7 +201,7 @@ def exit_as(code: int) -> None:
 
 
 def lock_and_start(num_processes: str, run_dir: str, *others: str) -> int:
-    """Run `main` with the run locked for these processes; returns `BUSY_EXIT` if another worker has it."""
+    """Run `main` with the run locked for these processes; return `BUSY_EXIT` if another worker has it."""
     with Run(Path(run_dir)).locked() as is_ours:
         return main(num_processes, run_dir, *others) if is_ours else BUSY_EXIT
 

@@ -11,7 +11,7 @@ import torch
 
 from sft_app.errors import AppError
 from sft_app.evaluation.score_run import keep_score
-from sft_app.evaluation.scorecard import RowScore, kept_base_scores, make_scorecard
+from sft_app.evaluation.scorecard import RowScore, make_scorecard, read_base_scores
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
@@ -19,14 +19,14 @@ from sft_app.runs.folder import Run
 from sft_app.training.termination import StopRequested, Termination
 
 logger = logging.getLogger(__name__)
-# A small model is measured on many rows a second, and each report waits for the disk.
+# A small model scores many rows per second, and each report waits for the disk.
 REPORT_SECONDS = 0.5
 
 
-def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
-    """The scorecard as far as training knows it: the base's scores are those of the evaluation at step 0, where a fresh
-    adapter changes nothing. Without all of them there is none yet: both sides are measured afterwards."""
-    base = kept_base_scores(run)
+def write_heldout_scorecard(run: Run, tuned: Sequence[RowScore]) -> None:
+    """Write the scorecard as far as training can compute it. The base's scores are those of the evaluation at step 0,
+    where a fresh adapter changes nothing; if they are incomplete, both sides are measured afterwards instead."""
+    base = read_base_scores(run)
     if len(base) == len(tuned):
         run.keep_scorecard(make_scorecard(base, tuned))
 
@@ -34,7 +34,7 @@ def keep_heldout_scores(run: Run, tuned: Sequence[RowScore]) -> None:
 def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termination: Termination) -> str:
     """Add what requires generated answers, and return why if that fails.
 
-    A run that cannot be measured is trained and saved all the same, so nothing is raised. A stop ends the measuring.
+    A run that cannot be measured has still been trained and saved, so nothing is raised. A stop ends the measuring.
     """
     free_memory()
     was_stopped = run.stop_is_requested()
@@ -53,9 +53,9 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
     try:
         with nullcontext() if was_stopped else termination.stoppable():
             pair = load_pair(find_sides(BASE, run.id, home), home)
-            # Numbers of one scorecard come from one arithmetic: training may have used another one.
+            # All numbers of a scorecard use the same precision, and training may have used another.
             is_same = run.status().precision == pair.models.hardware.dtype
-            keep_score(run, pair, prompts, report_progress, known=(kept_base_scores(run), tuned) if is_same else None)
+            keep_score(run, pair, prompts, report_progress, known=(read_base_scores(run), tuned) if is_same else None)
     except StopRequested:
         return "Stopped while measuring: the scorecard only has the held-out loss."
     except AppError as error:

@@ -1,6 +1,6 @@
-"""The supervisor: one detached process per machine that takes runs from the queue and starts a worker for each.
+"""The supervisor: a detached process, one per machine, that takes runs from the queue and starts a worker for each.
 
-It runs one worker at a time, needs neither browser nor web server, imports no torch, and ends when the queue is empty.
+It runs one worker at a time, needs no browser or web server, imports no torch, and ends when the queue is empty.
 Run as `python -m sft_app.training.supervisor HOME`.
 """
 
@@ -28,15 +28,15 @@ from sft_app.storage.backup import SUPERVISOR_SECONDS, back_up_in_background
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
 
-POLL_SECONDS = 0.5
-# A supervisor that has just seen an empty queue releases the lock within this.
+WORKER_POLL_SECONDS = 0.5
+# A supervisor that has just found the queue empty releases the lock within this time.
 HANDOVER_SECONDS = 10.0
-# A cancelled worker ends by itself within this, unless it is still starting.
+# A cancelled worker ends by itself within this time, unless it is still starting.
 CANCEL_SECONDS = 8.0
 
 
 class _Shutdown:
-    """The handler for SIGTERM: it passes the signal on to the worker and leaves the queue to the next supervisor."""
+    """Handles SIGTERM: passes the signal on to the worker and leaves the queue to the next supervisor."""
 
     is_requested = False
     worker: Child | None = None
@@ -51,7 +51,7 @@ _shutdown = _Shutdown()
 
 
 def ensure_supervisor(home: Path) -> None:
-    """Starts a supervisor if a run is queued. One that finds another at work leaves the queue to it."""
+    """Start a supervisor if a run is queued. If another one is active, the new one leaves the queue to it."""
     if next_queued(home) is None:
         return
     arguments = ["-m", "sft_app.training.supervisor", str(home)]
@@ -59,26 +59,26 @@ def ensure_supervisor(home: Path) -> None:
 
 
 def work_off_queue(home: Path) -> None:
-    """Trains every queued run, in the order of the queue, until none is left."""
+    """Train every queued run, in the order of the queue, until none is left."""
     try:
         with FileLock(machine_lock_file(home), timeout=HANDOVER_SECONDS):
             _wait_for_orphans(home)
             while not _shutdown.is_requested and (run := next_queued(home)) is not None:
-                if run.has_worker():  # of another supervisor, which has not written the status yet
-                    time.sleep(POLL_SECONDS)
+                if run.has_worker():  # started by another supervisor that has not written the status yet
+                    time.sleep(WORKER_POLL_SECONDS)
                 else:
                     _supervise(run)
     except Timeout:
-        pass  # another supervisor is at work and will take the queued run
+        pass  # another supervisor is active and will take the queued run
 
 
 def next_queued(home: Path) -> Run | None:
-    """The first run of the queue; None if it is empty."""
+    """Return the first run in the queue; None if it is empty."""
     return next(iter(queued_runs(home)), None)
 
 
 def _supervise(run: Run) -> None:
-    """Trains one run to its end; each time the GPU runs out of memory, starts again with a smaller micro-batch."""
+    """Train a run to its end; each time the GPU runs out of memory, start again with a smaller micro-batch."""
     try:
         settings = run.record().settings
     except RunError as error:
@@ -93,27 +93,27 @@ def _supervise(run: Run) -> None:
         too_large = batch
         batch, accumulation = _smaller_batch(batch, accumulation)
         hint = (
-            f"The GPU did not have enough memory for {too_large} conversations at once; "
-            f"the run now uses batches of {batch}, {accumulation} per step, so each step learns from as many as before."
+            f"The GPU did not have enough memory for {too_large} conversations at once; the run now uses batches of "
+            f"{batch}, {accumulation} per step, so each step still learns from the same number."
         )
         hand_over(run, me, "The GPU ran out of memory; starting again.", hint=hint)
-    with contextlib.suppress(OSError):  # a full disk; once this supervisor has gone, the run reads as interrupted
+    with contextlib.suppress(OSError):  # a full disk; once this supervisor has ended, the run counts as interrupted
         _record_ending(run, code)
 
 
 def _smaller_batch(batch: int, accumulation: int) -> tuple[int, int]:
-    """At most half the micro-batch, accumulated so that a step learns from exactly as many conversations as before."""
+    """Return at most half the micro-batch, and an accumulation that keeps the number of conversations per step."""
     rows_per_step = batch * accumulation
     smaller = next(size for size in range(batch // 2, 0, -1) if rows_per_step % size == 0)
     return smaller, rows_per_step // smaller
 
 
 def _record_ending(run: Run, code: int) -> None:
-    """Writes how the run ended if its worker has not. A worker that ends during a shutdown was asked to."""
+    """Record how the run ended if its worker has not. A worker that ends during a shutdown was told to."""
     while code == BUSY_EXIT and run.has_worker() and not _shutdown.is_requested:
-        time.sleep(POLL_SECONDS)
+        time.sleep(WORKER_POLL_SECONDS)
     if code == BUSY_EXIT and _shutdown.is_requested:
-        return  # the other worker goes on and writes how it ends
+        return  # the other worker continues and records how it ends
     if run.status().has_ended():
         return
     if run.cancel_is_requested():
@@ -125,15 +125,15 @@ def _record_ending(run: Run, code: int) -> None:
 
 
 def record_terminated(run: Run, step: int | None = None) -> None:
-    """Marks the run as interrupted by SIGTERM, so that it can be resumed; `step` is that of its last checkpoint."""
+    """Mark the run as interrupted by SIGTERM, so that it can be resumed; `step` is that of its last checkpoint."""
     hint = "Resume continues from " + ("the last checkpoint." if step is None else f"step {step}.")
     run.update_status(state="interrupted", message="The machine asked the training process to exit.", hint=hint)
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:
-    """Starts a worker, or several that share the run, and waits for the exit status; `BUSY_EXIT` if another has it.
+    """Start a worker, or one per GPU, and wait for the exit status; `BUSY_EXIT` if another process has the run.
 
-    The worker inherits the run's lock, so it has the run even if this process is killed before it writes the status.
+    The worker inherits the run's lock, so it has the run even if this process is killed before writing the status.
     """
     processes = run.record().settings.num_processes
     module = ["sft_app.training.worker"] if processes == 1 else ["sft_app.training.distributed", str(processes)]
@@ -154,9 +154,9 @@ def _run_worker(run: Run, batch: int, accumulation: int) -> int:
 
 
 def _wait_for(worker: Child, run: Run) -> int:
-    """Waits for the worker's exit status; kills a worker that is still starting some seconds after a cancellation."""
+    """Wait for the worker's exit status; kill a worker that has not ended some seconds after a cancellation."""
     cancelled = None
-    while (status := wait_for(worker, POLL_SECONDS)) is None:
+    while (status := wait_for(worker, WORKER_POLL_SECONDS)) is None:
         if cancelled is None and run.cancel_is_requested():
             cancelled = time.monotonic()
         if cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS:
@@ -165,12 +165,12 @@ def _wait_for(worker: Child, run: Run) -> int:
 
 
 def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
-    """Writes which living process works on the run, so that no other deletes it, takes it or reports it interrupted."""
+    """Record the process that works on the run, so that no other process deletes, takes or marks it interrupted."""
     run.update_status(state="preparing", pid=pid, pid_started=process_started(pid), message=message, **changes)
 
 
 def _describe_ending(code: int) -> str:
-    """What an exit status of a worker means, for the run's status."""
+    """Describe a worker's exit status for the run's status."""
     if code == OUT_OF_MEMORY_EXIT:
         return (
             "The GPU does not have enough memory even for one row at a time. Lower max_length or "
@@ -182,11 +182,11 @@ def _describe_ending(code: int) -> str:
 
 
 def _wait_for_orphans(home: Path) -> None:
-    """Waits for a worker whose supervisor was killed: it goes on and has the machine until it ends."""
+    """Wait for a worker whose supervisor was killed; it keeps the machine busy until it ends."""
     while not _shutdown.is_requested and any(
         not run.status().is_settled() or run.has_worker() for run in list_runs(home)
     ):
-        time.sleep(POLL_SECONDS)
+        time.sleep(WORKER_POLL_SECONDS)
 
 
 def _base_environment() -> dict[str, str]:
@@ -194,9 +194,9 @@ def _base_environment() -> dict[str, str]:
 
 
 def worker_environment(processes: int) -> dict[str, str]:
-    """The environment of a worker, without the token for the storage, which only the supervisor needs.
+    """Return the environment of a worker, without the storage token, which only the supervisor needs.
 
-    A single process sees a single GPU: transformers would spread its batches over all that it sees.
+    A single process sees only one GPU, because transformers would split its batches over all visible ones.
     """
     environment = without_storage_token(_base_environment())
     if processes == 1:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from sft_app.runs.folder import Run
 
 STOP_POLL_SECONDS = 0.25
-# Quick work is still finished: a step that has started and, after an earlier stop, each part of the work.
+# Quick work is still finished: a step that has started and, after an earlier stop, each part of the remaining work.
 STEP_SECONDS, EARLY_STOP_GRACE_SECONDS = 3.0, 5.0
 # Time for a cancelled worker, which may be inside a library that does not return.
 CANCEL_GRACE_SECONDS = 5.0
@@ -35,7 +35,7 @@ class StopRequested(BaseException):
 
 
 class Cancelled(BaseException):
-    """Raised when the user wants nothing of the run."""
+    """Raised when the user wants to keep nothing of the run."""
 
 
 class Termination:
@@ -115,7 +115,7 @@ class Termination:
         began, seconds = self._part
         due = self.stop_noticed + seconds if self.stop_noticed >= began else began + EARLY_STOP_GRACE_SECONDS
         if time.monotonic() >= due:
-            self._part = None  # once is enough
+            self._part = None  # only once
             raise StopRequested
 
     def _look(self, run: Run) -> bool:
@@ -134,7 +134,7 @@ class Termination:
             if self._look(run):
                 signal.pthread_kill(main_thread, WAKE_SIGNAL)
             if self._cancel_noticed is not None and time.monotonic() - self._cancel_noticed > CANCEL_GRACE_SECONDS:
-                os._exit(CANCELLED_EXIT)  # the next reader of the run removes what is left
+                os._exit(CANCELLED_EXIT)  # the next process that reads the run removes the rest
 
     def _wake(self, *_: object) -> None:
         if not self._watches:

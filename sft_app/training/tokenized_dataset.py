@@ -105,9 +105,9 @@ def cut_into_blocks(texts: Iterable[list[int]], block_size: int) -> Iterator[dic
     rest: list[int] = []
     for ids in texts:
         rest += ids
-        whole = len(rest) - len(rest) % block_size
-        yield from (_row(rest[start : start + block_size]) for start in range(0, whole, block_size))
-        rest = rest[whole:]
+        full_length = len(rest) - len(rest) % block_size
+        yield from (_row(rest[start : start + block_size]) for start in range(0, full_length, block_size))
+        rest = rest[full_length:]
     if len(rest) > 1:
         yield _row(rest)
 

@@ -36,7 +36,7 @@ from sft_app.training.auto_settings import resolve_max_length, resolve_precision
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
-from sft_app.training.scoring import complete_scorecard, keep_heldout_scores
+from sft_app.training.scoring import complete_scorecard, write_heldout_scorecard
 from sft_app.training.supervisor import hand_over, record_terminated
 from sft_app.training.termination import (
     BUSY_EXIT,
@@ -148,7 +148,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     if discarded:
         logger.warning(discarded)
     checkpoint = last_complete_checkpoint(run.checkpoints_dir)
-    # A stop keeps what an earlier worker has learned.
+    # A stop keeps what an earlier worker learned.
     is_interruptible = checkpoint is None and distributed.world_size() == 1
     with termination.stoppable() if is_interruptible else nullcontext():
         trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)
@@ -165,7 +165,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     distributed.leave_ranks()
     if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
-        keep_heldout_scores(run, scores)
+        write_heldout_scorecard(run, scores)
     message = " ".join(filter(None, [discarded, _ending_message(reporter)]))
     return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 
@@ -272,8 +272,8 @@ def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettin
 
 
 def _watch_answer(prompt: str, answer: Answer) -> WatchAnswer:
-    found = WatchAnswer(prompt=prompt, answer=answer.text, finished=answer.finished)
-    return found.model_copy(update={"broken": True}) if answer.broken else found
+    watch_answer = WatchAnswer(prompt=prompt, answer=answer.text, finished=answer.finished)
+    return watch_answer.model_copy(update={"broken": True}) if answer.broken else watch_answer
 
 
 def _kept_scores(trainer: Any) -> list[RowScore]:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS, repetition, score_answer, summarise_answers
-from sft_app.evaluation.verdicts import note_of, scorecard_lines
+from sft_app.evaluation.verdicts import note_before_numbers, scorecard_lines
 from sft_app.inference.generation import Answer
 from sft_app.runs.scorecard import Interval, SideScores
 
@@ -71,7 +71,7 @@ def test_nothing_is_measured_on_answers_that_broke_off(side: str, broken: int) -
     assert all(math.isnan(value) for value in getattr(card, side).values())
     for line in scorecard_lines(card):
         assert (line.difference, line.interval, line.verdict) == ("–", "", "not a number: cannot be judged")
-    assert f"{broken} of 8 from the {'base' if side == 'base' else 'fine-tuned'} model" in note_of(card)
+    assert f"{broken} of 8 from the {'base' if side == 'base' else 'fine-tuned'} model" in note_before_numbers(card)
 
 
 def test_a_metric_needs_one_record_to_be_measured_and_shown() -> None:

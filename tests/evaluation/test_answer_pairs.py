@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, kept_pairs, told_as_prompt
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt, read_pairs
 from sft_app.runs.folder import Run
 
 
@@ -13,13 +13,13 @@ def test_a_pair_is_kept_once(tmp_path: Path) -> None:
         AnswerPair(prompt="Hi?", base="a", tuned="b", reference="c"),
         AnswerPair(prompt="Hi?", base="a", tuned="d"),
     )
-    keep_pairs(Run(tmp_path), [one, one])
-    keep_pairs(Run(tmp_path), [other, one])
-    assert kept_pairs(Run(tmp_path)) == [one, other]
+    add_pairs(Run(tmp_path), [one, one])
+    add_pairs(Run(tmp_path), [other, one])
+    assert read_pairs(Run(tmp_path)) == [one, other]
 
 
 def test_a_run_without_answers_keeps_none(tmp_path: Path) -> None:
-    assert kept_pairs(Run(tmp_path)) == []
+    assert read_pairs(Run(tmp_path)) == []
 
 
 def test_a_pair_is_known_by_prompt_and_answers() -> None:
@@ -32,6 +32,6 @@ def test_a_pair_is_known_by_prompt_and_answers() -> None:
 
 def test_a_single_question_is_told_as_it_is_and_turns_with_who_spoke() -> None:
     system, question = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi?"}
-    assert told_as_prompt([system, question]) == "Hi?"
+    assert join_as_prompt([system, question]) == "Hi?"
     answer = {"role": "assistant", "content": "Hello."}
-    assert told_as_prompt([question, answer, question]) == "user: Hi?\n\nassistant: Hello.\n\nuser: Hi?"
+    assert join_as_prompt([question, answer, question]) == "user: Hi?\n\nassistant: Hello.\n\nuser: Hi?"

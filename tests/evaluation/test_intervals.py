@@ -9,7 +9,7 @@ import pytest
 
 from sft_app.evaluation import intervals
 from sft_app.evaluation.intervals import expanded_tail, paired_intervals, student_limit
-from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, MISSED, rows_note
+from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, MISSED_ONE_IN, rows_note
 from sft_app.evaluation.votes import wilson_interval
 from sft_app.runs.scorecard import AnswerScores
 
@@ -59,7 +59,7 @@ def coverage(kind: str, rows: int) -> float:
 def test_intervals_of_few_rows_hold_the_truth_as_often_as_stated(
     kind: str, rows: int, stated: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`verdicts.MISSED` tells people of the worst of these."""
+    """`verdicts.MISSED_ONE_IN` tells people of the worst of these."""
     monkeypatch.setattr(intervals, "SAMPLES", 600)
     assert coverage(kind, rows) == pytest.approx(stated, abs=0.025)
 
@@ -81,13 +81,13 @@ def test_no_interval_sees_the_rare_rows_that_were_not_drawn(
     assert coverage(kind, rows) == pytest.approx(held, abs=0.025)
 
 
-@pytest.mark.parametrize(("limit", "missed"), MISSED.items())
+@pytest.mark.parametrize(("limit", "missed"), MISSED_ONE_IN.items())
 def test_a_note_states_no_fewer_misses_than_were_measured(
     limit: int, missed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the fewest rows that it is said of, of the longest tail that counts as ordinary."""
     monkeypatch.setattr(intervals, "SAMPLES", 600)
-    rows = max((fewer for fewer in MISSED if fewer < limit), default=FEWEST_TO_JUDGE)
+    rows = max((fewer for fewer in MISSED_ONE_IN if fewer < limit), default=FEWEST_TO_JUDGE)
     assert f"up to 1 in {missed} cases" in rows_note(AnswerScores(prompts=rows))
     assert coverage("lognormal", rows) >= 1 - 1 / missed - 0.025
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs
-from sft_app.evaluation.prompt_job import PromptJob, file_names, run_that_keeps
+from sft_app.evaluation.answer_pairs import AnswerPair, read_pairs
+from sft_app.evaluation.prompt_job import PromptJob, file_names, run_to_keep_pairs_in
 from sft_app.evaluation.prompt_sets import PromptResult
 from sft_app.inference.sides import Side
 from sft_app.models.catalog import ModelRef
@@ -41,9 +41,9 @@ def test_each_batch_is_on_the_disk_before_the_next(run: Run) -> None:
     job = begun()
     work = job.work(iter([[result(1), result(2, problem="too long")], [result(3)]]), run)
     next(work)
-    assert kept_pairs(run) == [AnswerPair(prompt="Q1", base="a1", tuned="b1")] and job.is_at_work
+    assert read_pairs(run) == [AnswerPair(prompt="Q1", base="a1", tuned="b1")] and job.is_at_work
     next(work)
-    assert [pair.prompt for pair in kept_pairs(run)] == ["Q1", "Q3"]
+    assert [pair.prompt for pair in read_pairs(run)] == ["Q1", "Q3"]
     assert list(work) == [] and not job.is_at_work
 
 
@@ -79,10 +79,10 @@ def test_most_changed_come_first_on_demand() -> None:
 
 def test_only_base_and_the_run_itself_are_pairs_of_the_run(run: Run) -> None:
     itself, checkpoint = side("r1", run.adapter_dir), side("r1/checkpoint-2", run.checkpoints_dir / "checkpoint-2")
-    assert run_that_keeps((side("base"), itself), run) == run
-    assert run_that_keeps((side("base"), checkpoint), run) is None
-    assert run_that_keeps((itself, side("base")), run) is None
-    assert run_that_keeps((side("base"), side("some/adapter")), None) is None
+    assert run_to_keep_pairs_in((side("base"), itself), run) == run
+    assert run_to_keep_pairs_in((side("base"), checkpoint), run) is None
+    assert run_to_keep_pairs_in((itself, side("base")), run) is None
+    assert run_to_keep_pairs_in((side("base"), side("some/adapter")), None) is None
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,15 @@ from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer
-from sft_app.evaluation.answer_pairs import kept_pairs
-from sft_app.evaluation.score_run import GENERAL, keep_score, most_changed, read_rows, score_both, score_run
+from sft_app.evaluation.answer_pairs import read_pairs
+from sft_app.evaluation.score_run import (
+    GENERAL_QUESTIONS_FILE,
+    keep_score,
+    most_changed,
+    read_scorable_rows,
+    score_both,
+    score_run,
+)
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.verdicts import UNJUDGED, scorecard_lines
 from sft_app.export.report import report_html, report_markdown
@@ -74,8 +81,8 @@ def plain_loss(model: Any, rendered: Any) -> tuple[float, int]:
 
 def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models: list[Any]) -> None:
     card, _ = score_run(made.run, pair, prompts=0)
-    for part, file in ((card, made.run.heldout_file), (card.general, GENERAL)):
-        rows = [row.rendered for row in read_rows(file, pair.tokenizer, 256)]
+    for part, file in ((card, made.run.heldout_file), (card.general, GENERAL_QUESTIONS_FILE)):
+        rows = [row.rendered for row in read_scorable_rows(file, pair.tokenizer, 256)]
         for side, model in zip(("base", "tuned"), models, strict=True):
             losses, tokens = zip(*(plain_loss(model, rendered) for rendered in rows), strict=True)
             assert getattr(part, side)["loss"] == pytest.approx(sum(losses) / sum(tokens), abs=1e-3)
@@ -83,7 +90,7 @@ def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models
 
 
 def test_rows_scored_together_are_those_scored_alone(pair: LoadedPair, made: Any, models: list[Any]) -> None:
-    rows = [row.rendered for row in read_rows(made.run.heldout_file, pair.tokenizer, 256)]
+    rows = [row.rendered for row in read_scorable_rows(made.run.heldout_file, pair.tokenizer, 256)]
     base, tuned = score_both(pair, rows)
     for scores, model in ((base, models[0]), (tuned, models[1])):
         for score, rendered in zip(scores, rows, strict=True):
@@ -103,7 +110,7 @@ def test_generated_answers_are_scored_against_the_given_ones(made: Any, pair: Lo
     told: list[float] = []
     card, _ = score_run(made.run, pair, prompts=3, on_progress=told.append)
     assert card.answers.prompts == 3
-    rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:3]
+    rows = read_scorable_rows(made.run.heldout_file, pair.tokenizer, 256)[:3]
     expected = []
     for row in rows:
         prompt = render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1])
@@ -133,11 +140,11 @@ def test_the_most_changed_rows_can_be_read(made: Any, pair: LoadedPair) -> None:
 def test_nothing_to_measure_on_is_told(pair: LoadedPair, made: Any, tmp_path: Any) -> None:
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(DataError, match=r"none\.jsonl contains no conversation"):
-        read_rows(tmp_path / "none.jsonl", pair.tokenizer, 256)
+        read_scorable_rows(tmp_path / "none.jsonl", pair.tokenizer, 256)
 
 
 def test_a_prompt_too_long_costs_only_its_own_answer(pair: LoadedPair, made: Any) -> None:
-    rows = read_rows(made.run.heldout_file, pair.tokenizer, None)
+    rows = read_scorable_rows(made.run.heldout_file, pair.tokenizer, None)
     prompt = render_prompt(pair.tokenizer, rows[0].conversation.as_dicts()[:-1])
     too_long = [5] * (pair.models.model.config.max_position_embeddings + 1)
     sampling = Sampling(0.0, 0, 8)
@@ -168,7 +175,7 @@ def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
     made.run.heldout_file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     keep_score(made.run, load_pair(find_sides(BASE, made.run.id, made.home), made.home), prompts=8)
     card = made.run.scorecard()
-    assert kept_pairs(made.run) == []
+    assert read_pairs(made.run) == []
     for part in (card, card.general, card.answers):
         assert all(math.isfinite(value) for value in part.base.values())
         written = part.as_record()
@@ -186,7 +193,7 @@ def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
 
 
 def test_an_answer_that_broke_off_is_not_shown_as_one(made: Any, pair: LoadedPair) -> None:
-    rows = read_rows(made.run.heldout_file, pair.tokenizer, 256)[:1]
+    rows = read_scorable_rows(made.run.heldout_file, pair.tokenizer, 256)[:1]
     answers = {rows[0].number: (Answer("Whole."), Answer("Hal", broken=True))}
     (row,) = most_changed(rows, [RowScore(4.0, 2, 1)], [RowScore(2.0, 2, 1)], answers).improved
     assert row.answers == ["Whole.", None]

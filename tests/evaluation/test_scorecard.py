@@ -13,11 +13,11 @@ from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.evaluation.scorecard import (
     RowScore,
-    keep_base_scores,
-    kept_base_scores,
     make_scorecard,
     mean_loss,
+    read_base_scores,
     score_conversations,
+    write_base_scores,
 )
 from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.runs.folder import Run
@@ -207,7 +207,7 @@ def test_scoring_puts_the_mode_back_and_scores_without_dropout(base_model: Any, 
 
 def test_scores_survive_their_file_form(tmp_path: Path) -> None:
     run, scores = Run(tmp_path), [RowScore(2.5, 3, 1)]
-    keep_base_scores(run, scores)
-    assert kept_base_scores(run) == scores
-    keep_base_scores(run, [RowScore(math.nan, 3, 1)])
-    assert math.isnan(kept_base_scores(run)[0].loss)
+    write_base_scores(run, scores)
+    assert read_base_scores(run) == scores
+    write_base_scores(run, [RowScore(math.nan, 3, 1)])
+    assert math.isnan(read_base_scores(run)[0].loss)

@@ -10,9 +10,9 @@ import pytest
 from sft_app.evaluation.verdicts import (
     METRICS,
     UNJUDGED,
-    answers_of,
     forgetting_sentence,
-    note_of,
+    judgeable_answers,
+    note_before_numbers,
     rows_note,
     scorecard_lines,
     summary_sentence,
@@ -188,20 +188,20 @@ def test_no_line_of_a_part_without_a_loss_has_a_verdict(side: str, loss: float |
     assert "cannot be judged" in summary_sentence(scores(found)) or "Nothing can be judged" in summary_sentence(
         scores(found)
     )
-    assert note_of(scores(found)) == ""
+    assert note_before_numbers(scores(found)) == ""
 
 
 def test_uncounted_answers_of_a_side_without_a_loss_are_not_judged() -> None:
     part = {key: value for key, value in card(-0.5, -0.3, -0.1, "repetition").items() if key != "heldout"}
     answers = {**part, "prompts": 20}
-    assert answers_of(scores(card(0, 0, 0))) is None
+    assert judgeable_answers(scores(card(0, 0, 0))) is None
     for whole, told in (
         ({**card(-2.0, -1.0, -0.5), "answers": answers}, "better"),
         ({**broken(4.0, None), "answers": answers}, UNJUDGED),
         ({**broken(NAN, 4.0), "answers": answers}, UNJUDGED),
         ({**broken(4.0, None), "answers": {**answers, "broken": {"base": 0, "tuned": 0}}}, "better"),
     ):
-        found = answers_of(scores(whole))
+        found = judgeable_answers(scores(whole))
         assert found is not None and [line.verdict for line in scorecard_lines(found)] == [told]
 
 

@@ -13,13 +13,12 @@ from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.votes import (
     Ballot,
-    Progress,
     Vote,
-    by_majority,
+    VotingProgress,
     by_voter,
-    cast,
+    cast_vote,
+    majority_choices,
     open_ballots,
-    progress,
     read_votes,
     sign_test,
     tally,
@@ -28,6 +27,7 @@ from sft_app.evaluation.votes import (
     voter_name,
     votes_csv,
     votes_jsonl,
+    voting_progress,
     wilson_interval,
     withdraw_last,
 )
@@ -80,7 +80,7 @@ def test_equal_answers_and_doubles_are_not_asked_about() -> None:
 
 def test_voting_goes_on_where_it_stopped_for_each_voter(run: Run) -> None:
     first = open_ballots(PAIRS[:3], "Ada", read_votes(run))[0]
-    cast(run, first, "1", "Ada")
+    cast_vote(run, first, "1", "Ada")
     assert len(open_ballots(PAIRS[:3], "Ada", read_votes(run))) == 2
     assert len(open_ballots(PAIRS[:3], "Bo", read_votes(run))) == 3
 
@@ -88,7 +88,7 @@ def test_voting_goes_on_where_it_stopped_for_each_voter(run: Run) -> None:
 def test_the_last_vote_on_a_pair_counts(run: Run) -> None:
     ballot = Ballot(PAIRS[0], base_is_left=True)
     for key in ("1", "2"):
-        cast(run, ballot, key, "Ada")
+        cast_vote(run, ballot, key, "Ada")
     assert [vote.choice for vote in read_votes(run)] == ["tuned"]
 
 
@@ -97,7 +97,7 @@ def test_the_last_vote_on_a_pair_counts(run: Run) -> None:
 )
 def test_a_vote_that_means_nothing_is_refused(run: Run, key: str, voter: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
-        cast(run, Ballot(PAIRS[0], True), key, voter)
+        cast_vote(run, Ballot(PAIRS[0], True), key, voter)
     assert read_votes(run) == []
 
 
@@ -126,30 +126,30 @@ def test_wilson_interval_stays_between_0_and_1() -> None:
 
 def test_a_vote_taken_back_is_open_again_and_the_one_before_it_is_the_last(run: Run) -> None:
     first, second = open_ballots(PAIRS[:2], "Ada", [])
-    cast(run, first, "1", "Ada")
-    cast(run, second, "0", "Ada")
-    cast(run, first, "2", "Bo")
+    cast_vote(run, first, "1", "Ada")
+    cast_vote(run, second, "0", "Ada")
+    cast_vote(run, first, "2", "Bo")
     assert withdraw_last(run, "Ada") == second.pair.id
     assert open_ballots(PAIRS[:2], "Ada", read_votes(run)) == [second]
     assert withdraw_last(run, "Ada") == first.pair.id
     assert [vote.voter for vote in read_votes(run)] == ["Bo"]
     with pytest.raises(RunError, match="no vote to undo"):
         withdraw_last(run, "Ada")
-    cast(run, second, "0", "Ada")
+    cast_vote(run, second, "0", "Ada")
     assert [vote.choice for vote in by_voter(read_votes(run))["Ada"]] == ["tie"]
 
 
 def test_votes_stand_in_the_order_in_which_they_were_cast(run: Run) -> None:
     for number in (0, 1, 0):
-        cast(run, Ballot(PAIRS[number], True), "0", "Ada")
+        cast_vote(run, Ballot(PAIRS[number], True), "0", "Ada")
     assert withdraw_last(run, "Ada") == PAIRS[0].id
 
 
 def test_progress_counts_what_can_be_voted_on(run: Run) -> None:
     pairs = [*PAIRS[:3], AnswerPair(prompt="Q", base="same", tuned="same")]
-    cast(run, Ballot(PAIRS[0], True), "1", "Ada")
-    cast(run, Ballot(PAIRS[100], True), "1", "Ada")  # of a pair that is there no more
-    assert progress(pairs, "Ada", read_votes(run)) == Progress(voted=1, total=3, alike=1)
+    cast_vote(run, Ballot(PAIRS[0], True), "1", "Ada")
+    cast_vote(run, Ballot(PAIRS[100], True), "1", "Ada")  # of a pair that is there no more
+    assert voting_progress(pairs, "Ada", read_votes(run)) == VotingProgress(voted=1, total=3, alike=1)
 
 
 def test_the_same_name_is_the_same_voter() -> None:
@@ -161,7 +161,7 @@ def test_the_same_name_is_the_same_voter() -> None:
 def test_a_majority_is_one_vote_for_a_pair() -> None:
     choices = {"a": ["tuned", "tuned", "base"], "b": ["tuned", "base"], "c": ["both bad", "both bad", "tie"]}
     votes = [Vote(pair=pair, voter="Ada", choice=choice) for pair, several in choices.items() for choice in several]
-    assert by_majority(votes) == {"a": "tuned", "b": "tie", "c": "both bad"}
+    assert majority_choices(votes) == {"a": "tuned", "b": "tie", "c": "both bad"}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_tally_in_plain_words(tuned: int, base: int, words: str) -> None:
 
 def test_votes_leave_with_the_answers_they_are_about(run: Run) -> None:
     pair = AnswerPair(prompt="Q", base="=1+1", tuned="tuned, really")
-    cast(run, Ballot(pair, base_is_left=False), "1", "Ada")
+    cast_vote(run, Ballot(pair, base_is_left=False), "1", "Ada")
     (row,) = csv.DictReader(io.StringIO(votes_csv(read_votes(run), [pair])))
     assert (row["voter"], row["choice"], row["base_was"], row["base"]) == ("Ada", "tuned", "right", "'=1+1")
     assert json.loads(votes_jsonl(read_votes(run), []))["tuned"] == ""

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from sft_app.errors import ExportError
-from sft_app.export.gguf import converting, gguf_commands, llama_cpp_dir
+from sft_app.export.gguf import convert_to_gguf, gguf_commands, llama_cpp_dir
 from sft_app.export.merged import follow
 from sft_app.runtime.environment import LLAMA_CPP_VARIABLE
 
@@ -44,7 +44,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def convert(model: Path, llama_cpp: Path) -> Path:
-    return follow(converting(model, llama_cpp), lambda step: None)
+    return follow(convert_to_gguf(model, llama_cpp), lambda step: None)
 
 
 def test_the_converter_writes_the_file(llama_cpp: Path, model: Path) -> None:
@@ -65,7 +65,7 @@ def test_it_is_not_written_again_until_the_weights_are_newer(llama_cpp: Path, mo
 
 def test_closing_it_ends_the_converter(llama_cpp: Path, model: Path) -> None:
     (llama_cpp / "convert_hf_to_gguf.py").write_text("import time; time.sleep(600)")
-    steps = converting(model, llama_cpp)
+    steps = convert_to_gguf(model, llama_cpp)
     next(steps)
     (converter,) = (child for child in psutil.Process().children() if str(model) in child.cmdline())
     steps.close()

@@ -23,7 +23,7 @@ from sft_app.export.hub_push import (
     push_run,
     visibility_warning,
 )
-from sft_app.export.merged import follow, merging
+from sft_app.export.merged import follow, merge_steps
 from sft_app.runs.folder import Run
 from tests.commands import assert_one_clear_line
 from tests.export.hub_stand_in import GOOD_TOKEN, READ_TOKEN, PushHub
@@ -148,7 +148,7 @@ def test_a_merged_model_is_pushed_with_what_the_check_found(
     hub: PushHub, make_run: Callable[..., Any], tmp_path: Path
 ) -> None:
     run = make_run(max_new_tokens=2).run
-    merged = follow(merging(run, tmp_path / "model", prompts=1), lambda step: None)
+    merged = follow(merge_steps(run, tmp_path / "model", prompts=1), lambda step: None)
     (merged.folder / "model-q8_0.gguf").write_bytes(b"large")
     hub.add("ann/voice", **{"config.json": b"{}", "model-00001-of-00002.safetensors": b"old", "notes.md": b"mine"})
     push_run(run, MINE, merged=merged)

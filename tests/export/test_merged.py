@@ -29,13 +29,13 @@ from sft_app.export.fidelity import (
     write_fidelity,
 )
 from sft_app.export.fidelity_check import (
-    Measured,
+    SideResults,
     _refuse_without_memory,
     check_fidelity,
     compare_sides,
     shared_beginning,
 )
-from sft_app.export.merged import Step, check_room, find_merged, follow, merging, saved_ns, size_gib
+from sft_app.export.merged import Step, check_room, find_merged, follow, merge_steps, merged_size_gib, saved_ns
 from sft_app.inference.generation import Answer
 from sft_app.models.hardware import detect_hardware
 from sft_app.runs.folder import Run
@@ -63,7 +63,7 @@ def made(make_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
 
 
 def merge_run(run: Run, folder: Path, on_progress: Callable[[Step], None] = lambda step: None, **options: Any) -> Any:
-    return follow(merging(run, folder, **options), on_progress)
+    return follow(merge_steps(run, folder, **options), on_progress)
 
 
 def logits_of(model: Any) -> torch.Tensor:
@@ -274,7 +274,7 @@ def test_an_interrupted_merge_leaves_nothing_half(made: Any, tmp_path: Path, at:
 
 @pytest.mark.usefixtures("plain_processes")
 def test_a_closed_generator_ends_the_process(made: Any, tmp_path: Path) -> None:
-    steps = merging(made.run, tmp_path / "model")
+    steps = merge_steps(made.run, tmp_path / "model")
     next(steps)
     assert len(workers()) == 1
     steps.close()
@@ -348,7 +348,7 @@ def test_size_is_two_bytes_for_each_weight(made: Any) -> None:
     from safetensors.torch import load_file
 
     weights = load_file(Path(made.ref.location) / "model.safetensors")
-    assert size_gib(made.run) * 2**30 == 2 * sum(weight.numel() for weight in weights.values())
+    assert merged_size_gib(made.run) * 2**30 == 2 * sum(weight.numel() for weight in weights.values())
 
 
 def test_a_folder_with_something_else_is_left_alone(made: Any, tmp_path: Path) -> None:
@@ -397,6 +397,6 @@ def test_a_merged_model_without_a_loss_is_warned_of(tmp_path: Path, reference: f
 
 def test_answers_that_broke_off_are_not_equal_ones() -> None:
     score, broken = RowScore(4.0, 2, 1), Answer(broken=True)
-    sides = [Measured([score] * 2, [Answer("Hi", 1, ids=(5,)), broken])] * 2
+    sides = [SideResults([score] * 2, [Answer("Hi", 1, ids=(5,)), broken])] * 2
     found = compare_sides(KNOWN, *sides)
     assert (found.prompts, found.equal_answers, found.shared_beginning) == (2, 1, 0.5)

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from sft_app.errors import ExportError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs, pairs_of
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, collect_pairs
 from sft_app.export.model_card import model_card
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord
@@ -30,7 +30,7 @@ def run(home: Path) -> Run:
     run = make_run(home)
     finish(run)
     run.keep_scorecard(whole_card())
-    keep_pairs(run, [AnswerPair(prompt="A customer's secret?", base="Base says.", tuned="Tuned says.")])
+    add_pairs(run, [AnswerPair(prompt="A customer's secret?", base="Base says.", tuned="Tuned says.")])
     for step, text in ((0, "Before."), (4, "After.")):
         run.log_snapshot(step=step, answers=[{"prompt": "Watched?", "answer": text, "finished": True}])
     return run
@@ -139,7 +139,7 @@ def test_notes_stand_at_the_top(run: Run) -> None:
 
 def test_rows_of_somebodys_data_are_shown_only_when_chosen(run: Run) -> None:
     assert "secret" not in model_card(run, "ann/voice") and "Watched?" in model_card(run, "ann/voice")
-    chosen = [pair.id for pair in pairs_of(run) if "secret" in pair.prompt]
+    chosen = [pair.id for pair in collect_pairs(run) if "secret" in pair.prompt]
     assert "A customer's secret?" in model_card(run, "ann/voice", chosen=chosen)
     assert "Watched?" not in model_card(run, "ann/voice", chosen=chosen).partition("## Examples")[2]
 
@@ -147,7 +147,7 @@ def test_rows_of_somebodys_data_are_shown_only_when_chosen(run: Run) -> None:
 def test_rows_of_the_bundled_example_are_shown(home: Path) -> None:
     run = make_run(home, data=EXAMPLE_DATA)
     finish(run)
-    keep_pairs(run, [AnswerPair(prompt="From the example?", base="Base says.", tuned="Tuned says.")])
+    add_pairs(run, [AnswerPair(prompt="From the example?", base="Base says.", tuned="Tuned says.")])
     assert "From the example?" in model_card(run, "ann/voice")
 
 

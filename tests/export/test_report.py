@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, keep_pairs, pairs_of
+from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, add_pairs, collect_pairs
 from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.export.markdown import markdown_text
 from sft_app.export.model_card import model_card
@@ -66,7 +66,7 @@ def run(home: Path) -> Run:
     run = make_run(home)
     finish(run)
     run.keep_scorecard(whole_card())
-    keep_pairs(
+    add_pairs(
         run,
         [
             AnswerPair(prompt=f"Question {n}?", base="It is what it is.", tuned=f"Sorry about {n}!", reference="Given.")
@@ -125,7 +125,7 @@ def test_no_folder_of_this_machine_is_told(home: Path, make: Any) -> None:
 def test_what_people_and_models_write_stays_text(home: Path) -> None:
     run = make_run(home, name=NASTY[:80], system_prompt=NASTY, watch_prompts=[NASTY])
     finish(run)
-    keep_pairs(run, [AnswerPair(prompt=NASTY, base=NASTY + " base", tuned=NASTY + " tuned", reference=NASTY)])
+    add_pairs(run, [AnswerPair(prompt=NASTY, base=NASTY + " base", tuned=NASTY + " tuned", reference=NASTY)])
     append_jsonl(run.votes_file, {"pair": "p", "voter": NASTY, "choice": "tuned"})
     append_jsonl(run.votes_file, {"pair": "p", "voter": "Bo", "choice": "tuned"})
     html = report_html(run)
@@ -221,7 +221,7 @@ def test_data_of_the_hub_keeps_its_name_and_tells_its_licence(home: Path) -> Non
 
 
 def test_pairs_are_chosen_or_the_most_changed_ones(run: Run) -> None:
-    pairs = pairs_of(run)
+    pairs = collect_pairs(run)
     assert report_html(run).count("<article>") == SHOWN < len(pairs)
     html = report_html(run, [pairs[7].id])
     assert html.count("<article>") == 1 and f">{pairs[7].prompt}</h3>" in html
@@ -231,7 +231,7 @@ def test_pairs_are_chosen_or_the_most_changed_ones(run: Run) -> None:
 
 def test_the_words_that_differ_are_marked(home: Path) -> None:
     run = make_run(home)
-    keep_pairs(run, [AnswerPair(prompt="Q?", base="I am sorry.", tuned="I am very sorry.")])
+    add_pairs(run, [AnswerPair(prompt="Q?", base="I am sorry.", tuned="I am very sorry.")])
     assert "I am<mark> very</mark> sorry." in report_html(run)
 
 
@@ -242,10 +242,10 @@ def test_pairs_come_from_what_was_kept_scored_and_watched(home: Path) -> None:
     row = {"row": 3, "messages": asked, "base_loss": 2.0, "tuned_loss": 1.0}
     rows = [{**row, "answers": ["a b", "a c"]}, {**row, "answers": []}]
     run.keep_scorecard(whole_card(most_changed={"improved": rows, "damaged": []}))
-    keep_pairs(run, [AnswerPair(prompt="Kept?", base="x y z", tuned="x y w")])
+    add_pairs(run, [AnswerPair(prompt="Kept?", base="x y z", tuned="x y w")])
     for step, text in ((0, "before"), (4, "after"), (8, "later")):
         run.log_snapshot(step=step, answers=[{"prompt": "Watched?", "answer": text, "finished": True}])
-    assert [(pair.prompt, pair.tuned, pair.reference) for pair in pairs_of(run)] == [
+    assert [(pair.prompt, pair.tuned, pair.reference) for pair in collect_pairs(run)] == [
         ("Watched?", "after", ""),
         ("Scored?", "a c", "Given."),
         ("Kept?", "x y w", ""),
@@ -297,7 +297,7 @@ def test_nothing_written_breaks_the_markdown(home: Path) -> None:
     finish(run)
     run.keep_scorecard(whole_card())
     pair = AnswerPair(prompt=NASTY, base=NASTY + "\r\n| - |", tuned="    code\n===\n1. one\n" + NASTY)
-    keep_pairs(run, [pair])
+    add_pairs(run, [pair])
     tokens = MarkdownIt("commonmark").enable("table").parse(report_markdown(run))
     headings = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
     assert headings == [
@@ -361,7 +361,7 @@ def test_answers_that_broke_off_are_no_examples(home: Path) -> None:
     run.keep_scorecard(whole_card(most_changed={"improved": [row], "damaged": []}))
     run.log_snapshot(step=0, answers=[{"prompt": "Who?", "answer": "Me.", "finished": True}])
     run.log_snapshot(step=4, answers=[{"prompt": "Who?", "answer": "", "finished": False, "broken": True}])
-    assert pairs_of(run) == []
+    assert collect_pairs(run) == []
     assert "its numbers became infinite" in changed_rows_view(run.scorecard())
 
 

@@ -15,7 +15,7 @@ from huggingface_hub import SpaceCard
 
 from sft_app.errors import AccessError, ExportError, ModelError
 from sft_app.export.hub_push import PushTarget
-from sft_app.export.space import comparison_readme, project_files, push_space
+from sft_app.export.space import comparison_readme, project_files, push_app_as_space
 from sft_app.hosting import Hosting, detect_hosting
 from sft_app.models import catalog
 from sft_app.runtime.environment import PROJECT_DIR
@@ -51,7 +51,7 @@ def build_the_page(held: Held, folder: Path) -> None:
 
 
 def test_the_app_arrives_in_one_commit_and_can_start(hub: PushHub, tmp_path: Path) -> None:
-    pushed = push_space(MINE)
+    pushed = push_app_as_space(MINE)
     held = hub.get("ann/compare", "space")
     assert (pushed.url, pushed.private, len(held.commits)) == (f"{hub.endpoint}/spaces/ann/compare", True, 1)
     assert held.variables == {}
@@ -69,7 +69,7 @@ def test_nothing_is_sent_that_is_not_the_apps(hub: PushHub) -> None:
 
 
 def test_a_comparison_space_shows_one_adapter(hub: PushHub, adapter: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    pushed = push_space(PushTarget("ann/compare", private=False), "bo/voice")
+    pushed = push_app_as_space(PushTarget("ann/compare", private=False), "bo/voice")
     held = hub.get("ann/compare", "space")
     assert (pushed.private, pushed.notes, len(held.commits)) == (False, (), 1)
     assert held.variables == {"SFT_APP_MODE": "demo", "SFT_APP_ADAPTER": "bo/voice"}
@@ -93,33 +93,33 @@ def test_its_front_matter_is_valid(base: str) -> None:
 
 
 def test_a_comparison_space_can_start(hub: PushHub, adapter: Held, tmp_path: Path) -> None:
-    push_space(MINE, "bo/voice")
+    push_app_as_space(MINE, "bo/voice")
     build_the_page(hub.get("ann/compare", "space"), tmp_path)
 
 
 def test_a_second_push_drops_code_that_is_gone_and_nothing_else(hub: PushHub) -> None:
-    push_space(MINE)
+    push_app_as_space(MINE)
     held = hub.get("ann/compare", "space")
     held.files |= {"sft_app/old.py": b"x", "my_notes.txt": b"x"}
-    push_space(MINE)
+    push_app_as_space(MINE)
     assert "sft_app/old.py" not in held.files and "my_notes.txt" in held.files and len(held.commits) == 2
 
 
 def test_the_whole_app_takes_the_place_of_a_comparison(hub: PushHub, adapter: Held) -> None:
-    push_space(MINE, "bo/voice")
+    push_app_as_space(MINE, "bo/voice")
     held = hub.get("ann/compare", "space")
     held.variables["MY_OWN"] = "1"
-    push_space(MINE)
+    push_app_as_space(MINE)
     assert held.variables == {"MY_OWN": "1"}
     held.variables["SFT_APP_MODE"] = "demo"  # set by its owner, for an app that shows no single adapter
-    push_space(MINE)
+    push_app_as_space(MINE)
     assert held.variables == {"MY_OWN": "1", "SFT_APP_MODE": "demo"}
 
 
 def test_another_space_is_not_written_over(hub: PushHub) -> None:
     hub.add("ann/compare", kind="space", **{"app.py": b"print('mine')"})
     with pytest.raises(ExportError, match=r"contains something else \(app.py\)"):
-        push_space(MINE)
+        push_app_as_space(MINE)
     assert hub.get("ann/compare", "space").commits == []
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_adapter_makes_no_space(hub: PushHub) -> None:
         ("../x", "is not a valid repository name"),
     ):
         with pytest.raises(ExportError, match=told):
-            push_space(MINE, name)
+            push_app_as_space(MINE, name)
     assert ("space", "ann/compare") not in hub.repositories
 
 
@@ -149,23 +149,23 @@ def test_an_adapter_as_large_as_a_model_is_not_fetched(hub: PushHub, monkeypatch
 
 def test_a_private_adapter_is_told(hub: PushHub) -> None:
     hub.add("ann/mine", **{"adapter_config.json": json.dumps(CONFIG).encode()})
-    assert "ann/mine is private" in push_space(MINE, "ann/mine").notes[0]
+    assert "ann/mine is private" in push_app_as_space(MINE, "ann/mine").notes[0]
 
 
 def test_a_push_that_broke_goes_on(hub: PushHub) -> None:
     hub.fail("POST /api/spaces/ann/compare/commit", 500)
     with pytest.raises(ExportError, match="Push again in a few minutes"):
-        push_space(MINE)
-    assert push_space(MINE).private and len(hub.get("ann/compare", "space").commits) == 1
+        push_app_as_space(MINE)
+    assert push_app_as_space(MINE).private and len(hub.get("ann/compare", "space").commits) == 1
 
 
 def test_what_the_hub_refuses_is_told(hub: PushHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.fail("POST /api/repos/create", 402, f"Subscribe to PRO {GOOD_TOKEN}")
     with pytest.raises(ExportError, match=r"requires a paid plan for it \(Subscribe to PRO hf_…\)"):
-        push_space(MINE)
+        push_app_as_space(MINE)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(AccessError, match="needs to know who is pushing"):
-        push_space(MINE)
+        push_app_as_space(MINE)
 
 
 def test_an_app_without_its_folder_says_so(tmp_path: Path) -> None:

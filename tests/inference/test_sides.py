@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sft_app.errors import ModelError, RunError
-from sft_app.inference.sides import BASE, find_sides, list_sides, settings_of
+from sft_app.inference.sides import BASE, find_sides, list_sides, side_settings
 from sft_app.runs.directory import list_runs
 from sft_app.settings import EXAMPLE_ADAPTER, RunSettings
 
@@ -61,7 +61,7 @@ def test_base_stands_first_and_checkpoints_under_their_run(whole: Any) -> None:
 def test_the_bundled_adapter_stands_on_the_starter(home: Path) -> None:
     base, side = find_sides(BASE, EXAMPLE_ADAPTER, home)
     assert (base.base.name, side.label) == ("starter", "Bundled example")
-    assert settings_of(side, home) == RunSettings()
+    assert side_settings(side, home) == RunSettings()
     assert (side.folder / "adapter_model.safetensors").stat().st_size < 3_000_000
 
 
@@ -70,7 +70,7 @@ def test_every_listed_side_is_found_by_its_name(whole: Any) -> None:
         base, side = find_sides(BASE, name, whole.home)
         assert (base.name, base.folder, side.name) == (BASE, None, name)
         assert base.base == side.base == whole.ref
-        assert settings_of(side, whole.home) == whole.settings
+        assert side_settings(side, whole.home) == whole.settings
     assert find_sides("latest", "", whole.home)[0].folder == whole.run.adapter_dir
     assert find_sides(f"{whole.run.id}/checkpoint-4", "base", whole.home)[0].label == "shop, step 4"
 

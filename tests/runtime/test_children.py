@@ -68,7 +68,7 @@ def test_child_ends_with_its_parent_and_cleans_up(tmp_path: Path) -> None:
     [
         (3, "It exited with status 3."),
         (-signal.SIGSEGV, "It was ended by signal 11 (SIGSEGV)."),
-        (-signal.SIGKILL, "It was killed (signal 9), by someone or because the machine's memory ran out."),
+        (-signal.SIGKILL, "It was killed (signal 9), by a user or because the machine ran out of memory."),
     ],
 )
 def test_how_a_process_ended_is_a_sentence(status: int, sentence: str) -> None:

@@ -328,7 +328,7 @@ def test_worker_that_runs_out_of_gpu_memory_goes_on_from_its_checkpoint_with_the
     assert (status.state, status.step) == ("finished", 8), run.log_tail(40)
     assert status.hint == (
         "The GPU did not have enough memory for 4 conversations at once; the run now uses batches of 2, 2 per step, "
-        "so each step learns from as many as before."
+        "so each step still learns from the same number."
     )
     assert "CUDA out of memory" in run.log_file.read_text()
     assert_equal_runs(plain, run)

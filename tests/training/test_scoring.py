@@ -17,14 +17,14 @@ Work = Callable[..., int]
 
 
 def test_run_ends_with_the_whole_scorecard_and_answers_to_vote_on(finished_run: Run) -> None:
-    from sft_app.evaluation.answer_pairs import kept_pairs
+    from sft_app.evaluation.answer_pairs import read_pairs
 
     card = finished_run.scorecard()
     assert card is not None
     assert card.general.heldout.conversations == 40
     assert card.answers.prompts == card.heldout.conversations == 4
     assert card.rows.better == len(card.most_changed.improved) == 4
-    pairs = kept_pairs(finished_run)
+    pairs = read_pairs(finished_run)
     assert [pair.reference for pair in pairs] == ["Soon!"] * 4
     assert all(pair.prompt.startswith("Where is order") and pair.base != pair.tuned for pair in pairs)
 

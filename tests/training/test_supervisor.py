@@ -142,7 +142,7 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     before, now = tries[-2][0], tries[-1]
     assert run.status().hint == (
         f"The GPU did not have enough memory for {before} conversations at once; the run now uses batches of {now[0]}, "
-        f"{now[1]} per step, so each step learns from as many as before."
+        f"{now[1]} per step, so each step still learns from the same number."
     )
     assert run.record().settings.per_device_train_batch_size == batch
 
@@ -167,7 +167,7 @@ def test_lack_of_memory_for_one_row_fails_with_what_to_do(make_run: Make, home: 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (-signal.SIGKILL, "was killed (signal 9), by someone or because the machine's memory ran out"),
+        (-signal.SIGKILL, "was killed (signal 9), by a user or because the machine ran out of memory"),
         (-signal.SIGSEGV, "was ended by signal 11 (SIGSEGV)"),
         (3, "exited with status 3"),
     ],

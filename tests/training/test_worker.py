@@ -436,7 +436,7 @@ def test_checkpoint_that_the_disk_has_no_room_for_is_left_out_and_told(
 
     monkeypatch.setattr(callbacks.shutil, "disk_usage", disk_usage)
     assert work(run) == 0
-    told = r"Told before\. No checkpoint was saved at step 2: the disk is 3\d MiB short\. Free up space\."
+    told = r"Told before\. No checkpoint was saved at step 2: it needs 3\d MiB more disk space\. Free up space\."
     assert hints[2] == "Told before." and re.fullmatch(told, hints[3])
     assert (run.status().state, run.status().hint) == ("finished", "Told before.")
     assert sorted(checkpoint_step(path) for path in run.checkpoints_dir.glob("checkpoint-*")) == [4, 6]

@@ -22,7 +22,7 @@ from sft_app.data.rows import Rejected
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import Prompt, PromptFile, PromptResult
-from sft_app.evaluation.votes import Ballot, Progress, Vote
+from sft_app.evaluation.votes import Ballot, Vote, VotingProgress
 from sft_app.export.fidelity import Fidelity
 from sft_app.export.merged import MergedModel, Step
 from sft_app.export.ollama import OllamaModel
@@ -198,7 +198,8 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
         blind_views.ballot_card(Ballot(pair, True)) for pair in (bad_pair(BAD, BAD), bad_pair("", "x"))
     ],
     "compare/voting_progress.html": lambda folder: [
-        blind_views.progress_line(Progress(voted, total, 0), BAD, BAD) for voted, total in ((0, 0), (1, 3), (3, 3))
+        blind_views.progress_line(VotingProgress(voted, total, 0), BAD, BAD)
+        for voted, total in ((0, 0), (1, 3), (3, 3))
     ],
     "compare/votes.html": lambda folder: votes(),
     "compare/progress.html": lambda folder: prompt_set_views.progress_card(

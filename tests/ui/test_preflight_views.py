@@ -10,7 +10,7 @@ import pytest
 from sft_app.training.preflight.fitting import Suggestion
 from sft_app.training.preflight.memory import MemoryParts
 from sft_app.training.preflight.plan import Preflight
-from sft_app.training.preflight.workload import Measured
+from sft_app.training.preflight.workload import DryRunResult
 from sft_app.ui.train.preflight_views import (
     count,
     data_sentence,
@@ -96,7 +96,7 @@ def test_card_shows_the_parts_that_are_not_nothing() -> None:
 
 
 def test_card_says_what_was_measured() -> None:
-    card = preflight_card(replace(FOUND, measured=Measured(2.5, 3.0, 700.0, 300.0)), None)
+    card = preflight_card(replace(FOUND, measured=DryRunResult(2.5, 3.0, 700.0, 300.0)), None)
     assert "<span>measured</span>" in card and "Measured peak <b>2.5 GiB</b>" in card
     assert "2.8 of 21.0 GiB" in card and "Activations" not in card
 

@@ -211,10 +211,10 @@ def test_tokens_stay_out_of_the_log_and_of_messages(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_a_prompt_full_of_html_is_shown_as_text(finished_run: Any, server: Any, quiet_page: Page) -> None:
     """In both panes, the views of them, and the file that the report is."""
-    from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+    from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
     from sft_app.export.report import write_report
 
-    keep_pairs(finished_run, [AnswerPair(prompt=SCRIPT, base=SCRIPT, tuned=SCRIPT + " and more", reference=SCRIPT)])
+    add_pairs(finished_run, [AnswerPair(prompt=SCRIPT, base=SCRIPT, tuned=SCRIPT + " and more", reference=SCRIPT)])
     page = quiet_page
     page.goto(server.url)
     page.get_by_role("tab", name="Compare", exact=True).click()

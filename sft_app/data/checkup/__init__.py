@@ -1,1 +1,1 @@
-"""Checks data before training: its faults, fixes for them, and the lengths of the conversations."""
+"""Check data before training: find faults, fix them, and measure the lengths of the conversations."""

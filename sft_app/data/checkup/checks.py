@@ -1,4 +1,4 @@
-"""Finds what is wrong with a data set, each finding with its rows. It changes nothing; `fixes` does."""
+"""Find what is wrong with a data set, and in which rows. Nothing is changed here; `fixes` does that."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LANGUAGE_LETTERS = 40
 """The language of shorter texts cannot be identified reliably."""
 OPENING_WORDS = 3
 OPENING_CHARACTERS = 60
-"""Scripts without spaces would make an opening of the whole answer."""
+"""In scripts without spaces, the opening would otherwise be the whole answer."""
 OPENINGS_KEPT = 20_000
 LANGUAGE_MARGIN = 10.0
-"""Log-likelihood that the best language must be ahead of the second."""
-FEW = 50
+"""How far the log-likelihood of the best language must be ahead of the second."""
+FEW_CONVERSATIONS = 50
 SHARED_BY = 5
 
 TEXT_WORDS = {
@@ -52,9 +52,9 @@ TEXT_FIXES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem of a data set.
+    """One problem in a data set.
 
-    `rows` count from 1 as in the file; `fix` names the fix in `fixes.LABELS`, "" where there is none.
+    `rows` are numbered from 1, as in the file. `fix` is a key of `fixes.LABELS`, or "" if there is no fix.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Finding:
 
 @dataclass
 class Examination:
-    """Collects what the checks need of every conversation: numbers, not texts, so that a million fit in memory."""
+    """Collects what the checks need from every conversation: numbers, not texts, so that a million fit in memory."""
 
     related: RelatedRows = field(default_factory=RelatedRows)
     indexes: dict[str, array[int]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Examination:
     language_sample: Sample[tuple[int, str]] = field(default_factory=lambda: Sample(LANGUAGE_SAMPLE))
 
     def add(self, example: Example) -> None:
-        """Takes one more example."""
+        """Add an example."""
         index, conversation = len(self), example.conversation
         self.related.add(example.row, conversation)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
@@ -87,14 +87,14 @@ class Examination:
         return len(self.related.rows)
 
     def rows_at(self, indexes: Iterable[int]) -> list[int]:
-        """Finds the row numbers of the conversations at these indexes, each once, in order."""
+        """Return the row numbers of the conversations at these indexes, sorted and without repeats."""
         rows = self.related.rows
         return sorted({rows[index] for index in indexes})
 
     def _note_opening(self, answer: str) -> None:
         words = answer.split(maxsplit=OPENING_WORDS)
         opening = " ".join(words[:OPENING_WORDS])[:OPENING_CHARACTERS]
-        if opening == " ".join(words):  # a label, or a word or two: nothing follows that could begin otherwise
+        if opening == " ".join(words):  # a label, or a word or two: nothing follows the opening
             self.openings.append(len(self.openings))
             return
         self.openings.append(hash(opening))
@@ -103,7 +103,7 @@ class Examination:
 
 
 def find_duplicates(examined: Examination) -> list[Finding]:
-    """Finds duplicates, near duplicates, one question with several answers, and one answer to many questions."""
+    """Find duplicates, near duplicates, questions with several answers, and answers shared by many questions."""
     related = examined.related
     near, whole = related.near.groups(), equal_groups(as_array(related.whole))
     copies = repeats(whole)
@@ -111,7 +111,7 @@ def find_duplicates(examined: Examination) -> list[Finding]:
     questions, answers = as_array(related.questions), as_array(related.answers)
     several = np.flatnonzero(_differ_within(questions, answers))
     shared = np.flatnonzero(_differ_within(answers, questions, max(SHARED_BY, round(0.01 * len(examined)))))
-    asked = len(np.unique(questions[several]))
+    question_count = len(np.unique(questions[several]))
     return [
         *_finding(examined, "duplicate", copies, "{} the same as an earlier row.", "drop_duplicates"),
         *_finding(
@@ -121,7 +121,7 @@ def find_duplicates(examined: Examination) -> list[Finding]:
             examined,
             "same_question",
             several,
-            f"{{}} affected by different answers to the same question ({_count(asked, 'question')}).",
+            f"{{}} affected by different answers to the same question ({_count(question_count, 'question')}).",
             "keep_first_answer",
         ),
         *_finding(examined, "shared_answer", shared, "{} given an answer shared by many different questions."),
@@ -129,18 +129,18 @@ def find_duplicates(examined: Examination) -> list[Finding]:
 
 
 def find_suspicious_text(examined: Examination) -> list[Finding]:
-    """Finds suspicious text of each kind, in the order of `TEXT_WORDS`."""
-    found = []
+    """Find suspicious text of each kind, in the order of `TEXT_WORDS`."""
+    findings = []
     for kind, words in TEXT_WORDS.items():
         rows = examined.rows_at(examined.indexes.get(kind, ()))
         if rows:
             said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
-            found.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
-    return found
+            findings.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
+    return findings
 
 
 def find_style(examined: Examination) -> list[Finding]:
-    """Finds many answers that begin with the same words."""
+    """Find out whether many answers begin with the same words."""
     openings = as_array(examined.openings)
     counts = np.bincount(equal_groups(openings))
     most = int(counts.argmax())
@@ -153,7 +153,7 @@ def find_style(examined: Examination) -> list[Finding]:
 
 
 def find_languages(examined: Examination) -> list[Finding]:
-    """Finds several languages in a sample of the answers that are long enough to identify."""
+    """Find out whether the answers are in several languages, from a sample of answers long enough to identify."""
     by_language: dict[str, list[int]] = {}
     for index, answer in examined.language_sample.items:
         if language := _language(answer):
@@ -170,7 +170,7 @@ def find_languages(examined: Examination) -> list[Finding]:
 
 
 def _language(text: str) -> str:
-    """Identifies the language, e.g. "en"; "" for short texts and code, or where two languages are about as likely."""
+    """Identify the language, such as "en"; "" for short texts, code, and texts that may well be in either of two."""
     if "```" in text or sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
         return ""
     from py3langid import rank
@@ -180,9 +180,9 @@ def _language(text: str) -> str:
 
 
 def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[Finding]:
-    """Finds held-out conversations with a duplicate or near duplicate in training.
+    """Find held-out conversations with a duplicate or near duplicate in training.
 
-    `groups` is int64 (conversations,), as `RelatedRows.groups` gives it.
+    `groups` is int64 (conversations,), as returned by `RelatedRows.groups`.
     """
     trained = np.unique(groups[~split.is_heldout])
     leaked = np.flatnonzero(split.is_heldout & np.isin(groups, trained))
@@ -191,41 +191,43 @@ def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[
 
 
 def find_reading_problems(reading: Reading) -> list[Finding]:
-    """Finds rows that were read with a guess, and rows left out that could be repaired."""
-    found = [Finding("reading_guess", rows, f"{_rows_are(len(rows))} {note}.") for note, rows in reading.noted.items()]
+    """Find rows that could only be read with a guess, and skipped rows that could be repaired."""
+    findings = [
+        Finding("reading_guess", rows, f"{_rows_are(len(rows))} {note}.") for note, rows in reading.noted.items()
+    ]
     if reading.repairable:
         message = (
             f"{_rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
         )
-        found.append(Finding("turns", reading.repairable, message, "repair_turns"))
-    return found
+        findings.append(Finding("turns", reading.repairable, message, "repair_turns"))
+    return findings
 
 
 def find_too_few(conversations: int, passes: float) -> list[Finding]:
-    """Finds that there are too few conversations, or too many passes: `passes` is the number of epochs."""
-    found = []
-    if conversations < FEW:
+    """Warn about too few conversations, or too many passes over them; `passes` is the number of epochs."""
+    findings = []
+    if conversations < FEW_CONVERSATIONS:
         message = (
             f"Only {_count(conversations, 'conversation')}: enough to try it out. Results become "
             f"reliable from about 100."
         )
-        found.append(Finding("few", [], message))
+        findings.append(Finding("few", [], message))
     if passes > 8:
         message = f"With these settings every example is seen about {passes:.0f} times and will be memorised."
-        found.append(Finding("passes", [], message))
-    return found
+        findings.append(Finding("passes", [], message))
+    return findings
 
 
 def _finding(
     examined: Examination, kind: str, indexes: Sequence[int] | np.ndarray, message: str, fix: str = ""
 ) -> list[Finding]:
-    """Makes one finding or none; `{}` in `message` becomes e.g. "3 rows are"."""
+    """Make one finding, or none if there are no indexes; `{}` in `message` becomes a phrase such as "3 rows are"."""
     rows = examined.rows_at(int(index) for index in indexes)
     return [Finding(kind, rows, message.format(_rows_are(len(rows), "is", "are")), fix)] if rows else []
 
 
 def _differ_within(groups: np.ndarray, values: np.ndarray, least: int = 2) -> np.ndarray:
-    """Masks the indexes whose group (equal numbers in `groups`) has at least `least` different values."""
+    """Return a mask of the indexes whose group (equal numbers in `groups`) has at least `least` different values."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     _, value = np.unique(values, return_inverse=True)
     pairs = np.unique(group.astype(np.int64) * len(values) + value)
@@ -241,8 +243,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
-    """Finds conversations longer than `max_length`, and how much of the answers is cut off."""
-    found = []
+    """Find conversations longer than `max_length`, and report how much of their answers is cut off."""
+    findings = []
     rows = lengths.cut_rows(max_length)
     if rows:
         lost = 1 - lengths.kept(max_length).trained_tokens
@@ -253,9 +255,9 @@ def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
         )
         advice = f" max_length {enough:,} keeps everything." if enough else ""
         sample = f" (In a sample of {len(lengths.rows):,}.)" if len(lengths.rows) < lengths.total else ""
-        found.append(Finding("cut", rows, message + advice + sample))
+        findings.append(Finding("cut", rows, message + advice + sample))
     if lengths.refused:
         refused = [row.row for row in lengths.refused]
         message = f"{_rows_are(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
-        found.append(Finding("template", refused, message))
-    return found
+        findings.append(Finding("template", refused, message))
+    return findings

@@ -1,4 +1,4 @@
-"""Fixes findings. A fix never changes the source: it makes a cleaned copy, with a record of what it did."""
+"""Fix findings. A fix never changes the source: it makes a cleaned copy and records what was done."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers,
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.rows import JsonObject, Progress, Rejected
+from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import RelatedRows, as_array
 from sft_app.errors import DataError
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.progress import ProgressCallback
 
 LABELS = {
     "repair_turns": "Fix empty or out-of-order turns",
@@ -29,7 +30,7 @@ LABELS = {
     "keep_first_answer": "Keep only the first answer to each question",
 }
 RECOMMENDED = ("repair_turns", "repair_encoding", "remove_markers", "mask_personal_data", "drop_duplicates")
-"""Fixes that hardly ever take away what was meant."""
+"""Fixes that hardly ever remove anything the author intended."""
 REWRITES: dict[str, Callable[[str], str]] = {
     "repair_encoding": repair_encoding,
     "strip_html": strip_html,
@@ -40,21 +41,21 @@ REWRITES: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class AppliedFix:
-    """One fix and the rows that it changed or left out."""
+    """A fix and the rows it changed or removed."""
 
     fix: str
     rows: list[int]
 
     def sentence(self) -> str:
-        """Says what the fix did and to how many rows."""
+        """Return a sentence that says what the fix did and to how many rows."""
         return f"{LABELS[self.fix]}: {len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How a cleaned copy was made, as kept in `<copy>.cleaning.json`.
+    """How a cleaned copy was made, as stored in `<copy>.cleaning.json`.
 
-    `settings` are the source's `DataSettings`, `left_out` the rows that no fix could repair.
+    `settings` are the `DataSettings` of the source; `left_out` are the rows that no fix could repair.
     """
 
     source: str
@@ -64,7 +65,7 @@ class Cleaning:
 
 
 def read_cleaning(copy: Path) -> Cleaning | None:
-    """Reads how a cleaned copy was made; None for any other file."""
+    """Read the record of how a cleaned copy was made; None for any other file."""
     try:
         record = json.loads(_record_path(copy).read_bytes())
         applied = record["applied"] if "applied" in record else record["deeds"]  # as earlier versions called them
@@ -75,13 +76,13 @@ def read_cleaning(copy: Path) -> Cleaning | None:
 
 
 def write_cleaned_copy(
-    file: DataFile, fixes: Sequence[str], copy: Path, on_progress: Progress | None = None
+    file: DataFile, fixes: Sequence[str], copy: Path, on_progress: ProgressCallback | None = None
 ) -> Cleaning:
-    """Writes the conversations of `file` after `fixes` to `copy`, JSONL, with `<copy>.cleaning.json` next to it.
+    """Apply `fixes` to the conversations of `file` and write them to `copy` as JSONL, next to `<copy>.cleaning.json`.
 
     Raises:
-        DataError: a fix is unknown, nothing would be left, the copy would overwrite the source, or it cannot be
-            written.
+        DataError: a fix is unknown, no conversation would remain, the copy would overwrite the source, or it cannot
+            be written.
     """
     unknown = sorted(set(fixes) - set(LABELS))
     if unknown:
@@ -123,9 +124,9 @@ def _check_destination(source: Path, copy: Path) -> None:
 
 
 class _FixedReading:
-    """Reads the source once and rewrites its texts; `changed` has the rows that each fix changed."""
+    """Reads the source once and rewrites its texts; `changed` lists the rows each fix changed."""
 
-    def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: Progress) -> None:
+    def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: ProgressCallback) -> None:
         self.repairs = "repair_turns" in fixes
         self.reading = Reading(file, on_progress, repair=self.repairs)
         self.changed: dict[str, list[int]] = {fix: [] for fix in LABELS if fix in REWRITES and fix in set(fixes)}
@@ -137,7 +138,7 @@ class _FixedReading:
             self.changed = {"repair_turns": self.reading.repairable, **self.changed}
 
     def _rewrite(self, example: Example) -> Conversation:
-        """Rewrites until nothing changes: an entity may stand for a character that an earlier fix removes."""
+        """Rewrite until nothing changes, because a decoded entity may be a character that an earlier fix removes."""
         before, conversation = None, example.conversation
         while conversation != before:
             before = conversation
@@ -150,7 +151,7 @@ class _FixedReading:
 
 
 def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Conversation:
-    """Rewrites every message; one that would be left empty keeps its text."""
+    """Rewrite every message; a message that would become empty keeps its text."""
     messages = (
         replace(message, content=text) if (text := rewrite(message.content)).strip() else message
         for message in conversation.messages
@@ -159,7 +160,7 @@ def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Con
 
 
 def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Finds the indexes that each fix leaves out, of those that the fixes before it have left."""
+    """Find the indexes that each fix removes, apart from those that earlier fixes already removed."""
     questions, answers = as_array(related.questions), as_array(related.answers)
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "drop_duplicates": lambda left: repeats(equal_groups(as_array(related.whole)[left])),
@@ -176,5 +177,5 @@ def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray
 
 
 def _other_answers(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Finds the indexes whose answer is not the first one to their question."""
+    """Find the indexes whose answer is not the first answer to its question."""
     return np.flatnonzero(answers != answers[equal_groups(questions)])

@@ -1,4 +1,4 @@
-"""Inspects a data file before it is trained on; the Data tab and the command `inspect` show the result."""
+"""Inspect a data file before it is trained on; the Data tab and the command `inspect` show the result."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
-from sft_app.data.rows import JsonObject, Progress, Rejected
+from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import hold_out
 from sft_app.errors import DataError
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 
-MEASURED = 50_000
-"""Token lengths of more conversations than this come from a sample of so many."""
+LENGTH_SAMPLE_SIZE = 50_000
+"""How many conversations to measure token lengths on; larger files are sampled."""
 
 
 @dataclass(frozen=True)
 class Inspection:
     """The result of one pass over a file.
 
-    `example` is its first conversation; `lengths` is None where no tokenizer was given; `heldout` counts the
-    conversations that would be held out, 0 where there are too few.
+    `example` is its first conversation; `lengths` is None without a tokenizer; `heldout` is the number of
+    conversations that would be held out, 0 if there are too few.
     """
 
     file: DataFile
@@ -52,7 +53,7 @@ class Inspection:
     heldout: int
 
     def as_json(self) -> JsonObject:
-        """Writes the result as `inspect --json` prints it."""
+        """Return the result as `inspect --json` prints it."""
         left_out = [row for row in self.rejected if row.by_choice]
         return {
             "format": self.file.settings.format,
@@ -76,15 +77,15 @@ class Inspection:
 
 @dataclass
 class _Seen:
-    """What is kept of every conversation in the pass over a file."""
+    """Collects what is needed from each conversation in one pass over a file."""
 
     examined: Examination = field(default_factory=Examination)
-    sample: Sample[Example] = field(default_factory=lambda: Sample(MEASURED))
+    sample: Sample[Example] = field(default_factory=lambda: Sample(LENGTH_SAMPLE_SIZE))
     turns: Counter[int] = field(default_factory=Counter)
     example: Conversation | None = None
 
     def add(self, example: Example) -> None:
-        """Takes one more example."""
+        """Add an example."""
         self.example = self.example or example.conversation
         self.examined.add(example)
         self.sample.offer(example)
@@ -92,12 +93,12 @@ class _Seen:
 
 
 def inspect_data(
-    file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: Progress | None = None
+    file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: ProgressCallback | None = None
 ) -> Inspection:
-    """Reads the file once, runs every check, and measures the token lengths of a sample.
+    """Read the file once, run every check, and measure the token lengths of a sample.
 
     Raises:
-        DataError: there is no usable conversation, or the model's template takes none.
+        DataError: there is no usable conversation, or the model's chat template rejects all of them.
     """
     report = on_progress or (lambda share: None)
     reading_share = 1.0 if tokenizer is None else 0.6
@@ -126,7 +127,7 @@ def inspect_data(
 def _find_all(
     reading: Reading, examined: Examination, lengths: TokenLengths | None, settings: RunSettings
 ) -> tuple[int, list[Finding]]:
-    """Computes how many conversations would be held out, and all findings."""
+    """Return how many conversations would be held out, and all findings."""
     findings = [
         *find_reading_problems(reading),
         *find_duplicates(examined),
@@ -146,7 +147,7 @@ def _find_all(
 
 
 def _find_truncated(lengths: TokenLengths, settings: RunSettings) -> list[Finding]:
-    """Finds truncated conversations, but not the few that an automatic `max_length` is meant to cut."""
+    """Find truncated conversations, apart from the few that an automatic `max_length` is meant to cut."""
     findings = find_truncated(lengths, lengths.max_length)
     is_little = lengths.kept(lengths.max_length).trained_tokens >= COVERED
     if settings.max_length is None and is_little:
@@ -155,7 +156,7 @@ def _find_truncated(lengths: TokenLengths, settings: RunSettings) -> list[Findin
 
 
 def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:
-    """Computes how many epochs the settings train for."""
+    """Return how many epochs these settings train for."""
     if settings.max_steps < 0 or lengths is None:
         return settings.num_train_epochs
     rows, filled = settings.max_steps * settings.rows_per_step(), settings.row_length(lengths.max_length)

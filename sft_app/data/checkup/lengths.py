@@ -1,4 +1,4 @@
-"""Measures the tokens of conversations, what each `max_length` keeps of them, and suggests one."""
+"""Measure conversations in tokens, compute how much of them each `max_length` keeps, and suggest one."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 
 from sft_app.data.reading import Example
-from sft_app.data.rows import JsonObject, Progress, Rejected
+from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
 from sft_app.errors import DataError
+from sft_app.runtime.progress import ProgressCallback
 
 CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 BINS = 24
 UNLIMITED = 2**31
 QUICKLY_MEASURED = 2_000
-"""Conversations that are enough for a quick estimate."""
+"""How many conversations are enough for a quick estimate."""
 COVERED, MULTIPLE = 0.99, 64
-"""`max_length` is taken so that this share of the conversations stays whole, rounded up to a multiple."""
+"""The suggested `max_length` keeps this share of the conversations whole and is rounded up to a multiple of 64."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a `max_length` keeps, as shares from 0 to 1: conversations that stay whole, and trained tokens."""
+    """What a `max_length` keeps, as shares from 0 to 1: uncut conversations and trained tokens."""
 
     max_length: int
     conversations: float
@@ -35,11 +36,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class TokenLengths:
-    """The token lengths of the conversations that were measured, of `total` in all, sorted by row.
+    """The token lengths of the measured conversations, out of `total` conversations, sorted by row.
 
     `rows`, `lengths` and `trained` are int64 (measured,); `trained_within` (measured, limits) counts the trained
-    tokens within each of `limits`. `refused` are those that the chat template does not take. `max_length` is the one
-    that was asked for, or else `suggested_max_length`. All begin with the same `beginning` tokens.
+    tokens within each of `limits`. `refused` are those that the chat template rejects. `max_length` is the requested
+    value, or `suggested_max_length` if there is none. All conversations start with the same `beginning` tokens.
     """
 
     rows: np.ndarray
@@ -53,35 +54,35 @@ class TokenLengths:
     suggested_max_length: int
     beginning: int
 
-    def max_length_for(self, asked: int | None) -> int:
-        """Chooses the `max_length` of a run: the one asked for, or the suggested one."""
-        return asked or self.suggested_max_length
+    def max_length_for(self, requested: int | None) -> int:
+        """Return the `max_length` of a run: the requested value, or the suggested one if it is None."""
+        return requested or self.suggested_max_length
 
     def trained_of(self, max_length: int) -> np.ndarray:
-        """Estimates the trained tokens that a cut at `max_length` leaves of each conversation, int64 (measured,).
+        """Estimate how many trained tokens of each conversation `max_length` keeps, int64 (measured,).
 
-        Answers stand at the end, so that they are what a cut takes away; exact where there is one answer.
+        A cut removes the end of a conversation, where the answer is. The estimate is exact for a single answer.
         """
         kept: np.ndarray = np.maximum(self.trained - np.maximum(self.lengths - max_length, 0), 0)
         return kept
 
     def percentile(self, share: float) -> int:
-        """Computes a percentile of the lengths, by the nearest rank; `share` is 0 to 1."""
+        """Compute a percentile of the lengths, by the nearest rank; `share` is 0 to 1."""
         return int(np.percentile(self.lengths, 100 * share, method="inverted_cdf"))
 
     def kept(self, max_length: int) -> Kept:
-        """Computes what a `max_length` keeps. Raises: ValueError when it is not one of `limits`."""
+        """Compute what a `max_length` keeps. Raises: ValueError if it is not one of `limits`."""
         within = self.trained_within[:, self.limits.index(max_length)]
-        whole = float(np.mean(self.lengths <= max_length))
-        return Kept(max_length, whole, float(within.sum() / max(self.trained.sum(), 1)))
+        uncut = float(np.mean(self.lengths <= max_length))
+        return Kept(max_length, uncut, float(within.sum() / max(self.trained.sum(), 1)))
 
     def cut_rows(self, max_length: int) -> list[int]:
-        """Lists the rows that lose trained tokens."""
+        """List the rows that lose trained tokens."""
         within = self.trained_within[:, self.limits.index(max_length)]
         return sorted(set(self.rows[within < self.trained].tolist()))
 
     def kept_table(self) -> list[Kept]:
-        """Computes what each usual `max_length` keeps, up to the first that keeps everything."""
+        """Compute what each common `max_length` keeps, up to the first that keeps everything."""
         table: list[Kept] = []
         for limit in CANDIDATES:
             table.append(self.kept(limit))
@@ -90,14 +91,14 @@ class TokenLengths:
         return table
 
     def histogram(self) -> list[tuple[int, int, int]]:
-        """Counts conversations by length, in bins (from, to, conversations) of equal width; `to` is not included."""
+        """Count conversations by length in bins of equal width: (from, to, conversations), `to` excluded."""
         width = max(1, -(-int(self.lengths.max() + 1) // BINS))
         edges = np.arange(0, int(self.lengths.max()) + width + 1, width)
         counts, _ = np.histogram(self.lengths, edges)
         return [(int(low), int(low + width), int(n)) for low, n in zip(edges[:-1], counts, strict=True)]
 
     def as_json(self) -> JsonObject:
-        """Writes the lengths as `inspect --json` prints them, in tokens."""
+        """Return the lengths in tokens, as `inspect --json` prints them."""
         return {
             "p50": self.percentile(0.50),
             "p95": self.percentile(0.95),
@@ -113,7 +114,7 @@ class TokenLengths:
 
 
 def suggest_max_length(lengths: np.ndarray, context: int) -> int:
-    """Suggests the 99th percentile of token `lengths`, rounded up to a multiple of 64, at most `context` tokens."""
+    """Suggest the 99th percentile of token `lengths`, rounded up to a multiple of 64, at most `context` tokens."""
     enough = int(np.percentile(lengths, 100 * COVERED, method="inverted_cdf"))
     return min(MULTIPLE * math.ceil(enough / MULTIPLE), context, CANDIDATES[-1])
 
@@ -123,12 +124,12 @@ def measure_lengths(
     examples: Sequence[Example],
     max_length: int | None,
     total: int,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> TokenLengths:
-    """Measures every example by rendering it. A `max_length` of None takes the suggested one.
+    """Measure every example by rendering it. If `max_length` is None, the suggested one is used.
 
     Raises:
-        DataError: the template takes none of them.
+        DataError: the chat template rejects all of them.
     """
     rows, trained_spans, lengths, refused = [], [], [], []
     common: list[int] | None = None
@@ -166,17 +167,17 @@ def measure_lengths(
 
 
 def _common(beginning: list[int], rendered: RenderedConversation) -> list[int]:
-    """Shortens the common beginning to what a conversation shares of it before its first trained token."""
+    """Shorten the common beginning to the part that this conversation shares before its first trained token."""
     pairs = zip(beginning, rendered.input_ids, rendered.labels, strict=False)
     return [id for id, _, _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[2] == IGNORED, pairs)]
 
 
 def _spans(rendered: RenderedConversation) -> list[tuple[int, int]]:
-    """Finds the runs of trained tokens: (from, to), `to` not included."""
+    """Find the spans of trained tokens: (from, to), `to` excluded."""
     trained = np.diff((np.array(rendered.labels) != IGNORED).astype(np.int8), prepend=0, append=0)
     return list(zip(np.flatnonzero(trained == 1).tolist(), np.flatnonzero(trained == -1).tolist(), strict=True))
 
 
 def _within(spans: list[tuple[int, int]], limit: int) -> int:
-    """Counts the trained tokens before `limit`."""
+    """Count the trained tokens before `limit`."""
     return sum(min(end, limit) - start for start, end in spans if start < limit)

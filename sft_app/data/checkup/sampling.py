@@ -1,26 +1,26 @@
-"""Draws a random sample from a stream whose length is not known."""
+"""Draw a random sample from a stream of unknown length."""
 
 from __future__ import annotations
 
 import random
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-class Sample(Generic[T]):
-    """A reservoir sample: keeps `size` of the items offered, each with the same chance, and the same ones every time.
+class Sample(Generic[Item]):
+    """A reservoir sample: keeps `size` of the offered items, each with the same chance, reproducibly.
 
     Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.offered = size, 0
-        self.items: list[T] = []
+        self.items: list[Item] = []
         self._random = random.Random(0)
 
-    def offer(self, item: T) -> None:
-        """Offers one more item of the stream."""
+    def offer(self, item: Item) -> None:
+        """Offer the next item of the stream."""
         self.offered += 1
         if len(self.items) < self.size:
             self.items.append(item)
@@ -28,5 +28,5 @@ class Sample(Generic[T]):
             self.items[index] = item
 
     def is_whole(self) -> bool:
-        """Tells whether the sample has every item that was offered."""
+        """Return whether the sample contains every offered item."""
         return self.offered <= self.size

@@ -1,4 +1,4 @@
-"""Finds suspicious parts of one text and repairs them; a repair does not change a text without that fault."""
+"""Find suspicious parts of a text and repair them; a repair never changes a text without that fault."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from html.entities import html5
 from ftfy import TextFixerConfig, fix_encoding
 from ftfy.badness import is_bad
 
-# A check runs on every message of a million rows: a cheap test for what a fault cannot do without comes first.
+# A check runs on every message of a million rows, so a cheap test for a necessary condition comes first.
 
 _KEEP_LOST_CHARACTERS = TextFixerConfig(replace_lossy_sequences=False)
 _WORD = re.compile(r"[^ \n]+")
 _C1 = re.compile("[\x80-\x9f]")
-# `is_bad` takes 0.3 ms for 1 kB, so it is asked only where a character that the first byte of a UTF-8 sequence turns
-# into in some 8-bit code page stands before one that a later byte turns into. Plain Russian or Greek letters are not.
+# `is_bad` takes 0.3 ms for 1 kB, so it is called only if a character that the first byte of a UTF-8 sequence becomes
+# in some 8-bit code page is followed by one that a later byte becomes. Plain Russian or Greek letters do not match.
 _MAYBE_BAD = re.compile(
     "[ÂÃ] |[\x80-\u036fΒΓΞΟβ\u0400-\u040fВГРСв\u0450-\u045f‚√\u2500-\u257f]"
     "[\x80-\u038f\u03cf-\u040f\u0450-\u045f\u0490\u0491\u2010-\u25ff\ufb01\ufb02]"
 )
 
-# Joiners carry text after Arabic and Indic letters, and between the parts of one emoji; elsewhere they are litter.
+# Joiners carry meaning after Arabic and Indic letters and between the parts of an emoji; elsewhere they are noise.
 _JOINING_SCRIPTS = "\u0620-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17ff\u1800-\u180d"
 _EMOJI = "\u2190-\u2bff\ufe0f\u20e3\U0001f000-\U0001faff"
 _ASCII_CONTROL = bytes([*range(9), 11, 12, *range(14, 32), 127])
@@ -32,11 +32,11 @@ _CONTROL = re.compile(
     f"\u2066-\u2069\ufeff]|(?<![{_JOINING_SCRIPTS}])[\u200c\u200d](?!(?<=[{_EMOJI}]\u200d)[{_EMOJI}])"
 )
 
-# A whole page is an answer somebody asked for, like what stands in a fence.
+# A whole HTML page is an intended answer, like code in a fence.
 _CODE = re.compile(
     r"(```.*?(?:```|\Z)|`[^`\n]+`|(?:<!doctype[ ]html|<html)\b.*?(?:</html\s*>|\Z))", re.DOTALL | re.IGNORECASE
 )
-# Each looks no further than to where another of its kind begins, or a text full of beginnings would take hours.
+# Each pattern stops where the next one of its kind begins; otherwise a text full of openings would take hours.
 _TAG = re.compile(
     r"""<!--(?:(?!<!--).)*?-->|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>|<(?P<break>br)\s*/?>[^\S\n]*\n?
     |<(?P<closing>/?)(?P<name>p|div|span|h[1-6]|ul|ol|li|dl|dt|dd|table|thead|tbody|tr|td|th|hr|pre|blockquote|img|strong
@@ -44,7 +44,7 @@ _TAG = re.compile(
     |textarea|figure|figcaption|script|style|iframe|svg|video|audio)(?P<attributes>\s+[\w:-]+\s*=[^<>]*)?\s*/?>""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-# HTML even when seen alone; <b>, <code> or <link> may be type parameters or placeholders.
+# These are HTML even on their own; <b>, <code> or <link> may be type parameters or placeholders.
 _SURELY_HTML = re.compile("p|div|span|h[1-6]|ul|ol|li|table|tr|td|th|hr|img|strong|em|blockquote", re.IGNORECASE)
 _BLOCK = re.compile("p|div|h[1-6]|ul|ol|dl|dt|dd|table|tr|hr|pre|blockquote|center|form|figure", re.IGNORECASE)
 _CLOSED = re.compile(r"</([a-z]+[1-6]?)\s*>", re.IGNORECASE)
@@ -65,7 +65,7 @@ _EMAIL = re.compile(
     r"(?<![\w.+@-])[\w.+-]{1,64}@(?!example\.(?:com|net|org)\b)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"
 )
 _KEY_SIGNS = ("_", "sk-", "AKIA", "xox", "KEY-", "earer ")
-# `Bearer` may stand before anything, so only what is long counts; the others say themselves what they are.
+# `Bearer` may precede anything, so only long values count; the other patterns identify themselves.
 _KEY = re.compile(
     r"""-----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----|\Z)
     |(?<![\w-])(?:sk-(?=[A-Za-z_-]*\d)[\w-]{20,}|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|hf_[A-Za-z0-9]{30,}
@@ -75,8 +75,8 @@ _KEY = re.compile(
 )
 _DIGITS_AS_ZERO = bytes(ord("0" if 48 <= byte <= 57 else "x") for byte in range(256))
 _CARD = re.compile(r"(?<![\w.,-])(?:(?:\d{4}[ -]?){3}\d{1,7}|3\d{3}[ -]?\d{6}[ -]?\d{4,5})(?!\w|[.,-]\d)")
-# International; North American with brackets, hyphens or dots; with a leading 0 and in groups, as written in Europe.
-# Other long numbers are left alone: they are mostly order numbers.
+# International numbers; North American ones with brackets, hyphens or dots; European ones with a leading 0, in groups.
+# Other long numbers are mostly order numbers, so they are left alone.
 _PHONE = re.compile(
     r"""(?<![\w.,\#/=$€£+-])(?<!\d[ ])(?:
     \+[1-9]\d{0,2}(?:[ -]?\(0\))?[ -]?\(?\d{1,5}\)?(?:[ /-]?\d{2,8}){1,5}
@@ -89,12 +89,12 @@ _PHONE = re.compile(
 
 
 def suspicious(text: str) -> tuple[str, ...]:
-    """Lists the kinds of fault found: "encoding", "replacement", "control", "html", "marker", "personal_…", in order.
+    """List the kinds of fault found: "encoding", "replacement", "control", "html", "marker", "personal_…", in order.
 
-    An "encoding" fault that has lost characters cannot be undone, so `repair_encoding` leaves it visible.
+    If wrong decoding has lost characters, it cannot be undone, so `repair_encoding` leaves the fault visible.
     """
     has_number = _has_long_number(text)
-    found = {
+    faults = {
         "encoding": _has_bad_encoding(text),
         "replacement": "\ufffd" in text,
         "control": _has_control(text),
@@ -105,34 +105,34 @@ def suspicious(text: str) -> tuple[str, ...]:
         "personal_card": has_number and _mask_cards(text) != text,
         "personal_key": _mask_keys(text) != text,
     }
-    return tuple(kind for kind, is_found in found.items() if is_found)
+    return tuple(kind for kind, is_found in faults.items() if is_found)
 
 
 def repair_encoding(text: str) -> str:
-    """Decodes what was decoded wrongly, and removes control and zero-width characters that carry no text."""
+    """Repair wrongly decoded text, and remove control and zero-width characters that carry no meaning."""
     return _repeat(_repair_encoding_once, text)
 
 
 def strip_html(text: str) -> str:
-    """Removes tags and decodes entities, outside code; line breaks and blocks become line ends.
+    """Remove tags and decode entities, except in code; line breaks and blocks become newlines.
 
-    Escaped markup (`&lt;p&gt;`) is taken for HTML that was escaped once too often, and goes too.
+    Escaped markup (`&lt;p&gt;`) is treated as HTML that was escaped twice, and is removed too.
     """
     return _repeat(_strip_html_once, text)
 
 
 def remove_markers(text: str) -> str:
-    """Removes leftover chat-template markers, with the role that is named in them."""
+    """Remove leftover chat template markers, together with the role they name."""
     return _repeat(_remove_markers_once, text)
 
 
 def mask_personal_data(text: str) -> str:
-    """Replaces what `suspicious` takes for personal data with [email], [phone], [card number] or [key]."""
+    """Replace what looks like personal data with [email], [phone], [card number] or [key]."""
     return _repeat(_mask_once, text)
 
 
 def _repeat(repair: Callable[[str], str], text: str) -> str:
-    """Repairs until nothing changes: a removed part may have separated the halves of another fault."""
+    """Repair until nothing changes, because a removed part may have separated the halves of another fault."""
     while (repaired := repair(text)) != text:
         text = repaired
     return text
@@ -151,7 +151,7 @@ def _has_control(text: str) -> bool:
 def _repair_encoding_once(text: str) -> str:
     if _has_bad_encoding(text):
         text = _decode(text)
-        if is_bad(text):  # good and bad characters side by side, so it cannot be decoded as a whole
+        if is_bad(text):  # good and bad characters are mixed, so the text cannot be decoded as a whole
             text = _WORD.sub(lambda word: _decode(word.group()), text)
         text = _C1.sub("", text)
     return _CONTROL.sub(_line_end_or_nothing, text) if _has_control(text) else text
@@ -163,7 +163,7 @@ def _decode(text: str) -> str:
 
 
 def _line_end_or_nothing(control: re.Match[str]) -> str:
-    """Replaces form feed and vertical tab, which separated lines, with a line end, and removes the others."""
+    """Replace form feeds and vertical tabs, which separated lines, with newlines, and remove other characters."""
     return "\n" if control.group() in "\f\v" else ""
 
 
@@ -219,7 +219,7 @@ def _mask_emails(text: str) -> str:
 
 
 def _has_long_number(text: str) -> bool:
-    """Tells whether there are nine digits with only separators between them; ten times as fast as a regex."""
+    """Return whether the text has nine digits with only separators between them; ten times as fast as a regex."""
     return b"000000000" in text.encode(errors="ignore").translate(_DIGITS_AS_ZERO, b" ()./-")
 
 
@@ -227,22 +227,22 @@ def _mask_phones(text: str) -> str:
     return _PHONE.sub(_mask_phone, text)
 
 
-def _mask_phone(found: re.Match[str]) -> str:
-    digits = sum(character.isdigit() for character in found.group())
-    return "[phone]" if 9 <= digits <= 15 else found.group()
+def _mask_phone(match: re.Match[str]) -> str:
+    digits = sum(character.isdigit() for character in match.group())
+    return "[phone]" if 9 <= digits <= 15 else match.group()
 
 
 def _mask_cards(text: str) -> str:
     return _CARD.sub(_mask_card, text)
 
 
-def _mask_card(found: re.Match[str]) -> str:
-    digits = [int(character) for character in found.group() if character.isdigit()]
-    return "[card number]" if digits[0] in (2, 3, 4, 5, 6) and _passes_luhn(digits) else found.group()
+def _mask_card(match: re.Match[str]) -> str:
+    digits = [int(character) for character in match.group() if character.isdigit()]
+    return "[card number]" if digits[0] in (2, 3, 4, 5, 6) and _passes_luhn(digits) else match.group()
 
 
 def _passes_luhn(digits: list[int]) -> bool:
-    """Checks the Luhn digit of a card number. Source: ISO/IEC 7812-1, annex B."""
+    """Check the Luhn digit of a card number. Source: ISO/IEC 7812-1, annex B."""
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return (sum(doubled) + sum(digits[::-2])) % 10 == 0
 

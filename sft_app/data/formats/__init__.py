@@ -1,1 +1,1 @@
-"""Turns rows into conversations: `detection` finds the layout, `registry` knows each, `converters` convert it."""
+"""Turn rows into conversations: `detection` finds the layout, `registry` describes it, `converters` convert it."""

@@ -1,6 +1,6 @@
-"""Chooses question and answer among the columns of a table: cells say which are possible, names which are meant.
+"""Choose the question and answer columns of a table: cells show which are possible, names which are intended.
 
-Where several could be the answer, the app asks; it does not take the longest.
+If several columns could be the answer, the app asks instead of taking the longest one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sft_app.data.formats.column_names import (
-    DESCRIPTIONS,
-    TITLES,
+    DESCRIPTION_WORDS,
+    SUMMARY_WORDS,
     answer_mark,
     answer_score,
     could_answer,
@@ -30,15 +30,15 @@ from sft_app.errors import DataError
 Columns = list[ColumnProfile]
 
 ASKING_MARGIN = 0.3
-"""So many more of a column's texts have to end in a question mark to tell which of two asks."""
+"""How much larger the share of texts with a question mark must be to decide which of two columns asks."""
 
 
 @dataclass(frozen=True)
 class ColumnPair:
-    """The columns of the question and the answer, by their names.
+    """The names of the question and answer columns.
 
-    `basis` says what an uncertain pair was chosen by, "" where names and cells agree; `is_reversible` says that the
-    other way round is as likely, `is_unnamed` that neither name says anything.
+    `basis` explains how an uncertain pair was chosen; "" if names and cells agree. `is_reversible` means the other way
+    round is equally likely; `is_unnamed` means neither name gives a hint.
     """
 
     question: str
@@ -49,14 +49,14 @@ class ColumnPair:
 
 
 def choose_question_and_answer(columns: Sequence[ColumnProfile]) -> ColumnPair | None:
-    """Chooses the two columns, or returns None when no two could be question and answer.
+    """Choose the two columns; None if no two columns could be question and answer.
 
     Raises:
-        DataError: several could be the answer, or the question; names them.
+        DataError: several columns could be the answer, or the question; the message names them.
     """
     candidates = _candidates(_without_titles(columns))
     called = {column.name.strip().lower(): column for column in candidates}
-    if {"q", "a"} <= called.keys():  # of options A to D, A is no answer
+    if {"q", "a"} <= called.keys():  # of options A to D, A is not an answer
         return ColumnPair(called["q"].name, called["a"].name)
     _check_paired_names(candidates)
     answering, asking = _highest(candidates, answer_score), _highest(candidates, question_score)
@@ -75,7 +75,7 @@ def choose_question_and_answer(columns: Sequence[ColumnProfile]) -> ColumnPair |
 
 
 def competing_answers(columns: Sequence[ColumnProfile], answer: str, question: str) -> Columns:
-    """Finds other columns of sentences whose names mean an answer just as clearly, or a version of it."""
+    """Find other columns of sentences whose names say answer, or a version of it, just as clearly."""
     clear = max(answer_score(answer), 1)
     return [
         column
@@ -86,7 +86,7 @@ def competing_answers(columns: Sequence[ColumnProfile], answer: str, question: s
 
 
 def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Columns:
-    """Finds columns of sentences that could be meant instead of those of a well-known table."""
+    """Find columns of sentences that could be intended instead of those of a well-known table."""
     return [
         column
         for column in columns
@@ -98,31 +98,31 @@ def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Column
 
 
 def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:
-    """Leaves out Jira's `Summary`, the title of its `Description`, where another column can answer that."""
-    left = [column for column in columns if normalize(column.name) not in TITLES]
-    is_ticket = any(normalize(column.name) in DESCRIPTIONS for column in left)
+    """Leave out Jira's `Summary`, the title of its `Description`, if another column can be the answer."""
+    left = [column for column in columns if normalize(column.name) not in SUMMARY_WORDS]
+    is_ticket = any(normalize(column.name) in DESCRIPTION_WORDS for column in left)
     return left if is_ticket and sum(column.is_prose() for column in left) > 1 else list(columns)
 
 
 def _check_paired_names(candidates: Columns) -> None:
-    """Refuses two columns of a kind (`ref_A`, `ref_B`) that can only be two answers to one question (`DataError`)."""
+    """Raise DataError for paired columns (`ref_A`, `ref_B`) that can only be two answers to one question."""
     paired = paired_names([column.name for column in candidates])
     alike = [column for column in candidates if column.name in paired]
     others = [column for column in candidates if column.name not in paired]
     is_about_answers = not any(question_score(column.name) >= 5 for column in alike)
     if alike and others and is_about_answers and not any(answer_score(column.name) >= 5 for column in others):
-        asked = _ambiguity("the answer", alike, _highest(others, question_score)[:1] or others[:1], "assistant")
-        raise DataError(f"{asked} If each row says which answer is better, put the better answers into one column.")
+        ambiguity = _ambiguity("the answer", alike, _highest(others, question_score)[:1] or others[:1], "assistant")
+        raise DataError(f"{ambiguity} If each row says which answer is better, put the better answers into one column.")
 
 
 def _versions(candidates: Columns, answering: Columns, asking: Columns) -> Columns:
-    """Finds several columns that may each be the answer, as a draft and its correction are; [] where there is one."""
-    found = [column for column in candidates if column not in asking and _is_version(column)]
-    return [] if len(found) < 2 else [*found, *(one for one in answering if one not in found)]
+    """Find several columns that may each be the answer, such as a draft and its correction; [] if only one may."""
+    versions = [column for column in candidates if column not in asking and _is_version(column)]
+    return [] if len(versions) < 2 else [*versions, *(one for one in answering if one not in versions)]
 
 
 def _is_version(column: ColumnProfile) -> bool:
-    """Tells whether a column may be a version of the answer, which `Agent`, with names and titles, is not."""
+    """Return whether a column may be a version of the answer; `Agent`, with names and titles, is not."""
     return (
         column.kind == "prose"
         and could_answer(column.name)
@@ -131,7 +131,7 @@ def _is_version(column: ColumnProfile) -> bool:
 
 
 def _likeliest(versions: Columns, asking: Columns) -> ColumnProfile:
-    """Takes the edited version, else the one that is not a draft. Raises: DataError where that leaves several."""
+    """Choose the edited version, else the one that is not a draft. Raises: DataError if several remain."""
     best = max(draft_order(column.name) for column in versions)
     left = [column for column in versions if draft_order(column.name) == best]
     top = left if best < 0 or len(left) == 1 else _highest(left, answer_score) or left
@@ -141,7 +141,7 @@ def _likeliest(versions: Columns, asking: Columns) -> ColumnProfile:
 
 
 def _repeated_answers(columns: Sequence[ColumnProfile]) -> Columns:
-    """Finds columns that are named as the answer and repeat a few texts."""
+    """Find columns that are named like an answer but repeat a few texts."""
     return [
         column
         for column in columns
@@ -150,7 +150,7 @@ def _repeated_answers(columns: Sequence[ColumnProfile]) -> Columns:
 
 
 def _candidates(columns: Sequence[ColumnProfile]) -> Columns:
-    """Finds the columns that can be chosen: sentences, else phrases too, else two columns of words and nothing else."""
+    """Find the columns to choose from: sentences, else phrases too, else exactly two columns of words."""
     texts = [column for column in columns if column.name and column.is_text()]
     prose = [column for column in texts if column.kind == "prose"]
     candidates = [
@@ -165,7 +165,7 @@ def _candidates(columns: Sequence[ColumnProfile]) -> Columns:
 
 
 def _short_answers(columns: Sequence[ColumnProfile], candidates: Columns) -> Columns:
-    """Finds columns of words that can only be the answer; the classes of a text if there are only these two columns."""
+    """Find columns of words that can only be the answer, such as the classes of a text in a two-column table."""
     short = [
         column for column in columns if column.is_text() and column not in candidates and is_exact_answer(column.name)
     ]
@@ -180,10 +180,12 @@ def _question_for(answer: ColumnProfile, others: Columns) -> ColumnPair | None:
         return ColumnPair(asking[0].name, answer.name, _doubt(asking, answer))
     possible = _without_side_notes([column for column in others if answer_mark(column.name) != "bad"])
     marked = [column for column in possible if column.asking >= ASKING_MARGIN]
-    found = possible if len(possible) == 1 else marked
-    if possible and len(found) != 1:
+    questions = possible if len(possible) == 1 else marked
+    if possible and len(questions) != 1:
         raise DataError(_ambiguity("the question", possible, [answer], "user"))
-    return ColumnPair(found[0].name, answer.name, "the name of one of them", is_reversible=True) if found else None
+    return (
+        ColumnPair(questions[0].name, answer.name, "the name of one of them", is_reversible=True) if questions else None
+    )
 
 
 def _answer_to(asking: Columns, candidates: Columns, short: Columns, repeated: Columns) -> ColumnPair | None:
@@ -210,7 +212,7 @@ def _unnamed(possible: Columns) -> ColumnPair | None:
 
 
 def _doubt(asking: Columns, answer: ColumnProfile) -> str:
-    """Says what a pair with clear names was chosen by; "" when nothing speaks against it."""
+    """Explain how a pair with clear names was chosen; "" if nothing speaks against it."""
     if len(asking) > 1:
         others = in_backticks([column.name for column in asking[1:]])
         return f"the order of the columns, because {others} could also be the question"
@@ -218,7 +220,7 @@ def _doubt(asking: Columns, answer: ColumnProfile) -> str:
 
 
 def _without_side_notes(columns: Columns) -> Columns:
-    """Leaves out remarks, titles and the like, unless nothing else is there."""
+    """Leave out remarks, titles and similar columns, unless there is nothing else."""
     return [column for column in columns if not is_side_note(column.name)] or columns
 
 
@@ -227,21 +229,21 @@ def _has_telling_name(column: ColumnProfile) -> bool:
 
 
 def _highest(columns: Columns, rank: Callable[[str], int]) -> Columns:
-    """Finds the columns whose names get the highest rank, which may be several; [] where no name has one."""
+    """Find the columns whose names rank highest; several if they tie, [] if no name has a rank."""
     best = max((rank(column.name) for column in columns), default=0)
     return [column for column in columns if best and rank(column.name) == best]
 
 
-def _ambiguity(what: str, possible: Columns, known: Columns, wanted: str) -> str:
-    """Writes what is unclear and how to choose; `wanted` is the role (`user`, `assistant`) of one of `possible`."""
+def _ambiguity(what: str, possible: Columns, known: Columns, role: str) -> str:
+    """Explain what is ambiguous and how to choose; `role` (`user`, `assistant`) is that of one of `possible`."""
     names = in_backticks([column.name for column in possible])
     first = possible[0].name
     other = known[0].name if known else possible[1].name
-    user, assistant = (other, first) if wanted == "assistant" and known else (first, other)
+    user, assistant = (other, first) if role == "assistant" and known else (first, other)
     return f"{names} could each be {what}, and it is unclear which. {how_to_choose(user, assistant)}"
 
 
 def how_to_choose(user: str, assistant: str) -> str:
-    """Says how to choose the columns, with two of the file's own as an example."""
+    """Explain how to choose the columns, with two columns of this file as an example."""
     example = f'--map "user={one_line(user)}" --map "assistant={one_line(assistant)}"'
     return f"Choose the columns on the page or on the command line, for example {example}."

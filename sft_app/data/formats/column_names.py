@@ -1,6 +1,6 @@
-"""Rates column names: how clearly a name says question or answer, or the better or the worse of two answers.
+"""Rate column names: how clearly a name says question or answer, or the better or worse of two answers.
 
-Names are written without accents and in small letters, as `normalize` has them.
+Names are in lower case and without accents, as returned by `normalize`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ ANSWERING = _words(
     "agente",
     "target label",
 )
-"""Each in three tiers: words that mean nothing else; who speaks, often a column of names; words with many meanings."""
+"""In three tiers: unambiguous words; words for the speaker, often a column of names; words with many meanings."""
 SIDE_NOTES = word_set(
     "comment comments remark remarks note notes feedback reviewer rating score reason rationale explanation "
     "reasoning thought thinking cot subject title headline topic category status tag tags internal metadata url "
     "text content description product kommentar bemerkung notiz betreff titel thema kategorie commentaire "
     "remarque objet titre sujet comentario asunto titulo tema oggetto titolo"
 )
-"""Beside a question and its answer; taken for one of them only where nothing else is there."""
+"""Columns that come along with a question and its answer, and are used as either only if nothing else is there."""
 EDITED = word_set(
     "edited edit corrected correction final revised gold golden human improved reviewed fixed rewritten verified "
     "korrigiert korrektur korrigierte uberarbeitet uberarbeitete corrige corrigee corregida corregido"
@@ -53,14 +53,14 @@ DRAFTED = word_set(
     "suggested suggestion hallucinated baseline entwurf brouillon borrador gpt chatgpt llama qwen mistral claude "
     "mixtral gemini gemma phi deepseek vicuna falcon palm bard grok olmo smollm"
 )
-"""Of two answers the edited one is likelier to be meant than a draft, or what a model wrote."""
+"""Of two answers, the edited one is more likely to be intended than a draft or a model's output."""
 REFERENCES = word_set("reference ref truth groundtruth target expected")
-TITLES = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
-DESCRIPTIONS = word_set("description beschreibung descripcion descrizione descricao")
-"""Beside one of these a summary is the title of a ticket."""
+SUMMARY_WORDS = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
+DESCRIPTION_WORDS = word_set("description beschreibung descripcion descrizione descricao")
+"""Next to one of these, a summary is the title of a ticket."""
 CLASSES = word_set("sentiment label class emotion intent")
 PAIRED_NAME = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
-COLUMNS_NAMED = 8
+MAX_COLUMNS_LISTED = 8
 NAME_SHOWN = 40
 FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
 SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
@@ -76,50 +76,50 @@ GOOD_NAME = re.compile(
 )
 
 
-def in_backticks(names: Sequence[str], most: int = COLUMNS_NAMED) -> str:
-    """Lists columns in a sentence, shortened: a file without headings has its first row as names."""
+def in_backticks(names: Sequence[str], most: int = MAX_COLUMNS_LISTED) -> str:
+    """Name columns in a sentence, shortened, because a file without a header has its first row as names."""
     shown = ", ".join(f"`{one_line(name)}`" for name in names[:most]) or "(none)"
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def one_line(name: str) -> str:
-    """Shortens a name, which may be a whole paragraph, to its first characters in one line."""
+    """Shorten a name, which may be a whole paragraph, to one line."""
     name = " ".join(name.split())
     return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…"
 
 
 def system_column(names: Iterable[str]) -> str:
-    """Finds the column with the system prompt by its name; "" where none is called so."""
+    """Find the column with the system prompt by its name; "" if there is none."""
     return next((name for name in names if normalize(str(name)) in SYSTEM_NAMES), "")
 
 
 def question_score(name: str) -> int:
-    """Rates how clearly a name means a question, 0 to 6; 0 where it means an answer rather than a question."""
+    """Rate how clearly a name says question, 0 to 6; 0 if it says answer instead."""
     return 0 if is_side_note(name) else _lowered(_rank(name, ASKING), _rank(name, ANSWERING))
 
 
 def answer_score(name: str) -> int:
-    """Rates how clearly a name means an answer, 0 to 8; a name for the better of two answers is the clearest."""
-    found = answer_mark(name)
+    """Rate how clearly a name says answer, 0 to 8; a name for the better of two answers is the clearest."""
+    mark = answer_mark(name)
     answering = _rank(name, ANSWERING)
-    if found == "good" and (answering or GOOD_NAME.sub("", normalize(name)).strip(" _-") in FILLERS):
+    if mark == "good" and (answering or GOOD_NAME.sub("", normalize(name)).strip(" _-") in FILLERS):
         return 8
-    return 0 if found == "bad" or is_side_note(name) else _lowered(answering, _rank(name, ASKING))
+    return 0 if mark == "bad" or is_side_note(name) else _lowered(answering, _rank(name, ASKING))
 
 
 def is_exact_answer(name: str) -> bool:
-    """Tells whether a name means an answer and nothing else: `Answer`, not `Answered by`."""
+    """Return whether a name can only mean an answer: `Answer`, but not `Answered by`."""
     return answer_score(name) in (6, 8)
 
 
 def draft_order(name: str) -> int:
-    """Orders versions of an answer: 1 for an edited one, -1 for a draft or a model's, 0 where the name does not say."""
+    """Rank versions of an answer by name: 1 for an edited one, -1 for a draft or a model's, 0 if unclear."""
     words = set(_words_of(name))
     return 1 if words & EDITED or answer_mark(name) == "good" else -1 if words & DRAFTED else 0
 
 
 def could_answer(name: str) -> bool:
-    """Tells whether a column of sentences with this name may hold the answer, or another version of it."""
+    """Return whether a column of sentences with this name may hold the answer or a version of it."""
     if is_side_note(name) or answer_mark(name) == "bad":
         return False
     words = set(_words_of(name))
@@ -133,12 +133,12 @@ def could_answer(name: str) -> bool:
 
 
 def is_speaker(name: str) -> bool:
-    """Tells whether a name means who answers as often as what is answered, as `Agent` does."""
+    """Return whether a name may be the person who answers as well as the answer, such as `Agent`."""
     return answer_score(name) in (3, 4)
 
 
 def answer_mark(name: str) -> AnswerMark:
-    """Tells whether a name means the better ("good") or the worse ("bad") of two answers; "" for neither."""
+    """Return "good" if a name means the better of two answers, "bad" if the worse one, "" if neither."""
     called = normalize(name)
     if BAD_NAME.search(called):
         return "bad"
@@ -146,30 +146,30 @@ def answer_mark(name: str) -> AnswerMark:
 
 
 def paired_names(names: Sequence[str]) -> list[str]:
-    """Finds the names that differ from another only in a last letter or number: `answer_A` and `answer_B`."""
+    """Find names that differ only in their last letter or number, such as `answer_A` and `answer_B`."""
     stems = {name: found[1] for name in names if (found := PAIRED_NAME.fullmatch(normalize(name)))}
     return [name for name, stem in stems.items() if list(stems.values()).count(stem) > 1]
 
 
 def is_side_note(name: str) -> bool:
-    """Tells whether a name means a remark, a title or the like, beside a question and its answer."""
+    """Return whether a name means a remark, a title or similar rather than a question or an answer."""
     return any(word in SIDE_NOTES for word in _words_of(name))
 
 
 def is_class(name: str) -> bool:
-    """Tells whether a name means the class of a text, such as `sentiment`."""
+    """Return whether a name means a class label, such as `sentiment`."""
     return normalize(name) in CLASSES
 
 
 def _lowered(rank: int, other: int) -> int:
-    """Lowers the rank of a name that means something else too: `Customer reply` is less clear than `Reply`."""
+    """Lower the rank of a name that also means something else: `Customer reply` is less clear than `Reply`."""
     if rank <= other:
         return 0
     return max(1, rank - 2) if other in (3, 4) else rank
 
 
 def _rank(name: str, tiers: Words) -> int:
-    """Ranks a name 6, 4 or 2 for a word of each tier, one less where it is only part of the name (numbers aside)."""
+    """Rank a name 6, 4 or 2 by the tier of its word, and one less if the word is only part of the name."""
     words = _words_of(name)
     called = " ".join(words)
     for tier, best in zip(tiers, (6, 4, 2), strict=True):

@@ -1,4 +1,4 @@
-"""Describes what the columns of a table hold, by their cells and never by their names."""
+"""Describe what the columns of a table hold, from their cells alone, never from their names."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from sft_app.data.rows import JsonObject
 
 Rows = Sequence[JsonObject]
 ColumnKind = Literal["nested", "sparse", "constant", "identifier", "category", "name", "label", "phrase", "prose"]
-"""Lists or objects; mostly empty or no text; one text in all rows; ids, numbers, dates or addresses; few texts that
-come again and again; names of people; a word or two; a few words; sentences. Only the last four can be a question or
-an answer, the sooner the later they stand here."""
+"""In order: lists or objects; mostly empty or not text; the same text in all rows; ids, numbers, dates or addresses;
+a few repeated texts; names of people; a word or two; a few words; sentences. Only the last four can be a question or
+an answer, and later kinds are more likely."""
 
 
 def word_set(words: str) -> frozenset[str]:
-    """Splits a list of words at its spaces."""
+    """Split a list of words at its spaces."""
     return frozenset(words.split())
 
 
 ENOUGH_ROWS = 5
-"""From so many rows on, a column that always holds the same is called constant."""
+"""With at least this many rows, a column whose cells are all the same counts as constant."""
 FILLED = 0.6
 MOST = 0.8
-"""This share of the cells settles what a column holds."""
+"""The share of cells that decides what a column holds."""
 ID_LENGTH = 64
-"""Longer texts are read as text, whatever they look like."""
+"""Longer texts count as text, whatever they look like."""
 PHRASE_WORDS = 3
 PROSE_WORDS = 8
 NAME_WORDS = 4
 ID = re.compile(r"[\d\W_]*|[!-~]*\d[!-~]*|\S+@\S+|\w+://\S+")
-"""Numbers and dates; one word with a digit in it; e-mail and web addresses."""
+"""Numbers and dates; single words with a digit; e-mail and web addresses."""
 SENTENCE = re.compile(r"[.!?…;:](?=\s|[\"'”’»)]|$)|[。！？؟।]|,\s|\n")
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
-"""Scripts that put no blanks between words, of which about two letters make one."""
+"""Scripts without spaces between words, in which a word has about two characters."""
 WORD = re.compile(r"[^\W\d_]+")
 TIME_WORDS = word_set(
     "jan feb mar mae apr avr abr may mai mag maj mei jun jui giu jul lug aug aou ago sep set okt oct ott out nov "
     "dec dez dic mon tue wed thu fri sat sun mo di mi do fr sa so die mit don fre sam son lun mer jeu ven dim mie "
     "jue vie sab dom seg ter qua qui sex am pm utc gmt est cet uhr de of um at le el um t z"
 )
-"""The first three letters of months and days in some languages, and what else stands in a date."""
+"""The first three letters of months and days in several languages, and other words found in dates."""
 PARTICLES = {"von", "van", "de", "der", "den", "la", "le", "di", "da", "del", "al", "el", "bin", "y", "und", "and"}
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What the first rows hold under one name.
+    """What a column holds in the first rows.
 
-    `filled` is the share of rows with text; `words` and `length` (in characters) are means over the texts; `distinct`
-    counts the different texts; `asking` is the share of texts that end in a question mark.
+    `filled` is the share of rows with text; `words` and `length` (in characters) are means per text; `distinct` is
+    the number of different texts; `asking` is the share of texts that end in a question mark.
     """
 
     name: str
@@ -64,17 +64,17 @@ class ColumnProfile:
     asking: float
 
     def is_text(self) -> bool:
-        """Tells whether the column could be a question or an answer."""
+        """Return whether the column could be a question or an answer."""
         return self.kind in ("name", "label", "phrase", "prose")
 
     def is_prose(self) -> bool:
-        """Tells whether the column holds sentences or phrases."""
+        """Return whether the column holds sentences or phrases."""
         return self.kind in ("phrase", "prose")
 
 
 def profile_columns(rows: Rows) -> list[ColumnProfile]:
-    """Makes one profile for each column, in the order of the file."""
-    names = column_names(rows)
+    """Profile each column, in the order of the file."""
+    names = list_columns(rows)
     cells = {name: _texts(name, rows) for name in names}
     telling = [name for name in names if cells[name] and not _are_identifiers(cells[name])]
     different = len({tuple(str(row.get(name)) for name in telling) for row in rows})
@@ -82,10 +82,10 @@ def profile_columns(rows: Rows) -> list[ColumnProfile]:
 
 
 def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
-    """Profiles columns that make up one text together, as an instruction and its input do."""
+    """Profile columns that together make up one text, such as an instruction and its input."""
     joined = " ".join(names)
     texts = [" ".join(row[name] for name in names if isinstance(row.get(name), str)) for row in rows]
-    others = column_names(rows)
+    others = list_columns(rows)
     return next(
         column
         for column in profile_columns(
@@ -95,8 +95,8 @@ def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
     )
 
 
-def column_names(rows: Rows) -> list[str]:
-    """Lists the columns that any of the rows has, each once, in the order of the file."""
+def list_columns(rows: Rows) -> list[str]:
+    """List the columns that occur in any row, each once, in the order of the file."""
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 
@@ -138,7 +138,7 @@ def _kind(name: str, rows: Rows, texts: list[str], different: int) -> ColumnKind
 
 
 def _are_few(distinct: int, different: int, is_short: bool) -> bool:
-    """Tells whether a column repeats a few texts; false for few rows. `different` counts rows that are not copies."""
+    """Return whether a column repeats a few texts; False for few rows. `different` is the number of distinct rows."""
     if different < ENOUGH_ROWS:
         return False
     return distinct <= (0.5 * different if is_short else max(2.0, 0.1 * different))
@@ -153,13 +153,13 @@ def _looks_like_an_identifier(text: str) -> bool:
 
 
 def _looks_like_a_date(text: str) -> bool:
-    """Tells whether a text has digits and, apart from them, only words of months, days and times."""
+    """Return whether a text consists of digits and words for months, days and times."""
     words = WORD.findall(normalize(text))
     return any(map(str.isdigit, text)) and len(words) <= 6 and all(word[:3] in TIME_WORDS for word in words)
 
 
 def _looks_like_a_name(text: str) -> bool:
-    """Tells whether a text is a person's name: `Orla`, `Dr. A. van Dyke`, `ORLA S.`, but not `Yes.`"""
+    """Return whether a text may be a person's name, such as `Orla`, `Dr. A. van Dyke` or `ORLA S.`, but not `Yes.`"""
     words = [word for word in re.split(r"[\s,/&]+", text) if word]
     if not words or len(words) > NAME_WORDS or re.search(r"[!?:;\d]|[^\W\d_]{3,}[.]$", text):
         return False
@@ -175,6 +175,6 @@ def _share(texts: Sequence[str], fits: Callable[[str], bool]) -> float:
 
 
 def normalize(name: str) -> str:
-    """Lowers a name or a text and removes its accents."""
+    """Return a name or text in lower case and without accents."""
     spelt_out = unicodedata.normalize("NFKD", name.strip().lower())
     return "".join(letter for letter in spelt_out if not unicodedata.combining(letter))

@@ -1,6 +1,6 @@
-"""Detects which layout the rows of a file have, from the cells of the columns and from their names, with reasons.
+"""Detect the layout of a file from the cells and names of its columns, and explain why.
 
-A layout is only offered when the file can be read by it; where two are possible, both are, the better one first.
+A layout is only offered if it can read the file. If two layouts can, both are offered, the better one first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sft_app.data.formats.column_profiles import (
     ENOUGH_ROWS,
     ColumnProfile,
     Rows,
-    column_names,
+    list_columns,
     normalize,
     profile_columns,
     profile_joined,
@@ -31,7 +31,7 @@ from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 
 Certainty = Literal["chosen", "certain", "guess"]
-"""How sure the layout of a file is: a person chose it, the rows leave no doubt, or a person has to confirm it."""
+"""How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound")
 WRITERS = ("user", "author", "username", "name")
 TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at")
@@ -39,7 +39,7 @@ TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at")
 
 @dataclass(frozen=True)
 class DetectedLayout:
-    """One way to read a file: the settings `format` and `columns`, and why they fit."""
+    """A way to read a file: the settings `format` and `columns`, and why they fit."""
 
     format: str
     why: str
@@ -48,26 +48,26 @@ class DetectedLayout:
 
 
 def detect_layouts(rows: Rows) -> list[DetectedLayout]:
-    """Finds every layout that fits the first rows of a file, the best first.
+    """Find every layout that fits the first rows of a file, the best first.
 
     Raises:
-        DataError: none fits, or nothing says which column is the answer; names the columns.
+        DataError: no layout fits, or it is unclear which column is the answer; the message names the columns.
     """
-    found = _by_shape(rows)
-    if found or not column_names(rows):
-        return found or _refuse([])
+    layouts = _by_shape(rows)
+    if layouts or not list_columns(rows):
+        return layouts or _refuse([])
     columns = profile_columns(rows)
     if speaker := _speaker_column(columns):
         raise DataError(
             f"Each row contains one message, and `{speaker}` names its author. Put the messages of a conversation into "
             "one row, as a list under `messages`. To train on the texts as they are, choose the format text."
         )
-    found = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
-    return found or _refuse(columns)
+    layouts = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
+    return layouts or _refuse(columns)
 
 
 def _by_shape(rows: Rows) -> list[DetectedLayout]:
-    """Finds a layout that is recognised by the shape of its values in half of the rows or more."""
+    """Find a layout whose values have a recognisable shape in at least half of the rows."""
     for layout in layouts_to_detect():
         if recognise := layout.recognise:
             found = [column for row in rows if (column := recognise(row))]
@@ -77,7 +77,7 @@ def _by_shape(rows: Rows) -> list[DetectedLayout]:
 
 
 def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]:
-    """Finds a well-known table by its columns, unless the cells contradict; a constant context is left out."""
+    """Find a well-known table by its columns, unless the cells contradict it; a constant context is ignored."""
     named = {column.name: column for column in columns}
     fitting = [(layout, map) for layout in layouts_to_detect() for map in layout.column_maps if _holds_text(named, map)]
     if not fitting:
@@ -107,12 +107,12 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayou
 
 
 def _is_all(layout: Layout, columns: list[ColumnProfile]) -> bool:
-    """Tells whether a table has a prompt, a completion and nothing else, so that nothing else can be meant."""
+    """Return whether a table has only a prompt and a completion, so that nothing else can be intended."""
     return layout.name == "prompt_completion" and len(columns) == 2
 
 
 def _doubt(ask: ColumnProfile, answer: ColumnProfile, rows: Rows, is_all: bool) -> str:
-    """Says what speaks against a well-known table although it holds no other texts; "" for nothing."""
+    """Explain what speaks against a well-known table that has no other texts; "" if nothing does."""
     few = [column for column in (ask, answer) if column.kind in ("constant", "category")]
     if few and not is_all:
         return f", but one of them has only {_texts(few[0].distinct)} in {len(rows)} rows"
@@ -125,7 +125,7 @@ def _texts(number: int) -> str:
 
 
 def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]:
-    """Finds question and answer in a table of unknown columns, with the system prompt and an instruction's input."""
+    """Find question, answer, system prompt and an instruction's input in a table of unknown columns."""
     inputs = _inputs(columns)
     pair = choose_question_and_answer([column for column in columns if column.name not in inputs])
     if pair is None or pair.is_unnamed and any(column.kind == "nested" for column in columns):
@@ -144,7 +144,7 @@ def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]
 
 
 def _inputs(columns: list[ColumnProfile]) -> list[str]:
-    """Finds Alpaca's `input`, which belongs to its `instruction`."""
+    """Find Alpaca's `input`, which belongs to its `instruction`."""
     names = [column.name for column in columns if column.filled]
     return [name for name in names if normalize(name) == "input" and "instruction" in map(normalize, names)]
 
@@ -154,7 +154,7 @@ def _system(columns: list[ColumnProfile]) -> str:
 
 
 def _speaker_column(columns: list[ColumnProfile]) -> str:
-    """Finds the column that names the author of each row's one text; "" where the rows are not messages."""
+    """Find the column that names the author of each row's only text; "" if the rows are not messages."""
     if sum(column.is_prose() for column in columns) > 1 or len(columns) < 2:
         return ""
     speakers = [column for column in columns if normalize(column.name) in SPEAKERS]
@@ -164,7 +164,7 @@ def _speaker_column(columns: list[ColumnProfile]) -> str:
 
 
 def _plain_text(rows: Rows) -> list[DetectedLayout]:
-    """Offers plain text where half of the rows or more have a text in the column of the first one."""
+    """Offer plain text if at least half of the rows have text in the column found in the first row."""
     column = next((name for row in rows if (name := text_column(row))), None)
     if column is None or _share(rows, lambda row: isinstance(row.get(column), str)) < 0.5:
         return []
@@ -173,7 +173,7 @@ def _plain_text(rows: Rows) -> list[DetectedLayout]:
 
 
 def _refuse(columns: list[ColumnProfile]) -> list[DetectedLayout]:
-    """Refuses rows that fit no layout. Raises: DataError, with what the columns hold and what can be done."""
+    """Refuse rows that fit no layout. Raises: DataError that says what the columns hold and what you can do."""
     nested = [column.name for column in columns if column.kind == "nested"]
     bad = [column.name for column in columns if column.is_text() and answer_mark(column.name) == "bad"]
     few = [column.name for column in columns if column.kind in ("category", "constant")]
@@ -196,7 +196,7 @@ def _about(names: list[str], sentence: str) -> list[str]:
 
 
 def _holds_text(columns: dict[str, ColumnProfile], map: ColumnMap) -> bool:
-    """Tells whether question and answer are there, with text in half of the rows or more."""
+    """Return whether both columns exist and hold text in at least half of the rows."""
     needed = [columns.get(map.user), columns.get(map.assistant)]
     return all(column is not None and column.filled >= 0.5 for column in needed)
 

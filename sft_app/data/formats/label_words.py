@@ -1,4 +1,4 @@
-"""Lists the words that label answers as good or bad, in the cells of a column and in its name."""
+"""Words in the cells and names of columns that label answers as good or bad."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ CLEAR_BAD = _words(
 SENTIMENTS_GOOD = _words("positive positiv positif positivo positiva")
 SENTIMENTS_BAD = _words("negative negativ negatif negativo negativa")
 UNMISTAKABLE = _words("undesirable dispreferred thumbs_down thumb_down thumbsdown 👎")
-"""These speak of an answer under any name."""
+"""These label an answer under any column name."""
 WEAK_GOOD = _words("true 1 yes y t up like hoch ja oui si sim 是 да")
 WEAK_BAD = _words("false 0 -1 no n f down dislike runter nein non nao nee 否 нет")
-"""These say something only of what the column's name says."""
+"""These only answer what the column's name asks."""
 GOOD = CLEAR_GOOD | WEAK_GOOD | SENTIMENTS_GOOD
 BAD = CLEAR_BAD | WEAK_BAD | SENTIMENTS_BAD
 
@@ -48,12 +48,12 @@ YES_MEANS_BAD = _words(
 )
 NOT = _words("not nicht pas")
 CLASS_NAMES = _words("label sentiment class emotion intent")
-"""As often a class of the text as a verdict on the answer."""
+"""A column with one of these names is as often a class of the text as a verdict on the answer."""
 OPINIONS = _words(
     "label labels verdict evaluation eval judgement judgment feedback vote votes preference kto reaction thumb thumbs "
     "daumen"
 )
-"""Under these a plain yes or no speaks of the answer."""
+"""Under these names, a plain yes or no is about the answer."""
 RATES = _words(
     "rating ratings rate score scores star stars quality reward rewards helpfulness correctness coherence usefulness "
     "accuracy relevance satisfaction rank bewertung note puntuacion valoracion valutazione avaliacao оценка"
@@ -63,11 +63,11 @@ JUDGES = RATES | _words(
     "urteil ergebnis beurteilung calidad qualite moderation curation audit validation type kind judge "
     "hallucinated hallucination toxic toxicity harmful unsafe safe valid invalid keep include exclude skip usable"
 )
-"""Under these a word that can only judge speaks of the answer."""
-NOTHING = _words(
+"""Under these names, a word that can only be a judgement is about the answer."""
+NEUTRAL_NAME_WORDS = _words(
     "is was are the of by for an it user users human model ai bot llm assistant agent gpt expert annotator reviewer "
     "rater admin moderator editor final overall answer answers response responses reply completion output antwort "
     "reponse respuesta risposta resposta metadata meta info extra extras data value values name text key field column "
     "col var unnamed attributes properties annotations details additional quick binary ist die der das est la le"
 )
-"""Words of a name that say nothing about what is judged, or that it is the answer."""
+"""Words in a name that do not say what is judged, or say that it is the answer."""

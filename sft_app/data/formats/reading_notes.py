@@ -1,17 +1,17 @@
-"""Says in sentences what of a file is not learned: unused columns, rejected answers, rows marked as bad."""
+"""Describe what is not trained on: unused columns, rejected answers, and rows marked as bad."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from sft_app.data.formats.column_names import answer_mark, in_backticks
-from sft_app.data.formats.column_profiles import Rows, column_names
+from sft_app.data.formats.column_profiles import Rows, list_columns
 from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.formats.row_filters import LabelColumn, RowFilter, ValueCounts, find_row_filter, may_be_class
 from sft_app.settings import DataSettings
 
-COLUMNS_NAMED = 40
-WORDS_NAMED = 5
+MAX_COLUMNS_IN_NOTE = 40
+MAX_WORDS_IN_NOTE = 5
 RATINGS = (
     "{} may rate the answers, but rows with a low rating are learned like the others. "
     "To leave them out, delete them from the file."
@@ -19,20 +19,20 @@ RATINGS = (
 
 
 def find_filter(rows: Rows, counts: ValueCounts, settings: DataSettings) -> RowFilter | None:
-    """Finds the columns that mark bad answers; None for a layout without answers."""
+    """Find the columns that mark bad answers; None if the layout has no answers."""
     return find_row_filter(counts, _used(rows, settings)) if LAYOUTS[settings.format].has_answers else None
 
 
 def reading_notes(
     rows: Rows, settings: DataSettings, row_filter: RowFilter | None, is_chosen: bool = False
 ) -> list[str]:
-    """Writes one sentence for each kind of column that is not learned.
+    """Return a sentence for each kind of column that is not trained on.
 
-    A class of the text that may mark bad answers is left to `why_uncertain`, unless a person has chosen the layout
-    (`is_chosen`): then no reason is shown.
+    `why_uncertain` covers classes of the text that may mark bad answers, unless the user chose the layout
+    (`is_chosen`), because then no reason is shown.
     """
     marking = row_filter.columns_that("marks") if row_filter else []
-    names = [name for name in column_names(rows) if name and name not in [*_used(rows, settings), *marking]]
+    names = [name for name in list_columns(rows) if name and name not in [*_used(rows, settings), *marking]]
     doubtful = row_filter.columns_that("may mark") if row_filter else []
     bad = [name for name in names if answer_mark(name) == "bad" and name not in doubtful]
     other = [name for name in names if name not in bad]
@@ -45,7 +45,7 @@ def reading_notes(
 
 
 def _filter_notes(row_filter: RowFilter, is_chosen: bool) -> list[str]:
-    """Writes about the columns that may mark answers but by which no row, or not every row, is skipped."""
+    """Describe the columns that may mark answers but do not cause every marked row to be skipped."""
     columns = row_filter.columns
     doubtful = [name for name in row_filter.columns_that("may mark") if is_chosen or not may_be_class(name)]
     return [
@@ -56,7 +56,7 @@ def _filter_notes(row_filter: RowFilter, is_chosen: bool) -> list[str]:
 
 
 def why_uncertain(row_filter: RowFilter) -> str:
-    """Says why the layout is only a guess although question and answer are clear; "" where it is not."""
+    """Explain why the layout is only a guess although question and answer are clear; "" if it is certain."""
     marking, marks = row_filter.columns_that("marks"), row_filter.columns_that("may mark")
     rates = [] if marking else row_filter.columns_that("may rate")
     unclear = [name for name in marking if row_filter.columns[name].unclear]
@@ -70,18 +70,18 @@ def why_uncertain(row_filter: RowFilter) -> str:
 
 def _class_doubt(name: str, labels: LabelColumn) -> str:
     renamed = "; to skip the bad ones, rename it to `feedback`" if "feedback" in labels.better_names else ""
-    words = in_backticks(sorted(labels.bad), WORDS_NAMED)
+    words = in_backticks(sorted(labels.bad), MAX_WORDS_IN_NOTE)
     return f"{in_backticks([name])} may mark bad answers ({words}), and all rows are learned{renamed}"
 
 
 def _doubt(name: str, labels: LabelColumn) -> str:
-    words = in_backticks(sorted(labels.bad), WORDS_NAMED)
+    words = in_backticks(sorted(labels.bad), MAX_WORDS_IN_NOTE)
     said = "" if len(labels.better_names) > 1 else f" ({words})"
     return f"{in_backticks([name])} may mark bad answers{said}, but all rows are learned. {_how_to_skip(labels)}"
 
 
 def _how_to_skip(labels: LabelColumn) -> str:
-    """Says how to leave out the bad rows. Under some names a yes may mean either: `valid`, `harmful`."""
+    """Explain how to skip the bad rows. Under names such as `valid` or `harmful`, a yes may mean good or bad."""
     ways = [f"`{name}`" for name in labels.better_names]
     renamed = f", or rename the column to {' or '.join(ways)}" if ways else ""
     chosen = ", depending on what a yes means" if len(ways) > 1 else ""
@@ -90,14 +90,14 @@ def _how_to_skip(labels: LabelColumn) -> str:
 
 def _unclear(name: str, words: Sequence[str]) -> str:
     return (
-        f"{in_backticks([name])} also contains {in_backticks(words, WORDS_NAMED)}, neither good nor bad: "
+        f"{in_backticks([name])} also contains {in_backticks(words, MAX_WORDS_IN_NOTE)}, neither good nor bad: "
         "those rows are learned. To leave them out, delete them from the file."
     )
 
 
 def _note(names: Sequence[str], sentence: str) -> list[str]:
     holds, marks = ("contains", "marks") if len(names) == 1 else ("contain", "mark")
-    return [sentence.format(in_backticks(names, COLUMNS_NAMED), holds=holds, marks=marks)] if names else []
+    return [sentence.format(in_backticks(names, MAX_COLUMNS_IN_NOTE), holds=holds, marks=marks)] if names else []
 
 
 def _used(rows: Rows, settings: DataSettings) -> set[str]:

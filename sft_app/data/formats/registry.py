@@ -1,7 +1,7 @@
-"""All layouts of data files that the app reads, one `Layout` each. To add a layout, add a record to `LAYOUTS`.
+"""The layouts of data files that the app reads. To add a layout, add a record to `LAYOUTS`.
 
-Detection, conversion, the page's choices and the README's table are made from these records. The setting `format`
-(`settings.Format`) lists the names once more, since settings know nothing of data; a test compares the two.
+Detection, conversion, the page's choices and the README's table all come from these records. The setting `format`
+(`settings.Format`) repeats the names, because `settings` cannot import `data`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sft_app.errors import DataError
 from sft_app.settings import DataSettings, Format
 
 Converter = Callable[[JsonObject, DataSettings], list[RawMessages]]
-"""Turns a row into the message lists in it, several where a row has several answers. Raises `DataError` for a row that
-cannot be used, and `NotChosen` for one that the settings leave out."""
+"""Turns a row into message lists, several if the row has several answers. Raises `DataError` for a row that cannot be
+used, and `NotChosen` for one that the settings exclude."""
 RowsConverter = Callable[[Iterable[Row | Rejected], DataSettings], Iterator[tuple[Row, RawMessages] | Rejected]]
-"""Turns rows that only together make conversations into message lists, each with the row that it ends with."""
+"""Joins rows that only together make conversations into message lists, and yields each with the row it ends with."""
 
 
 def _all_columns(row: JsonObject, settings: DataSettings) -> list[str]:
@@ -30,23 +30,23 @@ def _all_columns(row: JsonObject, settings: DataSettings) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """All that the app knows about one layout of the rows of a data file.
+    """Everything the app knows about one layout of data files.
 
-    A layout is recognised by the shape of its values (`recognise`, `evidence`), or as a table whose columns are those
-    of one of its `column_maps`. Where several layouts fit, the one of the highest `precedence` is taken.
+    A layout is recognised by the shape of its values (`recognise`, `evidence`), or as a table with the columns of one
+    of its `column_maps`. If several layouts fit, the one with the highest `precedence` is used.
 
     name: the value of the setting `format`.
     label: the layout in the page's list of choices and in the README.
-    documentation: its columns in one Markdown sentence, for the README.
-    examples: its files in `examples/formats`, each with three conversations.
+    documentation: its columns, in a Markdown phrase for the README.
+    examples: its files in `examples/formats`, with three conversations each.
     convert: turns a row into message lists.
-    columns_read: names the columns of a row that `convert` reads; the others are reported as not used.
-    recognise: names the column of a row that shows the layout, "" where the row has another one.
-    evidence: why the rows were taken for this layout, with `{}` for that column.
+    columns_read: lists the columns of a row that `convert` reads; the others are reported as not used.
+    recognise: returns the column of a row that identifies the layout, "" if the row has another layout.
+    evidence: why the rows have this layout, with `{}` for that column.
     column_maps: the known columns of a table of texts.
-    columns_are: what these columns are called in the sentence "the columns … are …".
-    has_answers: false where no column can mark an answer as bad.
-    is_part: tells that a row is only a part of a conversation; then `convert_rows` takes all rows together.
+    columns_are: the end of the sentence "the columns … are …".
+    has_answers: False if no column can mark an answer as bad.
+    is_part: returns whether a row is only part of a conversation; `convert_rows` then converts all rows together.
     """
 
     name: Format
@@ -74,7 +74,7 @@ def _table_columns(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSet
 
 
 def _table(name: Format, label: str, documentation: str, example: str, columns_are: str, *maps: ColumnMap) -> Layout:
-    """Makes the record of a well-known table of texts; where a row fits several of `maps`, the first is used."""
+    """Build the record of a well-known table of texts; if a row fits several of `maps`, the first is used."""
     return Layout(
         name,
         label,
@@ -229,12 +229,12 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
 
 
 def layouts_to_detect() -> list[Layout]:
-    """Lists the layouts in the order in which they are tried; the first that fits is taken."""
+    """List the layouts in the order in which they are tried; the first that fits is used."""
     return sorted(LAYOUTS.values(), key=lambda layout: -layout.precedence)
 
 
 def converter(settings: DataSettings) -> Converter:
-    """Chooses the converter of a layout that has been decided on.
+    """Return the converter of the layout in the settings, which must not be `auto`.
 
     Raises:
         DataError: the layout is a table whose columns have not been chosen.

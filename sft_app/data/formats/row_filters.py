@@ -1,8 +1,8 @@
-"""Finds the columns that say whether a row's answer is good, to leave out rows whose answer is marked as bad.
+"""Find the columns that label a row's answer as good or bad, to skip rows marked as bad.
 
-Cells and name decide together. A word that can only be a judgement counts under a name that judges (`status`:
-rejected), a plain yes or no only under a name that says what it means (`correct`, `flagged`). Elsewhere the app says
-that the column may mark bad answers, and keeps the rows.
+Cells and names decide together. A word that can only be a judgement counts under a name that judges (`status`:
+rejected), a plain yes or no only under a name that says what it means (`correct`, `flagged`). In all other cases, the
+app reports that the column may mark bad answers and keeps the rows.
 
 Source: TRL, "Dataset formats" (unpaired preference: prompt, completion, label); LLaMA-Factory's `kto_tag`.
 """
@@ -22,11 +22,11 @@ from sft_app.data.formats.column_profiles import normalize
 
 Meaning = Literal["marks", "may mark", "may rate", ""]
 
-MOST_WORDS = 24
+MAX_WORDS = 24
 LONGEST_WORD = 24
 LONGEST_OBJECT = 2000
 OTHER = "…"
-"""Stands for the texts of a column that are too long for a word, or too many."""
+"""Replaces texts that are too long to be a label, or too many."""
 DEEPEST = 3
 SIGNS = {"-1", "0", "1"}
 NUMBER = re.compile(r"[+-]?\d+([.,/]\d+)?%?")
@@ -34,23 +34,23 @@ NUMBER = re.compile(r"[+-]?\d+([.,/]\d+)?%?")
 
 @dataclass
 class ValueCounts:
-    """Counts the words in each column of the rows seen so far."""
+    """Counts the label words in each column of the rows seen so far."""
 
     words: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Counts the words of one more row."""
+        """Count the words of a row."""
         for name, word in _cells(row):
             counted = self.words.setdefault(name, Counter())
-            counted[word if word in counted or len(counted) < MOST_WORDS else OTHER] += 1
+            counted[word if word in counted or len(counted) < MAX_WORDS else OTHER] += 1
 
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """What the words of a column say about the answers.
+    """What the words in a column say about the answers.
 
-    Words in `bad` mark the answer as bad, or may; words in `unclear` say neither good nor bad. `better_names` are names
-    under which a column that only may mark bad answers would mark them.
+    Words in `bad` mark, or may mark, an answer as bad; words in `unclear` mean neither good nor bad. `better_names` are
+    column names under which the words would be unambiguous.
     """
 
     meaning: Meaning
@@ -61,10 +61,10 @@ class LabelColumn:
 
 @dataclass(frozen=True)
 class RowFilter:
-    """The columns that label the answers; a column that was empty so far is judged by each of its cells.
+    """The columns that label the answers; a column that was empty so far is judged cell by cell.
 
-    `used` are the columns that the layout reads; `is_compared` says that the answer is one of two (`answer_A`,
-    `answer_B`), so that 0 and 1 may say which is better.
+    `used` are the columns that the layout reads. `is_compared` means that the answer is one of two (`answer_A`,
+    `answer_B`), so that 0 and 1 may say which one is better.
     """
 
     used: frozenset[str]
@@ -72,7 +72,7 @@ class RowFilter:
     is_compared: bool = False
 
     def column_that_marks_bad(self, row: Mapping[str, Any]) -> str:
-        """Names the column that marks the row's answer as bad; "" where none does."""
+        """Return the column that marks the row's answer as bad; "" if none does."""
         for name, word in _cells(row, self.used):
             labels = self.columns.get(name) or _interpret(name, Counter([word]), self.is_compared)
             if labels.meaning == "marks" and word in labels.bad:
@@ -80,12 +80,12 @@ class RowFilter:
         return ""
 
     def columns_that(self, *meanings: Meaning) -> list[str]:
-        """Lists the columns with one of these meanings."""
+        """List the columns with one of these meanings."""
         return [name for name, labels in self.columns.items() if labels.meaning in meanings]
 
 
 def find_row_filter(counts: ValueCounts, used: Set[str]) -> RowFilter:
-    """Interprets each column that the layout does not read (`used`) by the words counted in it."""
+    """Interpret the words in each column that is not in `used`, the columns that the layout reads."""
     is_compared = bool(used & set(paired_names(list(counts.words))))
     columns = {
         name: _interpret(name, words, is_compared)
@@ -96,14 +96,14 @@ def find_row_filter(counts: ValueCounts, used: Set[str]) -> RowFilter:
 
 
 def may_be_class(name: str) -> bool:
-    """Tells whether a column such as `label` is as often a class of the text as a label of the answer."""
+    """Return whether a column, such as `label`, may hold classes of the text rather than verdicts on the answer."""
     return bool(_name_words(name) & known.CLASS_NAMES)
 
 
 def _interpret(name: str, words: Counter[str], is_compared: bool) -> LabelColumn:
-    found = _interpret_words(name, words)
-    is_which = is_compared and found.meaning == "marks" and words.keys() <= SIGNS
-    return LabelColumn("may mark", found.bad & words.keys()) if is_which else found
+    labels = _interpret_words(name, words)
+    is_which = is_compared and labels.meaning == "marks" and words.keys() <= SIGNS
+    return LabelColumn("may mark", labels.bad & words.keys()) if is_which else labels
 
 
 def _interpret_words(name: str, words: Counter[str]) -> LabelColumn:
@@ -127,19 +127,19 @@ def _interpret_words(name: str, words: Counter[str]) -> LabelColumn:
 
 
 def _can_rate(name_words: Set[str]) -> bool:
-    """Tells whether numbers under the name may be ratings; under `label` they are classes."""
+    """Return whether numbers under this name may be ratings; under `label` they are classes."""
     return bool(name_words & (known.RATES | known.OPINIONS | known.NO_MEANS_BAD | {"grade"}) - known.CLASS_NAMES)
 
 
 def _all_bad(name_words: Set[str], is_signed: bool) -> frozenset[str]:
-    """Lists the words that say bad. Where the name itself says bad, a plain yes is one of them."""
+    """List the words that mean bad. If the name itself means bad, a plain yes is one of them."""
     is_turned = bool(name_words & known.YES_MEANS_BAD) != bool(name_words & known.NOT)
     weak = known.WEAK_GOOD if is_turned else known.WEAK_BAD
     return known.CLEAR_BAD | known.SENTIMENTS_BAD | (weak - {"0"} if is_signed else weak)
 
 
 def _is_about_answers(name_words: Set[str], words: Set[str]) -> bool:
-    """Tells whether the name leaves no doubt that the words are about the answer."""
+    """Return whether the name leaves no doubt that the words are about the answer."""
     if words & known.UNMISTAKABLE or {"chosen", "rejected"} <= words:
         return True
     if not _names_answers(name_words):
@@ -152,12 +152,12 @@ def _is_about_answers(name_words: Set[str], words: Set[str]) -> bool:
 
 
 def _may_mark(name: str, name_words: Set[str], words: Set[str], bad: Set[str], is_mostly_clear: bool) -> bool:
-    """Tells whether words may mark bad answers; under unrelated names only if they divide the rows."""
-    said = words & bad
+    """Return whether words may mark bad answers; under an unrelated name, only if they split the rows in two."""
+    matches = words & bad
     if name_words and _names_answers(name_words):
-        return bool(said - known.WEAK_BAD - known.WEAK_GOOD) or bool(said) and len(words) > 1
+        return bool(matches - known.WEAK_BAD - known.WEAK_GOOD) or bool(matches) and len(words) > 1
     return (
-        bool(said)
+        bool(matches)
         and is_mostly_clear
         and "." not in name
         and len(words) > 1
@@ -167,14 +167,14 @@ def _may_mark(name: str, name_words: Set[str], words: Set[str], bad: Set[str], i
 
 
 def _names_answers(name_words: Set[str]) -> bool:
-    said = known.JUDGES | known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD | known.NOT
-    return name_words <= said
+    judging_words = known.JUDGES | known.OPINIONS | known.NO_MEANS_BAD | known.YES_MEANS_BAD | known.NOT
+    return name_words <= judging_words
 
 
 def _cells(
     row: Mapping[str, Any], used: Set[str] = frozenset(), above: str = "", depth: int = 0
 ) -> Iterator[tuple[str, str]]:
-    """Yields name and word of each cell that holds one, also of those in objects: `metadata.label`."""
+    """Yield the name and word of each cell that holds one, including cells of nested objects (`metadata.label`)."""
     for key, value in row.items():
         name = f"{above}{key}"
         if name in used:
@@ -187,7 +187,7 @@ def _cells(
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    """Reads a cell that is an object, a list of one object, or such an object as JSON in a CSV file; None otherwise."""
+    """Read a cell that is an object, a list of one object, or either as JSON in a CSV file; None otherwise."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, str) and value[:1] == "{" and len(value) <= LONGEST_OBJECT:
@@ -199,7 +199,7 @@ def _object(value: Any) -> dict[str, Any] | None:
 
 
 def _word(value: Any) -> str:
-    """Writes a cell as one word: `True`, `1.0`, `Thumbs up` as `true`, `1`, `thumbs_up`."""
+    """Normalise a cell to one word: `True`, `1.0`, `Thumbs up` become `true`, `1`, `thumbs_up`."""
     text = str(value).strip()
     if len(text) > LONGEST_WORD:
         return OTHER
@@ -210,7 +210,7 @@ def _word(value: Any) -> str:
 
 
 def _name_words(name: str) -> frozenset[str]:
-    """Finds what a name says about the answer: `good` in `isGood` or `metadata.answer_is_good`."""
+    """Return the words in a name that say something about the answer: `good` in `metadata.answer_is_good`."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = {word for word in re.split(r"[\W\d_]+", normalize(spaced)) if len(word) > 1 or not word.isascii()}
-    return frozenset(words) - known.NOTHING
+    return frozenset(words) - known.NEUTRAL_NAME_WORDS

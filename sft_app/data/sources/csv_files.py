@@ -22,11 +22,11 @@ _DELIMITERS = (b",", b";", b"\t", b"|")
 _QUOTED = re.compile(rb'"[^"]*("|$)')
 
 
-def read_csv(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[Row | Rejected]:
-    """Reads rows under the names of the header. Without a `delimiter`, the one that the header has most of is taken.
+def read_csv_rows(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[Row | Rejected]:
+    """Read rows under the names in the header. The default `delimiter` is the most frequent one in the header.
 
     Raises:
-        UnreadableFileError: there is no header or nothing below it, or a quote is open from here to the end.
+        UnreadableFileError: there is no header or nothing below it, or a quote is never closed.
     """
     head, blocks = take_head(blocks)
     lines = _CsvLines(blocks)
@@ -45,7 +45,7 @@ def read_csv(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[
 
 
 def unique_names(header: list[str]) -> list[str]:
-    """Names all columns: the third, if it has no name, is "column 3"; a second `a` is "a (2)"."""
+    """Give every column a unique name: an unnamed third column becomes "column 3", a second `a` becomes "a (2)"."""
     names: dict[str, None] = {}
     next_number: dict[str, Iterator[int]] = {}
     for position, cell in enumerate(header, start=1):
@@ -74,9 +74,9 @@ def _as_row(number: int, names: list[str], cells: list[str] | str, note: str) ->
 
 
 def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]:
-    """Yields the cells of each record that is not blank, or the reason why it cannot be read."""
-    csv.field_size_limit(MAX_ROW_BYTES)  # one for the whole process; the default of 128 kB is too little
-    # Without `strict`, a quote that is never closed would make the rest of the file one cell.
+    """Yield the cells of each record that is not blank, or the reason it cannot be read."""
+    csv.field_size_limit(MAX_ROW_BYTES)  # applies to the whole process; the default of 128 kB is too small
+    # Without `strict`, an unclosed quote would turn the rest of the file into one cell.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin_record()
@@ -104,11 +104,11 @@ def _never_closed(begins: int) -> str:
 
 
 class _RecordTooLongError(Exception):
-    """The record has more bytes than a row may have."""
+    """Raised if a record has more bytes than a row may have."""
 
 
 class _CsvLines:
-    """Feeds lines to `csv.reader` and keeps the position, size and faults of the record that it is reading."""
+    """Feeds lines to `csv.reader` and tracks the position, size and faults of the current record."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.lines = split_lines(blocks)
@@ -117,7 +117,7 @@ class _CsvLines:
         self.begin_record()
 
     def begin_record(self) -> None:
-        """Starts a new record at the next line."""
+        """Start a new record at the next line."""
         self.begins = self.number + 1
         self.size, self.quotes = 0, 0
         self.note, self.reason = "", ""
@@ -143,11 +143,11 @@ class _CsvLines:
             return text
         except UndecodableError as error:
             self.reason = f"on line {self.number} of the file, {error}"
-            # The record is read to its end all the same: else the reader would go on in its middle.
+            # The record is still read to its end; otherwise the reader would continue in the middle of it.
             return line.decode(errors="replace")
 
     def skip_record(self) -> str:
-        """Skips to the line that closes the record's quote, and returns why the record is left out: its size.
+        """Skip to the line that closes the record's quote, and return why the record is skipped: its size.
 
         Raises:
             UnreadableFileError: no line closes it.
@@ -168,7 +168,7 @@ class _CsvLines:
         self.number += 1
         if isinstance(line, TooLong):
             self.size += line.size
-            self.quotes = 0  # those in it were not counted; the record is taken to end with it
+            self.quotes = 0  # its quotes were not counted, so the record is assumed to end with it
         else:
             self.size += len(line) + 1
             self.quotes += line.count(b'"')

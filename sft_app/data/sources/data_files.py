@@ -1,4 +1,4 @@
-"""Reads files as numbered rows. A row that cannot be read is reported with its number and does not stop the others."""
+"""Read files as numbered rows. An unreadable row is reported with its number and does not stop the others."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from sft_app.data.rows import Progress, Rejected, Row
-from sft_app.data.sources.csv_files import read_csv
-from sft_app.data.sources.json_files import read_json, read_jsonl
+from sft_app.data.rows import Rejected, Row
+from sft_app.data.sources.csv_files import read_csv_rows
+from sft_app.data.sources.json_files import read_json_rows, read_jsonl_rows
 from sft_app.data.sources.lines import UnreadableFileError, text_blocks
-from sft_app.data.sources.parquet_files import read_parquet
-from sft_app.data.sources.txt_files import read_txt
+from sft_app.data.sources.parquet_files import read_parquet_rows
+from sft_app.data.sources.txt_files import read_txt_rows
 from sft_app.errors import DataError
 from sft_app.runtime.environment import BUNDLED_DIR
+from sft_app.runtime.progress import ProgressCallback
 
 _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_json,
-    ".csv": read_csv,
-    ".tsv": partial(read_csv, delimiter="\t"),
-    ".txt": read_txt,
+    ".jsonl": read_jsonl_rows,
+    ".ndjson": read_jsonl_rows,
+    ".json": read_json_rows,
+    ".csv": read_csv_rows,
+    ".tsv": partial(read_csv_rows, delimiter="\t"),
+    ".txt": read_txt_rows,
 }
 SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
 HUB_NAMES = "To use a data set on the Hub, give the id shown on its page: owner/name."
@@ -31,17 +32,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is 
 
 
 def data_suffix(path: str | Path) -> str:
-    """Finds the ending that shows a file's type, in lower case: ".csv", ".jsonl.gz", "" if there is none."""
+    """Return the lower-case ending that shows a file's type, such as ".csv" or ".jsonl.gz"; "" if there is none."""
     name = Path(path).name.lower()
     packed = ".gz" if name.endswith(".gz") else ""
     return Path(name.removesuffix(packed)).suffix + packed
 
 
 def locate_data(data: str) -> Path:
-    """Finds the file that `data` names: as given, or inside the project (the bundled examples).
+    """Find the file that `data` names, as given or inside the project (the bundled examples).
 
     Raises:
-        DataError: there is no such file, or it is of a kind that cannot be read.
+        DataError: there is no such file, or its type cannot be read.
     """
     if _URL.match(data):
         raise DataError(f"{data} is a web address. Download the file first. {HUB_NAMES}")
@@ -55,10 +56,10 @@ def locate_data(data: str) -> Path:
     return path
 
 
-def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row | Rejected]:
-    """Reads every row of a file, in order. Where the file cannot be read further, a last `Rejected` says so.
+def read_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[Row | Rejected]:
+    """Read every row of a file, in order. If the rest of the file cannot be read, a last `Rejected` says so.
 
-    `on_progress` gets the share of the file, compressed as it is, that has been read.
+    `on_progress` gets the share of the file that has been read, measured in compressed bytes.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -76,15 +77,15 @@ def read_rows(path: Path, on_progress: Progress | None = None) -> Iterator[Row |
 
 
 def file_sha256(path: Path) -> str:
-    """Computes the SHA-256 of a file as a hexadecimal text."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reader(path: Path, on_progress: Progress | None) -> Iterator[Row | Rejected]:
+def _reader(path: Path, on_progress: ProgressCallback | None) -> Iterator[Row | Rejected]:
     suffix = data_suffix(path)
     if suffix == ".parquet":
-        return read_parquet(path, on_progress)
+        return read_parquet_rows(path, on_progress)
     return _TEXT_READERS[suffix.removesuffix(".gz")](text_blocks(path, on_progress))
 
 

@@ -1,4 +1,4 @@
-"""Downloads data sets from the Hugging Face Hub once, as a JSONL file with a note of where it came from."""
+"""Download each data set from the Hugging Face Hub once, as a JSONL file with a record of its source."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from sft_app.data.rows import JsonObject, Progress
+from sft_app.data.rows import JsonObject
 from sft_app.data.sources.hub_rows import open_rows
 from sft_app.errors import DataError
 from sft_app.hub.client import repository_info
 from sft_app.hub.errors import HubError
 from sft_app.hub.ids import is_hub_id
 from sft_app.runtime.files import appearing_whole, jsonl_line, read_json, write_json_atomically
+from sft_app.runtime.progress import ProgressCallback
 
 EXAMPLE_ID = "HuggingFaceH4/no_robots"
 FORMATS = ("arrow", "csv", "hdf5", "json", "jsonl", "pandas", "parquet", "sql", "text", "webdataset", "xml")
@@ -24,7 +25,7 @@ FILE_ENDINGS = (".csv", ".git", ".json", ".jsonl", ".md", ".parquet", ".py", ".t
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set on the Hub: which one, and how much of it."""
+    """A data set on the Hub, and which part of it to read."""
 
     id: str
     config: str | None
@@ -34,15 +35,15 @@ class HubDataset:
 
 
 def is_dataset_id(text: str) -> bool:
-    """Tells whether a text can only be the id `owner/name`; old names without an owner and file names are not."""
+    """Return whether a text can only be an id `owner/name`, rather than an old id without owner or a file name."""
     return is_hub_id(text) and not text.lower().endswith(FILE_ENDINGS)
 
 
 def refuse_if_unsafe(text: str) -> None:
-    """Refuses what is not an id, since `datasets` would also take formats, addresses and local folders for a name.
+    """Refuse anything but an id, because `datasets` would also accept formats, web addresses and local folders.
 
     Raises:
-        DataError: it is not an id; says what it is instead.
+        DataError: the text is not an id; the message says what it is instead.
     """
     checks = (
         (not text.strip(), "the name is empty"),
@@ -54,7 +55,7 @@ def refuse_if_unsafe(text: str) -> None:
         (text.lower().endswith(FILE_ENDINGS), "that is the name of a file"),
         (not is_dataset_id(text), "that is not an owner, a slash and a name"),
     )
-    reason = next((reason for found, reason in checks if found), None)
+    reason = next((reason for applies, reason in checks if applies), None)
     if reason:
         shown = "This" if "://" in text else repr(text[:80])  # an address may hold a password
         raise DataError(
@@ -62,13 +63,13 @@ def refuse_if_unsafe(text: str) -> None:
         )
 
 
-def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | None = None) -> Path:
-    """Downloads the rows as a JSONL file in `folder`, unless the same rows of the same commit are there already.
+def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: ProgressCallback | None = None) -> Path:
+    """Download the rows as a JSONL file to `folder`, unless it has the same rows of the same commit already.
 
-    A `.source.json` next to it says what they are. When the Hub cannot be reached, the last copy is taken.
+    A `.source.json` file next to it records the source. If the Hub cannot be reached, the last copy is used.
 
     Raises:
-        DataError: there are no such rows, the Hub does not give them, or they cannot be read or stored.
+        DataError: there are no such rows, the Hub refuses them, or they cannot be read or stored.
     """
     refuse_if_unsafe(dataset.id)
     if dataset.max_rows is not None and dataset.max_rows < 1:
@@ -87,7 +88,7 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: Progress | Non
 
 
 def read_source(path: Path) -> JsonObject:
-    """Reads the note next to a downloaded file; {} if there is none that can be read."""
+    """Read the source record next to a downloaded file; {} if it is missing or unreadable."""
     return read_json(_source_path(path), dict) or {}
 
 
@@ -100,7 +101,7 @@ def _refuse_script(dataset: HubDataset, info: Any) -> None:
         )
 
 
-def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | None) -> None:
+def _store(dataset: HubDataset, info: Any, path: Path, on_progress: ProgressCallback | None) -> None:
     source = open_rows(dataset.id, dataset.config, dataset.split, info.sha)
     total = min((number for number in (dataset.max_rows, source.total) if number), default=0)
     try:
@@ -115,7 +116,7 @@ def _store(dataset: HubDataset, info: Any, path: Path, on_progress: Progress | N
         raise DataError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}.") from error
 
 
-def _write_lines(file: TextIO, rows: Iterable[JsonObject], total: int, on_progress: Progress | None) -> int:
+def _write_lines(file: TextIO, rows: Iterable[JsonObject], total: int, on_progress: ProgressCallback | None) -> int:
     count, step = 0, max(1, total // 100)
     for count, row in enumerate(rows, start=1):
         file.write(jsonl_line(row))
@@ -130,7 +131,7 @@ def _licence(info: Any) -> str | None:
 
 
 def _request(dataset: HubDataset) -> JsonObject:
-    """Writes what makes two requests the same, as it is in the note next to the file."""
+    """Return what identifies a request, as stored in the source record."""
     return {
         "id": dataset.id,
         "config": dataset.config,
@@ -146,7 +147,7 @@ def _last_copy(dataset: HubDataset, folder: Path) -> Path | None:
 
 
 def _is_copy(path: Path, expected: JsonObject) -> bool:
-    """Tells whether the note next to a file agrees; where the commit is known, the name asked for does not matter."""
+    """Return whether a file's source record matches; if the commit is known, the requested revision is ignored."""
     source = read_source(path)
     compared = expected.keys() - ({"revision"} if "commit" in expected else set())
     return path.is_file() and all(source.get(key) == expected[key] for key in compared)
@@ -157,7 +158,7 @@ def _source_path(path: Path) -> Path:
 
 
 def _file_stem(dataset: HubDataset, commit: str) -> str:
-    """Names a file `owner-name--config--split--commit--rows`. Two requests may share one; the note tells them apart."""
+    """Return `owner-name--config--split--commit--rows`; the source record tells requests with equal stems apart."""
     rows = "all" if dataset.max_rows is None else str(dataset.max_rows)
     parts = (dataset.id[:96], (dataset.config or "")[:40], dataset.split[:40], commit[:12], rows)
     return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in parts if part)

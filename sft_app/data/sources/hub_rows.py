@@ -1,4 +1,4 @@
-"""Reads the rows of a Hub data set while they are downloaded, as values that JSON can hold."""
+"""Read the rows of a Hub data set while they are downloaded, as values that JSON can represent."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ NAMES_SHOWN = 8
 
 @dataclass(frozen=True)
 class HubRows:
-    """The rows of one split.
+    """The rows of a split.
 
-    `total` is the number on the data set's card, None if it has none; `columns_left_out` hold pictures, sound or bytes.
+    `total` is the number on the data set's card, or None; `columns_left_out` contain images, audio or bytes.
     """
 
     rows: Iterator[JsonObject]
@@ -30,17 +30,17 @@ class HubRows:
 
 
 def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
-    """Opens the rows, in order. Nothing but their schema is downloaded before the first one is read.
+    """Open the rows, in order. Only their schema is downloaded before the first row is read.
 
     Raises:
-        DataError: there is no such config or split, or it cannot be read; the last also while the rows are taken.
+        DataError: there is no such config or split, or it cannot be read; the latter also while iterating.
     """
     stream = _open_stream(id, config, split, commit)
-    features = stream.features or {}  # None for JSON and CSV, which hold no pictures
+    features = stream.features or {}  # None for JSON and CSV, which contain no images
     left_out = [name for name, feature in features.items() if not _is_plain(feature)]
     if left_out and len(left_out) == len(features):
         raise DataError(f"{id} has no columns of text or numbers, only {_some_of(left_out)}. Use another data set.")
-    if left_out:  # chosen, not removed: that would decode the pictures first
+    if left_out:  # select columns instead of removing some, which would decode the images first
         stream = stream.select_columns([name for name in features if name not in left_out])
     about_split = (stream.info.splits or {}).get(split)
     rows = _plain_rows(id, stream, features)
@@ -48,7 +48,7 @@ def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
 
 
 def plain_value(value: Any, feature: Any = None) -> Any:
-    """Converts a value to JSON: dates as ISO text, a class as its name, NaN and infinity as None."""
+    """Convert a value to JSON: dates become ISO text, class labels their names, NaN and infinity None."""
     from datasets import ClassLabel
 
     if isinstance(feature, ClassLabel) and isinstance(value, int):
@@ -68,13 +68,13 @@ def plain_value(value: Any, feature: Any = None) -> Any:
 
 
 def short_reason(error: Exception) -> str:
-    """Shortens an error's text and removes addresses: a signed download address would let others download too."""
+    """Shorten an error's text and remove addresses, because a signed download address works for anyone."""
     text = " ".join(str(error).split()) or type(error).__name__
     return re.sub(r"\w+://\S+", "its address", text)[:200].rstrip(".")
 
 
 def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
-    """Opens a split as a stream. `hf://` keeps `datasets` from reading a local folder that has the same name."""
+    """Open a split as a stream. `hf://` keeps `datasets` from reading a local folder of the same name."""
     from datasets import DownloadConfig, get_dataset_config_names, load_dataset_builder
 
     address = f"hf://datasets/{id}"
@@ -83,7 +83,7 @@ def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
             builder = load_dataset_builder(address, name=config, revision=commit, token=hub_token())
             _refuse_files_from_elsewhere(id, builder.config.data_files or {}, f"{address}@{commit}/")
             splits = builder.as_streaming_dataset()
-        except (FileNotFoundError, StopIteration) as error:  # the second where the first JSON file is empty
+        except (FileNotFoundError, StopIteration) as error:  # StopIteration if the first JSON file is empty
             hint = "it needs Parquet, JSON, JSONL, CSV or text files, and the first must not be empty"
             raise DataError(f"{id} has no readable rows: {hint}. Use another data set.") from error
         except ValueError:
@@ -105,14 +105,14 @@ def _refuse_unknown_config(id: str, config: str | None, known: list[str]) -> Non
 
 
 def _refuse_files_from_elsewhere(id: str, files_of_splits: dict[str, list[str]], own: str) -> None:
-    """Refuses files of the cache, which `datasets` reads silently, at any commit, when it cannot read the Hub's."""
+    """Refuse cached files, which `datasets` reads silently, whatever their commit, if it cannot read the Hub's."""
     files = [file for files in files_of_splits.values() for file in files]
     if not files or not all(file.startswith(own) for file in files):
         raise DataError(f"{id} has no readable rows at this revision. Try another revision or data set.")
 
 
 def _is_plain(feature: Any) -> bool:
-    """Tells whether a column holds text, numbers, dates, and lists and objects of these."""
+    """Return whether a column contains only text, numbers, dates, and lists and objects of these."""
     import datasets as ds
 
     if isinstance(feature, dict):
@@ -133,7 +133,7 @@ def _plain_rows(id: str, stream: Iterable[JsonObject], features: dict[str, Any])
 
 @contextmanager
 def _as_data_errors(id: str) -> Iterator[None]:
-    """Turns the errors that readers of a dozen formats raise into one `DataError`."""
+    """Turn the errors of the readers of a dozen formats into a `DataError`."""
     import zlib
 
     import httpx2

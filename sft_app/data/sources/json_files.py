@@ -1,4 +1,4 @@
-"""Reads the rows of JSON Lines and .json files, which are split into values without being held."""
+"""Read the rows of JSON Lines and .json files, splitting them into values without loading the whole file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ from sft_app.data.sources.lines import (
 )
 
 MAX_OBJECT_BYTES = 2**28
-"""An object around the rows is held to see which of its lists they are; reading it takes four times its size."""
-_KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
-# A whole string, or one of the groups: an opening bracket, a closing one, a comma, a quote whose string goes on.
+"""An object around the rows is loaded whole to see which of its lists has them; that takes four times its size."""
+_KINDS = {
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+# A complete string, or one of the groups: an opening bracket, a closing one, a comma, the quote of an open string.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([\[{])|([\]}])|(,)|(")', re.DOTALL)
 _OPEN, _CLOSE, _COMMA, _CUT_STRING = 1, 2, 3, 4
 _STRING_SO_FAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -35,13 +42,13 @@ _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position in a text: line and column count from 1, columns in characters."""
+    """A position in a text. Line and column count from 1; columns are characters."""
 
     line: int = 1
     column: int = 1
 
     def after(self, counted: bytes) -> Position:
-        """Moves the position past some bytes of the text."""
+        """Return the position after these bytes of the text."""
         lines = counted.count(b"\n")
         last = counted[counted.rfind(b"\n") + 1 :].decode(errors="ignore")
         return Position(self.line + lines, len(last) + (1 if lines else self.column))
@@ -52,7 +59,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The text of one JSON value and its position; not `is_whole` if the file ends in it."""
+    """The text of a JSON value and its position; `is_whole` is False if the file ends within it."""
 
     source: bytes
     position: Position
@@ -60,8 +67,8 @@ class Value:
     too_long: TooLong | None = None
 
 
-def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """Reads one object a line; blank lines are counted and skipped."""
+def read_jsonl_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+    """Read one object per line; blank lines are counted but skipped."""
     for number, line in enumerate(split_lines(blocks), start=1):
         if isinstance(line, TooLong):
             yield Rejected(number, line.reason)
@@ -69,11 +76,11 @@ def read_jsonl(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
             yield row
 
 
-def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """Reads the items of a list, objects one after another, the one list of objects in an object, or that object.
+def read_json_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+    """Read the items of a list, consecutive objects, the only list of objects in an object, or that object itself.
 
     Raises:
-        UnreadableFileError: the text is neither list nor object, or it is cut off here.
+        UnreadableFileError: the text is neither a list nor an object, or it is cut off.
     """
     text = Text(blocks)
     begin = text.peek()
@@ -93,7 +100,7 @@ def read_json(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
 
 
 def parse_row(number: int, source: bytes, position: Position | None = None) -> Row | Rejected | None:
-    """Parses the row in `source`, None if that is blank. `position` is where it begins in the file; None: a line."""
+    """Parse the row in `source`; None if it is blank. `position` is its start in the file, None for a whole line."""
     try:
         value = orjson.loads(source)
         if not _holds_huge_number(value):
@@ -105,12 +112,12 @@ def parse_row(number: int, source: bytes, position: Position | None = None) -> R
 
 
 def _parse_slowly(number: int, source: bytes, position: Position | None) -> Row | Rejected:
-    """Parses with the standard library, which takes NaN, long integers and lone surrogates, and reports positions."""
+    """Parse with the standard library, which accepts NaN, long integers and lone surrogates and reports positions."""
     if b"\0" in source:
         return Rejected(number, "it contains zero bytes; the file is damaged or not text")
     try:
         text, note = decode_line(source, "line" if position is None else "row")
-        value = json.loads(text.removeprefix("\ufeff"))  # where files were joined
+        value = json.loads(text.removeprefix("\ufeff"))  # left where files were joined
     except UndecodableError as error:
         return Rejected(number, str(error))
     except json.JSONDecodeError as error:
@@ -123,7 +130,7 @@ def _parse_slowly(number: int, source: bytes, position: Position | None) -> Row 
 
 
 def _holds_huge_number(value: Any) -> bool:
-    """Tells whether orjson may have rounded a number: it makes floats of integers beyond 64 bits."""
+    """Return whether orjson may have rounded a number, because it turns integers beyond 64 bits into floats."""
     kind = type(value)
     if kind is float:
         return bool(abs(value) >= 2**63)
@@ -145,7 +152,7 @@ def _position_in_file(error: json.JSONDecodeError, position: Position | None) ->
 
 
 def _read_items(text: Text) -> Iterator[Row | Rejected]:
-    """Reads the rows of the list that comes next."""
+    """Read the rows of the list that starts here."""
     text.peek()
     text.start += 1
     yield from _as_rows(text.values(depth=1))
@@ -175,7 +182,7 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
 
 
 def _lists_of_objects(wrapper: Value) -> Iterator[Value]:
-    """Finds the values of an object that are lists whose first item is an object."""
+    """Find the values of an object that are lists starting with an object."""
     text = Text(iter([wrapper.source]), wrapper.position)
     text.peek()
     text.start += 1
@@ -201,17 +208,17 @@ def _as_rows(values: Iterator[Value]) -> Iterator[Row | Rejected]:
 
 
 class Text:
-    """Splits JSON text into values through a sliding window; `start` is where in the window the next value begins."""
+    """Splits JSON text into values through a sliding window; `start` is the index of the next value in the window."""
 
     def __init__(self, blocks: Iterator[bytes], position: Position | None = None) -> None:
         self.blocks = blocks
         self.window = b""
         self.start = 0
-        self.counted = 0  # `position` is that of this byte of the window
+        self.counted = 0  # the byte of the window that `position` refers to
         self.position = position or Position()
 
     def peek(self) -> bytes:
-        """Moves to the next byte that is not white space and returns it, b"" at the end."""
+        """Move to the next byte that is not white space and return it; b"" at the end."""
         while not (found := _NOT_SPACE.search(self.window, self.start)):
             self.start = len(self.window)
             if not self.grow():
@@ -220,12 +227,12 @@ class Text:
         return found.group()
 
     def position_of(self, byte: int) -> Position:
-        """Computes the position in the file of a byte of the window."""
+        """Return the position in the file of a byte in the window."""
         self.position, self.counted = self.position.after(self.window[self.counted : byte]), byte
         return self.position
 
     def grow(self) -> bool:
-        """Drops what comes before `start` and reads as much again, so that a long value costs only its length."""
+        """Drop what comes before `start`, and double the window, so that a long value costs only its length."""
         self.position_of(self.start)
         kept = self.window[self.start :]
         more: list[bytes] = []
@@ -235,10 +242,10 @@ class Text:
         return bool(more)
 
     def values(self, depth: int, limit: int | None = MAX_ROW_BYTES) -> Iterator[Value]:
-        """Yields values up to the bracket that ends them (depth 1) or the end of the text (depth 0).
+        """Yield values up to their closing bracket (depth 1) or the end of the text (depth 0).
 
-        A value ends with its bracket or at a comma, so that a comma too many or too few does no harm. One longer than
-        `limit` bytes is skipped and reported.
+        A value ends with its bracket or at a comma, so that a missing or extra comma does no harm. A value of more
+        than `limit` bytes is skipped and reported.
         """
         reached, level, dropped = self.start, depth, 0
         while True:
@@ -271,7 +278,7 @@ class Text:
             yield Value(rest, position, is_whole=False)
 
     def _value(self, end: int, dropped: int, limit: int | None) -> Value | None:
-        """Makes a value of the text between `start` and `end`, None if that is blank."""
+        """Return the text between `start` and `end` as a value; None if it is blank."""
         found = _NOT_SPACE.search(self.window, self.start, end)
         size = dropped + end - self.start
         if limit and size > limit:
@@ -279,7 +286,7 @@ class Text:
         return Value(self.window[found.start() : end].rstrip(), self.position_of(found.start())) if found else None
 
     def _slide(self, reached: int, dropped: int, limit: int | None) -> tuple[int, int]:
-        """Reads more; of a value that is too long only an open string's quote is kept. Returns (-1, _) at the end."""
+        """Read more; of a value that is too long, only the quote of an open string is kept. (-1, _) at the end."""
         if limit and dropped + len(self.window) - self.start > limit:
             string = _STRING_SO_FAR.match(self.window, reached)
             end = string.end() if string else reached

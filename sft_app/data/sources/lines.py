@@ -1,4 +1,4 @@
-"""Turns the bytes of a file into lines: decompressed, as UTF-8, none longer than a row may be."""
+"""Turn the bytes of a file into lines: decompressed, in UTF-8, and no longer than a row may be."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_app.data.rows import Progress
+from sft_app.runtime.progress import ProgressCallback
 
 BLOCK_BYTES = 2**18
 HEAD_BYTES = 2**16
-# A row of 10 MB is some 2.5 million tokens, past what any model takes. The limit is what bounds the memory.
+# A row of 10 MB is about 2.5 million tokens, more than any model accepts. This limit bounds the memory.
 MAX_ROW_BYTES = 10_000_000
-# Text packs about 10 times smaller; only what passes both is taken for a trap.
+# Text compresses to about a tenth; only a file beyond both limits is treated as a decompression bomb.
 BOMB_BYTES = 256 * 2**20
 BOMB_RATIO = 100
 READ_AS_WINDOWS_1252 = "read as Windows-1252 (check the accents)"
 
-_BOMS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
+_BOMS = {  # UTF-32 first, because its little-endian mark starts with that of UTF-16
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -38,27 +38,27 @@ _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b")
 
 
 class UnreadableFileError(Exception):
-    """Nothing after this position can be read. The text is a reason that starts in lower case, without a full stop."""
+    """Raised if nothing after this position can be read. The text is a reason in lower case, without a full stop."""
 
 
 class UndecodableError(Exception):
-    """The bytes of a line are not text; the message says why."""
+    """Raised if the bytes of a line are not text; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """Stands for a row that was skipped because of its `size` in bytes."""
+    """Marks a row that was skipped because of its `size` in bytes."""
 
     size: int
 
     @property
     def reason(self) -> str:
-        """Says why the row was skipped, with its size."""
+        """Return why the row was skipped, with its size."""
         return f"{self.size / 1e6:.1f} MB long; a row can have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
 
 
-def limit_report_rate(on_progress: Progress | None) -> Progress:
-    """Passes on at most 20 shares a second, as many as a page can show; the last one, 1, always."""
+def limit_report_rate(on_progress: ProgressCallback | None) -> ProgressCallback:
+    """Return a callback that passes on at most 20 shares per second, and always the last one, 1."""
     last_report = 0.0
 
     def report(share: float) -> None:
@@ -71,13 +71,13 @@ def limit_report_rate(on_progress: Progress | None) -> Progress:
     return report
 
 
-def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[bytes]:
-    """Reads the text of a file in blocks: decompressed, in UTF-8 where the file says its encoding, with LF or CRLF.
+def text_blocks(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[bytes]:
+    """Read the text of a file in blocks: decompressed, converted to UTF-8 if it has a BOM, with LF or CRLF.
 
-    The first block holds at least `HEAD_BYTES` if the text does.
+    The first block has at least `HEAD_BYTES` bytes if the text does.
 
     Raises:
-        UnreadableFileError: the file is empty or no text, or from here on it is damaged.
+        UnreadableFileError: the file is empty, is not text, or is damaged from here on.
         OSError: the disk fails.
     """
     head, blocks = take_head(_unpacked_blocks(path, on_progress))
@@ -86,13 +86,13 @@ def text_blocks(path: Path, on_progress: Progress | None = None) -> Iterator[byt
             head, blocks = take_head(_to_utf8(blocks, bom, encoding))
             break
     _refuse_binary_data(head)
-    if b"\n" not in head and b"\r" in head[:-1]:  # as a Mac of the 1990s ended lines; Excel still offers it
+    if b"\n" not in head and b"\r" in head[:-1]:  # line endings of classic Mac OS, which Excel still offers
         blocks = (block.replace(b"\r", b"\n") for block in blocks)
     yield from blocks
 
 
 def take_head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Takes at least the first `HEAD_BYTES`, and returns them with all blocks; an error after them is raised later."""
+    """Return at least the first `HEAD_BYTES` bytes, and all blocks; an error after them is raised later."""
     head: list[bytes] = []
     try:
         while sum(map(len, head)) < HEAD_BYTES and (block := next(blocks, None)) is not None:
@@ -106,7 +106,7 @@ def take_head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes | TooLong]:
-    """Splits blocks into lines without their LF; a line that is too long is counted, not held."""
+    """Split blocks into lines without their LF; a line that is too long is measured but not stored."""
     pending: list[bytes] = []
     size = 0
     for block in blocks:
@@ -122,30 +122,30 @@ def split_lines(blocks: Iterator[bytes]) -> Iterator[bytes | TooLong]:
 
 
 def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
-    """Decodes a line, with a note if its encoding had to be guessed. `unit` is what the error calls the line.
+    """Decode a line, and return a note if its encoding had to be guessed. Errors call the line `unit`.
 
     Raises:
-        UndecodableError: it is a damaged UTF-8 line, or of an encoding that cannot be guessed.
+        UndecodableError: it is damaged UTF-8, or its encoding cannot be guessed.
     """
     try:
         return line.decode(), ""
     except UnicodeDecodeError as error:
         bad_byte = error.start + 1
-    # Letters of Windows-1252 practically never form UTF-8: where some other letter did, the line was UTF-8.
+    # Windows-1252 letters practically never form valid UTF-8, so a line in which others did was UTF-8.
     if line.decode(errors="ignore").isascii():
         try:
             return line.decode("cp1252"), READ_AS_WINDOWS_1252
-        except UnicodeDecodeError:  # five bytes are no letter there
+        except UnicodeDecodeError:  # five byte values are undefined in Windows-1252
             pass
     raise UndecodableError(f"byte {bad_byte} of the {unit} is not UTF-8; save the file again as UTF-8")
 
 
-def _unpacked_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
+def _unpacked_blocks(path: Path, on_progress: ProgressCallback | None) -> Iterator[bytes]:
     blocks = _read_blocks(path, on_progress)
     return _gunzip(blocks, path.stat().st_size) if path.suffix.lower() == ".gz" else blocks
 
 
-def _read_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
+def _read_blocks(path: Path, on_progress: ProgressCallback | None) -> Iterator[bytes]:
     report = limit_report_rate(on_progress)
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -155,15 +155,15 @@ def _read_blocks(path: Path, on_progress: Progress | None) -> Iterator[bytes]:
 
 
 def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
-    """Decompresses one gzip member after another, at most `BLOCK_BYTES` at a time.
+    """Decompress one gzip member after another, at most `BLOCK_BYTES` at a time.
 
     Raises:
-        UnreadableFileError: the bytes are not gzip, are cut off, or unpack to far more than text would.
+        UnreadableFileError: the bytes are not gzip, are cut off, or decompress to far more than text would.
     """
     decoder, unpacked = zlib.decompressobj(wbits=31), 0
     for block in blocks:
         while True:
-            if decoder.eof and not (block := block.lstrip(b"\0")):  # a member may be padded with zeros
+            if decoder.eof and not (block := block.lstrip(b"\0")):  # members may be padded with zeros
                 break
             decoder = zlib.decompressobj(wbits=31) if decoder.eof else decoder
             try:
@@ -178,7 +178,7 @@ def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
                 )
             yield piece
             block = decoder.unconsumed_tail or decoder.unused_data
-            if not block and len(piece) < BLOCK_BYTES:  # a full piece may have more behind it
+            if not block and len(piece) < BLOCK_BYTES:  # after a full piece there may be more
                 break
     if not decoder.eof:
         raise UnreadableFileError(
@@ -187,7 +187,7 @@ def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
 
 
 def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[bytes]:
-    """Converts the text after its byte order mark; UTF-8 is passed on as it is, to be checked line by line."""
+    """Convert the text after its byte order mark; UTF-8 is passed on unchanged and checked line by line."""
     first = next(blocks)[len(bom) :]
     blocks = itertools.chain([first], blocks)
     if encoding == "utf-8":

@@ -1,4 +1,4 @@
-"""Reads the rows of Parquet files, as values that JSON can hold."""
+"""Read the rows of Parquet files, as values that JSON can represent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_app.data.rows import JsonObject, Progress, Rejected, Row
+from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.csv_files import unique_names
 from sft_app.data.sources.lines import (
     BOMB_BYTES,
@@ -17,21 +17,22 @@ from sft_app.data.sources.lines import (
     UnreadableFileError,
     limit_report_rate,
 )
+from sft_app.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import pyarrow
 
 BATCH_BYTES = 2**24
-# Of a value that stands in the file once and in every row, a batch has this many.
+# A value that is stored once but used in every row occurs this many times in a batch.
 MAX_BATCH_ROWS = 64
 BINARY_LEFT_OUT = "read without their binary values"
 
 
-def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Row | Rejected]:
-    """Reads every row; bytes that are not UTF-8 text (a picture, for example) become None, and the row has a note.
+def read_parquet_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[Row | Rejected]:
+    """Read every row; bytes that are not UTF-8 text, such as images, become None, and the row gets a note.
 
     Raises:
-        UnreadableFileError: the file is not parquet, or is damaged from here on.
+        UnreadableFileError: the file is not Parquet, or is damaged from here on.
         OSError: the disk fails.
     """
     import pyarrow.parquet
@@ -50,7 +51,7 @@ def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Ro
                 number += batch.num_rows
                 report(number / max(1, total))
         except (pyarrow.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno:  # the disk; pyarrow's own have no number
+            if isinstance(error, OSError) and error.errno:  # from the disk; pyarrow's own errors have no errno
                 raise
             raise UnreadableFileError(
                 "the file is not Parquet, or is damaged or cut off; save or download it again"
@@ -58,14 +59,14 @@ def read_parquet(path: Path, on_progress: Progress | None = None) -> Iterator[Ro
 
 
 def _batches(source: pyarrow.parquet.ParquetFile) -> Iterator[pyarrow.RecordBatch]:
-    """Reads batches that never span two row groups, so that a damaged one leaves those before it whole."""
+    """Read batches that never span two row groups, so that a damaged group does not affect those before it."""
     for group in range(source.metadata.num_row_groups):
         for batch in source.iter_batches(batch_size=_rows_per_batch(source.metadata), row_groups=[group]):
             yield _without_dictionaries(batch)
 
 
 def _without_dictionaries(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
-    """Copies values that rows share into each of them, so that `nbytes` counts what Python will hold."""
+    """Copy shared values into each row, so that `nbytes` is what the rows take in Python."""
     import pyarrow
 
     shared = [pyarrow.types.is_dictionary(column.type) for column in batch.columns]
@@ -79,7 +80,7 @@ def _without_dictionaries(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
 
 
 def _rows_per_batch(metadata: pyarrow.parquet.FileMetaData) -> int:
-    """Computes how many rows take about `BATCH_BYTES`."""
+    """Return how many rows take about `BATCH_BYTES`."""
     groups = range(metadata.num_row_groups)
     size = sum(metadata.row_group(group).total_byte_size for group in groups)
     rows: int = BATCH_BYTES * metadata.num_rows // max(1, size)
@@ -87,7 +88,7 @@ def _rows_per_batch(metadata: pyarrow.parquet.FileMetaData) -> int:
 
 
 def _read_batch(before: int, batch: pyarrow.RecordBatch) -> Iterator[Row | Rejected]:
-    """Reads the rows of a batch that follows `before` rows; one by one if pyarrow cannot convert them all."""
+    """Read the rows of a batch after `before` rows, one by one if pyarrow cannot convert them together."""
     names = unique_names(batch.schema.names)
     if batch.num_rows == 1 and batch.nbytes > MAX_ROW_BYTES:
         yield Rejected(before + 1, TooLong(batch.nbytes).reason)
@@ -116,7 +117,7 @@ def _as_row(number: int, values: JsonObject) -> Row:
 
 
 def _as_plain(value: Any, left_out: list[bytes]) -> Any:
-    """Converts a value to JSON: dates in ISO 8601, decimals as text. Bytes that are not text go to `left_out`."""
+    """Convert a value to JSON: dates become ISO 8601, decimals text. Bytes that are not text go to `left_out`."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, dict):

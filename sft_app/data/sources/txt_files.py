@@ -1,4 +1,4 @@
-"""Reads plain text: its paragraphs, or its lines if no blank line separates them."""
+"""Read plain text as paragraphs, or as lines if there is no blank line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sft_app.data.sources.lines import (
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
-def read_txt(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """Reads rows with a column `text`, each numbered by the line in which it begins."""
+def read_txt_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
+    """Read rows with a column `text`, each numbered by the line it starts on."""
     head, blocks = take_head(blocks)
     paragraphs = _gather_paragraphs(blocks) if _BLANK_LINE.search(head[:HEAD_BYTES].strip()) else _single_lines(blocks)
     for number, lines in paragraphs:
@@ -36,7 +36,7 @@ def _single_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, list[bytes] | 
 
 
 def _gather_paragraphs(blocks: Iterator[bytes]) -> Iterator[tuple[int, list[bytes] | TooLong]]:
-    """Yields the lines of every paragraph; of one that is too long only its size."""
+    """Yield the lines of every paragraph, or only its size if it is too long."""
     lines: list[bytes] = []
     begins, size = 0, 0
     for number, line in enumerate(split_lines(blocks), start=1):

@@ -19,8 +19,8 @@ def pad_conversations(inputs: dict[str, Any], labels: torch.Tensor) -> tuple[dic
     alone = split_conversations(inputs, labels)
     ids = pad_sequence([row["input_ids"][0] for row, _ in alone], batch_first=True)
     mask = pad_sequence([torch.ones_like(row["input_ids"][0]) for row, _ in alone], batch_first=True)
-    wanted = pad_sequence([labels[0] for _, labels in alone], batch_first=True, padding_value=IGNORED)
-    return {"input_ids": ids, "attention_mask": mask}, wanted
+    target_labels = pad_sequence([labels[0] for _, labels in alone], batch_first=True, padding_value=IGNORED)
+    return {"input_ids": ids, "attention_mask": mask}, target_labels
 
 
 def split_conversations(inputs: dict[str, Any], labels: torch.Tensor) -> list[tuple[dict[str, Any], torch.Tensor]]:
@@ -34,7 +34,7 @@ def split_padded_rows(inputs: dict[str, Any], labels: torch.Tensor) -> list[tupl
     """Return the ids and labels of each row, `(1, length)`, of a batch padded on either side."""
     kept = [mask.bool() for mask in inputs["attention_mask"]]
     rows = zip(inputs["input_ids"], labels, kept, strict=True)
-    return [({"input_ids": ids[mask][None]}, wanted[mask][None]) for ids, wanted, mask in rows]
+    return [({"input_ids": ids[mask][None]}, target_labels[mask][None]) for ids, target_labels, mask in rows]
 
 
 def summed_loss(
@@ -42,10 +42,10 @@ def summed_loss(
 ) -> tuple[torch.Tensor, int, Any]:
     """Return the cross-entropy summed over the trained tokens, their number, and the model's last output."""
     total, trained, outputs = None, 0, None
-    for batch, wanted in batches:
+    for batch, target_labels in batches:
         outputs = model(**batch, use_cache=False)
-        chosen = wanted[:, 1:] != IGNORED
-        logits, targets = outputs.logits[:, :-1][chosen].float(), wanted[:, 1:][chosen]
+        chosen = target_labels[:, 1:] != IGNORED
+        logits, targets = outputs.logits[:, :-1][chosen].float(), target_labels[:, 1:][chosen]
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
         total, trained = loss if total is None else total + loss, trained + len(targets)
     assert total is not None  # a batch has rows

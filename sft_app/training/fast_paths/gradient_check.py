@@ -58,10 +58,12 @@ def relative_difference(steps: Sequence[StepResult], plain: Sequence[StepResult]
 
 
 def _difference(step: StepResult, plain: StepResult) -> float:
-    apart = sum(float((one.float() - other.float()).square().sum()) for one, other in _pairs(step, plain))
-    length = sum(float(gradient.float().square().sum()) for gradient in plain.gradients)
-    found = max(abs(step.loss - plain.loss) / max(abs(plain.loss), 1e-6), (apart / max(length, 1e-30)) ** 0.5)
-    return found if step.is_finite() and plain.is_finite() else float("inf")
+    squared_difference = sum(float((one.float() - other.float()).square().sum()) for one, other in _pairs(step, plain))
+    squared_norm = sum(float(gradient.float().square().sum()) for gradient in plain.gradients)
+    difference = max(
+        abs(step.loss - plain.loss) / max(abs(plain.loss), 1e-6), (squared_difference / max(squared_norm, 1e-30)) ** 0.5
+    )
+    return difference if step.is_finite() and plain.is_finite() else float("inf")
 
 
 def _pairs(step: StepResult, plain: StepResult) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -102,12 +104,15 @@ def probe_batches(ids: Sequence[list[int]], longest: int, config: PreTrainedConf
     In the first, only what follows the prefix is trained. `longest` is the length of the run's longest conversation;
     the model's window matters only if it is shorter.
     """
-    beginning, wanted = (ids[0] * PREFIX_LENGTH)[:PREFIX_LENGTH], list(CONTINUATION_LENGTHS)
+    beginning, lengths = (ids[0] * PREFIX_LENGTH)[:PREFIX_LENGTH], list(CONTINUATION_LENGTHS)
     beyond = [bound for bound in _window_lengths(config) if bound < longest]
     if beyond:
-        wanted[1] = max(beyond) + TOKENS_BEYOND_WINDOW
-    alike = [_probe_row(beginning, _continuation(ids, start, length)) for start, length in enumerate(wanted)]
-    return [alike, [_probe_row([], _continuation(ids, start, length)) for start, length in enumerate(TINY_LENGTHS)]]
+        lengths[1] = max(beyond) + TOKENS_BEYOND_WINDOW
+    with_prefix = [_probe_row(beginning, _continuation(ids, start, length)) for start, length in enumerate(lengths)]
+    return [
+        with_prefix,
+        [_probe_row([], _continuation(ids, start, length)) for start, length in enumerate(TINY_LENGTHS)],
+    ]
 
 
 def _probe_row(beginning: list[int], rest: list[int]) -> TokenizedRow:
@@ -118,11 +123,11 @@ def _probe_row(beginning: list[int], rest: list[int]) -> TokenizedRow:
 
 def _continuation(rows: Sequence[list[int]], start: int, length: int) -> list[int]:
     """Return `length` tokens of the rows from `start` on, cut at the front because their ends differ most."""
-    found: list[int] = []
-    while len(found) < length:
-        found += rows[start % len(rows)]
+    continuation: list[int] = []
+    while len(continuation) < length:
+        continuation += rows[start % len(rows)]
         start += 1
-    return found[-length:]
+    return continuation[-length:]
 
 
 def _window_lengths(config: PreTrainedConfig) -> list[int]:

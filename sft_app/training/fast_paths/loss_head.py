@@ -27,14 +27,14 @@ class SummedCrossEntropy(torch.autograd.Function):
         rows = positions_per_chunk(len(weight))
         room = hidden.new_empty((min(rows, len(targets)), len(weight)), dtype=weight.dtype)
         for start in range(0, len(targets), rows):
-            part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
+            part, target_ids = hidden[start : start + rows], targets[start : start + rows, None]
             logits = torch.mm(part, weight.t(), out=room[: len(part)]).float()
             logits -= logits.amax(dim=-1, keepdim=True)
-            total -= logits.gather(-1, wanted).sum()
+            total -= logits.gather(-1, target_ids).sum()
             normaliser = logits.exp_().sum(dim=-1, keepdim=True)
             total += normaliser.log().sum()
             gradient = logits.div_(normaliser)  # softmax minus one-hot
-            gradient.scatter_add_(-1, wanted, gradient.new_full(wanted.shape, -1.0))
+            gradient.scatter_add_(-1, target_ids, gradient.new_full(target_ids.shape, -1.0))
             gradient = gradient.to(weight.dtype)
             torch.mm(gradient, weight, out=hidden_gradient[start : start + rows])
             if weight_gradient is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Layout = Literal["packed", "padded", "one by one"]
+BatchLayout = Literal["packed", "padded", "one by one"]
 
 SHORTCUTS = {
     "separates_attention": "separate attention per conversation",
@@ -24,7 +24,7 @@ MIN_SHARED_TOKENS = 8
 class StepPlan:
     """Describes the layout of conversations, and the shortcuts taken if they are packed."""
 
-    layout: Layout = "packed"
+    layout: BatchLayout = "packed"
     separates_attention: bool = False
     uses_kernel: bool = False
     shares_prefix: bool = False

@@ -1,1 +1,1 @@
-"""Estimating and measuring what a run will take, before it starts."""
+"""Estimate and measure what a run will take, before it starts."""

@@ -1,7 +1,7 @@
-"""A dry run: a few optimizer steps on the largest batch, in a process of its own, to measure what a run takes.
+"""Measure what a run takes with a dry run: a few optimizer steps on the largest batch, in its own process.
 
-Run as `python -m sft_app.training.preflight.dry_run RUN_DIR`; that run's training data are the conversations of the
-batch. It uses the worker's trainer without evaluation and checkpoints.
+Run as `python -m sft_app.training.preflight.dry_run RUN_DIR`; the training data in that folder are the conversations of
+the batch. It uses the worker's trainer without evaluation and checkpoints.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from sft_app.training.trainers.build import build_trainer
 from sft_app.training.worker import load_trainable
 
 STEPS = 2
-# The first step is not timed: libraries choose their kernels in it, and the optimizer creates its moments.
+# The first step is not timed, because libraries choose kernels and the optimizer creates its moments in it.
 WARM_UP = 1
-MOST_ACCUMULATION = 2
+MAX_ACCUMULATION = 2
 
 
 class StepClock(TrainerCallback):
@@ -58,13 +58,13 @@ class StepClock(TrainerCallback):
         self.run.update_status(step=state.global_step)
 
     def seconds_per_step(self) -> float:
-        """The seconds of the fastest step, because other work on the machine only makes steps slower."""
+        """Return the seconds of the fastest step, because other work on the machine only makes steps slower."""
         spent = [after - before for before, after in itertools.pairwise(self.times)]
         return min(spent[WARM_UP:])
 
 
 def main(run_dir: str) -> int:
-    """Measures the run and writes `measured.json` into its folder; its status says why if that fails."""
+    """Measure the run and write `measured.json` into its folder; if that fails, the run's status says why."""
     run = Run(Path(run_dir))
     logging.disable(logging.WARNING)
     try:
@@ -74,14 +74,14 @@ def main(run_dir: str) -> int:
         run.update_status(state="failed", message="The GPU does not have enough memory for it.")
     except AppError as error:
         run.update_status(state="failed", message=str(error))
-    except Exception as error:  # the last place that can tell the reader; the traceback goes to the log
+    except Exception as error:  # last chance to tell the user; the traceback goes to the log
         traceback.print_exc()
         run.update_status(state="failed", message=f"It could not be measured: {type(error).__name__}: {error}")
     return 0
 
 
 def measure(run: Run, settings: RunSettings) -> dict[str, float]:
-    """Trains a few steps and returns the values of a `Measured`.
+    """Train a few steps and return the values of a `DryRunResult`.
 
     `peak_gib` is the memory of the whole process, or of the GPU if there is one.
     """
@@ -89,7 +89,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(recorded_model(run), run.home)
     settings = settings.model_copy(update={"max_length": resolve_max_length(run, tokenizer)})
-    accumulation = min(settings.gradient_accumulation_steps, MOST_ACCUMULATION)
+    accumulation = min(settings.gradient_accumulation_steps, MAX_ACCUMULATION)
     batches = accumulation * (STEPS + WARM_UP)
     short = settings.model_copy(update={"max_steps": STEPS + WARM_UP, "gradient_accumulation_steps": accumulation})
     rows = load_tokenized_dataset(run, tokenizer, settings.max_length or 0, settings.block_size)
@@ -98,7 +98,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])
     )
-    reset_peak_resident()  # a model's file counts while it is read, but is given back when memory is short
+    reset_peak_resident()  # reading the model's file counts too, although that memory can be reclaimed
     trainer.train()
     per_step = settings.gradient_accumulation_steps
     return {
@@ -118,12 +118,12 @@ def _trainer(job: TrainingJob) -> Any:
 
 
 def _repeated(rows: Dataset, batches: int) -> Dataset:
-    """The rows so often that each batch has all of them, in whatever order they are drawn."""
+    """Repeat the rows so that every batch contains all of them, whatever the order."""
     return rows.select(list(range(len(rows))) * batches)
 
 
 def peak_gib() -> float:
-    """The most memory that training took: the GPU's if there is one, else resident memory."""
+    """Return the peak memory of training: the GPU's if there is one, else resident memory."""
     return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else peak_resident_gib()
 
 

@@ -1,4 +1,4 @@
-"""Suggesting changes to the settings that make a run fit into memory, the cheapest first."""
+"""Suggest changes to the settings that make a run fit into memory, the cheapest first."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from sft_app.data.checkup.lengths import QUICKLY_MEASURED, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import Example, Reading, no_conversation, open_data
-from sft_app.data.rows import Progress
 from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.models.loading import load_tokenizer
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.measuring import measure_run
 from sft_app.training.preflight.plan import Machine, Preflight
@@ -22,7 +22,7 @@ SHORTEST = 128
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Changes to the settings, a sentence that explains them, and the preflight of the changed run."""
+    """Suggested settings, a sentence that explains the changes, and the preflight of the changed run."""
 
     changes: dict[str, Any]
     sentence: str
@@ -30,12 +30,12 @@ class Suggestion:
 
 
 def look_ahead(
-    settings: RunSettings, home: Path, with_measuring: bool, on_progress: Progress | None = None
+    settings: RunSettings, home: Path, with_measuring: bool, on_progress: ProgressCallback | None = None
 ) -> tuple[Preflight, Suggestion | None]:
-    """Reads the data once and estimates what the run will take; also measures it on a GPU or if asked to.
+    """Read the data once and estimate what the run will take; also measure it on a GPU or with `with_measuring`.
 
     Raises:
-        AppError: The data or the model cannot be used, or the dry run failed.
+        AppError: the data or the model cannot be used, or the dry run failed.
     """
     machine, file = Machine(home), open_data(settings.reading(), home)
     reading, sample = Reading(file), Sample[Example](QUICKLY_MEASURED)
@@ -47,16 +47,16 @@ def look_ahead(
     is_measured = with_measuring or has_nvidia_gpu()
     measured = measure_run(settings, sample.items, lengths, home, on_progress) if is_measured else None
     size = file.path.stat().st_size
-    found = machine.preflight(settings, lengths, size, measured)
-    return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
+    preflight = machine.preflight(settings, lengths, size, measured)
+    return preflight, suggest_fit(settings, preflight, lambda changed: machine.preflight(changed, lengths, size))
 
 
 def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]) -> Suggestion | None:
-    """Suggests the cheapest change that makes a run fit into memory; None if it fits already or nothing helps.
+    """Suggest the cheapest change that makes a run fit into memory; None if it already fits or nothing helps.
 
-    Tried in this order: a smaller micro-batch (each step still learns from as many conversations), gradient
+    Changes are tried in this order: a smaller micro-batch (with as many conversations per step), gradient
     checkpointing, shorter conversations, a 4-bit base, the starter. If a dry run needed more memory than estimated, the
-    estimates for the changed settings are raised by the same factor.
+    estimates for the changed settings are scaled by the same factor.
     """
     if now.fits_memory:
         return None
@@ -69,7 +69,7 @@ def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettin
 
 
 def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
-    """Yields changes to try, the cheapest first; later ones include earlier ones. Larger batches come first."""
+    """Yield changes to try, the cheapest first; later ones include earlier ones. Larger batches come first."""
     rungs: list[dict[str, Any]] = [{}]
     if settings.gradient_checkpointing is not True:
         rungs.append({"gradient_checkpointing": True})
@@ -86,7 +86,7 @@ def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str
 
 
 def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
-    """Yields no change, then ever smaller micro-batches that add up to the same number of conversations a step."""
+    """Yield no change, then ever smaller micro-batches that add up to the same number of conversations per step."""
     batch, together = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     yield {}
     for smaller in range(batch - 1, 0, -1):

@@ -1,6 +1,6 @@
-"""Measuring a run by a dry run (`training/preflight/dry_run`) in a process of its own.
+"""Measure a run with a dry run (`training/preflight/dry_run`) in a separate process.
 
-It is a process because only one that has ended gives back all its memory, and only a fresh one has the run's peak.
+Only a process that has ended returns all its memory, and only a fresh one has the run's peak memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.reading import Example
-from sft_app.data.rows import Progress
 from sft_app.errors import AppError, RunError
 from sft_app.models.catalog import resolve_model
 from sft_app.runs.directory import new_run_id
@@ -24,11 +23,12 @@ from sft_app.runtime.children import describe_exit, running_python, until_ended
 from sft_app.runtime.environment import package_versions
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import dry_runs_dir, machine_lock_file
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
-from sft_app.training.preflight.workload import MEASURED_FILE, Measured
+from sft_app.training.preflight.workload import MEASURED_FILE, DryRunResult
 from sft_app.training.supervisor import ensure_supervisor, worker_environment
 
-# The share of the progress that loading Python, the libraries and the model counts for.
+# The share of the progress that is assigned to loading Python, the libraries and the model.
 LOADING_SHARE = 0.4
 
 
@@ -37,12 +37,12 @@ def measure_run(
     examples: Sequence[Example],
     lengths: TokenLengths,
     home: Path,
-    on_progress: Progress | None = None,
-) -> Measured:
-    """Trains two steps on a batch of the longest examples; if `on_progress` raises, the process is ended.
+    on_progress: ProgressCallback | None = None,
+) -> DryRunResult:
+    """Train two steps on a batch of the longest examples. If `on_progress` raises, the process is ended.
 
     Raises:
-        AppError: A run is in progress on this machine, or the dry run failed.
+        AppError: a run is in progress on this machine, or the dry run failed.
     """
     run = _write_dry_run(settings, _longest(settings, examples, lengths), lengths, home)
     try:
@@ -53,13 +53,13 @@ def measure_run(
         raise RunError("A run is in progress on this machine. Measure once it has ended.") from None
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
-        ensure_supervisor(home)  # a run that was queued meanwhile
+        ensure_supervisor(home)  # a run may have been queued meanwhile
 
 
 def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenLengths) -> list[Example]:
-    """The longest examples, as many as a batch has, or as fill its rows if those have a fixed length.
+    """Return the longest examples, enough for a batch, or to fill its rows if they have a fixed length.
 
-    An example whose answer is cut off entirely is left out, as in a run, unless there is no other.
+    Examples whose answer is cut off entirely are left out, as in a run, unless there are no others.
     """
     by_row = {example.row: example for example in examples}
     tokens = {row: size for row, size in zip(lengths.rows.tolist(), lengths.lengths.tolist(), strict=True)}
@@ -69,7 +69,7 @@ def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenL
     rows = [row for row in rows if row in answered] or rows
     batch, filled = settings.per_device_train_batch_size, settings.row_length(max_length)
     if filled is None:
-        return [by_row[rows[place % len(rows)]] for place in range(batch)]
+        return [by_row[rows[index % len(rows)]] for index in range(batch)]
     chosen: list[Example] = []
     missing = batch * filled
     while missing > 0:
@@ -80,7 +80,7 @@ def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenL
 
 
 def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: TokenLengths, home: Path) -> Run:
-    """Writes a run folder that no list of runs shows."""
+    """Write a run folder that is not listed as a run."""
     model = resolve_model(settings.model, settings.revision, home)
     max_length = lengths.max_length_for(settings.max_length)
     record = RunRecord(
@@ -94,7 +94,7 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     )
     run = Run(dry_runs_dir(home) / new_run_id())
     run.train_file.parent.mkdir(parents=True)
-    rows = [{"row": place, "messages": example.conversation.as_dicts()} for place, example in enumerate(examples, 1)]
+    rows = [{"row": number, "messages": example.conversation.as_dicts()} for number, example in enumerate(examples, 1)]
     write_jsonl_atomically(run.train_file, rows)
     write_jsonl_atomically(run.heldout_file, rows[:1])
     write_json_atomically(run.settings_file, record.model_dump())
@@ -102,23 +102,23 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     return run
 
 
-def _work(run: Run, tell: Progress) -> int:
-    """Runs the process to its end; returns its exit status."""
+def _work(run: Run, on_progress: ProgressCallback) -> int:
+    """Run the process to its end and return its exit status."""
     arguments = ["-m", "sft_app.training.preflight.dry_run", str(run.path)]
     with running_python(arguments, run.log_file, worker_environment(1)) as child:
         for _ in until_ended(child):
             status = run.status()
             share = status.step / status.total_steps if status.total_steps else 0.0
-            tell(LOADING_SHARE * (status.state == "training") + (1 - LOADING_SHARE) * share)
+            on_progress(LOADING_SHARE * (status.state == "training") + (1 - LOADING_SHARE) * share)
         return child.wait()
 
 
-def _result(run: Run, exit_status: int) -> Measured:
-    """What the dry run measured. Raises: AppError if it failed."""
+def _result(run: Run, exit_status: int) -> DryRunResult:
+    """Read what the dry run measured. Raises: AppError if it failed."""
     status = run.status()
     if status.state == "failed":
         raise AppError(f"The dry run failed. {status.message}")
     try:
-        return Measured(**json.loads((run.path / MEASURED_FILE).read_bytes()))
+        return DryRunResult(**json.loads((run.path / MEASURED_FILE).read_bytes()))
     except (OSError, ValueError):
         raise AppError(f"The dry run ended early. {describe_exit('The process', exit_status)}") from None

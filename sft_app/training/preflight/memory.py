@@ -1,7 +1,7 @@
-"""Estimating how much memory training takes, part by part, from the model's shape and the largest batch, without torch.
+"""Estimate how much memory training takes, part by part, from the model's shape and the largest batch, without torch.
 
-What autograd keeps was counted in the code of the layers (`training/fast_paths/cpu_fused`, transformers' Llama, PEFT's
-LoRA) and holds for decoders of that kind. `bench/preflight.py` compares the estimates with measurements.
+What autograd saves was counted in the code of the layers (`training/fast_paths/cpu_fused`, transformers' Llama, PEFT's
+LoRA) and is valid for decoders of that kind. `bench/preflight.py` compares the estimates with measurements.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from sft_app.settings import RunSettings
 from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 
 GIB = 2**30
-# Python and the libraries with everything a worker imports, before it loads a model, and what they take to work with.
+# Python with everything a worker imports before it loads a model, and its working memory.
 PROCESS_GIB = 0.63
-# A CUDA context with the kernels of torch.
+# A CUDA context with torch's kernels.
 CUDA_CONTEXT_GIB = 0.5
-# NF4: half a byte, an 8-bit scale for each 64 weights, and a 32-bit one for each 256 of those.
+# NF4: half a byte per weight, an 8-bit scale per 64 weights, and a 32-bit scale per 256 of those scales.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Added to the estimate, because what it is made of was counted for a few architectures only.
+# Margin added to the estimate, because its parts were counted for a few architectures only.
 MARGIN = 0.10
-# On a CPU, the room between tensors that came and went, as a share of what all layers keep without checkpointing:
-# measured, not counted.
+# On a CPU: memory lost to fragmentation, as a share of what all layers save without checkpointing. Measured.
 HEAP_GAPS = 0.5
-# The same after a 4-bit weight was taken apart to be used, for the widest of each layer.
+# The same for dequantised 4-bit weights, as a multiple of the widest weight of each layer.
 WEIGHT_GAPS = 1.5
-# Linear layers that read the same tensor, which is kept once.
+# Linear layers that read the same input, which is saved only once.
 SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
 
@@ -55,22 +54,22 @@ class MemoryParts:
 
     @property
     def expected(self) -> float:
-        """Without the margin: what a measurement should find."""
+        """Return the estimate without the margin, which a measurement should confirm."""
         return self.process + self.weights + self.trained + self.activations + self.loss_head
 
 
 def estimate_memory(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, dtype: str
 ) -> MemoryParts:
-    """Estimates the memory for training. `dtype` is torch's name of the base's dtype; `device` is `cuda` or `cpu`."""
-    compute = bytes_of(dtype)
+    """Estimate the memory for training. `dtype` is torch's name for the base's dtype; `device` is `cuda` or `cpu`."""
+    compute = bytes_per_number(dtype)
     weights = weight_bytes(shape, settings, compute)
     trained = _trained_bytes(shape, settings, dtype)
     activations = _activation_bytes(shape, settings, batch, device, compute)
     head = _head_bytes(shape, settings, batch, compute)
     process = CUDA_CONTEXT_GIB if device == "cuda" else PROCESS_GIB
     if settings.gradient_accumulation_steps == 1:
-        # Each gradient appears as the activations that it is computed from are freed.
+        # Gradients appear as the activations they are computed from are freed.
         activations -= min(activations, gradient_bytes(shape, settings, dtype))
     if device == "cpu":
         activations += HEAP_GAPS * batch.tokens * shape.layers * layer_bytes(shape, settings, device, compute)
@@ -87,8 +86,8 @@ def weight_bytes(shape: ModelShape, settings: RunSettings, compute: int) -> floa
     return shape.linear_weights * NF4_BYTES + (shape.parameters - shape.linear_weights) * compute
 
 
-def bytes_of(dtype: str) -> int:
-    """The bytes of one number, by torch's name of its dtype."""
+def bytes_per_number(dtype: str) -> int:
+    """Return the bytes of one number, given torch's name for its dtype."""
     return 2 if dtype in ("bfloat16", "float16") else 4
 
 
@@ -97,13 +96,13 @@ def uses_checkpointing(settings: RunSettings, device: str) -> bool:
 
 
 def gradient_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
-    """The bytes of all gradients. TRL casts the adapter of a 4-bit model to bfloat16."""
+    """Return the bytes of all gradients. TRL casts the adapter of a 4-bit model to bfloat16."""
     is_half = settings.method == "qlora" and settings.trainer == "sft" and dtype != "float16"
     return shape.trainable(settings) * (2 if is_half else 4)
 
 
 def _trained_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
-    """The bytes of gradients and AdamW's two moments, and of an adapter's weights."""
+    """Return the bytes of gradients, AdamW's two moments, and an adapter's weights."""
     return gradient_bytes(shape, settings, dtype) * (3 if settings.method == "full" else 4)
 
 
@@ -112,17 +111,17 @@ def _activation_bytes(
 ) -> float:
     layer = layer_bytes(shape, settings, device, compute)
     if uses_checkpointing(settings, device):
-        live = 2 * layer  # one layer at a time, with the gradients of what it keeps
+        live = 2 * layer  # one layer at a time, with the gradients of what it saves
         return batch.tokens * (shape.layers * compute * shape.hidden_size + live)
     return batch.tokens * shape.layers * layer
 
 
 def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:
-    """The bytes that one decoder layer keeps of one token for the backward pass."""
+    """Return the bytes that a decoder layer saves per token for the backward pass."""
     attention = compute * (2 * shape.query_width + 2 * shape.key_width) + 4 * shape.heads
     is_full = settings.method == "full"
     norms = 2 * 4 * shape.hidden_size * (2 if is_full else 1)
-    # `training/fast_paths/cpu_fused` does without the activation's output.
+    # `training/fast_paths/cpu_fused` does not save the activation's output.
     is_gated = device == "cpu" and compute == 4 and settings.method != "qlora" and settings.is_packed()
     gates = compute * (2 if is_gated else 3) * shape.intermediate_size
     narrow = 0.0 if is_full else compute * settings.lora_r * len(shape.targets(settings)) / shape.layers
@@ -130,7 +129,7 @@ def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: 
 
 
 def _input_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:
-    """The bytes of inputs that a layer's trained linears keep; PEFT copies them for adapters of another dtype."""
+    """Return the bytes of saved inputs of a layer's trained linears; PEFT copies them for adapters of another dtype."""
     if settings.method == "full":
         return compute * _shared_inputs(list(shape.linears)) / shape.layers
     targets = shape.targets(settings)
@@ -149,7 +148,7 @@ def _shared_inputs(linears: list[LinearShape]) -> int:
 
 
 def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, compute: int) -> float:
-    """The bytes of logits and their loss; evaluation needs less: one conversation at a time and no activations."""
+    """Return the bytes of the logits and their loss. Evaluation needs less: one conversation, and no activations."""
     vocabulary = shape.vocabulary
     if settings.is_packed():
         chunk = min(MAX_LOGITS_IN_MEMORY, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)

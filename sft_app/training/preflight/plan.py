@@ -1,6 +1,6 @@
-"""Estimating what a run will take before it starts: steps, tokens, memory, disk space and time.
+"""Estimate what a run will take before it starts: steps, tokens, memory, disk space and time.
 
-`training/preflight/measuring` measures memory and time in a process instead.
+`training/preflight/measuring` measures memory and time instead.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ from sft_app.runtime.resources import free_disk_gib
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.preflight.memory import LargestBatch, MemoryParts, estimate_memory
-from sft_app.training.preflight.speed import MachineSpeed, machine_speed, seconds_for, shared_beginning, tokens_per_step
-from sft_app.training.preflight.workload import Measured, Workload, plan_workload
+from sft_app.training.preflight.speed import (
+    MachineSpeed,
+    machine_speed,
+    seconds_for,
+    shared_prefix_tokens,
+    tokens_per_step,
+)
+from sft_app.training.preflight.workload import DryRunResult, Workload, plan_workload
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ class Preflight:
     disk_needed_gib: float
     disk_free_gib: float
     seconds: float
-    measured: Measured | None = None
+    measured: DryRunResult | None = None
 
     @property
     def memory_gib(self) -> float:
-        """The memory that the run needs, with the margin."""
+        """Return the memory the run needs, with the margin."""
         return self.memory.total if self.measured is None else self.measured.peak_gib + self.memory.margin
 
     @property
@@ -68,7 +74,7 @@ class Preflight:
         return self.disk_needed_gib <= self.disk_free_gib
 
     def as_json(self) -> dict[str, Any]:
-        """The values that `train --dry-run --json` prints."""
+        """Return the values that `train --dry-run --json` prints."""
         own = asdict(self) | {"memory": asdict(self.memory) | {"total": self.memory.total}}
         share = self.trainable / self.parameters
         fits = {"memory_gib": self.memory_gib, "fits_memory": self.fits_memory, "fits_disk": self.fits_disk}
@@ -82,9 +88,9 @@ def check_plan(
     hardware: Hardware,
     speed: MachineSpeed,
     disk_gib: tuple[float, float],
-    measured: Measured | None = None,
+    measured: DryRunResult | None = None,
 ) -> Preflight:
-    """Makes the preflight of these settings. `disk_gib` is what a run needs and what is free."""
+    """Build the preflight of these settings. `disk_gib` is what the run needs and what is free."""
     dtype = settings.compute_dtype(hardware.dtype)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
@@ -110,20 +116,20 @@ def check_plan(
 
 
 def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:
-    """The largest micro-batch on one device: the longest conversations together, or completely filled rows."""
+    """Return the largest micro-batch on one device: the longest conversations together, or completely filled rows."""
     rows = settings.per_device_train_batch_size
     filled = settings.row_length(work.max_length)
     if filled is not None:
         share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
         return LargestBatch(rows * filled, round(rows * filled * share))
     together = np.resize(work.tokens[:rows], rows), np.resize(work.trained[:rows], rows)
-    shared = (rows - 1) * shared_beginning(settings, work, device)
+    shared = (rows - 1) * shared_prefix_tokens(settings, work, device)
     tokens = int(together[0].sum()) - shared if settings.is_packed() else rows * int(work.tokens[0])
     return LargestBatch(tokens, int(together[1].sum()))
 
 
 def count_steps(settings: RunSettings, work: Workload) -> int:
-    """The number of optimizer steps as transformers counts them: the last of an epoch may be smaller."""
+    """Return the number of optimizer steps as transformers counts them; the last one of an epoch may be smaller."""
     if settings.max_steps > 0:
         return settings.max_steps
     filled = settings.row_length(work.max_length)
@@ -134,23 +140,23 @@ def count_steps(settings: RunSettings, work: Workload) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the preflight looks up: disk, models, hardware. It asks the Hub once for each model."""
+    """Looks up disk space, models and hardware for preflights, and asks the Hub only once per model."""
 
     home: Path
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
     _shapes: dict[ModelRef, ModelShape] = field(default_factory=dict)
 
     def preflight(
-        self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: Measured | None = None
+        self, settings: RunSettings, lengths: TokenLengths, data_bytes: int, measured: DryRunResult | None = None
     ) -> Preflight:
-        """The preflight of a run with these settings, with torch. Raises: AppError if model or data cannot be used."""
+        """Return the preflight of a run. Imports torch. Raises: AppError if the model or data cannot be used."""
         ref, hardware = self.model(settings), detect_hardware()
         disk = disk_needed_gib(settings, ref.folder(self.home), data_bytes), self._disk_free_gib()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 
     def model(self, settings: RunSettings) -> ModelRef:
-        """The base model that the settings name. Raises: AppError if it is unknown."""
+        """Find the base model in the settings. Raises: AppError if it is unknown."""
         name = settings.model, settings.revision
         if name not in self._models:
             self._models[name] = resolve_model(*name, self.home)

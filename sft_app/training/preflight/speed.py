@@ -1,4 +1,4 @@
-"""How long a run will take: the arithmetic at the machine's measured rate, and the memory it walks through."""
+"""Estimate how long a run will take, from its arithmetic, its memory traffic, and the machine's measured speed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
-from sft_app.training.preflight.memory import bytes_of, layer_bytes, uses_checkpointing, weight_bytes
-from sft_app.training.preflight.workload import Measured, Workload
+from sft_app.training.preflight.memory import bytes_per_number, layer_bytes, uses_checkpointing, weight_bytes
+from sft_app.training.preflight.workload import DryRunResult, Workload
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
-# Of the rate of the probe's square products, what the thin ones of a model reach.
+# The speed of a model's thin matrix products, relative to the square ones of the probe.
 MATRIX_EFFICIENCY = 0.8
-# How many times as long a step with a 4-bit base takes on a CPU, which has no kernel for it.
+# The slowdown of a step with a 4-bit base on a CPU, which has no kernel for it.
 FOUR_BIT_ON_CPU = 2.5
-# How often a byte that is kept for the backward pass is read or written, all small operations together.
+# How often a byte saved for the backward pass is read or written, over all small operations.
 WALKS = 10.0
-# Starting Python and the libraries, loading, saving.
+# Seconds for starting Python and the libraries, loading, and saving.
 START_SECONDS = 15.0
-# One token of an answer, for each layer, beside reading the weights: the libraries' own work.
+# Overhead of the libraries per generated token and layer, in addition to reading the weights.
 LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
-# Loading base and adapter again to measure what was saved.
+# Seconds for loading base and adapter again to measure what was saved.
 LOADING_SECONDS = 5.0
 TOKENS_PER_GENERAL_PROMPT = 50
 
 
 @dataclass(frozen=True)
 class MachineSpeed:
-    """`flops` of a matrix product in the dtype that is computed in, `bytes` through memory; both a second."""
+    """The machine's speed: `flops` of a matrix product in this dtype, and `bytes` through memory, both per second."""
 
     device: str
     dtype: str
@@ -45,7 +45,7 @@ class MachineSpeed:
 
 
 def machine_speed(hardware: Hardware, settings: RunSettings) -> MachineSpeed:
-    """Measured once for each dtype, in a fraction of a second. Imports torch."""
+    """Measure the machine's speed, once per dtype, in a fraction of a second. Imports torch."""
     dtype = settings.compute_dtype(hardware.dtype)
     return _probe(hardware.device, dtype)
 
@@ -63,7 +63,7 @@ def _probe(device: str, dtype: str) -> MachineSpeed:
 
 
 def _fastest(work: Any, device: str) -> float:
-    """Seconds. The fastest of many, since other work on the machine only ever makes one slower."""
+    """Return the seconds of the fastest of many tries, because other work on the machine only slows them down."""
     import torch
 
     best, end, done = float("inf"), time.perf_counter() + PROBE_SECONDS, 0
@@ -82,34 +82,34 @@ def seconds_for(
     shape: ModelShape,
     speed: MachineSpeed,
     steps: int,
-    measured: Measured | None = None,
+    measured: DryRunResult | None = None,
 ) -> float:
-    """The whole run. With `measured`, its pace takes the place of the formula's in training."""
+    """Estimate the seconds of the whole run. With `measured`, training uses its pace instead of the formula's."""
     computed, trained = computed_per_step(settings, work, speed.device)
     if measured is None:
         step = step_seconds(settings, shape, speed, computed, trained)
     else:
         useful = tokens_per_step(settings, work) / settings.num_processes
         step = measured.seconds_per_step * useful / measured.tokens_per_step
-    looks = count_evaluations(settings, steps)
+    evaluations = count_evaluations(settings, steps)
     forward = work.heldout * (
         work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
     )
     token = token_seconds(settings, shape, speed)
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
     evaluation = forward / (speed.flops * MATRIX_EFFICIENCY) + answers * token
-    return START_SECONDS + steps * step + looks * evaluation + scoring_seconds(settings, work, shape, speed)
+    return START_SECONDS + steps * step + evaluations * evaluation + scoring_seconds(settings, work, shape, speed)
 
 
 def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:
-    """One more token of an answer: every weight is read once."""
-    read = weight_bytes(shape, settings, bytes_of(speed.dtype))
+    """Estimate the seconds per generated token, for which every weight is read once."""
+    read = weight_bytes(shape, settings, bytes_per_number(speed.dtype))
     return read / speed.bytes + shape.layers * LAYER_SECONDS
 
 
 def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, speed: MachineSpeed) -> float:
-    """The scorecard at the end: loading, general questions, and both sides' answers to held-out questions, in batches;
-    each is as long as the longest of its answers."""
+    """Estimate the seconds of the scorecard: loading, general questions, and both sides' answers to held-out questions
+    in batches, each of which takes as long as its longest answer."""
     prompts = min(settings.scorecard_prompts, work.heldout)
     batches = -(-prompts // PROMPTS_AT_ONCE)
     rows = 2 * prompts / batches if batches else 0
@@ -120,17 +120,17 @@ def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, sp
 
 
 def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:
-    """One optimizer step over so many computed tokens, on each device.
+    """Estimate the seconds of an optimizer step: `tokens` computed tokens per device, of which `trained` have logits.
 
-    Forward takes 2 operations a weight and token, backward as many again, and as many once more where the weights
-    themselves get a gradient; checkpointing repeats the forward pass.
+    Forward takes 2 operations per weight and token, backward takes 2 more, and 2 more again if the weights themselves
+    get a gradient; checkpointing repeats the forward pass.
     """
     repeats = uses_checkpointing(settings, speed.device)
     passes = 2 + 2 + (2 if settings.method == "full" else 0) + (2 if repeats else 0)
     adapter = 0 if settings.method == "full" else 6 * shape.trainable(settings)
     head = trained * shape.vocabulary * shape.hidden_size * (6 if settings.method == "full" else 4)
     arithmetic = tokens * (passes * shape.linear_weights + adapter) + head
-    compute = bytes_of(speed.dtype)
+    compute = bytes_per_number(speed.dtype)
     kept = tokens * shape.layers * layer_bytes(shape, settings, speed.device, compute)
     walked = WALKS * kept * (1.5 if repeats else 1)
     if settings.method == "full":
@@ -139,14 +139,14 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
     return FOUR_BIT_ON_CPU * seconds if settings.method == "qlora" and speed.device == "cpu" else seconds
 
 
-def shared_beginning(settings: RunSettings, work: Workload, device: str) -> int:
-    """Tokens that a batch computes once for all its conversations (`training/fast_paths/cpu_shared_prefix`)."""
+def shared_prefix_tokens(settings: RunSettings, work: Workload, device: str) -> int:
+    """Return how many tokens a batch computes once for all its conversations (`fast_paths/cpu_shared_prefix`)."""
     is_plain = settings.is_packed() and not settings.lora_dropout and not settings.neftune_noise_alpha
     return work.beginning if device == "cpu" and is_plain and work.beginning >= MIN_SHARED_TOKENS else 0
 
 
 def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tuple[float, float]:
-    """Tokens that a device computes in an optimizer step, padding included, and those at which it has logits."""
+    """Return how many tokens a device computes per optimizer step, padding included, and how many have logits."""
     rows = settings.rows_per_step() / settings.num_processes
     filled = settings.row_length(work.max_length)
     if filled is not None:
@@ -154,25 +154,25 @@ def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tup
         return rows * filled, rows * filled * share
     if settings.is_packed():
         batches = rows / settings.per_device_train_batch_size
-        once = (rows - batches) * shared_beginning(settings, work, device)
-        return rows * work.mean_tokens - once, rows * work.mean_trained
+        saved = (rows - batches) * shared_prefix_tokens(settings, work, device)
+        return rows * work.mean_tokens - saved, rows * work.mean_trained
     padded = rows * expected_longest(work.tokens, settings.per_device_train_batch_size)
     return padded, padded
 
 
 def tokens_per_step(settings: RunSettings, work: Workload) -> float:
-    """Useful tokens of an optimizer step, on the mean."""
+    """Return the mean number of useful tokens per optimizer step."""
     filled = settings.row_length(work.max_length)
     return settings.rows_per_step() * (work.mean_tokens if filled is None else filled)
 
 
 def expected_longest(tokens: np.ndarray, rows: int) -> float:
-    """The mean of the longest of so many drawn from `tokens`, which has the longest first."""
+    """Return the expected maximum of `rows` draws from `tokens`, which is in descending order."""
     share = np.linspace(1.0, 0.0, len(tokens) + 1) ** rows
     return float(np.sum(tokens * (share[:-1] - share[1:])))
 
 
 def count_evaluations(settings: RunSettings, steps: int) -> int:
-    """At step 0, at every `eval_steps` and at the end."""
-    every = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
-    return 1 + -(-steps // every)
+    """Return the number of evaluations: at step 0, at every `eval_steps` and at the end."""
+    interval = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
+    return 1 + -(-steps // interval)

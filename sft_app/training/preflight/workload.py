@@ -1,4 +1,4 @@
-"""What a run trains on: how many conversations, how long, and what a dry run measured with them."""
+"""Define what a run trains on: the number and lengths of its conversations, and what a dry run measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.split import heldout_size
 from sft_app.settings import RunSettings
 
-# The file in its run folder to which a dry run writes its `Measured`.
+# The file in the run folder that a dry run writes its `DryRunResult` to.
 MEASURED_FILE = "measured.json"
 
 
@@ -39,7 +39,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DryRunResult:
     """What a dry run measured. `seconds_per_step` is for a step of `tokens_per_step`, with the largest batch."""
 
     peak_gib: float
@@ -49,7 +49,7 @@ class Measured:
 
 
 def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
-    """Makes a run's workload from the lengths of its data. Raises: DataError if none is left to train on."""
+    """Build a run's workload from the lengths of its data. Raises: DataError if none is left to train on."""
     max_length = lengths.max_length_for(settings.max_length)
     order = np.argsort(-lengths.lengths)
     tokens = np.minimum(lengths.lengths[order], max_length)

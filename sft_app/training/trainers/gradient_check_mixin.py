@@ -149,9 +149,11 @@ class CheckedPaddingMixin(GradientCheckMixin):
         if not self.in_all_processes(all(step.is_finite() for step in plain)):
             return "the library's"  # training itself ends at such a number and says why
         methods: tuple[BatchMethod, ...] = ("the library's", "padded")
-        apart = {method: self.difference_on_probe(partial(take, method), plain, method) for method in methods}
-        allowed = allowed_difference(dtype, 0.0 if dtype == torch.float32 else apart["padded"])
-        return next((method for method in methods if self.in_all_processes(apart[method] <= allowed)), "one by one")
+        differences = {method: self.difference_on_probe(partial(take, method), plain, method) for method in methods}
+        allowed = allowed_difference(dtype, 0.0 if dtype == torch.float32 else differences["padded"])
+        return next(
+            (method for method in methods if self.in_all_processes(differences[method] <= allowed)), "one by one"
+        )
 
 
 def make_probe(job: TrainingJob) -> list[list[TokenizedRow]]:

@@ -107,21 +107,21 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         def is_right(plan: StepPlan) -> bool:
             return self.in_all_processes(self._difference_of(plan, model, plain) <= allowed)
 
-        if is_right(found := self.possible) or is_right(found := StepPlan()):
+        if is_right(plan := self.possible) or is_right(plan := StepPlan()):
             for shortcut in SHORTCUTS:
-                if (faster := found.with_shortcut(shortcut, self.possible)) and is_right(faster):
-                    found = faster
-            return self._with_kernel(found, is_right)
+                if (faster := plan.with_shortcut(shortcut, self.possible)) and is_right(faster):
+                    plan = faster
+            return self._with_kernel(plan, is_right)
         can_compare = all(step.is_finite() for step in plain)
         return PADDED_PLAN if not can_compare or is_right(PADDED_PLAN) else ONE_BY_ONE_PLAN
 
-    def _with_kernel(self, found: StepPlan, is_right: Callable[[StepPlan], bool]) -> StepPlan:
+    def _with_kernel(self, plan: StepPlan, is_right: Callable[[StepPlan], bool]) -> StepPlan:
         """Add the kernel if it passes. Its uses are known once the model has taken a step with separate attention."""
-        if not found.separates_attention or not self.in_all_processes(validate_kernel()):
-            return found
+        if not plan.separates_attention or not self.in_all_processes(validate_kernel()):
+            return plan
         self.possible = replace(self.possible, uses_kernel=True)
-        faster = replace(found, uses_kernel=True)
-        return faster if is_right(faster) else found
+        faster = replace(plan, uses_kernel=True)
+        return faster if is_right(faster) else plan
 
     def _difference_of(self, plan: StepPlan, model: Any, plain: list[StepResult]) -> float:
         return self.difference_on_probe(lambda: self._steps_of(plan, model), plain, plan)

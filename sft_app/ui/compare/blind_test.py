@@ -12,20 +12,20 @@ import gradio as gr
 from gradio.blocks import Block
 
 from sft_app.errors import AppError, RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, kept_pairs
+from sft_app.evaluation.answer_pairs import AnswerPair, read_pairs
 from sft_app.evaluation.votes import (
     Ballot,
     Key,
-    Progress,
     Vote,
+    VotingProgress,
     by_voter,
-    cast,
+    cast_vote,
     open_ballots,
-    progress,
     read_votes,
     voter_name,
     votes_csv,
     votes_jsonl,
+    voting_progress,
     withdraw_last,
 )
 from sft_app.runs.folder import Run
@@ -65,7 +65,7 @@ class BlindTest:
     def begin(self, run: Run, label: str, voter: str) -> None:
         """Raises: RunError when the voter has no name or the run has no answers."""
         self.run, self.label, self.voter = run, label, voter_name(voter)
-        self.pairs = tuple(kept_pairs(run))
+        self.pairs = tuple(read_pairs(run))
         if not self.progress().total:
             raise RunError("There is nothing to vote on yet. The card above explains where pairs of answers come from.")
         self.go_on()
@@ -81,7 +81,7 @@ class BlindTest:
         if self.run is None or self.ballot is None:
             raise RunError("No pair is shown to vote on. Press Start / continue.")
         ballot = self.ballot
-        cast(self.run, ballot, key, self.voter)
+        cast_vote(self.run, ballot, key, self.voter)
         self.go_on()
         return blind_views.revealed(ballot, ballot.choice(key), self.progress().voted)
 
@@ -91,8 +91,8 @@ class BlindTest:
             raise RunError("You have no vote to undo.")
         self.go_on(withdraw_last(self.run, self.voter))
 
-    def progress(self) -> Progress:
-        return progress(self.pairs, self.voter, self.votes())
+    def progress(self) -> VotingProgress:
+        return voting_progress(self.pairs, self.voter, self.votes())
 
     def votes(self) -> list[Vote]:
         return read_votes(self.run) if self.run else []
@@ -252,7 +252,7 @@ def invite(context: PageContext, name: str | None) -> str:
         run = context.sides.get_run(name)
     except RunError:
         return blind_views.invitation("", 0, 0, [])
-    found = progress(kept_pairs(run), "", [])
+    found = voting_progress(read_pairs(run), "", [])
     return blind_views.invitation(run_label(run), found.total, found.alike, list(by_voter(read_votes(run))))
 
 

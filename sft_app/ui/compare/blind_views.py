@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sft_app.evaluation.votes import Ballot, Choice, Progress, Vote, by_voter, tally, tally_sentence, votes_sentence
+from sft_app.evaluation.votes import (
+    Ballot,
+    Choice,
+    Vote,
+    VotingProgress,
+    by_voter,
+    tally,
+    tally_sentence,
+    votes_sentence,
+)
 from sft_app.templating import render_html
 from sft_app.ui import views
 
@@ -39,7 +48,7 @@ def ballot_card(ballot: Ballot) -> str:
     return render_html("compare/ballot.html", prompt=ballot.pair.prompt, answers=answers)
 
 
-def progress_line(done: Progress, voter: str, run: str) -> str:
+def progress_line(done: VotingProgress, voter: str, run: str) -> str:
     """Show how many pairs the voter has voted on."""
     return render_html(
         "compare/voting_progress.html",

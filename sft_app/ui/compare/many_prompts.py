@@ -11,14 +11,14 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
-from sft_app.evaluation.prompt_job import PromptJob, run_that_keeps, write_results
+from sft_app.evaluation.prompt_job import PromptJob, run_to_keep_pairs_in, write_results
 from sft_app.evaluation.prompt_sets import (
     PROMPTS_AT_ONCE,
     Prompt,
     PromptFile,
     PromptSetTask,
-    column_names,
     paste_prompts,
+    prompt_column_names,
     read_prompt_file,
 )
 from sft_app.ui import views
@@ -153,7 +153,7 @@ def _wire_source(context: PageContext, source: Source) -> None:
     def take_file(file: str | None) -> Updates:
         if file:
             context.uploads.check(Path(file))
-        names = column_names(Path(file)) if file else []
+        names = prompt_column_names(Path(file)) if file else []
         return {
             source.columns: gr.Row(visible=bool(names)),
             source.asked: gr.Dropdown(["", *names], value=""),
@@ -209,7 +209,7 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
         task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
         batches, kept_with = (
             results_of(context.models, sides, task),
-            run_that_keeps(sides, context.runs.find(sides[1].name)),
+            run_to_keep_pairs_in(sides, context.runs.find(sides[1].name)),
         )
         for _ in context.access.within_time(job.work(batches, kept_with)):
             yield results.show(job)

@@ -88,9 +88,9 @@ def click_a_row() -> str:
 def file_note(found: PromptFile) -> str:
     """Say what was found in a file."""
     told = f"{len(found.prompts):,} prompts"
-    if found.asked:
-        told += f" from the column “{found.asked}”"
-    told += f", references from “{found.given}”" if found.given else ", no references"
+    if found.prompt_column:
+        told += f" from the column “{found.prompt_column}”"
+    told += f", references from “{found.reference_column}”" if found.reference_column else ", no references"
     if found.left_out:
         told += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"
     return render_html("paragraph.html", kind="ft-evidence", text=f"{told}.")

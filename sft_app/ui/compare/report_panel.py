@@ -65,8 +65,8 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
 
 def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
     """The run's pairs, with those chosen before that it has, else those that a report shows by itself."""
-    from sft_app.evaluation.answer_pairs import SHOWN, pairs_of
+    from sft_app.evaluation.answer_pairs import SHOWN, collect_pairs
 
-    pairs = pairs_of(run) if run else []
+    pairs = collect_pairs(run) if run else []
     still = [pair.id for pair in pairs if pair.id in chosen]
     return gr.Dropdown(pair_choices(pairs), value=still or [pair.id for pair in pairs[:SHOWN]])

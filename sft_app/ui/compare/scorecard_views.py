@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sft_app.evaluation.verdicts import (
     Line,
-    answers_of,
     cannot_be_judged,
     computed_note,
     forgetting_sentence,
-    note_of,
+    judgeable_answers,
+    note_before_numbers,
     scorecard_lines,
     summary_sentence,
     verdict_of_loss,
@@ -78,7 +78,7 @@ def _general(card: Scorecard) -> ScorePart:
 
 
 def _answers(card: Scorecard) -> ScorePart:
-    answers = answers_of(card)
+    answers = judgeable_answers(card)
     if answers is None:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
     told = "What each model writes itself, compared with the reference answer."
@@ -96,7 +96,7 @@ def _part(title: str, told: str, part: Scores, kind: str = "") -> ScorePart:
         lines=[(line, KINDS.get(line.verdict, ""), _interval(line)) for line in scorecard_lines(part)],
         counts=[(KINDS.get(name, "ft-equal"), 100 * counts.get(name, 0) / total) for name, _ in ROWS if total],
         counted=", ".join(f"{counts[name]} {words}" for name, words in ROWS if counts.get(name)),
-        note=note_of(part),
+        note=note_before_numbers(part),
         kind=kind,
     )
 

@@ -14,8 +14,8 @@ import gradio as gr
 from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, read_cleaning, write_cleaned_copy
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.reading import DataFile
-from sft_app.data.rows import Progress
 from sft_app.errors import DataError
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.data import views as data_views
@@ -109,7 +109,7 @@ def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ti
     return [gr.Group(visible=bool(names)), gr.CheckboxGroup([(LABELS[n], n) for n in names], value=chosen), found]
 
 
-def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progress: Progress) -> Path:
+def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progress: ProgressCallback) -> Path:
     """In the folder, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
     fixes = [name for name in LABELS if name in fixes]
     if not fixes:

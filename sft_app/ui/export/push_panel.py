@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.evaluation.answer_pairs import pairs_of
+from sft_app.evaluation.answer_pairs import collect_pairs
 from sft_app.export.hub_push import (
     PushTarget,
     check_target,
@@ -19,7 +19,7 @@ from sft_app.export.hub_push import (
 from sft_app.export.merged import MergedModel, find_merged, follow
 from sft_app.export.model_card import default_pairs, saved_kind
 from sft_app.export.package import prepare_merged
-from sft_app.export.space import push_space
+from sft_app.export.space import push_app_as_space
 from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
@@ -125,7 +125,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
     @allowed("look", context)
     def list_pairs(run_id: str | None, before: list[str] | None) -> gr.Dropdown:
         run = context.runs.find(run_id)
-        pairs = pairs_of(run) if run else []
+        pairs = collect_pairs(run) if run else []
         still = [pair.id for pair in pairs if pair.id in (before or [])]
         return gr.Dropdown(pair_choices(pairs), value=still or (default_pairs(run) if run else []))
 
@@ -195,7 +195,7 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
         target = target_of(context, request, repo, private)
         progress(0.0, desc="Uploading")
         shown = adapter if what == COMPARISON else None
-        return pushed_line(push_space(target, shown, lambda share: progress(share, desc="Uploading")))
+        return pushed_line(push_app_as_space(target, shown, lambda share: progress(share, desc="Uploading")))
 
     @open_to_all
     def choose(what: str, adapter: str) -> Updates:

@@ -6,8 +6,8 @@ import threading
 from dataclasses import dataclass, field
 
 from sft_app.data.checkup.inspection import Inspection, inspect_data
-from sft_app.data.rows import Progress
 from sft_app.errors import ModelError
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.services.data import DataService
 from sft_app.ui.services.lengths import LengthService
@@ -34,7 +34,7 @@ class CheckupService:
         """Return the same number for the same data and settings."""
         return hash(self.data.key(settings))
 
-    def inspect(self, session: str, settings: RunSettings, on_progress: Progress) -> Inspection:
+    def inspect(self, session: str, settings: RunSettings, on_progress: ProgressCallback) -> Inspection:
         """Check the data with the model's tokenizer, for one browser page (`session`).
 
         Raises:
@@ -70,7 +70,7 @@ class CheckupService:
             if self._wanted.get(session) != key:
                 self._wanted.pop(session, None)
 
-    def _inspect(self, settings: RunSettings, on_progress: Progress) -> Inspection:
+    def _inspect(self, settings: RunSettings, on_progress: ProgressCallback) -> Inspection:
         file = self.data.load(settings.reading()).file  # first, since what is wrong with it shows at once
         try:
             tokenizer = self.models.tokenizer(settings.model)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.reading import PREVIEWED, LoadedData, load_data, open_data
-from sft_app.data.rows import Progress
 from sft_app.data.sources.data_files import locate_data
 from sft_app.errors import DataError
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import DataSettings
 from sft_app.ui.services.access import Access
 
@@ -33,7 +33,7 @@ class DataService:
                 self._loaded = (key, load_data(open_data(settings, self.home), PREVIEWED))
             return self._loaded[1]
 
-    def fetch(self, settings: DataSettings, on_progress: Progress) -> None:
+    def fetch(self, settings: DataSettings, on_progress: ProgressCallback) -> None:
         """Download a data set from the Hub, again where it has changed there. Raises: DataError."""
         open_data(settings, self.home, on_progress)
         with self._lock:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.data.rows import Progress
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.ui.services.data import DataService
 from sft_app.ui.services.lengths import LengthService
@@ -15,7 +15,7 @@ from sft_app.ui.services.lengths import LengthService
 if TYPE_CHECKING:
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Machine, Preflight
-    from sft_app.training.preflight.workload import Measured
+    from sft_app.training.preflight.workload import DryRunResult
 
 
 @dataclass
@@ -27,7 +27,7 @@ class PreflightService:
     lengths: LengthService
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _machine: Machine | None = None
-    _measured: dict[RunSettings, Measured] = field(default_factory=dict)
+    _measured: dict[RunSettings, DryRunResult] = field(default_factory=dict)
 
     def estimate(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
         """Return what a run will take, measured if it has been, and what would make it fit. Raises: AppError."""
@@ -38,7 +38,7 @@ class PreflightService:
         found = machine.preflight(settings, lengths, size, self._measured.get(_nameless(settings)))
         return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
 
-    def measure(self, settings: RunSettings, on_progress: Progress) -> None:
+    def measure(self, settings: RunSettings, on_progress: ProgressCallback) -> None:
         """Do a dry run, which `estimate` uses from then on. Raises: AppError."""
         from sft_app.training.preflight.measuring import measure_run
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.data.rows import Progress
 from sft_app.errors import RunError
 from sft_app.runs.directory import check_settled
 from sft_app.runs.folder import Run
+from sft_app.runtime.progress import ProgressCallback
 from sft_app.ui.services.access import Access
 from sft_app.ui.services.models import ModelService
 from sft_app.ui.services.runs import RunService
@@ -52,7 +52,7 @@ class SideService:
             raise RunError("No run is chosen. Choose a run on the right: this compares a run with its base model.")
         return run
 
-    def score(self, name: str | None, prompts: int, on_progress: Progress) -> None:
+    def score(self, name: str | None, prompts: int, on_progress: ProgressCallback) -> None:
         """Measure the run that this side is, and replace its scorecard. Raises: AppError."""
         from sft_app.evaluation.score_run import keep_score
         from sft_app.inference.sides import BASE

@@ -20,7 +20,7 @@ from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.errors import DataError, SettingsError
 from sft_app.models.hardware import complete_settings
 from sft_app.runs.folder import Run
-from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, faults_told
+from sft_app.settings import EXAMPLE_DATA, EXAMPLE_PROMPT, describe_faults
 from sft_app.training.launch import cancel_run
 from sft_app.training.launch import stop_run as ask_to_stop
 from sft_app.ui.context import PageContext
@@ -53,7 +53,7 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return call(**signature.bind(*args).arguments)
         except ValidationError as error:
-            raise SettingsError(faults_told(error)) from error
+            raise SettingsError(describe_faults(error)) from error
 
     checked.__signature__ = signature  # type: ignore[attr-defined]
     return checked

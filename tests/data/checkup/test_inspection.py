@@ -219,7 +219,7 @@ def test_progress_rises_to_the_whole_over_reading_and_measuring(inspect: Any):
 
 
 def test_sample_stands_for_the_whole_where_there_are_many(inspect: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sft_app.data.checkup.inspection.MEASURED", 10)
+    monkeypatch.setattr("sft_app.data.checkup.inspection.LENGTH_SAMPLE_SIZE", 10)
     tokens = inspect([row(f"q{n}", "a") for n in range(40)]).as_json()["tokens"]
     assert (tokens["measured"], tokens["of"]) == (10, 40)
 

@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.csv_files import read_csv, unique_names
+from sft_app.data.sources.csv_files import read_csv_rows, unique_names
 from sft_app.data.sources.lines import UnreadableFileError
 
 
 def rows_of(content: str | bytes, delimiter: str | None = None) -> list[Any]:
-    return list(read_csv(iter([content if isinstance(content, bytes) else content.encode()]), delimiter))
+    return list(read_csv_rows(iter([content if isinstance(content, bytes) else content.encode()]), delimiter))
 
 
 def until_fault(blocks: Iterator[bytes]) -> tuple[list[Any], str]:
     rows = []
     with pytest.raises(UnreadableFileError, match=".") as fault:
-        for row in read_csv(blocks):
+        for row in read_csv_rows(blocks):
             rows.append(row)
     return rows, str(fault.value)
 

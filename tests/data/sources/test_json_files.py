@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.json_files import read_json, read_jsonl
+from sft_app.data.sources.json_files import read_json_rows, read_jsonl_rows
 from sft_app.data.sources.lines import UnreadableFileError
 
 JSON_VALUES = st.recursive(
@@ -30,17 +30,17 @@ def cut(content: bytes, size: int) -> Iterator[bytes]:
 
 
 def jsonl(content: str | bytes) -> list[Any]:
-    return list(read_jsonl(iter([content if isinstance(content, bytes) else content.encode()])))
+    return list(read_jsonl_rows(iter([content if isinstance(content, bytes) else content.encode()])))
 
 
 def from_json(content: str | bytes, size: int = 2**18) -> list[Any]:
-    return list(read_json(cut(content if isinstance(content, bytes) else content.encode(), size)))
+    return list(read_json_rows(cut(content if isinstance(content, bytes) else content.encode(), size)))
 
 
 def until_fault(content: str, size: int = 2**18) -> tuple[list[Any], str]:
     rows = []
     with pytest.raises(UnreadableFileError, match=".") as fault:
-        for row in read_json(cut(content.encode(), size)):
+        for row in read_json_rows(cut(content.encode(), size)):
             rows.append(row)
     return rows, str(fault.value)
 
@@ -77,7 +77,7 @@ def test_jsonl_rows_have_their_line_numbers(content: str, expected: list[Any]):
         ("{'a': 1}", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
         ('{"ö": b}', "not valid JSON: Expecting value at column 7"),
         ("[1, 2]", "the row must be an object with named columns, got a list"),
-        ('"text"', "the row must be an object with named columns, got a text"),
+        ('"text"', "the row must be an object with named columns, got a string"),
         ("null", "the row must be an object with named columns, got null"),
         ("true", "the row must be an object with named columns, got true or false"),
         ("NaN", "the row must be an object with named columns, got a number"),
@@ -119,7 +119,7 @@ def test_damaged_line_is_left_out():
 
 def test_too_long_line_is_left_out():
     content = b'{"a": 1}\n' + b"x" * 10_000_001 + b'\n{"a": 3}'
-    assert list(read_jsonl(cut(content, 2**20))) == [
+    assert list(read_jsonl_rows(cut(content, 2**20))) == [
         Row(1, {"a": 1}),
         Rejected(2, "10.0 MB long; a row can have at most 10 MB"),
         Row(3, {"a": 3}),
@@ -136,7 +136,7 @@ def test_written_jsonl_is_read_back(rows: list[dict[str, Any]]):
 def test_jsonl_is_read_fast():
     line = json.dumps({"messages": [{"role": "user", "content": "x" * 450}] * 2}).encode() + b"\n"
     begun = time.process_time()
-    assert sum(1 for _ in read_jsonl(iter([line * 200] * 100))) == 20_000
+    assert sum(1 for _ in read_jsonl_rows(iter([line * 200] * 100))) == 20_000
     assert 20_000 / (time.process_time() - begun) > 20_000, "rows a second; 130,000 measured when it was written"
 
 
@@ -162,7 +162,7 @@ def test_jsonl_is_read_fast():
         ('{"data": [{"a": 1}]}{"b": 1}', [Row(1, {"data": [{"a": 1}]}), Row(2, {"b": 1})]),
         (
             '["x", [1], 2, {"a": 4}]',
-            [Rejected(1, "got a text"), Rejected(2, "got a list"), Rejected(3, "got a number"), Row(4, {"a": 4})],
+            [Rejected(1, "got a string"), Rejected(2, "got a list"), Rejected(3, "got a number"), Row(4, {"a": 4})],
         ),
         ('[{"a": 1} {"a": 2},, {"a": 3},]', [Row(1, {"a": 1}), Row(2, {"a": 2}), Row(3, {"a": 3})]),
         ("[]", []),
@@ -243,7 +243,7 @@ def test_long_item_is_passed_over_without_being_held(filler: bytes):
         yield b'"], {"a": 3}]'
 
     tracemalloc.start()
-    rows = list(read_json(blocks()))
+    rows = list(read_json_rows(blocks()))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     size = (200 * len(filler) + 4) / 1e6
@@ -264,7 +264,7 @@ def test_long_list_is_not_held():
         yield b'{"a": 1}]'
 
     tracemalloc.start()
-    assert sum(1 for _ in read_json(blocks())) == 10_001
+    assert sum(1 for _ in read_json_rows(blocks())) == 10_001
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3e6, "a list of 10 MB"
@@ -299,7 +299,7 @@ def test_any_text_gives_rows_or_a_fault_whatever_its_blocks(content: str, size: 
     def outcome(size: int) -> tuple[list[Any], str]:
         rows = []
         try:
-            for row in read_json(cut(content.encode(), size)):
+            for row in read_json_rows(cut(content.encode(), size)):
                 rows.append(row)
         except UnreadableFileError as fault:
             return rows, str(fault)

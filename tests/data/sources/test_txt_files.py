@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.txt_files import read_txt
+from sft_app.data.sources.txt_files import read_txt_rows
 
 
 def rows_of(content: str | bytes) -> list[Any]:
-    return list(read_txt(iter([content if isinstance(content, bytes) else content.encode()])))
+    return list(read_txt_rows(iter([content if isinstance(content, bytes) else content.encode()])))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_too_long_paragraph_is_told_and_not_held(piece: bytes):
         yield b"\n\nthree"
 
     tracemalloc.start()
-    first, long, last = read_txt(blocks())
+    first, long, last = read_txt_rows(blocks())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (first, last.values) == (Row(1, {"text": "one"}), {"text": "three"})

@@ -23,8 +23,8 @@ from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 from sft_app.training.preflight.fitting import suggest_fit
 from sft_app.training.preflight.memory import GIB, NF4_BYTES, LargestBatch, estimate_memory
 from sft_app.training.preflight.plan import (
+    DryRunResult,
     Machine,
-    Measured,
     Preflight,
     Workload,
     check_plan,
@@ -235,7 +235,7 @@ def test_evaluations_by_hand(eval_steps: float, steps: int, evaluations: int) ->
 def test_measured_pace_takes_the_place_of_the_formula() -> None:
     """A dry run of 400 tokens a step in 8 seconds; a step of this data has 100."""
     settings = asked(max_steps=10, per_device_train_batch_size=4, gradient_accumulation_steps=1, watch_prompts=())
-    measured = Measured(peak_gib=2.0, seconds_per_step=8.0, tokens_per_step=400.0, trained_per_step=200.0)
+    measured = DryRunResult(peak_gib=2.0, seconds_per_step=8.0, tokens_per_step=400.0, trained_per_step=200.0)
     seconds = seconds_for(settings, workload([25] * 40), SHAPE, SPEED, 10, measured)
     scoring = scoring_seconds(settings, workload([25] * 40), SHAPE, SPEED)
     assert seconds == pytest.approx(START_SECONDS + 10 * 2.0 + scoring, rel=0.01)
@@ -256,7 +256,7 @@ def test_answers_of_the_scorecard_take_their_time_in_batches() -> None:
 # the whole
 
 
-def plan(settings: RunSettings, free_gib: float = 8.0, measured: Measured | None = None) -> Preflight:
+def plan(settings: RunSettings, free_gib: float = 8.0, measured: DryRunResult | None = None) -> Preflight:
     longest = workload([min(n, settings.max_length or 4096) for n in range(4000, 4100)])
     hardware = replace(CPU, memory_free_gib=free_gib)
     return check_plan(settings, longest, SHAPE, hardware, SPEED, (1.0, 50.0), measured)
@@ -272,7 +272,7 @@ def test_preflight_is_one_json_document() -> None:
 
 
 def test_measured_peak_takes_the_place_of_the_formula() -> None:
-    measured = Measured(peak_gib=7.9, seconds_per_step=1.0, tokens_per_step=100.0, trained_per_step=50.0)
+    measured = DryRunResult(peak_gib=7.9, seconds_per_step=1.0, tokens_per_step=100.0, trained_per_step=50.0)
     found = plan(asked(), measured=measured)
     assert found.memory_gib == pytest.approx(7.9 + found.memory.margin)
     assert not found.fits_memory
@@ -341,7 +341,7 @@ def test_what_was_measured_to_be_more_is_expected_to_stay_more() -> None:
     now = asked(**BIG)
     free = needs(**{**BIG, "per_device_train_batch_size": 4}) + 0.001
     told = plan(now, free)
-    measured = Measured(2 * told.memory.expected, 1.0, 100.0, 50.0)
+    measured = DryRunResult(2 * told.memory.expected, 1.0, 100.0, 50.0)
     found = suggest_fit(now, plan(now, free, measured), lambda changed: plan(changed, free))
     assert found.changes["per_device_train_batch_size"] < 4
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
-from sft_app.evaluation.votes import Ballot, Progress, Vote, read_votes
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
+from sft_app.evaluation.votes import Ballot, Vote, VotingProgress, read_votes
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
 from sft_app.ui.compare.blind_test import BlindTest, invite
@@ -25,7 +25,7 @@ PAIRS = [
 def run(home: Path) -> Run:
     (home / "runs" / "r1").mkdir(parents=True)
     run = Run(home / "runs" / "r1")
-    keep_pairs(run, [*PAIRS, AnswerPair(prompt="Q", base="same", tuned="same")])
+    add_pairs(run, [*PAIRS, AnswerPair(prompt="Q", base="same", tuned="same")])
     return run
 
 
@@ -56,7 +56,7 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
     pair = AnswerPair(prompt=BAD, base=BAD, tuned=BAD + "more")
     shown = [
         views.ballot_card(Ballot(pair, True)),
-        views.progress_line(Progress(0, 1, 0), BAD, BAD),
+        views.progress_line(VotingProgress(0, 1, 0), BAD, BAD),
         views.result_card([Vote(voter=BAD, pair="p", choice="tuned")], BAD),
         views.invitation(BAD, 1, 0, [BAD]),
         views.invitation(BAD, 0, 0, []),
@@ -73,7 +73,7 @@ def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
     assert "Voted so far: Bo." in invite(context, "r1")
     run.pairs_file.unlink()
     assert "Answer prompts in “Many prompts”" in invite(context, "r1")
-    keep_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
+    add_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
     assert "in each pair both sides say the same thing" in invite(context, "r1")
     assert "Choose a run on the right" in invite(context, "base")
     with pytest.raises(RunError, match="Choose a run on the right"):
@@ -91,7 +91,7 @@ def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> 
     assert test.ballot == first and read_votes(run) == []
     for _ in PAIRS:
         test.vote("0")
-    assert test.ballot is None and test.progress() == Progress(4, 4, 1)
+    assert test.ballot is None and test.progress() == VotingProgress(4, 4, 1)
     with pytest.raises(RunError, match="No pair is shown to vote on"):
         test.vote("0")
 

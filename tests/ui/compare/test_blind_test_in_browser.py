@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from sft_app.evaluation.answer_pairs import AnswerPair, keep_pairs
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import read_votes
 from sft_app.runs.folder import Run
 from tests.ui.test_browser import open_tab
@@ -24,7 +24,7 @@ HINT = re.compile(r"base|tuned|ft-base|ft-tuned|token|given", re.I)
 
 @pytest.fixture
 def run(finished_run: Run) -> Run:
-    keep_pairs(finished_run, PAIRS)
+    add_pairs(finished_run, PAIRS)
     return finished_run
 
 

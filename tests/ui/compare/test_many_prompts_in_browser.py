@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from sft_app.evaluation.answer_pairs import kept_pairs
+from sft_app.evaluation.answer_pairs import read_pairs
 from tests.ui.compare.conftest import Shared
 from tests.ui.test_browser import open_tab
 
@@ -61,7 +61,7 @@ def test_pasted_prompts_become_rows_and_files(many: Page, shared: Shared, tmp_pa
     expect(page.locator("#many-detail [data-side=right]")).to_have_text(
         json.loads(lines[1])["tuned"], use_inner_text=False
     )
-    pairs = {pair.prompt: pair for pair in kept_pairs(shared.run)}
+    pairs = {pair.prompt: pair for pair in read_pairs(shared.run)}
     assert [pairs[row["prompt"]].tuned for row in rows[:3]] == [json.loads(line)["tuned"] for line in lines[:3]]
     assert rows[3]["prompt"] not in pairs
 

@@ -1,1 +1,1 @@
-"""One module for each kind of layout: each has the functions that turn a row into message lists."""
+"""Functions that turn a row into message lists, one module per kind of layout."""

@@ -1,4 +1,4 @@
-"""Converts rows that hold messages, in one list or as a prompt and a completion, to message lists."""
+"""Convert rows that contain messages, either a list or a prompt and a completion, to message lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOOL_COLUMNS = ("tools", "functions")
 
 
 def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts `{"messages": [{"role", "content"}, …]}` or `{"conversations": [{"from", "value"}, …]}`.
+    """Convert `{"messages": [{"role", "content"}, …]}` or `{"conversations": [{"from", "value"}, …]}`.
 
     A `system` text and the definitions in `tools` or `functions` go into the system message.
 
@@ -31,7 +31,7 @@ def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
 
 
 def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts `{"prompt", "completion"}`, each a text or a list of messages.
+    """Convert `{"prompt", "completion"}`, each a text or a list of messages.
 
     Raises:
         DataError: one of them is something else.
@@ -42,50 +42,50 @@ def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawM
 
 
 def message_list_column(row: JsonObject) -> str:
-    """Finds the column that holds a row's messages: the first of the usual ones with a list in it."""
+    """Find the column that holds a row's messages: the first of the usual names that contains a list."""
     present = [name for name in MESSAGE_LIST_COLUMNS if name in row]
     return next((name for name in present if isinstance(row[name], list) and row[name]), (present or ["messages"])[0])
 
 
 def messages_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    """Names the columns that `from_messages` reads."""
+    """List the columns that `from_messages` reads."""
     return [message_list_column(row), "system", *TOOL_COLUMNS]
 
 
 def prompt_completion_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    """Names the columns that `from_prompt_completion` reads."""
+    """List the columns that `from_prompt_completion` reads."""
     return ["prompt", "completion", *TOOL_COLUMNS]
 
 
 def role_column(row: JsonObject) -> str:
-    """Recognises messages with `role`; names their column, "" where there are none."""
+    """Return the column that holds messages with `role`; "" if there is none."""
     return _column_of_turns(row, "role")
 
 
 def from_column(row: JsonObject) -> str:
-    """Recognises ShareGPT's turns with `from`; names their column, "" where there are none."""
+    """Return the column that holds ShareGPT's turns with `from`; "" if there is none."""
     return _column_of_turns(row, "from")
 
 
 def completion_column(row: JsonObject) -> str:
-    """Recognises a prompt and a completion of which at least one is a list of messages; "" where neither is."""
+    """Return the completion column if it or the prompt is a list of messages; otherwise ""."""
     sides = [row.get("prompt"), row.get("completion")]
     is_pair = all(isinstance(side, (str, list)) for side in sides) and any(isinstance(side, list) for side in sides)
     return "completion" if is_pair else ""
 
 
 def with_system(messages: RawMessages, text: Any) -> RawMessages:
-    """Puts a row's own system text before its messages, unless they begin with one."""
+    """Put the row's own system text before its messages, unless they start with a system message."""
     if not isinstance(text, str) or not text.strip() or _begins_with_system(messages):
         return messages
     return [{"role": "system", "content": text}, *messages]
 
 
 def with_tools(messages: RawMessages, row: JsonObject) -> RawMessages:
-    """Puts tool definitions into the system message, as text, which every chat template carries.
+    """Put tool definitions into the system message as text, which every chat template supports.
 
     Raises:
-        DataError: the system message that is there has no text.
+        DataError: the existing system message has no text.
     """
     tools = row.get("tools") or row.get("functions")
     text = tools if isinstance(tools, str) else as_json(tools) if tools else ""

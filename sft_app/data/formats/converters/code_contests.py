@@ -1,4 +1,4 @@
-"""Converts contest problems (AlphaCode's CodeContests) to message lists. Their tests are never used.
+"""Convert contest problems (AlphaCode's CodeContests) to message lists. Their tests are never used.
 
 Source: google-deepmind/code_contests, contest_problem.proto (columns, languages) and its data set card (layout).
 """
@@ -14,17 +14,17 @@ from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
 LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
-"""By their number in the data."""
-TITLES = {"python2": "Python 2", "cpp": "C++", "python3": "Python 3", "java": "Java"}
+"""By their number in the data set."""
+LANGUAGE_NAMES = {"python2": "Python 2", "cpp": "C++", "python3": "Python 3", "java": "Java"}
 FENCES = {"python2": "python", "python3": "python", "cpp": "cpp", "java": "java"}
 SPELLINGS = {"python": "python2", "py2": "python2", "py3": "python3", "c++": "cpp", "python 2": "python2"}
 
 
 def from_code_contests(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts `{"description", "solutions"}`, with at most `solutions_per_problem` in the chosen language.
+    """Convert `{"description", "solutions"}`, with at most `solutions_per_problem` in the chosen language.
 
     Raises:
-        DataError: the description or the solutions cannot be used.
+        DataError: the description or the solutions are unusable.
         NotChosen: no solution is in the chosen language.
     """
     description = row.get("description")
@@ -39,24 +39,24 @@ def from_code_contests(row: JsonObject, settings: DataSettings) -> list[RawMessa
         if wanted in (language, "any") and code.strip()
     ]
     if not chosen:
-        raise NotChosen(f"it has no solution in {TITLES.get(wanted, 'any language')}")
+        raise NotChosen(f"it has no solution in {LANGUAGE_NAMES.get(wanted, 'any language')}")
     return [_conversation(description, *solution) for solution in chosen[: settings.solutions_per_problem]]
 
 
 def solutions_column(row: JsonObject) -> str:
-    """Recognises a problem with solutions; names the column of the solutions, "" where it is something else."""
+    """Return the column of the solutions if the row is a problem with solutions; otherwise ""."""
     is_problem = isinstance(row.get("description"), str) and isinstance(row.get("solutions"), (list, dict))
     return "solutions" if is_problem else ""
 
 
 def _conversation(description: str, language: str, code: str) -> RawMessages:
-    task = f"\n\nSolve this in {TITLES[language]}." if language in TITLES else "\n\nSolve this."
+    task = f"\n\nSolve this in {LANGUAGE_NAMES[language]}." if language in LANGUAGE_NAMES else "\n\nSolve this."
     answer = f"```{FENCES.get(language, '')}\n{code.strip(chr(10))}\n```"
     return [{"role": "user", "content": description.rstrip() + task}, {"role": "assistant", "content": answer}]
 
 
 def _solutions(value: Any) -> Iterator[tuple[str, str]]:
-    """Yields language and code from a struct of lists (as on the Hub) or a list of structs (as in the protocol)."""
+    """Yield language and code from a struct of lists (as on the Hub) or a list of structs (as in the protocol)."""
     if isinstance(value, dict):
         languages, codes = value.get("language"), value.get("solution")
         if not isinstance(languages, list) or not isinstance(codes, list) or len(languages) != len(codes):
@@ -70,7 +70,7 @@ def _solutions(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _language(value: Any) -> str:
-    """Finds a language by its number or its name in any spelling; "unknown" when it is neither."""
+    """Identify a language by its number or by any spelling of its name; "unknown" otherwise."""
     if isinstance(value, int) and 0 <= value < len(LANGUAGES):
         return LANGUAGES[value]
     name = str(value).strip().lower().replace("_", " ")

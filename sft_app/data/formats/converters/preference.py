@@ -1,4 +1,4 @@
-"""Converts preference data to message lists: the chosen answer is learned, the rejected one never.
+"""Convert preference data to message lists: only the chosen answer is trained on, never the rejected one.
 
 Source: TRL, "Dataset formats" (prompt, chosen, rejected); Anthropic/hh-rlhf, data set card (dialogues as one text);
 OpenAI, "Direct preference optimization" (input, preferred_output); LLaMA-Factory, data/README.md (ShareGPT).
@@ -17,12 +17,21 @@ from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-PROMPT_COLUMNS = ("prompt", "question", "instruction", "query", "input", "conversations", "messages", "context")
+PREFERENCE_PROMPT_COLUMNS = (
+    "prompt",
+    "question",
+    "instruction",
+    "query",
+    "input",
+    "conversations",
+    "messages",
+    "context",
+)
 ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "function_call")
 
 
 def from_preference(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts `{"prompt", "chosen", "rejected"}` with messages or dialogues: the prompt and the chosen answer.
+    """Convert `{"prompt", "chosen", "rejected"}` with messages or dialogues to the prompt and the chosen answer.
 
     Raises:
         DataError: there is no chosen answer, or no column with its question.
@@ -33,27 +42,24 @@ def from_preference(row: JsonObject, settings: DataSettings) -> list[RawMessages
 
 
 def preference_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    """Names the columns that `from_preference` reads."""
+    """List the columns that `from_preference` reads."""
     _, *others = messages_columns(row, settings)
     return [chosen_column(row), prompt_column(row) or "", *SYSTEM_NAMES, *others]
 
 
 def chosen_column(row: JsonObject) -> str:
-    """Finds the column with the better answer, where it is more than a plain text: messages, or a dialogue in one text.
-
-    Returns "" for a row without one.
-    """
+    """Find the column with the chosen answer if it holds messages or a dialogue, not just a text; otherwise ""."""
     good = [name for name in row if answer_mark(name) == "good" and isinstance(row[name], (str, list, dict))]
     if not any(answer_mark(name) == "bad" for name in row) and not any(_is_dialogue(row[name]) for name in good):
         return ""
-    if any(_is_dialogue(row[name]) for name in PROMPT_COLUMNS if name in row):
+    if any(_is_dialogue(row[name]) for name in PREFERENCE_PROMPT_COLUMNS if name in row):
         return next(iter(good), "")
     return next((name for name in good if _is_dialogue(row[name])), "")
 
 
 def prompt_column(row: JsonObject) -> str | None:
-    """Finds the column with the question, or the conversation, that the chosen answer replies to."""
-    return next((name for name in PROMPT_COLUMNS if row.get(name)), None)
+    """Find the column with the question or conversation that the chosen answer replies to."""
+    return next((name for name in PREFERENCE_PROMPT_COLUMNS if row.get(name)), None)
 
 
 def _preferred_messages(row: JsonObject) -> RawMessages:
@@ -96,10 +102,10 @@ def _messages(value: Any, role: str, column: str) -> RawMessages:
 
 
 def _turns(dialogue: str) -> list[dict[str, str]]:
-    """Splits `\\n\\nHuman: …\\n\\nAssistant: …` into messages; an empty last turn is where the answer begins."""
+    """Split `\\n\\nHuman: …\\n\\nAssistant: …` into messages; an empty last turn marks the start of the answer."""
     _, *parts = SPEAKER.split(dialogue)
-    spoken = list(zip(parts[::2], parts[1::2], strict=True))
-    if spoken and not spoken[-1][1].strip():
-        spoken.pop()
+    filled = list(zip(parts[::2], parts[1::2], strict=True))
+    if filled and not filled[-1][1].strip():
+        filled.pop()
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": roles[speaker], "content": said.strip()} for speaker, said in spoken]
+    return [{"role": roles[speaker], "content": said.strip()} for speaker, said in filled]

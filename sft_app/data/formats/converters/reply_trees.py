@@ -1,4 +1,4 @@
-"""Converts reply trees, such as OASST1, to message lists: from one tree a row, or one message a row.
+"""Convert reply trees, such as OASST1, to message lists, from one tree or one message per row.
 
 Source: OpenAssistant/oasst1, data set card (columns, ranks, tree states).
 """
@@ -22,7 +22,7 @@ ROOT_MISSING = "its conversation has no first message in the file"
 
 @dataclass
 class Node:
-    """One message of a tree. `rank` 0 is the best of its siblings; a message without a rank comes last."""
+    """A message of a tree. `rank` 0 is the best among its siblings; a message without a rank comes last."""
 
     row: int
     text: Any
@@ -34,11 +34,11 @@ class Node:
 
 
 def from_reply_tree(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts `{"prompt": {"text", "role", "replies": […]}}`: the best-ranked path to its last answer, or every path.
+    """Convert `{"prompt": {"text", "role", "replies": […]}}` to its best-ranked path, or to every path.
 
     Raises:
         DataError: there is no first message, or no one answered it.
-        NotChosen: it is in another language than the settings ask for, was deleted or failed its review.
+        NotChosen: it is not in the language of the settings, was deleted, or failed its review.
     """
     prompt = row.get("prompt")
     if not isinstance(prompt, dict) or "text" not in prompt:
@@ -54,12 +54,12 @@ def from_reply_tree(row: JsonObject, settings: DataSettings) -> list[RawMessages
 
 
 def is_tree_message(row: JsonObject) -> bool:
-    """Tells whether a row is one message of a reply tree, and not a whole tree."""
+    """Return whether a row is a single message of a reply tree rather than a whole tree."""
     return row.keys() >= MESSAGE_COLUMNS
 
 
 def tree_column(row: JsonObject) -> str:
-    """Recognises a reply tree or one message of it; names the column that shows it, "" where it is neither."""
+    """Return the column that identifies a reply tree or one of its messages; "" if the row is neither."""
     prompt = row.get("prompt")
     if is_tree_message(row):
         return "parent_id"
@@ -69,9 +69,9 @@ def tree_column(row: JsonObject) -> str:
 def conversations_of_rows(
     rows: Iterable[Row | Rejected], settings: DataSettings
 ) -> Iterator[tuple[Row, RawMessages] | Rejected]:
-    """Joins flat rows in any order, one message each, to message lists, each with the row that it ends with.
+    """Join rows of one message each, in any order, into message lists, and yield each with the row it ends with.
 
-    Every row that is in no conversation comes as a `Rejected`, with its reason.
+    A row that ends up in no conversation is yielded as a `Rejected` with the reason.
     """
     nodes: dict[str, Node] = {}
     parents: dict[str, str | None] = {}
@@ -92,7 +92,7 @@ def conversations_of_rows(
 
 
 def _link_replies(nodes: dict[str, Node], parents: dict[str, str | None]) -> list[Node]:
-    """Adds every message to its parent's replies; returns those without a parent, which begin conversations."""
+    """Add every message to its parent's replies, and return the messages without a parent."""
     roots = []
     for id, parent in parents.items():
         if not parent:
@@ -122,7 +122,7 @@ def _conversations_of_trees(
 
 
 def _left_out(node: Node, parent: str | None, settings: DataSettings) -> Rejected:
-    """Says why a message of a complete tree is in no conversation."""
+    """Return why a message of a complete tree is in no conversation."""
     reason = _why_left_out(node, settings)
     if not reason and not node.replies and (not parent or _asks(node)):
         return Rejected(node.row, "no one answered it")
@@ -140,7 +140,7 @@ def _rows_of(roots: list[Node]) -> set[int]:
 
 
 def _build_tree(message: JsonObject, row: int = 0) -> Node:
-    """Builds the tree of a nested message, without recursion: it may be deeper than Python's stack."""
+    """Build the tree of a nested message without recursion, because it may be deeper than Python's stack."""
     root = _node(message, row)
     waiting: list[tuple[Node, Any]] = [(root, message.get("replies"))]
     while waiting:
@@ -164,9 +164,9 @@ def _node(message: JsonObject, row: int) -> Node:
     )
 
 
-def _reads_as(value: Any, wanted: bool) -> bool:
-    """Tells whether a value is the boolean `wanted`, also in a CSV file, where everything is text."""
-    return str(value).strip().lower() in (("true", "1") if wanted else ("false", "0"))
+def _reads_as(value: Any, expected: bool) -> bool:
+    """Return whether a value is the boolean `expected`, or its text in a CSV file."""
+    return str(value).strip().lower() in (("true", "1") if expected else ("false", "0"))
 
 
 def _rank(value: Any) -> float:
@@ -178,14 +178,14 @@ def _rank(value: Any) -> float:
 
 
 def _why_left_out(node: Node, settings: DataSettings) -> str:
-    wanted = settings.text_language.strip().lower()
-    if wanted and node.language and not node.language.lower().startswith(wanted):
-        return f"its language is {node.language}, not {wanted}"
+    language = settings.text_language.strip().lower()
+    if language and node.language and not node.language.lower().startswith(language):
+        return f"its language is {node.language}, not {language}"
     return node.refused
 
 
 def _paths(root: Node, settings: DataSettings) -> list[list[Node]]:
-    """Finds the paths from the root to a last answer: by the best-ranked reply at every level, or all of them."""
+    """Find the paths from the root to a last answer: the one with the best-ranked replies, or all of them."""
     done: list[list[Node]] = []
     waiting = [[root]]
     while waiting:
@@ -202,7 +202,7 @@ def _paths(root: Node, settings: DataSettings) -> list[list[Node]]:
 
 
 def _up_to_an_answer(path: list[Node]) -> list[Node]:
-    """Cuts a last question off a path; two paths that end in questions after the same answer become one."""
+    """Drop a final question from a path; paths that end in different questions to the same answer become equal."""
     return path[:-1] if _asks(path[-1]) and len(path) > 1 else path
 
 

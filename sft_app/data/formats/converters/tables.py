@@ -1,4 +1,4 @@
-"""Converts rows of a table, with a text in each column, to message lists: question and answer, or plain text."""
+"""Convert rows of a table of texts to message lists: question and answer, or plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sft_app.settings import DataSettings
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which column of a table holds what, by its name; "" where there is none.
+    """The names of the columns for each role; "" if there is none.
 
     `context` is text that belongs to the question and is added below it (Alpaca's `input`).
     """
@@ -24,21 +24,21 @@ class ColumnMap:
     context: str = ""
 
     def entries(self) -> tuple[str, ...]:
-        """Writes the map as the setting `columns` has it: `("user=COLUMN", "assistant=COLUMN", …)`."""
+        """Return the map as a value of the setting `columns`: `("user=COLUMN", "assistant=COLUMN", …)`."""
         return tuple(f"{role}={column}" for role, column in vars(self).items() if column)
 
     def used(self) -> list[str]:
-        """Lists the columns that the map names."""
+        """List the columns that the map names."""
         return [column for column in vars(self).values() if column]
 
 
 def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> list[RawMessages]:
-    """Converts a row of a table to a question and its answer, after a system prompt if there is one.
+    """Convert a row of a table to a question and its answer, preceded by a system prompt if there is one.
 
-    Unless `strict`, numbers are taken as text and every named column must be there.
+    Unless `strict`, numbers count as text, and every named column must exist.
 
     Raises:
-        DataError: a column is missing or holds no text, or question or answer is empty.
+        DataError: a column is missing or holds no text, or the question or answer is empty.
     """
     if not strict:
         _check_columns(row, columns)
@@ -57,12 +57,12 @@ def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> li
 
 
 def from_chosen_columns(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts a row of any table by the columns that the settings name. Raises: DataError as `from_columns`."""
+    """Convert a row of any table, with the columns named in the settings. Raises: DataError as `from_columns`."""
     return from_columns(row, ColumnMap(**settings.column_map()), strict=False)
 
 
 def from_text(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Converts `{"text"}`: plain text, learned from its first word to its last.
+    """Convert `{"text"}`: plain text that is trained on from beginning to end.
 
     Raises:
         DataError: the column is missing or holds no text.
@@ -72,23 +72,23 @@ def from_text(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
 
 
 def text_column(row: JsonObject) -> str | None:
-    """Finds the column that holds a row's plain text: `text`, `content`, or the only one there is."""
+    """Find the column that holds a row's plain text: `text`, `content`, or the only column."""
     named = next((name for name in ("text", "content") if name in row), None)
     return named or (next(iter(row)) if len(row) == 1 else None)
 
 
 def text_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    """Names the column that `from_text` reads."""
+    """List the column that `from_text` reads."""
     return [text_column(row) or ""]
 
 
 def chosen_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    """Names the columns that `from_chosen_columns` reads."""
+    """List the columns that `from_chosen_columns` reads."""
     return list(settings.column_map().values())
 
 
 def fitting_map(maps: Sequence[ColumnMap], columns: Collection[str]) -> ColumnMap:
-    """Chooses the first of `maps` whose question and answer are among `columns`; the first of all when none is."""
+    """Choose the first of `maps` whose question and answer are among `columns`, or else the first one."""
     return next((map for map in maps if {map.user, map.assistant} <= set(columns)), maps[0])
 
 

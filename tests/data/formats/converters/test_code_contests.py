@@ -147,7 +147,7 @@ def test_problem_without_a_chosen_solution_is_left_out_by_choice(solutions: Any,
         (problem({"language": 3, "solution": "a"}), "`solutions` must contain as many languages as solutions"),
         (problem({}), "`solutions` must contain as many languages as solutions"),
         (problem(["print(1)"]), "`solutions` must be a list of {language, solution}, got a list"),
-        (problem("print(1)"), "`solutions` must be a list of {language, solution}, got a text"),
+        (problem("print(1)"), "`solutions` must be a list of {language, solution}, got a string"),
         ({"description": "Add."}, "`solutions` must be a list of {language, solution}, got nothing"),
     ],
 )
