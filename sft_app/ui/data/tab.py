@@ -34,7 +34,7 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, Updates, sentence_of, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, Updates, error_message, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
@@ -113,7 +113,7 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], a
                 return NO_UPDATES
             return {**overview_updates(context, tab, settings), tab.seen: key}
         except Exception as error:  # whatever it is, the next change has to be followed
-            return {**refused_updates(tab.reading, sentence_of(error)), **tab.cleaned.show(""), tab.seen: None}
+            return {**refused_updates(tab.reading, error_message(error)), **tab.cleaned.show(""), tab.seen: None}
 
     shown = asked.success(show, [tab.seen, *fields.values()], tab.overview(), show_progress="hidden", **FOLLOWING)
     wire_mapping(tab.reading, tab.fields, shown)
@@ -135,7 +135,7 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
         try:
             return token_view.token_updates(context, view, settings_from_form(names, shown), wanted)
         except Exception as error:  # whatever it is, the next change has to be followed
-            return token_view.no_tokens(view, sentence_of(error))
+            return token_view.no_tokens(view, error_message(error))
 
     asked.success(turn_to, inputs, view.chat, show_progress="hidden", **FOLLOWING)
     asked.success(show_tokens, inputs, view.outputs(), **FOLLOWING)
@@ -159,7 +159,7 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
         except Superseded:
             return NO_UPDATES
         except Exception as error:  # whatever it is, the next change has to be followed
-            return checkup.checkup_problem(check, sentence_of(error))
+            return checkup.checkup_problem(check, error_message(error))
         return checkup.checkup_updates(check, inspection, settings, key)
 
     @allowed("clean", context)

@@ -13,7 +13,7 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, sentence_of, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, error_message, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
@@ -72,7 +72,7 @@ def wire_preflight(
         try:
             return preflight_updates(context, panel, settings_from_form(names, shown))
         except Exception as error:  # whatever it is, the next change has to be followed
-            return _problem_updates(panel, sentence_of(error))
+            return _problem_updates(panel, error_message(error))
 
     @allowed("train", context)
     def measure(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
