@@ -125,7 +125,7 @@ def conversations() -> list[str]:
 
 def invitations() -> list[str]:
     counts = [(1, 0, []), (2, 1, [BAD, BAD]), (0, 0, []), (0, 3, [])]
-    return [blind_views.invitation(BAD, pairs, alike, voters) for pairs, alike, voters in counts]
+    return [blind_views.invitation_card(BAD, pairs, alike, voters) for pairs, alike, voters in counts]
 
 
 def votes() -> list[str]:
@@ -201,7 +201,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
         blind_views.progress_line(Progress(voted, total, 0), BAD, BAD) for voted, total in ((0, 0), (1, 3), (3, 3))
     ],
     "compare/votes.html": lambda folder: votes(),
-    "compare/progress.html": lambda folder: prompt_set_views.progress_card(
+    "compare/progress.html": lambda folder: prompt_set_views.prompts_progress_card(
         PromptJob(3, results=[PromptResult(1, BAD, "", "", "", None, BAD)], is_kept=True), BAD
     ),
     "compare/prompt.html": lambda folder: prompts(),
