@@ -85,7 +85,7 @@ def test_a_file_that_is_gone_is_told_after_a_reload(server: Any, quiet_page: Pag
     wait_until_kept(page)
     shutil.rmtree(home / "uploads")
     page.reload()
-    expect(page.locator("#data-facts")).to_contain_text("mine.jsonl is no longer there. Upload it again.")
+    expect(page.locator("#data-facts")).to_contain_text("mine.jsonl no longer exists. Upload it again.")
     expect(page.locator("#data-source")).to_contain_text("mine.jsonl")
 
 
