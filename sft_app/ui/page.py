@@ -52,7 +52,7 @@ NO_LIST_ANIMATION = (
     "return animate.call(this,frames,this.matches('.options')?{...how,duration:0}:how)}"
 )
 SCRIPTS = f"{NO_LIST_ANIMATION};{VOTE_KEYS};{CLEAR_MESSAGES}"
-# Model text is escaped. This is the second line of defense: no remote images, forms or frames, whatever the text is.
+# Model text is escaped. This is the second line of defence: no remote images, forms or frames, whatever the text is.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 
 

@@ -36,7 +36,7 @@ def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMe
     facts = [
         ("Step", f"{status.step:,} of {status.total_steps:,}" if status.total_steps else "–"),
         ("Elapsed", clock(status.elapsed_seconds()) if status.started_utc else "–"),
-        ("Left", time_left(status, metrics)),
+        ("Time left", time_left(status, metrics)),
         ("Speed", _number(_last(metrics, "tokens_per_second"), "{:.0f} tokens/s")),
         ("Memory", _number(_last(metrics, "memory_gib"), "{:.1f} GiB")),
         ("Held-out loss", loss_change(summary)),
@@ -73,8 +73,8 @@ def watch_cards(times: Sequence[Snapshot], position: int) -> str:
     """Show the answers to the watch prompts at this position of a `timeline`, each next to the base model's."""
     if not times:
         return empty_card(
-            "The answers to your watch prompts appear here, before training and at each measurement. "
-            "To use other prompts: All settings, Answers, watch prompts."
+            "The answers to your watch prompts appear here, before training and at each evaluation. "
+            "To use other prompts, change the watch prompts under All settings."
         )
     first, now = times[0], times[min(max(position, 0), len(times) - 1)]
     return render_html(

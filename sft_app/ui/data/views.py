@@ -35,7 +35,7 @@ def data_summary_card(data: LoadedData) -> str:
         ("Conversations", f"{len(conversations):,}{more}"),
         ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'none skipped'}"),
         ("Multi-turn", f"{multi_turn:,}"),
-        ("Read as", reading_label(DetectedLayout(data.file.settings.format, "", data.file.settings.columns))),
+        ("Layout", reading_label(DetectedLayout(data.file.settings.format, "", data.file.settings.columns))),
     ]
     return render_html("data/facts.html", facts=facts)
 
@@ -106,14 +106,15 @@ def cleaned_card(cleaning: Cleaning) -> str:
 def length_chart(lengths: TokenLengths) -> str:
     """Show a histogram of conversation lengths, and how much each `max_length` keeps."""
     bars, max_length = lengths.histogram(), lengths.max_length
-    most = max(count for _, _, count in bars)
-    of = f"{lengths.total:,}" if len(lengths.lengths) == lengths.total else f"a sample of {len(lengths.lengths):,}"
+    max_count = max(count for _, _, count in bars)
+    is_sample = len(lengths.lengths) < lengths.total
+    measured = f"a sample of {len(lengths.lengths):,}" if is_sample else f"{lengths.total:,} conversations"
     kept = sorted({*lengths.kept_table(), lengths.kept(max_length)}, key=lambda row: row.max_length)
     return render_html(
         "data/lengths.html",
-        measured=f"of {of}; half have at most {lengths.percentile(0.5):,}",
+        measured=f"{measured}; half have at most {lengths.percentile(0.5):,}",
         bars=[
-            (low > max_length, 100 * count / most, f"{low:,} to {high - 1:,} tokens: {count:,}")
+            (low > max_length, 100 * count / max_count, f"{low:,} to {high - 1:,} tokens: {count:,}")
             for low, high, count in bars
         ],
         longest=f"{bars[-1][1] - 1:,}",

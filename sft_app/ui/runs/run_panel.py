@@ -84,8 +84,8 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
             value=0,
             step=1,
             label="Answers to the watch prompts",
-            info="Slide from before training to the latest step. To use other prompts: All settings, "
-            "Answers, watch prompts.",
+            info="Move the slider from before training to the latest step. To use other prompts, change the watch "
+            "prompts under All settings.",
             buttons=[],
             visible=False,
             elem_id="watch-position",
@@ -207,5 +207,5 @@ def _no_run(context: PageContext) -> str:
     if not context.hosting.allows_training:
         return views.empty_card("There are no runs here.")
     return views.empty_card(
-        "No run yet. Press Start: with the starter model and the Quick preset, a run takes minutes."
+        "No run yet. Press Start: with the starter model and the Quick preset, a run takes a few minutes."
     )

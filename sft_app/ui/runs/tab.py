@@ -78,9 +78,9 @@ def build_runs_tab(context: PageContext) -> RunsTab:
         with gr.Row():
             open_train = gr.Button("Open in Train", size="md", min_width=140)
             open_compare = gr.Button("Open in Compare", size="md", min_width=140)
-            download = gr.Button("Download adapter", size="md", min_width=140, elem_id="download-adapter")
+            download = gr.Button("Create adapter zip", size="md", min_width=140, elem_id="download-adapter")
             delete = gr.Button("Delete …", variant="stop", size="md", min_width=140, elem_id="delete-run")
-        file = gr.DownloadButton("Save the adapter", visible=False, variant="primary", elem_id="save-adapter")
+        file = gr.DownloadButton("Download adapter zip", visible=False, variant="primary", elem_id="save-adapter")
         deletion = _build_deletion()
         several = build_several_runs(context)
 
