@@ -104,7 +104,7 @@ def print_inspection(report: dict[str, Any]) -> None:
     counts = f"{report['conversations']:,} conversations in {report['rows']:,} rows"
     console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
     for guess in report["guesses"]:
-        console.print(f"reading: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
+        console.print(f"layout: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
     print_reading(report["reading"], console)
     console.print(
         f"turns: {turns['single']:,} with one answer, {turns['several']:,} with several, at most {turns['max']}"

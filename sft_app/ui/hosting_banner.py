@@ -53,7 +53,9 @@ def hosting_sentence(hosting: Hosting, name: str | None, is_trusted: bool) -> st
     if is_trusted:
         return f"**Full.** Signed in as {name}: train, compare, export."
     who = "Sign in" if name is None else f"Signed in as {name}"
-    return f"**Full.** {who}. Only the owner trains here; you can compare adapters on the Hub, or duplicate the Space."
+    return (
+        f"**Full.** {who}. Only the owner can train here. You can compare adapters on the Hub, or duplicate the Space."
+    )
 
 
 MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}
@@ -79,6 +81,6 @@ def storage_notice(context: PageContext) -> str:
     if state["trouble"]:
         warning = f" {EPHEMERAL}" if can_lose_runs else ""
         return (
-            f"⚠️ Runs are not being copied to storage at the moment; the app keeps trying: {state['trouble']}{warning}"
+            f"⚠️ Runs are not being copied to storage at the moment. The app keeps trying: {state['trouble']}{warning}"
         )
     return f"Runs are copied to {state['place']} and restored from there." if state["place"] else ""

@@ -35,7 +35,7 @@ HUB_INTRO = (
 SPACE_INTRO = (
     "Put this app online, so that others can open it in their browser. Gradio Spaces may require a paid Hub plan."
 )
-WHOLE_APP, COMPARISON = "The whole app", "Only a comparison of an adapter on the Hub"
+WHOLE_APP, COMPARISON = "The whole app", "Only a comparison of one adapter with its base model"
 SPACE_NAMES = {WHOLE_APP: "fine-tune-and-compare", COMPARISON: "compare"}
 NAME_INFO = "USER/NAME, or just NAME for your own account."
 

@@ -99,7 +99,7 @@ class Access:
     def check_model(self, name: str) -> None:
         """Raises: AccessError if the name is a folder on this machine."""
         if self.hosting.is_hosted and name != "starter" and (not is_hub_id(name) or Path(name).expanduser().exists()):
-            raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Give a Hub id, or `starter`.")
+            raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Use a Hub id, or `starter`.")
 
     def check_settings(self, settings: RunSettings) -> None:
         """Check the data and the model. Raises: AccessError."""
@@ -114,7 +114,7 @@ class Access:
             raise AccessError(f"This Space compares {self.hosting.adapter} with its base model, and nothing else.")
         is_ours = name == EXAMPLE_ADAPTER or "/" not in name.partition("/checkpoint-")[0]
         if not is_ours and (not is_hub_id(name) or Path(name).expanduser().exists()):
-            raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Give an adapter's name on the Hub.")
+            raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Use the name of an adapter on the Hub.")
 
     def check_questions(self, prompts: list[str], system_prompt: str, max_new_tokens: int) -> None:
         """Raises: AccessError if a visitor exceeds the limits of this Space."""

@@ -17,7 +17,7 @@ from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, error_mes
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
-PREFLIGHT_PENDING = "What the run will take appears here once the data has been read."
+PREFLIGHT_PENDING = "The memory, time and disk that the run needs appear here once the data has been read."
 
 
 @dataclass(frozen=True)
