@@ -20,7 +20,7 @@ from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Score
 from sft_app.runs.summary import number_text
 from sft_app.templating import render_html
 
-VERDICT_CLASSES = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
+SCORE_CLASSES = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
 ROW_OUTCOMES = (
     ("better", "became more likely"),
     ("equal", "stayed the same"),
@@ -57,7 +57,7 @@ def scorecard_view(card: Scorecard) -> str:
     )
     return render_html(
         "compare/scorecard.html",
-        kind=VERDICT_CLASSES.get(verdict_of_loss(card), ""),
+        kind=SCORE_CLASSES.get(verdict_of_loss(card), ""),
         summary=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
         parts=[task, _general(card), _answers(card)],
     )
@@ -93,9 +93,9 @@ def _part(title: str, description: str, part: Scores, kind: str = "") -> ScorePa
         title,
         description,
         is_measured=True,
-        lines=[(line, VERDICT_CLASSES.get(line.verdict, ""), _interval(line)) for line in scorecard_lines(part)],
+        lines=[(line, SCORE_CLASSES.get(line.verdict, ""), _interval(line)) for line in scorecard_lines(part)],
         counts=[
-            (VERDICT_CLASSES.get(name, "ft-equal"), 100 * counts.get(name, 0) / total)
+            (SCORE_CLASSES.get(name, "ft-equal"), 100 * counts.get(name, 0) / total)
             for name, _ in ROW_OUTCOMES
             if total
         ],

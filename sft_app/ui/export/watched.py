@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from sft_app.export.merged import Step
 
 Result = TypeVar("Result")
-POLL_SECONDS = 0.3
+WATCH_SECONDS = 0.3
 # A page that has not polled for this long is gone. On a busy machine, polls can be late by several seconds.
 GONE_SECONDS = 15.0
 
@@ -47,7 +47,7 @@ class Watched(Generic[Result]):
             self._last_poll = time.monotonic()
             if self._step is not None:
                 yield self._step
-            self._thread.join(POLL_SECONDS)
+            self._thread.join(WATCH_SECONDS)
         if self._error is not None:
             raise self._error
         return self._result
