@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from sft_app.cli import main
-from sft_app.cli.terminal import without_library_chatter
+from sft_app.cli.terminal import without_library_warnings
 from sft_app.errors import ModelError
 from sft_app.evaluation.answer_pairs import read_pairs
 from sft_app.runs.directory import find_run, list_runs
@@ -358,7 +358,7 @@ def test_inspect_fixes_a_copy_and_leaves_the_source(cli: Any, tmp_path: Path, ti
     (line,) = clean.read_text().splitlines()
     assert json.loads(line)["messages"][-1]["content"] == "Ask [email]"
     assert source.read_bytes() == before
-    assert_one_clear_line(cli("inspect", source, "--fix"), "--fix needs --out FILE")
+    assert_one_clear_line(cli("inspect", source, "--fix"), "--fix requires --out FILE")
     assert_one_clear_line(cli("inspect", source, "--model", tiny_model_dir, "--fix", "--out", source), "overwrite")
 
 
@@ -399,7 +399,7 @@ def test_move_changes_the_order_of_the_queue(cli: Any, queued: Run, home: Path) 
         assert moved.out.split() == f"Queue order: {expected[0].id}, {expected[1].id}".split()
     for wrong in ([], ["--first", "--last"], ["--first", "--by", "2"]):
         refused = cli("move", other.id, *wrong)
-        assert refused.status == 2 and "give one of --first, --last or --by N" in " ".join(refused.err.split())
+        assert refused.status == 2 and "use one of --first, --last or --by N" in " ".join(refused.err.split())
     cli("stop", other.id)
     assert_one_clear_line(cli("move", other.id, "--first"), "is stopped; only a queued run can be moved.")
 
@@ -606,7 +606,7 @@ def test_loss_that_is_not_a_number_is_still_json(cli: Any, queued: Run) -> None:
 def test_chatter_of_libraries_stays_out_of_the_answers(capfd: pytest.CaptureFixture[str]) -> None:
     """bitsandbytes warns of a fast path that is not installed when it is first imported. Errors are still heard."""
     logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    with without_library_chatter():
+    with without_library_warnings():
         logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community")
         warnings.warn("a setting will be renamed", stacklevel=1)
         logger.error("the disk is gone")

@@ -1,4 +1,4 @@
-"""The command line: the page's jobs without a browser. Heavy libraries are imported by the command that needs them."""
+"""The command line: what the page does, without a browser. Each command imports the heavy libraries it needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sft_app.cli.compare import compare, score
 from sft_app.cli.data import inspect
-from sft_app.cli.export import export, push, push_space
+from sft_app.cli.export import export, push, push_space_command
 from sft_app.cli.options import JsonFlag
 from sft_app.cli.runs import delete, move, resume, runs, status, stop
 from sft_app.cli.terminal import (
@@ -26,13 +26,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Errors for the reader become one line on stderr and exit status 1."""
-    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries tell their developers
+    """Run the command line. An `AppError` becomes one line on stderr and exit status 1."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # meant for the libraries' developers
     try:
         app(arguments)
     except AppError as error:
-        sentence = " ".join(str(error).splitlines())
-        Console(stderr=True, soft_wrap=True).print(f"Error: {sentence}", markup=False, highlight=False)
+        message = " ".join(str(error).splitlines())
+        Console(stderr=True, soft_wrap=True).print(f"Error: {message}", markup=False, highlight=False)
         sys.exit(1)
 
 
@@ -40,7 +40,7 @@ def ui(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
     port: Annotated[int, typer.Option(help="First port to try.")] = 7860,
 ) -> None:
-    """Open the page."""
+    """Start the page."""
     from sft_app.hosting import detect_hosting, isolate_space_tokens
     from sft_app.ui.serving.zero_gpu import import_spaces
 
@@ -53,7 +53,7 @@ def ui(
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Say what this machine can do."""
+    """Show what this machine can do."""
     from sft_app.models.diagnosis import diagnose
 
     facts = diagnose(app_home())
@@ -63,10 +63,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 # In the order in which `--help` lists them.
-for command in (
-    *(ui, inspect, train),
-    *(runs, status, stop, resume, move, delete),
-    *(compare, score, export, push, push_space),
-    doctor,
-):
+for command in (ui, inspect, train, runs, status, stop, resume, move, delete, compare, score, export, push):
     app.command()(command)
+app.command("push-space")(push_space_command)
+app.command()(doctor)

@@ -1,4 +1,4 @@
-"""The commands that run the base model and the fine-tuned one, and compare their answers."""
+"""The commands that compare the base model with the fine-tuned one: `compare` and `score`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sft_app.cli.terminal import (
     print_prompt_job,
     print_scorecard,
     progress_bar,
-    without_library_chatter,
+    without_library_warnings,
 )
 from sft_app.errors import SettingsError
 from sft_app.runs.directory import check_settled, find_run
@@ -24,31 +24,29 @@ from sft_app.settings import (
 )
 
 
-@without_library_chatter()
+@without_library_warnings()
 def compare(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run, one of its checkpoints (RUN/checkpoint-40), or another adapter."),
+        typer.Argument(metavar="RUN", help="A run, one of its checkpoints (RUN/checkpoint-40), or an adapter."),
     ],
-    against: Annotated[str, typer.Option(help="The other side: `base`, or anything RUN can be.")] = "base",
-    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given several times.")] = None,
+    against: Annotated[str, typer.Option(help="The other side: `base`, or anything that RUN can be.")] = "base",
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt; can be repeated.")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="A file of prompts, in the formats of “Many prompts” on the page.")
+        Path | None, typer.Option(help="A file of prompts: text, CSV, TSV, JSONL, JSON or Parquet.")
     ] = None,
-    prompt_column: Annotated[str, typer.Option(help="Prompt column of that file; default: detected by name.")] = "",
+    prompt_column: Annotated[str, typer.Option(help="Prompt column of the file; default: detected by name.")] = "",
     reference_column: Annotated[
-        str, typer.Option(help="Reference column of that file; default: detected by name.")
+        str, typer.Option(help="Reference column of the file; default: detected by name.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="With --prompts: the .csv or .jsonl file to write.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer, in tokens.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0.0, max=2.0, help="0: always the most likely token.")
+        float | None, typer.Option(min=0.0, max=2.0, help="Sampling temperature; 0 always picks the most likely token.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Random seed for the sampling.")] = None,
-    strength: Annotated[
-        float, typer.Option(min=0.0, max=1.5, help="Strength of the adapter; 0 is the base model.")
-    ] = 1.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed for sampling.")] = None,
+    strength: Annotated[float, typer.Option(min=0.0, max=1.5, help="Adapter strength; 0 is the base model.")] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and the fine-tuned model, side by side."""
@@ -68,8 +66,8 @@ def compare(
     system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
     if prompts is not None:
         found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts
-        with progress_bar("Answering", quiet=as_json) as tell:
-            job = answer_all(sides, found_prompts, system, sampling, app_home(), tell)
+        with progress_bar("Answering", quiet=as_json) as report:
+            job = answer_all(sides, found_prompts, system, sampling, app_home(), report)
         if out is not None:
             write_results(job, out)
         return print_prompt_job(job, out, as_json)
@@ -84,12 +82,12 @@ def compare(
         print_json({"run": sides[1].name, "results": results})
 
 
-@without_library_chatter()
+@without_library_warnings()
 def score(
     run: RunArgument,
     prompts: Annotated[
         int | None,
-        typer.Option(min=0, help="Number of held-out questions both sides answer; default: the run's setting."),
+        typer.Option(min=0, help="Number of held-out questions that both sides answer; default: the run's setting."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -100,8 +98,8 @@ def score(
 
     found = find_run(app_home(), run)
     check_settled(found, "measure it once it has ended")
-    asked = found.record().settings.scorecard_prompts if prompts is None else prompts
+    count = found.record().settings.scorecard_prompts if prompts is None else prompts
     pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
-    with progress_bar("Measuring both sides", quiet=as_json) as tell:
-        card = keep_score(found, pair, asked, tell)
+    with progress_bar("Measuring both sides", quiet=as_json) as report:
+        card = keep_score(found, pair, count, report)
     print_json(card.as_record()) if as_json else print_scorecard(card)

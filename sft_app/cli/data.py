@@ -23,17 +23,19 @@ from sft_app.settings import (
 
 
 def inspect(
-    data: Annotated[str, typer.Argument(help="A file, or the id of a data set on the Hub.")],
+    data: Annotated[str, typer.Argument(help="A data file, or the id of a data set on the Hub.")],
     format: FormatOption = None,
     columns: MapOption = None,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts the tokens.")] = "starter",
     max_length: Annotated[int | None, typer.Option(help="Maximum tokens per conversation; default: automatic.")] = None,
     assignments: SetOption = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Apply the recommended fixes; the source is not changed.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Apply the recommended fixes to the copy written by --out.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="JSONL file to write the usable conversations to.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read a data source and say what is in it, what is left out and why, and what could be mended."""
+    """Check a data source: its layout, skipped rows with reasons, token lengths, problems and fixes."""
     from sft_app.data.checkup.fixes import RECOMMENDED, write_cleaned_copy
     from sft_app.data.checkup.inspection import inspect_data
     from sft_app.data.reading import open_data
@@ -41,23 +43,23 @@ def inspect(
     from sft_app.models.loading import load_tokenizer
 
     if fix and out is None:
-        raise SettingsError("--fix needs --out FILE, because the source is never changed.")
-    given = {
+        raise SettingsError("--fix requires --out FILE, because the source is never changed.")
+    options = {
         "data": data,
         "format": format or "auto",
         "columns": columns or (),
         "model": model,
         "max_length": max_length,
     }
-    settings = parse_settings({**given, **parse_assignments(assignments or [])})
+    settings = parse_settings({**options, **parse_assignments(assignments or [])})
     home = app_home()
-    with progress_bar("Reading", quiet=as_json) as tell:
-        file = open_data(settings.reading(), home, tell)
+    with progress_bar("Reading", quiet=as_json) as report:
+        file = open_data(settings.reading(), home, report)
         tokenizer = load_tokenizer(resolve_model(settings.model, settings.revision, home), home)
-        inspection = inspect_data(file, settings, tokenizer, tell)
+        inspection = inspect_data(file, settings, tokenizer, report)
     if out is not None:
-        with progress_bar("Writing", quiet=as_json) as tell:
-            cleaning = write_cleaned_copy(file, RECOMMENDED if fix else (), out, tell)
+        with progress_bar("Writing", quiet=as_json) as report:
+            cleaning = write_cleaned_copy(file, RECOMMENDED if fix else (), out, report)
     if as_json:
         return print_json(inspection.as_json())
     print_inspection(inspection.as_json())

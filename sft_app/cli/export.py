@@ -1,4 +1,4 @@
-"""The commands that take something out of a run: to a folder, or to the Hugging Face Hub."""
+"""The commands that export a run to a folder or push it to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 
 Export = Literal["adapter", "merged", "ollama", "report"]
-RepoOption = Annotated[
-    str, typer.Option(metavar="USER/NAME", help="The repository; NAME alone means your own account.")
-]
-PublicFlag = Annotated[bool, typer.Option("--public/--private", help="Who can see it.")]
+RepoOption = Annotated[str, typer.Option(metavar="USER/NAME", help="The repository; NAME alone uses your own account.")]
+PublicFlag = Annotated[bool, typer.Option("--public/--private", help="Who can see the repository.")]
 
 
 def export(
@@ -42,9 +40,9 @@ def export(
             "report: what changed, as HTML and Markdown.",
         ),
     ],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to; created if missing.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to; created if it does not exist.")],
 ) -> None:
-    """Take something out of a run: its report to pass on, its adapter, or the whole model."""
+    """Export a run: its adapter, the merged model, files for Ollama, or its report."""
     from sft_app.export.adapter import zip_adapter
     from sft_app.export.report import write_report
 
@@ -63,22 +61,22 @@ def push(
         typer.Option("--as", help="The adapter, or base and adapter merged into one model."),
     ] = "adapter",
     public: PublicFlag = False,
-    include_data: Annotated[bool, typer.Option("--include-data", help="Also push the conversations.")] = False,
+    include_data: Annotated[bool, typer.Option("--include-data", help="Also push the training conversations.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send what a run has learnt, with its card, to the Hugging Face Hub; after a break it goes on where it was."""
+    """Push a run with its model card to the Hugging Face Hub. If interrupted, run it again to continue."""
     from sft_app.export.hub_push import PushTarget, check_target, push_run, visibility_warning
 
     found, target = find_run(app_home(), run), PushTarget(repo, private=not public)
     check_target(target)
     _warn(visibility_warning(not public, include_data))
-    merged = _merged_of(found, as_json) if kind == "merged" else None
-    with progress_bar("Uploading", quiet=as_json) as tell:
-        pushed = push_run(found, target, include_data, on_progress=tell, merged=merged)
-    _tell(pushed, as_json)
+    merged = _merge_run(found, as_json) if kind == "merged" else None
+    with progress_bar("Uploading", quiet=as_json) as report:
+        pushed = push_run(found, target, include_data, on_progress=report, merged=merged)
+    _print_push(pushed, as_json)
 
 
-def push_space(
+def push_space_command(
     repo: RepoOption,
     adapter: Annotated[
         str | None,
@@ -89,44 +87,44 @@ def push_space(
     public: PublicFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put this app online as a Space of the Hugging Face Hub, or bring the Space up to date."""
+    """Put this app online as a Hugging Face Space, or update that Space."""
     from sft_app.export.hub_push import PushTarget
     from sft_app.export.space import push_app_as_space
 
-    with progress_bar("Uploading", quiet=as_json) as tell:
-        pushed = push_app_as_space(PushTarget(repo, private=not public), adapter, tell)
-    _tell(pushed, as_json)
+    with progress_bar("Uploading", quiet=as_json) as report:
+        pushed = push_app_as_space(PushTarget(repo, private=not public), adapter, report)
+    _print_push(pushed, as_json)
 
 
 def _export_merged(run: Run, to: Path, for_ollama: bool) -> None:
     from sft_app.export.merged import follow
     from sft_app.export.package import fidelity_message, prepare_merged, prepare_ollama
 
-    with progress_bar("Merging", quiet=False) as tell:
-        merged = follow(prepare_merged(run, to.absolute() / run.merged_dir.name), lambda step: tell(step.share))
-        package = follow(prepare_ollama(run, merged), lambda step: tell(step.share)) if for_ollama else None
+    with progress_bar("Merging", quiet=False) as report:
+        merged = follow(prepare_merged(run, to.absolute() / run.merged_dir.name), lambda step: report(step.share))
+        package = follow(prepare_ollama(run, merged), lambda step: report(step.share)) if for_ollama else None
     for file in sorted(merged.folder.iterdir()):
         console.print(str(file), soft_wrap=True)
-    sentence, is_warning = fidelity_message(merged)
-    console.print(sentence, style="yellow" if is_warning else None, soft_wrap=True)
+    message, is_warning = fidelity_message(merged)
+    console.print(message, style="yellow" if is_warning else None, soft_wrap=True)
     if package is not None:
         print_ollama(package)
 
 
-def _merged_of(run: Run, quiet: bool) -> MergedModel:
+def _merge_run(run: Run, quiet: bool) -> MergedModel:
     from sft_app.export.merged import follow
     from sft_app.export.package import prepare_merged
 
-    with progress_bar("Merging", quiet) as tell:
-        return follow(prepare_merged(run, run.merged_dir), lambda step: tell(step.share))
+    with progress_bar("Merging", quiet) as report:
+        return follow(prepare_merged(run, run.merged_dir), lambda step: report(step.share))
 
 
-def _warn(sentence: str) -> None:
-    if sentence:
-        typer.secho(f"Warning: {sentence}", err=True, fg="yellow")
+def _warn(warning: str) -> None:
+    if warning:
+        typer.secho(f"Warning: {warning}", err=True, fg="yellow")
 
 
-def _tell(pushed: PushResult, as_json: bool) -> None:
+def _print_push(pushed: PushResult, as_json: bool) -> None:
     if as_json:
         return print_json(asdict(pushed))
     console.print(pushed.url, soft_wrap=True)

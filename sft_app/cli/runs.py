@@ -19,7 +19,7 @@ from sft_app.runtime.home import app_home
 
 
 def runs(as_json: JsonFlag = False) -> None:
-    """List every run, the newest first."""
+    """List all runs, newest first."""
     summaries = [summarise_run(run) for run in list_runs(app_home())]
     if as_json:
         return print_json([summary.as_record() for summary in summaries])
@@ -27,7 +27,7 @@ def runs(as_json: JsonFlag = False) -> None:
 
 
 def status(run: RunArgument, as_json: JsonFlag = False) -> None:
-    """Say where a run is."""
+    """Show a run's state, steps and loss."""
     summary = summarise_run(find_run(app_home(), run))
     if as_json:
         return print_json(summary.as_record())
@@ -38,19 +38,19 @@ def stop(
     run: RunArgument,
     discard: Annotated[bool, typer.Option("--discard", help="Keep nothing: no adapter, no checkpoints.")] = False,
 ) -> None:
-    """Stop a run after the step at work; the adapter so far is kept."""
+    """Stop a run after the current step and save its adapter."""
     from sft_app.training.launch import cancel_run, stop_run
 
     found = find_run(app_home(), run)
     if discard:
         cancel_run(found)
-        return console.print(f"Run {found.id} was cancelled; nothing was kept.")
+        return console.print(f"Run {found.id} was cancelled. Nothing was kept.")
     stop_run(found)
-    console.print(f"Run {found.id} will stop after this step and save its adapter.")
+    console.print(f"Run {found.id} will stop after the current step and save its adapter.")
 
 
 def resume(run: RunArgument) -> None:
-    """Go on with a stopped, failed or interrupted run from its last checkpoint."""
+    """Resume a stopped, failed or interrupted run from its last checkpoint."""
     from sft_app.training.launch import resume_run
 
     found = find_run(app_home(), run)
@@ -61,22 +61,22 @@ def resume(run: RunArgument) -> None:
 def move(
     run: RunArgument,
     by: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of places to move back; negative: forward.")
+        int | None, typer.Option(metavar="N", help="Number of positions to move back; negative: forward.")
     ] = None,
     first: Annotated[bool, typer.Option("--first", help="Move to the front of the queue.")] = False,
     last: Annotated[bool, typer.Option("--last", help="Move to the end of the queue.")] = False,
 ) -> None:
-    """Give a queued run another place in the queue."""
+    """Move a queued run to another position in the queue."""
     if (by is not None) + first + last != 1:
-        raise typer.BadParameter("give one of --first, --last or --by N.")
+        raise typer.BadParameter("use one of --first, --last or --by N.")
     found, home = find_run(app_home(), run), app_home()
-    waiting = len(queued_runs(home))
-    move_in_queue(home, found, -waiting if first else waiting if last else by or 0)
+    count = len(queued_runs(home))
+    move_in_queue(home, found, -count if first else count if last else by or 0)
     console.print("Queue order: " + ", ".join(queued.id for queued in queued_runs(home)))
 
 
 def delete(run: RunArgument) -> None:
-    """Delete a run with everything in its folder."""
+    """Delete a run and everything in its folder."""
     from sft_app.storage.backup import delete_everywhere
 
     found = find_run(app_home(), run)

@@ -1,4 +1,4 @@
-"""What the command line prints: progress, tables, two answers side by side."""
+"""The output of the command line: progress, tables, two answers side by side."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FOLLOW_SECONDS = 0.5
 
 
 def follow_run(run: Run, quiet: bool) -> None:
-    """Shows progress until the run ends. Ctrl-C leaves the run running.
+    """Show progress until the run ends. Ctrl-C leaves the run running.
 
     Raises: AppError on Ctrl-C, with the command that stops the run.
     """
@@ -59,27 +59,27 @@ def _follow_in_a_bar(run: Run, quiet: bool) -> None:
 
 
 def _follow_in_lines(run: Run) -> None:
-    """Where nothing can be redrawn: a line whenever the state changes or another tenth is done."""
-    told = None
+    """Print a line when the state changes or another 10% is done, for output that cannot be redrawn."""
+    printed = None
     while not (now := run.status()).has_ended():
         tenths = 10 * now.step // now.total_steps if now.total_steps else 0
-        if told != (now.state, tenths):
+        if printed != (now.state, tenths):
             console.print(f"{run.id} {now.state} {now.step}/{now.total_steps} {now.message}".rstrip())
-            told = (now.state, tenths)
+            printed = (now.state, tenths)
         time.sleep(FOLLOW_SECONDS)
 
 
-EXAMPLE_LENGTH = 200
+PREVIEW_CHARACTERS = 200
 
 
 def print_json(value: Any) -> None:
-    """One JSON document; a loss that is not a number, which JSON has no word for, is null."""
+    """Print one JSON document. NaN and infinity, which JSON does not have, become null."""
     sys.stdout.write(json_text(value, indent=2) + "\n")
 
 
 @contextmanager
-def without_library_chatter() -> Iterator[None]:
-    """Warnings of libraries, such as of a fast path that is not installed, do not get between answers; errors do."""
+def without_library_warnings() -> Iterator[None]:
+    """Hide the warnings of libraries, so that they do not appear between answers. Errors are still shown."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -91,11 +91,11 @@ def without_library_chatter() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Gives a function that is told the share done; nothing is drawn where nothing can be redrawn."""
+def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar, and yield a function to report the share done. Nothing is drawn outside a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=1.0)
+        bar = progress.add_task(title, total=1.0)
         yield lambda share: progress.update(bar, completed=share)
 
 
@@ -104,7 +104,7 @@ def print_inspection(report: dict[str, Any]) -> None:
     counts = f"{report['conversations']:,} conversations in {report['rows']:,} rows"
     console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
     for guess in report["guesses"]:
-        console.print(f"reading: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
+        console.print(f"layout: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
     print_reading(report["reading"], console)
     console.print(
         f"turns: {turns['single']:,} with one answer, {turns['several']:,} with several, at most {turns['max']}"
@@ -125,33 +125,33 @@ def print_inspection(report: dict[str, Any]) -> None:
         _print_left_out(report[kind])
 
 
-def print_reading(told: dict[str, Any], to: Console) -> None:
-    """What is not learnt of a file, and an example where the app had to guess how to read it."""
-    for note in told["notes"]:
+def print_reading(reading: dict[str, Any], to: Console) -> None:
+    """Print what a file's layout leaves out, and an example if the layout is a guess."""
+    for note in reading["notes"]:
         to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    if told["certainty"] != "guess":
+    if reading["certainty"] != "guess":
         return
-    to.print(f"This layout is a guess: {told['why']}. The first row becomes:", style="yellow", soft_wrap=True)
-    for message in told["example"]:
+    to.print(f"This layout is a guess: {reading['why']}. The first row becomes:", style="yellow", soft_wrap=True)
+    for message in reading["example"]:
         to.print(
             f"  {message['role']}: {_shortened(message['content'])}", markup=False, highlight=False, soft_wrap=True
         )
-    to.print("If that is wrong, choose the columns with --map, or the layout with --format.", style="yellow")
+    to.print("If this is wrong, choose the columns with --map, or the layout with --format.", style="yellow")
 
 
 def _shortened(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= EXAMPLE_LENGTH else f"{text[:EXAMPLE_LENGTH].rstrip()} …"
+    return text if len(text) <= PREVIEW_CHARACTERS else f"{text[:PREVIEW_CHARACTERS].rstrip()} …"
 
 
 def print_cleaning(cleaning: Cleaning, out: Path) -> None:
     for fix in cleaning.applied:
         console.print(f"fixed: {fix.sentence()}", style="green")
-    console.print(f"The conversations were written to {out}", soft_wrap=True)
+    console.print(f"Conversations written to {out}", soft_wrap=True)
 
 
 def _print_left_out(rows: list[dict[str, Any]]) -> None:
-    """One line for each reason."""
+    """Print one line per reason."""
     by_reason: dict[str, list[int]] = {}
     for row in rows:
         by_reason.setdefault(row["reason"], []).append(row["row"])
@@ -205,7 +205,7 @@ def print_pair(prompt: str, found: PairUpdate) -> None:
 
 
 def print_ollama(package: OllamaPackage) -> None:
-    """What Ollama does otherwise, and what to type next."""
+    """Print how Ollama will behave differently, and the next commands."""
     for note in package.model.notes:
         console.print(note, style="yellow", soft_wrap=True)
     if package.gguf_problem:
@@ -224,10 +224,12 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
 
     if as_json:
         return print_json({"run": job.run, "results": result_rows(job.results, job.names)})
-    told = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
+    summary = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
     if out is not None:
-        return console.print(f"{told}; the answers were written to {out}")
-    table = Table("", "Prompt", *job.labels, "Change", title=told, title_justify="left", show_lines=True, expand=True)
+        return console.print(f"{summary}, written to {out}")
+    table = Table(
+        "", "Prompt", *job.labels, "Change", title=summary, title_justify="left", show_lines=True, expand=True
+    )
     for column, ratio in zip(table.columns, (None, 2, 4, 4, None), strict=True):
         column.ratio = ratio
     for result in job.results:
@@ -237,7 +239,7 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
 
 
 def print_scorecard(card: Scorecard) -> None:
-    """The parts as tables, and what they say in a sentence."""
+    """Print the parts as tables, and a summary sentence."""
     from sft_app.evaluation.verdicts import (
         computed_note,
         judgeable_answers,
@@ -263,9 +265,9 @@ def print_scorecard(card: Scorecard) -> None:
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
 
 
-def _numbers(rows: list[int], most: int = 10) -> str:
-    shown = ", ".join(map(str, rows[:most]))
-    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
+def _numbers(rows: list[int], limit: int = 10) -> str:
+    shown = ", ".join(map(str, rows[:limit]))
+    return shown if len(rows) <= limit else f"{shown} and {len(rows) - limit} more"
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:

@@ -34,13 +34,13 @@ from sft_app.settings import (
 
 def train(
     config: Annotated[Path | None, typer.Option(help="A JSON file with settings.")] = None,
-    data: Annotated[str | None, typer.Option(help=f"Data file; default: {EXAMPLE_DATA}.")] = None,
-    model: Annotated[str | None, typer.Option(help="starter, a Hub id, or a folder.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Data file or Hub id; default: {EXAMPLE_DATA}.")] = None,
+    model: Annotated[str | None, typer.Option(help="`starter`, a Hub id, or a folder.")] = None,
     method: Annotated[
         Method | None, typer.Option(help="Default: qlora on a GPU, lora on a CPU, full with the classic trainer.")
     ] = None,
-    trainer: Annotated[TrainerKind | None, typer.Option(help="sft: TRL; classic: transformers.")] = None,
-    preset: Annotated[Preset | None, typer.Option(help="Named set of values; default: quick.")] = None,
+    trainer: Annotated[TrainerKind | None, typer.Option(help="sft uses TRL, classic uses transformers.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Named set of settings; default: quick.")] = None,
     format: FormatOption = None,
     columns: MapOption = None,
     assignments: SetOption = None,
@@ -48,21 +48,23 @@ def train(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what the run would take.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the memory, time and disk that the run would need.")
+    ] = False,
     measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: measure two real steps.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fine-tune, and follow the run to its end."""
+    """Fine-tune a model, and follow the run until it ends."""
     from sft_app.training.launch import submit_run
 
     flags: dict[str, Any] = {"data": data, "format": format, "columns": columns or None, "model": model}
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
-    given = {key: value for key, value in flags.items() if value is not None}
-    settings = settings_from(config, {**given, **parse_assignments(assignments or [])})
+    options = {key: value for key, value in flags.items() if value is not None}
+    settings = settings_from(config, {**options, **parse_assignments(assignments or [])})
     if dry_run or measure:
-        _tell_reading(settings)
+        _print_reading(settings)
         return _look_ahead(settings, measure, as_json)
-    _tell_reading(settings)
+    _print_reading(settings)
     run = submit_run(settings, app_home())
     if not detach:
         follow_run(run, quiet=as_json)
@@ -77,8 +79,8 @@ def train(
         raise AppError(f"Run {run.id} {summary.state}: {summary.message}")
 
 
-def settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
-    """A config file's values under the ones given on the command line."""
+def settings_from(config: Path | None, options: dict[str, Any]) -> RunSettings:
+    """Return the settings of a config file, overridden by those on the command line."""
     from sft_app.models.hardware import complete_settings
 
     values: dict[str, Any] = {}
@@ -89,12 +91,12 @@ def settings_from(config: Path | None, given: dict[str, Any]) -> RunSettings:
             raise SettingsError(f"{config} cannot be read as JSON: {error}.") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{config} must contain a JSON object with settings, got {type(values).__name__}.")
-    values |= given
+    values |= options
     return complete_settings(values)
 
 
-def _tell_reading(settings: RunSettings) -> None:
-    """Before training, on stderr: what of the data is not learnt, and an example where its reading is a guess."""
+def _print_reading(settings: RunSettings) -> None:
+    """Print to stderr, before training, what the layout leaves out, and an example if it is a guess."""
     from sft_app.data.reading import first_example, open_data
 
     file = open_data(settings.reading(), app_home())
@@ -104,6 +106,6 @@ def _tell_reading(settings: RunSettings) -> None:
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:
     from sft_app.training.preflight.fitting import look_ahead
 
-    with progress_bar("Estimating", quiet=as_json) as tell:
-        found, suggestion = look_ahead(settings, app_home(), measure, tell)
+    with progress_bar("Estimating", quiet=as_json) as report:
+        found, suggestion = look_ahead(settings, app_home(), measure, report)
     print_preflight(found, suggestion, as_json)

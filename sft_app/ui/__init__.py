@@ -1,1 +1,1 @@
-"""The page: four tabs that read run folders and drop requests into them. Nothing here trains."""
+"""The page: five tabs that read run folders and write requests to them. No training happens here."""

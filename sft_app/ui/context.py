@@ -1,4 +1,4 @@
-"""What the page keeps between clicks: one service for each subject. Everything else is on disk."""
+"""What the page keeps in memory between clicks: one service for each subject. Everything else is on disk."""
 
 from __future__ import annotations
 

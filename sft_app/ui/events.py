@@ -1,4 +1,4 @@
-"""What all events share: they are not part of the API, and their errors reach the page as a sentence."""
+"""Options and decorators that all events share. Events are private; their errors appear on the page as sentences."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from sft_app.errors import AppError
 from sft_app.hub.login import hide_tokens
 
 Updates = dict[Block, Any]
-"""What a handler returns: a new value or update for each component that changes; its other outputs stay as they are.
+"""What a handler returns: a new value or update for each component that changes. Its other outputs do not change.
 
-A handler that changes nothing returns `NO_UPDATES`, since Gradio takes an empty dict for a value."""
+A handler that changes nothing returns `NO_UPDATES`, because Gradio treats an empty dict as a value."""
 NO_UPDATES: Updates = gr.skip()
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-# For events that keep something up to date. What they are given may have been chosen from a list that has changed
-# since, and a component's own check would call that an error before the handler can see to it.
+# For events that refresh something. Their input may have been chosen from a list that has changed since then, and
+# a component's own check would report that as an error before the handler runs.
 UNCHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": None}
-# For events that follow the form: at the end they show what it holds then. One that ends in an error forgets that it
-# was to run again, so these tell errors in their place.
+# For events that follow the form: the last one shows the form's final values. Gradio drops the pending rerun of an
+# event that raises, so these handlers show errors in their own components instead.
 FOLLOWING: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "trigger_mode": "always_last"}
 # The loaded model answers one event at a time.
 MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
-SHORTEST_SECONDS, WORDS_A_SECOND = 8.0, 3.0
-# What was wrong before is not what happens now.
+MIN_MESSAGE_SECONDS, WORDS_PER_SECOND = 8.0, 3.0
+# A click on any button closes the messages of earlier clicks.
 CLEAR_MESSAGES = (
     "document.addEventListener('click',event=>{if(event.target.closest('button')&&!event.target.closest('.toast-wrap'))"
     "document.querySelectorAll('.toast-wrap .toast-close').forEach(button=>button.click())},true)"
@@ -41,8 +41,8 @@ SETTLED_MILLISECONDS = 40
 _numbers = itertools.count()
 
 
-def tells_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler whose errors reach the page as one message; a traceback never does."""
+def with_error_messages(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a handler so that its errors appear on the page as one message, never as a traceback."""
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
@@ -50,7 +50,7 @@ def tells_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 yield from handler(*args)
             except Exception as error:
-                raise _for_the_page(error) from None
+                raise _as_gradio_error(error) from None
 
         return stream
 
@@ -59,36 +59,36 @@ def tells_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return handler(*args)
         except Exception as error:
-            raise _for_the_page(error) from None
+            raise _as_gradio_error(error) from None
 
     return call
 
 
-def sentence_of(error: Exception) -> str:
-    """Every kind is taken here, because this is the last place that can turn it into a sentence."""
+def error_message(error: Exception) -> str:
+    """Return the message for any exception: nothing after this can turn it into a sentence."""
     if isinstance(error, AppError):
         return hide_tokens(str(error))
     logger.error("unexpected error in the page", exc_info=error)
     return f"Something unexpected went wrong ({type(error).__name__}). The details are in app.log in the workspace."
 
 
-def _for_the_page(error: Exception) -> Exception:
+def _as_gradio_error(error: Exception) -> Exception:
     if isinstance(error, gr.Error):
         return error
-    sentence = sentence_of(error)
-    return gr.Error(sentence, duration=reading_seconds(sentence), print_exception=False)
+    message = error_message(error)
+    return gr.Error(message, duration=reading_seconds(message), print_exception=False)
 
 
-def reading_seconds(sentence: str) -> float:
-    """How long a message stays: time to read it twice. The next click takes it away too (`CLEAR_MESSAGES`)."""
-    return max(SHORTEST_SECONDS, 2 * len(sentence.split()) / WORDS_A_SECOND)
+def reading_seconds(message: str) -> float:
+    """Return how long a message stays: time to read it twice. The next click closes it too (`CLEAR_MESSAGES`)."""
+    return max(MIN_MESSAGE_SECONDS, 2 * len(message.split()) / WORDS_PER_SECOND)
 
 
 def settled(triggers: Iterable[Any], progress_on: Any = None) -> Any:
-    """One event for all changes that come together, once they are on the page; chain with `success` what follows it.
+    """Return one event for changes that arrive together, once all are on the page. Chain handlers with `success`.
 
-    One answer changes several fields, and Gradio starts an event for each: several at once, which end in any order,
-    each with what the form held in the middle. `progress_on` is where that which follows shows how far it is.
+    One response can change several fields, and Gradio starts an event for each. These events run at the same time, end
+    in any order, and see intermediate values of the form. `progress_on` is where the chained handlers show progress.
     """
     last = f"window.settled{next(_numbers)}"
     js = f"""async () => {{
@@ -100,13 +100,13 @@ def settled(triggers: Iterable[Any], progress_on: Any = None) -> Any:
     return gr.on(list(triggers), None, js=js, show_progress_on=progress_on, **PRIVATE)
 
 
-def answered_in_browser(handler: Callable[[str], Any], questions: Iterable[str]) -> Callable[[str], Any]:
-    """A handler of one choice whose answers go to the page with it."""
-    table = json.dumps({question: handler(question) for question in questions})
+def answered_in_browser(handler: Callable[[str], Any], choices: Iterable[str]) -> Callable[[str], Any]:
+    """Send the handler's result for every possible choice to the page, so that the browser answers it."""
+    table = json.dumps({choice: handler(choice) for choice in choices})
     return with_javascript(handler, f"(choice) => ({table})[choice]")
 
 
 def with_javascript(handler: Callable[..., Any], js: str) -> Callable[..., Any]:
-    """A handler that the page works off by itself, by a function that does the same."""
+    """Attach a JavaScript function that does the same as the handler, so that the browser runs it instead."""
     handler.__js_implementation__ = js  # type: ignore[attr-defined]
     return handler

@@ -1,5 +1,8 @@
-"""Settings to form fields and back. Each field's type and help come from the settings model, which also checks what
-they hold: a number component's own limits would refuse a value without naming the field."""
+"""Convert settings to form fields and back.
+
+Each field's type and help come from the settings model, which also validates the values: a number component's own
+limits would reject a value without naming the field.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ AUTOMATIC = "automatic"
 
 
 def make_field(name: str, value: Any, **kwargs: Any) -> Any:
-    """The component for one setting, showing `value`; `kwargs` go to the component."""
+    """Create the component for one setting, showing `value`. `kwargs` go to the component."""
     field = RunSettings.model_fields[name]
     common = {"label": kwargs.pop("label", label_of(name)), "info": field.description, **kwargs}
     shown, kind = to_form(name, value), _kind(name)
@@ -37,12 +40,12 @@ def make_field(name: str, value: Any, **kwargs: Any) -> Any:
 
 
 def label_of(name: str) -> str:
-    """The setting's own name, readable; it stays the word that the files and the command line use."""
+    """Return the setting's name with spaces: the same words as in the files and on the command line."""
     return name.replace("_", " ")
 
 
 def to_form(name: str, value: Any) -> Any:
-    """A setting's value as its component shows it."""
+    """Return a setting's value as its component shows it."""
     kind = _kind(name)
     if kind is bool and takes_none(name):
         return AUTOMATIC if value is None else "on" if value else "off"
@@ -54,7 +57,7 @@ def to_form(name: str, value: Any) -> Any:
 
 
 def from_form(name: str, shown: Any) -> Any:
-    """What a component holds as a setting's value; the settings model checks it."""
+    """Return a component's value as a setting's value. The settings model validates it."""
     kind = _kind(name)
     if kind is bool and takes_none(name):
         return {AUTOMATIC: None, "on": True, "off": False}[shown]
@@ -67,22 +70,22 @@ def from_form(name: str, shown: Any) -> Any:
 
 
 def values_from_form(names: list[str], shown: tuple[Any, ...]) -> dict[str, Any]:
-    """A whole form, ready for `parse_settings`; an emptied number falls back to its default."""
+    """Return the values of a whole form for `parse_settings`. An empty number field falls back to its default."""
     values = {name: from_form(name, value) for name, value in zip(names, shown, strict=True)}
     return {name: value for name, value in values.items() if value is not None or takes_none(name)}
 
 
 def settings_from_form(names: list[str], shown: tuple[Any, ...]) -> RunSettings:
-    """What the named components hold; what is not among them has its default. Raises: SettingsError."""
+    """Return the settings in the named components, with defaults for all others. Raises: SettingsError."""
     return parse_settings(values_from_form(names, shown))
 
 
 def form_updates(fields: Mapping[str, Any], values: Mapping[str, Any]) -> Updates:
-    """Show these settings in the form's components; a field without a value stays as it is."""
+    """Show these settings in the form's components. A field without a value does not change."""
     return {field: to_form(name, values[name]) for name, field in fields.items() if name in values}
 
 
 def _kind(name: str) -> Any:
-    """The type of a setting without its `| None`."""
+    """Return the type of a setting without its `| None`."""
     annotation = RunSettings.model_fields[name].annotation
     return next(part for part in get_args(annotation) if part is not NoneType) if takes_none(name) else annotation

@@ -1,4 +1,4 @@
-"""Say where the page runs and what that allows, and offer a login and a copy of the Space."""
+"""Show where the page runs and what that allows, with buttons to sign in and to duplicate the Space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sft_app.ui.permissions import allowed
 DUPLICATE = "Duplicate Space"
 EPHEMERAL = (
     "⚠️ **This Space's disk is emptied when it restarts**: download or push the adapter in the **Export** tab when "
-    "the run has ended."
+    "the run ends."
 )
 
 
@@ -30,53 +30,57 @@ def build_hosting_banner(context: PageContext, demo: gr.Blocks) -> None:
     with gr.Row(elem_id="hosting", equal_height=False):
         with gr.Column(scale=3, min_width=300):
             sentence = gr.Markdown(hosting_sentence(hosting, None, False), elem_id="hosting-sentence")
-        if get_space():  # elsewhere gradio's login would take the machine's own for the visitor's
+        if get_space():  # elsewhere, Gradio would use the machine's own login as the visitor's
             with gr.Column(scale=2, min_width=300), gr.Row():
-                if os.environ.get(OAUTH_CLIENT_VARIABLE):  # or gradio would not start: the Space's card has no hf_oauth
+                if os.environ.get(OAUTH_CLIENT_VARIABLE):  # Gradio does not start without hf_oauth in the Space's card
                     gr.LoginButton("Sign in", size="sm", min_width=130, elem_id="login")
                 gr.DuplicateButton(DUPLICATE, size="sm", scale=1, min_width=130, elem_id="duplicate")
 
     @allowed("look", context)
-    def tell() -> str:
+    def show_hosting() -> str:
         return hosting_sentence(hosting, context.access.visitor().name, context.access.is_trusted())
 
-    demo.load(tell, None, sentence, **UNCHECKED)
+    demo.load(show_hosting, None, sentence, **UNCHECKED)
 
 
 def hosting_sentence(hosting: Hosting, name: str | None, is_trusted: bool) -> str:
-    """Say which mode the Space is in, and what that means for this visitor."""
+    """Return a sentence about the Space's mode and what this visitor can do."""
     if hosting.adapter:
         return f"**Comparison**: `{hosting.adapter}` next to its base model."
     if hosting.mode != "full":
-        name_of = MODE_NAMES[hosting.mode]
-        return f"**{name_of}** Compare adapters published on the Hub. {NO_TRAINING_REASONS[hosting.mode]}"
+        mode_name = MODE_NAMES[hosting.mode]
+        return f"**{mode_name}** Compare adapters published on the Hub. {NO_TRAINING_REASONS[hosting.mode]}"
     if is_trusted:
         return f"**Full.** Signed in as {name}: train, compare, export."
     who = "Sign in" if name is None else f"Signed in as {name}"
-    return f"**Full.** {who}. Only the owner trains here; you can compare adapters on the Hub, or duplicate the Space."
+    return (
+        f"**Full.** {who}. Only the owner can train here. You can compare adapters on the Hub, or duplicate the Space."
+    )
 
 
 MODE_NAMES = {"demo": "Demo.", "zerogpu": "ZeroGPU.", "full": "Full."}
 
 
 def build_storage_notice(context: PageContext) -> None:
-    """Build the line about storage, which is updated whenever the page is opened."""
+    """Build the line about storage, which is updated each time the page is opened."""
 
     @allowed("look", context)
-    def tell() -> str:
+    def show_notice() -> str:
         return storage_notice(context)
 
     notice = gr.Markdown(elem_id="storage-notice")
-    gr.on(None, tell, None, notice, **PRIVATE)
+    gr.on(None, show_notice, None, notice, **PRIVATE)
 
 
 def storage_notice(context: PageContext) -> str:
-    """Say whether runs survive a restart; empty if they cannot be lost."""
+    """Return a sentence on whether runs survive a restart; empty if they cannot be lost."""
     can_lose_runs = context.hosting.is_hosted and context.hosting.allows_training
     if not storage_is_configured():
         return EPHEMERAL if can_lose_runs else ""
     state = storage_state(context.home)
     if state["trouble"]:
-        fear = f" {EPHEMERAL}" if can_lose_runs else ""
-        return f"⚠️ Runs are not being copied to storage at the moment; the app keeps trying: {state['trouble']}{fear}"
+        warning = f" {EPHEMERAL}" if can_lose_runs else ""
+        return (
+            f"⚠️ Runs are not being copied to storage at the moment. The app keeps trying: {state['trouble']}{warning}"
+        )
     return f"Runs are copied to {state['place']} and restored from there." if state["place"] else ""

@@ -1,4 +1,4 @@
-"""The tabs in one page, what leads from one to another, and the server."""
+"""The page: its tabs, the links between them, and the server."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sft_app.runtime.home import app_log_file
 from sft_app.storage.backup import PAGE_SECONDS, back_up_in_background
 from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
-from sft_app.ui.compare.tab import SIDES, CompareTab, build_compare_tab, side_updates
+from sft_app.ui.compare.tab import SIDE_IDS, CompareTab, build_compare_tab, side_updates
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, Updates
 from sft_app.ui.export.tab import build_export_tab
 from sft_app.ui.hosting_banner import build_hosting_banner
 from sft_app.ui.permissions import allowed, open_to_all
-from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled, wire_memory
+from sft_app.ui.remembered import Memory, Recalled, build_memory, restore_memory, wire_memory
 from sft_app.ui.runs.run_panel import panel_updates
 from sft_app.ui.runs.tab import RunsTab, build_runs_tab
 from sft_app.ui.services.uploads import MAX_UPLOAD_MB
@@ -44,21 +44,21 @@ PORTS_TRIED = 100
 STARTS_TRIED = 3
 RUNS = "Runs"
 FONTS = ["Inter", "ui-sans-serif", "system-ui", "sans-serif"]
-# How long gradio's queue sleeps when there is nothing to do; its own millisecond keeps a tenth of a core busy for ever.
+# How long gradio's queue sleeps when there is nothing to do; its default of 1 ms keeps a tenth of a core busy.
 IDLE_SECONDS = 0.02
-# A list of choices fades for a fifth of a second, and on a busy machine for longer: two stand open at the same time.
-PROMPT_LISTS = (
+# A list of choices fades out for 0.2 s, longer on a busy machine, so two could be open at the same time.
+NO_LIST_ANIMATION = (
     "const animate=Element.prototype.animate;Element.prototype.animate=function(frames,how){"
     "return animate.call(this,frames,this.matches('.options')?{...how,duration:0}:how)}"
 )
-SCRIPTS = f"{PROMPT_LISTS};{VOTE_KEYS};{CLEAR_MESSAGES}"
-# Model text is shown escaped; this is the second fence: no remote pictures, forms or frames whatever it says.
+SCRIPTS = f"{NO_LIST_ANIMATION};{VOTE_KEYS};{CLEAR_MESSAGES}"
+# Model text is escaped. This is the second line of defence: no remote images, forms or frames, whatever the text is.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 
 
 @dataclass(frozen=True)
 class Tabs:
-    """The page's parts, for the wiring between them."""
+    """The tabs of the page and their components, for the wiring between them."""
 
     all: gr.Tabs
     items: dict[str, gr.Tab]
@@ -69,14 +69,14 @@ class Tabs:
 
 
 def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
-    """The whole page over one home folder; nothing heavy is imported."""
+    """Build the page for one home folder without importing heavy libraries."""
     context = PageContext(home, hosting or Hosting())
     set_token_source(context.access.token)
     only_compares = context.hosting.adapter is not None
     demo: gr.Blocks
     with gr.Blocks(title="Fine-tune & Compare", delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(TITLE, elem_id="title")
-        offer_api(context)  # first, or a handler of the same name takes the endpoint's
+        offer_api(context)  # first, or a handler of the same name takes the endpoint's name
         build_hosting_banner(context, demo)
         with gr.Tabs(selected="data" if context.hosting.allows_training else "compare") as all_tabs:
             with gr.Tab("Data", id="data", visible=not only_compares) as data_item:
@@ -102,12 +102,12 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
 
 
 def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> None:
-    """Serves the page until Ctrl-C or SIGTERM. Runs go on; what is still queued starts now."""
+    """Serve the page until Ctrl-C or SIGTERM. Runs continue afterwards. Queued runs start when the page opens."""
     home.mkdir(parents=True, exist_ok=True)
     _open_log(app_log_file(home))
     ensure_supervisor(home)
-    received = _note_signals()
-    address = _in_a_url(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    received = _record_signals()
+    address = _url_host(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
     console = Console(soft_wrap=True)
     demo = build_page(home, hosting)
     demo.queue(max_size=32, default_concurrency_limit=8)
@@ -115,7 +115,7 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     chosen = _open(demo, hosting, address, port)
     if chosen != port:
         console.print(f"Port {port} is in use, so the page uses {chosen} instead.")
-    console.print(f"Fine-tune & Compare is open on http://{address}:{chosen} (press Ctrl-C to stop)")
+    console.print(f"Fine-tune & Compare is running at http://{address}:{chosen} (press Ctrl-C to stop)")
     with back_up_in_background(home, PAGE_SECONDS, restores=True):
         while not received:
             time.sleep(0.2)
@@ -126,9 +126,9 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
 
 
 def _open(demo: gr.Blocks, hosting: Hosting, address: str, first: int) -> int:
-    """Serves the page at the first free port from `first` on, and tells which.
+    """Serve the page on the first free port from `first` on, and return the port.
 
-    A free port may be taken by another page that opens at the same moment, and Gradio gives a start five seconds.
+    Another page that starts at the same moment may take the free port, and Gradio allows five seconds for a start.
     """
     for tries_left in reversed(range(STARTS_TRIED)):
         chosen = free_port(address, first)
@@ -152,7 +152,7 @@ def _serve(demo: gr.Blocks, hosting: Hosting, address: str, port: int) -> None:
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
-        num_workers=0,  # they would serve files at a port of their own, unguarded
+        num_workers=0,  # workers would serve files on their own port, without the host check
         _app=GuardedApp(trusted_hosts(address, hosting, os.environ)),
         footer_links=["api", "settings"],
         auth=self_hosting_logins(os.environ),
@@ -175,13 +175,13 @@ def _open_log(file: Path) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
-def _in_a_url(host: str) -> str:
-    """An IPv6 address in the brackets without which its end would be read as a port."""
+def _url_host(host: str) -> str:
+    """Return the host as a URL needs it: an IPv6 address goes in brackets, or its end would be read as a port."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def free_port(host: str, first: int) -> int:
-    """The first port from `first` on that nobody listens on."""
+    """Return the first port from `first` on that is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in range(first, first + PORTS_TRIED):
         with socket.socket(family) as probe:
@@ -195,7 +195,7 @@ def free_port(host: str, first: int) -> int:
 
 
 def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
-    """Lists are read anew when their tab is opened; a button leads to a tab with the run chosen there."""
+    """Refresh lists when their tab is opened, and let buttons open a tab with their run selected."""
     train, compare, runs = tabs.train, tabs.compare, tabs.runs
 
     @allowed("look", context)
@@ -203,16 +203,16 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
         return side_updates(context, compare, left, right)
 
     @allowed("look", context)
-    def lead_to_compare(run_id: str | None, left: str | None, right: str | None) -> Updates:
-        sides = side_updates(context, compare, left, right, wanted=run_id)
+    def open_in_compare(run_id: str | None, left: str | None, right: str | None) -> Updates:
+        sides = side_updates(context, compare, left, right, run_id=run_id)
         return {**sides, tabs.all: gr.Tabs(selected="compare")}
 
     @open_to_all
-    def only_while_open(event: gr.SelectData) -> gr.Timer:
+    def refresh_while_open(event: gr.SelectData) -> gr.Timer:
         return gr.Timer(active=event.value == RUNS)
 
     @allowed("look", context)
-    def lead_to_train(run_id: str | None) -> Updates:
+    def open_in_train(run_id: str | None) -> Updates:
         run = context.runs.get(run_id)
         shown = {**form_of_run(run, train), **panel_updates(context, train.panel, run.id)}
         return {tabs.all: gr.Tabs(selected="train"), train.watched: run.id, **shown}
@@ -220,25 +220,25 @@ def _wire_tabs(context: PageContext, tabs: Tabs) -> None:
     sides = [compare.left, compare.right]
     tabs.items["compare"].select(compare_choices, sides, sides, **PRIVATE)
     tabs.items["runs"].select(**runs.refresh).then(**runs.several.refresh)
-    tabs.all.select(only_while_open, None, runs.timer, **PRIVATE)
-    train.panel.open_compare.click(lead_to_compare, [train.watched, *sides], [*sides, tabs.all], **PRIVATE)
-    runs.open_compare.click(lead_to_compare, [runs.chosen, *sides], [*sides, tabs.all], **PRIVATE)
+    tabs.all.select(refresh_while_open, None, runs.timer, **PRIVATE)
+    train.panel.open_compare.click(open_in_compare, [train.watched, *sides], [*sides, tabs.all], **PRIVATE)
+    runs.open_compare.click(open_in_compare, [runs.chosen, *sides], [*sides, tabs.all], **PRIVATE)
     opened = [tabs.all, train.watched, *train.fields.values(), *train.panel.outputs()]
-    runs.open_train.click(lead_to_train, runs.chosen, opened, **PRIVATE)
+    runs.open_train.click(open_in_train, runs.chosen, opened, **PRIVATE)
 
 
 def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory) -> None:
-    """A page that opens goes on where this browser left it."""
+    """Restore what this browser showed last when the page opens."""
     train = tabs.train
 
     @allowed("look", context)
     def attach(saved: Any) -> Updates:
         whose = context.access.whose()
-        kept = recalled(saved, whose, memory) or _first_visit(context, train)
+        kept = restore_memory(saved, whose, memory) or _first_visit(context, train)
         run = context.runs.find(kept.run) or context.runs.current()
         run_id = run.id if run else None
         form = {field: kept.form[name] for name, field in memory.fields.items() if name in kept.form}
-        sides = side_updates(context, tabs.compare, kept.form.get(SIDES[0]), kept.form.get(SIDES[1]))
+        sides = side_updates(context, tabs.compare, kept.form.get(SIDE_IDS[0]), kept.form.get(SIDE_IDS[1]))
         panel = panel_updates(context, train.panel, run_id)
         can_open = kept.tab in tabs.items and tabs.items[kept.tab].visible
         opened = {tabs.all: gr.Tabs(selected=kept.tab)} if can_open else {}
@@ -249,7 +249,7 @@ def _wire_load(context: PageContext, demo: gr.Blocks, tabs: Tabs, memory: Memory
 
 
 def _first_visit(context: PageContext, train: TrainTab) -> Recalled:
-    """It shows the run at work with its form; where none works, the newest run and the defaults."""
+    """Show the active run with its settings. Without an active run, show the newest run and the defaults."""
     run = context.runs.current()
     if run is None or run.status().has_ended():
         return Recalled("", "", {})
@@ -257,10 +257,10 @@ def _first_visit(context: PageContext, train: TrainTab) -> Recalled:
     return Recalled("train", run.id, {str(field.elem_id): value for field, value in form.items()})
 
 
-def _note_signals() -> list[int]:
-    """The list in which Ctrl-C and SIGTERM will stand.
+def _record_signals() -> list[int]:
+    """Install handlers for Ctrl-C and SIGTERM, and return the list that they append to.
 
-    Called before the page opens: one that arrives at the moment in which its handler is installed can be lost.
+    This happens before the page opens, because a signal that arrives while its handler is being installed can be lost.
     """
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

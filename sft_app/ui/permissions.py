@@ -1,6 +1,7 @@
-"""What a visitor must be allowed to do, declared on each handler. `tests/ui/test_permissions.py` finds those without.
+"""The permission that each handler requires, declared by a decorator.
 
-What depends on the arguments (which run, which file, how many tokens) is checked by the services.
+`tests/ui/test_permissions.py` finds handlers without one. The services check what depends on the arguments: which run,
+which file, how many tokens.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from collections.abc import Callable
 from typing import Any
 
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import tells_errors
+from sft_app.ui.events import with_error_messages
 from sft_app.ui.services.access import RUN_ACTIONS, Permission
 
 Handler = Callable[..., Any]
 OPEN = "nothing"
-"""The declaration of handlers that only rearrange what the visitor's own page holds."""
+"""The declaration of handlers that only change the visitor's own page."""
 
 
 def allowed(permission: Permission, context: PageContext) -> Callable[[Handler], Handler]:
-    """Refuse visitors who may not do this; every error reaches the page as a sentence (`tells_errors`)."""
+    """Refuse visitors without this permission. Errors appear on the page as sentences (`with_error_messages`)."""
 
     def check() -> None:
         if permission in RUN_ACTIONS and not context.access.is_trusted():
-            context.runs.get("latest")  # a visitor without any run is told so first
+            context.runs.get("latest")  # first, so that a visitor without any run sees that message
         context.access.check(permission)
 
     return lambda handler: _declared(handler, permission, check)
@@ -36,7 +37,7 @@ def open_to_all(handler: Handler) -> Handler:
 
 
 def declared_permission(handler: Handler) -> str | None:
-    """Return what a handler declares; None when it declares nothing."""
+    """Return the permission that a handler declares; None if it declares none."""
     return getattr(handler, "permission", None)
 
 
@@ -55,4 +56,4 @@ def _declared(handler: Handler, permission: str, check: Callable[[], None]) -> H
             return handler(*args)
 
     checked.permission = permission  # type: ignore[attr-defined]
-    return tells_errors(checked)
+    return with_error_messages(checked)

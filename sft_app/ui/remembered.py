@@ -1,6 +1,6 @@
-"""What a browser remembers of the page, so that a reload or the next visit goes on where the last one ended.
+"""State of the page that the browser stores, so that a reload or the next visit continues where the last one ended.
 
-The browser keeps it and brings it along; nothing of it is kept here, and what it brings is checked like anything else.
+The server stores none of it, and checks it like any other input.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, settled
 
 NOT_YET = "?"
-"""Who it is that looks, until the page has been told: nothing is kept before."""
+"""The visitor's name until the page has loaded it. Nothing is saved before that."""
 NO_FORM = ("watch-position", "next-position", "voter")
-"""Sliders over what is there at the moment, and the name of a voter: the next one may be somebody else."""
+"""Components that are not saved: sliders over current results, and the voter's name, as the next voter may differ."""
 SAVE = """(whose, tab, run, ...values) => {
     const names = %(names)s, usual = %(usual)s, form = {};
     if (whose === "%(not_yet)s") return [undefined];
@@ -30,7 +30,7 @@ SAVE = """(whose, tab, run, ...values) => {
 
 @dataclass(frozen=True)
 class Memory:
-    """`state` is what the browser keeps, of the visitor `whose`: the open tab, the run that is shown, and the form.
+    """`state` is what the browser stores for the visitor `whose`: the open tab, the selected run, and the form.
 
     `fields` are the form's components by name.
     """
@@ -43,7 +43,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Recalled:
-    """What was kept, as far as the page can still show it. `form` has only what differs from the defaults."""
+    """The restored state, limited to what the page can still show. `form` has only the values that are not defaults."""
 
     tab: str
     run: str
@@ -51,7 +51,7 @@ class Recalled:
 
 
 def build_memory(context: PageContext, form: Iterable[gr.Tab]) -> Memory:
-    """Of everything that is filled in on these tabs. The state's secret is none, as the page brings it along."""
+    """Create the memory of all form fields on these tabs. Its secret protects nothing: the page sends the state."""
     home = hashlib.sha256(str(context.home.resolve()).encode()).hexdigest()[:16]
     state = gr.BrowserState(None, storage_key=f"fine-tune-and-compare-{home}", secret="kept-by-the-browser")
     fields = {part.elem_id: part for tab in form for part in _parts_of(tab) if _is_filled_in(part)}
@@ -60,7 +60,7 @@ def build_memory(context: PageContext, form: Iterable[gr.Tab]) -> Memory:
 
 
 def wire_memory(memory: Memory, watched: gr.Textbox, tabs: Mapping[str, gr.Tab]) -> None:
-    """Every change is kept at once, by the browser itself. `watched` is the id of the run that is shown."""
+    """Save every change immediately, in the browser itself. `watched` is the id of the selected run."""
     for name, tab in tabs.items():
         tab.select(None, None, memory.tab, js=f"() => {json.dumps([name])}", **PRIVATE)
     kept = [memory.whose, memory.tab, watched, *memory.fields.values()]
@@ -69,8 +69,8 @@ def wire_memory(memory: Memory, watched: gr.Textbox, tabs: Mapping[str, gr.Tab])
     settled(part.change for part in kept).success(None, kept, memory.state, js=save, **PRIVATE)
 
 
-def recalled(saved: Any, whose: str, memory: Memory) -> Recalled | None:
-    """None when nothing was kept for this visitor. A field takes only what it could hold."""
+def restore_memory(saved: Any, whose: str, memory: Memory) -> Recalled | None:
+    """Return the saved state with values that the fields accept; None if nothing was saved for this visitor."""
     if not isinstance(saved, dict) or saved.get("whose") != whose or not isinstance(saved.get("form"), dict):
         return None
     kept = {name: value for name, value in saved["form"].items() if could_hold(memory.fields.get(name), value)}
@@ -78,7 +78,7 @@ def recalled(saved: Any, whose: str, memory: Memory) -> Recalled | None:
 
 
 def could_hold(part: Any, value: Any) -> bool:
-    """Whether the value is of the component's kind; what it means is judged where it is used."""
+    """Return whether the component accepts values of this type. The value itself is checked where it is used."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(part, gr.Checkbox):
         return isinstance(value, bool)
@@ -98,7 +98,7 @@ def _parts_of(block: Any) -> Iterable[Any]:
 
 
 def _is_filled_in(part: Any) -> bool:
-    """By a person, and no secret; a choice among what is there at the moment is made anew."""
+    """Return whether a person fills it in and it is not a secret. Choices from lists that change are not saved."""
     if not part.elem_id or part.elem_id in NO_FORM or getattr(part, "type", None) == "password":
         return False
     if isinstance(part, gr.Radio | gr.Dropdown):

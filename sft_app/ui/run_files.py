@@ -1,4 +1,4 @@
-"""What run folders say, for a page that looks every second: nothing is read again that has not changed."""
+"""Cached reads of run folders for a page that polls: a file is read again only if it has changed."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class RunFiles:
     _summaries: dict[str, tuple[Any, RunSummary]] = field(default_factory=dict)
 
     def metrics(self, run: Run) -> list[StepMetrics]:
-        """As `run.metrics()`, without reading a long file anew at every look."""
+        """Return what `run.metrics()` returns, reading only new lines of the file."""
         return self._records(run.metrics_file, StepMetrics)
 
     def snapshots(self, run: Run) -> list[Snapshot]:
-        """As `run.snapshots()`, without reading a long file anew at every look."""
+        """Return what `run.snapshots()` returns, reading only new lines of the file."""
         return self._records(run.snapshots_file, Snapshot)
 
     def summary(self, run: Run) -> RunSummary:
-        """As `summarise_run`."""
+        """Return what `summarise_run` returns, cached for ended runs."""
         state, stamp = run.status().state, files_stamp(run)
         known = self._summaries.get(run.id)
         if known is None or known[0] != stamp or state not in ENDED:
@@ -47,12 +47,12 @@ class RunFiles:
             tail = self._tails.pop(path) if path in self._tails else JsonlTail(path, kind)
             self._tails[path] = tail
             while len(self._tails) > TAILS_KEPT:
-                del self._tails[next(iter(self._tails))]  # the one that was asked for the longest ago
+                del self._tails[next(iter(self._tails))]  # the least recently used
             return tail.records()
 
 
 def files_stamp(run: Run) -> list[Any]:
-    """The same as long as nobody has written anything that the page shows of this run."""
+    """Return a value that changes when any file of this run that the page shows has changed."""
     files = [run.metrics_file, run.snapshots_file, run.adapter_dir, run.status_file, run.stop_file]
     files.append(run.path / COPY_RECORD)
     return [run.id, *(_changed_at(file) for file in files)]

@@ -1,6 +1,6 @@
-"""Turn plain values into what the page shows. No Gradio here, so that every view can be tested as a function.
+"""Turn plain values into HTML for the page. Without Gradio, so that every view can be tested as a function.
 
-The templates escape text from people and models: what is shown is exactly what was written.
+The templates escape text from people and models, so the page shows exactly what was written.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ RUN_COLUMNS = ["Run", "State", "Held-out loss", "Steps", "Time", "Model", "Data"
 
 
 def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMetrics]) -> str:
-    """Show the state, the progress and the numbers of a run."""
+    """Show a run's state, progress and numbers."""
     state = status.state
     facts = [
         ("Step", f"{status.step:,} of {status.total_steps:,}" if status.total_steps else "–"),
         ("Elapsed", clock(status.elapsed_seconds()) if status.started_utc else "–"),
-        ("Left", time_left(status, metrics)),
+        ("Time left", time_left(status, metrics)),
         ("Speed", _number(_last(metrics, "tokens_per_second"), "{:.0f} tokens/s")),
         ("Memory", _number(_last(metrics, "memory_gib"), "{:.1f} GiB")),
         ("Held-out loss", loss_change(summary)),
     ]
-    unjudged = unjudged_note(summary) if state != "failed" else ""  # its message says why
+    unjudged = unjudged_note(summary) if state != "failed" else ""  # the message of a failed run says why
     return render_html(
         "status.html",
         state=state,
@@ -54,29 +54,29 @@ def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMe
 
 
 def empty_card(text: str) -> str:
-    """Show what to do next where there is nothing yet."""
+    """Show what to do next where there are no results yet."""
     return render_html("notice.html", kind="ft-empty", text=text)
 
 
 def problem_card(text: str) -> str:
-    """Show what is wrong with what the person entered."""
+    """Show what is wrong with the input."""
     return render_html("notice.html", kind="ft-problem", text=text)
 
 
 def timeline(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """Return the snapshots by step; of a step that was answered twice only the last."""
+    """Return the snapshots by step; if a step was answered twice, only the last one."""
     by_step = {snapshot.step: snapshot for snapshot in snapshots}
     return [by_step[step] for step in sorted(by_step)]
 
 
-def watch_cards(times: Sequence[Snapshot], place: int) -> str:
-    """Show the answers to the watch prompts at this place of a `timeline`, each next to the base model's."""
+def watch_cards(times: Sequence[Snapshot], position: int) -> str:
+    """Show the answers to the watch prompts at this position of a `timeline`, each next to the base model's."""
     if not times:
         return empty_card(
-            "The answers to your watch prompts appear here, before training and at each measurement. "
-            "To use other prompts: All settings, Answers, watch prompts."
+            "The answers to your watch prompts appear here, before training and at each evaluation. "
+            "To use other prompts, change the watch prompts under All settings."
         )
-    first, now = times[0], times[min(max(place, 0), len(times) - 1)]
+    first, now = times[0], times[min(max(position, 0), len(times) - 1)]
     return render_html(
         "watch.html",
         marks=_marks(times, now),
@@ -96,7 +96,7 @@ def step_name(step: int) -> str:
 
 
 def runs_frame(summaries: Sequence[RunSummary]) -> pd.DataFrame:
-    """Return the table of runs, with one row for each."""
+    """Return the table of runs, one row per run."""
     rows = [
         [
             summary.name or summary.run,
@@ -113,13 +113,13 @@ def runs_frame(summaries: Sequence[RunSummary]) -> pd.DataFrame:
 
 
 def run_label(summary: RunSummary) -> str:
-    """Name a run in a list of choices."""
+    """Return a run's label in a list of choices."""
     name = f"{summary.name} · " if summary.name else ""
     return f"{name}{summary.run} · {STATE_WORDS[summary.state].lower()}"
 
 
 def time_left(status: RunStatus, metrics: Sequence[StepMetrics]) -> str:
-    """Guess the time left from the pace of the last steps. The seconds begin again when a run is resumed."""
+    """Estimate the time left from the pace of the last steps. Elapsed seconds start over when a run is resumed."""
     timed = [(row.step, as_float(row.elapsed_seconds)) for row in metrics if row.loss is not None]
     spans = [(step - before, end - start) for (before, start), (step, end) in pairwise(timed[-20:])]
     forward = [(steps, seconds) for steps, seconds in spans if steps > 0 and seconds > 0]
@@ -130,7 +130,7 @@ def time_left(status: RunStatus, metrics: Sequence[StepMetrics]) -> str:
 
 
 def _watched(answer: WatchAnswer) -> tuple[str, bool]:
-    """Return what was written, and whether it broke off there."""
+    """Return the answer, and whether it broke off."""
     return answer.answer, bool(answer.broken)
 
 
@@ -141,7 +141,7 @@ def _watch_note(before: WatchAnswer, at: WatchAnswer) -> str:
 
 
 def _marks(times: Sequence[Snapshot], now: Snapshot) -> list[tuple[str, bool]]:
-    """Return the steps below the slider, and whether each is the chosen one; of many only the ends and that one."""
+    """Return (step name, whether it is selected) of the steps below the slider; of many, only the ends and that one."""
     if len(times) == 1:
         return []
     shown = (

@@ -241,7 +241,7 @@ def test_choosing_a_trainer_on_the_page_chooses_its_method(home: Path, monkeypat
     from sft_app.ui.page import build_page
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (event,) = [event for event in build_page(home).fns.values() if event.name == "take_trainer"]
+    (event,) = [event for event in build_page(home).fns.values() if event.name == "apply_trainer"]
     assert [block.elem_id for block in event.inputs] == ["trainer"]
     assert [block.elem_id for block in event.outputs] == ["method"]
     assert [event.fn(trainer) for trainer in ("classic", "sft")] == ["full", "lora"]

@@ -215,7 +215,7 @@ def test_stop_discard_ends_a_real_run_within_seconds_and_the_next_one_follows(
     ensure_supervisor(home)
     wait_until(lambda: list(run.checkpoints_dir.glob("checkpoint-*")), seconds=120)
     ended = cli("stop", run.id, "--discard")
-    assert (ended.status, ended.out) == (0, f"Run {run.id} was cancelled; nothing was kept.\n")
+    assert (ended.status, ended.out) == (0, f"Run {run.id} was cancelled. Nothing was kept.\n")
     wait_until(lambda: run.status().has_ended(), seconds=30)
     assert_nothing_is_kept(run)
     wait_until(lambda: waiting.status().has_ended(), seconds=120)

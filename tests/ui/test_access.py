@@ -160,11 +160,11 @@ def test_a_run_is_seen_by_who_started_it_and_by_the_space_s_owner(studio: Space)
 
 
 def test_who_trains_may_name_no_folder_of_the_machine(studio: Space, tiny_model_dir: Path) -> None:
-    with pytest.raises(Refused, match="cannot be used on a Space. Give a Hub id"):
+    with pytest.raises(Refused, match="cannot be used on a Space. Use a Hub id"):
         studio.call("start_run", {"model": str(tiny_model_dir)}, token="hf_b")
     with pytest.raises(Refused, match="cannot be used on a Space. Upload the file"):
         studio.call("start_run", {"data": str(studio.home / "data.jsonl")}, token="hf_b")
-    with pytest.raises(Refused, match="Give an adapter's name on the Hub"):
+    with pytest.raises(Refused, match="Use the name of an adapter on the Hub"):
         studio.call("compare", str(tiny_model_dir), ["Hi"], token="hf_b")
 
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from sft_app.errors import RunError
 from sft_app.runs.folder import Run
 from sft_app.runtime.processes import process_started
-from sft_app.ui.runs.cancellation import what_is_lost
+from sft_app.ui.runs.cancellation import cancel_question
 from tests.ui.test_run_panel import make_run
 
 
@@ -39,7 +39,7 @@ def test_cancel_asks_first_and_then_cancels(at_work: Run, server: Any, quiet_pag
     assert not at_work.cancel_is_requested()
     page.locator("#cancel").click()
     page.locator("#really-cancel").click()
-    expect(page.locator("#run-status")).to_contain_text("Cancelling; nothing will be kept.")
+    expect(page.locator("#run-status")).to_contain_text("Cancelling. Nothing will be kept.")
     expect(question).to_be_hidden()
     assert at_work.cancel_is_requested()
 
@@ -47,13 +47,13 @@ def test_cancel_asks_first_and_then_cancels(at_work: Run, server: Any, quiet_pag
 def test_the_question_names_what_there_is(at_work: Run, home: Path) -> None:
     at_work.update_status(step=1)
     at_work.adapter_dir.mkdir()
-    assert what_is_lost(at_work).startswith(
+    assert cancel_question(at_work).startswith(
         f"Cancel **{at_work.id}**? You will lose what it learned in 1 step and the adapter saved earlier."
     )
     at_work.update_status(step=0)
-    assert "You will lose the adapter saved earlier." in what_is_lost(at_work)
+    assert "You will lose the adapter saved earlier." in cancel_question(at_work)
     at_work.adapter_dir.rmdir()
-    assert what_is_lost(at_work) == f"Cancel **{at_work.id}**? Nothing has been learned yet."
+    assert cancel_question(at_work) == f"Cancel **{at_work.id}**? Nothing has been learned yet."
     at_work.update_status(state="finished")
     with pytest.raises(RunError, match="is not running: it is finished"):
-        what_is_lost(at_work)
+        cancel_question(at_work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sft_app.data.checkup.fixes import LABELS, RECOMMENDED
-from sft_app.ui.data.checkup import NOTHING, offer_fixes
+from sft_app.ui.data.checkup import NO_FIXES, offer_fixes
 
 OTHER = next(name for name in LABELS if name not in RECOMMENDED)
 FIRST = next(name for name in LABELS if name in RECOMMENDED)
@@ -17,7 +17,7 @@ def ticked_after(found: tuple[str, list[str]], offered: tuple[str, list[str]], t
 
 
 def test_the_recommended_fixes_are_ticked_at_first() -> None:
-    assert ticked_after(("a.csv", [FIRST, OTHER]), NOTHING, []) == [FIRST]
+    assert ticked_after(("a.csv", [FIRST, OTHER]), NO_FIXES, []) == [FIRST]
 
 
 def test_ticks_stay_when_the_same_data_is_checked_again() -> None:

@@ -108,7 +108,7 @@ def test_a_later_check_up_of_the_same_page_ends_the_one_at_work(
         if not later:
             later.append(threading.Thread(target=context.checkup.inspect, args=("page", second, lambda share: None)))
             later[0].start()
-            while context.checkup._wanted["page"] != context.checkup.key(second):
+            while context.checkup._requested["page"] != context.checkup.key(second):
                 pass
 
     with pytest.raises(Superseded):
@@ -124,6 +124,6 @@ def test_check_up_of_one_page_does_not_end_that_of_another(home: Path, tmp_path:
     context = PageContext(home)
 
     def another_asks(share: float) -> None:
-        context.checkup._wanted["another"] = 1
+        context.checkup._requested["another"] = 1
 
     assert context.checkup.inspect("page", settings, another_asks).conversations == 60

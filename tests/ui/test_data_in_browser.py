@@ -218,7 +218,7 @@ def test_a_conversation_that_is_not_there_is_told_and_the_nearest_shown(module_s
     page.goto(module_server.url)
     for asked, shown in [("0", 1), ("999", 252), ("-3", 1)]:
         page.locator("#conversation-number input").fill(asked)
-        told = f"There is no conversation {asked} to show; this is number {shown}. Choose a number from 1 to 252."
+        told = f"There is no conversation {asked}, so this is number {shown}. Choose a number from 1 to 252."
         expect(page.locator("#token-note")).to_contain_text(told, timeout=60_000)
         expect(page.locator(".toast-body")).to_have_count(0)
         expect(page.get_by_text("Error", exact=True)).to_have_count(0)

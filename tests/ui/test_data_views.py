@@ -42,7 +42,7 @@ def test_text_of_people_is_shown_and_never_run(load: Any, tmp_path: Path) -> Non
     inspection = inspect_data(loaded.file, RunSettings(data=str(loaded.file.path)), None)
     shown = [
         guess_card(loaded),
-        data_views.data_facts(loaded),
+        data_views.data_summary_card(loaded),
         data_views.findings_list(inspection),
         data_views.cleaned_card(Cleaning(MARKUP, {}, [], [])),
     ]
@@ -78,12 +78,14 @@ def test_facts_count_what_is_left_out_apart_from_what_is_not_chosen(load: Any) -
         "prompt": {"text": "Hi", "role": "prompter", "lang": "en", "replies": [{"text": "Yo", "role": "assistant"}]}
     }
     other = {"prompt": {**tree["prompt"], "lang": "de"}}
-    facts = data_views.data_facts(load([tree, other, {"prompt": {"text": "x", "replies": []}}], text_language="en"))
+    facts = data_views.data_summary_card(
+        load([tree, other, {"prompt": {"text": "x", "replies": []}}], text_language="en")
+    )
     assert "3, 1 skipped and 1 not chosen" in facts
 
 
 def test_facts_of_a_part_say_that_there_is_more(load: Any) -> None:
-    facts = data_views.data_facts(load([pair(i) for i in range(12)], most=5))
+    facts = data_views.data_summary_card(load([pair(i) for i in range(12)], most=5))
     assert "5 and more" in facts
 
 

@@ -61,7 +61,7 @@ def data_facts(folder: Path) -> str:
     file.write_text("q<b>,a<b>\nHi,Yo\n")
     columns = ("user=q<b>", "assistant=a<b>")
     loaded = load_data(open_data(DataSettings(data=str(file), columns=columns), folder), None)
-    shown = data_views.data_facts(loaded)
+    shown = data_views.data_summary_card(loaded)
     assert "q&lt;b&gt; → a&lt;b&gt;" in shown and "<b>" not in shown
     return shown
 
@@ -125,7 +125,7 @@ def conversations() -> list[str]:
 
 def invitations() -> list[str]:
     counts = [(1, 0, []), (2, 1, [BAD, BAD]), (0, 0, []), (0, 3, [])]
-    return [blind_views.invitation(BAD, pairs, alike, voters) for pairs, alike, voters in counts]
+    return [blind_views.invitation_card(BAD, pairs, alike, voters) for pairs, alike, voters in counts]
 
 
 def votes() -> list[str]:
@@ -185,7 +185,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     ),
     "data/lengths.html": lambda folder: lengths(),
     "train/preflight.html": lambda folder: preflights(),
-    "export/progress.html": lambda folder: export_views.progress_card(Step(0.254, BAD)),
+    "export/progress.html": lambda folder: export_views.merge_progress_card(Step(0.254, BAD)),
     "export/merged.html": merged,
     "compare/blank_pane.html": lambda folder: [compare_views.blank_pane("left"), compare_views.blank_pane("right")],
     "compare/conversation.html": lambda folder: conversations(),
@@ -202,7 +202,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
         for voted, total in ((0, 0), (1, 3), (3, 3))
     ],
     "compare/votes.html": lambda folder: votes(),
-    "compare/progress.html": lambda folder: prompt_set_views.progress_card(
+    "compare/progress.html": lambda folder: prompt_set_views.prompts_progress_card(
         PromptJob(3, results=[PromptResult(1, BAD, "", "", "", None, BAD)], is_kept=True), BAD
     ),
     "compare/prompt.html": lambda folder: prompts(),

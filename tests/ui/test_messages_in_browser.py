@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from sft_app.ui.events import SHORTEST_SECONDS, reading_seconds
+from sft_app.ui.events import MIN_MESSAGE_SECONDS, reading_seconds
 
 
 def cause_a_message(page: Page, hub_id: str) -> Any:
@@ -37,5 +37,5 @@ def test_a_message_goes_by_itself_and_with_the_next_click(data_tab: Page) -> Non
 
 
 def test_there_is_time_to_read_a_message_twice() -> None:
-    assert reading_seconds("Too short.") == SHORTEST_SECONDS
+    assert reading_seconds("Too short.") == MIN_MESSAGE_SECONDS
     assert reading_seconds("word " * 60) == 40

@@ -14,7 +14,7 @@ import pytest
 
 from bench.browser import Server
 from sft_app.errors import DataError
-from sft_app.ui.events import tells_errors
+from sft_app.ui.events import with_error_messages
 from sft_app.ui.page import build_page, free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_only_the_functions_of_the_api_are_public(home: Path) -> None:
 
 
 def test_an_error_for_the_reader_becomes_its_own_sentence() -> None:
-    @tells_errors
+    @with_error_messages
     def handler() -> None:
         raise DataError("Row 3 is empty.")
 
@@ -79,7 +79,7 @@ def test_an_error_for_the_reader_becomes_its_own_sentence() -> None:
 
 
 def test_an_unexpected_error_becomes_a_sentence_without_its_details() -> None:
-    @tells_errors
+    @with_error_messages
     def handler() -> None:
         raise KeyError("secret")
 
@@ -89,7 +89,7 @@ def test_an_unexpected_error_becomes_a_sentence_without_its_details() -> None:
 
 
 def test_an_error_in_a_stream_becomes_a_sentence_too() -> None:
-    @tells_errors
+    @with_error_messages
     def handler() -> Any:
         yield 1
         raise DataError("It broke.")

@@ -12,12 +12,12 @@ from sft_app.training.preflight.memory import MemoryParts
 from sft_app.training.preflight.plan import Preflight
 from sft_app.training.preflight.workload import DryRunResult
 from sft_app.ui.train.preflight_views import (
-    count,
     data_sentence,
-    duration,
     preflight_card,
     preflight_facts,
     preflight_notes,
+    rounded_duration,
+    short_count,
 )
 
 FOUND = Preflight(
@@ -69,14 +69,14 @@ def test_facts_are_plain_words() -> None:
     ],
 )
 def test_durations_are_rounded_as_guesses_are(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert rounded_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
     ("number", "words"), [(900, "900"), (48_000, "48,000"), (4_884_480, "4.9 million"), (8_030_000_000, "8.0 billion")]
 )
 def test_counts_are_readable(number: int, words: str) -> None:
-    assert count(number) == words
+    assert short_count(number) == words
 
 
 def test_card_says_which_data_will_be_trained_on() -> None:

@@ -28,7 +28,7 @@ class Form:
 
     def __init__(self, page: gr.Blocks) -> None:
         events = page.fns.values()
-        self.events = {event.name: event for event in events if event.name in ("take_preset", "take_trainer")}
+        self.events = {event.name: event for event in events if event.name in ("apply_preset", "apply_trainer")}
         fields = next(event.inputs for event in events if event.name == "start_run" and len(event.inputs) > 40)
         # The data's name is kept in a State, which has no id.
         self.names = [field.elem_id or "data" for field in fields]
@@ -113,7 +113,7 @@ def test_start_right_after_a_preset_starts_that_preset_on_the_page_and_in_the_ap
         for number, preset in enumerate(["balanced", "thorough", "quick"], start=1):
             page.get_by_label(preset.capitalize(), exact=True).check()
             page.locator("#start").click()
-            expect(page.locator("#run-status")).to_contain_text(f"Place {number} of {number}")
+            expect(page.locator("#run-status")).to_contain_text(f"Position {number} of {number}")
             started = list_runs(server.home)[0].record().settings
             assert started == complete_settings({"preset": preset, "model": str(tiny_model_dir)})
         given = {"preset": "balanced", "trainer": "classic", "model": str(tiny_model_dir)}

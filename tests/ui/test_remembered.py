@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sft_app.ui.context import PageContext
-from sft_app.ui.remembered import Memory, Recalled, build_memory, recalled
+from sft_app.ui.remembered import Memory, Recalled, build_memory, restore_memory
 from tests.ui.test_run_panel import make_run
 
 ROWS = [{"question": f"Where is parcel {number}?", "answer": f"Parcel {number} is on its way."} for number in range(30)]
@@ -85,7 +85,7 @@ def test_a_file_that_is_gone_is_told_after_a_reload(server: Any, quiet_page: Pag
     wait_until_kept(page)
     shutil.rmtree(home / "uploads")
     page.reload()
-    expect(page.locator("#data-facts")).to_contain_text("mine.jsonl is no longer there. Upload it again.")
+    expect(page.locator("#data-facts")).to_contain_text("mine.jsonl no longer exists. Upload it again.")
     expect(page.locator("#data-source")).to_contain_text("mine.jsonl")
 
 
@@ -139,7 +139,7 @@ def test_neither_a_secret_nor_a_choice_of_the_moment_is_kept(memory: Memory) -> 
 )
 def test_a_field_takes_only_what_it_could_hold(memory: Memory, name: str, fit: list[Any], unfit: list[Any]) -> None:
     def keeps(value: Any) -> bool:
-        kept = recalled({"whose": "", "tab": "train", "run": "r", "form": {name: value}}, "", memory)
+        kept = restore_memory({"whose": "", "tab": "train", "run": "r", "form": {name: value}}, "", memory)
         assert kept is not None and (kept.tab, kept.run) == ("train", "r")
         return kept.form == {name: value}
 
@@ -148,11 +148,11 @@ def test_a_field_takes_only_what_it_could_hold(memory: Memory, name: str, fit: l
 
 @pytest.mark.parametrize("saved", [None, "text", 3, [], {}, {"whose": "ann"}, {"whose": "ann", "form": []}])
 def test_what_is_no_memory_is_none(memory: Memory, saved: Any) -> None:
-    assert recalled(saved, "ann", memory) is None
+    assert restore_memory(saved, "ann", memory) is None
 
 
 def test_one_visitor_is_not_shown_what_another_left(memory: Memory) -> None:
     saved = {"whose": "ann", "tab": "train", "run": "", "form": {"text": "Ann's"}}
-    assert recalled(saved, "ann", memory) == Recalled("train", "", {"text": "Ann's"})
-    assert recalled(saved, "bob", memory) is None
-    assert recalled(saved, "", memory) is None
+    assert restore_memory(saved, "ann", memory) == Recalled("train", "", {"text": "Ann's"})
+    assert restore_memory(saved, "bob", memory) is None
+    assert restore_memory(saved, "", memory) is None

@@ -17,7 +17,7 @@ from sft_app.runtime.processes import process_started
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import Updates
-from sft_app.ui.runs.run_panel import CALM_SECONDS, QUICK_SECONDS, RunPanel, build_run_panel, panel_updates
+from sft_app.ui.runs.run_panel import QUICK_SECONDS, SLOW_SECONDS, RunPanel, build_run_panel, panel_updates
 from sft_app.ui.runs.several_runs import comparison_updates
 from sft_app.ui.runs.tab import RunsTab, build_runs_tab, listing_updates
 
@@ -100,14 +100,14 @@ def test_only_a_run_at_work_can_be_stopped_or_cancelled(show: Show, home: Path, 
 
 def test_a_run_is_looked_at_often_while_it_starts_and_then_calmly(show: Show, home: Path) -> None:
     run = make_run(home)
-    assert show(run.id)["timer"].value == CALM_SECONDS  # it waits in the queue
+    assert show(run.id)["timer"].value == SLOW_SECONDS  # it waits in the queue
     alive = {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
     run.update_status(state="training", **alive)
     first = show(run.id)
     assert first["timer"].value == QUICK_SECONDS
     assert "timer" not in show(run.id, 0, first["seen"])
     run.update_status(started_utc="2026-01-01T00:00:00+00:00")
-    assert show(run.id, 0, first["seen"])["timer"].value == CALM_SECONDS
+    assert show(run.id, 0, first["seen"])["timer"].value == SLOW_SECONDS
 
 
 def test_the_slider_follows_the_newest_answers_while_it_stands_at_its_end(show: Show, finished: Run) -> None:
@@ -153,9 +153,9 @@ def test_curves_forgotten_by_a_resumed_run_are_redrawn(show: Show, finished: Run
 
 def test_a_waiting_run_tells_its_place_in_the_queue(show: Show, home: Path) -> None:
     runs = [make_run(home, name) for name in ("one", "two")]
-    assert "Place 2 of 2" in show(runs[1].id)["card"]
+    assert "Position 2 of 2" in show(runs[1].id)["card"]
     move_in_queue(home, runs[1], -1)
-    assert "Place 1 of 2" in show(runs[1].id)["card"]
+    assert "Position 1 of 2" in show(runs[1].id)["card"]
 
 
 def test_the_lists_are_skipped_while_nothing_is_new(
@@ -164,13 +164,13 @@ def test_the_lists_are_skipped_while_nothing_is_new(
     waiting = [make_run(home, name) for name in ("first", "second")]
     first = listing_updates(context, tab, None, None, None, None)
     seen = first[tab.seen]
-    assert first[tab.queue.waiting].choices == [("1. first", waiting[0].id), ("2. second", waiting[1].id)]
+    assert first[tab.queue.queued].choices == [("1. first", waiting[0].id), ("2. second", waiting[1].id)]
     assert first[tab.several.chosen].choices == [("Shop", finished.id)]  # the others have nothing to compare yet
     assert listing_updates(context, tab, waiting[1].id, waiting[1].id, [], seen) == {tab.seen: seen}
     move_in_queue(home, waiting[1], -1)
     moved = listing_updates(context, tab, None, waiting[1].id, [], seen)
-    assert tab.table not in moved and moved[tab.queue.waiting].value == waiting[1].id
-    assert [id for _, id in moved[tab.queue.waiting].choices] == [waiting[1].id, waiting[0].id]
+    assert tab.table not in moved and moved[tab.queue.queued].value == waiting[1].id
+    assert [id for _, id in moved[tab.queue.queued].choices] == [waiting[1].id, waiting[0].id]
 
 
 def test_two_runs_come_into_one_chart_with_the_settings_in_which_they_differ(

@@ -195,10 +195,10 @@ def test_tokens_stay_out_of_the_log_and_of_messages(tmp_path: Path) -> None:
     import gradio as gr
 
     from sft_app.errors import ModelError
-    from sft_app.ui.events import tells_errors
+    from sft_app.ui.events import with_error_messages
     from sft_app.ui.page import _WithoutTokens
 
-    @tells_errors
+    @with_error_messages
     def handler() -> None:
         raise ModelError("Authorization: Bearer hf_abcdefghijklmnop was refused.")
 

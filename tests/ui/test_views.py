@@ -90,7 +90,7 @@ def test_a_watch_answer_that_broke_off_is_not_told_as_the_same_or_changed() -> N
 
 def test_at_the_first_place_the_first_answers_stand_alone_with_what_to_do_next() -> None:
     assert "Move the slider" in views.watch_cards([snapshot(0, "old"), snapshot(5, "new")], 0)
-    assert "next measurement" in views.watch_cards([snapshot(0, "old")], 0)
+    assert "next evaluation" in views.watch_cards([snapshot(0, "old")], 0)
     assert "watch prompts" in views.watch_cards([], 0)
 
 

@@ -1,1 +1,1 @@
-"""The Compare tab: one prompt, a scorecard, many prompts, a blind test, and a report of it all."""
+"""The Compare tab: one prompt, a scorecard, many prompts, a blind test, and a report of the results."""

@@ -1,4 +1,4 @@
-"""The blind test: one pair of answers at a time without names, a vote by button or key, and what all votes say."""
+"""The blind test: one unlabelled pair of answers at a time, votes by button or key, and the result of all votes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KEYS: dict[str, tuple[Key, str]] = {
     "vote-0": ("0", "0  Tie"),
     "vote-both-bad": ("-", "−  Both bad"),
 }
-# For the page's head: a key clicks its button where the button is to be seen and nobody is writing.
+# For the page's head: a key clicks its button if the button is visible and no text field has the focus.
 VOTE_KEYS = (
     "document.addEventListener('keydown',e=>{"
     "const id={'1':'vote-1','2':'vote-2','0':'vote-0','-':'vote-both-bad'}[e.key],b=id&&document.getElementById(id);"
@@ -48,13 +48,13 @@ VOTE_KEYS = (
     "||e.target.closest('input,textarea,select,[contenteditable]'))return;"
     "e.preventDefault();b.click()})"
 )
-# Votes of all pages are written one after the other.
+# Votes from all pages are written one at a time.
 VOTE_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "votes", "concurrency_limit": 1}
 
 
 @dataclass
 class BlindTest:
-    """What one page votes on: `ballot` is the one it shows. All else is in the run folder."""
+    """The state of one page's blind test. `ballot` is the one it shows. The votes are in the run folder."""
 
     run: Run | None = None
     label: str = ""
@@ -63,33 +63,33 @@ class BlindTest:
     ballot: Ballot | None = None
 
     def begin(self, run: Run, label: str, voter: str) -> None:
-        """Raises: RunError when the voter has no name or the run has no answers."""
+        """Start or continue the test. Raises: RunError if the voter has no name or the run has no answers."""
         self.run, self.label, self.voter = run, label, voter_name(voter)
         self.pairs = tuple(read_pairs(run))
         if not self.progress().total:
-            raise RunError("There is nothing to vote on yet. The card above explains where pairs of answers come from.")
-        self.go_on()
+            raise RunError("There are no answers to vote on yet. The card above explains how to create them.")
+        self.advance()
 
-    def go_on(self, pair_id: str = "") -> None:
-        """To this pair, or the next one that the voter has not voted on."""
+    def advance(self, pair_id: str = "") -> None:
+        """Show this pair, or else the next one that the voter has not voted on."""
         ballots = open_ballots(self.pairs, self.voter, self.votes())
-        wanted = (ballot for ballot in ballots if ballot.pair.id == pair_id)
-        self.ballot = next(wanted, ballots[0] if ballots else None)
+        matching = (ballot for ballot in ballots if ballot.pair.id == pair_id)
+        self.ballot = next(matching, ballots[0] if ballots else None)
 
     def vote(self, key: Key) -> str:
-        """On the ballot that is shown; tells what the vote was for. Raises: RunError when there is no ballot."""
+        """Vote on the ballot shown, and return a message that reveals the choice. Raises: RunError without a ballot."""
         if self.run is None or self.ballot is None:
-            raise RunError("No pair is shown to vote on. Press Start / continue.")
+            raise RunError("No pair of answers is shown. Press Start / continue.")
         ballot = self.ballot
         cast_vote(self.run, ballot, key, self.voter)
-        self.go_on()
-        return blind_views.revealed(ballot, ballot.choice(key), self.progress().voted)
+        self.advance()
+        return blind_views.reveal_message(ballot, ballot.choice(key), self.progress().voted)
 
-    def take_back(self) -> None:
-        """The voter's last vote; its pair is shown again. Raises: RunError when there is none."""
+    def undo(self) -> None:
+        """Withdraw the voter's last vote and show its pair again. Raises: RunError if there is no vote."""
         if self.run is None:
             raise RunError("You have no vote to undo.")
-        self.go_on(withdraw_last(self.run, self.voter))
+        self.advance(withdraw_last(self.run, self.voter))
 
     def progress(self) -> VotingProgress:
         return voting_progress(self.pairs, self.voter, self.votes())
@@ -100,7 +100,7 @@ class BlindTest:
 
 @dataclass(frozen=True)
 class StartPanel:
-    """What there is before a test."""
+    """The components before a test."""
 
     box: gr.Column
     invitation: gr.HTML
@@ -110,7 +110,7 @@ class StartPanel:
 
 @dataclass(frozen=True)
 class VotingPanel:
-    """What there is during a test; `buttons` while there is a ballot, `downloads` with the result."""
+    """The components during a test. `buttons` are visible with a ballot, `downloads` with the result."""
 
     box: gr.Column
     position: gr.HTML
@@ -125,10 +125,10 @@ class VotingPanel:
     downloads: gr.Row
     files: list[gr.DownloadButton]
 
-    def of_ballot(self) -> list[Block]:
-        return [self.position, self.message, self.ballot, self.buttons, self.show, *self.of_result()]
+    def ballot_outputs(self) -> list[Block]:
+        return [self.position, self.message, self.ballot, self.buttons, self.show, *self.result_outputs()]
 
-    def of_result(self) -> list[Block]:
+    def result_outputs(self) -> list[Block]:
         return [self.result, self.downloads, *self.files]
 
     def show_ballot(self, test: BlindTest, message: str = "") -> Updates:
@@ -145,7 +145,7 @@ class VotingPanel:
         }
 
     def show_result(self, test: BlindTest) -> Updates:
-        """Show the result, with files of all votes."""
+        """Show the result, with all votes as files."""
         votes = test.votes()
         files: Sequence[str | None] = write_votes(votes, test.pairs) if votes else (None, None)
         return {
@@ -156,7 +156,7 @@ class VotingPanel:
 
 
 def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> None:
-    """The voter's name and a start button, then one ballot after the other; `item` is the tab that holds both."""
+    """Build the start panel and the voting panel. `item` is the tab that holds both."""
     test, start_panel, voting_panel = gr.State(BlindTest()), _build_start_panel(), _build_voting_panel()
     _wire_start_panel(context, right, item, test, start_panel, voting_panel)
     _wire_votes(context, test, voting_panel)
@@ -164,7 +164,7 @@ def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> 
 
 def _build_start_panel() -> StartPanel:
     with gr.Column(elem_id="blind-start") as box:
-        invitation = gr.HTML(blind_views.invitation("", 0, 0, []), elem_id="blind-invitation")
+        invitation = gr.HTML(blind_views.invitation_card("", 0, 0, []), elem_id="blind-invitation")
         voter = gr.Textbox(label="Voter", placeholder="Your name", max_lines=1, elem_id="voter")
         start = gr.Button("Start / continue", variant="primary", size="md", elem_id="start-blind")
     return StartPanel(box, invitation, voter, start)
@@ -182,7 +182,9 @@ def _build_voting_panel() -> VotingPanel:
         result = gr.HTML(elem_id="blind-result")
         with gr.Row(visible=False) as downloads:
             files = [
-                gr.DownloadButton(f"All votes as {kind}", size="sm", min_width=120, elem_id=f"votes-{kind.lower()}")
+                gr.DownloadButton(
+                    f"Download votes as {kind}", size="sm", min_width=120, elem_id=f"votes-{kind.lower()}"
+                )
                 for kind in ("CSV", "JSONL")
             ]
     return VotingPanel(box, position, message, ballot, buttons, keys, undo, show, leave, result, downloads, files)
@@ -199,61 +201,67 @@ def _wire_start_panel(
     @allowed("compare", context)
     def begin(test: BlindTest, name: str, voter: str) -> Updates:
         run = context.sides.get_run(name)
-        test.begin(run, run_label(run), voter)
+        test.begin(run, display_name(run), voter)
         boxes: Updates = {start_panel.box: gr.Column(visible=False), voting_panel.box: gr.Column(visible=True)}
         return {**boxes, **voting_panel.show_ballot(test)}
 
     @allowed("look", context)
     def close(name: str) -> Updates:
         boxes: Updates = {start_panel.box: gr.Column(visible=True), voting_panel.box: gr.Column(visible=False)}
-        return {**boxes, start_panel.invitation: invite(context, name)}
+        return {**boxes, start_panel.invitation: current_invitation(context, name)}
 
     boxes = [start_panel.box, voting_panel.box]
     starts = [start_panel.start.click, start_panel.voter.submit]
-    gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.of_ballot()], **VOTE_EVENT)
+    gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.ballot_outputs()], **VOTE_EVENT)
     gr.on([voting_panel.leave.click, right.change], close, right, [start_panel.invitation, *boxes], **PRIVATE)
-    item.select(allowed("look", context)(lambda name: invite(context, name)), right, start_panel.invitation, **PRIVATE)
+    item.select(
+        allowed("look", context)(lambda name: current_invitation(context, name)),
+        right,
+        start_panel.invitation,
+        **PRIVATE,
+    )
 
 
 def _wire_votes(context: PageContext, test: gr.State, voting_panel: VotingPanel) -> None:
     @allowed("compare", context)
     def vote(test: BlindTest, event: gr.EventData) -> Updates:
-        message = test.vote(key_of(event))
+        message = test.vote(clicked_key(event))
         return voting_panel.show_ballot(test, message)
 
     @allowed("compare", context)
-    def take_back(test: BlindTest) -> Updates:
-        test.take_back()
+    def undo(test: BlindTest) -> Updates:
+        test.undo()
         return voting_panel.show_ballot(test, blind_views.note("Your last vote was undone. Vote again:"))
 
     # One event for all four, so that a second click waits for the next ballot.
-    gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.of_ballot(), **VOTE_EVENT)
-    voting_panel.undo.click(take_back, test, voting_panel.of_ballot(), **VOTE_EVENT)
+    gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.ballot_outputs(), **VOTE_EVENT)
+    voting_panel.undo.click(undo, test, voting_panel.ballot_outputs(), **VOTE_EVENT)
     voting_panel.show.click(
-        allowed("compare", context)(voting_panel.show_result), test, voting_panel.of_result(), **PRIVATE
+        allowed("compare", context)(voting_panel.show_result), test, voting_panel.result_outputs(), **PRIVATE
     )
 
 
-def key_of(event: gr.EventData) -> Key:
-    """That of the button that was clicked."""
+def clicked_key(event: gr.EventData) -> Key:
+    """Return the key of the clicked button."""
     return KEYS[getattr(event.target, "elem_id", "")][0]
 
 
-def run_label(run: Run) -> str:
+def display_name(run: Run) -> str:
+    """Return the run's name, or its id if it has none."""
     try:
         return run.record().settings.name or run.id
     except AppError:
         return run.id
 
 
-def invite(context: PageContext, name: str | None) -> str:
-    """What there is to vote on for the side of this name."""
+def current_invitation(context: PageContext, name: str | None) -> str:
+    """Show how many pairs the run of this side offers, and who has voted."""
     try:
         run = context.sides.get_run(name)
     except RunError:
-        return blind_views.invitation("", 0, 0, [])
+        return blind_views.invitation_card("", 0, 0, [])
     found = voting_progress(read_pairs(run), "", [])
-    return blind_views.invitation(run_label(run), found.total, found.alike, list(by_voter(read_votes(run))))
+    return blind_views.invitation_card(display_name(run), found.total, found.alike, list(by_voter(read_votes(run))))
 
 
 def write_votes(votes: list[Vote], pairs: Sequence[AnswerPair]) -> list[str]:

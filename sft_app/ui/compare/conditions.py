@@ -1,4 +1,4 @@
-"""The conditions of an answer, which are the same for both sides."""
+"""The generation settings, which are the same for both sides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTHS = {"system_prompt": 2, "temperature": 1, "seed": 1, "max_new_tokens": 1}
 
 
 def make_conditions(prefix: str) -> dict[str, Any]:
-    """The fields by name; their ids begin with `prefix`."""
+    """Create the fields by name. Their element ids begin with `prefix`."""
     defaults = RunSettings()
     return {
         name: make_field(name, getattr(defaults, name), scale=scale, min_width=140, elem_id=f"{prefix}-{name}")

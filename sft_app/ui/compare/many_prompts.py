@@ -1,4 +1,4 @@
-"""Many prompts answered by both sides: pasted or from a file, batch by batch into a table."""
+"""Answer many prompts, pasted or from a file, with both sides, and show the results in a table batch by batch."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
 @dataclass(frozen=True)
 class Source:
-    """`columns` is there while a file is chosen that has some."""
+    """Where the prompts come from. `columns` is visible while the chosen file has columns."""
 
     pasted: gr.Textbox
     file: gr.File
     columns: gr.Row
-    asked: gr.Dropdown
-    given: gr.Dropdown
+    prompt_column: gr.Dropdown
+    reference_column: gr.Dropdown
     note: gr.HTML
 
     def inputs(self) -> list[Any]:
-        return [self.pasted, self.file, self.asked, self.given]
+        return [self.pasted, self.file, self.prompt_column, self.reference_column]
 
 
 @dataclass(frozen=True)
 class Results:
-    """`below` is there once there are rows."""
+    """The progress and the results. `content` is visible once there are rows."""
 
     progress: gr.HTML
-    below: gr.Column
+    content: gr.Column
     most_changed: gr.Checkbox
     table: gr.Dataframe
     detail: gr.HTML
@@ -61,25 +61,25 @@ class Results:
     files: list[gr.DownloadButton]
 
     def outputs(self) -> list[Any]:
-        return [self.progress, self.below, self.table, self.downloads, *self.files]
+        return [self.progress, self.content, self.table, self.downloads, *self.files]
 
     def show(self, job: PromptJob, note: str = "") -> Updates:
-        """Show the rows so far; a table that is full in the order of the prompts stays as it is."""
-        is_full = len(job.results) >= prompt_set_views.SHOWN_ROWS + PROMPTS_AT_ONCE and not job.most_changed_first
+        """Show the rows so far. A full table in the order of the prompts is not sent again."""
+        is_full = len(job.results) >= prompt_set_views.MAX_TABLE_ROWS + PROMPTS_AT_ONCE and not job.most_changed_first
         return {
-            self.progress: prompt_set_views.progress_card(job, note),
-            self.below: gr.Column(visible=bool(job.results)),
+            self.progress: prompt_set_views.prompts_progress_card(job, note),
+            self.content: gr.Column(visible=bool(job.results)),
             **({} if is_full else {self.table: table_value(job)}),
             self.downloads: gr.Row(visible=False),
             **dict.fromkeys(self.files),
         }
 
     def as_left(self, job: PromptJob) -> Updates:
-        """Show what there is when nothing is being answered, with the files."""
+        """Show the results after the job has ended or stopped, with their files."""
         files: Sequence[str | None] = _export(job) if job.results else (None, None)
         return {
-            self.progress: prompt_set_views.progress_card(job),
-            self.below: gr.Column(visible=bool(job.results)),
+            self.progress: prompt_set_views.prompts_progress_card(job),
+            self.content: gr.Column(visible=bool(job.results)),
             self.table: table_value(job),
             self.downloads: gr.Row(visible=bool(job.results)),
             **dict(zip(self.files, files, strict=True)),
@@ -87,7 +87,7 @@ class Results:
 
 
 def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
-    """Where prompts come from, the conditions, and the table with one of them in full beneath."""
+    """Build the prompt source, the generation settings, and the table with one result in full below it."""
     job, source = gr.State(PromptJob()), _build_source()
     with gr.Accordion("Generation settings (the same for both sides)", open=False), gr.Row():
         conditions = make_conditions("many")
@@ -96,8 +96,8 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
     results = _build_results()
     handler = _answering(context, results, list(conditions))
-    asked = [job, left, right, *source.inputs(), *conditions.values()]
-    work = ask.click(handler, asked, [*results.outputs(), results.detail], **MODEL_EVENT)
+    inputs = [job, left, right, *source.inputs(), *conditions.values()]
+    work = ask.click(handler, inputs, [*results.outputs(), results.detail], **MODEL_EVENT)
     work.failure(open_to_all(results.as_left), job, results.outputs(), **PRIVATE)
     stop.click(_stop, job, results.progress, **PRIVATE)
     _wire_source(context, source)
@@ -117,13 +117,13 @@ def _build_source() -> Source:
         )
         with gr.Column(scale=2, min_width=280):
             file = gr.File(
-                label="Or upload a file: text, CSV, JSONL or Parquet",
+                label="Or upload a text, CSV, JSONL or Parquet file",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="prompt-file",
             )
             with gr.Row(visible=False) as columns:
-                asked, given = (
+                prompt_column, reference_column = (
                     gr.Dropdown([], label=label, info=info, allow_custom_value=True, min_width=120, elem_id=id)
                     for label, info, id in (
                         ("Prompt column", "Leave empty to detect it by name.", "prompt-column"),
@@ -131,21 +131,23 @@ def _build_source() -> Source:
                     )
                 )
             note = gr.HTML(elem_id="prompt-file-note")
-    return Source(pasted, file, columns, asked, given, note)
+    return Source(pasted, file, columns, prompt_column, reference_column, note)
 
 
 def _build_results() -> Results:
-    progress = gr.HTML(prompt_set_views.progress_card(PromptJob()), elem_id="many-progress")
-    with gr.Column(visible=False) as below:
+    progress = gr.HTML(prompt_set_views.prompts_progress_card(PromptJob()), elem_id="many-progress")
+    with gr.Column(visible=False) as content:
         most_changed = gr.Checkbox(False, label="Most changed first", container=False, elem_id="most-changed")
         table = gr.Dataframe(interactive=False, wrap=True, show_label=False, max_height=560, elem_id="many-table")
         detail = gr.HTML(prompt_set_views.click_a_row(), elem_id="many-detail")
         with gr.Row(visible=False) as downloads:
             files = [
-                gr.DownloadButton(f"All answers as {kind}", size="sm", min_width=120, elem_id=f"many-{kind.lower()}")
+                gr.DownloadButton(
+                    f"Download answers as {kind}", size="sm", min_width=120, elem_id=f"many-{kind.lower()}"
+                )
                 for kind in ("CSV", "JSONL")
             ]
-    return Results(progress, below, most_changed, table, detail, downloads, files)
+    return Results(progress, content, most_changed, table, detail, downloads, files)
 
 
 def _wire_source(context: PageContext, source: Source) -> None:
@@ -156,22 +158,24 @@ def _wire_source(context: PageContext, source: Source) -> None:
         names = prompt_column_names(Path(file)) if file else []
         return {
             source.columns: gr.Row(visible=bool(names)),
-            source.asked: gr.Dropdown(["", *names], value=""),
-            source.given: gr.Dropdown(["", *names], value=""),
-            source.note: look(file, "", ""),
+            source.prompt_column: gr.Dropdown(["", *names], value=""),
+            source.reference_column: gr.Dropdown(["", *names], value=""),
+            source.note: note_file(file, "", ""),
         }
 
     @allowed("upload", context)
-    def look(file: str | None, asked: str | None, given: str | None) -> str:
+    def note_file(file: str | None, prompt_column: str | None, reference_column: str | None) -> str:
         try:
-            return prompt_set_views.file_note(read_prompts(context, file, asked, given)) if file else ""
+            return (
+                prompt_set_views.file_note(read_prompts(context, file, prompt_column, reference_column)) if file else ""
+            )
         except AppError as error:
             return views.problem_card(str(error))
 
-    outputs = [source.columns, source.asked, source.given, source.note]
+    outputs = [source.columns, source.prompt_column, source.reference_column, source.note]
     source.file.change(take_file, source.file, outputs, **PRIVATE)
-    named = [source.file, source.asked, source.given]
-    gr.on([source.asked.input, source.given.input], look, named, source.note, **PRIVATE)
+    columns = [source.prompt_column, source.reference_column]
+    gr.on([column.input for column in columns], note_file, [source.file, *columns], source.note, **PRIVATE)
 
 
 def _wire_results(job: gr.State, results: Results) -> None:
@@ -197,13 +201,18 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
         right: str,
         pasted: str,
         file: str | None,
-        asked: str,
-        given: str,
+        prompt_column: str,
+        reference_column: str,
         *shown: Any,
     ) -> Iterator[Updates]:
         settings = settings_from_form(names, shown)
-        prompts, sides = chosen_prompts(context, pasted, file, asked, given), context.sides.find(left, right)
-        context.access.check_questions([one.text for one in prompts], settings.system_prompt, settings.max_new_tokens)
+        prompts, sides = (
+            chosen_prompts(context, pasted, file, prompt_column, reference_column),
+            context.sides.find(left, right),
+        )
+        context.access.check_questions(
+            [prompt.text for prompt in prompts], settings.system_prompt, settings.max_new_tokens
+        )
         job.begin(sides, len(prompts))
         yield {**results.show(job, "Loading the model …"), results.detail: prompt_set_views.click_a_row()}
         task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
@@ -219,23 +228,25 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
 
 
 def chosen_prompts(
-    context: PageContext, pasted: str, file: str | None, asked: str | None, given: str | None
+    context: PageContext, pasted: str, file: str | None, prompt_column: str | None, reference_column: str | None
 ) -> list[Prompt]:
-    """Those of the file where one is chosen. Raises: DataError, AccessError."""
+    """Return the prompts of the file if one is chosen, else the pasted ones. Raises: DataError, AccessError."""
     if file:
-        return list(read_prompts(context, file, asked, given).prompts)
+        return list(read_prompts(context, file, prompt_column, reference_column).prompts)
     return paste_prompts(pasted or "")
 
 
-def read_prompts(context: PageContext, file: str, asked: str | None, given: str | None) -> PromptFile:
-    """Raises: DataError, AccessError when it is more than what this visitor may bring."""
+def read_prompts(
+    context: PageContext, file: str, prompt_column: str | None, reference_column: str | None
+) -> PromptFile:
+    """Read a prompt file. Raises: DataError; AccessError if it is larger than this visitor may upload."""
     context.uploads.check(Path(file))
-    return read_prompt_file(Path(file), asked or "", given or "")
+    return read_prompt_file(Path(file), prompt_column or "", reference_column or "")
 
 
 def table_value(job: PromptJob) -> gr.Dataframe:
     table = prompt_set_views.results_table(job)
-    return gr.Dataframe(table.frame, datatype=table.kinds, column_widths=list(table.widths))
+    return gr.Dataframe(table.frame, datatype=table.types, column_widths=list(table.widths))
 
 
 def _export(job: PromptJob) -> list[str]:
@@ -249,4 +260,4 @@ def _export(job: PromptJob) -> list[str]:
 @open_to_all
 def _stop(job: PromptJob) -> str:
     job.is_stopping = True
-    return prompt_set_views.progress_card(job)
+    return prompt_set_views.prompts_progress_card(job)

@@ -1,4 +1,4 @@
-"""A closer look at one position in an answer: which tokens each side finds likely there."""
+"""The likeliest next tokens of each side at one position of an answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sft_app.ui.events import MODEL_EVENT, PRIVATE
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
-FOLLOWED = ("left answer", "right answer")
-SHOWN_BEFORE = 60
+ANSWERS = ("left answer", "right answer")
+CONTEXT_CHARACTERS = 60
 
 
 def build_next_token(
@@ -27,36 +27,34 @@ def build_next_token(
     strength: gr.Slider,
     answered: Sequence[Callable[..., Any]],
 ) -> None:
-    """Below the panes; the slider is as long as the answer, from when it has been `answered`."""
-    with gr.Accordion("Next token: what each side would say next", open=False), gr.Row():
-        followed = gr.Radio(FOLLOWED, value=FOLLOWED[0], label="Answer to continue", min_width=200)
+    """Build the slider over an answer's tokens, and the table. The `answered` events set the slider's length."""
+    with gr.Accordion("Next token: what each side predicts next", open=False), gr.Row():
+        answer = gr.Radio(ANSWERS, value=ANSWERS[0], label="Answer to continue", min_width=200)
         position = gr.Slider(0, 1, value=0, step=1, label="Tokens to keep", elem_id="next-position", scale=2)
     table = gr.HTML(elem_id="next-token")
 
     @open_to_all
-    def fit(chat: PairChat, followed: str, position: float) -> gr.Slider:
-        tokens = len(_written(chat, followed))
+    def fit_slider(chat: PairChat, answer: str, position: float) -> gr.Slider:
+        tokens = len(_answer_ids(chat, answer))
         return gr.Slider(maximum=max(1, tokens), value=min(position, tokens))
 
     @allowed("compare", context)
-    def look(left: str, right: str, chat: PairChat, strength: float, followed: str, position: float) -> str:
+    def look(left: str, right: str, chat: PairChat, strength: float, answer: str, position: float) -> str:
         if chat.update is None:
-            raise ModelError("There is no answer to look into yet. Compare two answers first.")
+            raise ModelError("There is no answer to inspect yet. Press Compare first.")
         sides = context.sides.find(left, right)
-        task = NextTokenTask(chat.messages(), _written(chat, followed)[: int(position)], strength, SHOWN_BEFORE)
+        task = NextTokenTask(chat.messages(), _answer_ids(chat, answer)[: int(position)], strength, CONTEXT_CHARACTERS)
         before, found = next(results_of(context.models, sides, task))
         return views.candidates_card(found, before, (sides[0].label, sides[1].label))
 
     for event in answered:
-        event(fit, [chat, followed, position], position, **PRIVATE)
-    followed.change(fit, [chat, followed, position], position, **PRIVATE)
-    gr.on(
-        [position.release, followed.change], look, [*chosen, chat, strength, followed, position], table, **MODEL_EVENT
-    )
+        event(fit_slider, [chat, answer, position], position, **PRIVATE)
+    answer.change(fit_slider, [chat, answer, position], position, **PRIVATE)
+    gr.on([position.release, answer.change], look, [*chosen, chat, strength, answer, position], table, **MODEL_EVENT)
 
 
-def _written(chat: PairChat, followed: str) -> tuple[int, ...]:
-    """The tokens of the answer that is followed."""
+def _answer_ids(chat: PairChat, answer: str) -> tuple[int, ...]:
+    """Return the token ids of the selected answer."""
     if chat.update is None:
         return ()
-    return (chat.update.left if followed == FOLLOWED[0] else chat.update.right).ids
+    return (chat.update.left if answer == ANSWERS[0] else chat.update.right).ids

@@ -1,4 +1,4 @@
-"""One question, two answers growing side by side, and a look at where and why they differ."""
+"""One question, two answers that stream side by side, and where and why they differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLE_PROMPTS = [
 
 @dataclass(frozen=True)
 class Answers:
-    """Both answers, and under them the evidence of where and why they differ."""
+    """The two answers, and below them the evidence of where and why they differ."""
 
     left: gr.HTML
     right: gr.HTML
@@ -42,8 +42,8 @@ class Answers:
     def outputs(self) -> list[Block]:
         return [self.left, self.right, self.evidence]
 
-    def show(self, chat: PairChat, view: str, state: views.State, note: str = "") -> Updates:
-        """Show the chat as far as it has come."""
+    def show(self, chat: PairChat, view: str, state: views.AnswerState, note: str = "") -> Updates:
+        """Show the chat so far."""
         if chat.update is None:
             panes, evidence_line = views.panes_without_answer(chat, state), views.evidence_line([note] if note else [])
         else:
@@ -56,12 +56,12 @@ class Answers:
         return {self.left: left, self.right: right, self.evidence: evidence_line}
 
     def as_left(self, chat: PairChat, view: str) -> Updates:
-        """Show what there is when no answer is being written."""
+        """Show the chat after an answer has ended or stopped."""
         return self.show(chat, view, "done" if chat.update is None or chat.update.is_complete else "stopped")
 
 
 def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown) -> None:
-    """The question, the two panes, the evidence under them, and a closer look."""
+    """Build the question, the two panes, the evidence below them, and the next-token view."""
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(EXAMPLE_PROMPT, label="Prompt", lines=2, scale=5, min_width=280, elem_id="prompt")
         with gr.Column(scale=1, min_width=140):
@@ -79,19 +79,23 @@ def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown
         again = gr.Button("Regenerate", size="sm", elem_id="again")
         edit = gr.Button("Edit last question", size="sm", elem_id="edit-question")
     chat = gr.State(PairChat())
-    asked = [left, right, prompt, chat, view, strength, *conditions.values()]
+    inputs = [left, right, prompt, chat, view, strength, *conditions.values()]
     events = []
-    for triggers, start in (([ask.click, prompt.submit], _begin), ([reply.click], _go_on), ([again.click], _repeat)):
+    for triggers, start in (
+        ([ask.click, prompt.submit], _start_chat),
+        ([reply.click], _follow_up),
+        ([again.click], _regenerate),
+    ):
         handler = _answering(context, answers, start, list(conditions))
-        events.append(gr.on(triggers, handler, asked, shown, **MODEL_EVENT))
+        events.append(gr.on(triggers, handler, inputs, shown, **MODEL_EVENT))
         events[-1].failure(as_left, [chat, view], shown, **PRIVATE)
     stop.click(as_left, [chat, view], shown, cancels=events, **PRIVATE)
     view.change(as_left, [chat, view], shown, **PRIVATE)
-    edit.click(_taking_back(prompt, answers), [chat, view], [prompt, *shown], **PRIVATE)
+    edit.click(_editing(prompt, answers), [chat, view], [prompt, *shown], **PRIVATE)
     build_next_token(context, [left, right], chat, strength, [event.success for event in events])
 
 
-def _make_pane(side: views.Place) -> gr.HTML:
+def _make_pane(side: views.PaneSide) -> gr.HTML:
     with gr.Column(min_width=300):
         return gr.HTML(views.blank_pane(side), elem_id={"left": "base-answer", "right": "tuned-answer"}[side])
 
@@ -112,22 +116,22 @@ def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
     return fields, strength
 
 
-def _begin(chat: PairChat, question: str, system: str) -> Any:
+def _start_chat(chat: PairChat, question: str, system: str) -> Any:
     return chat.begin(question, system)
 
 
-def _go_on(chat: PairChat, question: str, _: str) -> Any:
+def _follow_up(chat: PairChat, question: str, _: str) -> Any:
     return chat.follow_up(question)
 
 
-def _repeat(chat: PairChat, _: str, __: str) -> Any:
+def _regenerate(chat: PairChat, _: str, __: str) -> Any:
     return chat.regenerate()
 
 
 def _answering(
     context: PageContext, answers: Answers, start: Callable[[PairChat, str, str], Any], names: list[str]
 ) -> Any:
-    """The handler that answers; `start` puts the question into the chat and gives each side's messages."""
+    """Return the handler that answers. `start` adds the question to the chat and returns each side's messages."""
 
     @allowed("compare", context)
     def answer(
@@ -140,24 +144,24 @@ def _answering(
         chat.labels = sides[0].label, sides[1].label
         yield answers.show(chat, view, "waiting", "Loading the model …")
         task = AnswerTask(for_left, for_right, sampling_of(settings), strength)
-        for update in context.access.within_time(_paced(results_of(context.models, sides, task))):
+        for update in context.access.within_time(_throttled(results_of(context.models, sides, task))):
             chat.update = update
             yield answers.show(chat, view, "done" if update.is_complete else "waiting")
 
     return answer
 
 
-def _taking_back(prompt: gr.Textbox, answers: Answers) -> Any:
+def _editing(prompt: gr.Textbox, answers: Answers) -> Any:
     @open_to_all
-    def take_back(chat: PairChat, view: str) -> Updates:
+    def edit(chat: PairChat, view: str) -> Updates:
         question = chat.undo()
         return {**answers.as_left(chat, view), **({prompt: question} if question else {})}
 
-    return take_back
+    return edit
 
 
-def _paced(updates: Iterator[Any]) -> Generator[Any]:
-    """As many as the eye can follow, and the last one always."""
+def _throttled(updates: Iterator[Any]) -> Generator[Any]:
+    """Drop updates that come faster than the eye can follow, but never the last one."""
     shown = 0.0
     for update in updates:
         if update.is_complete or time.monotonic() - shown >= SECONDS_BETWEEN_UPDATES:

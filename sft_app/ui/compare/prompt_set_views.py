@@ -1,4 +1,4 @@
-"""Turn many answered prompts into a table, their progress, and one of them in full. No Gradio here."""
+"""Turn many answered prompts into a table, a progress card, and one result in full. Without Gradio."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sft_app.templating import render_html
 from sft_app.ui import views
 from sft_app.ui.compare.views import both_in_full
 
-Kind = Literal["str", "number"]
-SHOWN_ROWS = 200
-LONGEST_CELL = 220
-NUMBER, CHANGE = "No.", "Change %"
+ColumnType = Literal["str", "number"]
+MAX_TABLE_ROWS = 200
+CELL_CHARACTERS = 220
+NUMBER_COLUMN, CHANGE_COLUMN = "No.", "Change %"
 
 
 @dataclass(frozen=True)
@@ -25,75 +25,78 @@ class ResultsTable:
     """The rows of the table, with the type and the width of each column."""
 
     frame: pd.DataFrame
-    kinds: list[Kind]
+    types: list[ColumnType]
     widths: list[str]
 
 
 def results_table(job: PromptJob) -> ResultsTable:
-    """Return the first rows; there is a column for references only if there are any."""
-    results = job.listed()[:SHOWN_ROWS]
+    """Return the first rows. There is a column for references only if a row has one."""
+    results = job.listed()[:MAX_TABLE_ROWS]
     with_reference = any(result.reference for result in results)
-    columns = [NUMBER, "Prompt", *(["Reference"] if with_reference else [])]
-    columns += [f"Left: {job.labels[0]}", f"Right: {job.labels[1]}", CHANGE]
-    texts: list[Kind] = ["str"] * (len(columns) - 2)
+    columns = [NUMBER_COLUMN, "Prompt", *(["Reference"] if with_reference else [])]
+    columns += [f"Left: {job.labels[0]}", f"Right: {job.labels[1]}", CHANGE_COLUMN]
+    texts: list[ColumnType] = ["str"] * (len(columns) - 2)
     widths = ["64px", "240px", *(["180px"] if with_reference else []), "380px", "380px", "110px"]
     frame = pd.DataFrame([_cells(result, with_reference) for result in results], columns=columns, dtype=object)
     return ResultsTable(frame, ["number", *texts, "number"], widths)
 
 
-def progress_card(job: PromptJob, note: str = "") -> str:
-    """Show how far the job is, how it went, and what the table leaves out."""
+def prompts_progress_card(job: PromptJob, note: str = "") -> str:
+    """Show the job's progress, its problems, and what the table leaves out."""
     if not job.total:
         return views.empty_card(
             "Paste prompts or choose a file, then press “Answer all prompts”. Both sides answer each prompt."
         )
     return render_html(
         "compare/progress.html",
-        title=note or told_progress(job),
+        title=note or progress_text(job),
         percent=100 * len(job.results) / job.total,
         remarks=_remarks(job),
     )
 
 
-def told_progress(job: PromptJob) -> str:
-    done, left = len(job.results), job.seconds_left()
+def progress_text(job: PromptJob) -> str:
+    """Return the job's progress or its outcome in words."""
+    done, seconds_left = len(job.results), job.seconds_left()
     if job.is_stopping and job.is_at_work:
         return f"{done:,} of {job.total:,}, stopping after the prompts in progress …"
     if job.is_at_work:
-        return f"{done:,} of {job.total:,}" + ("" if left is None else f", about {rounded_time(left)} left")
+        return f"{done:,} of {job.total:,}" + (
+            "" if seconds_left is None else f", about {rounded_time(seconds_left)} left"
+        )
     if done < job.total:
         return f"Stopped: {done:,} of {job.total:,} answered in {clock(job.seconds)}"
     return f"{done:,} {'prompt' if done == 1 else 'prompts'} answered in {clock(job.seconds)}"
 
 
 def rounded_time(seconds: float) -> str:
-    """Round an estimated time to the digits that it deserves."""
+    """Round an estimated time to the precision of the estimate."""
     if seconds < 90:
         return f"{max(5, 5 * round(seconds / 5))} s"
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def pair_card(result: PromptResult, labels: tuple[str, str]) -> str:
-    """Show one prompt with both answers in full, marked where they differ."""
+    """Show one prompt with both answers in full and their differences marked."""
     panes = [] if result.problem else both_in_full(result.base, result.tuned, labels)
     return render_html("compare/prompt.html", result=result, panes=panes)
 
 
 def click_a_row() -> str:
-    """Show how to open a prompt, until one is open."""
+    """Show how to open a result, while none is open."""
     text = "Click a row to read both answers in full, with the differences marked."
     return render_html("paragraph.html", kind="ft-evidence", text=text)
 
 
 def file_note(found: PromptFile) -> str:
-    """Say what was found in a file."""
-    told = f"{len(found.prompts):,} prompts"
+    """Show what was found in a prompt file."""
+    text = f"{len(found.prompts):,} prompts"
     if found.prompt_column:
-        told += f" from the column “{found.prompt_column}”"
-    told += f", references from “{found.reference_column}”" if found.reference_column else ", no references"
+        text += f" from the column “{found.prompt_column}”"
+    text += f", references from “{found.reference_column}”" if found.reference_column else ", no references"
     if found.left_out:
-        told += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"
-    return render_html("paragraph.html", kind="ft-evidence", text=f"{told}.")
+        text += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"
+    return render_html("paragraph.html", kind="ft-evidence", text=f"{text}.")
 
 
 def _cells(result: PromptResult, with_reference: bool) -> list[object]:
@@ -104,16 +107,18 @@ def _cells(result: PromptResult, with_reference: bool) -> list[object]:
 
 
 def _short(text: str) -> str:
-    told = " ".join(text.split())
-    return told if len(told) <= LONGEST_CELL else f"{told[:LONGEST_CELL]} …"
+    line = " ".join(text.split())
+    return line if len(line) <= CELL_CHARACTERS else f"{line[:CELL_CHARACTERS]} …"
 
 
 def _remarks(job: PromptJob) -> list[str]:
     remarks = []
     if problems := sum(bool(result.problem) for result in job.results):
-        remarks.append(f"{problems:,} could not be answered; each row says why.")
-    if len(job.results) > SHOWN_ROWS:
-        remarks.append(f"The table shows {SHOWN_ROWS} of {len(job.results):,} rows; the downloads contain all of them.")
+        remarks.append(f"{problems:,} could not be answered. Each row says why.")
+    if len(job.results) > MAX_TABLE_ROWS:
+        remarks.append(
+            f"The table shows {MAX_TABLE_ROWS} of {len(job.results):,} rows. The downloads contain all of them."
+        )
     if job.is_kept and job.results:
         remarks.append("Answers are saved with the run as they arrive, so you can vote on them in the blind test.")
     return remarks

@@ -1,4 +1,4 @@
-"""The report of the run on the right side: which answers it shows, and its two files."""
+"""The report of the run on the right: the answers to show, and its two files."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.permissions import allowed, open_to_all
 
-TOLD = (
-    "Everything that shows what the run on the right changed, in one file you can share: scorecard, "
-    "curves, answers side "
-    "by side, votes, data, settings, and how to reproduce it. It opens in any browser, even offline. "
-    "The Markdown version is shorter and fits in a model card."
+REPORT_INTRO = (
+    "One file you can share that shows what the run on the right changed: scorecard, curves, answers side by side, "
+    "votes, data, settings, and how to reproduce the run. It opens in any browser, even offline. The Markdown version "
+    "is shorter and fits in a model card."
 )
 
 
 def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
-    """What goes into the report, and its files; the list of answers is read anew when `tab` is opened."""
-    gr.Markdown(TOLD, elem_id="report-told")
+    """Build the choice of answers and the report's files. The list of answers is refreshed when `tab` is opened."""
+    gr.Markdown(REPORT_INTRO, elem_id="report-told")
     pairs = gr.Dropdown(
         [],
         multiselect=True,
         label="Pairs to show",
-        info="Questions both sides answered, most changed first.",
+        info="Questions that both sides answered, most changed first.",
         elem_id="report-pairs",
     )
     make = gr.Button("Create report", variant="primary", size="md", elem_id="make-report")
     with gr.Row():
         files = [
-            gr.DownloadButton("Save as one HTML file", visible=False, elem_id="save-report"),
-            gr.DownloadButton("Save as Markdown", visible=False, elem_id="save-markdown"),
+            gr.DownloadButton("Download as HTML", visible=False, elem_id="save-report"),
+            gr.DownloadButton("Download as Markdown", visible=False, elem_id="save-markdown"),
         ]
 
     @allowed("look", context)
@@ -55,7 +54,7 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
 
     @open_to_all
     def hide_files() -> Updates:
-        """What was made is no longer what is chosen."""
+        """Hide the files, because they no longer match the selection."""
         return {button: gr.DownloadButton(visible=False) for button in files}
 
     gr.on([tab.select, right.change], list_pairs, [right, pairs], pairs, **UNCHECKED)
@@ -64,9 +63,9 @@ def build_report(context: PageContext, right: gr.Dropdown, tab: gr.Tab) -> None:
 
 
 def _pairs_field(run: Run | None, chosen: list[str]) -> gr.Dropdown:
-    """The run's pairs, with those chosen before that it has, else those that a report shows by itself."""
+    """List the run's pairs, keeping those selected before, or else selecting those that a report shows by default."""
     from sft_app.evaluation.answer_pairs import SHOWN, collect_pairs
 
     pairs = collect_pairs(run) if run else []
-    still = [pair.id for pair in pairs if pair.id in chosen]
-    return gr.Dropdown(pair_choices(pairs), value=still or [pair.id for pair in pairs[:SHOWN]])
+    kept = [pair.id for pair in pairs if pair.id in chosen]
+    return gr.Dropdown(pair_choices(pairs), value=kept or [pair.id for pair in pairs[:SHOWN]])

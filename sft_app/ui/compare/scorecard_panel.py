@@ -1,4 +1,4 @@
-"""The scorecard of the run on the right side: made at its end by itself, and anew whenever somebody asks."""
+"""The scorecard of the run on the right: written when the run ends, and again whenever you measure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScorecardPanel:
 
 
 def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) -> None:
-    """What the run's scorecard says; read anew when its tab is `opened` or the side changes."""
+    """Build the scorecard, which is refreshed when its tab is `opened` or the right side changes."""
     panel = ScorecardPanel(
         card=gr.HTML(views.empty_card(NOT_MEASURED), elem_id="scorecard"), rows=gr.HTML(elem_id="changed-rows")
     )
@@ -39,7 +39,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         prompts = gr.Number(
             RunSettings().scorecard_prompts,
             label="Held-out questions to answer",
-            info="Both models answer this many questions. More take longer but give a clearer result.",
+            info="Both models answer this many questions. More questions take longer but give a clearer result.",
             precision=0,
             minimum=0,
             maximum=1000,
@@ -60,12 +60,12 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         return scorecard_updates(context, panel, side)
 
     gr.on([opened.select, right.change], show, right, outputs, **PRIVATE)
-    asking: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
-    measure.click(measure_again, [right, prompts], outputs, **asking)
+    options: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
+    measure.click(measure_again, [right, prompts], outputs, **options)
 
 
 def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:
-    """Show the scorecard and the rows behind it, or what is missing."""
+    """Show the scorecard and the rows behind it, or why there is none."""
     try:
         found = context.sides.get_run(side).scorecard()
     except AppError as error:

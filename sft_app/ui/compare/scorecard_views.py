@@ -1,4 +1,4 @@
-"""Turn a scorecard into HTML: its verdict, both sides' numbers with their intervals, and the rows that changed."""
+"""Turn a scorecard into HTML: its verdict, both sides' numbers with intervals, and the rows that changed most."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Score
 from sft_app.runs.summary import number_text
 from sft_app.templating import render_html
 
-KINDS = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
-ROWS = (
+SCORE_CLASSES = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
+ROW_OUTCOMES = (
     ("better", "became more likely"),
     ("equal", "stayed the same"),
     ("worse", "became less likely"),
     ("not_a_number", "have no valid loss"),
 )
-NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and reveal any damage outside your task."
+NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and see what got worse outside your task."
 BROKEN = "No complete answer: the model stopped because its numbers became infinite."
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
@@ -36,12 +36,12 @@ NO_ANSWERS = "No answers were generated. Choose how many questions to answer bel
 class ScorePart:
     """One part of a scorecard: its numbers line by line, or why it was not measured.
 
-    `lines` are numbers with the class of their verdict and the (left, width) of their interval; `counts` are
-    (class, percent) of the rows that became better, stayed equal or became worse, and `counted` says so in words.
+    `lines` are numbers with the CSS class of their verdict and the (left, width) of their interval. `counts` are
+    (CSS class, percent) of the rows that got better, stayed the same or got worse, and `counted` is the same in words.
     """
 
     title: str
-    told: str
+    description: str
     is_measured: bool = False
     lines: Sequence[tuple[Line, str, tuple[float, float]]] = ()
     counts: Sequence[tuple[str, float]] = ()
@@ -51,14 +51,14 @@ class ScorePart:
 
 
 def scorecard_view(card: Scorecard) -> str:
-    """Show what the scorecard says, with the forgetting check next to the task itself."""
+    """Show the verdict, the scores on your task, and the forgetting check next to them."""
     task = _part(
         f"Your held-out examples · {card.row_count}", "How likely each model finds the reference answers.", card
     )
     return render_html(
         "compare/scorecard.html",
-        kind=KINDS.get(verdict_of_loss(card), ""),
-        told=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
+        kind=SCORE_CLASSES.get(verdict_of_loss(card), ""),
+        summary=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
         parts=[task, _general(card), _answers(card)],
     )
 
@@ -81,28 +81,32 @@ def _answers(card: Scorecard) -> ScorePart:
     answers = judgeable_answers(card)
     if answers is None:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
-    told = "What each model writes itself, compared with the reference answer."
-    return _part(f"The models' own answers · {answers.prompts} held-out questions", told, answers, "ft-wide")
+    description = "What each model writes itself, compared with the reference answer."
+    return _part(f"The models' own answers · {answers.prompts} held-out questions", description, answers, "ft-wide")
 
 
-def _part(title: str, told: str, part: Scores, kind: str = "") -> ScorePart:
+def _part(title: str, description: str, part: Scores, kind: str = "") -> ScorePart:
     rows = part.rows.model_dump() if isinstance(part, PredictedScores) else {}
     counts = {"not_a_number": rows.get("not_a_number", 0)} if cannot_be_judged(part) else rows
     total = sum(counts.values())
     return ScorePart(
         title,
-        told,
+        description,
         is_measured=True,
-        lines=[(line, KINDS.get(line.verdict, ""), _interval(line)) for line in scorecard_lines(part)],
-        counts=[(KINDS.get(name, "ft-equal"), 100 * counts.get(name, 0) / total) for name, _ in ROWS if total],
-        counted=", ".join(f"{counts[name]} {words}" for name, words in ROWS if counts.get(name)),
+        lines=[(line, SCORE_CLASSES.get(line.verdict, ""), _interval(line)) for line in scorecard_lines(part)],
+        counts=[
+            (SCORE_CLASSES.get(name, "ft-equal"), 100 * counts.get(name, 0) / total)
+            for name, _ in ROW_OUTCOMES
+            if total
+        ],
+        counted=", ".join(f"{counts[name]} {outcome}" for name, outcome in ROW_OUTCOMES if counts.get(name)),
         note=note_before_numbers(part),
         kind=kind,
     )
 
 
 def _interval(line: Line) -> tuple[float, float]:
-    """Return left and width of an interval in percent, around a middle that means no difference."""
+    """Return left and width of an interval in percent, on a scale whose middle means no difference."""
     reach = max(abs(line.low), abs(line.high)) or 1.0
     left, right = (50 + 50 * end / reach for end in (line.low, line.high))
     return left, max(right - left, 1)
@@ -110,11 +114,11 @@ def _interval(line: Line) -> tuple[float, float]:
 
 def _changed_row(row: ChangedRow) -> tuple[str, str, list[tuple[str, str]]]:
     """Return the question, the row with its losses, and (name, text) of the reference and both answers."""
-    *asked, given = row.messages
+    *prompt, reference = row.messages
     before, after = (number_text(loss, "{:.2f}") for loss in (row.base_loss, row.tuned_loss))
-    texts = [("reference", given.content), *zip(("base", "fine-tuned"), row.answers, strict=False)]
+    texts = [("reference", reference.content), *zip(("base", "fine-tuned"), row.answers, strict=False)]
     return (
-        asked[-1].content if asked else "",
+        prompt[-1].content if prompt else "",
         f"row {row.row} · loss {before} → {after}",
         [(name, BROKEN if text is None else text) for name, text in texts],
     )

@@ -1,4 +1,4 @@
-"""Compare: which two sides, and the ways of telling them apart."""
+"""The Compare tab: the two sides, and a tab for each way to compare them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import Updates
 
 BASE_CHOICE = ("Base model", "base")
-SIDES = ("compare-left", "compare-right")
-"""The ids of both dropdowns."""
+SIDE_IDS = ("compare-left", "compare-right")
+"""The element ids of the two dropdowns."""
 EXAMPLE_CHOICE = ("Bundled example: customer service", EXAMPLE_ADAPTER)
 
 
 @dataclass(frozen=True)
 class CompareTab:
-    """What the page's wiring needs of this tab."""
+    """The components that the page's wiring needs."""
 
     left: gr.Dropdown
     right: gr.Dropdown
 
 
 def build_compare_tab(context: PageContext) -> CompareTab:
-    """Who answers, and below it a tab for each way of looking at the answers."""
+    """Build the two dropdowns, and below them a tab for each way to compare the sides."""
     with gr.Row():
-        left, right = _make_side(context, "Left", SIDES[0]), _make_side(context, "Right", SIDES[1])
+        left, right = _make_side(context, "Left", SIDE_IDS[0]), _make_side(context, "Right", SIDE_IDS[1])
     with gr.Tabs(elem_id="compare-ways"):
         with gr.Tab("One prompt"):
             build_one_prompt(context, left, right)
@@ -48,11 +48,11 @@ def build_compare_tab(context: PageContext) -> CompareTab:
 
 
 def side_updates(
-    context: PageContext, tab: CompareTab, left: str | None, right: str | None, wanted: str | None = None
+    context: PageContext, tab: CompareTab, left: str | None, right: str | None, run_id: str | None = None
 ) -> Updates:
-    """Both dropdowns with what is there now: what was chosen if it still is, else the base model and the newest run.
+    """Update both dropdowns. Keep what is selected if it still exists, else select the base model and the newest run.
 
-    The bundled example stands in as long as there is no run.
+    `run_id` is the run to select on the right. The bundled example is selected while there is no run.
     """
     if only := context.hosting.adapter:
         choices = [BASE_CHOICE, (only, only)]
@@ -62,7 +62,7 @@ def side_updates(
     names = [name for _, name in choices]
     first = left or BASE_CHOICE[1]
     is_chosen = right != EXAMPLE_ADAPTER and (right in names or "/" in (right or ""))
-    second = wanted or (right if is_chosen else names[1])
+    second = run_id or (right if is_chosen else names[1])
     return {tab.left: gr.Dropdown(choices, value=first), tab.right: gr.Dropdown(choices, value=second)}
 
 

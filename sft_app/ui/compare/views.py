@@ -1,4 +1,4 @@
-"""Turn a comparison into HTML: two panes, the evidence below them, and the likeliest next tokens. No Gradio here."""
+"""Turn a comparison into HTML: two panes, the evidence below them, and the likeliest next tokens. Without Gradio."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sft_app.inference.next_tokens import TokenCandidate
     from sft_app.inference.stream import PairUpdate
 
-Place = Literal["left", "right"]
-State = Literal["waiting", "done", "stopped"]
-LONGEST_LABEL = 70
+PaneSide = Literal["left", "right"]
+AnswerState = Literal["waiting", "done", "stopped"]
+LABEL_CHARACTERS = 70
 VIEWS = ("Text", "Differences", "Raw text")
 BLANK = {
     "left": ("Base model", "The model before training on your examples, or whatever you choose above."),
@@ -30,33 +30,33 @@ COLOURS = {"left": "ft-base", "right": "ft-tuned"}
 
 @dataclass(frozen=True)
 class AnswerPane:
-    """One side's answer under its label, in passages."""
+    """One side's label, and its answer in passages."""
 
-    place: Place
+    side: PaneSide
     label: str
     passages: Sequence[Passage]
 
     @property
     def colour(self) -> str:
-        return COLOURS[self.place]
+        return COLOURS[self.side]
 
 
-def blank_pane(place: Place) -> str:
+def blank_pane(side: PaneSide) -> str:
     """Show a pane before the first question."""
-    label, text = BLANK[place]
-    return render_html("compare/blank_pane.html", colour=COLOURS[place], label=label, text=text)
+    label, text = BLANK[side]
+    return render_html("compare/blank_pane.html", colour=COLOURS[side], label=label, text=text)
 
 
-def panes_without_answer(chat: PairChat, state: State) -> list[str]:
+def panes_without_answer(chat: PairChat, state: AnswerState) -> list[str]:
     """Show both panes before the last question has an answer."""
     if not chat.question and not chat.exchanges:
         return [blank_pane("left"), blank_pane("right")]
     ending = "thinking …" if state == "waiting" else ""
-    return [_conversation(place, label, chat, (), ending) for place, label in _places(chat)]
+    return [_conversation(side, label, chat, (), ending) for side, label in _labelled_sides(chat)]
 
 
-def panes(chat: PairChat, update: PairUpdate, view: str, state: State) -> list[str]:
-    """Show both panes with the answers so far; differences and raw text once they are complete."""
+def panes(chat: PairChat, update: PairUpdate, view: str, state: AnswerState) -> list[str]:
+    """Show both panes with the answers so far. Differences and raw text are shown once both answers are complete."""
     answers = [_plain(update.left.text)], [_plain(update.right.text)]
     if view == "Differences" and update.is_complete:
         answers = compare_words(update.left.text, update.right.text)
@@ -64,25 +64,25 @@ def panes(chat: PairChat, update: PairUpdate, view: str, state: State) -> list[s
         answers = [_plain(update.raw[0])], [_plain(update.raw[1])]
     endings = _ending(update.left, state), _ending(update.right, state)
     return [
-        _conversation(place, label, chat, answer, ending)
-        for (place, label), answer, ending in zip(_places(chat), answers, endings, strict=True)
+        _conversation(side, label, chat, answer, ending)
+        for (side, label), answer, ending in zip(_labelled_sides(chat), answers, endings, strict=True)
     ]
 
 
 def both_in_full(left: str, right: str, labels: tuple[str, str]) -> list[AnswerPane]:
-    """Return two panes with complete answers, marked where they differ."""
+    """Return two panes with complete answers and their differences marked."""
     one, other = compare_words(left, right)
     return [AnswerPane("left", labels[0], one), AnswerPane("right", labels[1], other)]
 
 
 def evidence_line(parts: Sequence[str], reasons: Sequence[str] = ()) -> str:
-    """Show what was compared, and why the sides are the same where they are."""
-    told = " · ".join(parts)
-    return render_html("compare/evidence.html", told=told[:1].upper() + told[1:], reasons=reasons)
+    """Show the evidence of the comparison, and the reasons if the two sides do not differ."""
+    evidence = " · ".join(parts)
+    return render_html("compare/evidence.html", evidence=evidence[:1].upper() + evidence[1:], reasons=reasons)
 
 
 def candidates_card(found: Sequence[TokenCandidate], before: str, labels: tuple[str, str]) -> str:
-    """Show what each side would say next, as bars; `before` is the end of the text so far."""
+    """Show the probabilities of each side's next token as bars. `before` is the end of the text so far."""
     rows = [
         (repr(candidate.text)[1:-1], [(COLOURS["left"], candidate.left), (COLOURS["right"], candidate.right)])
         for candidate in found
@@ -91,16 +91,18 @@ def candidates_card(found: Sequence[TokenCandidate], before: str, labels: tuple[
 
 
 def pair_choices(pairs: Sequence[AnswerPair]) -> list[tuple[str, str]]:
-    """Return (place and question, id) of pairs of answers, for a list to choose from."""
-    return [(f"{place}. {shorten(pair.prompt, LONGEST_LABEL)}", pair.id) for place, pair in enumerate(pairs, start=1)]
+    """Return (number and question, id) of answer pairs, as choices of a list."""
+    return [
+        (f"{number}. {shorten(pair.prompt, LABEL_CHARACTERS)}", pair.id) for number, pair in enumerate(pairs, start=1)
+    ]
 
 
-def _places(chat: PairChat) -> list[tuple[Place, str]]:
+def _labelled_sides(chat: PairChat) -> list[tuple[PaneSide, str]]:
     return [("left", chat.labels[0]), ("right", chat.labels[1])]
 
 
-def _ending(answer: Answer, state: State) -> str:
-    """Say how far an answer is, or why it ended and how fast it came."""
+def _ending(answer: Answer, state: AnswerState) -> str:
+    """Return an answer's progress, or why it ended and how fast it was."""
     if state == "waiting" and not answer.finished:
         return f"{answer.tokens} tokens …" if answer.tokens else "thinking …"
     stopped = "stopped by you" if state == "stopped" else "cut off at the limit"
@@ -113,12 +115,12 @@ def _plain(text: str) -> Passage:
     return Passage(text, is_shared=True)
 
 
-def _conversation(place: Place, label: str, chat: PairChat, answer: Sequence[Passage], ending: str) -> str:
-    """Show all turns of one side; a first question is above both panes already."""
-    earlier = [(exchange.question, getattr(exchange, place)) for exchange in chat.exchanges]
+def _conversation(side: PaneSide, label: str, chat: PairChat, answer: Sequence[Passage], ending: str) -> str:
+    """Show all turns of one side. The first question is already shown above both panes."""
+    earlier = [(exchange.question, getattr(exchange, side)) for exchange in chat.exchanges]
     return render_html(
         "compare/conversation.html",
-        pane=AnswerPane(place, label, answer),
+        pane=AnswerPane(side, label, answer),
         ending=ending,
         earlier=earlier,
         question=chat.question,

@@ -1,4 +1,4 @@
-"""The check-up of the data: what the doctor finds, the fixes it offers, and how long the conversations are."""
+"""The check-up of the data: its findings, the fixes it offers, and the lengths of the conversations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sft_app.ui.data import views as data_views
 from sft_app.ui.events import PRIVATE, Updates, with_javascript
 from sft_app.ui.permissions import open_to_all
 
-WAITING = "The check-up starts once the data has been read."
-NOTHING: tuple[str, list[str]] = ("", [])
+CHECKUP_PENDING = "The check-up starts once the data has been read."
+NO_FIXES: tuple[str, list[str]] = ("", [])
 OFFER_FIXES = f"""(found, offered, ticked) => {{
     if (JSON.stringify(found) === JSON.stringify(offered)) return [undefined, undefined, undefined];
     const labels = {json.dumps(LABELS)}, recommended = {json.dumps(RECOMMENDED)};
@@ -36,10 +36,10 @@ OFFER_FIXES = f"""(found, offered, ticked) => {{
 
 @dataclass(frozen=True)
 class Checkup:
-    """`fixing` shows when there is something to fix.
+    """The components of the check-up. `fixing` is visible if there is something to fix.
 
-    `seen` remembers what is shown already, `found` (data file, fixes) what it says can be done, and `offered` the
-    same of the check-up whose fixes stand in `fixes`. Both are values of the browser.
+    `seen` is the key of the check-up shown. `found` is (data file, fixes) of the newest check-up, and `offered` is the
+    same for the check-up whose fixes `fixes` shows. The browser holds both.
     """
 
     findings: gr.HTML
@@ -59,18 +59,18 @@ class Checkup:
 
 
 def build_checkup(lengths: gr.HTML) -> Checkup:
-    """`lengths` may stand elsewhere."""
+    """Build the check-up. `lengths` is placed by the caller."""
     gr.Markdown("### Check-up")
-    findings = gr.HTML(views.empty_card(WAITING), elem_id="findings")
+    findings = gr.HTML(views.empty_card(CHECKUP_PENDING), elem_id="findings")
     with gr.Group(visible=False) as fixing:
         fixes = gr.CheckboxGroup([], label="Fixes to apply", info="Your file is not changed.", elem_id="fixes")
-        clean = gr.Button("Make a cleaned copy", size="md", elem_id="make-copy")
-    found, offered = (gr.JSON(list(NOTHING), visible=False) for _ in range(2))
+        clean = gr.Button("Create cleaned copy", size="md", elem_id="make-copy")
+    found, offered = (gr.JSON(list(NO_FIXES), visible=False) for _ in range(2))
     return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), found, offered)
 
 
 def checkup_updates(check: Checkup, inspection: Inspection, settings: RunSettings, key: int) -> Updates:
-    """Show a check-up; `key` says what it was of."""
+    """Show a check-up. `key` identifies its data and settings."""
     fixes = [name for name in LABELS if name in {finding.fix for finding in inspection.findings}]
     chart = data_views.length_chart(inspection.lengths) if inspection.lengths else ""
     return {
@@ -85,21 +85,21 @@ def checkup_problem(check: Checkup, message: str) -> Updates:
     return {
         check.findings: views.problem_card(message),
         check.lengths: "",
-        check.found: list(NOTHING),
+        check.found: list(NO_FIXES),
         check.seen: None,
     }
 
 
 def wire_fixes(check: Checkup, examined: Any) -> None:
-    """The fixes follow each check-up that has been `examined`."""
+    """Update the list of fixes after each `examined` event."""
     offer = with_javascript(open_to_all(offer_fixes), OFFER_FIXES)
     examined.success(offer, [check.found, check.offered, check.fixes], check.offers(), **PRIVATE)
 
 
 def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ticked: list[str]) -> list[Any]:
-    """A person's ticks stay as long as the data is the same; a new fix is ticked if it is a recommended one.
+    """List the fixes. The person's ticks stay while the data is the same; a new fix is ticked if it is recommended.
 
-    The page does it by `OFFER_FIXES`, since a tick that is set meanwhile would be lost on the way.
+    The browser runs `OFFER_FIXES` instead, because a tick set during a request to the server would be lost.
     """
     if found == offered:
         return [gr.skip()] * 3
@@ -110,7 +110,7 @@ def offer_fixes(found: tuple[str, list[str]], offered: tuple[str, list[str]], ti
 
 
 def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progress: ProgressCallback) -> Path:
-    """In the folder, under a name of its own. Raises: DataError when no fix is chosen or nothing is left."""
+    """Write a cleaned copy to the folder under a new name. Raises: DataError if no fix is chosen or no row remains."""
     fixes = [name for name in LABELS if name in fixes]
     if not fixes:
         raise DataError("Choose at least one fix first.")
@@ -122,13 +122,13 @@ def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progres
 
 
 def cleaned_note(path: Path) -> str:
-    """What was done to make a cleaned copy; "" for any other file."""
+    """Return a card with the fixes of a cleaned copy; "" for any other file."""
     cleaning = read_cleaning(path)
     return "" if cleaning is None else data_views.cleaned_card(cleaning)
 
 
 def source_settings(path: Path) -> dict[str, Any]:
-    """How the source of a cleaned copy was read. Raises: DataError when it is no cleaned copy."""
+    """Return the data settings of a cleaned copy's source. Raises: DataError if the file is not a cleaned copy."""
     cleaning = read_cleaning(path)
     if cleaning is None:
         raise DataError(f"{path.name} is not a cleaned copy.")
@@ -136,5 +136,5 @@ def source_settings(path: Path) -> dict[str, Any]:
 
 
 def for_download(path: Path) -> str:
-    """A copy where the page may serve files from."""
+    """Copy a file to a folder that the page may serve files from."""
     return str(shutil.copy(path, Path(tempfile.mkdtemp(prefix="cleaned-"))))

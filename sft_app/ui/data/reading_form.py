@@ -1,4 +1,4 @@
-"""How the rows are read: the guess with its reasons, another reading where there is one, and columns named by hand."""
+"""How the rows are read: the detected layout with its reasons, other possible layouts, and columns chosen by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sft_app.ui.permissions import allowed
 
 NO_COLUMN = "(none)"
 COLUMNS_OFFERED = 1000
-# Worked off by the page: an answer of the server to an earlier choice could undo a later one, or open a list anew.
+# Runs in the browser: the server's response to an earlier choice could undo a later one, or reopen a list.
 TAKE_MAPPING = f"""(...columns) => {{
     const named = {json.dumps(COLUMN_ROLES)}.map((role, index) => [role, columns[index]]);
     const chosen = named.filter(([role, column]) => column && column !== {json.dumps(NO_COLUMN)});
@@ -45,7 +45,7 @@ CONTEST_FIELDS = ("code_language", "solutions_per_problem")
 
 @dataclass(frozen=True)
 class ColumnList:
-    """What one of the lists of columns offers, as (label, value), and what is chosen there."""
+    """The choices of one list of columns as (label, value), and the selected value."""
 
     choices: list[tuple[str, str]]
     value: str | None
@@ -53,9 +53,9 @@ class ColumnList:
 
 @dataclass(frozen=True)
 class ReadingChoice:
-    """How the rows are read. `readings` offers the guesses where there are several; `mapping` names columns.
+    """The components for the layout. `readings` lists the detected layouts if several; `mapping` selects columns.
 
-    `mapping_found` is what `mapping` should offer for the data, and `mapping_shown` what it was told last.
+    `mapping_found` is what `mapping` should offer for the data, and `mapping_shown` is what it currently offers.
     """
 
     facts: gr.HTML
@@ -86,8 +86,9 @@ class ReadingChoice:
 
 
 def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
+    """Build the components, and add the settings that they hold to `fields`."""
     defaults = RunSettings()
-    facts = gr.HTML(data_views.data_facts(loaded), elem_id="data-facts")
+    facts = gr.HTML(data_views.data_summary_card(loaded), elem_id="data-facts")
     guess = gr.HTML(guess_card(loaded), elem_id="guess")
     readings = gr.Radio([], label="Detected layout", visible=False, elem_id="readings")
     choices = [(label, name) for name, label in data_views.FORMAT_LABELS.items()]
@@ -110,7 +111,7 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
 
 
 def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSettings) -> Updates:
-    """Show a file that can be read, as `settings` ask for it."""
+    """Show how a file is read with these settings."""
     decided, guesses = loaded.file.settings, loaded.file.candidates
     chosen = next(
         (i for i, g in enumerate(guesses) if (g.format, g.columns) == (decided.format, decided.columns)), None
@@ -118,7 +119,7 @@ def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSe
     is_table = decided.format == "columns" or loaded.file.certainty == "guess"
     choices = [(data_views.reading_label(guess), index) for index, guess in enumerate(guesses)]
     return {
-        reading.facts: data_views.data_facts(loaded),
+        reading.facts: data_views.data_summary_card(loaded),
         reading.guess: guess_card(loaded),
         reading.readings: gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
         reading.mapping_box: gr.Group(visible=is_table),
@@ -131,6 +132,7 @@ def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSe
 
 
 def guess_card(loaded: LoadedData) -> str:
+    """Show the detected layouts, with an example of each where the layout is not certain."""
     file = loaded.file
     needs_example = file.certainty == "guess" or len(file.open_candidates()) > 1
     guesses = [(guess, first_example(file, guess) if needs_example else None) for guess in file.open_candidates()]
@@ -138,14 +140,14 @@ def guess_card(loaded: LoadedData) -> str:
 
 
 def unreadable_updates(context: PageContext, reading: ReadingChoice, settings: DataSettings, problem: str) -> Updates:
-    """Show why a file cannot be read; if it is a table, its columns can be named."""
+    """Show why a file cannot be read. If it is a table, offer its columns."""
     columns = _columns_if_any(context, settings)
     lists = reading.offer_columns(settings, column_lists(settings, columns))
     return {**refused_updates(reading, problem), reading.mapping_box: gr.Group(visible=bool(columns)), **lists}
 
 
 def refused_updates(reading: ReadingChoice, problem: str) -> Updates:
-    """Show why nothing may or can be read; the lists of columns stay as they are."""
+    """Show why the data cannot be read. The lists of columns do not change."""
     return {
         reading.facts: views.problem_card(problem),
         reading.guess: "",
@@ -163,23 +165,23 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
     layout = [fields["format"], fields["columns"]]
 
     @allowed("look", context)
-    def take_reading(index: int, *shown: Any) -> Updates:
+    def apply_reading(index: int, *shown: Any) -> Updates:
         guess = context.data.load(settings_from_form(names, shown).reading()).file.candidates[index]
         return {fields["format"]: guess.format, fields["columns"]: to_form("columns", guess.columns)}
 
-    reading.readings.input(take_reading, [reading.readings, *inputs], layout, **PRIVATE)
+    reading.readings.input(apply_reading, [reading.readings, *inputs], layout, **PRIVATE)
     gr.on([field.input for field in reading.mapping], None, reading.mapping, layout, js=TAKE_MAPPING, **PRIVATE)
 
 
 def wire_mapping(reading: ReadingChoice, fields: dict[str, Any], read: Any) -> None:
-    """The lists of columns follow each `read` event."""
+    """Update the lists of columns after each `read` event."""
     layout = [fields["format"], fields["columns"]]
     outputs = [reading.mapping_shown, *reading.mapping]
     read.success(None, [reading.mapping_found, *outputs, *layout], outputs, js=SHOW_MAPPING, **PRIVATE)
 
 
 def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
-    """Settings that only one layout has."""
+    """Build the fields of settings that apply to only one layout."""
     box: gr.Group
     with gr.Group(visible=False) as box, gr.Row():
         for name in names:
@@ -188,9 +190,11 @@ def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
 
 
 def column_lists(settings: DataSettings, columns: list[str]) -> list[ColumnList]:
-    """What the list of columns of each role offers."""
+    """Return the choices and the selected column for each role."""
     chosen = settings.column_map()
-    offered = list(dict.fromkeys([*columns[:COLUMNS_OFFERED], *chosen.values()]))  # a list refuses what it lacks
+    offered = list(
+        dict.fromkeys([*columns[:COLUMNS_OFFERED], *chosen.values()])
+    )  # gr.Dropdown rejects a value that is not in its list
     needed = ("user", "assistant")
     return [
         ColumnList(
@@ -202,7 +206,7 @@ def column_lists(settings: DataSettings, columns: list[str]) -> list[ColumnList]
 
 
 def _columns_if_any(context: PageContext, settings: DataSettings) -> list[str]:
-    """So that a person can name the columns of a table that nobody recognises."""
+    """Return the columns of a table whose layout is not recognised, so that the person can choose them."""
     try:
         return read_column_names(settings, context.home)
     except DataError:

@@ -1,4 +1,4 @@
-"""Where the examples come from: the bundled ones, a file, a data set of the Hub, or a cleaned copy of any of them."""
+"""The source of the examples: the bundled file, an upload, a data set on the Hub, or a cleaned copy of any of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
 @dataclass(frozen=True)
 class SourceChoice:
-    """Where the examples come from."""
+    """The components to choose a source."""
 
     example: gr.Button
     upload: gr.UploadButton
@@ -33,7 +33,7 @@ class SourceChoice:
 
 @dataclass(frozen=True)
 class CleanedBox:
-    """Shows while the data is a cleaned copy."""
+    """The components that are visible while the data is a cleaned copy."""
 
     box: gr.Group
     note: gr.HTML
@@ -41,11 +41,12 @@ class CleanedBox:
     back: gr.Button
 
     def show(self, note: str) -> Updates:
-        """Show the box with the note of a cleaned copy; hide it without one."""
+        """Show the box with this note, or hide it if the note is empty."""
         return {self.box: gr.Group(visible=bool(note)), self.note: note}
 
 
 def build_source(fields: dict[str, Any]) -> SourceChoice:
+    """Build the components, and add the settings that they hold to `fields`."""
     gr.Markdown("### Your examples\nConversations in which the assistant answers the way you want.")
     with gr.Row():
         example = gr.Button("Bundled example", size="md", elem_id="use-example")
@@ -85,41 +86,44 @@ def build_cleaned_box() -> CleanedBox:
 def wire_source(
     context: PageContext, source: SourceChoice, cleaned: CleanedBox, fields: dict[str, Any], cleaning: Any
 ) -> None:
-    """A new source is read by itself again: what was chosen for the last one does not carry over. It takes the place
-    of one that is still on its way, such as a copy that is being cleaned (`cleaning`)."""
+    """Wire the buttons. A new source is detected from scratch: choices for the previous one do not carry over.
+
+    It also cancels a source that is still loading, such as a copy that is being cleaned (`cleaning`).
+    """
     data = fields["data"]
-    by_itself: Updates = {fields["format"]: "auto", fields["columns"]: ""}
-    anew = [data, *by_itself]
+    detect: Updates = {fields["format"]: "auto", fields["columns"]: ""}
+    outputs = [data, *detect]
 
     @allowed("upload", context)
-    def take_upload(file: str) -> Updates:
+    def use_upload(file: str) -> Updates:
         context.uploads.check(Path(file))
-        return {data: str(context.uploads.keep(Path(file).name, Path(file))), **by_itself}
+        return {data: str(context.uploads.keep(Path(file).name, Path(file))), **detect}
 
     @allowed("fetch", context)
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
         id = (shown[0] or "").strip()
-        refuse_if_unsafe(id)  # what is no id would be looked for among the files of this machine
+        refuse_if_unsafe(id)  # anything else would be looked up among the files of this machine
         settings = parse_settings({**values_from_form(list(HUB_FIELDS), shown[1:]), "data": id}).reading()
         context.data.fetch(settings, lambda share: progress(share, desc="Fetching"))
-        return {data: settings.data, **by_itself}
+        return {data: settings.data, **detect}
 
     @allowed("look", context)
-    def go_back(copy: str) -> Updates:
+    def use_original(copy: str) -> Updates:
         context.access.check_data(parse_settings({"data": copy}))
         return form_updates(fields, checkup.source_settings(Path(copy)))
 
     inputs = [source.hub_id, *(fields[name] for name in HUB_FIELDS)]
     slow: dict[str, Any] = {"api_visibility": "private", "cancels": [cleaning]}
-    fetching = source.fetch.click(fetch, inputs, anew, show_progress_on=source.fetch, **slow)
+    fetching = source.fetch.click(fetch, inputs, outputs, show_progress_on=source.fetch, **slow)
     slow["cancels"] = [cleaning, fetching]
-    uploading = source.upload.upload(take_upload, source.upload, anew, **slow)
+    uploading = source.upload.upload(use_upload, source.upload, outputs, **slow)
     quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
-    source.example.click(open_to_all(lambda: {data: EXAMPLE_DATA, **by_itself}), None, anew, **quick)
-    cleaned.back.click(go_back, fields["data"], list(fields.values()), **quick)
+    source.example.click(open_to_all(lambda: {data: EXAMPLE_DATA, **detect}), None, outputs, **quick)
+    cleaned.back.click(use_original, fields["data"], list(fields.values()), **quick)
 
 
 def source_line(settings: DataSettings) -> str:
+    """Name the source in one line."""
     if settings.data == EXAMPLE_DATA:
         return f"`{Path(settings.data).name}`: the bundled customer service example"
     if data_suffix(Path(settings.data)) in SUFFIXES:

@@ -1,4 +1,4 @@
-"""Data: what the examples are, how they are read, what is wrong with them, and which tokens will be trained."""
+"""The Data tab: the examples, how they are read, the check-up, and which tokens will be trained."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, Updates, sentence_of, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, Updates, error_message, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
 
-CHECKED_TOO = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
-"""Settings that the check-up depends on and the tokens do not."""
+CHECKUP_FIELDS = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
+"""Settings that affect the check-up but not the tokens."""
 
 
 @dataclass(frozen=True)
 class DataTab:
-    """What the other tabs and the page's wiring need of this one. `fields` are those of `DataSettings`.
+    """The components that other tabs and the page's wiring need. `fields` are those of `DataSettings`.
 
-    `seen` remembers what the overview shows already.
+    `seen` is the key of the data that the overview shows.
     """
 
     fields: dict[str, Any]
@@ -63,14 +63,14 @@ class DataTab:
         return [self.source.line, *self.reading.outputs(), self.cleaned.box, self.cleaned.note, self.seen]
 
     def changes(self) -> list[Any]:
-        """The events after which the data has to be read anew."""
+        """Return the events after which the data must be read again."""
         typed = [self.fields[name] for name in ("text_language", "max_rows")]
         chosen = [self.fields[name] for name in self.fields if name not in ("text_language", *HUB_FIELDS)]
         return [*(field.change for field in chosen), *(field.submit for field in typed), *(f.blur for f in typed)]
 
 
 def build_data_tab(context: PageContext) -> DataTab:
-    """Source, reading and check-up on the left, one conversation and all their lengths on the right."""
+    """Build the source, layout and check-up on the left, and one conversation and the lengths of all on the right."""
     defaults = RunSettings()
     loaded = context.data.load(defaults.reading())
     fields: dict[str, Any] = {"data": gr.Textbox(defaults.data, visible=False, elem_id="data")}
@@ -91,20 +91,20 @@ def build_data_tab(context: PageContext) -> DataTab:
 
 
 def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields: dict[str, Any]) -> None:
-    """Everything that is shown of the data follows it and those of the run's settings (`fields`) that it depends on."""
-    followed = [fields[name].change for name in ("model", "max_length", *CHECKED_TOO)]
-    asked = settled([demo.load, *tab.changes(), tab.view.number.change, *followed], tab.checkup.findings)
-    _wire_overview(context, tab, fields, asked)
-    _wire_conversation(context, tab, fields, asked)
-    _wire_checkup(context, tab, fields, asked)
+    """Refresh the tab when the data changes, or any of the run's settings (`fields`) that it depends on."""
+    triggers = [fields[name].change for name in ("model", "max_length", *CHECKUP_FIELDS)]
+    changed = settled([demo.load, *tab.changes(), tab.view.number.change, *triggers], tab.checkup.findings)
+    _wire_overview(context, tab, fields, changed)
+    _wire_conversation(context, tab, fields, changed)
+    _wire_checkup(context, tab, fields, changed)
 
 
-def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
+def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
     names = list(fields)
 
     @allowed("look", context)
     def show(request: gr.Request, seen: Any, *shown: Any) -> Updates:
-        """What is shown already stays."""
+        """Skip the update if the page already shows this data."""
         context.checkup.end(request.session_hash or "", _settings_or_none(names, shown))
         try:
             settings = _reading_of(tab, names, shown)
@@ -112,41 +112,41 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], a
             if key == seen:
                 return NO_UPDATES
             return {**overview_updates(context, tab, settings), tab.seen: key}
-        except Exception as error:  # whatever it is, the next change has to be followed
-            return {**refused_updates(tab.reading, sentence_of(error)), **tab.cleaned.show(""), tab.seen: None}
+        except Exception as error:  # any error: the next change must still update the tab
+            return {**refused_updates(tab.reading, error_message(error)), **tab.cleaned.show(""), tab.seen: None}
 
-    shown = asked.success(show, [tab.seen, *fields.values()], tab.overview(), show_progress="hidden", **FOLLOWING)
+    shown = changed.success(show, [tab.seen, *fields.values()], tab.overview(), show_progress="hidden", **FOLLOWING)
     wire_mapping(tab.reading, tab.fields, shown)
 
 
-def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
+def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
     names, view = list(fields), tab.view
     inputs = [view.number, *fields.values()]
 
     @allowed("look", context)
-    def turn_to(wanted: float | None, *shown: Any) -> list[Any]:
+    def show_conversation(number: float | None, *shown: Any) -> list[Any]:
         try:
-            return token_view.chat_at(context.data.load(_reading_of(tab, names, shown)), wanted)
-        except Exception:  # what is wrong is told where the data is
+            return token_view.chat_at(context.data.load(_reading_of(tab, names, shown)), number)
+        except Exception:  # the overview shows the error
             return []
 
     @allowed("look", context)
-    def show_tokens(wanted: float | None, *shown: Any) -> Updates:
+    def show_tokens(number: float | None, *shown: Any) -> Updates:
         try:
-            return token_view.token_updates(context, view, settings_from_form(names, shown), wanted)
-        except Exception as error:  # whatever it is, the next change has to be followed
-            return token_view.no_tokens(view, sentence_of(error))
+            return token_view.token_updates(context, view, settings_from_form(names, shown), number)
+        except Exception as error:  # any error: the next change must still update the tab
+            return token_view.no_tokens(view, error_message(error))
 
-    asked.success(turn_to, inputs, view.chat, show_progress="hidden", **FOLLOWING)
-    asked.success(show_tokens, inputs, view.outputs(), **FOLLOWING)
+    changed.success(show_conversation, inputs, view.chat, show_progress="hidden", **FOLLOWING)
+    changed.success(show_tokens, inputs, view.outputs(), **FOLLOWING)
 
 
-def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], asked: Any) -> None:
+def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
     names, inputs, check = list(fields), list(fields.values()), tab.checkup
 
     @allowed("look", context)
     def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
-        """What is shown already stays."""
+        """Skip the update if the page already shows this data."""
         try:
             settings = settings_from_form(names, shown[1:])
             key = context.checkup.key(settings)
@@ -158,8 +158,8 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
             )
         except Superseded:
             return NO_UPDATES
-        except Exception as error:  # whatever it is, the next change has to be followed
-            return checkup.checkup_problem(check, sentence_of(error))
+        except Exception as error:  # any error: the next change must still update the tab
+            return checkup.checkup_problem(check, error_message(error))
         return checkup.checkup_updates(check, inspection, settings, key)
 
     @allowed("clean", context)
@@ -171,7 +171,7 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
         form = form_updates(tab.fields, {"data": str(copy), "format": "auto", "columns": (), "max_rows": None})
         return {**form, tab.cleaned.download: download}
 
-    examined = asked.success(
+    examined = changed.success(
         examine, [check.seen, *inputs], check.outputs(), show_progress_on=check.findings, **FOLLOWING
     )
     checkup.wire_fixes(check, examined)
@@ -181,14 +181,14 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], as
 
 
 def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings) -> Updates:
-    """Show a source, or why it cannot be read."""
+    """Show the data of a source, or why it cannot be read."""
     line: Updates = {tab.source.line: source_line(settings)}
     try:
         loaded = context.data.load(settings)
     except DataError as error:
         file = Path(settings.data)
         is_gone = file.is_relative_to(uploads_dir(context.home)) and not file.is_file()
-        problem = f"{file.name} is no longer there. Upload it again." if is_gone else str(error)
+        problem = f"{file.name} no longer exists. Upload it again." if is_gone else str(error)
         reading = unreadable_updates(context, tab.reading, settings, problem)
         return {**line, **reading, **tab.cleaned.show("")}
     note = checkup.cleaned_note(loaded.file.path)
@@ -196,7 +196,7 @@ def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings)
 
 
 def _reading_of(tab: DataTab, names: list[str], shown: tuple[Any, ...]) -> DataSettings:
-    """How the data is read, whatever the rest of the form holds. Raises: SettingsError."""
+    """Return the form's data settings, ignoring its other fields. Raises: SettingsError."""
     values = dict(zip(names, shown, strict=True))
     return settings_from_form(list(tab.fields), tuple(values[name] for name in tab.fields)).reading()
 

@@ -1,4 +1,4 @@
-"""Show one conversation as a chat, and as the tokens that the model reads, coloured by what is trained."""
+"""Show one conversation as a chat, and as tokens coloured by whether they are trained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKEN_COLOURS = {
 
 @dataclass(frozen=True)
 class TokenView:
-    """The components that show one conversation; `number` chooses it, from 1."""
+    """The components that show one conversation. `number` selects it, counting from 1."""
 
     number: gr.Number
     chat: gr.Chatbot
@@ -39,6 +39,7 @@ class TokenView:
 
 
 def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
+    """Build the view with the first conversation."""
     with gr.Row(equal_height=True):
         gr.Markdown("### What will be trained")
         number = gr.Number(
@@ -58,7 +59,7 @@ def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
             buttons=[],
             elem_id="conversation-chat",
         ),
-        note=gr.Markdown(_token_wait(context), elem_id="token-note"),
+        note=gr.Markdown(_pending_note(context), elem_id="token-note"),
         tokens=gr.HighlightedText(
             label="As the model reads it",
             color_map=TOKEN_COLOURS,
@@ -69,20 +70,21 @@ def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
     )
 
 
-def chat_at(loaded: LoadedData, wanted: float | None) -> list[Any]:
-    return data_views.chat_of(loaded.conversations[_clamp(wanted, loaded) - 1])
+def chat_at(loaded: LoadedData, number: float | None) -> list[Any]:
+    """Return the messages of this conversation, or of the nearest one that exists."""
+    return data_views.chat_of(loaded.conversations[_clamp(number, loaded) - 1])
 
 
-def token_updates(context: PageContext, view: TokenView, settings: RunSettings, wanted: float | None) -> Updates:
-    """Show a note and the coloured tokens; an error is shown in the note."""
+def token_updates(context: PageContext, view: TokenView, settings: RunSettings, number: float | None) -> Updates:
+    """Show a note and the coloured tokens, or an error in the note."""
     try:
         loaded = context.data.load(settings.reading())
         tokenizer = context.models.tokenizer(settings.model)
-        conversation = loaded.conversations[_clamp(wanted, loaded) - 1]
+        conversation = loaded.conversations[_clamp(number, loaded) - 1]
         rendered = render_conversation(tokenizer, conversation, context.lengths.max_length(settings))
     except AppError as error:
         return no_tokens(view, str(error))
-    notes = [*_other_number(wanted, loaded), *template_notes(tokenizer, rendered)]
+    notes = [*_missing_number_note(number, loaded), *template_notes(tokenizer, rendered)]
     return {
         view.note: data_views.token_note(rendered, notes),
         view.tokens: data_views.token_spans(tokenizer, rendered),
@@ -90,24 +92,22 @@ def token_updates(context: PageContext, view: TokenView, settings: RunSettings, 
 
 
 def no_tokens(view: TokenView, problem: str) -> Updates:
-    return {view.note: f"No tokens to show: {problem}", view.tokens: []}
+    return {view.note: f"The tokens cannot be shown: {problem}", view.tokens: []}
 
 
-def _clamp(wanted: float | None, loaded: LoadedData) -> int:
-    """Return the nearest number that exists; an empty field means the first."""
-    return int(min(max(1 if wanted is None else wanted, 1), len(loaded.examples)))
+def _clamp(number: float | None, loaded: LoadedData) -> int:
+    """Return the nearest conversation number; an empty field means the first one."""
+    return int(min(max(1 if number is None else number, 1), len(loaded.examples)))
 
 
-def _other_number(wanted: float | None, loaded: LoadedData) -> list[str]:
-    shown, last = _clamp(wanted, loaded), len(loaded.examples)
-    if wanted in (None, shown):
+def _missing_number_note(number: float | None, loaded: LoadedData) -> list[str]:
+    shown, last = _clamp(number, loaded), len(loaded.examples)
+    if number in (None, shown):
         return []
-    return [
-        f"There is no conversation {wanted:g} to show; this is number {shown:,}. Choose a number from 1 to {last:,}."
-    ]
+    return [f"There is no conversation {number:g}, so this is number {shown:,}. Choose a number from 1 to {last:,}."]
 
 
-def _token_wait(context: PageContext) -> str:
+def _pending_note(context: PageContext) -> str:
     if starter_is_ready(context.home):
         return "Reading the tokens …"
     return "Fetching the starter model for its tokenizer. This happens once and takes about a minute …"

@@ -1,4 +1,4 @@
-"""Turn what is known about the data into what the Data tab shows. No Gradio here."""
+"""Turn facts about the data into HTML and text for the Data tab. Without Gradio."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from sft_app.data.tokens import IGNORED, RenderedConversation
 from sft_app.templating import render_html
 
 FORMAT_LABELS: dict[str, str] = {"auto": "Auto-detect", **{layout.name: layout.label for layout in LAYOUTS.values()}}
-REASONS_SHOWN = 20
-ROWS_SHOWN = 10
-EXAMPLE_LENGTH = 140
+MAX_REASONS = 20
+MAX_ROW_NUMBERS = 10
+EXAMPLE_CHARACTERS = 140
 
 
-def data_facts(data: LoadedData) -> str:
-    """Show the counts of a data file; of a very large one, those of its first part."""
+def data_summary_card(data: LoadedData) -> str:
+    """Show the counts of a data file; if it is very large, the counts of its first part."""
     conversations = data.conversations
-    several = sum(conversation.assistant_turns() > 1 for conversation in conversations)
+    multi_turn = sum(conversation.assistant_turns() > 1 for conversation in conversations)
     rejected = sum(not row.by_choice for row in data.rejected)
-    chosen_away = len(data.rejected) - rejected
-    left_out = [f"{rejected:,} skipped"] * bool(rejected) + [f"{chosen_away:,} not chosen"] * bool(chosen_away)
+    not_chosen = len(data.rejected) - rejected
+    left_out = [f"{rejected:,} skipped"] * bool(rejected) + [f"{not_chosen:,} not chosen"] * bool(not_chosen)
     more = "" if data.is_whole else " and more"
     facts = [
         ("Conversations", f"{len(conversations):,}{more}"),
         ("Rows", f"{data.rows:,}{more}, {' and '.join(left_out) or 'none skipped'}"),
-        ("Multi-turn", f"{several:,}"),
-        ("Read as", reading_label(DetectedLayout(data.file.settings.format, "", data.file.settings.columns))),
+        ("Multi-turn", f"{multi_turn:,}"),
+        ("Layout", reading_label(DetectedLayout(data.file.settings.format, "", data.file.settings.columns))),
     ]
     return render_html("data/facts.html", facts=facts)
 
@@ -43,9 +43,9 @@ def data_facts(data: LoadedData) -> str:
 def reading_card(
     certainty: Certainty, notes: Sequence[str], guesses: Sequence[tuple[DetectedLayout, Conversation | None]]
 ) -> str:
-    """Show why a file is read as it is, what of it is not used, and an example of each reading that is a guess.
+    """Show why a layout was detected, which columns are not used, and an example of each guess.
 
-    Where a person has chosen, the app's own reasons are out of date and not shown.
+    If the person has chosen a layout, the app's reasons no longer apply and are not shown.
     """
     shown = [] if certainty == "chosen" else [(reading_label(guess), guess.why, example) for guess, example in guesses]
     return render_html(
@@ -57,32 +57,32 @@ def reading_card(
 
 
 def reading_label(guess: DetectedLayout) -> str:
-    """Name a reading in a list of choices."""
-    named = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
-    return named or FORMAT_LABELS[guess.format]
+    """Return the label of a detected layout in a list of choices."""
+    columns = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
+    return columns or FORMAT_LABELS[guess.format]
 
 
 def left_out_list(rejected: Sequence[Rejected]) -> str:
-    """List the reasons why rows are left out as Markdown, one line each with its rows."""
+    """List the reasons why rows are skipped as Markdown, one line per reason with its rows."""
     by_reason: dict[str, list[int]] = {}
     for row in rejected:
         by_reason.setdefault(row.reason, []).append(row.row)
-    lines = [f"- {rows_in_words(rows)}: {reason}" for reason, rows in list(by_reason.items())[:REASONS_SHOWN]]
-    if len(by_reason) > REASONS_SHOWN:
-        lines.append(f"- and {len(by_reason) - REASONS_SHOWN:,} more reasons")
+    lines = [f"- {rows_in_words(rows)}: {reason}" for reason, rows in list(by_reason.items())[:MAX_REASONS]]
+    if len(by_reason) > MAX_REASONS:
+        lines.append(f"- and {len(by_reason) - MAX_REASONS:,} more reasons")
     return "\n".join(lines)
 
 
 def rows_in_words(rows: Sequence[int]) -> str:
-    """Name rows as `row 3` or `3 rows (1, 4, 9)`, shortened if there are many."""
+    """Return `row 3` or `3 rows (1, 4, 9)`, shortened if there are many."""
     if len(rows) == 1:
         return f"row {rows[0]:,}"
-    shown = ", ".join(map(str, rows[:ROWS_SHOWN]))
-    return f"{len(rows):,} rows ({shown}{', …' if len(rows) > ROWS_SHOWN else ''})"
+    shown = ", ".join(map(str, rows[:MAX_ROW_NUMBERS]))
+    return f"{len(rows):,} rows ({shown}{', …' if len(rows) > MAX_ROW_NUMBERS else ''})"
 
 
 def findings_list(inspection: Inspection) -> str:
-    """Show the result of the check-up; what can be fixed comes first."""
+    """Show the result of the check-up, with fixable findings first."""
     findings = sorted(inspection.findings, key=lambda finding: not finding.fix)
     return render_html(
         "data/findings.html",
@@ -95,7 +95,7 @@ def findings_list(inspection: Inspection) -> str:
 
 
 def cleaned_card(cleaning: Cleaning) -> str:
-    """Show what a cleaned copy was made from and how, with the rows that were skipped."""
+    """Show a cleaned copy's source, its fixes, and the rows that were skipped."""
     items = [fix.sentence() for fix in cleaning.applied]
     if cleaning.left_out:
         rows = [row.row for row in cleaning.left_out]
@@ -104,16 +104,17 @@ def cleaned_card(cleaning: Cleaning) -> str:
 
 
 def length_chart(lengths: TokenLengths) -> str:
-    """Show a histogram of conversation lengths, and how much is kept at each `max_length`."""
+    """Show a histogram of conversation lengths, and how much each `max_length` keeps."""
     bars, max_length = lengths.histogram(), lengths.max_length
-    most = max(count for _, _, count in bars)
-    of = f"{lengths.total:,}" if len(lengths.lengths) == lengths.total else f"a sample of {len(lengths.lengths):,}"
+    max_count = max(count for _, _, count in bars)
+    is_sample = len(lengths.lengths) < lengths.total
+    measured = f"a sample of {len(lengths.lengths):,}" if is_sample else f"{lengths.total:,} conversations"
     kept = sorted({*lengths.kept_table(), lengths.kept(max_length)}, key=lambda row: row.max_length)
     return render_html(
         "data/lengths.html",
-        measured=f"of {of}; half have at most {lengths.percentile(0.5):,}",
+        measured=f"{measured}; half have at most {lengths.percentile(0.5):,}",
         bars=[
-            (low > max_length, 100 * count / most, f"{low:,} to {high - 1:,} tokens: {count:,}")
+            (low > max_length, 100 * count / max_count, f"{low:,} to {high - 1:,} tokens: {count:,}")
             for low, high, count in bars
         ],
         longest=f"{bars[-1][1] - 1:,}",
@@ -125,22 +126,22 @@ def length_chart(lengths: TokenLengths) -> str:
 
 
 def token_spans(tokenizer: Any, rendered: RenderedConversation) -> list[tuple[str, str]]:
-    """Return the text and the class of each token; line ends are made visible."""
+    """Return (text, class) of each token, with line ends made visible."""
     ends = set(rendered.ends)
     spans = []
-    for place, (id, label) in enumerate(zip(rendered.input_ids, rendered.labels, strict=True)):
+    for index, (id, label) in enumerate(zip(rendered.input_ids, rendered.labels, strict=True)):
         kind = "trained" if label != IGNORED else "context"
-        if place in ends:
+        if index in ends:
             kind = "end, trained" if label != IGNORED else "end, not trained"
-        spans.append((tokenizer.decode([id]).replace("\n", "⏎\n"), "cut" if place >= rendered.kept else kind))
+        spans.append((tokenizer.decode([id]).replace("\n", "⏎\n"), "cut" if index >= rendered.kept else kind))
     return spans
 
 
 def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
-    """Say how much of a conversation is trained, and what is unusual about it."""
+    """Return a note on how much of a conversation is trained, and what is unusual about it."""
     total = len(rendered.input_ids)
-    what = "every answer with its end-of-turn token, and nothing else"
-    note = f"**{rendered.trained:,}** of {total:,} tokens are trained: {what}."
+    parts = "every answer with its end-of-turn token, and nothing else"
+    note = f"**{rendered.trained:,}** of {total:,} tokens are trained: {parts}."
     if rendered.is_cut:
         lost = f"**{rendered.trained_lost:,}** answer tokens are cut off and lost"
         note += f" The conversation is longer than max_length {rendered.kept:,}: {lost}."
@@ -148,7 +149,7 @@ def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
 
 
 def chat_of(conversation: Conversation) -> list[dict[str, Any]]:
-    """Return the chat window's two sides of a conversation; other roles are on the model's, under their names."""
+    """Return a conversation as chat messages. Roles other than user are on the assistant's side, under a title."""
     titles = {"system": "System prompt", "tool": "Tool"}
     return [
         {
@@ -161,7 +162,7 @@ def chat_of(conversation: Conversation) -> list[dict[str, Any]]:
 
 
 def _example_lines(conversation: Conversation | None) -> list[tuple[str, str]] | None:
-    """Return (verb, text) of the first question and answer, as far as there are any."""
+    """Return (verb, text) of the first question and answer, leaving out empty ones."""
     if conversation is None:
         return None
     lines = (("asks", conversation.question()), ("answers", conversation.answers()[0]))
@@ -173,9 +174,9 @@ def _capitalised(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= EXAMPLE_LENGTH else f"{text[:EXAMPLE_LENGTH].rstrip()} …"
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS].rstrip()} …"
 
 
 def _percent(share: float) -> str:
-    """Round a share to a percentage that is 100% only if nothing is missing."""
+    """Round a share to a percentage that is 100% only for the whole."""
     return "100%" if share == 1 else f"{min(share, 0.999):.1%}"

@@ -1,1 +1,1 @@
-"""Export: what can be taken out of a run, and where it can be put."""
+"""The Export tab: download a run's model, or push it to the Hub."""

@@ -1,4 +1,4 @@
-"""Files to take along: the adapter, the merged model, or what Ollama needs, of the chosen run."""
+"""Downloads of the chosen run: the adapter, the merged model, or what Ollama needs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sft_app.ui.export.watched import Watched
 from sft_app.ui.permissions import allowed
 from sft_app.ui.views import empty_card
 
-# More than this is taken from the folder, not through the browser.
-MOST_ZIPPED_GIB = 2.0
-# A merged model, and what Ollama needs besides where that was asked for.
-Made = tuple[MergedModel, OllamaPackage | None]
+# A larger model is not offered as a download: you copy its folder, or push it to the Hub.
+MAX_ZIP_GIB = 2.0
+# A merged model, and the Ollama package if one was requested.
+ExportResult = tuple[MergedModel, OllamaPackage | None]
 
 
 @dataclass(frozen=True)
 class Downloads:
-    """`pack` makes a zip of the merged model, `file` saves what there is."""
+    """The components of the Download tab. `pack` creates a zip of the merged model, `file` downloads a file."""
 
     result: gr.HTML
     commands: gr.Code
@@ -50,7 +50,7 @@ class Downloads:
         file: Path | None = None,
         is_working: bool = False,
     ) -> Updates:
-        """Show what was made, what can be done with it, and whether something is being made."""
+        """Show a card, the buttons and commands for an export, and whether one is in progress."""
         return {
             self.result: card,
             self.commands: gr.Code(value=commands, visible=bool(commands)),
@@ -62,23 +62,23 @@ class Downloads:
 
 
 def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
-    """What can be made of the run that `chosen` names, and what has been made of it."""
-    kind = gr.Radio(views.KINDS, value="adapter", label="Export format", elem_id="export-kind")
+    """Build the choice of a format, the buttons, and the result for the run that `chosen` selects."""
+    kind = gr.Radio(views.EXPORT_FORMATS, value="adapter", label="Export format", elem_id="export-kind")
     with gr.Row():
         make = gr.Button("Export", variant="primary", size="md", min_width=140, elem_id="make-export")
         stop = gr.Button("Stop", size="md", min_width=140, visible=False, elem_id="stop-export")
-    shown = _build_shown(make, stop)
+    shown = _build_results(make, stop)
     handlers = _Handlers(context, shown)
-    asked, outputs = [chosen, kind], shown.outputs()
-    work = make.click(handlers.make, asked, outputs, trigger_mode="once", **PRIVATE)
-    work.failure(handlers.look, asked, outputs, **PRIVATE)
-    stop.click(handlers.leave, asked, outputs, cancels=[work], **PRIVATE)
-    gr.on([chosen.change, kind.change], handlers.change, asked, outputs, cancels=[work], **UNCHECKED)
+    inputs, outputs = [chosen, kind], shown.outputs()
+    work = make.click(handlers.make, inputs, outputs, trigger_mode="once", **PRIVATE)
+    work.failure(handlers.look, inputs, outputs, **PRIVATE)
+    stop.click(handlers.leave, inputs, outputs, cancels=[work], **PRIVATE)
+    gr.on([chosen.change, kind.change], handlers.change, inputs, outputs, cancels=[work], **UNCHECKED)
     shown.pack.click(handlers.pack, chosen, [shown.pack, shown.file], api_visibility="private")
 
 
-def _build_shown(make: gr.Button, stop: gr.Button) -> Downloads:
-    result = gr.HTML(empty_card(views.TOLD["adapter"]), elem_id="export-result")
+def _build_results(make: gr.Button, stop: gr.Button) -> Downloads:
+    result = gr.HTML(empty_card(views.FORMAT_DESCRIPTIONS["adapter"]), elem_id="export-result")
     commands = gr.Code(
         label="Next, in a terminal",
         language="shell",
@@ -94,12 +94,12 @@ def _build_shown(make: gr.Button, stop: gr.Button) -> Downloads:
 
 
 class _Handlers:
-    """What the events of `shown` call."""
+    """The event handlers of the Download tab."""
 
     def __init__(self, context: PageContext, shown: Downloads) -> None:
         self.context, self.shown = context, shown
-        # By the session of the page that asked for it: the run and format it asked for, and the work.
-        self.at_work: dict[str | None, tuple[tuple[str | None, str], Watched[Made]]] = {}
+        # The requested run and format, and the work, by the page's session.
+        self.active: dict[str | None, tuple[tuple[str | None, str], Watched[ExportResult]]] = {}
         look, merge = allowed("look", context), allowed("merge", context)
         self.make, self.look = look(self._make), look(self._look)
         self.leave, self.change = look(self._leave), look(self._change)
@@ -108,43 +108,45 @@ class _Handlers:
     def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[Updates]:
         run = self.context.runs.get(run_id)
         if kind == "adapter":
-            with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
+            with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # Gradio copies the file
                 packed = zip_adapter(run, Path(folder))
                 yield self.shown.show(empty_card(f"{packed.name} is ready."), file=packed)
             return
         self.context.access.check("merge")
         if find_merged(run, run.merged_dir) is None:
             self.context.models.release()
-        work = Watched(_making(run, kind))
-        mine = self.at_work[request.session_hash] = (run_id, kind), work
+        work = Watched(_export_steps(run, kind))
+        mine = self.active[request.session_hash] = (run_id, kind), work
         try:
             made = yield from self._follow(work.watch())
         finally:
-            if self.at_work.get(request.session_hash) is mine:  # and not what the page has asked for since
-                del self.at_work[request.session_hash]
+            if self.active.get(request.session_hash) is mine:  # unless the page has started another export since
+                del self.active[request.session_hash]
         yield self._show_merged(*made) if made else self._look(run_id, kind)
 
     def _leave(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
-        """As `_look`, and what this page was making ends."""
-        if at_work := self.at_work.get(request.session_hash):
-            at_work[1].stop()
+        """Stop what this page was exporting, then do as `_look`."""
+        if active := self.active.get(request.session_hash):
+            active[1].stop()
         return self._look(run_id, kind)
 
     def _change(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
-        """As `_leave`, unless the page is already making what was chosen.
+        """Do as `_leave`, unless the page is already exporting what was selected.
 
-        On a busy machine the click on Export can be handled before the choice it came after.
+        On a busy machine the click on Export can be handled before the selection that preceded it.
         """
-        at_work = self.at_work.get(request.session_hash)
-        if at_work and at_work[0] == (run_id, kind):
+        active = self.active.get(request.session_hash)
+        if active and active[0] == (run_id, kind):
             return NO_UPDATES
         return self._leave(run_id, kind, request)
 
     def _look(self, run_id: str | None, kind: str) -> Updates:
-        """What is there already of an earlier time, else what the choice is for."""
+        """Show a merged model that already exists, or else describe the selected format."""
         run = self.context.runs.find(run_id)
         merged = find_merged(run, run.merged_dir) if run and kind == "merged" else None
-        return self._show_merged(merged, None) if merged else self.shown.show(empty_card(views.TOLD[kind]))
+        return (
+            self._show_merged(merged, None) if merged else self.shown.show(empty_card(views.FORMAT_DESCRIPTIONS[kind]))
+        )
 
     def _pack(self, run_id: str | None) -> Iterator[Updates]:
         run = self.context.runs.get(run_id)
@@ -154,25 +156,27 @@ class _Handlers:
             yield {self.shown.pack: gr.Button(visible=False), self.shown.file: file}
 
     def _show_merged(self, merged: MergedModel, package: OllamaPackage | None) -> Updates:
-        is_at_home = not self.context.hosting.is_hosted
+        is_local = not self.context.hosting.is_hosted
         size = sum(file.stat().st_size for file in merged.folder.iterdir()) / 2**30
-        can_pack = size < MOST_ZIPPED_GIB
-        where = f"Folder: {merged.folder}" if is_at_home else "" if can_pack else views.TOO_LARGE
+        can_pack = size < MAX_ZIP_GIB
+        where = f"Folder: {merged.folder}" if is_local else "" if can_pack else views.TOO_LARGE
         card = views.merged_card(merged, where, package)
-        commands = views.ollama_commands(package, is_at_home) if package else ""
+        commands = views.ollama_commands(package, is_local) if package else ""
         return self.shown.show(card, commands, can_pack)
 
-    def _follow(self, steps: Generator[Step, None, Made | None]) -> Generator[Updates, None, Made | None]:
-        """Show each step of the work."""
+    def _follow(
+        self, steps: Generator[Step, None, ExportResult | None]
+    ) -> Generator[Updates, None, ExportResult | None]:
+        """Show each step of the work, and return its result."""
         while True:
             try:
                 step = next(steps)
             except StopIteration as end:
-                made: Made | None = end.value
-                return made
-            yield self.shown.show(views.progress_card(step), is_working=True)
+                result: ExportResult | None = end.value
+                return result
+            yield self.shown.show(views.merge_progress_card(step), is_working=True)
 
 
-def _making(run: Run, kind: str) -> Generator[Step, None, Made]:
+def _export_steps(run: Run, kind: str) -> Generator[Step, None, ExportResult]:
     merged = yield from prepare_merged(run, run.merged_dir)
     return merged, (yield from prepare_ollama(run, merged)) if kind == "ollama" else None

@@ -1,4 +1,4 @@
-"""To the Hugging Face Hub: the chosen run as a repository, and this app as a Space."""
+"""Push to the Hugging Face Hub: the chosen run as a repository, and this app as a Space."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
-from sft_app.ui.export.views import KINDS, login_line, pushed_line, warning_line
+from sft_app.ui.export.views import EXPORT_FORMATS, login_line, pushed_line, warning_line
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.services.visitors import visitor_of
 
-HUB_TOLD = (
-    "Pushes the trained weights, tokenizer, model card and settings to a repository of yours on the Hugging Face "
-    "Hub. If the upload is interrupted, push again: files that already arrived are not sent again."
+HUB_INTRO = (
+    "Push the trained weights, tokenizer, model card and settings to your own repository on the Hugging Face Hub. If "
+    "the upload is interrupted, push again: it continues where it stopped."
 )
-SPACE_TOLD = "Puts this app online for others to open in their browser. Gradio Spaces may require a paid Hub plan."
-WHOLE, COMPARISON = "The whole app", "Only a comparison of an adapter on the Hub"
-SPACE_NAMES = {WHOLE: "fine-tune-and-compare", COMPARISON: "compare"}
+SPACE_INTRO = (
+    "Put this app online, so that others can open it in their browser. Gradio Spaces may require a paid Hub plan."
+)
+WHOLE_APP, COMPARISON = "The whole app", "Only a comparison of one adapter with its base model"
+SPACE_NAMES = {WHOLE_APP: "fine-tune-and-compare", COMPARISON: "compare"}
 NAME_INFO = "USER/NAME, or just NAME for your own account."
 
 
 @dataclass(frozen=True)
 class HubFields:
-    """What is asked before a run is pushed."""
+    """The fields to fill in before a run is pushed."""
 
     login: gr.Markdown
     kind: gr.Radio
@@ -55,10 +57,10 @@ class HubFields:
 
 @dataclass(frozen=True)
 class SpaceFields:
-    """What is asked before a Space is made."""
+    """The fields to fill in before a Space is created."""
 
     login: gr.Markdown
-    what: gr.Radio
+    content: gr.Radio
     adapter: gr.Textbox
     repo: gr.Textbox
     private: gr.Checkbox
@@ -67,7 +69,7 @@ class SpaceFields:
 
 
 def build_push_tabs(context: PageContext, chosen: gr.Dropdown) -> None:
-    """A tab for the repository of the run that `chosen` names, and one for a Space."""
+    """Build a tab that pushes the run that `chosen` selects, and one that creates a Space."""
     with gr.Tab("Hub", id="hub") as hub_tab:
         hub = _hub_fields()
     with gr.Tab("Space", id="space") as space_tab:
@@ -77,13 +79,15 @@ def build_push_tabs(context: PageContext, chosen: gr.Dropdown) -> None:
 
 
 def _hub_fields() -> HubFields:
-    gr.Markdown(HUB_TOLD, elem_id="push-told")
+    gr.Markdown(HUB_INTRO, elem_id="push-told")
     login = gr.Markdown(elem_id="push-login")
-    kind = gr.Radio(KINDS[:2], value="adapter", label="Content", elem_id="push-kind")
+    kind = gr.Radio(EXPORT_FORMATS[:2], value="adapter", label="Content", elem_id="push-kind")
     repo = gr.Textbox(label="Repository", info=NAME_INFO, max_lines=1, elem_id="push-repo")
     with gr.Row():
         private = gr.Checkbox(True, label="Private", info="Only you and people you give access can see it.")
-        include_data = gr.Checkbox(False, label="Include data", info="Also push the conversations it was trained on.")
+        include_data = gr.Checkbox(
+            False, label="Include data", info="Also push the conversations that the run was trained on."
+        )
     warning = gr.HTML(visible=False, elem_id="push-warning")
     pairs = gr.Dropdown(
         [],
@@ -97,9 +101,9 @@ def _hub_fields() -> HubFields:
 
 
 def _space_fields() -> SpaceFields:
-    gr.Markdown(SPACE_TOLD, elem_id="space-told")
+    gr.Markdown(SPACE_INTRO, elem_id="space-told")
     login = gr.Markdown(elem_id="space-login")
-    what = gr.Radio([WHOLE, COMPARISON], value=WHOLE, label="Content", elem_id="space-what")
+    content = gr.Radio([WHOLE_APP, COMPARISON], value=WHOLE_APP, label="Content", elem_id="space-what")
     adapter = gr.Textbox(
         label="Adapter",
         info="Any adapter on the Hub, yours or someone else's.",
@@ -108,26 +112,26 @@ def _space_fields() -> SpaceFields:
         visible=False,
         elem_id="space-adapter",
     )
-    repo = gr.Textbox(SPACE_NAMES[WHOLE], label="Space", info=NAME_INFO, max_lines=1, elem_id="space-repo")
+    repo = gr.Textbox(SPACE_NAMES[WHOLE_APP], label="Space", info=NAME_INFO, max_lines=1, elem_id="space-repo")
     private = gr.Checkbox(True, label="Private", info="Only you and people you give access can open it.")
     push = gr.Button("Create Space", variant="primary", size="md", elem_id="push-space")
-    return SpaceFields(login, what, adapter, repo, private, push, _result("space-result"))
+    return SpaceFields(login, content, adapter, repo, private, push, _result("space-result"))
 
 
 def _result(elem_id: str) -> gr.Markdown:
-    """As high as the progress that is shown in its place."""
+    """Create the result, as tall as the progress bar that takes its place."""
     return gr.Markdown(elem_id=elem_id, min_height=72)
 
 
 def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr.Tab, adapter: gr.Textbox) -> None:
-    """What is pushed becomes the adapter that a Space can compare."""
+    """Wire the Hub tab. A pushed adapter becomes the `adapter` that a Space can compare."""
 
     @allowed("look", context)
     def list_pairs(run_id: str | None, before: list[str] | None) -> gr.Dropdown:
         run = context.runs.find(run_id)
         pairs = collect_pairs(run) if run else []
-        still = [pair.id for pair in pairs if pair.id in (before or [])]
-        return gr.Dropdown(pair_choices(pairs), value=still or (default_pairs(run) if run else []))
+        kept = [pair.id for pair in pairs if pair.id in (before or [])]
+        return gr.Dropdown(pair_choices(pairs), value=kept or (default_pairs(run) if run else []))
 
     @allowed("look", context)
     def suggest(run_id: str | None, kind: str) -> Updates:
@@ -136,9 +140,9 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
 
     @allowed("look", context)
     def rename(run_id: str | None, kind: str, name: str) -> str:
-        """What was typed stays."""
+        """Suggest a name for this kind, unless the person has typed one."""
         run = context.runs.find(run_id)
-        is_typed = run and name not in {suggested_name(run, known) for _, known in KINDS}
+        is_typed = run and name not in {suggested_name(run, known) for _, known in EXPORT_FORMATS}
         return suggested_name(run, kind) if run and not is_typed else name
 
     @allowed("push", context)
@@ -155,7 +159,7 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         target = target_of(context, request, repo, private)
         run = context.runs.get(run_id)
         check_target(target)
-        merged = _merged_of(context, run, progress) if kind == "merged" else None
+        merged = _merge_run(context, run, progress) if kind == "merged" else None
         progress(0.0, desc="Uploading")
         pushed = push_run(run, target, include_data, pairs, lambda share: progress(share, desc="Uploading"), merged)
         is_adapter = merged is None and saved_kind(run) == "adapter"
@@ -166,17 +170,17 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
         warning = visibility_warning(private, include_data)
         return gr.HTML(warning_line(warning), visible=bool(warning))
 
-    asked = [chosen, hub.kind, hub.repo, hub.private, hub.include_data, hub.pairs]
+    inputs = [chosen, hub.kind, hub.repo, hub.private, hub.include_data, hub.pairs]
     gr.on([tab.select, chosen.change], list_pairs, [chosen, hub.pairs], hub.pairs, **UNCHECKED)
     chosen.change(suggest, [chosen, hub.kind], [hub.repo, hub.result], **UNCHECKED)
     hub.kind.change(rename, [chosen, hub.kind, hub.repo], hub.repo, **UNCHECKED)
-    tab.select(_login_of(context), None, hub.login, **PRIVATE)
+    tab.select(_login_handler(context), None, hub.login, **PRIVATE)
     gr.on([hub.private.change, hub.include_data.change], warn, [hub.private, hub.include_data], hub.warning, **PRIVATE)
-    hub.push.click(push, asked, [hub.result, adapter], api_visibility="private", show_progress_on=hub.result)
+    hub.push.click(push, inputs, [hub.result, adapter], api_visibility="private", show_progress_on=hub.result)
 
 
-def _merged_of(context: PageContext, run: Run, progress: Any) -> MergedModel:
-    """The merge has the memory of Compare's models for itself."""
+def _merge_run(context: PageContext, run: Run, progress: Any) -> MergedModel:
+    """Merge the run. The models of the Compare tab are released first, to free their memory."""
     if find_merged(run, run.merged_dir) is None:
         context.models.release()
     return follow(prepare_merged(run, run.merged_dir), lambda step: progress(step.share, desc=step.what))
@@ -184,8 +188,8 @@ def _merged_of(context: PageContext, run: Run, progress: Any) -> MergedModel:
 
 def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
     @allowed("push", context)
-    def make(
-        what: str,
+    def create_space(
+        content: str,
         adapter: str,
         repo: str,
         private: bool,
@@ -194,32 +198,32 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
     ) -> str:
         target = target_of(context, request, repo, private)
         progress(0.0, desc="Uploading")
-        shown = adapter if what == COMPARISON else None
-        return pushed_line(push_app_as_space(target, shown, lambda share: progress(share, desc="Uploading")))
+        compared = adapter if content == COMPARISON else None
+        return pushed_line(push_app_as_space(target, compared, lambda share: progress(share, desc="Uploading")))
 
     @open_to_all
-    def choose(what: str, adapter: str) -> Updates:
+    def choose(content: str, adapter: str) -> Updates:
         name = adapter.rpartition("/")[2]
-        repo = f"{SPACE_NAMES[what]}-{name}" if what == COMPARISON and name else SPACE_NAMES[what]
-        return {space.adapter: gr.Textbox(visible=what == COMPARISON), space.repo: repo, space.result: ""}
+        repo = f"{SPACE_NAMES[content]}-{name}" if content == COMPARISON and name else SPACE_NAMES[content]
+        return {space.adapter: gr.Textbox(visible=content == COMPARISON), space.repo: repo, space.result: ""}
 
-    asked = [space.what, space.adapter, space.repo, space.private]
+    inputs = [space.content, space.adapter, space.repo, space.private]
     shown = [space.adapter, space.repo, space.result]
-    gr.on([space.what.change, space.adapter.change], choose, [space.what, space.adapter], shown, **PRIVATE)
-    tab.select(_login_of(context), None, space.login, **PRIVATE)
-    space.push.click(make, asked, space.result, api_visibility="private")
+    gr.on([space.content.change, space.adapter.change], choose, [space.content, space.adapter], shown, **PRIVATE)
+    tab.select(_login_handler(context), None, space.login, **PRIVATE)
+    space.push.click(create_space, inputs, space.result, api_visibility="private")
 
 
-def _login_of(context: PageContext) -> Any:
+def _login_handler(context: PageContext) -> Any:
     @allowed("look", context)
-    def login(request: gr.Request) -> str:
+    def show_login(request: gr.Request) -> str:
         return login_line(context.hosting, visitor_of(context.hosting, request), has_hub_login())
 
-    return login
+    return show_login
 
 
 def target_of(context: PageContext, request: gr.Request, repo: str, private: bool) -> PushTarget:
-    """In the visitor's name on a Space, never with the Space's own token. Raises: AccessError."""
+    """Return where to push. On a Space, the visitor's own token is used, never the Space's. Raises: AccessError."""
     visitor = visitor_of(context.hosting, request)
     context.hosting.refuse_unless_trusted(visitor, "push")
     return PushTarget(repo, private, (visitor.token or False) if context.hosting.is_hosted else None)

@@ -1,4 +1,4 @@
-"""Export: choose a run, and take it along."""
+"""The Export tab: choose a run, then download or push it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sft_app.ui.export.downloads import build_downloads
 from sft_app.ui.export.push_panel import build_push_tabs
 from sft_app.ui.permissions import allowed
 
-TOLD = (
+EXPORT_INTRO = (
     "Your fine-tune is yours: use it in another program, push it to the Hugging Face Hub, or put it online as a Space."
 )
 RUN_INFO = "Runs with a saved adapter, newest first."
@@ -22,14 +22,14 @@ NO_RUNS = "No run has saved an adapter yet. Train one, then export it here."
 
 @dataclass(frozen=True)
 class ExportTab:
-    """What the page's wiring needs of this tab."""
+    """The components that the page's wiring needs."""
 
     chosen: gr.Dropdown
 
 
 def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
-    """The run, and below it a tab for each place it can go to; the list of runs is read anew when the tab is opened."""
-    gr.Markdown(TOLD, elem_id="export-told")
+    """Build the choice of a run, and a tab for each destination. The runs are listed again when the tab is `opened`."""
+    gr.Markdown(EXPORT_INTRO, elem_id="export-told")
     chosen = gr.Dropdown([], label="Run", info=RUN_INFO, elem_id="export-run")
     with gr.Tabs(elem_id="export-ways"):
         with gr.Tab("Download"):
@@ -44,10 +44,10 @@ def build_export_tab(context: PageContext, opened: gr.Tab) -> ExportTab:
     return ExportTab(chosen)
 
 
-def run_choices(context: PageContext, wanted: str | None) -> gr.Dropdown:
-    """The runs that have something to export; `wanted` if it is one of them, else the newest."""
+def run_choices(context: PageContext, run_id: str | None) -> gr.Dropdown:
+    """List the runs that have an adapter, and select `run_id` if it is one of them, else the newest."""
     summaries = [summary for summary in context.runs.summaries() if summary.adapter]
     ids = [summary.run for summary in summaries]
     choices = [(views.run_label(summary), summary.run) for summary in summaries]
     info = RUN_INFO if ids else NO_RUNS
-    return gr.Dropdown(choices, value=wanted if wanted in ids else next(iter(ids), None), info=info)
+    return gr.Dropdown(choices, value=run_id if run_id in ids else next(iter(ids), None), info=info)

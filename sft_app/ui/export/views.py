@@ -1,4 +1,4 @@
-"""Turn what is known about an export into what the Export tab shows. No Gradio here."""
+"""Turn facts about an export into HTML and text for the Export tab. Without Gradio."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from sft_app.export.package import OllamaPackage, fidelity_message
 from sft_app.hosting import Hosting, Visitor
 from sft_app.templating import render_html
 
-KINDS = [
+EXPORT_FORMATS = [
     ("Adapter: what training changed", "adapter"),
     ("Merged model: base and adapter as one", "merged"),
     ("Ollama: chat on your own computer", "ollama"),
 ]
-TOO_LARGE = "It is too large to download through the browser. Push it to the Hub instead."
-TOLD = {
-    "adapter": "A zip of what was trained. An adapter is a few megabytes and is loaded on top of the base model "
-    "with PEFT; a full fine-tune is the whole model.",
+TOO_LARGE = "The model is too large to download through the browser. Push it to the Hub instead."
+FORMAT_DESCRIPTIONS = {
+    "adapter": "A zip of the trained weights and the tokenizer. An adapter is a few megabytes and is loaded on top of "
+    "the base model with PEFT; a full fine-tune is the whole model.",
     "merged": "For transformers, vLLM and others: the adapter is merged into the weights of its base model, in "
-    "bfloat16. It takes as much disk space as the whole model, and a few minutes, because the result is read back and "
-    "compared with base and adapter.",
+    "bfloat16. It needs as much disk space as the whole model, and takes a few minutes, because the result is read "
+    "back and compared with base and adapter.",
     "ollama": "The merged model plus a Modelfile with the chat template, the system prompt, the stop tokens "
     "and the run's temperature, for Ollama on your own computer.",
 }
@@ -30,13 +30,13 @@ NOT_LOGGED_IN = (
 LOGGED_IN = "Pushes with this machine's Hub login."
 
 
-def progress_card(step: Step) -> str:
-    """Show how far a merge is."""
+def merge_progress_card(step: Step) -> str:
+    """Show the progress of a merge."""
     return render_html("export/progress.html", what=step.what, percent=100 * step.share)
 
 
 def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) -> str:
-    """Show what was made and how close it is to the run; `where` it is, or nothing if a button says so."""
+    """Show that a model is ready and how closely it matches the run. `where` is its location, or empty."""
     sentence, is_warning = fidelity_message(merged)
     return render_html(
         "export/merged.html",
@@ -48,11 +48,11 @@ def merged_card(merged: MergedModel, where: str, package: OllamaPackage | None) 
     )
 
 
-def ollama_commands(package: OllamaPackage, is_at_home: bool) -> str:
-    """Return what to type in a terminal; in the unpacked folder if the model is downloaded as a zip."""
-    make = package.model.command if is_at_home else f"ollama create {package.model.name} -f Modelfile"
-    commands = [make, f"ollama run {package.model.name}"]
-    if package.manual_commands and is_at_home:
+def ollama_commands(package: OllamaPackage, is_local: bool) -> str:
+    """Return the commands for a terminal, to be run in the unpacked folder if the model was downloaded as a zip."""
+    create = package.model.command if is_local else f"ollama create {package.model.name} -f Modelfile"
+    commands = [create, f"ollama run {package.model.name}"]
+    if package.manual_commands and is_local:
         commands += ["# For a GGUF file, or if Ollama does not support the architecture:", *package.manual_commands]
     return "\n".join(commands)
 
@@ -62,12 +62,12 @@ def _notes(package: OllamaPackage) -> list[str]:
 
 
 def warning_line(text: str) -> str:
-    """Show what to consider before a push."""
+    """Show a warning before a push."""
     return render_html("paragraph.html", kind="ft-warning", text=text)
 
 
 def login_line(hosting: Hosting, visitor: Visitor, has_hub_login: bool) -> str:
-    """Say whose account a push uses, or what to do before you can push."""
+    """Return whose account a push uses, or what to do before you can push."""
     if not hosting.is_hosted:
         return LOGGED_IN if has_hub_login else NOT_LOGGED_IN
     if visitor.name is None:
@@ -78,6 +78,6 @@ def login_line(hosting: Hosting, visitor: Visitor, has_hub_login: bool) -> str:
 
 
 def pushed_line(pushed: PushResult) -> str:
-    """Say where the pushed files are. The names have been checked: they contain no Markdown."""
-    who = "only you and people you give access can see it" if pushed.private else "everyone can see it"
-    return "\n\n".join([f"Done: [{pushed.repo}]({pushed.url}), {pushed.files} files; {who}.", *pushed.notes])
+    """Return where the pushed files are. The names have been checked and contain no Markdown."""
+    access = "only you and people you give access can see it" if pushed.private else "everyone can see it"
+    return "\n\n".join([f"Done: [{pushed.repo}]({pushed.url}), {pushed.files} files; {access}.", *pushed.notes])

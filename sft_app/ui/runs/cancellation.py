@@ -1,4 +1,4 @@
-"""Cancelling the run that is shown: what is lost is said first, and it takes a second press."""
+"""Cancel the run that is shown, after a question that says what will be lost."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from sft_app.ui.permissions import allowed, open_to_all
 
 @dataclass(frozen=True)
 class Cancellation:
-    """The button, and the question that it opens."""
+    """The button that opens the question, and the question with its two answers."""
 
     button: gr.Button
     group: gr.Group
     question: gr.Markdown
-    really: gr.Button
+    confirm: gr.Button
     keep: gr.Button
 
 
 def build_cancellation(button: gr.Button) -> Cancellation:
-    """The question; the button stands elsewhere."""
+    """Build the question. `button`, which opens it, is built elsewhere."""
     with gr.Group(visible=False) as group:
         question = gr.Markdown(container=True, elem_id="cancellation")
         with gr.Row():
-            really = gr.Button("Cancel and discard", variant="stop", elem_id="really-cancel")
+            confirm = gr.Button("Cancel and discard", variant="stop", elem_id="really-cancel")
             keep = gr.Button("Continue training")
-    return Cancellation(button, group, question, really, keep)
+    return Cancellation(button, group, question, confirm, keep)
 
 
 def wire_cancellation(
     context: PageContext, cancellation: Cancellation, watched: gr.Textbox, watching: dict[str, Any]
 ) -> None:
-    """`watching` is the event that brings the panel up to date."""
+    """Wire the button and the question. `watching` is the event that refreshes the run panel."""
     group, hide_group = cancellation.group, open_to_all(lambda: gr.Group(visible=False))
 
     @allowed("look", context)
     def ask(run_id: str | None) -> Updates:
-        return {group: gr.Group(visible=True), cancellation.question: what_is_lost(context.runs.get(run_id))}
+        return {group: gr.Group(visible=True), cancellation.question: cancel_question(context.runs.get(run_id))}
 
     @allowed("stop", context)
     def cancel_watched(run_id: str | None) -> gr.Group:
@@ -55,11 +55,11 @@ def wire_cancellation(
 
     cancellation.button.click(ask, watched, [group, cancellation.question], **PRIVATE)
     gr.on([cancellation.keep.click, watched.change], hide_group, None, group, **PRIVATE)
-    cancellation.really.click(cancel_watched, watched, group, **PRIVATE).success(**watching)
+    cancellation.confirm.click(cancel_watched, watched, group, **PRIVATE).success(**watching)
 
 
-def what_is_lost(run: Run) -> str:
-    """The question to a person. Raises: RunError when the run has ended."""
+def cancel_question(run: Run) -> str:
+    """Return the question, with what will be lost. Raises: RunError if the run has ended."""
     status = run.status()
     if status.has_ended():
         raise RunError(f"Run {run.id} is not running: it is {status.state}.")
@@ -71,5 +71,5 @@ def what_is_lost(run: Run) -> str:
         lost.append("the adapter saved earlier")
     if not lost:
         return f"Cancel **{run.id}**? Nothing has been learned yet."
-    told = " and ".join(filter(None, [", ".join(lost[:-1]), lost[-1]]))
-    return f"Cancel **{run.id}**? You will lose {told}. To save the adapter, use Stop and keep instead."
+    losses = " and ".join(filter(None, [", ".join(lost[:-1]), lost[-1]]))
+    return f"Cancel **{run.id}**? You will lose {losses}. To save the adapter, use Stop and keep instead."

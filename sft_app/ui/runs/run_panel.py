@@ -1,4 +1,4 @@
-"""What one run's folder tells, as the right half of the Train tab: state, curves, and the answers over time."""
+"""The right half of the Train tab: one run's state, curves, and answers over time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sft_app.ui.events import NO_UPDATES, UNCHECKED, Updates
 from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 
-# A look at the run costs the browser a fifth of a second, which training on the same two cores would have.
-QUICK_SECONDS, CALM_SECONDS = 1.5, 5.0
+# Each refresh costs the browser 0.2 s of CPU time, which training on the same cores could use.
+QUICK_SECONDS, SLOW_SECONDS = 1.5, 5.0
 QUICK_UNTIL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class RunPanel:
-    """What shows one run.
+    """The components that show one run.
 
-    `position` is a slider over the times at which the watch prompts were answered; `seen` is what is shown already, and
-    `timer` says when to look again.
+    `position` is a slider over the steps at which the watch prompts were answered. `seen` is what the page already
+    shows, and `timer` triggers the next refresh.
     """
 
     card: gr.HTML
@@ -59,19 +59,19 @@ class RunPanel:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a page shows of a run: the state of its files, and how often the watch prompts had been answered."""
+    """What the page shows of a run: the state of its files, and how often the watch prompts have been answered."""
 
     stamp: list[Any]
     times: int
     pace: float
 
     def has(self, stamp: list[Any], file: int) -> bool:
-        """Whether this file of this run (its index in the stamp) is as it was."""
+        """Return whether this file of this run (its index in the stamp) is unchanged."""
         return (self.stamp[0], self.stamp[file]) == (stamp[0], stamp[file])
 
 
 def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, resume: gr.Button) -> RunPanel:
-    """The parts in the order in which they are read; the three buttons stand elsewhere."""
+    """Build the panel. Its three buttons are built elsewhere."""
     return RunPanel(
         card=gr.HTML(_no_run(context), elem_id="run-status"),
         curves=gr.HTML(elem_id="curves"),
@@ -84,8 +84,8 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
             value=0,
             step=1,
             label="Answers to the watch prompts",
-            info="Slide from before training to the latest step. To use other prompts: All settings, "
-            "Answers, watch prompts.",
+            info="Move the slider from before training to the latest step. To use other prompts, change the watch "
+            "prompts under All settings.",
             buttons=[],
             visible=False,
             elem_id="watch-position",
@@ -100,7 +100,7 @@ def build_run_panel(context: PageContext, stop: gr.Button, cancel: gr.Button, re
 
 
 def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.Textbox) -> dict[str, Any]:
-    """Makes the slider move the answers; returns the event that brings the panel up to date."""
+    """Wire the slider to the answers, and return the event that refreshes the panel."""
 
     @allowed("look", context)
     def watch(run_id: str | None, position: int, seen: Seen | None) -> Updates:
@@ -120,9 +120,9 @@ def wire_run_panel(context: PageContext, panel: RunPanel, watched: gr.Textbox) -
 def panel_updates(
     context: PageContext, panel: RunPanel, run_id: str | None, position: int = 0, seen: Seen | None = None
 ) -> Updates:
-    """Show a run; parts that have not changed since `seen` are left out, so that nothing flickers.
+    """Show a run. Parts that have not changed since `seen` are left out, so that nothing flickers.
 
-    `position` is where the slider stands: at its end it follows the newest answers, elsewhere it stays.
+    `position` is the slider's value. At its end the slider follows the newest answers; elsewhere it does not move.
     """
     run = context.runs.find(run_id)
     if run is None:
@@ -131,11 +131,13 @@ def panel_updates(
     if seen and seen.stamp == stamp and status.has_ended():
         return {}
     metrics, times = context.runs.files.metrics(run), views.timeline(context.runs.files.snapshots(run))
-    follows = seen is None or seen.stamp[0] != run.id or position >= seen.times - 1
+    follows_newest = seen is None or seen.stamp[0] != run.id or position >= seen.times - 1
     same_curves, same_answers = (seen is not None and seen.has(stamp, file) for file in (1, 2))
-    is_working, is_stopping, pace = not status.has_ended(), run.stop_is_requested(), _pace(status)
+    is_working, is_stopping, pace = not status.has_ended(), run.stop_is_requested(), _refresh_seconds(status)
     updates: Updates = {
-        panel.card: views.status_card(context.runs.files.summary(run), _explained(context, run, status), metrics),
+        panel.card: views.status_card(
+            context.runs.files.summary(run), _with_explanation(context, run, status), metrics
+        ),
         panel.stop: gr.Button(interactive=is_working and not is_stopping),
         panel.cancel: gr.Button(interactive=is_working and not run.cancel_is_requested()),
         panel.resume: gr.Button(visible=status.state in RESUMABLE),
@@ -145,8 +147,8 @@ def panel_updates(
     if not same_curves:
         updates[panel.curves] = curves.run_curves(metrics)
     if not same_answers:
-        updates[panel.position] = _slider(len(times) - 1, follows)
-        updates[panel.answers] = views.watch_cards(times, len(times) - 1 if follows else position)
+        updates[panel.position] = _slider(len(times) - 1, follows_newest)
+        updates[panel.answers] = views.watch_cards(times, len(times) - 1 if follows_newest else position)
     if seen is None or seen.pace != pace:
         updates[panel.timer] = gr.Timer(pace)
     return updates
@@ -166,46 +168,44 @@ def _without_run(context: PageContext, panel: RunPanel) -> Updates:
     }
 
 
-def _pace(status: RunStatus) -> float:
-    """Seconds until the next look: soon while a run starts, when every step is news."""
+def _refresh_seconds(status: RunStatus) -> float:
+    """Return the seconds until the next refresh, which is sooner while a run starts."""
     is_starting = not status.has_ended() and status.state != "queued" and status.elapsed_seconds() < QUICK_UNTIL_SECONDS
-    return QUICK_SECONDS if is_starting else CALM_SECONDS
+    return QUICK_SECONDS if is_starting else SLOW_SECONDS
 
 
-def _explained(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
-    """The status with what a person wants to know while nothing seems to happen, or is not copied as it should be."""
+def _with_explanation(context: PageContext, run: Run, status: RunStatus) -> RunStatus:
+    """Return the status with a message about the queue, a pending stop, or a copy to storage that fails."""
     trouble = copy_trouble(run)
     if trouble:
-        told = f"This run is not being copied to storage at the moment; the app keeps trying: {trouble}"
-        status = status.model_copy(update={"hint": f"{status.hint} {told}".strip()})
+        warning = f"This run is not being copied to storage at the moment. The app keeps trying: {trouble}"
+        status = status.model_copy(update={"hint": f"{status.hint} {warning}".strip()})
     if status.has_ended():
         return status
     if run.cancel_is_requested():
-        return status.model_copy(update={"message": "Cancelling; nothing will be kept."})
+        return status.model_copy(update={"message": "Cancelling. Nothing will be kept."})
     if run.stop_is_requested():
-        told = (
-            "the adapter so far will be saved"
-            if status.step
-            else "there is nothing to save before the first step is done"
+        outcome = (
+            "The adapter so far will be saved" if status.step else "No step has finished, so nothing will be saved"
         )
-        return status.model_copy(update={"message": f"Stopping; {told}."})
-    waiting = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
-    if run.id not in waiting:
+        return status.model_copy(update={"message": f"Stopping. {outcome}."})
+    queue = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
+    if run.id not in queue:
         return status
     message = (
-        f"Place {waiting.index(run.id) + 1} of {len(waiting)} in the queue. You can change the order on the Runs tab."
+        f"Position {queue.index(run.id) + 1} of {len(queue)} in the queue. You can change the order on the Runs tab."
     )
     return status.model_copy(update={"message": message})
 
 
-def _slider(last: int, follows: bool) -> gr.Slider:
-    moved: dict[str, Any] = {"value": max(last, 0)} if follows else {}
+def _slider(last: int, follows_newest: bool) -> gr.Slider:
+    moved: dict[str, Any] = {"value": max(last, 0)} if follows_newest else {}
     return gr.Slider(maximum=max(last, 1), visible=last > 0, **moved)
 
 
 def _no_run(context: PageContext) -> str:
     if not context.hosting.allows_training:
-        return views.empty_card("There is no run here.")
+        return views.empty_card("There are no runs here.")
     return views.empty_card(
-        "No run yet. Press Start: with the starter model and the Quick preset, a run takes minutes."
+        "No run yet. Press Start: with the starter model and the Quick preset, a run takes a few minutes."
     )

@@ -1,4 +1,4 @@
-"""Several runs side by side: their losses in one chart, and what was set differently."""
+"""Several runs side by side: their losses in one chart, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from sft_app.ui.permissions import allowed
 from sft_app.ui.run_files import files_stamp
 from sft_app.ui.runs.run_views import can_be_compared, comparison_card, run_names, too_few_card
 
-MOST_RUNS = 6
+MAX_RUNS = 6
 
 
 @dataclass(frozen=True)
 class SeveralRuns:
-    """`refresh` is the event that redraws the comparison where a run has continued.
+    """The selection of runs, their chart and their table.
 
-    `seen` is what `chart` and `table` show already.
+    `refresh` is the event that redraws the comparison when a run has continued. `seen` is what `chart` and `table` show
+    already.
     """
 
     chosen: gr.Dropdown
@@ -33,13 +34,13 @@ class SeveralRuns:
 
 
 def build_several_runs(context: PageContext) -> SeveralRuns:
-    """The choice, and below it the chart and the table."""
+    """Build the selection, and below it the chart and the table."""
     chosen = gr.Dropdown(
         [],
         multiselect=True,
-        max_choices=MOST_RUNS,
+        max_choices=MAX_RUNS,
         label="Runs to compare",
-        info=f"Up to {MOST_RUNS} runs: their curves in one chart, and the settings that differ.",
+        info=f"Up to {MAX_RUNS} runs: their curves in one chart, and the settings that differ.",
         elem_id="several-runs",
     )
     chart, table, seen = gr.HTML(elem_id="several-curves"), gr.HTML(elem_id="several-settings"), gr.State(None)
@@ -55,7 +56,7 @@ def build_several_runs(context: PageContext) -> SeveralRuns:
 
 
 def comparison_updates(context: PageContext, several: SeveralRuns, run_ids: list[str], seen: Any) -> Updates:
-    """Show chart and table of these runs; nothing while nothing is new since `seen`."""
+    """Show the chart and table of these runs; no updates if nothing has changed since `seen`."""
     known = [summary for summary in context.runs.summaries() if can_be_compared(summary)]
     chosen = sorted((one for one in known if one.run in run_ids), key=lambda one: run_ids.index(one.run))
     runs = [context.runs.get(one.run) for one in chosen]

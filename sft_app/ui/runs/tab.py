@@ -1,4 +1,4 @@
-"""Runs: every run with what came of it; open, download or delete one, order those that wait, compare several."""
+"""The Runs tab: list all runs; open, download or delete one; reorder the queue; compare several."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ REFRESH_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Deletion:
-    """The question before a run is deleted."""
+    """The question before a run is deleted, with its two answers."""
 
     group: gr.Group
     question: gr.Markdown
-    really: gr.Button
+    confirm: gr.Button
     keep: gr.Button
 
 
 @dataclass(frozen=True)
 class Queue:
-    """The waiting runs in their order, and what can be done with the chosen one. `group` is there while one waits."""
+    """The queued runs in order, and the buttons for the selected one. `group` is visible while a run is queued."""
 
     group: gr.Column
-    waiting: gr.Radio
-    earlier: gr.Button
-    later: gr.Button
-    take_out: gr.Button
+    queued: gr.Radio
+    move_up: gr.Button
+    move_down: gr.Button
+    stop: gr.Button
 
 
 @dataclass(frozen=True)
 class RunsTab:
-    """What the page's wiring needs of this tab: `refresh` is the event that brings its lists up to date.
+    """The components that the page's wiring needs. `refresh` is the event that updates the lists.
 
-    `timer` does so again and again while the tab is open. `seen` is what the lists show already.
-    `nothing` is there while there is no run, `rest` while there is one.
+    `timer` triggers it regularly while the tab is open. `seen` is what the lists already show. `no_runs` is
+    visible while there are no runs, `content` while there are some.
     """
 
-    nothing: gr.HTML
+    no_runs: gr.HTML
     table: gr.Dataframe
-    rest: gr.Column
+    content: gr.Column
     chosen: gr.Dropdown
     open_train: gr.Button
     open_compare: gr.Button
@@ -67,20 +67,20 @@ class RunsTab:
 
 
 def build_runs_tab(context: PageContext) -> RunsTab:
-    """The table, what can be done with one run, the queue, and several runs side by side."""
-    nothing = gr.HTML(_no_runs(), visible=False, elem_id="no-runs")
+    """Build the table, the queue, the actions for one run, and the comparison of several runs."""
+    no_runs = gr.HTML(_no_runs_card(), visible=False, elem_id="no-runs")
     table = gr.Dataframe(
         views.runs_frame([]), interactive=False, datatype="str", wrap=True, show_label=False, elem_id="runs-table"
     )
-    with gr.Column(visible=False) as rest:
+    with gr.Column(visible=False) as content:
         queue = _build_queue()
-        chosen = gr.Dropdown([], label="Selected run", info="Select a run here or click a row.", elem_id="chosen-run")
+        chosen = gr.Dropdown([], label="Selected run", info="Select a run here, or click a row.", elem_id="chosen-run")
         with gr.Row():
             open_train = gr.Button("Open in Train", size="md", min_width=140)
             open_compare = gr.Button("Open in Compare", size="md", min_width=140)
-            download = gr.Button("Download adapter", size="md", min_width=140, elem_id="download-adapter")
+            download = gr.Button("Create adapter zip", size="md", min_width=140, elem_id="download-adapter")
             delete = gr.Button("Delete …", variant="stop", size="md", min_width=140, elem_id="delete-run")
-        file = gr.DownloadButton("Save the adapter", visible=False, variant="primary", elem_id="save-adapter")
+        file = gr.DownloadButton("Download adapter zip", visible=False, variant="primary", elem_id="save-adapter")
         deletion = _build_deletion()
         several = build_several_runs(context)
 
@@ -89,11 +89,11 @@ def build_runs_tab(context: PageContext) -> RunsTab:
         return listing_updates(context, tab, *shown)
 
     seen = gr.State(None)
-    listing = [nothing, table, chosen, queue.group, queue.waiting, several.chosen, rest, seen]
-    asked = [chosen, queue.waiting, several.chosen, seen]
-    refresh: dict[str, Any] = {"fn": list_all, "inputs": asked, "outputs": listing, **UNCHECKED}
+    outputs = [no_runs, table, chosen, queue.group, queue.queued, several.chosen, content, seen]
+    inputs = [chosen, queue.queued, several.chosen, seen]
+    refresh: dict[str, Any] = {"fn": list_all, "inputs": inputs, "outputs": outputs, **UNCHECKED}
     timer = gr.Timer(REFRESH_SECONDS, active=False)
-    tab = RunsTab(nothing, table, rest, chosen, open_train, open_compare, queue, several, seen, timer, refresh)
+    tab = RunsTab(no_runs, table, content, chosen, open_train, open_compare, queue, several, seen, timer, refresh)
     timer.tick(**refresh)
     timer.tick(**several.refresh)
     _wire_choice(context, tab)
@@ -104,34 +104,34 @@ def build_runs_tab(context: PageContext) -> RunsTab:
 
 
 def listing_updates(
-    context: PageContext, tab: RunsTab, run_id: str | None, waiting: str | None, several: list[str] | None, seen: Any
+    context: PageContext, tab: RunsTab, run_id: str | None, queued_id: str | None, several: list[str] | None, seen: Any
 ) -> Updates:
-    """Update the lists of runs; one that shows what it showed in `seen` is left out, so that no choice is disturbed."""
+    """Update the lists of runs. A list that has not changed since `seen` is left out, so that its selection stays."""
     summaries = context.runs.summaries()
     queue = queue_choices([context.runs.files.summary(run) for run in context.runs.queued()])
     frame = views.runs_frame(summaries)
     choices = [(views.run_label(summary), summary.run) for summary in summaries]
-    begun = [summary for summary in summaries if can_be_compared(summary)]
-    measured = [(name, summary.run) for name, summary in zip(run_names(begun), begun, strict=True)]
+    comparable = [summary for summary in summaries if can_be_compared(summary)]
+    measured = [(name, summary.run) for name, summary in zip(run_names(comparable), comparable, strict=True)]
     now = {"table": frame.values.tolist(), "choices": choices, "queue": queue, "measured": measured}
     changed = {name for name, value in now.items() if seen is None or seen[name] != value}
     updates: Updates = {tab.seen: now}
     if "choices" in changed:
-        updates[tab.nothing], updates[tab.rest] = gr.HTML(visible=not summaries), gr.Column(visible=bool(summaries))
-        updates[tab.chosen] = gr.Dropdown(choices, value=_still(run_id, choices))
+        updates[tab.no_runs], updates[tab.content] = gr.HTML(visible=not summaries), gr.Column(visible=bool(summaries))
+        updates[tab.chosen] = gr.Dropdown(choices, value=_kept_or_first(run_id, choices))
     if "table" in changed:
         updates[tab.table] = gr.Dataframe(frame, visible=True if summaries else "hidden")
     if "queue" in changed:
         updates[tab.queue.group] = gr.Column(visible=bool(queue))
-        updates[tab.queue.waiting] = gr.Radio(queue, value=_still(waiting, queue))
+        updates[tab.queue.queued] = gr.Radio(queue, value=_kept_or_first(queued_id, queue))
     if "measured" in changed:
-        still_several = [id for id in several or [] if id in {id for _, id in measured}]
-        updates[tab.several.chosen] = gr.Dropdown(measured, value=still_several, multiselect=True)
+        kept = [id for id in several or [] if id in {id for _, id in measured}]
+        updates[tab.several.chosen] = gr.Dropdown(measured, value=kept, multiselect=True)
     return updates
 
 
-def _still(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
-    """What is chosen, or the first when that is gone."""
+def _kept_or_first(chosen: str | None, choices: list[tuple[str, str]]) -> str | None:
+    """Return the selected id, or the first one if it is no longer in the list."""
     ids = [id for _, id in choices]
     return chosen if chosen in ids else next(iter(ids), None)
 
@@ -149,7 +149,7 @@ def _wire_choice(context: PageContext, tab: RunsTab) -> None:
 def _wire_download(context: PageContext, tab: RunsTab, download: gr.Button, file: gr.DownloadButton) -> None:
     @allowed("look", context)
     def pack(run_id: str | None) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # gradio makes a copy of what is given it
+        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # Gradio copies the file
             yield gr.DownloadButton(value=str(zip_adapter(context.runs.get(run_id), Path(folder))), visible=True)
 
     download.click(pack, tab.chosen, file, api_visibility="private")
@@ -173,47 +173,51 @@ def _wire_deletion(context: PageContext, tab: RunsTab, delete: gr.Button, deleti
 
     delete.click(ask, tab.chosen, [group, deletion.question], **PRIVATE)
     gr.on([deletion.keep.click, tab.chosen.change], hide_group, None, group, **PRIVATE)
-    deletion.really.click(delete_chosen, tab.chosen, group, **PRIVATE).success(**tab.refresh)
+    deletion.confirm.click(delete_chosen, tab.chosen, group, **PRIVATE).success(**tab.refresh)
 
 
 def _wire_queue(context: PageContext, tab: RunsTab) -> None:
-    waiting = tab.queue.waiting
-
     @allowed("move", context)
-    def earlier(run_id: str | None) -> None:
+    def move_up(run_id: str | None) -> None:
         move_in_queue(context.home, context.runs.get(run_id), -1)
 
     @allowed("move", context)
-    def later(run_id: str | None) -> None:
+    def move_down(run_id: str | None) -> None:
         move_in_queue(context.home, context.runs.get(run_id), 1)
 
     @allowed("stop", context)
-    def take_out(run_id: str | None) -> None:
+    def stop_queued(run_id: str | None) -> None:
         stop_run(context.runs.get(run_id))
-        gr.Info(f"Run {run_id} was removed from the queue. To run it after all, open it in Train and press Resume.")
+        gr.Info(f"Run {run_id} was removed from the queue. To run it later, open it in Train and press Resume.")
 
-    for button, act in ((tab.queue.earlier, earlier), (tab.queue.later, later), (tab.queue.take_out, take_out)):
-        button.click(act, waiting, None, **PRIVATE).then(**tab.refresh)
+    for button, action in (
+        (tab.queue.move_up, move_up),
+        (tab.queue.move_down, move_down),
+        (tab.queue.stop, stop_queued),
+    ):
+        button.click(action, tab.queue.queued, None, **PRIVATE).then(**tab.refresh)
 
 
 def _build_queue() -> Queue:
     with gr.Column(visible=False, elem_id="queue") as group:
-        waiting = gr.Radio([], label="Queued", info="Runs train one at a time, in this order.", elem_id="waiting-runs")
+        queued = gr.Radio(
+            [], label="Queued runs", info="Runs train one at a time, in this order.", elem_id="waiting-runs"
+        )
         with gr.Row():
-            earlier = gr.Button("Move up", size="md", min_width=90, elem_id="earlier")
-            later = gr.Button("Move down", size="md", min_width=90, elem_id="later")
-            take_out = gr.Button("Stop", size="md", min_width=90, elem_id="take-out")
-    return Queue(group, waiting, earlier, later, take_out)
+            move_up = gr.Button("Move up", size="md", min_width=90, elem_id="earlier")
+            move_down = gr.Button("Move down", size="md", min_width=90, elem_id="later")
+            stop = gr.Button("Stop", size="md", min_width=90, elem_id="take-out")
+    return Queue(group, queued, move_up, move_down, stop)
 
 
 def _build_deletion() -> Deletion:
     with gr.Group(visible=False) as group:
         question = gr.Markdown(container=True)
         with gr.Row():
-            really = gr.Button("Delete permanently", variant="stop", elem_id="really-delete")
+            confirm = gr.Button("Delete permanently", variant="stop", elem_id="really-delete")
             keep = gr.Button("Keep run")
-    return Deletion(group, question, really, keep)
+    return Deletion(group, question, confirm, keep)
 
 
-def _no_runs() -> str:
-    return views.empty_card("No runs yet. Press Start on the Train tab; the run and its results then appear here.")
+def _no_runs_card() -> str:
+    return views.empty_card("No runs yet. Press Start on the Train tab, and the run and its results appear here.")

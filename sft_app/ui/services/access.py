@@ -1,6 +1,6 @@
-"""What the one who asks may see, name and do. At home everything; on a Space what is theirs, and published things.
+"""What a visitor may see, use and do: everything on your own computer; on a Space, their own runs and published models.
 
-Every event and every call of the API goes through here: what the page hides or disables can still be called.
+Every event and every API call is checked here, because a component that the page hides or disables can still be called.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ FOR_TRUSTED: dict[Permission, str] = {
     "merge": "export merged models",
     "push": "push",
 }
-"""What only the owner of a Space and people they allow may do, as messages say it."""
+"""What only the owner of a Space and people they allow may do, worded for messages."""
 RUN_ACTIONS: frozenset[Permission] = frozenset({"stop", "move", "delete", "measure"})
-"""Of these the ones that need a run."""
+"""The permissions above that need a run."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """The rules of one page."""
+    """The access rules of one page."""
 
     hosting: Hosting
     home: Path
 
     def visitor(self) -> Visitor:
-        """Who caused the event at work in this thread; nobody in particular where there is none."""
+        """Return the visitor whose event runs in this thread; an anonymous visitor if there is none."""
         return visitor_of(self.hosting, LocalContext.request.get(None))
 
     def token(self) -> Token:
-        """With what the Hub is asked for them: on a Space with their own token or with none."""
+        """Return the token for the visitor's Hub requests: on a Space, the visitor's own or none."""
         return (self.visitor().token or False) if self.hosting.is_hosted else None
 
     def whose(self) -> str:
-        """For the keys of what is kept in memory: what one visitor's login gave is not for another's."""
+        """Return the visitor's name for cache keys, so that data loaded with one login is not shown to another."""
         return (self.visitor().name or "") if self.hosting.is_hosted else ""
 
     def is_trusted(self) -> bool:
         return self.hosting.trusts(self.visitor())
 
     def sees(self, run: Run) -> bool:
-        """On a Space a run is its owner's and the Space owner's: it shows rows of the data that it was trained on."""
+        """Return whether the visitor may see the run, which shows its data. On a Space, only the two owners may."""
         if not self.hosting.is_hosted:
             return True
         name = (self.visitor().name or "").lower()
@@ -75,7 +75,7 @@ class Access:
             return False
         try:
             return name in ((self.hosting.owner or "").lower(), run.record().owner.lower())
-        except RunError:  # its settings cannot be read, so it is nobody's
+        except RunError:  # its settings cannot be read, so no one owns it
             return False
 
     def check(self, permission: Permission) -> None:
@@ -86,7 +86,7 @@ class Access:
             self.hosting.refuse_unless_trusted(self.visitor(), FOR_TRUSTED[permission])
 
     def check_data(self, settings: DataSettings) -> None:
-        """Raises: AccessError when the data is a file that this visitor has not put here, or would be fetched."""
+        """Raises: AccessError if the data is a file that was not uploaded, or would be fetched without permission."""
         if not self.hosting.is_hosted or settings.data == EXAMPLE_DATA:
             return
         path = Path(settings.data).expanduser()
@@ -97,27 +97,27 @@ class Access:
         self.check("fetch")
 
     def check_model(self, name: str) -> None:
-        """Raises: AccessError when it is a folder of this machine."""
+        """Raises: AccessError if the name is a folder on this machine."""
         if self.hosting.is_hosted and name != "starter" and (not is_hub_id(name) or Path(name).expanduser().exists()):
-            raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Give a Hub id, or `starter`.")
+            raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Use a Hub id, or `starter`.")
 
     def check_settings(self, settings: RunSettings) -> None:
-        """Raises: AccessError as `check_data` and `check_model`."""
+        """Check the data and the model. Raises: AccessError."""
         self.check_data(settings)
         self.check_model(settings.model)
 
     def check_side(self, name: str) -> None:
-        """Raises: AccessError when it is a folder of this machine, or not the adapter that this Space shows."""
+        """Raises: AccessError if the name is a folder on this machine, or not the adapter that this Space compares."""
         if not self.hosting.is_hosted or name == "base":
             return
         if self.hosting.adapter and name != self.hosting.adapter:
             raise AccessError(f"This Space compares {self.hosting.adapter} with its base model, and nothing else.")
         is_ours = name == EXAMPLE_ADAPTER or "/" not in name.partition("/checkpoint-")[0]
         if not is_ours and (not is_hub_id(name) or Path(name).expanduser().exists()):
-            raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Give an adapter's name on the Hub.")
+            raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Use the name of an adapter on the Hub.")
 
     def check_questions(self, prompts: list[str], system_prompt: str, max_new_tokens: int) -> None:
-        """Raises: AccessError when a visitor asks for more than there is for them."""
+        """Raises: AccessError if a visitor exceeds the limits of this Space."""
         limits = self.hosting.limits
         if self.is_trusted():
             return
@@ -133,7 +133,7 @@ class Access:
             raise AccessError(f"At most {limits.prompts} prompts can be answered at once here, got {len(prompts):,}.")
 
     def within_time(self, updates: Generator[Any]) -> Iterator[Any]:
-        """A visitor's answers end after so many seconds. Raises: AccessError then; what was shown stays."""
+        """Stop a visitor's answers after the time limit. Raises: AccessError then. Shown answers stay."""
         limit, started = self.hosting.limits.answer_seconds, time.monotonic()
         is_trusted = self.is_trusted()
         with closing(updates):

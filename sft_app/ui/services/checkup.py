@@ -1,4 +1,4 @@
-"""The check-up of the data: one at a time, and none that nobody waits for any more."""
+"""The check-up of the data: one at a time, cancelled when no page waits for it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sft_app.ui.services.models import ModelService
 
 
 class Superseded(Exception):
-    """The same browser page has asked for another check-up, or is waiting for this one already."""
+    """The browser page has requested another check-up, or is already waiting for this one."""
 
 
 @dataclass
 class CheckupService:
-    """Keeps the last check-up. `_wanted` is the newest one that each browser page (session) waits for."""
+    """Caches the last check-up. `_requested` is the key of the newest one that each browser page (session) awaits."""
 
     data: DataService
     models: ModelService
     lengths: LengthService
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _last: tuple[int, Inspection] | None = None
-    _wanted_lock: threading.Lock = field(default_factory=threading.Lock)
-    _wanted: dict[str, int] = field(default_factory=dict)
+    _requested_lock: threading.Lock = field(default_factory=threading.Lock)
+    _requested: dict[str, int] = field(default_factory=dict)
 
     def key(self, settings: DataSettings) -> int:
         """Return the same number for the same data and settings."""
@@ -38,18 +38,18 @@ class CheckupService:
         """Check the data with the model's tokenizer, for one browser page (`session`).
 
         Raises:
-            Superseded: the same page asks for another meanwhile, or has asked for this one already.
-            AppError: the data cannot be used; a model that cannot be loaded only leaves the lengths out.
+            Superseded: the page requests another check-up meanwhile, or has already requested this one.
+            AppError: the data cannot be used. If only the model cannot be loaded, the lengths are left out.
         """
         self.data.access.check_data(settings)
         key = self.key(settings)
-        with self._wanted_lock:
-            if self._wanted.get(session) == key:
-                raise Superseded  # the event that asked first will show it
-            self._wanted[session] = key
+        with self._requested_lock:
+            if self._requested.get(session) == key:
+                raise Superseded  # the first event that requested it will show it
+            self._requested[session] = key
 
         def report(share: float) -> None:
-            if self._wanted.get(session) != key:
+            if self._requested.get(session) != key:
                 raise Superseded
             on_progress(share)
 
@@ -60,18 +60,18 @@ class CheckupService:
                     self._last = (key, self._inspect(settings, report))
                 return self._last[1]
         finally:
-            if self._wanted.get(session) == key:
-                del self._wanted[session]
+            if self._requested.get(session) == key:
+                del self._requested[session]
 
     def end(self, session: str, settings: RunSettings | None) -> None:
-        """End this page's check-up if it is of anything else than these settings."""
+        """Cancel this page's check-up unless it is for these settings."""
         key = None if settings is None else self.key(settings)
-        with self._wanted_lock:  # another may be asked for between reading and removing
-            if self._wanted.get(session) != key:
-                self._wanted.pop(session, None)
+        with self._requested_lock:  # another may be requested between reading and removing
+            if self._requested.get(session) != key:
+                self._requested.pop(session, None)
 
     def _inspect(self, settings: RunSettings, on_progress: ProgressCallback) -> Inspection:
-        file = self.data.load(settings.reading()).file  # first, since what is wrong with it shows at once
+        file = self.data.load(settings.reading()).file  # first, so that an error in the data shows immediately
         try:
             tokenizer = self.models.tokenizer(settings.model)
         except ModelError:

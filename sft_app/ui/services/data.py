@@ -17,7 +17,7 @@ from sft_app.ui.services.access import Access
 
 @dataclass
 class DataService:
-    """Reads data and keeps the last one read in memory."""
+    """Reads data, and caches the last data read."""
 
     home: Path
     access: Access
@@ -28,13 +28,13 @@ class DataService:
         """Return the first conversations, read again only when the file or the settings changed. Raises: AppError."""
         self.access.check_data(settings)
         key = self.key(settings)
-        with self._lock:  # several events of one change ask at the same time
+        with self._lock:  # several events of one change call this at the same time
             if self._loaded is None or self._loaded[0] != key:
                 self._loaded = (key, load_data(open_data(settings, self.home), PREVIEWED))
             return self._loaded[1]
 
     def fetch(self, settings: DataSettings, on_progress: ProgressCallback) -> None:
-        """Download a data set from the Hub, again where it has changed there. Raises: DataError."""
+        """Download a data set from the Hub, or update it if it has changed there. Raises: DataError."""
         open_data(settings, self.home, on_progress)
         with self._lock:
             self._loaded = None
@@ -45,7 +45,7 @@ class DataService:
 
 
 def _changed_ns(settings: DataSettings) -> int | None:
-    """When the file was last changed; None for a data set on the Hub."""
+    """Return when the file was last changed; None for a data set on the Hub."""
     try:
         return locate_data(settings.data).stat().st_mtime_ns
     except DataError:

@@ -1,4 +1,4 @@
-"""How long the conversations are in tokens of the chosen model."""
+"""The lengths of the conversations in tokens of the chosen model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sft_app.ui.services.models import ModelService
 
 @dataclass
 class LengthService:
-    """Keeps the last lengths measured."""
+    """Caches the last lengths measured."""
 
     data: DataService
     models: ModelService
@@ -24,13 +24,13 @@ class LengthService:
     _measured: tuple[Any, TokenLengths] | None = None
 
     def measure(self, settings: RunSettings) -> TokenLengths:
-        """Return the lengths of the whole data once it has been checked, before that those of a sample.
+        """Return the lengths of all data if a check-up has measured them, else of a sample.
 
-        Their `max_length` may be that of other settings. Raises: AppError when there are no tokens to count.
+        Their `max_length` may come from other settings. Raises: AppError if there are no tokens to count.
         """
-        loaded = self.data.load(settings.reading())  # first: what is wrong with a file is known at once
+        loaded = self.data.load(settings.reading())  # first, so that an error in the data shows immediately
         key, tokenizer = self._key(settings), self.models.tokenizer(settings.model)
-        with self._lock:  # several events of one change ask at the same time
+        with self._lock:  # several events of one change call this at the same time
             if self._measured is None or self._measured[0] != key:
                 sample = Sample[Example](QUICKLY_MEASURED)
                 for example in loaded.examples:
@@ -43,7 +43,7 @@ class LengthService:
         self._measured = (self._key(settings), lengths)
 
     def max_length(self, settings: RunSettings) -> int:
-        """Return what the settings ask for, or what the data suggests. Raises: AppError as `measure`."""
+        """Return the `max_length` of the settings, or the one that the data suggests. Raises: AppError as `measure`."""
         return settings.max_length or self.measure(settings).suggested_max_length
 
     def _key(self, settings: RunSettings) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ModelService:
-    """Loads on first use. The two locks are separate, since a tokenizer may have to wait for a download."""
+    """Loads models on first use. The locks are separate, because a tokenizer may have to wait for a download."""
 
     home: Path
     access: Access
@@ -39,7 +39,7 @@ class ModelService:
             return self._tokenizers[key]
 
     def load_pair(self, sides: tuple[Side, Side]) -> LoadedPair:
-        """Return two sides, loaded unless they are in memory already. Raises: AppError."""
+        """Return two sides, loading them unless they are in memory. Raises: AppError."""
         from sft_app.inference.pair import load_pair
 
         with self._models_lock:

@@ -1,4 +1,4 @@
-"""What a run will take before it starts: computed, or measured by a dry run."""
+"""Estimates of what a run will take, computed or measured by a dry run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PreflightService:
-    """Keeps what dry runs have measured, by settings without the run's name."""
+    """Caches the measurements of dry runs, by settings without the run's name."""
 
     home: Path
     data: DataService
@@ -30,24 +30,24 @@ class PreflightService:
     _measured: dict[RunSettings, DryRunResult] = field(default_factory=dict)
 
     def estimate(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
-        """Return what a run will take, measured if it has been, and what would make it fit. Raises: AppError."""
+        """Return what a run will take, measured if possible, and changes that make it fit. Raises: AppError."""
         from sft_app.training.preflight.fitting import suggest_fit
 
         lengths, size = self.lengths.measure(settings), self.data.load(settings.reading()).file.path.stat().st_size
         machine = self._this_machine()
-        found = machine.preflight(settings, lengths, size, self._measured.get(_nameless(settings)))
+        found = machine.preflight(settings, lengths, size, self._measured.get(_without_name(settings)))
         return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
 
     def measure(self, settings: RunSettings, on_progress: ProgressCallback) -> None:
-        """Do a dry run, which `estimate` uses from then on. Raises: AppError."""
+        """Do a dry run, whose result `estimate` then uses. Raises: AppError."""
         from sft_app.training.preflight.measuring import measure_run
 
         examples = self.data.load(settings.reading()).examples
         found = measure_run(settings, examples, self.lengths.measure(settings), self.home, on_progress)
-        self._measured[_nameless(settings)] = found
+        self._measured[_without_name(settings)] = found
 
     def is_measured(self, settings: RunSettings) -> bool:
-        return _nameless(settings) in self._measured
+        return _without_name(settings) in self._measured
 
     def _this_machine(self) -> Machine:
         from sft_app.training.preflight.plan import Machine
@@ -57,6 +57,6 @@ class PreflightService:
             return self._machine
 
 
-def _nameless(settings: RunSettings) -> RunSettings:
-    """Drop the name, which changes nothing that is measured."""
+def _without_name(settings: RunSettings) -> RunSettings:
+    """Remove the run's name, which does not affect measurements."""
     return settings.model_copy(update={"name": ""})

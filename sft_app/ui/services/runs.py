@@ -1,4 +1,4 @@
-"""The runs that the visitor may see, and starting one."""
+"""The runs that the visitor may see, and the start of a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sft_app.ui.services.models import ModelService
 
 @dataclass(frozen=True)
 class RunService:
-    """`files` caches what run folders say."""
+    """Lists, finds and starts runs. `files` caches the contents of run folders."""
 
     home: Path
     access: Access
@@ -28,7 +28,7 @@ class RunService:
         return [run for run in list_runs(self.home) if self.access.sees(run)]
 
     def queued(self) -> list[Run]:
-        """Return the queued ones of these, in the order in which they will run."""
+        """Return the visible queued runs in queue order."""
         return [run for run in queued_runs(self.home) if self.access.sees(run)]
 
     def summaries(self) -> list[RunSummary]:
@@ -36,11 +36,11 @@ class RunService:
         return [self.files.summary(run) for run in self.visible()]
 
     def find(self, run_id: str | None) -> Run | None:
-        """Return the run, or None when there is no such run (any more)."""
+        """Return the run, or None if it does not exist or is not visible."""
         return next((run for run in self.visible() if run.id == run_id), None)
 
     def get(self, run_id: str | None) -> Run:
-        """Return the run. Raises: RunError when none is chosen, it is gone, or it is someone else's."""
+        """Return the run. Raises: RunError if none is selected, it does not exist, or it is someone else's."""
         return choose_run(self.visible(), run_id or "")
 
     def current(self) -> Run | None:
@@ -53,7 +53,7 @@ class RunService:
         return any(not run.status().has_ended() for run in list_runs(self.home))
 
     def submit(self, settings: RunSettings) -> Run:
-        """Start or queue a run of this visitor. Raises: AppError."""
+        """Start or queue a run for this visitor. Raises: AppError."""
         from sft_app.models.catalog import fetch_if_restricted, resolve_model
         from sft_app.training.launch import submit_run
 

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: what can be chosen, and which run a side belongs to."""
+"""The two sides of a comparison: the available choices, and the run that a side belongs to."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ class SideService:
         return list_sides(self.runs.visible())
 
     def find(self, left: str, right: str) -> tuple[Side, Side]:
-        """Return both sides. Raises: AppError when one is not there, or no base model answers for both."""
+        """Return both sides. Raises: AppError if one does not exist, or the two have different base models."""
         from sft_app.inference.sides import find_sides
 
         return find_sides(self._full_name(left or ""), self._full_name(right or ""), self.home)
 
     def find_run(self, name: str | None) -> Run | None:
-        """Return the run that a side is, or whose checkpoint it is; None when it is no run."""
+        """Return the run of a side that is a run or its checkpoint; None for other sides."""
         from sft_app.inference.sides import run_of_side
 
         return run_of_side(name or "", self.runs.visible())
 
     def get_run(self, name: str | None) -> Run:
-        """Return the same run. Raises: RunError when it is none."""
+        """Return the run of a side. Raises: RunError if the side is not a run."""
         run = self.find_run(name)
         if run is None:
-            raise RunError("No run is chosen. Choose a run on the right: this compares a run with its base model.")
+            raise RunError("The right side is not a run. Choose a run on the right to compare it with its base model.")
         return run
 
     def score(self, name: str | None, prompts: int, on_progress: ProgressCallback) -> None:
-        """Measure the run that this side is, and replace its scorecard. Raises: AppError."""
+        """Measure the run of this side and replace its scorecard. Raises: AppError."""
         from sft_app.evaluation.score_run import keep_score
         from sft_app.inference.sides import BASE
 
@@ -62,7 +62,7 @@ class SideService:
         keep_score(run, self.models.load_pair(self.find(BASE, run.id)), prompts, on_progress)
 
     def _full_name(self, side: str) -> str:
-        """Complete the run's id, if it is a run that the visitor may see. Raises: AppError if it is not."""
+        """Complete the id of a run. Raises: AppError if the visitor may not see the run."""
         from sft_app.inference.sides import BASE
 
         name = side.strip() or BASE

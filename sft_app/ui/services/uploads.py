@@ -1,4 +1,4 @@
-"""Files that people bring: how large they may be, and where they and cleaned copies of them are kept."""
+"""Uploaded files: how large they may be, and where they and their cleaned copies are stored."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ class UploadService:
     access: Access
 
     def max_mb(self) -> int:
-        """Return how large a file of this visitor may be."""
+        """Return the largest file size in MB for this visitor."""
         return MAX_UPLOAD_MB if self.access.is_trusted() else self.access.hosting.limits.upload_mb
 
     def check(self, file: Path) -> None:
-        """Refuse a file that is larger than this visitor may upload, or could be when unpacked. Raises: AccessError."""
+        """Refuse a file that is too large for this visitor, or could be after unpacking. Raises: AccessError."""
         if file.suffix == ".parquet" and not self.access.is_trusted():
             raise AccessError(
                 f"{file.name} is a Parquet file, which can expand to a thousand times its "
                 f"size. Upload JSONL or CSV instead."
             )
-        most, size = self.max_mb(), file.stat().st_size / 2**20
-        if size > most:
-            raise AccessError(f"{file.name} has {size:.0f} MB; at most {most} MB can be uploaded here.")
+        limit, size = self.max_mb(), file.stat().st_size / 2**20
+        if size > limit:
+            raise AccessError(f"{file.name} is {size:.0f} MB, but files here can have at most {limit} MB.")
 
     def keep(self, name: str, content: Path | bytes) -> Path:
-        """Keep a copy of a file under this name. Raises: DataError."""
+        """Store a copy of a file under this name. Raises: DataError."""
         return keep_upload(name, content, self.home)
 
     def cleaned_folder(self) -> Path:
         """Return the folder for a cleaned copy.
 
-        On a Space it is a new one with a name that nobody can guess, since whoever knows a copy's name may use it.
+        On a Space it is a new folder with an unguessable name, because anyone who knows a copy's name may use it.
         """
         return cleaned_dir(self.home) / (secrets.token_hex(8) if self.access.hosting.is_hosted else "")
 
 
 def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
-    """Copy a file into a folder named by its contents; Gradio deletes its own copy after a day. Raises: DataError.
+    """Copy a file to a folder named after its contents, as Gradio deletes its own copy after a day. Raises: DataError.
 
-    The folder's name cannot be computed from the contents alone, whose hash is in model cards: whoever knows the name
-    may use the file.
+    The folder's name also depends on a secret key. Model cards contain the hash of the data, and anyone who knows the
+    folder's name may use the file.
     """
     sha = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
     try:
@@ -72,7 +72,7 @@ def keep_upload(name: str, content: Path | bytes, home: Path) -> Path:
 
 
 def _upload_key(home: Path) -> bytes:
-    """Read the home's secret key, which is made on first use. Raises: OSError."""
+    """Return the home's secret key, which is created on first use. Raises: OSError."""
     file = uploads_dir(home) / ".key"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,16 +11,16 @@ import gradio as gr
 from sft_app.errors import AccessError
 from sft_app.hosting import Hosting, Visitor
 
-# Under this name, since the Hub's own proxy keeps `Authorization` of private Spaces for itself; gradio_client sends it.
+# Not `Authorization`, which the Hub's proxy consumes for private Spaces. gradio_client sends this header.
 TOKEN_HEADER = "x-hf-authorization"
-REMEMBERED_SECONDS = 300.0
+NAME_CACHE_SECONDS = 300.0
 _names: dict[str, tuple[float, str]] = {}
 
 
 def visitor_of(hosting: Hosting, request: gr.Request | None) -> Visitor:
-    """Return who sent the request; at home, and without a login or token, nobody in particular.
+    """Return who sent the request: an anonymous visitor on your own computer, or without a login or token.
 
-    Raises: AccessError when the Hub does not know the token.
+    Raises: AccessError if the Hub does not recognise the token.
     """
     if not hosting.is_hosted or request is None or request.request is None:
         return Visitor()
@@ -34,12 +34,12 @@ def visitor_of(hosting: Hosting, request: gr.Request | None) -> Visitor:
 
 
 def _name_of(token: str) -> str:
-    """Ask the Hub, and remember the answer for some minutes by the token's hash."""
+    """Ask the Hub for the token's owner, and cache the answer for some minutes by the token's hash."""
     key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
     known = _names.get(key)
-    if known is None or now - known[0] > REMEMBERED_SECONDS:
+    if known is None or now - known[0] > NAME_CACHE_SECONDS:
         known = _names[key] = (now, _ask_hub(token))
-        for old in [other for other, (asked, _) in _names.items() if now - asked > REMEMBERED_SECONDS]:
+        for old in [other for other, (cached_at, _) in _names.items() if now - cached_at > NAME_CACHE_SECONDS]:
             del _names[old]
     return known[1]
 
@@ -52,6 +52,6 @@ def _ask_hub(token: str) -> str:
         found: dict[str, Any] = HfApi(token=token).whoami()
     except (httpx2.HTTPError, OSError, ValueError):
         raise AccessError(
-            "The Hub does not recognise this token, or cannot be reached right now. Sign in again, or try later."
+            "The Hub does not recognise this token, or cannot be reached right now. Sign in again, or try again later."
         ) from None
     return str(found["name"])

@@ -1,6 +1,6 @@
-"""The API: what the page can do, for programs. The same functions, the same settings, the same rules of access.
+"""The API: what the page can do, for programs, with the same functions, settings and access rules.
 
-Each function's docstring is what `/?view=api` shows of it.
+`/?view=api` shows each function's docstring.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from sft_app.ui.services.access import Permission
 from sft_app.ui.serving.zero_gpu import refuse_where_lent, results_of
 
 MEGABYTE = 2**20
-# Of `MODEL_EVENT`, what an endpoint takes too.
+# The options of `MODEL_EVENT` that an endpoint accepts.
 MODEL_CALL: dict[str, Any] = {name: MODEL_EVENT[name] for name in ("concurrency_id", "concurrency_limit")}
 Functions = dict[Callable[..., Any], Permission]
-"""Each function with what a caller must be allowed to do."""
+"""Each function with the permission that its caller needs."""
 
 
 def offer_api(context: PageContext) -> None:
-    """Adds every function as an endpoint of its own name to the page that is being built."""
+    """Add every function to the page as an endpoint with the function's name."""
     for make, options in ((_data_functions, {}), (_run_functions, {}), (_model_functions, MODEL_CALL)):
         for function, permission in make(context).items():
             checked = allowed(permission, context)(_checked(function))
@@ -45,7 +45,7 @@ def offer_api(context: PageContext) -> None:
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Gradio tells clients the types of the arguments and lets any others through."""
+    """Validate the types of the arguments: Gradio shows them to clients but does not check them."""
     call, signature = validate_call(function), python_inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
@@ -61,44 +61,44 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _data_functions(context: PageContext) -> Functions:
     def upload(name: str, content: str) -> str:
-        """Keeps a data file, given as text, and returns the name that `inspect` and `start_run` know it by.
+        """Upload a data file as text, and return its name for `inspect` and `start_run`.
 
-        `name` is that of the file; its ending tells the kind, e.g. `examples.jsonl`.
+        `name` is the file's name. Its suffix selects the file type, for example `examples.jsonl`.
         """
-        suffix, most = data_suffix(name), context.uploads.max_mb()
+        suffix, limit = data_suffix(name), context.uploads.max_mb()
         if suffix not in SUFFIXES or suffix.endswith((".gz", ".parquet")):
             raise DataError(
-                f"{name[:80]!r} is not the name of a text file. Give one such as examples.jsonl or table.csv."
+                f"{name[:80]!r} is not the name of a text file. Use a name such as examples.jsonl or table.csv."
             )
-        if len(content.encode()) > most * MEGABYTE:
-            raise DataError(f"The file is larger than {most} MB. Remove what is not needed.")
+        if len(content.encode()) > limit * MEGABYTE:
+            raise DataError(f"The file is larger than {limit} MB. Upload a smaller one.")
         return str(context.uploads.keep(PurePath(name).name, content.encode()))
 
     def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What is in a data file or a data set of the Hub: layout, rows, what is left out and why, findings."""
-        wanted = complete_settings({**(settings or {}), "data": data})
-        return context.checkup.inspect(uuid4().hex, wanted, lambda share: None).as_json()
+        """Check a data file or a data set on the Hub: its layout, rows, skipped rows with reasons, and findings."""
+        requested = complete_settings({**(settings or {}), "data": data})
+        return context.checkup.inspect(uuid4().hex, requested, lambda share: None).as_json()
 
     return {upload: "upload", inspect: "look"}
 
 
 def _run_functions(context: PageContext) -> Functions:
     def start_run(settings: dict[str, Any]) -> dict[str, Any]:
-        """Starts a run, or puts it into the queue. `settings` are those of `train --config`; `data` is the least."""
+        """Start or queue a run. `settings` are the settings of `train --config`; at least `data` is needed."""
         return _summary(context, context.runs.submit(complete_settings(settings)))
 
     def run_status(run: str) -> dict[str, Any]:
-        """Where a run is: its state, step, losses, speed. `run` is an id, the beginning of one, or `latest`."""
+        """Return a run's state, step, losses and speed. `run` is an id, the start of one, or `latest`."""
         return _summary(context, context.runs.get(run))
 
     def stop_run(run: str, discard: bool = False) -> dict[str, Any]:
-        """Ends a run after the step at work; the adapter so far is kept, or with `discard` nothing."""
+        """Stop a run after the current step and save its adapter, or with `discard` keep nothing."""
         found = context.runs.get(run)
         cancel_run(found) if discard else ask_to_stop(found)
         return _summary(context, found)
 
     def list_runs() -> list[dict[str, Any]]:
-        """Every run that the caller may see, the newest first."""
+        """List the runs that the caller may see, newest first."""
         return [_summary(context, run) for run in context.runs.visible()]
 
     return {start_run: "train", run_status: "look", stop_run: "stop", list_runs: "look"}
@@ -115,10 +115,10 @@ def _model_functions(context: PageContext) -> Functions:
         seed: int | None = None,
         strength: float = 1.0,
     ) -> dict[str, Any]:
-        """Both answers to each prompt, under equal conditions.
+        """Answer each prompt with both sides, under equal conditions.
 
-        `run` is a run, a checkpoint of one (`RUN/checkpoint-40`) or an adapter of the Hub; so is `against`, by default
-        the base model. What is not given is as it was set for the run.
+        `run` is a run, one of its checkpoints (`RUN/checkpoint-40`) or an adapter on the Hub. `against` is any of
+        these, by default the base model. Arguments that are left out come from the run's settings.
         """
         from sft_app.inference.pair_tasks import AnswerTask
         from sft_app.inference.sides import conditions_of
@@ -134,16 +134,16 @@ def _model_functions(context: PageContext) -> Functions:
                 for both in results_of(context.models, sides, AnswerTask(messages, messages, sampling, strength)):
                     yield index, both
 
-        found = dict(context.access.within_time(answers()))  # of each the last, which is whole
+        found = dict(context.access.within_time(answers()))  # the last update of each answer is the complete one
         results = [{"prompt": text, **found[index].as_record()} for index, text in enumerate(texts)]
         return {"run": sides[1].name, "results": results}
 
     def score(run: str, prompts: int | None = None) -> dict[str, Any]:
-        """Measures base and run on the held-out conversations and on general questions, and keeps the scorecard."""
+        """Measure base and run on the held-out conversations and on general questions, and save the scorecard."""
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)
-        asked = found.record().settings.scorecard_prompts if prompts is None else prompts
-        context.sides.score(found.id, asked, lambda share: None)
+        count = found.record().settings.scorecard_prompts if prompts is None else prompts
+        context.sides.score(found.id, count, lambda share: None)
         card = found.scorecard()
         return card.as_record() if card else {}
 
@@ -151,7 +151,7 @@ def _model_functions(context: PageContext) -> Functions:
 
 
 def _summary(context: PageContext, run: Run) -> dict[str, Any]:
-    """Its summary; on a Space without a folder of the machine."""
+    """Return a run's summary, on a Space without the path of its folder."""
     summary = context.runs.files.summary(run)
     values = summary.as_record()
     return {**values, "adapter": run.adapter_dir.name} if summary.adapter and context.hosting.is_hosted else values

@@ -1,7 +1,7 @@
-"""Which requests reach the page: those sent to a host that it was opened for, and not by another site's page.
+"""Which requests reach the page: those for a host that it serves, unless another site's page sent them.
 
-A browser lets any site send requests to this machine, under any name that resolves to it. Who asked stands in `Origin`,
-which name was asked for in `Host`; gradio compares the two for three host names only.
+A browser lets any site send requests to this machine, under any name that resolves to it. `Origin` names the site that
+sent the request, `Host` the name it was sent to. Gradio compares the two for only three host names.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_ADDRESS = ("0.0.0.0", "::")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?")
-# The Hub shows a Space in a frame of its own page.
+# The Hub shows a Space in a frame on its own page.
 SPACE_FRAMES = "'self' https://huggingface.co https://*.hf.space"
 # Gradio builds the page's address from these; a browser sends neither.
 FORWARDED_HOST, NODE_SERVER = b"x-forwarded-host", b"x-gradio-server"
 FORBIDDEN, MISDIRECTED = 403, 421  # Source: RFC 9110, 15.5.4 and 15.5.20
-MOST_LOGGED = MOST_TOLD = 100
+MAX_LOGGED = MAX_SHOWN_CHARACTERS = 100
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Authority:
-    """`host:port` as it stands in a `Host` or after the scheme of an `Origin`; an address in its shortest form."""
+    """The `host:port` of a `Host`, or of an `Origin` after its scheme. An IP address is in its shortest form."""
 
     host: str
     port: int | None
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None for what is neither a name nor an address, such as one with a user before it."""
+        """Return None for text that is neither a name nor an address, such as `user@host`."""
         found = AUTHORITY.fullmatch(text.strip(" \t").lower())
         host = canonical_host(found[1]) if found else None
         return cls(host, int(found[2]) if found[2] else None) if found and host else None
@@ -56,7 +56,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Refusal:
-    """`status` and sentence of a request that goes no further."""
+    """The HTTP status and the message of a refused request."""
 
     status: int
     message: str
@@ -64,14 +64,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class TrustedHosts:
-    """`names` are hosts; `origins` are whole addresses at which a proxy serves the page, whatever `Host` it sends."""
+    """The hosts that the page serves.
+
+    `names` are hosts. `origins` are complete addresses at which a proxy serves the page, whatever `Host` it sends.
+    """
 
     names: frozenset[str] = LOOPBACK
     origins: frozenset[tuple[str, Authority]] = frozenset()
     frame_ancestors: str = "'self'"
 
     def refusal_of(self, scope: Scope) -> Refusal | None:
-        """What is wrong with a request, None where nothing is."""
+        """Return why a request is refused, or None."""
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         host = Authority.parse(hosts[0]) if len(hosts) == 1 else None
         if host is None or not self._is_named(host, scope):
@@ -81,7 +84,7 @@ class TrustedHosts:
         return None if len(origins) == 1 and self._matches(origins[0], host) else _other_site(origins[0])
 
     def _is_named(self, host: Authority, scope: Scope) -> bool:
-        """The address that the connection came in at is this machine's, and no other site can have it for a name."""
+        """Return whether the host is trusted. So is the connection's own IP address, which no other site can have."""
         here = canonical_host(str((scope.get("server") or ("",))[0]))
         return host.host in self.names or (here is not None and host.host == here and _address(here) is not None)
 
@@ -90,29 +93,31 @@ class TrustedHosts:
         return sender is not None and (sender == host.with_port(scheme) or (scheme, sender) in self.origins)
 
     def passed_on(self, scope: Scope) -> Scope:
-        """Without what would tell gradio another address of the page than one of these."""
+        """Return the scope without headers from which Gradio would build an untrusted address of the page."""
         headers = [(name, value) for name, value in scope["headers"] if not self._misleads(name.lower(), value)]
         return {**scope, "headers": headers}
 
     def _misleads(self, name: bytes, value: bytes) -> bool:
-        told = Authority.parse(value.decode("latin-1").partition(",")[0]) if name == FORWARDED_HOST else None
-        return name == NODE_SERVER or (name == FORWARDED_HOST and (told is None or told.host not in self.names))
+        forwarded = Authority.parse(value.decode("latin-1").partition(",")[0]) if name == FORWARDED_HOST else None
+        return name == NODE_SERVER or (
+            name == FORWARDED_HOST and (forwarded is None or forwarded.host not in self.names)
+        )
 
 
 class GuardedApp(App):
-    """Gradio's app, which sees no request that `trusted` refuses: not even its own middleware does."""
+    """Gradio's app behind the host check: refused requests do not even reach Gradio's middleware."""
 
     def __init__(self, trusted: TrustedHosts) -> None:
-        super().__init__(default_response_class=ORJSONResponse)  # as gradio makes its own
+        super().__init__(default_response_class=ORJSONResponse)  # as Gradio creates its own app
         self.trusted = trusted
 
     def build_middleware_stack(self) -> Any:
-        """Starlette's; it adds later middleware outside of earlier ones, and gradio adds its own last."""
+        """Put the host check outermost: Gradio adds its middleware last, and Starlette puts later ones outside."""
         return HostCheck(super().build_middleware_stack(), self.trusted)
 
 
 class HostCheck:
-    """ASGI middleware: refuses what is not for this page, and says in each answer who may frame it."""
+    """ASGI middleware that refuses untrusted requests, and adds to each response who may frame the page."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], trusted: TrustedHosts) -> None:
         self.app, self.trusted = app, trusted
@@ -150,28 +155,28 @@ class HostCheck:
         await send({"type": "http.response.body", "body": f"{refusal.message}\n".encode()})
 
     def _log(self, message: str) -> None:
-        """Each once, and no more of them than a file should hold."""
-        if message not in self.logged and len(self.logged) < MOST_LOGGED:
+        """Log each message once, up to a limit that keeps the log small."""
+        if message not in self.logged and len(self.logged) < MAX_LOGGED:
             self.logged.add(message)
             logger.warning("A request was refused: %s", message)
 
 
 def trusted_hosts(address: str, hosting: Hosting, environment: Mapping[str, str]) -> TrustedHosts:
-    """Those of a page that listens on `address`: loopback, the address, the Space's, and what the person named.
+    """Return the hosts of a page at `address`: loopback, the address, the Space's host, and the configured ones.
 
-    Raises: SettingsError when `SFT_APP_ALLOWED_HOSTS` names something that is no host.
+    Raises: SettingsError if `SFT_APP_ALLOWED_HOSTS` contains something that is not a host.
     """
-    opened_for = canonical_host(address.lower()) or address
-    names = {*LOOPBACK, opened_for}
-    if opened_for in EVERY_ADDRESS:
+    listening = canonical_host(address.lower()) or address
+    names = {*LOOPBACK, listening}
+    if listening in EVERY_ADDRESS:
         names.add(socket.gethostname().lower())
     origins = set(_space_origins(hosting, environment))
-    for given in filter(None, map(str.strip, environment.get(ALLOWED_HOSTS_VARIABLE, "").split(","))):
-        scheme, _, rest = given.rpartition("://")
+    for entry in filter(None, map(str.strip, environment.get(ALLOWED_HOSTS_VARIABLE, "").split(","))):
+        scheme, _, rest = entry.rpartition("://")
         named = Authority.parse(_in_ascii(rest.rstrip("/")))
         if named is None or scheme.lower() not in ("", *DEFAULT_PORTS):
             raise SettingsError(
-                f"{ALLOWED_HOSTS_VARIABLE}: {given!r} is not a host. Give a name such as studio.example.org."
+                f"{ALLOWED_HOSTS_VARIABLE}: {entry!r} is not a host. Use a name such as studio.example.org."
             )
         names.add(named.host)
         if scheme:
@@ -182,7 +187,7 @@ def trusted_hosts(address: str, hosting: Hosting, environment: Mapping[str, str]
 
 
 def canonical_host(text: str) -> str | None:
-    """A name without the dot at its end; an address in its shortest form and without brackets. None if it is none."""
+    """Return a name without its final dot, or an IP address in its shortest form without brackets; None for neither."""
     text = text.removesuffix(".")
     address = _address(text.removeprefix("[").removesuffix("]"))
     if address is not None:
@@ -198,36 +203,36 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _space_origins(hosting: Hosting, environment: Mapping[str, str]) -> Iterator[tuple[str, Authority]]:
-    """`SPACE_HOST` has several with commas between them where the Space has a domain of its own."""
+    """Yield the Space's origins. `SPACE_HOST` is a comma-separated list if the Space has a custom domain."""
     if hosting.space is None:
         return
-    usual = re.sub("[^a-z0-9]+", "-", hosting.space.lower()) + ".hf.space"
-    for host in (environment.get("SPACE_HOST") or usual).split(","):
+    default = re.sub("[^a-z0-9]+", "-", hosting.space.lower()) + ".hf.space"
+    for host in (environment.get("SPACE_HOST") or default).split(","):
         if named := Authority.parse(host):
             yield "https", named.with_port("https")
 
 
 def _parse_origin(text: str) -> tuple[str, Authority | None]:
-    """Scheme and address, which is None for `null` and for what is not of the web."""
+    """Return the scheme and the authority, which is None for `null` and for schemes other than http and https."""
     scheme, _, rest = text.strip(" \t").lower().partition("://")
     sender = Authority.parse(rest) if scheme in DEFAULT_PORTS else None
     return scheme, sender and sender.with_port(scheme)
 
 
 def _in_ascii(host: str) -> str:
-    """As a browser sends it."""
+    """Return a host as a browser sends it; "" if it cannot be encoded."""
     try:
         return host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
         return ""
 
 
-def _values(scope: Scope, wanted: bytes) -> list[str]:
-    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
+def _values(scope: Scope, header: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == header]
 
 
 def _is_cross_site(scope: Scope) -> bool:
-    """A picture, a script or the like of another site's page, which comes without an Origin; a link is none of them.
+    """Return whether another site's page loads this as an image, a script or the like. A link to the page is allowed.
 
     Source: W3C, Fetch Metadata Request Headers.
     """
@@ -237,16 +242,19 @@ def _is_cross_site(scope: Scope) -> bool:
 
 def _wrong_host(host: Authority | None) -> Refusal:
     if host is None:
-        return Refusal(MISDIRECTED, "The request does not name one host. Open the page at the address the app printed.")
-    told = f"The app does not serve the host {host.host[:MOST_TOLD]!r}."
-    advice = f"If it is yours, start the app with {ALLOWED_HOSTS_VARIABLE}={host.host[:MOST_TOLD]}."
-    return Refusal(MISDIRECTED, f"{told} {advice}")
+        return Refusal(
+            MISDIRECTED,
+            "The request does not name exactly one host. Open the page at the address that the app printed.",
+        )
+    problem = f"The app does not serve the host {host.host[:MAX_SHOWN_CHARACTERS]!r}."
+    advice = f"If it is yours, start the app with {ALLOWED_HOSTS_VARIABLE}={host.host[:MAX_SHOWN_CHARACTERS]}."
+    return Refusal(MISDIRECTED, f"{problem} {advice}")
 
 
 def _other_site(origin: str) -> Refusal:
-    told = "Another site sent this request. Open the page itself and try from there."
+    problem = "Another site sent this request. Open the page itself and try again there."
     if _parse_origin(origin)[1] is None:
-        return Refusal(FORBIDDEN, told)
-    address = origin.strip()[:MOST_TOLD]
+        return Refusal(FORBIDDEN, problem)
+    address = origin.strip()[:MAX_SHOWN_CHARACTERS]
     advice = f"If {address} is yours, start the app with {ALLOWED_HOSTS_VARIABLE}={address}."
-    return Refusal(FORBIDDEN, f"{told} {advice}")
+    return Refusal(FORBIDDEN, f"{problem} {advice}")

@@ -1,4 +1,4 @@
-"""Spaces on which a GPU is lent for one call at a time (ZeroGPU), through the `spaces` package that is there then."""
+"""ZeroGPU Spaces, which lend a GPU for one call at a time through the `spaces` package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sft_app.inference.loaded_models import LoadedModels
     from sft_app.ui.services.models import ModelService
 
-# Estimates, on the safe side of what an adapter's step takes on such a GPU; nobody has measured them there.
+# Conservative estimates for an adapter on such a GPU. They have not been measured there.
 STARTING_SECONDS, SECONDS_PER_GIB_LOADED = 10.0, 1.5
 SECONDS_PER_STEP, SECONDS_PER_STEP_AND_GIB = 0.04, 0.002
 LONGEST_SECONDS = 110  # a visitor without an account has two minutes a day
@@ -25,18 +25,18 @@ _models: LoadedModels | None = None
 
 
 def lends_gpu() -> bool:
-    """Whether this is such a Space, as the `spaces` package itself finds out."""
+    """Return whether this is a ZeroGPU Space, by the same test as the `spaces` package."""
     return is_zero_gpu(os.environ)
 
 
 def import_spaces() -> None:
-    """To be called before gradio and torch are imported for the first time; elsewhere it does nothing."""
+    """Import `spaces` on ZeroGPU. Call this before gradio and torch are imported for the first time."""
     if lends_gpu():
         importlib.import_module("spaces")
 
 
 def on_gpu(function: Callable[..., Any], seconds: Callable[..., int]) -> Callable[..., Any]:
-    """The function with a GPU for about so many seconds, where GPUs are lent; elsewhere itself."""
+    """Wrap the function to get a GPU for about this many seconds on ZeroGPU; elsewhere, return it unchanged."""
     if not lends_gpu():
         return function
     decorated: Callable[..., Any] = importlib.import_module("spaces").GPU(duration=seconds)(function)
@@ -44,29 +44,29 @@ def on_gpu(function: Callable[..., Any], seconds: Callable[..., int]) -> Callabl
 
 
 def results_of(models: ModelService, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
-    """What the task gives, as it comes. Closing the iterator stops the work. Raises: AppError."""
+    """Yield the task's results as they arrive. Closing the iterator stops the work. Raises: AppError."""
     if not lends_gpu():
         return task.results(models.load_pair(sides))
-    return _results_from_afar(models, sides, task)
+    return _results_on_lent_gpu(models, sides, task)
 
 
-def refuse_where_lent(what: str) -> None:
-    """For work that needs the models for longer. Raises: AccessError."""
+def refuse_where_lent(action: str) -> None:
+    """Refuse an action that needs the models for longer than a GPU is lent. Raises: AccessError."""
     if lends_gpu():
         raise AccessError(
-            f"{what} needs a GPU for longer than ZeroGPU lends one. Duplicate the Space onto a GPU of its own."
+            f"{action} needs a GPU for longer than ZeroGPU lends one. Duplicate the Space and give it its own GPU."
         )
 
 
-def estimated_seconds(placed: PairTaskRequest) -> int:
-    """For which a GPU is asked: it is counted against the visitor's share of the day, so not too many."""
-    step = SECONDS_PER_STEP + SECONDS_PER_STEP_AND_GIB * placed.base_gib
-    seconds = STARTING_SECONDS + SECONDS_PER_GIB_LOADED * placed.base_gib + step * placed.task.steps
+def estimated_seconds(request: PairTaskRequest) -> int:
+    """Return the seconds to request a GPU for. They count against the visitor's daily quota, so request few."""
+    step = SECONDS_PER_STEP + SECONDS_PER_STEP_AND_GIB * request.base_gib
+    seconds = STARTING_SECONDS + SECONDS_PER_GIB_LOADED * request.base_gib + step * request.task.steps
     return min(round(seconds), LONGEST_SECONDS)
 
 
-def _results_from_afar(models: ModelService, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
-    """All that takes time without a GPU comes first: what is imported and fetched here is there in the fork too."""
+def _results_on_lent_gpu(models: ModelService, sides: tuple[Side, Side], task: PairTask) -> Iterator[Any]:
+    """Import and download first, without the GPU: the forked process then has both."""
     import sft_app.inference.pair
     import sft_app.inference.stream  # noqa: F401
     from sft_app.models.catalog import fetch_base
@@ -79,20 +79,20 @@ def _results_from_afar(models: ModelService, sides: tuple[Side, Side], task: Pai
             yield result
 
 
-def _work(placed: PairTaskRequest) -> Iterator[Any]:
-    """In the process that has the GPU. An error for the reader is yielded: raised, only its kind would come through."""
+def _work(request: PairTaskRequest) -> Iterator[Any]:
+    """Run in the process that has the GPU. An AppError is yielded, because a raised one would lose its message."""
     global _models
     from huggingface_hub import constants
 
     from sft_app.inference.pair import load_pair
 
-    constants.HF_HUB_OFFLINE = True  # the lent seconds are not for asking the Hub for files that are here
+    constants.HF_HUB_OFFLINE = True  # do not spend GPU seconds on asking the Hub about files that are already here
     try:
-        if _models is not None and not _models.matches(placed.sides[0]):
+        if _models is not None and not _models.matches(request.sides[0]):
             _models = None
-        pair = load_pair(placed.sides, placed.home, _models)
+        pair = load_pair(request.sides, request.home, _models)
         _models = pair.models
-        yield from placed.task.results(pair)
+        yield from request.task.results(pair)
     except AppError as error:
         yield error
 

@@ -1,4 +1,4 @@
-"""Before Start: what the run that the form describes will take, and one click to what makes it fit."""
+"""The card next to Start: what the run will take, and one click to make it fit."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, sentence_of, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, error_message, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
-WAITING = "Once the data has been read, you see here what the run will take."
+PREFLIGHT_PENDING = "The memory, time and disk that the run needs appear here once the data has been read."
 
 
 @dataclass(frozen=True)
 class PreflightPanel:
-    """`changes` are the settings that would make the run fit."""
+    """The card and its buttons. `changes` are the settings that make the run fit."""
 
     card: gr.HTML
     measure: gr.Button
@@ -34,8 +34,8 @@ class PreflightPanel:
 
 
 def build_preflight_panel() -> PreflightPanel:
-    """The parts in the order in which they are read."""
-    card = gr.HTML(views.empty_card(WAITING), elem_id="preflight")
+    """Build the card, and below it the buttons."""
+    card = gr.HTML(views.empty_card(PREFLIGHT_PENDING), elem_id="preflight")
     with gr.Row():
         use = gr.Button("Use these settings", variant="primary", size="sm", visible=False, elem_id="use-suggestion")
         measure = gr.Button("Measure", size="sm", elem_id="measure")
@@ -43,8 +43,8 @@ def build_preflight_panel() -> PreflightPanel:
 
 
 def preflight_updates(context: PageContext, panel: PreflightPanel, settings: RunSettings) -> Updates:
-    """Show what the run will take; an error is shown in the card."""
-    from sft_app.ui.train.preflight_views import preflight_card  # with it come numpy and the training package
+    """Show what the run will take, or an error, in the card."""
+    from sft_app.ui.train.preflight_views import preflight_card  # imports numpy and the training package
 
     try:
         found, suggestion = context.preflight.estimate(settings)
@@ -63,16 +63,18 @@ def _problem_updates(panel: PreflightPanel, problem: str) -> Updates:
 def wire_preflight(
     context: PageContext, panel: PreflightPanel, fields: dict[str, Any], also: Iterable[Any], opened: Any
 ) -> None:
-    """The card follows the form and `also`, events after which the data is another. On a GPU it is measured when the
-    tab is `opened`."""
+    """Update the card when the form changes, and on a GPU measure the run when the tab is `opened`.
+
+    `also` are other events that change the data.
+    """
     names, inputs = list(fields), list(fields.values())
 
     @allowed("look", context)
     def show(*shown: Any) -> Updates:
         try:
             return preflight_updates(context, panel, settings_from_form(names, shown))
-        except Exception as error:  # whatever it is, the next change has to be followed
-            return _problem_updates(panel, sentence_of(error))
+        except Exception as error:  # any error: the next change must still update the card
+            return _problem_updates(panel, error_message(error))
 
     @allowed("train", context)
     def measure(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
@@ -95,7 +97,7 @@ def wire_preflight(
         return updates
 
     @open_to_all
-    def take(changes: dict[str, Any]) -> Updates:
+    def apply_changes(changes: dict[str, Any]) -> Updates:
         return form_updates(fields, changes) or NO_UPDATES
 
     measuring: dict[str, Any] = {
@@ -105,8 +107,8 @@ def wire_preflight(
         "trigger_mode": "once",
         "api_visibility": "private",
     }
-    asked = settled([*(field.change for field in inputs), *also])
-    asked.success(show, inputs, panel.outputs(), show_progress="hidden", **FOLLOWING)
+    changed = settled([*(field.change for field in inputs), *also])
+    changed.success(show, inputs, panel.outputs(), show_progress="hidden", **FOLLOWING)
     panel.measure.click(measure, **measuring)
     opened(measure_on_gpu, **measuring)
-    panel.use.click(take, panel.changes, inputs, **PRIVATE)
+    panel.use.click(apply_changes, panel.changes, inputs, **PRIVATE)

@@ -1,4 +1,4 @@
-"""Say what a run will take: the card on the page and the lines in the terminal. No Gradio here."""
+"""Show what a run will take, as a card on the page and as lines in the terminal. Without Gradio."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ GUESSED = "The row layout is a guess: check the example on the Data tab first."
 
 
 def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
-    """Return (name, value) of everything that fits in one line."""
+    """Return (name, value) of each fact that fits on one line."""
     rows = f"{found.steps:,} of {found.rows_per_step:,} {found.row_name}, {found.tokens_per_step:,.0f} tokens"
     share = found.trainable / found.parameters
-    trained = "all" if share == 1 else f"{count(found.trainable)} of"
+    trained = "all" if share == 1 else f"{short_count(found.trainable)} of"
     return [
         ("Memory", f"{found.memory_gib:.1f} of {found.memory_free_gib:.1f} GiB"),
-        ("Time", duration(found.seconds)),
+        ("Time", rounded_duration(found.seconds)),
         ("Steps", rows),
-        ("Trained", f"{trained} {count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
+        ("Trained", f"{trained} {short_count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
         ("Max length", f"{found.max_length:,} tokens"),
         ("Disk", f"{found.disk_needed_gib:.1f} of {found.disk_free_gib:,.0f} GiB"),
     ]
@@ -38,7 +38,7 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
 def preflight_card(found: Preflight, suggestion: Suggestion | None, is_guess: bool = False) -> str:
     """Show the numbers, the memory by part, and what to do if the run does not fit.
 
-    `is_guess`: the way the data is read is a guess too.
+    `is_guess`: the layout of the data is a guess too.
     """
     return render_html(
         "train/preflight.html",
@@ -52,14 +52,14 @@ def preflight_card(found: Preflight, suggestion: Suggestion | None, is_guess: bo
 
 
 def data_sentence(found: Preflight) -> str:
-    """Say what the run trains on. Near copies are held out together, so the split can differ by a few from its size."""
+    """Return a sentence on the training data. Near duplicates stay together, so the held-out count is approximate."""
     data, total = Path(found.data), found.conversations + found.heldout
     name = data.name if data_suffix(data) in SUFFIXES else found.data
     return f"Training on {name}: {total:,} conversations, about {found.heldout:,} of them held out for evaluation."
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:
-    """Say in sentences why the run cannot start; none when it can."""
+    """Return the reasons why the run cannot start and what to change; none if it can."""
     notes = []
     if not found.fits_memory:
         lacking = found.memory_gib - found.memory_free_gib
@@ -73,12 +73,12 @@ def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str
 
 
 def memory_parts(found: Preflight) -> list[tuple[str, float]]:
-    """Return (name, GiB) of the parts of the estimate that are not zero."""
+    """Return (name, GiB) of each part of the estimate above zero."""
     parts = [(label, getattr(found.memory, name)) for name, label in PARTS.items()]
     return [(label, gib) for label, gib in parts if gib > 0]
 
 
-def count(number: int) -> str:
+def short_count(number: int) -> str:
     """Shorten a number to `4.9 million` or `8.0 billion`."""
     for size, word in ((10**9, "billion"), (10**6, "million")):
         if number >= size:
@@ -86,8 +86,8 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def duration(seconds: float) -> str:
-    """Round a time as a guess is rounded: `under a minute`, `about 4 minutes`, `about 2.5 hours`."""
+def rounded_duration(seconds: float) -> str:
+    """Round a time as an estimate: `under a minute`, `about 4 minutes`, `about 2.5 hours`."""
     minutes = seconds / 60
     if minutes < 1:
         return "under a minute"
@@ -103,15 +103,15 @@ def duration(seconds: float) -> str:
 def _memory_segments(found: Preflight) -> list[tuple[str, str, float, str]]:
     """Return (class, name, percent, GiB in words) of each part of the memory bar.
 
-    The whole bar is the free memory, or the need if that is more. A measured run has only a peak and a margin.
+    The full bar is the free memory, or the memory needed if larger. A measured run has only a peak and a margin.
     """
     whole = max(found.memory_free_gib, found.memory_gib)
     parts = memory_parts(found)
     if found.measured is not None:
         parts = [("Measured peak", found.measured.peak_gib), ("Margin", found.memory.margin)]
     return [
-        (f"ft-part-{place}" if label != "Margin" else "ft-margin", label, 100 * gib / whole, _gib(gib))
-        for place, (label, gib) in enumerate(parts)
+        (f"ft-part-{index}" if label != "Margin" else "ft-margin", label, 100 * gib / whole, _gib(gib))
+        for index, (label, gib) in enumerate(parts)
     ]
 
 

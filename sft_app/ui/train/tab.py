@@ -1,4 +1,4 @@
-"""Train: ask for a run, watch it, stop it. What is shown is read from the run's folder, so any page can show it."""
+"""The Train tab: start a run, watch it, stop it. It reads the run's folder, so any browser tab can show any run."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ MODELS = [
     ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
-PRESET_SETS = " Choosing a preset sets epochs, steps, batch size, rank, alpha and measuring; your other settings stay."
-AT_THE_TOP = ("name", "model", "method", "preset")
-IN_THE_DATA_TAB = tuple(DataSettings.model_fields)
+PRESET_INFO = " A preset sets epochs, steps, batch size, rank, alpha and evaluation; your other settings do not change."
+TOP_FIELDS = ("name", "model", "method", "preset")
+DATA_TAB_FIELDS = tuple(DataSettings.model_fields)
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
 
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What the other tabs and the page's wiring need of this one. `watched` is the id of the run that is shown."""
+    """The components that other tabs and the page's wiring need. `watched` is the id of the run that is shown."""
 
     watched: gr.Textbox
     fields: dict[str, Any]
@@ -48,7 +48,7 @@ class TrainTab:
 
 
 def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
-    """Form on the left, the run on the right."""
+    """Build the form on the left and the run on the right."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             if why_not := NO_TRAINING_REASONS.get(context.hosting.mode):
@@ -73,7 +73,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
 
 
 def form_of_run(run: Run, tab: TrainTab) -> Updates:
-    """Show the settings that a run was started with."""
+    """Show a run's settings in the form."""
     return form_updates(tab.fields, run.record().settings.model_dump())
 
 
@@ -96,17 +96,17 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
         resume_run(context.runs.get(run_id), context.home)
 
     @open_to_all
-    def take_preset(preset: str) -> list[Any]:  # in the order of the outputs, since the browser answers it
+    def apply_preset(preset: str) -> list[Any]:  # in the order of the outputs, because the browser applies it
         settings = complete_settings({"preset": preset}).model_dump()
         return [to_form(name, settings[name]) for name in preset_names]
 
     @open_to_all
-    def take_trainer(trainer: str) -> Any:
+    def apply_trainer(trainer: str) -> Any:
         return to_form("method", complete_settings({"trainer": trainer}).method)
 
     once: dict[str, Any] = {**PRIVATE, "trigger_mode": "once"}
     watching = wire_run_panel(context, panel, tab.watched)
-    for field, handler, outputs in (("preset", take_preset, preset_names), ("trainer", take_trainer, ["method"])):
+    for field, handler, outputs in (("preset", apply_preset, preset_names), ("trainer", apply_trainer, ["method"])):
         answered = answered_in_browser(handler, choices_of(field))
         tab.fields[field].input(answered, tab.fields[field], [tab.fields[name] for name in outputs], **PRIVATE)
     start.click(start_run, list(tab.fields.values()), tab.watched, **once).success(**watching)
@@ -117,7 +117,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
 
 
 def _build_form() -> tuple[dict[str, Any], gr.Button]:
-    """The fields by name, and the button that gives them their defaults again."""
+    """Build the fields by name, and the button that resets them."""
     defaults = _defaults()
     fields: dict[str, Any] = {
         "model": gr.Dropdown(
@@ -129,7 +129,7 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
             elem_id="model",
         ),
         "method": _radio("method", defaults, ["qlora", "lora", "full"]),
-        "preset": _radio("preset", defaults, list(PRESETS), PRESET_SETS),
+        "preset": _radio("preset", defaults, list(PRESETS), PRESET_INFO),
         "name": make_field("name", defaults["name"], label="Name", placeholder="optional", elem_id="name"),
     }
     with gr.Accordion("All settings", open=False, elem_id="all-settings"):
@@ -137,7 +137,7 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
             gr.Markdown(f"**{title}**")
             with gr.Row():
                 for name in fields_of(section):  # type: ignore[arg-type]
-                    if name not in AT_THE_TOP + IN_THE_DATA_TAB:
+                    if name not in TOP_FIELDS + DATA_TAB_FIELDS:
                         fields[name] = make_field(name, defaults[name], min_width=220, elem_id=name)
         reset = gr.Button("Reset to defaults", size="md", elem_id="reset-form")
     return fields, reset

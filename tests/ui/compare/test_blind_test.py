@@ -11,7 +11,7 @@ from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import Ballot, Vote, VotingProgress, read_votes
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
-from sft_app.ui.compare.blind_test import BlindTest, invite
+from sft_app.ui.compare.blind_test import BlindTest, current_invitation
 from sft_app.ui.context import PageContext
 
 BAD = "<script>alert(1)</script>"
@@ -58,8 +58,8 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
         views.ballot_card(Ballot(pair, True)),
         views.progress_line(VotingProgress(0, 1, 0), BAD, BAD),
         views.result_card([Vote(voter=BAD, pair="p", choice="tuned")], BAD),
-        views.invitation(BAD, 1, 0, [BAD]),
-        views.invitation(BAD, 0, 0, []),
+        views.invitation_card(BAD, 1, 0, [BAD]),
+        views.invitation_card(BAD, 0, 0, []),
     ]
     for html in shown:
         assert BAD not in html and "&lt;script&gt;" in html
@@ -67,15 +67,15 @@ def test_text_of_people_and_models_is_shown_and_never_run() -> None:
 
 def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
     context = PageContext(home)
-    assert "4 pairs of answers from r1. 1 more pair is left out" in invite(context, "r1")
-    assert "4 pairs" in invite(context, "r1/checkpoint-7")
+    assert "4 pairs of answers from r1. 1 more pair is left out" in current_invitation(context, "r1")
+    assert "4 pairs" in current_invitation(context, "r1/checkpoint-7")
     begun(run, "Bo").vote("1")
-    assert "Voted so far: Bo." in invite(context, "r1")
+    assert "Voted so far: Bo." in current_invitation(context, "r1")
     run.pairs_file.unlink()
-    assert "Answer prompts in “Many prompts”" in invite(context, "r1")
+    assert "Answer prompts in “Many prompts”" in current_invitation(context, "r1")
     add_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
-    assert "in each pair both sides say the same thing" in invite(context, "r1")
-    assert "Choose a run on the right" in invite(context, "base")
+    assert "in each pair both answers say the same thing" in current_invitation(context, "r1")
+    assert "Choose a run on the right" in current_invitation(context, "base")
     with pytest.raises(RunError, match="Choose a run on the right"):
         context.sides.get_run("owner/adapter")
 
@@ -87,12 +87,12 @@ def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> 
     told = test.vote("1")
     assert ("fine-tuned" if not first.base_is_left else "base model’s answer") in told and "Vote 1:" in told
     assert test.ballot is not None and test.ballot.pair != first.pair
-    test.take_back()
+    test.undo()
     assert test.ballot == first and read_votes(run) == []
     for _ in PAIRS:
         test.vote("0")
     assert test.ballot is None and test.progress() == VotingProgress(4, 4, 1)
-    with pytest.raises(RunError, match="No pair is shown to vote on"):
+    with pytest.raises(RunError, match="No pair of answers is shown"):
         test.vote("0")
 
 
@@ -111,14 +111,14 @@ def test_a_page_that_was_reloaded_says_what_to_press() -> None:
     with pytest.raises(RunError, match="Press Start"):
         BlindTest().vote("1")
     with pytest.raises(RunError, match="no vote to undo"):
-        BlindTest().take_back()
+        BlindTest().undo()
 
 
 def test_a_test_needs_a_name_and_answers(run: Run) -> None:
     with pytest.raises(RunError, match="Enter your name first"):
         begun(run, " ")
     run.pairs_file.unlink()
-    with pytest.raises(RunError, match="nothing to vote on yet"):
+    with pytest.raises(RunError, match="no answers to vote on yet"):
         begun(run)
 
 

@@ -79,7 +79,7 @@ def test_blind_vote_from_start_to_result(server: Any, quiet_page: Page, run: Run
     expect(page.locator("#blind-progress strong")).to_have_text("3 of 3")
     assert shown(page) == third
     page.locator("#vote-both-bad").click()
-    expect(page.locator("#blind-progress strong")).to_have_text("All voted")
+    expect(page.locator("#blind-progress strong")).to_have_text("All pairs voted on")
     expect(page.locator("#blind-result")).to_contain_text("with 95% confidence")
     expect(page.locator("#vote-buttons")).to_be_hidden()
     with page.expect_download() as caught:
@@ -90,7 +90,7 @@ def test_blind_vote_from_start_to_result(server: Any, quiet_page: Page, run: Run
 
     page.locator("#undo-vote").click()
     expect(page.locator("#blind-progress strong")).to_have_text("3 of 3")
-    press(page, "2", "All voted")
+    press(page, "2", "All pairs voted on")
     assert [vote.choice in ("base", "tuned") for vote in read_votes(run)] == [True, False, True]
 
 
@@ -124,4 +124,4 @@ def test_a_run_without_answers_says_where_they_come_from(server: Any, quiet_page
     expect(page.locator("#blind-invitation")).to_contain_text("Answer prompts in “Many prompts”")
     page.locator("#voter input, #voter textarea").fill("Ada")
     page.locator("#start-blind").click()
-    expect(page.get_by_text("nothing to vote on yet")).to_be_visible()
+    expect(page.get_by_text("no answers to vote on yet")).to_be_visible()

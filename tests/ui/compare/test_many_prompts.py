@@ -24,7 +24,7 @@ def job_of(results: int, total: int | None = None, **changes: object) -> PromptJ
 
 
 def test_an_empty_page_says_what_to_do() -> None:
-    assert "Paste prompts or choose a file" in views.progress_card(PromptJob())
+    assert "Paste prompts or choose a file" in views.prompts_progress_card(PromptJob())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_an_empty_page_says_what_to_do() -> None:
     ],
 )
 def test_progress_in_words(job: PromptJob, told: str) -> None:
-    assert views.told_progress(job).startswith(told)
+    assert views.progress_text(job).startswith(told)
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(1, "5 s"), (62, "60 s"), (100, "2 min"), (9000, "2.5 h")])
@@ -56,8 +56,8 @@ def test_the_table_shows_some_rows_and_says_so() -> None:
     assert list(shown.frame.columns) == ["No.", "Prompt", "Left: Base model", "Right: Fine-tuned", "Change %"]
     job.most_changed_first = True
     assert list(views.results_table(job).frame["No."])[:2] == [300, 299]
-    assert "The table shows 200 of 300 rows; the downloads contain all of them." in views.progress_card(job)
-    assert "saved with the run" in views.progress_card(job)
+    assert "The table shows 200 of 300 rows. The downloads contain all of them." in views.prompts_progress_card(job)
+    assert "saved with the run" in views.prompts_progress_card(job)
 
 
 def test_references_have_a_column_where_there_are_some_and_problems_stand_in_their_row() -> None:
@@ -67,7 +67,7 @@ def test_references_have_a_column_where_there_are_some_and_problems_stand_in_the
     shown = views.results_table(job)
     assert list(shown.frame["Reference"]) == ["R", ""] and len(shown.widths) == len(shown.kinds) == 6
     assert shown.frame.iloc[1, 3] == "Not answered: too long"
-    assert "1 could not be answered" in views.progress_card(job)
+    assert "1 could not be answered" in views.prompts_progress_card(job)
 
 
 def test_long_cells_are_cut_and_the_pair_is_shown_in_full() -> None:

@@ -68,7 +68,7 @@ def test_a_side_can_be_changed_to_itself_and_that_is_said(compared: Page, shared
 
 def test_a_place_of_the_answer_is_looked_at(compared: Page) -> None:
     page = compared
-    page.get_by_role("button", name="Next token: what each side would say next").click()
+    page.get_by_role("button", name="Next token: what each side predicts next").click()
     page.get_by_label("right answer").click()
     expect(page.locator("#next-token")).to_contain_text("next token", timeout=30_000)
     expect(page.locator("#next-token tbody tr").first).to_contain_text("%")

@@ -75,7 +75,7 @@ def test_forgetting_is_told_beside_the_task() -> None:
 
 def test_changed_rows_are_shown_as_they_were_written() -> None:
     shown = changed_rows_view(card_of(**SHORT, most_changed={"improved": [ROW], "damaged": []}))
-    assert "Most improved: 1 to read" in shown and "Most damaged" not in shown
+    assert "Most improved: 1 row" in shown and "Most damaged" not in shown
     assert "row 7 · loss 3.00 → 1.50" in shown
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "<b>is" not in shown
 

@@ -42,7 +42,7 @@ class Work:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(watched, "WATCH_SECONDS", 0.02)
     monkeypatch.setattr(watched, "GONE_SECONDS", 0.5)
 
 
