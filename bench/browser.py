@@ -53,6 +53,6 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            if match := re.search(r"open on (http://\S+)", line):
+            if match := re.search(r"running at (http://\S+)", line):
                 self.url = match.group(1)
                 self.open.set()

@@ -93,7 +93,7 @@ def open_space(folder: Path, python: str) -> Space:
         )
     try:
         found = wait_until(
-            lambda: re.search(r"open on (http://\S+)", log.read_text()) or process.poll() is not None,
+            lambda: re.search(r"running at (http://\S+)", log.read_text()) or process.poll() is not None,
             FIRST_PAGE_SECONDS,
         )
         assert isinstance(found, re.Match), log.read_text()

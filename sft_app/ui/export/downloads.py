@@ -72,8 +72,8 @@ def build_downloads(context: PageContext, chosen: gr.Dropdown) -> None:
     inputs, outputs = [chosen, kind], shown.outputs()
     work = make.click(handlers.make, inputs, outputs, trigger_mode="once", **PRIVATE)
     work.failure(handlers.look, inputs, outputs, **PRIVATE)
-    stop.click(handlers.leave, inputs, outputs, cancels=[work], **PRIVATE)
-    gr.on([chosen.change, kind.change], handlers.change, inputs, outputs, cancels=[work], **UNCHECKED)
+    stop.click(handlers.stop, inputs, outputs, **PRIVATE)
+    gr.on([chosen.change, kind.change], handlers.change, inputs, outputs, **UNCHECKED)
     shown.pack.click(handlers.pack, chosen, [shown.pack, shown.file], api_visibility="private")
 
 
@@ -93,16 +93,28 @@ def _build_results(make: gr.Button, stop: gr.Button) -> Downloads:
     return Downloads(result, commands, pack, file, make, stop)
 
 
+@dataclass
+class _Export:
+    """A page's export in progress: the run and format it was started for, and those selected since."""
+
+    work: Watched[ExportResult]
+    requested: tuple[str | None, str]
+    selected: tuple[str | None, str]
+
+
 class _Handlers:
-    """The event handlers of the Download tab."""
+    """The event handlers of the Download tab.
+
+    An export ends by its own generator, never by Gradio's `cancels`: the event of a selection can reach the server
+    after the click on Export that followed it, and would cancel what it came before.
+    """
 
     def __init__(self, context: PageContext, shown: Downloads) -> None:
         self.context, self.shown = context, shown
-        # The requested run and format, and the work, by the page's session.
-        self.active: dict[str | None, tuple[tuple[str | None, str], Watched[ExportResult]]] = {}
+        self.active: dict[str | None, _Export] = {}  # by the page's session
         look, merge = allowed("look", context), allowed("merge", context)
         self.make, self.look = look(self._make), look(self._look)
-        self.leave, self.change = look(self._leave), look(self._change)
+        self.stop, self.change = look(self._stop), look(self._change)
         self.pack = merge(self._pack)
 
     def _make(self, run_id: str | None, kind: str, request: gr.Request) -> Iterator[Updates]:
@@ -116,29 +128,27 @@ class _Handlers:
         if find_merged(run, run.merged_dir) is None:
             self.context.models.release()
         work = Watched(_export_steps(run, kind))
-        mine = self.active[request.session_hash] = (run_id, kind), work
+        export = self.active[request.session_hash] = _Export(work, (run_id, kind), (run_id, kind))
         try:
             made = yield from self._follow(work.watch())
         finally:
-            if self.active.get(request.session_hash) is mine:  # unless the page has started another export since
+            if self.active.get(request.session_hash) is export:  # unless the page has started another export since
                 del self.active[request.session_hash]
-        yield self._show_merged(*made) if made else self._look(run_id, kind)
+        yield self._show_merged(*made) if made else self._look(*export.selected)
 
-    def _leave(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
-        """Stop what this page was exporting, then do as `_look`."""
-        if active := self.active.get(request.session_hash):
-            active[1].stop()
+    def _stop(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
+        """Stop what this page is exporting, then do as `_look`."""
+        if export := self.active.get(request.session_hash):
+            export.selected = run_id, kind
+            export.work.stop()
         return self._look(run_id, kind)
 
     def _change(self, run_id: str | None, kind: str, request: gr.Request) -> Updates:
-        """Do as `_leave`, unless the page is already exporting what was selected.
-
-        On a busy machine the click on Export can be handled before the selection that preceded it.
-        """
-        active = self.active.get(request.session_hash)
-        if active and active[0] == (run_id, kind):
+        """Do as `_stop`, unless the page is already exporting what was selected."""
+        export = self.active.get(request.session_hash)
+        if export and export.requested == (run_id, kind):
             return NO_UPDATES
-        return self._leave(run_id, kind, request)
+        return self._stop(run_id, kind, request)
 
     def _look(self, run_id: str | None, kind: str) -> Updates:
         """Show a merged model that already exists, or else describe the selected format."""

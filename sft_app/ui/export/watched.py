@@ -19,6 +19,7 @@ Result = TypeVar("Result")
 WATCH_SECONDS = 0.3
 # A page that has not polled for this long is gone. On a busy machine, polls can be late by several seconds.
 GONE_SECONDS = 15.0
+STOP_SECONDS = 5.0
 
 
 class Watched(Generic[Result]):
@@ -34,8 +35,10 @@ class Watched(Generic[Result]):
         self._thread = threading.Thread(target=contextvars.copy_context().run, args=[self._work], daemon=True)
 
     def stop(self) -> None:
-        """End the work before its next step."""
+        """End the work before its next step, which is only a moment away."""
         self._is_stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
 
     def watch(self) -> Generator[Step, None, Result | None]:
         """Start the work and yield its newest step repeatedly. Return its result, or None if it was stopped.
@@ -45,7 +48,7 @@ class Watched(Generic[Result]):
         self._thread.start()
         while self._thread.is_alive():
             self._last_poll = time.monotonic()
-            if self._step is not None:
+            if self._step is not None and not self._is_stopped.is_set():
                 yield self._step
             self._thread.join(WATCH_SECONDS)
         if self._error is not None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator
 from contextvars import ContextVar
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from sft_app.errors import ExportError
 from sft_app.export.merged import Step
-from sft_app.ui.export import watched
+from sft_app.ui.context import PageContext
+from sft_app.ui.export import downloads, watched
 from sft_app.ui.export.watched import Watched
+from tests.ui.test_run_panel import make_run
 from tests.waiting import wait_until
 
 SEEN: ContextVar[str] = ContextVar("seen", default="")
@@ -87,3 +92,37 @@ def test_work_that_no_page_looks_at_ends_though_nothing_is_collected():
         wait_until(lambda: work.is_closed, seconds=10)
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def export_page(home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The Download tab's handlers, with an export of the run under way; `get(updates, name)` is one new value."""
+    run, work = make_run(home), Work()
+    monkeypatch.setattr(downloads, "_export_steps", lambda run, kind: work.steps())
+    with gr.Blocks():
+        shown = downloads._build_results(gr.Button(), gr.Button())
+    handlers = downloads._Handlers(PageContext(home), shown)
+    request = SimpleNamespace(session_hash="page")
+    making = handlers._make(run.id, "merged", request)
+    assert next(making)[shown.stop].visible
+    return SimpleNamespace(run=run, work=work, shown=shown, handlers=handlers, request=request, making=making)
+
+
+def test_a_selection_that_arrives_after_the_click_on_export_leaves_the_export_alone(export_page: Any) -> None:
+    """On a busy machine the click can be handled before the event of the selection it followed."""
+    page = export_page
+    assert page.handlers._change(page.run.id, "merged", page.request) == downloads.NO_UPDATES
+    assert next(page.making)[page.shown.stop].visible and not page.work.is_closed
+    page.handlers._stop(page.run.id, "merged", page.request)
+
+
+@pytest.mark.parametrize("event", ["_change", "_stop"])
+def test_an_export_ends_with_another_selection_or_stop_and_shows_what_is_selected_now(
+    export_page: Any, event: str
+) -> None:
+    page = export_page
+    updates = getattr(page.handlers, event)(page.run.id, "ollama", page.request)
+    assert page.work.is_closed and not updates[page.shown.stop].visible
+    (last,) = page.making
+    assert "a Modelfile with the chat template" in last[page.shown.result] and not last[page.shown.stop].visible
+    assert page.handlers.active == {}
