@@ -21,7 +21,8 @@ from sft_app.training.launch import submit_run
 FEW_STEPS = {
     "max_steps": "4",
     "per_device_train_batch_size": "1",
-    "max_length": "256",
+    "gradient_accumulation_steps": "1",
+    "max_length": "192",
     "heldout_min": "4",
     "heldout_max": "4",
     "max_new_tokens": "24",
@@ -73,6 +74,10 @@ def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Pa
     expect(page.locator("#run-status")).to_contain_text("4 of 4")
     page.locator("#open-compare").click()
     expect(page.locator("#prompt textarea")).to_have_value(EXAMPLE_PROMPT)
+    page.get_by_role("button", name="Generation settings (the same for both sides)").click()
+    answer_length = page.locator("#compare-max_new_tokens input")
+    answer_length.fill("40")
+    answer_length.blur()
     page.locator("#ask").click()
     expect(page.locator("#evidence")).to_contain_text("adapter active in 210 modules", timeout=60_000)
     grew_together = page.wait_for_function(
@@ -92,9 +97,8 @@ def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Pa
     expect(page.locator("#scorecard")).to_contain_text("Did it forget? · 4 general questions")
     expect(page.locator("#scorecard")).to_contain_text("The models' own answers · 4 held-out questions")
     open_tab(page, "One prompt")
-    page.get_by_role("button", name="Generation settings (the same for both sides)").click()
-    page.locator("#compare-max_new_tokens input").fill("1500")
-    page.locator("#compare-max_new_tokens input").blur()
+    answer_length.fill("1500")
+    answer_length.blur()
     ask_for_long(page)
     page.locator("#stop-answer").click()
     expect(page.locator("#base-answer header span")).to_contain_text("stopped by you")
