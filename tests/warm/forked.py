@@ -27,6 +27,7 @@ FORKED_MODULES = (
     "sft_app.export.merge_worker",
     "bench.compare",
     "bench.train",
+    "tests.training.launch_stand_in",
 )
 # Those of `subprocess.Popen` that the template can follow.
 OPTIONS = {"cwd", "env", "stdin", "stdout", "stderr", "pass_fds", "start_new_session", "text"}
@@ -89,6 +90,7 @@ class Forked(Plain):  # type: ignore[type-arg]
         module = _module_of(command)
         arguments = command[command.index(module or "app.py") :]
         request = {
+            "title": " ".join(command),
             "module": arguments[0],
             "is_module": module is not None,
             "arguments": arguments,
