@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check bench clean
+.PHONY: run demo test check bench pictures clean
 
 run: $(VENV)/.app
 	$(BIN)/python app.py
@@ -33,6 +33,11 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.compare
 	$(BIN)/python -m bench.preflight
 	$(BIN)/python -m bench.page --rounds 2 --seconds 15 --settling 15
+
+# The pictures in docs/, of the newest run in the workspace: `make demo` first.
+pictures: $(VENV)/.dev
+	scripts/require-chromium
+	$(BIN)/python -m scripts.take_pictures
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.settings import EXAMPLE_PROMPT, parse_settings
 from sft_app.training.launch import submit_run
+from tests.waiting import wait_until
 
 FEW_STEPS = {
     "max_steps": "4",
@@ -163,19 +164,19 @@ def test_kill_of_the_worker_is_told_on_the_page_and_resume_goes_on(
     server: Any, quiet_page: Page, tiny_model_dir: Path, data_file: Path
 ) -> None:
     page = quiet_page
-    values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 60, "max_length": 64}
+    values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 120, "max_length": 64}
     values |= {"eval_steps": 20, "max_new_tokens": 4, "general_prompts": 2, "scorecard_prompts": 2}
     run = submit_run(parse_settings(values), server.home)
     page.goto(server.url)
-    expect(page.locator("#run-status")).to_contain_text("Training", timeout=60_000)
-    expect(page.locator("#run-status")).to_contain_text(re.compile(r"Step\s*(2[1-9]|[3-5]\d) of 60"), timeout=60_000)
+    expect(page.locator("#run-status")).to_contain_text(re.compile("Training|Preparing"), timeout=60_000)
+    wait_until(lambda: run.status().step > 20)  # the page may be too slow to show each step
     os.kill(run.status().pid or 0, signal.SIGKILL)
     expect(page.locator("#run-status")).to_contain_text(re.compile("Failed|Interrupted"))
     expect(page.locator("#run-status")).to_contain_text(re.compile("signal 9|exited without an error message"))
     page.locator("#resume").click()
     expect(page.locator("#run-status")).to_contain_text("Finished", timeout=120_000)
     steps = [row.step for row in run.metrics() if row.loss is not None]
-    assert steps == sorted(set(steps)) and steps[-1] == 60
+    assert steps == sorted(set(steps)) and steps[-1] == 120
 
 
 def test_an_uploaded_file_shows_what_is_left_out_and_why(server: Any, quiet_page: Page, tmp_path: Path) -> None:
