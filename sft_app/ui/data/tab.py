@@ -39,8 +39,25 @@ from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
 
-CHECKUP_FIELDS = ("heldout_fraction", "heldout_min", "heldout_max", "seed", "num_train_epochs", "max_steps")
-"""Settings that affect the check-up but not the tokens."""
+# The settings outside this tab that it depends on: what cuts a conversation, what is held out, and how often the rest
+# is seen. Each event sends all its inputs, which takes the browser milliseconds for each of them.
+RUN_FIELDS = (
+    "model",
+    "max_length",
+    "heldout_fraction",
+    "heldout_min",
+    "heldout_max",
+    "seed",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_processes",
+    "trainer",
+    "packing",
+    "packing_strategy",
+    "block_size",
+)
 
 
 @dataclass(frozen=True)
@@ -92,11 +109,12 @@ def build_data_tab(context: PageContext) -> DataTab:
 
 def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields: dict[str, Any]) -> None:
     """Refresh the tab when the data changes, or any of the run's settings (`fields`) that it depends on."""
-    triggers = [fields[name].change for name in ("model", "max_length", *CHECKUP_FIELDS)]
+    triggers = [fields[name].change for name in RUN_FIELDS]
     changed = settled([demo.load, *tab.changes(), tab.view.number.change, *triggers], tab.checkup.findings)
-    _wire_overview(context, tab, fields, changed)
-    _wire_conversation(context, tab, fields, changed)
-    _wire_checkup(context, tab, fields, changed)
+    inputs = {name: fields[name] for name in (*tab.fields, *RUN_FIELDS)}
+    _wire_overview(context, tab, inputs, changed)
+    _wire_conversation(context, tab, inputs, changed)
+    _wire_checkup(context, tab, inputs, changed)
 
 
 def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
@@ -121,12 +139,11 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], c
 
 def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
     names, view = list(fields), tab.view
-    inputs = [view.number, *fields.values()]
 
     @allowed("look", context)
     def show_conversation(number: float | None, *shown: Any) -> list[Any]:
         try:
-            return token_view.chat_at(context.data.load(_reading_of(tab, names, shown)), number)
+            return token_view.chat_at(context.data.load(settings_from_form(list(tab.fields), shown).reading()), number)
         except Exception:  # the overview shows the error
             return []
 
@@ -137,8 +154,9 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
         except Exception as error:  # any error: the next change must still update the tab
             return token_view.no_tokens(view, error_message(error))
 
-    changed.success(show_conversation, inputs, view.chat, show_progress="hidden", **FOLLOWING)
-    changed.success(show_tokens, inputs, view.outputs(), **FOLLOWING)
+    data = [view.number, *tab.fields.values()]
+    changed.success(show_conversation, data, view.chat, show_progress="hidden", **FOLLOWING)
+    changed.success(show_tokens, [view.number, *fields.values()], view.outputs(), **FOLLOWING)
 
 
 def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
