@@ -116,7 +116,7 @@ def test_length_chart_shows_what_max_length_cuts(load: Any, tokenizer: Any) -> N
     chart = data_views.length_chart(lengths)
     assert "ft-over" in chart and "ft-within" in chart
     assert "<tr class=ft-chosen><td>150</td>" in chart
-    assert "of 40;" in chart
+    assert "40 conversations;" in chart
 
 
 def test_token_spans_mark_trained_context_end_and_cut(tokenizer: Any) -> None:

@@ -36,7 +36,7 @@ class Form:
 
     def choose(self, field: str, value: Any) -> None:
         self.values[field] = value
-        if event := self.events.get(f"take_{field}"):
+        if event := self.events.get(f"apply_{field}"):
             told = event.fn(value)
             values = told if len(event.outputs) > 1 else [told]
             self.values |= {block.elem_id: given for block, given in zip(event.outputs, values, strict=True)}

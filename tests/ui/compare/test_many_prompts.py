@@ -65,7 +65,7 @@ def test_references_have_a_column_where_there_are_some_and_problems_stand_in_the
         2, results=[PromptResult(1, "Q", "R", "a", "b", 1.0), PromptResult(2, "Q", "", "", "", 0.0, "too long")]
     )
     shown = views.results_table(job)
-    assert list(shown.frame["Reference"]) == ["R", ""] and len(shown.widths) == len(shown.kinds) == 6
+    assert list(shown.frame["Reference"]) == ["R", ""] and len(shown.widths) == len(shown.types) == 6
     assert shown.frame.iloc[1, 3] == "Not answered: too long"
     assert "1 could not be answered" in views.prompts_progress_card(job)
 
