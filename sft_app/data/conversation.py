@@ -31,7 +31,7 @@ ROLES: dict[str, Role] = {
     "tool_response": "tool",
     "text": "text",
 }
-"""The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST data sets."""
+"""The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST datasets."""
 FOLLOWERS: dict[str, set[str]] = {
     "": {"system", "user"},
     "system": {"user"},

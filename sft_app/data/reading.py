@@ -152,7 +152,7 @@ class LoadedData:
 
 
 def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback | None = None) -> DataFile:
-    """Find the file, or fetch the data set from the Hub, and decide on the layout.
+    """Find the file, or fetch the dataset from the Hub, and decide on the layout.
 
     Raises:
         DataError: the data cannot be read, or fits no layout.

@@ -93,7 +93,7 @@ class Snapshot(Record):
 
 
 class SourceRecord(BaseModel):
-    """The source of a run's data, and what became of its rows. `hub` has a Hub data set's commit and licence."""
+    """The source of a run's data, and what became of its rows. `hub` has a Hub dataset's commit and licence."""
 
     path: str
     sha256: str

@@ -39,7 +39,7 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str = setting("data", EXAMPLE_DATA, "A file with examples, or the id of a data set on the Hub.", min_length=1)
+    data: str = setting("data", EXAMPLE_DATA, "A file with examples, or the id of a dataset on the Hub.", min_length=1)
     format: Format = setting("data", "auto", "Layout of the rows; auto detects it.")
     columns: tuple[str, ...] = setting(
         "data",
@@ -48,9 +48,9 @@ class DataSettings(BaseModel):
         max_length=4,
     )
     max_rows: int | None = setting("data", None, "Read at most this many rows; empty: all.", ge=1)
-    dataset_config: str | None = setting("data", None, "Config (subset) of a Hub data set; empty: its default.")
-    dataset_split: str = setting("data", "train", "Split of a Hub data set.", min_length=1)
-    dataset_revision: str | None = setting("data", None, "Branch, tag or commit of a Hub data set; empty: main.")
+    dataset_config: str | None = setting("data", None, "Config (subset) of a Hub dataset; empty: its default.")
+    dataset_split: str = setting("data", "train", "Split of a Hub dataset.", min_length=1)
+    dataset_revision: str | None = setting("data", None, "Branch, tag or commit of a Hub dataset; empty: main.")
     reply_paths: Literal["best", "all"] = setting(
         "data", "best", "For reply trees (OASST): the best-ranked reply at every level, or every path."
     )

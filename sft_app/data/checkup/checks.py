@@ -1,4 +1,4 @@
-"""Find what is wrong with a data set, and in which rows. Nothing is changed here; `fixes` does that."""
+"""Find what is wrong with a dataset, and in which rows. Nothing is changed here; `fixes` does that."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TEXT_FIXES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem in a data set.
+    """One problem in a dataset.
 
     `rows` are numbered from 1, as in the file. `fix` is a key of `fixes.LABELS`, or "" if there is no fix.
     """

@@ -131,7 +131,7 @@ _LAYOUTS = (
         "those of Alpaca",
         ColumnMap("instruction", "output", context="input"),
     ),
-    # Source: databricks-dolly-15k, data set card.
+    # Source: databricks-dolly-15k, dataset card.
     _table(
         "dolly",
         "Dolly: instruction / context / response",
@@ -149,7 +149,7 @@ _LAYOUTS = (
         "those of GPTeacher",
         *(ColumnMap("instruction", answer, context="input") for answer in ("response", "output")),
     ),
-    # Source: nomic-ai/gpt4all-j-prompt-generations, data set card.
+    # Source: nomic-ai/gpt4all-j-prompt-generations, dataset card.
     _table(
         "gpt4all",
         "GPT4All: prompt / response",
@@ -158,7 +158,7 @@ _LAYOUTS = (
         "those of GPT4All",
         ColumnMap("prompt", "response"),
     ),
-    # Source: Open-Orca/OpenOrca, data set card, for the system prompt.
+    # Source: Open-Orca/OpenOrca, dataset card, for the system prompt.
     _table(
         "question_answer",
         "Question / answer",

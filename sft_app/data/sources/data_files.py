@@ -27,7 +27,7 @@ _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] 
     ".txt": read_txt_rows,
 }
 SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
-HUB_NAMES = "To use a data set on the Hub, give the id shown on its page: owner/name."
+HUB_NAMES = "To use a dataset on the Hub, give the id shown on its page: owner/name."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 

@@ -75,7 +75,7 @@ def _data_functions(context: PageContext) -> Functions:
         return str(context.uploads.keep(PurePath(name).name, content.encode()))
 
     def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check a data file or a data set on the Hub: its layout, rows, skipped rows with reasons, and findings."""
+        """Check a data file or a dataset on the Hub: its layout, rows, skipped rows with reasons, and findings."""
         requested = complete_settings({**(settings or {}), "data": data})
         return context.checkup.inspect(uuid4().hex, requested, lambda share: None).as_json()
 

@@ -1,4 +1,4 @@
-"""Data sets of the Hub against a stand-in for it; in other processes, as the Hub's address is read at import."""
+"""Datasets of the Hub against a stand-in for it; in other processes, as the Hub's address is read at import."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def fetched(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(hub: HubStandIn, fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """All requests in one process, for importing `datasets` takes longer than any of them.
 
-    It runs where a folder has the name of the data set, which must not be read in its place.
+    It runs where a folder has the name of the dataset, which must not be read in its place.
     """
     place = tmp_path_factory.mktemp("place")
     write_files(place / "team" / "plain", {"train.jsonl": '{"n": "from this machine"}\n'})
@@ -200,7 +200,7 @@ def test_progress_is_told_where_the_end_is_known(answers: dict[str, Any], reques
 @pytest.mark.parametrize(
     ("request_name", "sentence"),
     [
-        ("missing", "The Hub has no data set team/missing. Check the spelling; if it is private, log in with "),
+        ("missing", "The Hub has no dataset team/missing. Check the spelling; if it is private, log in with "),
         ("gated", "team/gated is gated. Accept its terms at huggingface.co/datasets/team/ga"),
         ("no revision", "team/plain has no revision 'v9'. Give a branch, tag or commit from its page, or leave "),
         ("no split", "team/plain has no split 'validation'. Choose one of train, test."),
