@@ -166,7 +166,7 @@ def _part_text(part: Any, where: str) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind not in ("text", "refusal"):
-            raise DataError(f"{where} contains a part of type {_short(kind)}; only text can be trained")
+            raise DataError(f"{where} contains a part of type {_short(kind)}; only text can be trained on")
         text = part.get(kind)
     if not isinstance(text, str):
         raise DataError(f"{where} contains a part that is not text")

@@ -168,7 +168,10 @@ def _plain_text(rows: Rows) -> list[DetectedLayout]:
     column = next((name for row in rows if (name := text_column(row))), None)
     if column is None or _share(rows, lambda row: isinstance(row.get(column), str)) < 0.5:
         return []
-    why = f"{in_backticks([column])} contains plain text, which is learned from beginning to end, without a chat format"
+    why = (
+        f"{in_backticks([column])} contains plain text, which is trained on from beginning to end, "
+        "without a chat format"
+    )
     return [DetectedLayout("text", why)]
 
 

@@ -91,8 +91,8 @@ _LAYOUTS = (
     Layout(
         name="messages",
         label="Messages with roles (OpenAI)",
-        documentation="`messages`, with system, developer, user, assistant and tool turns, parts, tool calls, "
-        "`weight: 0`",
+        documentation="`messages`, with system, developer, user, assistant and tool turns, content parts, "
+        "tool calls, `weight: 0`",
         examples=("messages.jsonl",),
         convert=chat.from_messages,
         columns_read=chat.messages_columns,
@@ -175,7 +175,7 @@ _LAYOUTS = (
         name="preference",
         label="Preference: chosen / rejected",
         documentation="`chosen`, `preferred_output` …: texts, messages or dialogues. The rejected answer is never "
-        "learned; rows with `label: false` are skipped and counted",
+        "trained on; rows with `label: false` are skipped and counted",
         examples=("preference.jsonl",),
         convert=preference.from_preference,
         columns_read=preference.preference_columns,
@@ -208,7 +208,7 @@ _LAYOUTS = (
     Layout(
         name="text",
         label="Plain text (no chat)",
-        documentation="`text`, or a `.txt` file: learned from beginning to end, without a chat format",
+        documentation="`text`, or a `.txt` file: trained on from beginning to end, without a chat format",
         examples=("text.txt",),
         convert=tables.from_text,
         columns_read=tables.text_columns,

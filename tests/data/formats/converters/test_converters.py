@@ -132,7 +132,7 @@ def test_tools_do_not_make_a_text_of_what_is_none(content: Any, kind: str):
 
 def test_picture_is_refused():
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "cat.png"}}]}
-    reason = "message 1 (user) contains a part of type 'image_url'; only text can be trained"
+    reason = "message 1 (user) contains a part of type 'image_url'; only text can be trained on"
     assert_refused("messages", {"messages": [picture, ANSWER]}, reason)
 
 
