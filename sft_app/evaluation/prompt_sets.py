@@ -154,7 +154,9 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
-        sentence = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
+        sentence = (
+            f"The {' and the '.join(broken)} side produced NaN or infinite values, so there is no complete answer."
+        )
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))

@@ -215,7 +215,11 @@ def _broken_note(part: Scores) -> str:
         return ""
     numbers = {SIDE_LABELS["base"]: part.broken.base, SIDE_LABELS["tuned"]: part.broken.tuned}
     counted = [f"{number} of {part.prompts} from the {side}" for side, number in numbers.items() if number]
-    return f"Incomplete answers, because the model's numbers became infinite: {', '.join(counted)}." if counted else ""
+    return (
+        f"Incomplete answers, because the model produced NaN or infinite values: {', '.join(counted)}."
+        if counted
+        else ""
+    )
 
 
 def _change_of_loss(part: PredictedScores) -> str:

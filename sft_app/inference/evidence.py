@@ -170,7 +170,7 @@ def explain_broken(evidence: Evidence, left: Answer, right: Answer) -> tuple[str
     """Return a sentence for each side whose answer ended because its logits were not finite."""
     sides = ((evidence.left, left), (evidence.right, right))
     return tuple(
-        f"{side.label} stopped after {answer.tokens} tokens: its numbers became infinite there. "
+        f"{side.label} stopped after {answer.tokens} tokens because it produced NaN or infinite values. "
         "Lower its strength, or train again with a lower learning rate."
         for side, answer in sides
         if answer.broken

@@ -77,7 +77,7 @@ class StepMetrics(Record):
 
 
 class WatchAnswer(Record):
-    """An answer to a watch prompt; `broken` means it ended because the model's numbers became infinite."""
+    """An answer to a watch prompt; `broken` means it ended because the model produced NaN or infinite values."""
 
     prompt: str
     answer: str

@@ -66,7 +66,7 @@ class PredictedScores(Record):
 
 
 class Broken(Record):
-    """How many answers of each side are incomplete because the model's numbers became infinite."""
+    """How many answers of each side are incomplete because the model produced NaN or infinite values."""
 
     base: int = 0
     tuned: int = 0

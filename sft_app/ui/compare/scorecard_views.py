@@ -28,7 +28,7 @@ ROW_OUTCOMES = (
     ("not_a_number", "have no valid loss"),
 )
 NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and see what got worse outside your task."
-BROKEN = "No complete answer: the model stopped because its numbers became infinite."
+BROKEN = "No complete answer: the model stopped because it produced NaN or infinite values."
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
 

@@ -43,8 +43,8 @@ def test_an_answer_says_how_it_ended_and_how_fast_it_came() -> None:
     assert "12 tokens, ended with EOS · first token after 0.5 s, 7 tokens/s" in left
     assert "<strong>Base model</strong>" in left and "<strong>shop</strong>" in right
     cut = PairUpdate(Answer("Hi", 12, False), Answer("Hi", 12, False), updated("a", "b").evidence)
-    assert "cut off at the limit" in views.panes(asked("Q"), cut, "Text", "done")[0]
-    assert "stopped by you" in views.panes(asked("Q"), cut, "Text", "stopped")[0]
+    assert "reached the token limit" in views.panes(asked("Q"), cut, "Text", "done")[0]
+    assert "you stopped it" in views.panes(asked("Q"), cut, "Text", "stopped")[0]
     assert "12 tokens …" in views.panes(asked("Q"), cut, "Text", "waiting")[0]
 
 
