@@ -36,7 +36,7 @@ def export(
         Export,
         typer.Option(
             "--as",
-            help="adapter: a zip; merged: base and adapter as one model; ollama: merged plus a Modelfile; "
+            help="adapter: a zip; merged: the base model with the adapter merged in; ollama: merged plus a Modelfile; "
             "report: what changed, as HTML and Markdown.",
         ),
     ],
@@ -58,7 +58,7 @@ def push(
     repo: RepoOption,
     kind: Annotated[
         Literal["adapter", "merged"],
-        typer.Option("--as", help="The adapter, or base and adapter merged into one model."),
+        typer.Option("--as", help="The adapter, or the base model with the adapter merged in."),
     ] = "adapter",
     public: PublicFlag = False,
     include_data: Annotated[bool, typer.Option("--include-data", help="Also push the training conversations.")] = False,

@@ -162,7 +162,7 @@ def test_a_merged_model_is_pushed_with_what_the_check_found(
     with pytest.raises(ExportError, match="contains something else"):  # no adapter on top of it
         push_run(run, MINE)
     doubtful = replace(merged, fidelity=replace(merged.fidelity, merged_loss=99.0))
-    assert "worse than base and adapter" in push_run(run, MINE, merged=doubtful).notes[0]
+    assert "worse than the base model with the adapter" in push_run(run, MINE, merged=doubtful).notes[0]
 
 
 def test_a_run_without_an_adapter_asks_for_nothing(hub: PushHub, home: Path) -> None:

@@ -10,7 +10,7 @@ from sft_app.templating import render_html
 
 EXPORT_FORMATS = [
     ("Adapter: what training changed", "adapter"),
-    ("Merged model: base and adapter as one", "merged"),
+    ("Merged model: the base model with the adapter merged in", "merged"),
     ("Ollama: chat on your own computer", "ollama"),
 ]
 TOO_LARGE = "The model is too large to download through the browser. Push it to the Hub instead."
@@ -19,7 +19,7 @@ FORMAT_DESCRIPTIONS = {
     "the base model with PEFT; a full fine-tune is the whole model.",
     "merged": "For transformers, vLLM and others: the adapter is merged into the weights of its base model, in "
     "bfloat16. It needs as much disk space as the whole model, and takes a few minutes, because the result is read "
-    "back and compared with base and adapter.",
+    "back and compared with the base model with the adapter.",
     "ollama": "The merged model plus a Modelfile with the chat template, the system prompt, the stop tokens "
     "and the run's temperature, for Ollama on your own computer.",
 }

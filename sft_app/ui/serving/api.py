@@ -139,7 +139,7 @@ def _model_functions(context: PageContext) -> Functions:
         return {"run": sides[1].name, "results": results}
 
     def score(run: str, prompts: int | None = None) -> dict[str, Any]:
-        """Measure base and run on the held-out conversations and on general questions, and save the scorecard."""
+        """Measure both models on the held-out conversations and on general questions, and save the scorecard."""
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)
         count = found.record().settings.scorecard_prompts if prompts is None else prompts
