@@ -137,13 +137,13 @@ def test_table_of_numbers_is_refused_with_its_columns(inspect: Inspect) -> None:
 
 
 def test_line_of_50_mb_is_left_out_and_does_not_stop_the_others(inspect: Inspect) -> None:
-    reason = "50.0 MB long; a row can have at most 10 MB"
+    reason = "50.0 MB long; a row can be at most 10 MB"
     assert read_with(inspect("long.jsonl", LINES.encode() + LONG + b"\n" + LINES.encode())) == (18, [(10, reason)])
 
 
 @pytest.mark.parametrize("name", ["long.jsonl", "long.json"])
 def test_file_of_one_line_of_50_mb_is_refused(inspect: Inspect, name: str) -> None:
-    told = f"{name} has no readable row. Row 1: 50.0 MB long; a row can have at most 10 MB."
+    told = f"{name} has no readable row. Row 1: 50.0 MB long; a row can be at most 10 MB."
     assert_one_clear_line(inspect(name, LONG), told)
 
 

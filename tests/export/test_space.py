@@ -142,7 +142,7 @@ def test_an_adapter_as_large_as_a_model_is_not_fetched(hub: PushHub, monkeypatch
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 2_000_000}
     hub.add("bo/huge", private=False, **files)
     monkeypatch.setattr(catalog, "MAX_ADAPTER_GIB", 0.001)
-    with pytest.raises(ModelError, match=r"bo/huge has 0\.0 GiB, but an adapter can have at most 0\.001"):
+    with pytest.raises(ModelError, match=r"bo/huge is 0\.0 GiB, but an adapter can be at most 0\.001 GiB"):
         catalog.fetch_adapter("bo/huge")
     assert not any("resolve" in request for request in hub.requests)
 
