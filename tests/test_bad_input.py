@@ -191,7 +191,7 @@ def test_file_that_is_not_what_its_name_says_is_refused(inspect: Inspect, name: 
 
 @pytest.mark.parametrize("data", ["json", "squad", "team/..", "../team/data", "team/../data", "owner/name/more"])
 def test_name_that_is_neither_file_nor_data_set_is_refused(cli: Any, data: str) -> None:
-    told = f"There is no data file {data}. To use a dataset on the Hub, give the id shown on its page: owner/name."
+    told = f"There is no data file {data}. To use a dataset on the Hub, enter the id shown on its page: owner/name."
     assert_one_clear_line(cli("inspect", data), told)
 
 
@@ -202,7 +202,7 @@ def test_address_is_refused(cli: Any, data: str) -> None:
     assert_one_clear_line(
         cli("inspect", data),
         f"{data} is a web address",
-        "To use a dataset on the Hub, give the id shown on its page: owner/name.",
+        "To use a dataset on the Hub, enter the id shown on its page: owner/name.",
     )
 
 

@@ -142,7 +142,7 @@ def _make_message(position: int, message: Any) -> Message:
         content = _tool_call(content)
     content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
-        raise DataError(f"{where} contains half of a character (a lone surrogate)")
+        raise DataError(f"{where} contains an incomplete character (a lone surrogate)")
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
         raise DataError(f"{where} has weight {_short(weight)}; expected 0 or 1")

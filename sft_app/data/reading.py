@@ -202,7 +202,7 @@ def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCall
 
 def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
     """Build the error for a file without a usable conversation, with the first reason."""
-    worst = next(iter(rejected), Rejected(1, "nothing in it"))
+    worst = next(iter(rejected), Rejected(1, "it is empty"))
     return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
 
 

@@ -66,7 +66,7 @@ def paste_prompts(text: str) -> list[Prompt]:
     """Read one prompt per line. Raises: DataError if there is none."""
     prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
     if not prompts:
-        raise DataError("There is no prompt yet. Paste at least one, one per line.")
+        raise DataError("Enter at least one prompt, one per line.")
     return prompts
 
 
@@ -177,7 +177,8 @@ def _column(columns: list[str], name: str, usual: Sequence[str], path: Path, kin
     column_name = name or next((lowered[usual_name] for usual_name in usual if usual_name in lowered), "")
     if not column_name and kind == "prompt":
         raise DataError(
-            f"Which column of {path.name} contains the prompts? Choose one of: {', '.join(columns) or 'none'}."
+            f"No column of {path.name} could be identified as the prompts. "
+            f"Choose one of: {', '.join(columns) or 'none'}."
         )
     return column_name
 

@@ -147,7 +147,7 @@ def test_half_of_an_emoji_is_refused(role: str):
     messages = [
         message | ({"content": "Hi \ud83d"} if message["role"] == role else {}) for message in messages_of("sua")
     ]
-    with pytest.raises(DataError, match=rf"^message \d \({role}\) contains half of a character"):
+    with pytest.raises(DataError, match=rf"^message \d \({role}\) contains an incomplete character"):
         make_conversation(messages)
 
 

@@ -59,7 +59,9 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert list(read_prompt_file(tmp_path / "a.csv", "q", "a").prompts) == [Prompt("Where?", "Here")]
     with pytest.raises(DataError, match=r"has no column 'z'\. Choose one of: q, a\."):
         list(read_prompt_file(tmp_path / "a.csv", "q", "z").prompts)
-    with pytest.raises(DataError, match=r"Which column of a\.csv contains the prompts\? Choose one of: q, a\."):
+    with pytest.raises(
+        DataError, match=r"No column of a\.csv could be identified as the prompts\. Choose one of: q, a\."
+    ):
         list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 

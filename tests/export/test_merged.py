@@ -285,7 +285,7 @@ def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) 
         for worker in workers(made):
             worker.send_signal(signal.SIGKILL)
 
-    with pytest.raises(ExportError, match=r"ended before it was done. It was killed \(signal 9\)"):
+    with pytest.raises(ExportError, match=r"ended early. It was killed \(signal 9\)"):
         merge_run(made.run, tmp_path / "model", kill)
     assert list(tmp_path.iterdir()) == []
 

@@ -241,6 +241,7 @@ def converter(settings: DataSettings) -> Converter:
     """
     if settings.format == "columns" and not settings.columns:
         raise DataError(
-            "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
+            "No columns have been chosen for the question and the answer. Choose them with user=COLUMN and "
+            "assistant=COLUMN."
         )
     return LAYOUTS[settings.format].convert

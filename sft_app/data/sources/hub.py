@@ -59,7 +59,7 @@ def refuse_if_unsafe(text: str) -> None:
     if reason:
         shown = "This" if "://" in text else repr(text[:80])  # an address may hold a password
         raise DataError(
-            f"{shown} is not a dataset on the Hub: {reason}. Give the id shown on its page, such as {EXAMPLE_ID}."
+            f"{shown} is not a dataset on the Hub: {reason}. Enter the id shown on its page, such as {EXAMPLE_ID}."
         )
 
 
@@ -96,7 +96,7 @@ def _refuse_script(dataset: HubDataset, info: Any) -> None:
     script = f"{dataset.id.partition('/')[2]}.py"
     if any(file.rfilename == script for file in info.siblings or ()):
         raise DataError(
-            f"{dataset.id} can only be read with the program {script}, and programs from the Hub are not run. "
+            f"{dataset.id} can only be read with the loading script {script}, and scripts from the Hub are not run. "
             "Look for a copy in Parquet or JSONL, or download a file and use that."
         )
 

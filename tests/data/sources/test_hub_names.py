@@ -56,7 +56,7 @@ def test_owner_and_name_is_an_id(text: str):
 def test_other_names_are_refused_with_what_they_are(tmp_path: Path, text: str, reason: str):
     assert not is_dataset_id(text)
     with pytest.raises(
-        DataError, match=f" is not a dataset on the Hub: {reason}\\. Give the id shown on its page, such as "
+        DataError, match=f" is not a dataset on the Hub: {reason}\\. Enter the id shown on its page, such as "
     ):
         fetch_dataset(HubDataset(text, None, "train", None, None), tmp_path)
 

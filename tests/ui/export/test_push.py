@@ -129,5 +129,5 @@ def test_without_a_login_the_page_says_what_to_do(hub_server: tuple[Server, Push
     open_hub_tab(page, server)
     expect(page.locator("#push-login")).to_contain_text("hf auth login")
     page.locator("#push-run").click()
-    expect(page.locator(".toast-body")).to_contain_text("The Hub needs to know who is pushing")
+    expect(page.locator(".toast-body")).to_contain_text("You are not logged in to the Hub")
     assert hub.repositories == {}

@@ -333,7 +333,10 @@ def test_row_without_a_named_column_is_told(row: dict[str, Any], reason: str):
 
 
 def test_columns_without_names_are_asked_for():
-    reason = "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
+    reason = (
+        "No columns have been chosen for the question and the answer. "
+        "Choose them with user=COLUMN and assistant=COLUMN."
+    )
     assert_refused("columns", {"q": "Why?"}, reason)
 
 
