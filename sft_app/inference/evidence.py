@@ -140,7 +140,7 @@ def _first_difference_note(agreement: Agreement) -> str:
         return ""
     own, pairs = agreement.chances
     kind = "a near-tie" if agreement.is_near_tie else "more than rounding explains"
-    return f" (first different at token {agreement.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
+    return f" (first difference at token {agreement.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
 
 
 def measure_agreement(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:

@@ -41,7 +41,7 @@ from sft_app.inference.sides import Side
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-IN_ONE_BATCH, ONE_AFTER_THE_OTHER = "one batch of one model", "one after the other"
+IN_ONE_BATCH, ONE_AFTER_THE_OTHER = "both answered in one batch", "one after the other"
 Messages = Sequence[dict[str, str]]
 
 
