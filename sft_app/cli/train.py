@@ -49,7 +49,7 @@ def train(
         bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the memory, time and disk that the run would need.")
+        bool, typer.Option("--dry-run", help="Only show the memory, time and disk space that the run would need.")
     ] = False,
     measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: measure two real steps.")] = False,
     as_json: JsonFlag = False,

@@ -81,7 +81,7 @@ def _answers(card: Scorecard) -> ScorePart:
     answers = judgeable_answers(card)
     if answers is None:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
-    description = "What each model writes itself, compared with the reference answer."
+    description = "What each model writes on its own, compared with the reference answer."
     return _part(f"The models' own answers · {answers.prompts} held-out questions", description, answers, "ft-wide")
 
 

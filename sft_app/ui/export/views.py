@@ -27,7 +27,7 @@ NOT_LOGGED_IN = (
     "**No one is logged in to the Hub on this machine.** Run `hf auth login` in a terminal, or start the app with "
     "`HF_TOKEN` set to a token with write access, from huggingface.co/settings/tokens. Then come back here."
 )
-LOGGED_IN = "Pushes with this machine's Hub login."
+LOGGED_IN = "Uses this machine's Hub login."
 
 
 def merge_progress_card(step: Step) -> str:
@@ -74,7 +74,7 @@ def login_line(hosting: Hosting, visitor: Visitor, has_hub_login: bool) -> str:
         return "**Sign in** with your Hugging Face account to push."
     if not hosting.trusts(visitor):
         return "Only the owner of this Space and people they allow can push. **Duplicate the Space** to get your own."
-    return f"Pushes as **{visitor.name}**."
+    return f"You are pushing as **{visitor.name}**."
 
 
 def pushed_line(pushed: PushResult) -> str:
