@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, assert_never
 
 import typer
 
@@ -22,7 +22,6 @@ from sft_app.runtime.home import app_home
 if TYPE_CHECKING:
     from sft_app.export.hub_push import PushResult
     from sft_app.export.merged import MergedModel
-    from sft_app.runs.folder import Run
 
 
 Export = Literal["adapter", "merged", "ollama", "report"]
@@ -47,9 +46,16 @@ def export(
     from sft_app.export.report import write_report
 
     found = find_run(app_home(), run)
-    if kind in ("merged", "ollama"):
-        return _export_merged(found, to, for_ollama=kind == "ollama")
-    for file in write_report(found, to) if kind == "report" else [zip_adapter(found, to)]:
+    match kind:
+        case "adapter":
+            files = [zip_adapter(found, to)]
+        case "merged" | "ollama":
+            return _export_merged(found, to, for_ollama=kind == "ollama")
+        case "report":
+            files = write_report(found, to)
+        case _:
+            assert_never(kind)
+    for file in files:
         console.print(str(file), soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ EXPORT_FORMATS = [
     ("Merged model: the base model with the adapter merged in", "merged"),
     ("Ollama: chat on your own computer", "ollama"),
 ]
+PUSH_FORMATS = [(label, kind) for label, kind in EXPORT_FORMATS if kind in ("adapter", "merged")]
 TOO_LARGE = "The model is too large to download through the browser. Push it to the Hub instead."
 FORMAT_DESCRIPTIONS = {
     "adapter": "A zip of the trained weights and the tokenizer. An adapter is a few megabytes and is loaded on top of "
