@@ -16,8 +16,8 @@ EXPORT_FORMATS = [
 PUSH_FORMATS = [(label, kind) for label, kind in EXPORT_FORMATS if kind in ("adapter", "merged")]
 TOO_LARGE = "The model is too large to download through the browser. Push it to the Hub instead."
 FORMAT_DESCRIPTIONS = {
-    "adapter": "A zip of the trained weights and the tokenizer. An adapter is a few megabytes and is loaded on top of "
-    "the base model with PEFT; a full fine-tune is the whole model.",
+    "adapter": "A zip of the trained weights and the tokenizer. An adapter is small (20 MB for the starter) and is "
+    "loaded on top of the base model with PEFT; a full fine-tune is the whole model.",
     "merged": "For transformers, vLLM and others: the adapter is merged into the weights of its base model, in "
     "bfloat16. It needs as much disk space as the whole model, and takes a few minutes, because the result is read "
     "back and compared with the base model with the adapter.",
