@@ -36,7 +36,7 @@ def pair(make_run: Callable[..., Any]) -> LoadedPair:
 
 def test_pasted_prompts_stand_one_a_line() -> None:
     assert paste_prompts(" Where?\n\n  When? \r\n") == [Prompt("Where?"), Prompt("When?")]
-    with pytest.raises(DataError, match="Paste at least one, one per line"):
+    with pytest.raises(DataError, match="Enter at least one prompt, one per line"):
         paste_prompts(" \n")
 
 

@@ -89,7 +89,7 @@ def test_a_file_with_references_and_most_changed_first(many: Page, tmp_path: Pat
 def test_what_is_missing_is_told(many: Page) -> None:
     page = many
     page.locator("#answer-all").click()
-    expect(page.get_by_text("Paste at least one, one per line")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Enter at least one prompt, one per line")).to_be_visible(timeout=30_000)
     page.locator("#pasted-prompts textarea").fill("Hi")
     page.locator("#compare-right input").fill("base")
     page.locator("#compare-right input").press("Enter")
