@@ -31,9 +31,9 @@ Mode = Literal["full", "demo", "zerogpu"]
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 NO_TRAINING_REASONS: dict[Mode, str] = {
     "demo": "Training is off in this demo because it has no GPU of its own. "
-    "Duplicate the Space onto a GPU, or run the app on your own computer.",
-    "zerogpu": "Training is off on ZeroGPU because a run needs a GPU for longer than ZeroGPU lends one. "
-    "Duplicate the Space onto a GPU of its own, or run the app on your own computer.",
+    "Duplicate the Space and give it its own GPU, or run the app on your own computer.",
+    "zerogpu": "Training is off on ZeroGPU because a run takes longer than ZeroGPU provides a GPU for. "
+    "Duplicate the Space and give it its own GPU, or run the app on your own computer.",
 }
 
 

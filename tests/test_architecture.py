@@ -18,7 +18,7 @@ FILES = sorted(path.relative_to(PROJECT).as_posix() for path in [PROJECT / "app.
 # Each part may import its own row and the rows above it.
 LAYERS = [
     {"quick_imports"},
-    {"__init__", "errors", "settings", "versions"},
+    {"__init__", "errors", "settings"},
     {"runtime"},
     {"runs"},
     {"hub"},

@@ -137,13 +137,13 @@ def test_table_of_numbers_is_refused_with_its_columns(inspect: Inspect) -> None:
 
 
 def test_line_of_50_mb_is_left_out_and_does_not_stop_the_others(inspect: Inspect) -> None:
-    reason = "50.0 MB long; a row can have at most 10 MB"
+    reason = "50.0 MB long; a row can be at most 10 MB"
     assert read_with(inspect("long.jsonl", LINES.encode() + LONG + b"\n" + LINES.encode())) == (18, [(10, reason)])
 
 
 @pytest.mark.parametrize("name", ["long.jsonl", "long.json"])
 def test_file_of_one_line_of_50_mb_is_refused(inspect: Inspect, name: str) -> None:
-    told = f"{name} has no readable row. Row 1: 50.0 MB long; a row can have at most 10 MB."
+    told = f"{name} has no readable row. Row 1: 50.0 MB long; a row can be at most 10 MB."
     assert_one_clear_line(inspect(name, LONG), told)
 
 
@@ -191,7 +191,7 @@ def test_file_that_is_not_what_its_name_says_is_refused(inspect: Inspect, name: 
 
 @pytest.mark.parametrize("data", ["json", "squad", "team/..", "../team/data", "team/../data", "owner/name/more"])
 def test_name_that_is_neither_file_nor_data_set_is_refused(cli: Any, data: str) -> None:
-    told = f"There is no data file {data}. To use a data set on the Hub, give the id shown on its page: owner/name."
+    told = f"There is no data file {data}. To use a dataset on the Hub, enter the id shown on its page: owner/name."
     assert_one_clear_line(cli("inspect", data), told)
 
 
@@ -202,7 +202,7 @@ def test_address_is_refused(cli: Any, data: str) -> None:
     assert_one_clear_line(
         cli("inspect", data),
         f"{data} is a web address",
-        "To use a data set on the Hub, give the id shown on its page: owner/name.",
+        "To use a dataset on the Hub, enter the id shown on its page: owner/name.",
     )
 
 
@@ -229,7 +229,7 @@ def test_data_set_that_the_hub_does_not_give_is_one_line(home: Path, tmp_path: P
         )
     assert done.stdout == ""
     missing, gated, no_split = done.stderr.splitlines()[::2]
-    assert missing == "Error: The Hub has no data set team/missing. Check the spelling; if it is private, " + (
+    assert missing == "Error: The Hub has no dataset team/missing. Check the spelling; if it is private, " + (
         "log in with `hf auth login` or set HF_TOKEN."
     )
     assert gated.startswith("Error: team/gated is gated. Accept its terms at ")

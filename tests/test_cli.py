@@ -192,7 +192,7 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
 def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, trained_home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q,a\nHi,\n")
     many = ("compare", "latest", "--prompts", tmp_path / "a.csv")
-    assert_one_clear_line(cli(*many), "Which column of a.csv contains the prompts? Choose one of: q, a.")
+    assert_one_clear_line(cli(*many), "No column of a.csv could be identified as the prompts. Choose one of: q, a.")
     assert_one_clear_line(cli(*many, "--prompt", "Hi"), "--prompts cannot be combined with --prompt")
     assert_one_clear_line(cli(*many, "--out", "x.pdf"), "answers can be written as .csv or .jsonl, got '.pdf'")
     assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out requires --prompts FILE")
@@ -493,7 +493,7 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["train", "--config", "no/such.json"], ["no/such.json cannot be read as JSON"]),
         (
             ["train", "--model", "org/no-such-model"],
-            ["Hub cannot be reached to fetch org/no-such-model"],
+            ["org/no-such-model cannot be fetched because HF_HUB_OFFLINE is set"],
         ),
         (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
         (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),

@@ -49,7 +49,7 @@ def compare(
     strength: Annotated[float, typer.Option(min=0.0, max=1.5, help="Adapter strength; 0 is the base model.")] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer prompts with the base and the fine-tuned model, side by side."""
+    """Answer prompts with the base and fine-tuned models, side by side."""
     from sft_app.evaluation.prompt_job import answer_all, check_answers_ending, write_results
     from sft_app.evaluation.prompt_sets import read_prompt_file
     from sft_app.inference.pair import load_pair
@@ -91,7 +91,7 @@ def score(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure base and fine-tuned model on the held-out conversations and on general questions."""
+    """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
     from sft_app.evaluation.score_run import keep_score
     from sft_app.inference.pair import load_pair
     from sft_app.inference.sides import BASE, find_sides

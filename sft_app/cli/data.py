@@ -23,7 +23,7 @@ from sft_app.settings import (
 
 
 def inspect(
-    data: Annotated[str, typer.Argument(help="A data file, or the id of a data set on the Hub.")],
+    data: Annotated[str, typer.Argument(help="A data file, or the id of a dataset on the Hub.")],
     format: FormatOption = None,
     columns: MapOption = None,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts the tokens.")] = "starter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, assert_never
 
 import typer
 
@@ -22,7 +22,6 @@ from sft_app.runtime.home import app_home
 if TYPE_CHECKING:
     from sft_app.export.hub_push import PushResult
     from sft_app.export.merged import MergedModel
-    from sft_app.runs.folder import Run
 
 
 Export = Literal["adapter", "merged", "ollama", "report"]
@@ -36,7 +35,7 @@ def export(
         Export,
         typer.Option(
             "--as",
-            help="adapter: a zip; merged: base and adapter as one model; ollama: merged plus a Modelfile; "
+            help="adapter: a zip; merged: the base model with the adapter merged in; ollama: merged plus a Modelfile; "
             "report: what changed, as HTML and Markdown.",
         ),
     ],
@@ -47,9 +46,16 @@ def export(
     from sft_app.export.report import write_report
 
     found = find_run(app_home(), run)
-    if kind in ("merged", "ollama"):
-        return _export_merged(found, to, for_ollama=kind == "ollama")
-    for file in write_report(found, to) if kind == "report" else [zip_adapter(found, to)]:
+    match kind:
+        case "adapter":
+            files = [zip_adapter(found, to)]
+        case "merged" | "ollama":
+            return _export_merged(found, to, for_ollama=kind == "ollama")
+        case "report":
+            files = write_report(found, to)
+        case _:
+            assert_never(kind)
+    for file in files:
         console.print(str(file), soft_wrap=True)
 
 
@@ -58,7 +64,7 @@ def push(
     repo: RepoOption,
     kind: Annotated[
         Literal["adapter", "merged"],
-        typer.Option("--as", help="The adapter, or base and adapter merged into one model."),
+        typer.Option("--as", help="The adapter, or the base model with the adapter merged in."),
     ] = "adapter",
     public: PublicFlag = False,
     include_data: Annotated[bool, typer.Option("--include-data", help="Also push the training conversations.")] = False,

@@ -116,7 +116,9 @@ def print_inspection(report: dict[str, Any]) -> None:
     automatic = " (automatic)" if tokens["max_length"] == tokens["suggested_max_length"] else ""
     console.print(f"max_length {tokens['max_length']:,}{automatic}")
     for kept in tokens["kept"]:
-        shares = f"{kept['conversations']:.1%} whole, {kept['trained_tokens']:.1%} of the answer tokens"
+        shares = (
+            f"{kept['conversations']:.1%} of conversations whole and {kept['trained_tokens']:.1%} of the answer tokens"
+        )
         console.print(f"  max_length {kept['max_length']:>7,} keeps {shares}")
     for finding in report["findings"]:
         rows = f" Rows {_numbers(finding['rows'])}." if finding["rows"] else ""

@@ -49,7 +49,7 @@ def train(
         bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the memory, time and disk that the run would need.")
+        bool, typer.Option("--dry-run", help="Only show the memory, time and disk space that the run would need.")
     ] = False,
     measure: Annotated[bool, typer.Option("--measure", help="With --dry-run: measure two real steps.")] = False,
     as_json: JsonFlag = False,
@@ -61,10 +61,9 @@ def train(
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
     options = {key: value for key, value in flags.items() if value is not None}
     settings = settings_from(config, {**options, **parse_assignments(assignments or [])})
-    if dry_run or measure:
-        _print_reading(settings)
-        return _look_ahead(settings, measure, as_json)
     _print_reading(settings)
+    if dry_run or measure:
+        return _look_ahead(settings, measure, as_json)
     run = submit_run(settings, app_home())
     if not detach:
         follow_run(run, quiet=as_json)

@@ -31,7 +31,7 @@ ROLES: dict[str, Role] = {
     "tool_response": "tool",
     "text": "text",
 }
-"""The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST data sets."""
+"""The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST datasets."""
 FOLLOWERS: dict[str, set[str]] = {
     "": {"system", "user"},
     "system": {"user"},
@@ -142,7 +142,7 @@ def _make_message(position: int, message: Any) -> Message:
         content = _tool_call(content)
     content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
     if _holds_half_a_character(content):
-        raise DataError(f"{where} contains half of a character (a lone surrogate)")
+        raise DataError(f"{where} contains an incomplete character (a lone surrogate)")
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
         raise DataError(f"{where} has weight {_short(weight)}; expected 0 or 1")
@@ -166,7 +166,7 @@ def _part_text(part: Any, where: str) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind not in ("text", "refusal"):
-            raise DataError(f"{where} contains a part of type {_short(kind)}; only text can be trained")
+            raise DataError(f"{where} contains a part of type {_short(kind)}; only text can be trained on")
         text = part.get(kind)
     if not isinstance(text, str):
         raise DataError(f"{where} contains a part that is not text")

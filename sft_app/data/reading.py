@@ -152,7 +152,7 @@ class LoadedData:
 
 
 def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback | None = None) -> DataFile:
-    """Find the file, or fetch the data set from the Hub, and decide on the layout.
+    """Find the file, or fetch the dataset from the Hub, and decide on the layout.
 
     Raises:
         DataError: the data cannot be read, or fits no layout.
@@ -202,7 +202,7 @@ def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCall
 
 def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
     """Build the error for a file without a usable conversation, with the first reason."""
-    worst = next(iter(rejected), Rejected(1, "nothing in it"))
+    worst = next(iter(rejected), Rejected(1, "it is empty"))
     return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
 
 

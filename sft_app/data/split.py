@@ -100,7 +100,8 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
     size = min(max(round(total * fraction), minimum), maximum)
     if size >= total:
         raise DataError(
-            f"{total} conversations are too few: {size} are held out for evaluation, so none are left to train on."
+            f"{total} conversations are too few: {size} are held out for evaluation, so none are left to train on. "
+            "Add conversations, or lower heldout min."
         )
     return size
 

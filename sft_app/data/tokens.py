@@ -196,7 +196,10 @@ def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_p
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """Encode a text to ids and the span of characters of each. The template has already written BOS if needed."""
     if not tokenizer.is_fast:
-        raise DataError("The model's tokenizer does not report which characters its tokens stand for.")
+        raise DataError(
+            "The model's tokenizer does not report which characters its tokens stand for. "
+            "Choose a model with a fast tokenizer."
+        )
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return encoded["input_ids"], _without_gaps(encoded["offset_mapping"])
 

@@ -66,7 +66,7 @@ def paste_prompts(text: str) -> list[Prompt]:
     """Read one prompt per line. Raises: DataError if there is none."""
     prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
     if not prompts:
-        raise DataError("There is no prompt yet. Paste at least one, one per line.")
+        raise DataError("Enter at least one prompt, one per line.")
     return prompts
 
 
@@ -154,7 +154,9 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
-        sentence = f"The numbers of the {' and the '.join(broken)} side became infinite, so it has no complete answer."
+        sentence = (
+            f"The {' and the '.join(broken)} side produced NaN or infinite values, so there is no complete answer."
+        )
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
     base, tuned = (answer.text for answer in both)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
@@ -175,7 +177,8 @@ def _column(columns: list[str], name: str, usual: Sequence[str], path: Path, kin
     column_name = name or next((lowered[usual_name] for usual_name in usual if usual_name in lowered), "")
     if not column_name and kind == "prompt":
         raise DataError(
-            f"Which column of {path.name} contains the prompts? Choose one of: {', '.join(columns) or 'none'}."
+            f"No column of {path.name} could be identified as the prompts. "
+            f"Choose one of: {', '.join(columns) or 'none'}."
         )
     return column_name
 

@@ -1,4 +1,4 @@
-"""Measure how well a model predicts the held-out answers, and compare base and fine-tuned model."""
+"""Measure how well a model predicts the held-out answers, and compare the base and fine-tuned models."""
 
 from __future__ import annotations
 

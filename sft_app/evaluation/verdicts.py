@@ -61,8 +61,8 @@ def summary_sentence(card: PredictedScores) -> str:
     if verdict == TOO_FEW:
         return f"Not enough rows to tell: {counted}, and {_why_too_few(card)}."
     if verdict == "":
-        return f"The held-out answers are predicted as well as before: {counted}."
-    return f"The held-out answers are predicted {verdict}: loss {_change_of_loss(card)}, and {counted}."
+        return f"The model predicts the held-out answers as well as before: {counted}."
+    return f"The model predicts the held-out answers {verdict} than before: loss {_change_of_loss(card)}; {counted}."
 
 
 def verdict_of_loss(part: PredictedScores) -> Verdict:
@@ -79,9 +79,10 @@ def forgetting_sentence(general: PredictedScores) -> str:
     if verdict == TOO_FEW:
         return f"Not enough rows to tell from {questions}: {_why_too_few(general)}."
     if verdict == "":
-        return f"The answers to {questions} are predicted as well as before."
+        return f"The model predicts the answers to {questions} as well as before."
     result = "Something was forgotten" if verdict == "worse" else "No sign of forgetting"
-    return f"{result}: the answers to {questions} are predicted {verdict} than before, loss {_change_of_loss(general)}."
+    change = f"{verdict} than before, loss {_change_of_loss(general)}"
+    return f"{result}: the model predicts the answers to {questions} {change}."
 
 
 def judgeable_answers(card: Scorecard) -> AnswerScores | None:
@@ -112,12 +113,12 @@ def rows_note(part: Scores) -> str:
         return ""
     counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be more certain."
     if rows < FEWEST_TO_JUDGE:
-        return f"With {counted}, even the same change in every row can be chance, so there is no verdict. {more}"
+        return f"With {counted}, even the same change in every row could be chance, so there is no verdict. {more}"
     missed = next(one_in for limit, one_in in MISSED_ONE_IN.items() if rows < limit)
     return (
-        f"{counted} are few. The intervals are widened for that, but in simulations of ordinary differences they still "
-        f"missed the true difference in up to 1 in {missed} cases instead of 1 in 20. If a few rare rows change a lot, "
-        f"they may be missing here, and then no interval can show them. {more}"
+        f"{counted} is a small sample. The intervals are widened to account for that, but in simulations of ordinary "
+        f"differences they still missed the true difference in up to 1 in {missed} cases instead of 1 in 20. If a few "
+        f"rare rows change a lot, they may be missing here, and then no interval can show them. {more}"
     )
 
 
@@ -193,7 +194,7 @@ def _verdict(name: str, part: Scores) -> Verdict:
 def _why_too_few(part: Scores) -> str:
     if part.row_count < FEWEST_TO_JUDGE:
         return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
-    return "the interval of the loss includes zero change"
+    return "the interval for the change in loss includes zero"
 
 
 def _unjudged_sentence(part: Scores, what: str) -> str:
@@ -215,7 +216,11 @@ def _broken_note(part: Scores) -> str:
         return ""
     numbers = {SIDE_LABELS["base"]: part.broken.base, SIDE_LABELS["tuned"]: part.broken.tuned}
     counted = [f"{number} of {part.prompts} from the {side}" for side, number in numbers.items() if number]
-    return f"Incomplete answers, because the model's numbers became infinite: {', '.join(counted)}." if counted else ""
+    return (
+        f"Incomplete answers, because the model produced NaN or infinite values: {', '.join(counted)}."
+        if counted
+        else ""
+    )
 
 
 def _change_of_loss(part: PredictedScores) -> str:

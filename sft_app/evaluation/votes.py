@@ -88,7 +88,7 @@ def voter_name(text: str) -> str:
     """Normalise a voter's name. Raises: RunError if it is empty."""
     name = " ".join(text.split())
     if not name:
-        raise RunError("Enter your name first. It lets several people vote, and lets each continue later.")
+        raise RunError("Enter your name first, so that several people can vote and each can continue later.")
     return name
 
 
@@ -112,7 +112,7 @@ def voting_progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vot
 def cast_vote(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
     """Record a vote. Raises: RunError if the key is not one of the four, or the voter has no name."""
     if key not in get_args(Key):
-        raise RunError(f"Vote with 1 (left), 2 (right), 0 (tie) or - (both bad), not {key!r}.")
+        raise RunError(f"Vote with 1 (first), 2 (second), 0 (tie) or - (both bad), not {key!r}.")
     side = "left" if ballot.base_is_left else "right"
     vote = Vote(
         pair=ballot.pair.id,
@@ -212,7 +212,7 @@ def tally_sentence(result: Tally) -> str:
     p_value = "p < 0.001" if result.p_value < 0.001 else f"p = {result.p_value:.3f}"
     return (
         f"The fine-tuned answer won {result.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
-        f"{result.win_rate:.0%}, with 95% confidence between {result.low:.0%} and {result.high:.0%}. "
+        f"{result.win_rate:.0%} (95% interval {result.low:.0%} to {result.high:.0%}). "
         f"{doubt} (sign test, {p_value})."
     )
 

@@ -1,4 +1,4 @@
-"""Record how closely a merged model matches base and adapter, and say in words what that means."""
+"""Record how closely a merged model matches the base model with the adapter, and say in words what that means."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def fidelity_sentence(fidelity: Fidelity) -> str:
     if fidelity.is_copy:
         return "A full fine-tune is already a single model, so its files are copied unchanged."
     if fidelity.unchecked:
-        return f"The app could not check whether it answers like base and adapter. {fidelity.unchecked}"
-    before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "base and adapter"
+        return f"The app could not check whether it answers like the base model with the adapter. {fidelity.unchecked}"
+    before = "the adapter on its 4-bit base" if fidelity.is_in_4bit else "the base model with the adapter"
     if not math.isfinite(fidelity.difference):
         return _non_finite_sentence(fidelity, before)
     losses = f"loss {fidelity.merged_loss:.4f} vs. {fidelity.reference_loss:.4f}, {fidelity.difference:+.4f}"

@@ -197,17 +197,17 @@ def check_name(repo: str) -> str:
     Raises: ExportError if it is invalid.
     """
     name = repo.strip()
-    expected = "Give USER/NAME, or NAME for your own account"
+    expected = "USER/NAME, or NAME for your own account"
     if not name:
-        raise ExportError(f"The repository has no name yet. {expected}.")
+        raise ExportError(f"Enter a repository name: {expected}.")
     if "://" in name or name.startswith("hf_"):  # it may be a token, so it is not repeated
-        raise ExportError(f"That is a web address or a token, not a repository name. {expected}.")
+        raise ExportError(f"That is a web address or a token, not a repository name. Enter {expected}.")
     if not is_repository_name(name):
         rules = (
             "letters, digits, `-`, `_` and `.`, at most 96 characters, no `--` or `..`, and no "
             "punctuation at either end"
         )
-        raise ExportError(f"{name[:120]!r} is not a valid repository name. {expected}, with {rules}.")
+        raise ExportError(f"{name[:120]!r} is not a valid repository name. Enter {expected}, with {rules}.")
     return name
 
 
@@ -221,7 +221,7 @@ def resolve_token(token: Token) -> str:
     resolved = get_token() if token is None else token
     if not resolved:
         how = "sign in on this page first" if token is False else PUSH_LOGIN_HINT
-        raise AccessError(f"The Hub needs to know who is pushing. To push, {how}.")
+        raise AccessError(f"You are not logged in to the Hub. To push, {how}.")
     if not (resolved.isascii() and resolved.isprintable() and " " not in resolved):
         raise AccessError(f"The token contains invalid characters. To push, {PUSH_LOGIN_HINT}.")
     return resolved

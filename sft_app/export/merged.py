@@ -188,7 +188,7 @@ def _result(run: Run, scratch: Path, exit_status: int) -> Fidelity:
         raise ExportError(f"Run {run.id} could not be merged. {progress.error}")
     if fidelity is None or not progress.is_done:
         reason = " ".join(last_lines(scratch / LOG_FILE, 1)) or describe_exit("It", exit_status)
-        raise ExportError(f"The process merging run {run.id} ended before it was done. {reason}")
+        raise ExportError(f"The merge of run {run.id} ended early. {reason}")
     return fidelity
 
 

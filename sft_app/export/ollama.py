@@ -61,7 +61,8 @@ def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
         system, opening = "", system
         if not parts:
             notes.append(
-                "The system prompt contains characters a Modelfile cannot store. Give it in each conversation instead."
+                "The system prompt contains characters a Modelfile cannot store. "
+                "Send it with each conversation instead."
             )
     lines = [f"# Fine-tuned in run {run.id}. Register it with: ollama create NAME -f {MODELFILE}", f"FROM {weights}"]
     lines += [f"# {note}" for note in notes]

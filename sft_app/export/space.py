@@ -151,7 +151,7 @@ def _read_adapter_base(api: Any, adapter: str) -> tuple[str, tuple[str, ...]]:
 def _code_files(project: Path) -> dict[str, Path | bytes]:
     missing = [name for name in (*REQUIRED_FILES, MARKER_FILE) if not (project / name).is_file()]
     if missing:
-        raise ExportError(f"{missing[0]} is missing in {project}. Start the app from its own folder to push it.")
+        raise ExportError(f"{missing[0]} is missing from {project}. Start the app from its own folder to push it.")
     own: dict[str, Path | bytes] = {
         name: project / name for name in (*REQUIRED_FILES, *OPTIONAL_FILES) if (project / name).is_file()
     }

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from sft_app.hub.errors import READ_MESSAGES, translate_hub_errors
 from sft_app.hub.login import hub_token
 
-RepositoryKind = Literal["model", "adapter", "data set"]
+RepositoryKind = Literal["model", "adapter", "dataset"]
 TIMEOUT_SECONDS = 10.0
 ALTERNATIVES: dict[RepositoryKind, str] = {
     "model": "`starter`",
     "adapter": "an adapter on this machine",
-    "data set": "a file",
+    "dataset": "a file",
 }
 
 
@@ -32,7 +32,7 @@ def repository_info(
     """
     from huggingface_hub import HfApi
 
-    kind = "dataset" if what == "data set" else "model"
+    kind = "model" if what == "adapter" else what
     api = HfApi(token=hub_token())
     with hub_read_errors(what, id, revision):
         info = api.repo_info(id, repo_type=kind, revision=revision, timeout=timeout, files_metadata=with_sizes)
@@ -78,5 +78,5 @@ def cached_repository(id: str, revision: str | None, allow_patterns: Sequence[st
 
 def hub_read_errors(what: RepositoryKind, id: str, revision: str | None = None) -> AbstractContextManager[None]:
     """Turn huggingface_hub's errors within the block into a HubError about reading this repository."""
-    page = f"huggingface.co/{'datasets/' if what == 'data set' else ''}{id}"
+    page = f"huggingface.co/{'datasets/' if what == 'dataset' else ''}{id}"
     return translate_hub_errors(READ_MESSAGES, id, what=what, page=page, revision=revision, instead=ALTERNATIVES[what])

@@ -51,12 +51,11 @@ READ_MESSAGES: dict[HubErrorKind, str] = {
     "gated": "{id} is gated. Accept its terms at {page}, then {login}.",
     "missing": "The Hub has no {what} {id}. Check the spelling; if it is private, {login}.",
     "no revision": "{id} has no revision {revision!r}. "
-    "Give a branch, tag or commit from its page, or leave it empty for the latest.",
+    "Enter a branch, tag or commit from its page, or leave it empty for the latest.",
     "login": "The Hub rejected your login when asked for {id}. To fix this, {login}.",
     "busy": "The Hub is too busy to serve {id} (status {status}). Try again in a few minutes.",
-    "offline": "The Hugging Face Hub cannot be reached to fetch {id}: HF_HUB_OFFLINE turns it off. "
-    "Unset it and try again, or use {instead}.",
-    "unreachable": "The Hugging Face Hub cannot be reached to fetch {id}. "
+    "offline": "{id} cannot be fetched because HF_HUB_OFFLINE is set. Unset it and try again, or use {instead}.",
+    "unreachable": "The Hugging Face Hub could not be reached, so {id} was not fetched. "
     "Connect to the internet and try again, or use {instead}.",
     "failed": "{id} could not be fetched: {reason}.",
     "refused": "The Hub refused {id} (status {status}){because}. Check its page for the reason.",
@@ -73,8 +72,9 @@ PUSH_MESSAGES: dict[HubErrorKind, str] = {
     "Free up space at huggingface.co/settings/storage, or choose another owner.",
     "conflict": "{id} was changed at the same time{because}. Push again. {again}",
     "busy": "The Hub is too busy or has a problem of its own (status {status}). Push again in a few minutes. {again}",
-    "offline": "HF_HUB_OFFLINE turns off the Hub here. Unset it and push again.",
-    "unreachable": "The Hugging Face Hub cannot be reached to push {id}. Check the connection and push again. {again}",
+    "offline": "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it and push again.",
+    "unreachable": "The Hugging Face Hub could not be reached, so {id} was not pushed. "
+    "Check the connection and push again. {again}",
     "local file": "{reason}.",
     "failed": "{id} was not pushed: {reason}. Push again, or check its page.",
     "refused": "The Hub refused {id} with status {status}{because}.",

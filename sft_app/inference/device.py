@@ -34,9 +34,7 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
     why += f", because {work}" if (work := active_run_note(home)) else ""
     free = free_memory_gib("cpu")
     if _needed_gib(side, home, "float32") > free:
-        raise ModelError(
-            f"There is no room for the model: {why}. Wait until there is, or stop what is using the memory."
-        )
+        raise ModelError(f"The model does not fit in memory: {why}. Wait, or stop whatever is using the memory.")
     on_cpu = replace(hardware, device="cpu", dtype="float32", memory_free_gib=free)
     return on_cpu, f"answered on the CPU because {why}"
 

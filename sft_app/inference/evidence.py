@@ -140,7 +140,7 @@ def _first_difference_note(agreement: Agreement) -> str:
         return ""
     own, pairs = agreement.chances
     kind = "a near-tie" if agreement.is_near_tie else "more than rounding explains"
-    return f" (first different at token {agreement.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
+    return f" (first difference at token {agreement.first_difference}, {kind}: {own:.1%} vs. {pairs:.1%})"
 
 
 def measure_agreement(logits: torch.Tensor, scores: torch.Tensor, picked: Sequence[int]) -> Agreement:
@@ -170,7 +170,7 @@ def explain_broken(evidence: Evidence, left: Answer, right: Answer) -> tuple[str
     """Return a sentence for each side whose answer ended because its logits were not finite."""
     sides = ((evidence.left, left), (evidence.right, right))
     return tuple(
-        f"{side.label} stopped after {answer.tokens} tokens: its numbers became infinite there. "
+        f"{side.label} stopped after {answer.tokens} tokens because it produced NaN or infinite values. "
         "Lower its strength, or train again with a lower learning rate."
         for side, answer in sides
         if answer.broken

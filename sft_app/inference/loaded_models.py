@@ -126,7 +126,7 @@ class LoadedModels:
                 what, memory = f"{side.label} is a second full model, which", "memory in addition to the base model"
                 raise ModelError(
                     f"{shortage(what, needed, free, memory)}. "
-                    "Stop what is using the memory, or compare an adapter instead."
+                    "Stop whatever is using the memory, or compare an adapter instead."
                 )
             own = ModelRef(side.name, str(side.folder), None, "full fine-tune")
             self._full = (key, load_base(own, self.home, self.hardware))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sft_app.inference.generation import Sampling
 
 BASE = "base"
+BASE_CHOICE = ("Base model", BASE)
+EXAMPLE_CHOICE = ("Bundled example: customer service", EXAMPLE_ADAPTER)
+"""The (label, name) of sides that exist without a run."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Side:
 
 def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
     """List (label, name) of everything to compare: the base model, these runs and their checkpoints, the example."""
-    sides = [("Base model", BASE)]
+    sides = [BASE_CHOICE]
     for run in runs:
         try:
             name = run.record().settings.name
@@ -57,7 +60,7 @@ def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
             sides.append((label, run.id))
         for checkpoint in complete_checkpoints(run.checkpoints_dir):
             sides.append((f"{label}, step {checkpoint_step(checkpoint)}", f"{run.id}/{checkpoint.name}"))
-    return [*sides, ("Bundled example: customer service", EXAMPLE_ADAPTER)]
+    return [*sides, EXAMPLE_CHOICE]
 
 
 def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
@@ -178,7 +181,7 @@ def _adapter_side(name: str, folder: Path) -> Side:
 
 def _base_of(side: Side | None) -> Side:
     assert side is not None  # one of the two is not the base
-    return replace(side, name=BASE, label="Base model", folder=None)
+    return replace(side, name=BASE, label=BASE_CHOICE[0], folder=None)
 
 
 def _shared_base(one: Side, other: Side) -> ModelRef:

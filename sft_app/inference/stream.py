@@ -41,7 +41,7 @@ from sft_app.inference.sides import Side
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-IN_ONE_BATCH, ONE_AFTER_THE_OTHER = "one batch of one model", "one after the other"
+IN_ONE_BATCH, ONE_AFTER_THE_OTHER = "both answered in one batch", "one after the other"
 Messages = Sequence[dict[str, str]]
 
 
@@ -114,7 +114,7 @@ def next_token_candidates(
     for side, logits in zip(pair.sides, (left, right), strict=True):
         if not torch.isfinite(logits.amax()):
             raise ModelError(
-                f"{side.label} has no next token here because its numbers became infinite. Lower its strength."
+                f"{side.label} has no next token here because it produced NaN or infinite values. Lower its strength."
             )
     return most_likely_tokens(pair.tokenizer, left[-1], right[-1])
 

@@ -119,7 +119,7 @@ def fetch_adapter(name: str, revision: str | None = None) -> Path:
         raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
     size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in file_names) / 2**30
     if size > MAX_ADAPTER_GIB:
-        raise ModelError(f"{name} has {size:.1f} GiB, but an adapter can have at most {MAX_ADAPTER_GIB}.")
+        raise ModelError(f"{name} is {size:.1f} GiB, but an adapter can be at most {MAX_ADAPTER_GIB} GiB.")
     with reraise_as(ModelError):
         return download_repository("adapter", name, info.sha, file_names)
 

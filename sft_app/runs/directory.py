@@ -74,7 +74,8 @@ def choose_run(runs: Sequence[Run], reference: str) -> Run:
         raise RunError(f"There is no run {reference!r}. `python -m sft_app runs` lists them.")
     if len(matches) > 1:
         raise RunError(
-            f"{reference!r} matches {len(matches)} runs ({matches[-1].id} … {matches[0].id}). Give more of the id."
+            f"{reference!r} matches {len(matches)} runs ({matches[-1].id} … {matches[0].id}). "
+            "Use more characters of the id."
         )
     return matches[0]
 

@@ -77,7 +77,7 @@ class StepMetrics(Record):
 
 
 class WatchAnswer(Record):
-    """An answer to a watch prompt; `broken` means it ended because the model's numbers became infinite."""
+    """An answer to a watch prompt; `broken` means it ended because the model produced NaN or infinite values."""
 
     prompt: str
     answer: str
@@ -93,7 +93,7 @@ class Snapshot(Record):
 
 
 class SourceRecord(BaseModel):
-    """The source of a run's data, and what became of its rows. `hub` has a Hub data set's commit and licence."""
+    """The source of a run's data, and what became of its rows. `hub` has a Hub dataset's commit and licence."""
 
     path: str
     sha256: str

@@ -1,4 +1,4 @@
-"""Define the contents of `scorecard.json`: how base and fine-tuned model compare on predicted and generated answers.
+"""Define the contents of `scorecard.json`: how the base and fine-tuned models predict and generate answers.
 
 Only the loss of both sides is required; anything else that is missing in a file is empty.
 """
@@ -66,7 +66,7 @@ class PredictedScores(Record):
 
 
 class Broken(Record):
-    """How many answers of each side are incomplete because the model's numbers became infinite."""
+    """How many answers of each side are incomplete because the model produced NaN or infinite values."""
 
     base: int = 0
     tuned: int = 0

@@ -115,7 +115,7 @@ def number_text(value: float | None, form: str) -> str:
     if value is None or math.isnan(value):
         return NOT_A_NUMBER
     if math.isinf(value):
-        return "too large to write"
+        return "too large to display"
     return form.format(value) if abs(value) < LARGEST_PLAIN_NUMBER else f"{value:.3g}"
 
 
@@ -149,7 +149,7 @@ def differing_settings(records: Sequence[RunRecord]) -> list[tuple[str, list[str
         sums = [record.source.sha256[:12] if record.source.path == path else "–" for record in records]
         if len(set(sums) - {"–"}) > 1:
             rows.append((f"contents of {Path(path).name} (sha256)", sums))
-    rows.append(("model as found", [record.model.revision or record.model.source for record in records]))
+    rows.append(("model revision", [record.model.revision or record.model.source for record in records]))
     packages = sorted({package for record in records for package in record.versions})
     rows += [(f"version of {name}", [record.versions.get(name, "–") for record in records]) for name in packages]
     return [(name, values) for name, values in rows if len(set(values)) > 1]

@@ -39,7 +39,7 @@ def starter_dir(home: Path) -> Path:
 
 
 def datasets_dir(home: Path) -> Path:
-    """Return the folder of data sets downloaded from the Hub."""
+    """Return the folder of datasets downloaded from the Hub."""
     return home / "datasets"
 
 

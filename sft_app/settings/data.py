@@ -39,7 +39,7 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str = setting("data", EXAMPLE_DATA, "A file with examples, or the id of a data set on the Hub.", min_length=1)
+    data: str = setting("data", EXAMPLE_DATA, "A file with examples, or the id of a dataset on the Hub.", min_length=1)
     format: Format = setting("data", "auto", "Layout of the rows; auto detects it.")
     columns: tuple[str, ...] = setting(
         "data",
@@ -47,14 +47,18 @@ class DataSettings(BaseModel):
         "For a table of your own: user=COLUMN, assistant=COLUMN, optionally system= and context=.",
         max_length=4,
     )
-    max_rows: int | None = setting("data", None, "Read at most this many rows; empty: all.", ge=1)
-    dataset_config: str | None = setting("data", None, "Config (subset) of a Hub data set; empty: its default.")
-    dataset_split: str = setting("data", "train", "Split of a Hub data set.", min_length=1)
-    dataset_revision: str | None = setting("data", None, "Branch, tag or commit of a Hub data set; empty: main.")
+    max_rows: int | None = setting("data", None, "Read at most this many rows. Leave empty for all.", ge=1)
+    dataset_config: str | None = setting("data", None, "Config (subset) of a Hub dataset. Leave empty for its default.")
+    dataset_split: str = setting("data", "train", "Split of a Hub dataset.", min_length=1)
+    dataset_revision: str | None = setting(
+        "data", None, "Branch, tag or commit of a Hub dataset. Leave empty for main."
+    )
     reply_paths: Literal["best", "all"] = setting(
         "data", "best", "For reply trees (OASST): the best-ranked reply at every level, or every path."
     )
-    text_language: str = setting("data", "", "For reply trees (OASST): only this language, e.g. en; empty: all.")
+    text_language: str = setting(
+        "data", "", "For reply trees (OASST): only this language, e.g. en. Leave empty for all."
+    )
     code_language: CodeLanguage = setting("data", "python3", "For contest problems: solutions in this language.")
     solutions_per_problem: int = setting(
         "data", 1, "For contest problems: at most this many solutions each.", ge=1, le=1000

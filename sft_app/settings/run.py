@@ -36,15 +36,17 @@ class RunSettings(DataSettings):
     max_length: int | None = setting(
         "data",
         None,
-        "Maximum tokens per conversation; longer ones are cut off at the end. Empty: enough for 99 of 100 "
-        "conversations.",
+        "Maximum tokens per conversation; longer ones are cut off at the end. Leave empty for a value that keeps 99 of "
+        "100 conversations whole.",
         ge=16,
         le=131_072,
     )
 
     model: str = setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
-    revision: str | None = setting("model", None, "Branch, tag or commit of a Hub model; empty: its main branch.")
-    dtype: Dtype = setting("model", "auto", "Precision of the weights; auto picks what is fast on this machine.")
+    revision: str | None = setting(
+        "model", None, "Branch, tag or commit of a Hub model. Leave empty for its main branch."
+    )
+    dtype: Dtype = setting("model", "auto", "Precision of the weights; auto picks the fastest on this machine.")
 
     method: Method = setting(
         "method", "lora", "qlora: adapter on a 4-bit base; lora: adapter; full: trains every weight."
@@ -66,14 +68,16 @@ class RunSettings(DataSettings):
     )
 
     preset: Preset = setting(
-        "training", "quick", "quick: minutes, to see it work; balanced: everyday use; thorough: long and careful."
+        "training",
+        "quick",
+        "quick: a few minutes, to try it out; balanced: everyday use; thorough: longer, with a larger adapter.",
     )
     num_train_epochs: float = setting("training", 2.0, "Number of passes over the examples.", gt=0.0, le=100.0)
-    max_steps: int = setting("training", -1, "Stop after this many optimizer steps; -1: decided by epochs.", ge=-1)
+    max_steps: int = setting("training", -1, "Stop after this many optimizer steps; -1: use num train epochs.", ge=-1)
     learning_rate: float | None = setting(
         "training",
         None,
-        "Step size; empty: 2e-4 for adapters, 2e-5 for full; five times that for quick.",
+        "Step size. Leave empty for 2e-4 for adapters and 2e-5 for full; five times that for quick.",
         gt=0.0,
         le=0.1,
     )
@@ -90,7 +94,7 @@ class RunSettings(DataSettings):
     neftune_noise_alpha: float | None = setting(
         "training",
         None,
-        "NEFTune: noise on the embeddings to reduce memorising, e.g. 5; empty: none.",
+        "NEFTune: noise on the embeddings to reduce memorising, e.g. 5. Leave empty for none.",
         gt=0.0,
         le=100.0,
     )
@@ -106,39 +110,39 @@ class RunSettings(DataSettings):
     block_size: int | None = setting(
         "training",
         None,
-        "For the classic trainer: split all text into blocks of this many tokens; empty: whole conversations.",
+        "For the classic trainer: split all text into blocks of this many tokens. Leave empty for whole conversations.",
         ge=16,
         le=131_072,
     )
     gradient_checkpointing: bool | None = setting(
-        "training", None, "Save memory by recomputing activations; empty: on for a GPU, off for a CPU."
+        "training", None, "Save memory by recomputing activations. Automatic: on for a GPU, off for a CPU."
     )
     eval_steps: float = setting(
         "training",
         0.25,
-        "Measure held-out loss and save every this many steps; below 1: share of the run.",
+        "Steps between evaluations and checkpoints; below 1, a share of the run.",
         gt=0.0,
         le=1e6,
     )
     save_minutes: float = setting(
         "training",
         10.0,
-        "Save a checkpoint at least this often, so that a power cut loses no more than that.",
+        "Maximum minutes between checkpoints; a power cut costs no more than this.",
         gt=0.0,
         le=1e5,
     )
     early_stopping_patience: int | None = setting(
         "training",
         None,
-        "Stop after this many measurements without a better held-out loss; empty: never.",
+        "Stop after this many measurements without a better held-out loss. Leave empty for no early stopping.",
         ge=1,
         le=100,
     )
     load_best_model_at_end: bool = setting("training", True, "Keep the adapter with the best held-out loss.")
     torch_compile: bool = setting("training", False, "Compile the model first: takes minutes, then trains faster.")
-    num_processes: int = setting("training", 1, "Number of GPUs that share each step; 1: no sharing.", ge=1, le=64)
+    num_processes: int = setting("training", 1, "Number of GPUs to train on.", ge=1, le=64)
     fsdp: Literal["", "full_shard", "shard_grad_op"] = setting(
-        "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it; empty: copy."
+        "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it. Leave empty to copy it."
     )
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = setting(
         "training", "none", "Also send the curves to this tracker, if installed."
@@ -160,11 +164,14 @@ class RunSettings(DataSettings):
     general_prompts: int = setting(
         "generation",
         40,
-        "General questions, unlike your data, that reveal at the end of a run whether the model forgot anything.",
+        "General questions, unrelated to your data, scored at the end of a run to check whether the model forgot "
+        "anything.",
         ge=0,
         le=40,
     )
-    system_prompt: str = setting("generation", "", "Added before every prompt in Compare; empty: the model's own.")
+    system_prompt: str = setting(
+        "generation", "", "Added before every prompt in Compare. Leave empty for the model's own."
+    )
     temperature: float = setting("generation", 0.0, "0: always the most likely token; higher: more varied.", ge=0, le=2)
     max_new_tokens: int = setting("generation", 160, "Maximum length of an answer, in tokens.", ge=1, le=8192)
 
@@ -209,7 +216,7 @@ class RunSettings(DataSettings):
     @classmethod
     def _some_steps(cls, value: int) -> int:
         if value == 0:
-            raise ValueError("must be -1 (decided by epochs) or at least 1")
+            raise ValueError("must be -1 (use num train epochs) or at least 1")
         return value
 
     @field_validator("watch_prompts", mode="before")

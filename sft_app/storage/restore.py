@@ -131,7 +131,7 @@ def _restored_status(status: RunStatus, checkpoint: int | None) -> RunStatus:
     ended = {
         "state": "interrupted",
         "step": checkpoint or 0,
-        "message": f"The machine it was {status.state} on is gone; this is the run's copy.",
+        "message": f"This is a restored copy: the machine on which the run was {status.state} is gone.",
         "hint": hint or f"Resume continues from step {checkpoint}.",
         "ended_utc": utc_now(),
     }

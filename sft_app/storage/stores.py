@@ -136,7 +136,7 @@ class FolderStore:
 
     def _existing_root(self) -> Path:
         if not self.root.is_dir():
-            raise StorageError(f"There is no folder {self.root}. Is the storage mounted?")
+            raise StorageError(f"There is no folder {self.root}. Check that the storage is mounted.")
         return self.root / RUNS_FOLDER
 
     @contextmanager

@@ -36,18 +36,18 @@ def broken_base_error(loss: float, dtype: torch.dtype) -> DivergedError:
     if dtype != torch.float32:
         hint = (
             f"Set dtype to float32: {_dtype_name(dtype)} may not be enough for this model. "
-            "Otherwise its weights are damaged."
+            "If that does not help, its weights may be damaged."
         )
     return DivergedError(f"The loss of the base model is {_describe_value(loss)}, so training cannot start.", hint)
 
 
 def divergence_error(what: str, value: float, step: int, dtype: torch.dtype, learning_rate: float) -> DivergedError:
-    """Build the error of a run that breaks at a step; `what` is the number that is not finite."""
+    """Build the error of a run that diverges at a step; `what` is the number that is not finite."""
     hint = f"Lower the learning rate (it is {learning_rate:g})"
     if dtype != torch.float32:
         hint += f" or set dtype to float32 (it is {_dtype_name(dtype)})"
-    message = f"Training broke at step {step}: {what} is {_describe_value(value)}."
-    return DivergedError(message, f"{hint}, and start a new run. Checkpoints from before the break are kept.")
+    message = f"Training diverged at step {step}: {what} is {_describe_value(value)}."
+    return DivergedError(message, f"{hint}, and start a new run. Checkpoints saved before that are kept.")
 
 
 def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
@@ -68,7 +68,7 @@ def discard_broken_checkpoints(folder: Path) -> str:
 
 
 def _discarded_message(names: Sequence[str], what_followed: str) -> str:
-    why = "with numbers that are not finite or cannot be read"
+    why = "which contained non-finite or unreadable values"
     return f"Discarded {' and '.join(names)}, {why}. Training {what_followed}." if names else ""
 
 

@@ -19,7 +19,7 @@ from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
 from sft_app.runs.directory import create_run, list_runs
 from sft_app.runs.folder import Run
-from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, SourceRecord, utc_now
+from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
 from sft_app.runtime.environment import package_versions
 from sft_app.runtime.resources import free_disk_gib, shortage
 from sft_app.settings import RunSettings
@@ -76,9 +76,7 @@ def stop_run(run: Run) -> None:
 
     Raises: RunError if the run has already ended.
     """
-    status = run.status()
-    if status.has_ended():
-        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    status = running_status(run)
     run.request_stop()
     if status.state == "queued":
         run.update_status(state="stopped", message="Stopped before it began.")
@@ -89,12 +87,18 @@ def cancel_run(run: Run) -> None:
 
     Raises: RunError if the run has already ended.
     """
-    status = run.status()
-    if status.has_ended():
-        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    status = running_status(run)
     run.request_cancel()
     if status.state == "queued":
         run.finish_cancel()
+
+
+def running_status(run: Run) -> RunStatus:
+    """Return the status of a run that is queued or active. Raises: RunError if the run has already ended."""
+    status = run.status()
+    if status.has_ended():
+        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    return status
 
 
 def resume_run(run: Run, home: Path) -> None:

@@ -94,7 +94,7 @@ def _supervise(run: Run) -> None:
         batch, accumulation = _smaller_batch(batch, accumulation)
         hint = (
             f"The GPU did not have enough memory for {too_large} conversations at once; the run now uses batches of "
-            f"{batch}, {accumulation} per step, so each step still learns from the same number."
+            f"{batch}, {accumulation} per step, so each step still covers the same number of conversations."
         )
         hand_over(run, me, "The GPU ran out of memory; starting again.", hint=hint)
     with contextlib.suppress(OSError):  # a full disk; once this supervisor has ended, the run counts as interrupted
@@ -127,7 +127,8 @@ def _record_ending(run: Run, code: int) -> None:
 def record_terminated(run: Run, step: int | None = None) -> None:
     """Mark the run as interrupted by SIGTERM, so that it can be resumed; `step` is that of its last checkpoint."""
     hint = "Resume continues from " + ("the last checkpoint." if step is None else f"step {step}.")
-    run.update_status(state="interrupted", message="The machine asked the training process to exit.", hint=hint)
+    message = "The training process was told to stop (SIGTERM), usually because the machine is shutting down."
+    run.update_status(state="interrupted", message=message, hint=hint)
 
 
 def _run_worker(run: Run, batch: int, accumulation: int) -> int:

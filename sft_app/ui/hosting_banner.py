@@ -52,9 +52,10 @@ def hosting_sentence(hosting: Hosting, name: str | None, is_trusted: bool) -> st
         return f"**{mode_name}** Compare adapters published on the Hub. {NO_TRAINING_REASONS[hosting.mode]}"
     if is_trusted:
         return f"**Full.** Signed in as {name}: train, compare, export."
-    who = "Sign in" if name is None else f"Signed in as {name}"
+    who = "If you are one of them, sign in." if name is None else f"You are signed in as {name}."
     return (
-        f"**Full.** {who}. Only the owner can train here. You can compare adapters on the Hub, or duplicate the Space."
+        f"**Full.** Only the owner and people they allow can train here. {who} "
+        "You can compare adapters on the Hub, or duplicate the Space."
     )
 
 
@@ -80,7 +81,6 @@ def storage_notice(context: PageContext) -> str:
     state = storage_state(context.home)
     if state["trouble"]:
         warning = f" {EPHEMERAL}" if can_lose_runs else ""
-        return (
-            f"⚠️ Runs are not being copied to storage at the moment. The app keeps trying: {state['trouble']}{warning}"
-        )
+        trouble = f"{state['trouble']} The app will keep trying."
+        return f"⚠️ Runs are not being copied to storage at the moment. {trouble}{warning}"
     return f"Runs are copied to {state['place']} and restored from there." if state["place"] else ""

@@ -147,7 +147,7 @@ def test_half_of_an_emoji_is_refused(role: str):
     messages = [
         message | ({"content": "Hi \ud83d"} if message["role"] == role else {}) for message in messages_of("sua")
     ]
-    with pytest.raises(DataError, match=rf"^message \d \({role}\) contains half of a character"):
+    with pytest.raises(DataError, match=rf"^message \d \({role}\) contains an incomplete character"):
         make_conversation(messages)
 
 
@@ -168,7 +168,7 @@ def test_refusal_is_an_answer():
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", None, ["text"]])
 def test_part_that_is_no_text_is_refused(kind: Any):
     parts = [{"type": "text", "text": "What is this?"}, {"type": kind, "image_url": {"url": "cat.png"}}]
-    reason = f"message 1 (user) contains a part of type {kind!r}; only text can be trained"
+    reason = f"message 1 (user) contains a part of type {kind!r}; only text can be trained on"
     with pytest.raises(DataError, match=f"^{re.escape(reason)}$"):
         make_conversation([{"role": "user", "content": parts}, ANSWER])
 

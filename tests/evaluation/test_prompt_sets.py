@@ -36,7 +36,7 @@ def pair(make_run: Callable[..., Any]) -> LoadedPair:
 
 def test_pasted_prompts_stand_one_a_line() -> None:
     assert paste_prompts(" Where?\n\n  When? \r\n") == [Prompt("Where?"), Prompt("When?")]
-    with pytest.raises(DataError, match="Paste at least one, one per line"):
+    with pytest.raises(DataError, match="Enter at least one prompt, one per line"):
         paste_prompts(" \n")
 
 
@@ -59,7 +59,9 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert list(read_prompt_file(tmp_path / "a.csv", "q", "a").prompts) == [Prompt("Where?", "Here")]
     with pytest.raises(DataError, match=r"has no column 'z'\. Choose one of: q, a\."):
         list(read_prompt_file(tmp_path / "a.csv", "q", "z").prompts)
-    with pytest.raises(DataError, match=r"Which column of a\.csv contains the prompts\? Choose one of: q, a\."):
+    with pytest.raises(
+        DataError, match=r"No column of a\.csv could be identified as the prompts\. Choose one of: q, a\."
+    ):
         list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 

@@ -65,7 +65,7 @@ def pair(made: Any) -> LoadedPair:
 
 @pytest.fixture(scope="module")
 def models(made: Any, load_untouched: Make) -> list[Any]:
-    """Base and fine-tuned model apart from each other, the adapter merged by PEFT."""
+    """The base and fine-tuned models apart from each other, the adapter merged by PEFT."""
     from peft import PeftModel
 
     merged = PeftModel.from_pretrained(load_untouched(made), str(made.run.adapter_dir)).merge_and_unload()

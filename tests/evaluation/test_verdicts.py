@@ -73,22 +73,22 @@ def test_a_number_without_an_interval_has_no_verdict() -> None:
 
 def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
     assert summary_sentence(scores(card(-2.0, -1.0, -0.5))).startswith(
-        "The held-out answers are predicted better: loss −25%"
+        "The model predicts the held-out answers better than before: loss −25%"
     )
     assert "15 of 20" in summary_sentence(scores(card(-2.0, -1.0, -0.5)))
     assert summary_sentence(scores(card(-1.0, -0.5, 0.1))).startswith("Not enough rows to tell")
     assert summary_sentence(scores(card(0.0, 0.0, 0.0))).startswith(
-        "The held-out answers are predicted as well as before: 15 of 20"
+        "The model predicts the held-out answers as well as before: 15 of 20"
     )
 
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "told"),
     [
-        (0.1, 0.4, 0.6, "Something was forgotten: the answers to 20 general questions are predicted worse"),
-        (-0.6, -0.4, -0.1, "No sign of forgetting: the answers to 20 general questions are predicted better"),
+        (0.1, 0.4, 0.6, "Something was forgotten: the model predicts the answers to 20 general questions worse"),
+        (-0.6, -0.4, -0.1, "No sign of forgetting: the model predicts the answers to 20 general questions better"),
         (-0.1, 0.1, 0.4, "Not enough rows to tell"),
-        (0.0, 0.0, 0.0, "The answers to 20 general questions are predicted as well as before."),
+        (0.0, 0.0, 0.0, "The model predicts the answers to 20 general questions as well as before."),
     ],
 )
 def test_forgetting_is_told_only_where_the_interval_says_so(low: float, value: float, high: float, told: str) -> None:
@@ -163,14 +163,16 @@ def test_what_is_not_a_number_is_never_better(base: float | None, tuned: float |
 
 def test_a_share_of_zero_is_told_as_it_is() -> None:
     found = {**card(0.1, 0.2, 0.3), "base": {"loss": 0.0}, "tuned": {"loss": 0.2}}
-    assert summary_sentence(scores(found)).startswith("The held-out answers are predicted worse: loss +0.200, and")
+    assert summary_sentence(scores(found)).startswith(
+        "The model predicts the held-out answers worse than before: loss +0.200;"
+    )
 
 
 def test_a_perplexity_beyond_every_float_is_said_to_be() -> None:
     found = card(300.0, 796.0, 900.0)
     found["base"]["perplexity"], found["tuned"]["perplexity"] = 54.6, 1e304  # as it was cut once
     line = scorecard_lines(scores(found))[1]
-    assert (line.base, line.tuned, line.difference, line.verdict) == ("54.60", "too large to write", "–", "")
+    assert (line.base, line.tuned, line.difference, line.verdict) == ("54.60", "too large to display", "–", "")
 
 
 @pytest.mark.parametrize("side", ["base", "tuned"])

@@ -167,7 +167,7 @@ def test_a_majority_is_one_vote_for_a_pair() -> None:
 @pytest.mark.parametrize(
     ("tuned", "base", "words"),
     [
-        (15, 5, "won 15 of the 20 decisive votes: 75%, with 95% confidence between 53% and 89%"),
+        (15, 5, "won 15 of the 20 decisive votes: 75% (95% interval 53% to 89%)"),
         (15, 5, "unlikely to be chance (sign test, p = 0.041)"),
         (6, 4, "could well be chance"),
         (40, 0, "p < 0.001"),

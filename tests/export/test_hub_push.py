@@ -162,7 +162,7 @@ def test_a_merged_model_is_pushed_with_what_the_check_found(
     with pytest.raises(ExportError, match="contains something else"):  # no adapter on top of it
         push_run(run, MINE)
     doubtful = replace(merged, fidelity=replace(merged.fidelity, merged_loss=99.0))
-    assert "worse than base and adapter" in push_run(run, MINE, merged=doubtful).notes[0]
+    assert "worse than the base model with the adapter" in push_run(run, MINE, merged=doubtful).notes[0]
 
 
 def test_a_run_without_an_adapter_asks_for_nothing(hub: PushHub, home: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_run_without_an_adapter_asks_for_nothing(hub: PushHub, home: Path) -> 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("", "has no name yet"),
+        ("", "Enter a repository name"),
         ("ann/my voice", "is not a valid repository name"),
         ("ann//voice", "is not a valid repository name"),
         ("ann/a--b", "is not a valid repository name"),
@@ -200,7 +200,7 @@ def test_names_are_taken_without_their_spaces() -> None:
 def test_nobody_logged_in_is_told_what_to_do(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(
-        AccessError, match="needs to know who is pushing. To push, log in with `hf auth login`, or set HF_TOKEN"
+        AccessError, match="You are not logged in to the Hub. To push, log in with `hf auth login`, or set HF_TOKEN"
     ):
         push_run(run, MINE)
     with pytest.raises(AccessError, match="sign in on this page first"):
@@ -220,7 +220,12 @@ REFUSALS = [
     ("POST /api/models/ann/voice/commit", 409, "Busy", "was changed at the same time"),
     ("POST /api/models/ann/voice/commit", 429, "", "(status 429). Push again in a few minutes"),
     ("POST /api/models/ann/voice/commit", 504, "", "too busy or has a problem of its own (status 504)"),
-    ("POST /api/models/ann/voice/commit", 0, "", "cannot be reached to push ann/voice. Check the connection"),
+    (
+        "POST /api/models/ann/voice/commit",
+        0,
+        "",
+        "could not be reached, so ann/voice was not pushed. Check the connection",
+    ),
 ]
 
 
@@ -258,10 +263,10 @@ def test_a_bad_token_is_told_and_never_quoted(hub: PushHub, run: Run, token: str
 
 def test_no_network_is_told(hub: PushHub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ExportError, match="cannot be reached to push ann/voice"):
+    with pytest.raises(ExportError, match="could not be reached, so ann/voice was not pushed"):
         push_run(run, MINE)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ExportError, match="HF_HUB_OFFLINE turns off the Hub here"):
+    with pytest.raises(ExportError, match="HF_HUB_OFFLINE is set, so nothing can be pushed"):
         push_run(run, MINE)
 
 

@@ -164,7 +164,7 @@ def test_fidelity_is_written_and_says_that_all_is_well(made: Any) -> None:
     assert found == made.result.fidelity and found.adapter_ns == saved_ns(made.run)
     assert (found.run, found.conversations, found.prompts) == (made.run.id, 1, 1)
     assert not is_warning(found)
-    assert "predicts the held-out answers as well as base and adapter" in fidelity_sentence(found)
+    assert "predicts the held-out answers as well as the base model with the adapter" in fidelity_sentence(found)
 
 
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.norm.weight"])
@@ -178,7 +178,7 @@ def test_damaged_weights_are_noticed(made: Any, tmp_path: Path, name: str) -> No
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     found = check_fidelity(made.run, tmp_path / "model", 1, lambda share: None)
     assert is_warning(found)
-    assert "worse than base and adapter" in fidelity_sentence(found)
+    assert "worse than the base model with the adapter" in fidelity_sentence(found)
     assert found.largest_change > 100 * made.result.fidelity.largest_change
 
 
@@ -197,14 +197,18 @@ KNOWN = Fidelity("run", reference_loss=2.0, merged_loss=2.0003, prompts=8, equal
             "Unlike the base model in training and in Compare, the merged model is not rounded to 4 bits",
         ),
         (replace(KNOWN, merged_loss=2.06, is_in_4bit=True), True, "more than the 0.05"),
-        (replace(KNOWN, merged_loss=1.9), True, "differently from base and adapter: loss 1.9000 vs. 2.0000, -0.1000"),
+        (
+            replace(KNOWN, merged_loss=1.9),
+            True,
+            "differently from the base model with the adapter: loss 1.9000 vs. 2.0000, -0.1000",
+        ),
         (replace(KNOWN, merged_loss=1.9, is_in_4bit=True), False, "loss 1.9000 vs. 2.0000, -0.1000"),
         (replace(KNOWN, merged_loss=math.nan), True, "differently from"),
         (replace(KNOWN, merged_loss=math.nan, is_in_4bit=True), True, "differently from"),
         (
             Fidelity("run", unchecked="No room."),
             True,
-            "could not check whether it answers like base and adapter. No room.",
+            "could not check whether it answers like the base model with the adapter. No room.",
         ),
         (Fidelity("run", is_copy=True), False, "copied unchanged"),
     ],
@@ -281,7 +285,7 @@ def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) 
         for worker in workers(made):
             worker.send_signal(signal.SIGKILL)
 
-    with pytest.raises(ExportError, match=r"ended before it was done. It was killed \(signal 9\)"):
+    with pytest.raises(ExportError, match=r"ended early. It was killed \(signal 9\)"):
         merge_run(made.run, tmp_path / "model", kill)
     assert list(tmp_path.iterdir()) == []
 

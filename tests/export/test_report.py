@@ -83,9 +83,9 @@ def test_the_page_has_every_part_in_the_readers_order(run: Run) -> None:
     assert page.headings == HEADINGS
     for told in (
         "Shop voice",
-        "The held-out answers are predicted better: loss −25%",
+        "The model predicts the held-out answers better than before: loss −25%",
         "−2.000 … −0.500",
-        "Something was forgotten: the answers to 20 general questions",
+        "Something was forgotten: the model predicts the answers to 20 general questions",
         "ROUGE-L vs. reference",
         "2 people voted without seeing which answer was which",
         "org/model",
@@ -362,7 +362,7 @@ def test_answers_that_broke_off_are_no_examples(home: Path) -> None:
     run.log_snapshot(step=0, answers=[{"prompt": "Who?", "answer": "Me.", "finished": True}])
     run.log_snapshot(step=4, answers=[{"prompt": "Who?", "answer": "", "finished": False, "broken": True}])
     assert collect_pairs(run) == []
-    assert "its numbers became infinite" in changed_rows_view(run.scorecard())
+    assert "it produced NaN or infinite values" in changed_rows_view(run.scorecard())
 
 
 @pytest.mark.parametrize("word", ["NaN", "null"])
@@ -379,7 +379,7 @@ def test_a_run_without_a_number_is_never_shown_as_a_result(home: Path, word: str
     for text in (report_html(run), report_markdown(run), model_card(run, "me/it"), scorecard_view(card), lines):
         words = re.sub(r"<style>.*?</style>", "", text, flags=re.S).lower()
         assert "not a number: cannot be judged" in words
-        assert not re.search(r"\bnan\b|[−+-]nan|nan%|>better<|predicted better", words)
+        assert not re.search(r"\bnan\b|[−+-]nan|nan%|>better<|better than before", words)
     assert "the fine-tuned model cannot be judged" in report_markdown(run).lower()
 
 

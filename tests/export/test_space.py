@@ -142,7 +142,7 @@ def test_an_adapter_as_large_as_a_model_is_not_fetched(hub: PushHub, monkeypatch
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 2_000_000}
     hub.add("bo/huge", private=False, **files)
     monkeypatch.setattr(catalog, "MAX_ADAPTER_GIB", 0.001)
-    with pytest.raises(ModelError, match=r"bo/huge has 0\.0 GiB, but an adapter can have at most 0\.001"):
+    with pytest.raises(ModelError, match=r"bo/huge is 0\.0 GiB, but an adapter can be at most 0\.001 GiB"):
         catalog.fetch_adapter("bo/huge")
     assert not any("resolve" in request for request in hub.requests)
 
@@ -164,13 +164,13 @@ def test_what_the_hub_refuses_is_told(hub: PushHub, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ExportError, match=r"requires a paid plan for it \(Subscribe to PRO hf_…\)"):
         push_app_as_space(MINE)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(AccessError, match="needs to know who is pushing"):
+    with pytest.raises(AccessError, match="You are not logged in to the Hub"):
         push_app_as_space(MINE)
 
 
 def test_an_app_without_its_folder_says_so(tmp_path: Path) -> None:
     shutil.copytree(PROJECT_DIR / "sft_app", tmp_path / "sft_app", ignore=shutil.ignore_patterns("__pycache__"))
-    with pytest.raises(ExportError, match="app.py is missing in .*\. Start the app from its own folder"):
+    with pytest.raises(ExportError, match="app.py is missing from .*\. Start the app from its own folder"):
         project_files(tmp_path)
 
 

@@ -68,7 +68,7 @@ def test_a_gpu_that_trains_leaves_the_answers_to_the_cpu_and_that_is_told(made: 
 def test_no_room_anywhere_is_an_error_that_says_what_has_it(made: Any, side: Side, gpu: Any) -> None:
     gpu(free=0.0, cpu_free=0.0)
     at_work(made)
-    with pytest.raises(ModelError, match=rf"no room for the model: .* run {made.run.id} is training\. Wait"):
+    with pytest.raises(ModelError, match=rf"The model does not fit in memory: .* run {made.run.id} is training\. Wait"):
         choose_device(side, made.home)
 
 

@@ -208,13 +208,13 @@ def test_evidence_says_what_was_compared(made_float32: Any, pair: LoadedPair) ->
     evidence = compare(pair).evidence
     tokens = len(render_prompt(pair.tokenizer, prompt_messages(QUESTION)))
     assert (evidence.left.name, evidence.right.name) == ("base", made_float32.run.id)
-    assert evidence.how == "one batch of one model"
+    assert evidence.how == "both answered in one batch"
     assert evidence.left.is_base and not evidence.left.has_effect() and evidence.right.has_effect()
     assert evidence.right.modules == 14  # 2 layers of 7 linear modules
     assert evidence.prompt_tokens == (tokens, tokens)
     assert evidence.identical is False and evidence.reasons == ()
     told = evidence_parts(evidence)
-    assert told[0] == "one batch of one model" and told[-1] == "the two answers differ"
+    assert told[0] == "both answered in one batch" and told[-1] == "the two answers differ"
     assert any("adapter active in 14 modules, norm " in part for part in told)
 
 
@@ -292,7 +292,7 @@ def test_an_adapter_that_overflows_changes_nothing_of_the_other_row(
     update = compare(pair)
     assert update.left == answers_of(untouched, pair)[0] and update.left.tokens > 0
     assert (update.right.tokens, update.right.broken, update.right.finished) == (0, True, False)
-    assert "became infinite" in update.evidence.reasons[0] and update.evidence.divergence is None
+    assert "produced NaN or infinite values" in update.evidence.reasons[0] and update.evidence.divergence is None
     assert not any("the two answers" in part for part in evidence_parts(update.evidence))
     assert all("nan" not in part and "inf" not in part.split() for part in evidence_parts(update.evidence))
     with pytest.raises(ModelError, match="has no next token here"):
@@ -502,7 +502,7 @@ def test_two_adapters_answer_as_rows_of_one_batch_each_as_if_alone(two_runs: tup
     one, other = two_runs
     together = pair_of(one, one.run.id, other.run.id)
     update = compare(together)
-    assert update.evidence.how == "one batch of one model"
+    assert update.evidence.how == "both answered in one batch"
     assert update.left == compare(pair_of(one)).right
     assert update.right == compare(pair_of(other)).right
     assert len({update.left, update.right, answers_of(base_model, together)[0]}) == 3

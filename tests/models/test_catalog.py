@@ -63,7 +63,7 @@ def test_name_that_is_no_model_is_refused_with_what_is_expected(name: str, home:
 
 def test_hub_that_cannot_be_reached_is_said(home: Path, empty_hub_cache: Path) -> None:
     """`HF_HUB_OFFLINE=1`, which the tests set."""
-    expected = "The Hugging Face Hub cannot be reached to fetch org/name.*try again, or use `starter`"
+    expected = "org/name cannot be fetched because HF_HUB_OFFLINE is set.*try again, or use `starter`"
     with pytest.raises(ModelError, match=expected):
         resolve_model("org/name", None, home)
 
@@ -72,7 +72,7 @@ def test_hub_that_refuses_the_connection_is_said(home: Path, hub: Any, monkeypat
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match="The Hugging Face Hub cannot be reached"):
+    with pytest.raises(ModelError, match="The Hugging Face Hub could not be reached, so org/name was not fetched"):
         resolve_model("org/name", None, home)
 
 
@@ -86,7 +86,7 @@ def test_downloaded_model_is_found_without_the_hub(home: Path, empty_hub_cache: 
 def test_downloaded_branch_is_found_without_the_hub(home: Path, empty_hub_cache: Path) -> None:
     put_in_cache(empty_hub_cache, "org/name", SHA, ref="v2")
     assert resolve_model("org/name", "v2", home).revision == SHA
-    with pytest.raises(ModelError, match="cannot be reached to fetch"):
+    with pytest.raises(ModelError, match="cannot be fetched because HF_HUB_OFFLINE is set"):
         resolve_model("org/name", None, home)
 
 

@@ -461,7 +461,9 @@ def test_unknown_run_is_told_with_where_to_look(home: Path, add_run: Callable[[s
 def test_prefix_of_several_runs_is_told_with_their_ends(home: Path, add_run: Callable[[str], Run]):
     for run_id in ("20260102-000001-aaaa", "20260102-000002-bbbb", "20260102-000003-cccc"):
         add_run(run_id)
-    expected = r"'20260102' matches 3 runs \(20260102-000001-aaaa … 20260102-000003-cccc\)\. Give more of the id"
+    expected = (
+        r"'20260102' matches 3 runs \(20260102-000001-aaaa … 20260102-000003-cccc\)\. Use more characters of the id"
+    )
     with pytest.raises(RunError, match=expected):
         find_run(home, "20260102")
 

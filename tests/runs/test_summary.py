@@ -180,6 +180,6 @@ def test_data_that_changed_under_its_name_and_other_packages_are_differences():
     records = [record_of(), record_of(sha256="ff", revision="main@1", torch="2.11.0")]
     assert differing_settings(records) == [
         ("contents of shop.jsonl (sha256)", ["00", "ff"]),
-        ("model as found", ["test", "main@1"]),
+        ("model revision", ["test", "main@1"]),
         ("version of torch", ["2.13.0", "2.11.0"]),
     ]

@@ -70,8 +70,8 @@ def test_storage_that_is_gone_is_told_and_ends_nothing(make_run: Make, home: Pat
     shutil.rmtree(named)
     with back_up_in_background(home, 0.01):
         wait_until(lambda: storage_state(home)["trouble"])
-    assert "Is the storage mounted?" in storage_state(home)["trouble"]
-    assert "Is the storage mounted?" in copy_trouble(run)
+    assert "Check that the storage is mounted." in storage_state(home)["trouble"]
+    assert "Check that the storage is mounted." in copy_trouble(run)
     assert run.status().state == "finished"
 
 

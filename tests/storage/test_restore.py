@@ -45,7 +45,7 @@ def test_unfinished_run_comes_back_interrupted(
     list(restore_runs(new_home, store))
     status = Run(new_home / "runs" / run.id).status()
     assert (status.state, status.step, status.pid, status.supervisor_pid) == ("interrupted", 20, None, None)
-    assert f"it was {state} on is gone" in status.message
+    assert f"the machine on which the run was {state} is gone" in status.message
     assert status.hint == "Resume continues from step 20."
     assert last_complete_checkpoint(new_home / "runs" / run.id / "checkpoints") is not None
 

@@ -72,7 +72,7 @@ def test_folder_gives_back_what_was_put(store: FolderStore, tmp_path: Path) -> N
 
 def test_folder_that_is_not_mounted_is_not_made(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "data")
-    with pytest.raises(StorageError, match=r"There is no folder .*data\. Is the storage mounted\?"):
+    with pytest.raises(StorageError, match=r"There is no folder .*data\. Check that the storage is mounted\."):
         store.put({"a/1/text": b""})
     assert not (tmp_path / "data").exists()
 

@@ -97,7 +97,7 @@ def test_a_break_in_another_process_ends_this_one_too(
         heldout, "sum_over_ranks", lambda number: 1 if len(run.metrics()) == 2 and number == 0 else asked(number)
     )
     work(run)
-    assert_failed(run, "Training broke at step 2: the loss is not finite", [])
+    assert_failed(run, "Training diverged at step 2: the loss is not finite", [])
 
 
 def test_a_precision_that_may_be_the_reason_is_named(make_run: Make, work: Work, broken_base: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_break_midway_fails_the_run_and_keeps_the_step_before(
     with monkeypatch.context() as patch:
         with_trainer(patch, change(4))
         assert work(run) == 0
-    assert_failed(run, f"Training broke at step 4: {what} is not a number.", [3, 2])
+    assert_failed(run, f"Training diverged at step 4: {what} is not a number.", [3, 2])
     assert run.status().hint.startswith("Lower the learning rate (it is 0.01), and start a new run.")
     assert work(run) == 0  # as resumed
     assert (run.status().state, run.status().step) == ("finished", 4)
@@ -164,7 +164,7 @@ def test_a_heldout_loss_that_is_not_finite_fails_the_run(
     run, mean = make_run(**FAST), heldout.mean_loss
     monkeypatch.setattr(heldout, "mean_loss", lambda scores: math.inf if len(run.metrics()) > 4 else mean(scores))
     work(run)
-    assert_failed(run, "Training broke at step 4: the held-out loss is infinite.", [2])
+    assert_failed(run, "Training diverged at step 4: the held-out loss is infinite.", [2])
 
 
 def test_weights_that_are_not_finite_are_never_saved(
@@ -283,6 +283,6 @@ def test_a_run_goes_on_from_before_a_broken_optimizer_and_says_so(make_run: Make
     run.update_status(state="interrupted")
     assert work(run) == 0
     assert run.status().state == "finished"
-    assert run.status().message.startswith("Discarded checkpoint-4, with numbers that are not finite")
+    assert run.status().message.startswith("Discarded checkpoint-4, which contained non-finite or unreadable values")
     assert "continued from step 2." in run.status().message
     assert [row.step for row in run.metrics() if row.loss is not None] == [1, 2, 3, 4]

@@ -109,7 +109,7 @@ def test_a_broken_run_folder_does_not_keep_another_run_from_starting(settings: A
     [
         ({"data": "nowhere.jsonl"}, DataError, "There is no data file nowhere.jsonl"),
         ({"model": "no-such"}, ModelError, "expected starter, a Hub id"),
-        ({"model": "nobody/nothing"}, ModelError, "cannot be reached"),
+        ({"model": "nobody/nothing"}, ModelError, "cannot be fetched because HF_HUB_OFFLINE is set"),
         ({"heldout_min": 24, "heldout_max": 24}, DataError, "24 conversations are too few"),
     ],
 )

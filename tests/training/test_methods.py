@@ -22,7 +22,7 @@ from sft_app.settings import parse_settings
 from sft_app.training.tokenized_dataset import cut_into_blocks
 from sft_app.training.trainers.arguments import packed_neftune_alpha
 
-ONE_AFTER_THE_OTHER, IN_ONE_BATCH = "one after the other", "one batch of one model"
+ONE_AFTER_THE_OTHER, IN_ONE_BATCH = "one after the other", "both answered in one batch"
 CASES = [
     ("sft", "lora", {}, IN_ONE_BATCH),
     ("sft", "qlora", {}, IN_ONE_BATCH),

@@ -271,7 +271,8 @@ def test_supervisor_that_the_machine_ends_passes_it_on_and_leaves_the_queue(make
     assert not worker.is_running()
     status, checkpoint = run.status(), last_complete_checkpoint(run.checkpoints_dir)
     assert checkpoint is not None and checkpoint_step(checkpoint) == len(losses(run, "loss"))
-    assert (status.state, status.message) == ("interrupted", "The machine asked the training process to exit.")
+    told = "The training process was told to stop (SIGTERM), usually because the machine is shutting down."
+    assert (status.state, status.message) == ("interrupted", told)
     assert status.hint == f"Resume continues from step {checkpoint_step(checkpoint)}."
     assert waiting.status().state == "queued"
 
@@ -328,7 +329,7 @@ def test_worker_that_runs_out_of_gpu_memory_goes_on_from_its_checkpoint_with_the
     assert (status.state, status.step) == ("finished", 8), run.log_tail(40)
     assert status.hint == (
         "The GPU did not have enough memory for 4 conversations at once; the run now uses batches of 2, 2 per step, "
-        "so each step still learns from the same number."
+        "so each step still covers the same number of conversations."
     )
     assert "CUDA out of memory" in run.log_file.read_text()
     assert_equal_runs(plain, run)

@@ -96,4 +96,4 @@ def test_storage_that_breaks_down_ends_no_run(make_run: Make, home: Path, mounte
     ensure_supervisor(home)
     wait_until(lambda: run.status().has_ended() and not supervisors(), seconds=120)
     assert run.status().state == "finished", run.log_tail()
-    assert "Is the storage mounted?" in copy_trouble(run)
+    assert "Check that the storage is mounted." in copy_trouble(run)

@@ -142,7 +142,7 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     before, now = tries[-2][0], tries[-1]
     assert run.status().hint == (
         f"The GPU did not have enough memory for {before} conversations at once; the run now uses batches of {now[0]}, "
-        f"{now[1]} per step, so each step still learns from the same number."
+        f"{now[1]} per step, so each step still covers the same number of conversations."
     )
     assert run.record().settings.per_device_train_batch_size == batch
 
@@ -195,7 +195,8 @@ def test_worker_that_the_machine_ended_leaves_its_run_to_be_resumed(
     work_off_queue(home)
     status = run.status()
     assert status.state == "interrupted"
-    assert status.message == "The machine asked the training process to exit."
+    told = "The training process was told to stop (SIGTERM), usually because the machine is shutting down."
+    assert status.message == told
     assert status.hint == "Resume continues from the last checkpoint."
     work_off_queue(home)
     assert len(worker.calls) == 1

@@ -242,7 +242,8 @@ def work_and_terminate(work: Work, wait_until: Callable[..., Any]) -> Callable[.
 def assert_terminated(run: Run, code: int, step: int) -> None:
     status = run.status()
     assert (code, status.state) == (TERMINATED_EXIT, "interrupted")
-    assert status.message == "The machine asked the training process to exit."
+    told = "The training process was told to stop (SIGTERM), usually because the machine is shutting down."
+    assert status.message == told
     assert status.hint == f"Resume continues from step {step}."
     assert not run.has_adapter()
 

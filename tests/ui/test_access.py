@@ -127,12 +127,12 @@ def test_strangers_do_not_train_fetch_or_measure_on_a_full_space(studio: Space) 
     for token, hint in ((None, "Sign in first"), ("hf_c", "Duplicate the Space")):
         with pytest.raises(Refused, match=f"{ONLY_OWNER} train. {hint}"):
             studio.call("start_run", {"preset": "quick"}, token=token)
-        with pytest.raises(Refused, match=f"{ONLY_OWNER} fetch data sets. {hint}"):
+        with pytest.raises(Refused, match=f"{ONLY_OWNER} fetch datasets. {hint}"):
             studio.call("inspect", "HuggingFaceH4/no_robots", token=token)
         with pytest.raises(Refused, match="There are no runs yet"):
             studio.call("score", "latest", token=token)
     for handler in ("start_run", "resume_watched", "clean", "measure", "fetch"):
-        with pytest.raises(Refused, match="Only the owner|Sign in first|is not a data set"):
+        with pytest.raises(Refused, match="Only the owner|Sign in first|is not a dataset"):
             studio.click(handler, cookies=signed_in("carol"))
 
 

@@ -54,7 +54,7 @@ def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Pa
     page.goto(server.url)
     expect(page.locator("#data-facts")).to_contain_text("252")
     expect(page.locator("#conversation-chat")).to_contain_text("Nell at Fernhill")
-    expect(page.locator("#token-note")).to_contain_text("tokens are trained", timeout=60_000)
+    expect(page.locator("#token-note")).to_contain_text("The model is trained on", timeout=60_000)
     expect(page.locator("#token-view")).to_contain_text("<|im_end|>")
 
     page.locator("#to-train").click()
@@ -102,7 +102,7 @@ def test_from_example_to_two_answers_growing_at_once(server: Any, quiet_page: Pa
     answer_length.blur()
     ask_for_long(page)
     page.locator("#stop-answer").click()
-    expect(page.locator("#base-answer header span")).to_contain_text("stopped by you")
+    expect(page.locator("#base-answer header span")).to_contain_text("you stopped it")
     assert spent_after(HALF_A_SECOND, server) < A_LITTLE
     ask_for_long(page)
     page.close()

@@ -90,7 +90,7 @@ def test_check_up_is_done_again_when_the_split_changes(home: Path) -> None:
 )
 def test_what_is_no_id_is_not_looked_for_among_the_files_of_this_machine(home: Path, typed: str) -> None:
     fetch = next(event.fn for event in build_page(home).fns.values() if event.name == "fetch")
-    with pytest.raises(gr.Error, match="is not a data set on the Hub: .* Give the id shown on its page"):
+    with pytest.raises(gr.Error, match="is not a dataset on the Hub: .* Enter the id shown on its page"):
         fetch(typed, None, "", "train", "", "")
 
 

@@ -207,7 +207,7 @@ def test_a_fix_that_is_ticked_and_then_hidden_stands_in_the_way_of_nothing(
     page.locator("#seed input").fill("7")
     page.get_by_role("tab", name="Data", exact=True).click()
     page.locator("#conversation-number input").fill("2")
-    expect(page.locator("#token-note")).to_contain_text("tokens are trained", timeout=60_000)
+    expect(page.locator("#token-note")).to_contain_text("The model is trained on", timeout=60_000)
     expect(page.locator(".toast-body")).to_have_count(0)
     expect(page.get_by_text("Error", exact=True)).to_have_count(0)
 

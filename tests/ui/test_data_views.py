@@ -143,7 +143,7 @@ def test_an_end_that_is_not_trained_is_marked_so(tokenizer: Any) -> None:
 def test_token_note_counts_what_is_trained_and_lost() -> None:
     rendered = RenderedConversation([1, 2, 3, 4], [IGNORED, 2, 3, 4], kept=3)
     note = data_views.token_note(rendered, ["Mind this."])
-    assert note.startswith("**2** of 4 tokens are trained") and "max_length 3: **1** answer" in note
+    assert note.startswith("The model is trained on **2** of 4 tokens: ") and "max_length 3: **1** answer" in note
     assert note.endswith("\n\nMind this.")
 
 

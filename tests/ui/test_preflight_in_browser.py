@@ -32,14 +32,14 @@ def fill_setting(page: Any, name: str, value: str) -> None:
 def test_card_follows_the_form_and_one_click_makes_it_fit(server: Any, quiet_page: Any) -> None:
     page = quiet_page
     card = open_train(page, server.url)
-    expect(card).to_contain_text("44 of 4 conversations")
+    expect(card).to_contain_text("44 × 4 conversations")
     page.get_by_text("All settings").click()
     fill_setting(page, "max_steps", "30")
-    expect(card).to_contain_text("30 of 4 conversations")
+    expect(card).to_contain_text("30 × 4 conversations")
     fill_setting(page, "per_device_train_batch_size", "512")
     expect(card).to_contain_text("The run does not fit")
     page.get_by_role("button", name="Use these settings").click()
-    expect(card).to_contain_text("30 of 512 conversations")
+    expect(card).to_contain_text("30 × 512 conversations")
     expect(card).not_to_contain_text("The run does not fit")
     expect(page.get_by_role("button", name="Use these settings")).to_be_hidden()
     batch = page.locator("#per_device_train_batch_size input").input_value()

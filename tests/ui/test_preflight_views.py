@@ -46,14 +46,14 @@ def test_facts_are_plain_words() -> None:
     assert preflight_facts(FOUND) == [
         ("Memory", "3.1 of 21.0 GiB"),
         ("Time", "about 4 minutes"),
-        ("Steps", "44 of 4 conversations, 748 tokens"),
+        ("Steps", "44 × 4 conversations, 748 tokens each"),
         ("Trained", "4.9 million of 134.5 million weights (3.6%)"),
         ("Max length", "448 tokens"),
         ("Disk", "1.0 of 180 GiB"),
     ]
     full = dict(preflight_facts(replace(FOUND, trainable=FOUND.parameters, row_length=448)))
     assert full["Trained"] == "all 134.5 million weights"
-    assert full["Steps"] == "44 of 4 rows of 448 tokens, 748 tokens"
+    assert full["Steps"] == "44 × 4 rows of 448 tokens, 748 tokens each"
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_the_name_of_an_upload_cannot_be_told_from_its_contents(home: Path, tmp_
 def test_a_check_up_of_the_owner_is_not_shown_to_a_visitor(home: Path) -> None:
     context, settings = PageContext(home, SPACE), RunSettings(data="alice/private")
     context.checkup._last = (context.checkup.key(settings), "the owner's")  # type: ignore[assignment]
-    with pytest.raises(AccessError, match="can fetch data sets"):
+    with pytest.raises(AccessError, match="can fetch datasets"):
         context.checkup.inspect("page", settings, lambda share: None)
 
 

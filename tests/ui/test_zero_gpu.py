@@ -71,7 +71,7 @@ def test_errors_for_the_reader_come_through(told: tuple[dict[str, Any], SimpleNa
     empty, too_long, score = told[0]["problems"]
     assert "prompt" in empty.lower() and "worker error" not in empty
     assert "tokens" in too_long
-    assert score.startswith("Measuring a run needs a GPU for longer than ZeroGPU lends one.")
+    assert score.startswith("Measuring a run takes longer than ZeroGPU provides a GPU for.")
 
 
 def test_seconds_are_asked_for_by_what_there_is_to_do() -> None:

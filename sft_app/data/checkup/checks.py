@@ -1,4 +1,4 @@
-"""Find what is wrong with a data set, and in which rows. Nothing is changed here; `fixes` does that."""
+"""Find what is wrong with a dataset, and in which rows. Nothing is changed here; `fixes` does that."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ LANGUAGE_MARGIN = 10.0
 """How far the log-likelihood of the best language must be ahead of the second."""
 FEW_CONVERSATIONS = 50
 SHARED_BY = 5
+ARE, HAVE = ("is", "are"), ("has", "have")
 
 TEXT_WORDS = {
     "encoding": "contain wrongly decoded characters (such as â€™ for an apostrophe)",
@@ -52,7 +53,7 @@ TEXT_FIXES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem in a data set.
+    """One problem in a dataset.
 
     `rows` are numbered from 1, as in the file. `fix` is a key of `fixes.LABELS`, or "" if there is no fix.
     """
@@ -121,10 +122,11 @@ def find_duplicates(examined: Examination) -> list[Finding]:
             examined,
             "same_question",
             several,
-            f"{{}} affected by different answers to the same question ({_count(question_count, 'question')}).",
+            f"{{}} different answers to the same question ({_count(question_count, 'question')}).",
             "keep_first_answer",
+            HAVE,
         ),
-        *_finding(examined, "shared_answer", shared, "{} given an answer shared by many different questions."),
+        *_finding(examined, "shared_answer", shared, "{} the same answer as many different questions.", verbs=HAVE),
     ]
 
 
@@ -219,11 +221,16 @@ def find_too_few(conversations: int, passes: float) -> list[Finding]:
 
 
 def _finding(
-    examined: Examination, kind: str, indexes: Sequence[int] | np.ndarray, message: str, fix: str = ""
+    examined: Examination,
+    kind: str,
+    indexes: Sequence[int] | np.ndarray,
+    message: str,
+    fix: str = "",
+    verbs: tuple[str, str] = ARE,
 ) -> list[Finding]:
     """Make one finding, or none if there are no indexes; `{}` in `message` becomes a phrase such as "3 rows are"."""
     rows = examined.rows_at(int(index) for index in indexes)
-    return [Finding(kind, rows, message.format(_rows_are(len(rows), "is", "are")), fix)] if rows else []
+    return [Finding(kind, rows, message.format(_rows_are(len(rows), *verbs)), fix)] if rows else []
 
 
 def _differ_within(groups: np.ndarray, values: np.ndarray, least: int = 2) -> np.ndarray:

@@ -120,7 +120,7 @@ def _check_destination(source: Path, copy: Path) -> None:
             f"The cleaned copy is written as JSONL, got the name {copy.name}. Choose a name that ends in .jsonl."
         )
     if any(path.exists() and path.samefile(source) for path in (copy, _record_path(copy))):
-        raise DataError(f"{copy} would overwrite the source {source.name}. Give the cleaned copy another name.")
+        raise DataError(f"{copy} would overwrite the source {source.name}. Choose another name for the cleaned copy.")
 
 
 class _FixedReading:

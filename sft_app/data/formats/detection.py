@@ -94,7 +94,7 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayou
     is_certain = not doubt
     if not map.system and (system := _system(columns)):
         full = replace(map, system=system, context=map.context if map.context in named else "")
-        return [DetectedLayout("columns", f"{why}, after the system prompt in `{system}`", full.entries(), is_certain)]
+        return [DetectedLayout("columns", f"{why}, with the system prompt in `{system}`", full.entries(), is_certain)]
     context = named.get(map.context)
     if context is None or context.kind != "constant":
         return [DetectedLayout(layout.name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
@@ -168,7 +168,10 @@ def _plain_text(rows: Rows) -> list[DetectedLayout]:
     column = next((name for row in rows if (name := text_column(row))), None)
     if column is None or _share(rows, lambda row: isinstance(row.get(column), str)) < 0.5:
         return []
-    why = f"{in_backticks([column])} contains plain text, which is learned from beginning to end, without a chat format"
+    why = (
+        f"{in_backticks([column])} contains plain text, which is trained on from beginning to end, "
+        "without a chat format"
+    )
     return [DetectedLayout("text", why)]
 
 

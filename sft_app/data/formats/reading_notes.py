@@ -13,7 +13,7 @@ from sft_app.settings import DataSettings
 MAX_COLUMNS_IN_NOTE = 40
 MAX_WORDS_IN_NOTE = 5
 RATINGS = (
-    "{} may rate the answers, but rows with a low rating are learned like the others. "
+    "{} may rate the answers, but rows with a low rating are used for training like the others. "
     "To leave them out, delete them from the file."
 )
 
@@ -37,7 +37,7 @@ def reading_notes(
     bad = [name for name in names if answer_mark(name) == "bad" and name not in doubtful]
     other = [name for name in names if name not in bad]
     return [
-        *_note(bad, "{} {holds} rejected answers, which are never learned."),
+        *_note(bad, "{} {holds} rejected answers, which are never trained on."),
         *_note(marking, "{} {marks} good and bad answers: rows marked as bad are skipped."),
         *(_filter_notes(row_filter, is_chosen) if row_filter else []),
         *_note(other, "Not used: {}."),
@@ -71,13 +71,13 @@ def why_uncertain(row_filter: RowFilter) -> str:
 def _class_doubt(name: str, labels: LabelColumn) -> str:
     renamed = "; to skip the bad ones, rename it to `feedback`" if "feedback" in labels.better_names else ""
     words = in_backticks(sorted(labels.bad), MAX_WORDS_IN_NOTE)
-    return f"{in_backticks([name])} may mark bad answers ({words}), and all rows are learned{renamed}"
+    return f"{in_backticks([name])} may mark bad answers ({words}), and all rows are trained on{renamed}"
 
 
 def _doubt(name: str, labels: LabelColumn) -> str:
     words = in_backticks(sorted(labels.bad), MAX_WORDS_IN_NOTE)
     said = "" if len(labels.better_names) > 1 else f" ({words})"
-    return f"{in_backticks([name])} may mark bad answers{said}, but all rows are learned. {_how_to_skip(labels)}"
+    return f"{in_backticks([name])} may mark bad answers{said}, but all rows are trained on. {_how_to_skip(labels)}"
 
 
 def _how_to_skip(labels: LabelColumn) -> str:
@@ -91,7 +91,7 @@ def _how_to_skip(labels: LabelColumn) -> str:
 def _unclear(name: str, words: Sequence[str]) -> str:
     return (
         f"{in_backticks([name])} also contains {in_backticks(words, MAX_WORDS_IN_NOTE)}, neither good nor bad: "
-        "those rows are learned. To leave them out, delete them from the file."
+        "those rows are trained on. To leave them out, delete them from the file."
     )
 
 

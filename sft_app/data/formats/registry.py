@@ -91,8 +91,8 @@ _LAYOUTS = (
     Layout(
         name="messages",
         label="Messages with roles (OpenAI)",
-        documentation="`messages`, with system, developer, user, assistant and tool turns, parts, tool calls, "
-        "`weight: 0`",
+        documentation="`messages`, with system, developer, user, assistant and tool turns, content parts, "
+        "tool calls, `weight: 0`",
         examples=("messages.jsonl",),
         convert=chat.from_messages,
         columns_read=chat.messages_columns,
@@ -131,7 +131,7 @@ _LAYOUTS = (
         "those of Alpaca",
         ColumnMap("instruction", "output", context="input"),
     ),
-    # Source: databricks-dolly-15k, data set card.
+    # Source: databricks-dolly-15k, dataset card.
     _table(
         "dolly",
         "Dolly: instruction / context / response",
@@ -149,7 +149,7 @@ _LAYOUTS = (
         "those of GPTeacher",
         *(ColumnMap("instruction", answer, context="input") for answer in ("response", "output")),
     ),
-    # Source: nomic-ai/gpt4all-j-prompt-generations, data set card.
+    # Source: nomic-ai/gpt4all-j-prompt-generations, dataset card.
     _table(
         "gpt4all",
         "GPT4All: prompt / response",
@@ -158,7 +158,7 @@ _LAYOUTS = (
         "those of GPT4All",
         ColumnMap("prompt", "response"),
     ),
-    # Source: Open-Orca/OpenOrca, data set card, for the system prompt.
+    # Source: Open-Orca/OpenOrca, dataset card, for the system prompt.
     _table(
         "question_answer",
         "Question / answer",
@@ -175,7 +175,7 @@ _LAYOUTS = (
         name="preference",
         label="Preference: chosen / rejected",
         documentation="`chosen`, `preferred_output` …: texts, messages or dialogues. The rejected answer is never "
-        "learned; rows with `label: false` are skipped and counted",
+        "trained on; rows with `label: false` are skipped and counted",
         examples=("preference.jsonl",),
         convert=preference.from_preference,
         columns_read=preference.preference_columns,
@@ -208,7 +208,7 @@ _LAYOUTS = (
     Layout(
         name="text",
         label="Plain text (no chat)",
-        documentation="`text`, or a `.txt` file: learned from beginning to end, without a chat format",
+        documentation="`text`, or a `.txt` file: trained on from beginning to end, without a chat format",
         examples=("text.txt",),
         convert=tables.from_text,
         columns_read=tables.text_columns,
@@ -241,6 +241,7 @@ def converter(settings: DataSettings) -> Converter:
     """
     if settings.format == "columns" and not settings.columns:
         raise DataError(
-            "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
+            "No columns have been chosen for the question and the answer. Choose them with user=COLUMN and "
+            "assistant=COLUMN."
         )
     return LAYOUTS[settings.format].convert

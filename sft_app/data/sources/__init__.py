@@ -1,1 +1,1 @@
-"""Read files and Hub data sets as numbered rows in bounded memory, and report what cannot be read."""
+"""Read files and Hub datasets as numbered rows in bounded memory, and report what cannot be read."""

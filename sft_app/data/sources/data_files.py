@@ -27,7 +27,7 @@ _TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] 
     ".txt": read_txt_rows,
 }
 SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
-HUB_NAMES = "To use a data set on the Hub, give the id shown on its page: owner/name."
+HUB_NAMES = "To use a dataset on the Hub, enter the id shown on its page: owner/name."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive
 
 
@@ -97,7 +97,7 @@ def _find(data: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # names that no file can have
         files, is_folder = [], False
     if not files and is_folder:
-        raise DataError(f"{data} is a folder. Give one data file in it.")
+        raise DataError(f"{data} is a folder. Choose one data file in it.")
     if not files:
         hint = "" if data_suffix(data) in SUFFIXES else f" {HUB_NAMES}"
         raise DataError(f"There is no data file {data}.{hint}")

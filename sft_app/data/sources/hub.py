@@ -1,4 +1,4 @@
-"""Download each data set from the Hugging Face Hub once, as a JSONL file with a record of its source."""
+"""Download each dataset from the Hugging Face Hub once, as a JSONL file with a record of its source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILE_ENDINGS = (".csv", ".git", ".json", ".jsonl", ".md", ".parquet", ".py", ".t
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set on the Hub, and which part of it to read."""
+    """A dataset on the Hub, and which part of it to read."""
 
     id: str
     config: str | None
@@ -59,7 +59,7 @@ def refuse_if_unsafe(text: str) -> None:
     if reason:
         shown = "This" if "://" in text else repr(text[:80])  # an address may hold a password
         raise DataError(
-            f"{shown} is not a data set on the Hub: {reason}. Give the id shown on its page, such as {EXAMPLE_ID}."
+            f"{shown} is not a dataset on the Hub: {reason}. Enter the id shown on its page, such as {EXAMPLE_ID}."
         )
 
 
@@ -75,7 +75,7 @@ def fetch_dataset(dataset: HubDataset, folder: Path, on_progress: ProgressCallba
     if dataset.max_rows is not None and dataset.max_rows < 1:
         raise DataError(f"Max rows must be at least 1, got {dataset.max_rows}. Leave it empty to read all rows.")
     try:
-        info = repository_info("data set", dataset.id, dataset.revision)
+        info = repository_info("dataset", dataset.id, dataset.revision)
     except HubError as error:
         if error.is_temporary and (kept := _last_copy(dataset, folder)):
             return kept
@@ -96,7 +96,7 @@ def _refuse_script(dataset: HubDataset, info: Any) -> None:
     script = f"{dataset.id.partition('/')[2]}.py"
     if any(file.rfilename == script for file in info.siblings or ()):
         raise DataError(
-            f"{dataset.id} can only be read with the program {script}, and programs from the Hub are not run. "
+            f"{dataset.id} can only be read with the loading script {script}, and scripts from the Hub are not run. "
             "Look for a copy in Parquet or JSONL, or download a file and use that."
         )
 

@@ -1,4 +1,4 @@
-"""Read the rows of a Hub data set while they are downloaded, as values that JSON can represent."""
+"""Read the rows of a Hub dataset while they are downloaded, as values that JSON can represent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES_SHOWN = 8
 class HubRows:
     """The rows of a split.
 
-    `total` is the number on the data set's card, or None; `columns_left_out` contain images, audio or bytes.
+    `total` is the number on the dataset's card, or None; `columns_left_out` contain images, audio or bytes.
     """
 
     rows: Iterator[JsonObject]
@@ -39,7 +39,7 @@ def open_rows(id: str, config: str | None, split: str, commit: str) -> HubRows:
     features = stream.features or {}  # None for JSON and CSV, which contain no images
     left_out = [name for name, feature in features.items() if not _is_plain(feature)]
     if left_out and len(left_out) == len(features):
-        raise DataError(f"{id} has no columns of text or numbers, only {_some_of(left_out)}. Use another data set.")
+        raise DataError(f"{id} has no columns of text or numbers, only {_some_of(left_out)}. Use another dataset.")
     if left_out:  # select columns instead of removing some, which would decode the images first
         stream = stream.select_columns([name for name in features if name not in left_out])
     about_split = (stream.info.splits or {}).get(split)
@@ -85,7 +85,7 @@ def _open_stream(id: str, config: str | None, split: str, commit: str) -> Any:
             splits = builder.as_streaming_dataset()
         except (FileNotFoundError, StopIteration) as error:  # StopIteration if the first JSON file is empty
             hint = "it needs Parquet, JSON, JSONL, CSV or text files, and the first must not be empty"
-            raise DataError(f"{id} has no readable rows: {hint}. Use another data set.") from error
+            raise DataError(f"{id} has no readable rows: {hint}. Use another dataset.") from error
         except ValueError:
             asking = DownloadConfig(token=hub_token())
             known = get_dataset_config_names(address, revision=commit, download_config=asking)
@@ -108,7 +108,7 @@ def _refuse_files_from_elsewhere(id: str, files_of_splits: dict[str, list[str]],
     """Refuse cached files, which `datasets` reads silently, whatever their commit, if it cannot read the Hub's."""
     files = [file for files in files_of_splits.values() for file in files]
     if not files or not all(file.startswith(own) for file in files):
-        raise DataError(f"{id} has no readable rows at this revision. Try another revision or data set.")
+        raise DataError(f"{id} has no readable rows at this revision. Try another revision or dataset.")
 
 
 def _is_plain(feature: Any) -> bool:

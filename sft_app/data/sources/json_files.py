@@ -163,7 +163,7 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
     if first.too_long:
         size, most = first.too_long.size / 1e6, MAX_OBJECT_BYTES / 1e6
         raise UnreadableFileError(
-            f"an object around all rows can have at most {most:.0f} MB, got {size:.0f} MB; save the rows as JSON Lines"
+            f"an object around all rows can be at most {most:.0f} MB, got {size:.0f} MB; save the rows as JSON Lines"
         )
     if text.peek():
         rest = text.values(depth=0)

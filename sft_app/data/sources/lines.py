@@ -54,7 +54,7 @@ class TooLong:
     @property
     def reason(self) -> str:
         """Return why the row was skipped, with its size."""
-        return f"{self.size / 1e6:.1f} MB long; a row can have at most {MAX_ROW_BYTES / 1e6:.0f} MB"
+        return f"{self.size / 1e6:.1f} MB long; a row can be at most {MAX_ROW_BYTES / 1e6:.0f} MB"
 
 
 def limit_report_rate(on_progress: ProgressCallback | None) -> ProgressCallback:

@@ -46,7 +46,9 @@ def read_parquet_rows(path: Path, on_progress: ProgressCallback | None = None) -
             for batch in _batches(source):
                 unpacked += batch.nbytes
                 if unpacked > most:
-                    raise UnreadableFileError(f"it unpacks to more than {most / 1e6:.0f} MB, which no text file does")
+                    raise UnreadableFileError(
+                        f"it unpacks to more than {most / 1e6:.0f} MB, which is too large for text"
+                    )
                 yield from _read_batch(number, batch)
                 number += batch.num_rows
                 report(number / max(1, total))

@@ -54,5 +54,5 @@ def _common_prefix_length(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> int:
     """Return how many tokens all rows start with, before the first trained token and the end of any row."""
     untrained = [int((labels != IGNORED).to(torch.int8).argmax()) - 1 for _, labels in rows]
     longest = max(0, min(*untrained, *(len(ids) - 1 for ids, _ in rows)))
-    beginnings = torch.stack([ids[:longest] for ids, _ in rows])
-    return int((beginnings == beginnings[0]).all(dim=0).to(torch.int64).cumprod(0).sum())
+    prefixes = torch.stack([ids[:longest] for ids, _ in rows])
+    return int((prefixes == prefixes[0]).all(dim=0).to(torch.int64).cumprod(0).sum())

@@ -10,7 +10,7 @@ BatchLayout = Literal["packed", "padded", "one by one"]
 SHORTCUTS = {
     "separates_attention": "separate attention per conversation",
     "uses_kernel": "the variable-length kernel",
-    "shares_prefix": "shared beginnings",
+    "shares_prefix": "the shared prefix",
     "fuses_modules": "fused functions",
     "chunks_loss": "the custom loss head",
 }
@@ -46,6 +46,7 @@ class StepPlan:
 
 ONE_BY_ONE_PLAN = StepPlan("one by one")
 PADDED_PLAN = StepPlan("padded")
+ONE_BY_ONE = "Conversations are processed one by one in this run"
 
 
 def describe_plan(plan: StepPlan, possible: StepPlan, was_compared: bool) -> str:
@@ -55,16 +56,13 @@ def describe_plan(plan: StepPlan, possible: StepPlan, was_compared: bool) -> str
     if not was_compared:
         return "Conversations are padded in this run: no other layout could be checked with this model."
     if plan.layout == "padded":
-        return (
-            "Conversations are padded in this run, which takes longer: with packing, this model would "
-            "learn something else."
-        )
+        return slower_notice("Conversations are padded in this run", "packing")
     if plan.layout == "one by one":
-        return (
-            "Conversations are processed one by one in this run, which takes longer: with packing or padding, "
-            "this model would learn something else."
-        )
-    return (
-        f"This run trains without {' and '.join(plan.missing_shortcuts(possible))}, which takes longer: with them, "
-        "this model would learn something else."
-    )
+        return slower_notice(ONE_BY_ONE, "packing or padding")
+    missing = " and ".join(plan.missing_shortcuts(possible))
+    return slower_notice(f"This run trains without {missing}", "using them")
+
+
+def slower_notice(what: str, cause: str) -> str:
+    """Say that a run takes longer because a faster way, the cause, gives other gradients for its model."""
+    return f"{what}, which takes longer: {cause} would change what this model learns."

@@ -109,7 +109,6 @@ def _sentence(settings: RunSettings, changes: dict[str, Any]) -> str:
         actions.append("recompute activations (gradient_checkpointing)")
     if "per_device_train_batch_size" in changes:
         batch, together = changes["per_device_train_batch_size"], changes["gradient_accumulation_steps"]
-        actions.append(
-            f"use batches of {batch} and accumulate {together} (each step still learns from the same number)"
-        )
+        covers = "each step still covers the same number of conversations"
+        actions.append(f"use batches of {batch} and accumulate {together} ({covers})")
     return f"To make it fit: {'; '.join(actions)}."

@@ -29,7 +29,7 @@ START_SECONDS = 15.0
 # Overhead of the libraries per generated token and layer, in addition to reading the weights.
 LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
-# Seconds for loading base and adapter again to measure what was saved.
+# Seconds for loading the base model and the adapter again to measure what was saved.
 LOADING_SECONDS = 5.0
 TOKENS_PER_GENERAL_PROMPT = 50
 

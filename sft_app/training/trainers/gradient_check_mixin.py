@@ -22,6 +22,7 @@ from sft_app.training.fast_paths.gradient_check import (
     relative_difference,
     without_randomness,
 )
+from sft_app.training.fast_paths.step_plan import ONE_BY_ONE, slower_notice
 from sft_app.training.trainers.arguments import TrainingJob, training_dtype
 from sft_app.training.trainers.heldout import is_single_process
 
@@ -29,10 +30,7 @@ BatchMethod = Literal["the library's", "padded", "one by one"]
 NOTICES: dict[BatchMethod, str] = {
     "the library's": "",
     "padded": "This run computes the loss from the model's own logits: the library's loss is different for this model.",
-    "one by one": (
-        "Conversations are processed one by one in this run, which takes longer: with padding, "
-        "this model would learn something else."
-    ),
+    "one by one": slower_notice(ONE_BY_ONE, "padding"),
 }
 PROBE_ROWS = 8
 logger = logging.getLogger(__name__)

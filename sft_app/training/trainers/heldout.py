@@ -166,7 +166,7 @@ class HeldoutEvaluation:
         try:
             self._save_checkpoint(self.model, trial=None)
         except OSError:  # a full disk, for example; why training ended matters more
-            logger.exception("the weights before the break could not be saved")
+            logger.exception("the weights from before the divergence could not be saved")
 
 
 def is_single_process() -> bool:

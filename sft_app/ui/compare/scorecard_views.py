@@ -28,7 +28,7 @@ ROW_OUTCOMES = (
     ("not_a_number", "have no valid loss"),
 )
 NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and see what got worse outside your task."
-BROKEN = "No complete answer: the model stopped because its numbers became infinite."
+BROKEN = "No complete answer: the model stopped because it produced NaN or infinite values."
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 
 
@@ -81,7 +81,7 @@ def _answers(card: Scorecard) -> ScorePart:
     answers = judgeable_answers(card)
     if answers is None:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
-    description = "What each model writes itself, compared with the reference answer."
+    description = "What each model writes on its own, compared with the reference answer."
     return _part(f"The models' own answers · {answers.prompts} held-out questions", description, answers, "ft-wide")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sft_app.inference.sides import BASE_CHOICE, EXAMPLE_CHOICE
 from sft_app.settings import EXAMPLE_ADAPTER
 from sft_app.ui.compare.blind_test import build_blind_test
 from sft_app.ui.compare.many_prompts import build_many_prompts
@@ -15,10 +16,8 @@ from sft_app.ui.compare.scorecard_panel import build_scorecard
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import Updates
 
-BASE_CHOICE = ("Base model", "base")
 SIDE_IDS = ("compare-left", "compare-right")
 """The element ids of the two dropdowns."""
-EXAMPLE_CHOICE = ("Bundled example: customer service", EXAMPLE_ADAPTER)
 
 
 @dataclass(frozen=True)

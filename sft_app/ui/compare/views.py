@@ -105,8 +105,8 @@ def _ending(answer: Answer, state: AnswerState) -> str:
     """Return an answer's progress, or why it ended and how fast it was."""
     if state == "waiting" and not answer.finished:
         return f"{answer.tokens} tokens …" if answer.tokens else "thinking …"
-    stopped = "stopped by you" if state == "stopped" else "cut off at the limit"
-    why = "ended with EOS" if answer.finished else "its numbers became infinite" if answer.broken else stopped
+    stopped = "you stopped it" if state == "stopped" else "reached the token limit"
+    why = "ended with EOS" if answer.finished else "it produced NaN or infinite values" if answer.broken else stopped
     speed = f"first token after {answer.first_token_seconds:.1f} s, {answer.tokens_per_second:.0f} tokens/s"
     return f"{answer.tokens} tokens, {why}" + (f" · {speed}" if answer.tokens_per_second else "")
 

@@ -1,4 +1,4 @@
-"""The source of the examples: the bundled file, an upload, a data set on the Hub, or a cleaned copy of any of them."""
+"""The source of the examples: the bundled file, an upload, a dataset on the Hub, or a cleaned copy of any of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def build_source(fields: dict[str, Any]) -> SourceChoice:
         upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
     with gr.Accordion("From the Hugging Face Hub", open=False, elem_id="hub"):
         hub_id = gr.Textbox(
-            label="Data set",
+            label="Dataset",
             info="The id shown on its page, such as owner/name.",
             placeholder="owner/name",
             max_lines=1,

@@ -1,4 +1,4 @@
-"""The Data tab: the examples, how they are read, the check-up, and which tokens will be trained."""
+"""The Data tab: the examples, how they are read, the check-up, and which tokens the model is trained on."""
 
 from __future__ import annotations
 

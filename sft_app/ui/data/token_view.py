@@ -1,4 +1,4 @@
-"""Show one conversation as a chat, and as tokens coloured by whether they are trained."""
+"""Show one conversation as a chat, and as tokens coloured by whether they are trained on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TokenView:
 def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
     """Build the view with the first conversation."""
     with gr.Row(equal_height=True):
-        gr.Markdown("### What will be trained")
+        gr.Markdown("### What the model is trained on")
         number = gr.Number(
             1,
             label="Conversation",

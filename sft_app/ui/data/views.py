@@ -138,10 +138,10 @@ def token_spans(tokenizer: Any, rendered: RenderedConversation) -> list[tuple[st
 
 
 def token_note(rendered: RenderedConversation, notes: Sequence[str]) -> str:
-    """Return a note on how much of a conversation is trained, and what is unusual about it."""
+    """Return a note on how much of a conversation is trained on, and what is unusual about it."""
     total = len(rendered.input_ids)
     parts = "every answer with its end-of-turn token, and nothing else"
-    note = f"**{rendered.trained:,}** of {total:,} tokens are trained: {parts}."
+    note = f"The model is trained on **{rendered.trained:,}** of {total:,} tokens: {parts}."
     if rendered.is_cut:
         lost = f"**{rendered.trained_lost:,}** answer tokens are cut off and lost"
         note += f" The conversation is longer than max_length {rendered.kept:,}: {lost}."

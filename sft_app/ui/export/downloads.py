@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.blocks import Block
 
+from sft_app.errors import ExportError
 from sft_app.export.adapter import zip_adapter
 from sft_app.export.merged import MergedModel, Step, find_merged
 from sft_app.export.package import OllamaPackage, prepare_merged, prepare_ollama, zip_folder
@@ -124,6 +125,8 @@ class _Handlers:
                 packed = zip_adapter(run, Path(folder))
                 yield self.shown.show(empty_card(f"{packed.name} is ready."), file=packed)
             return
+        if kind not in ("merged", "ollama"):
+            raise ExportError(f"There is no export format {kind!r}.")
         self.context.access.check("merge")
         if find_merged(run, run.merged_dir) is None:
             self.context.models.release()

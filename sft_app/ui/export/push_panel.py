@@ -24,7 +24,7 @@ from sft_app.runs.folder import Run
 from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
-from sft_app.ui.export.views import EXPORT_FORMATS, login_line, pushed_line, warning_line
+from sft_app.ui.export.views import EXPORT_FORMATS, PUSH_FORMATS, login_line, pushed_line, warning_line
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.services.visitors import visitor_of
 
@@ -81,7 +81,7 @@ def build_push_tabs(context: PageContext, chosen: gr.Dropdown) -> None:
 def _hub_fields() -> HubFields:
     gr.Markdown(HUB_INTRO, elem_id="push-told")
     login = gr.Markdown(elem_id="push-login")
-    kind = gr.Radio(EXPORT_FORMATS[:2], value="adapter", label="Content", elem_id="push-kind")
+    kind = gr.Radio(PUSH_FORMATS, value="adapter", label="Content", elem_id="push-kind")
     repo = gr.Textbox(label="Repository", info=NAME_INFO, max_lines=1, elem_id="push-repo")
     with gr.Row():
         private = gr.Checkbox(True, label="Private", info="Only you and people you give access can see it.")

@@ -10,16 +10,17 @@ from sft_app.templating import render_html
 
 EXPORT_FORMATS = [
     ("Adapter: what training changed", "adapter"),
-    ("Merged model: base and adapter as one", "merged"),
+    ("Merged model: the base model with the adapter merged in", "merged"),
     ("Ollama: chat on your own computer", "ollama"),
 ]
+PUSH_FORMATS = [(label, kind) for label, kind in EXPORT_FORMATS if kind in ("adapter", "merged")]
 TOO_LARGE = "The model is too large to download through the browser. Push it to the Hub instead."
 FORMAT_DESCRIPTIONS = {
-    "adapter": "A zip of the trained weights and the tokenizer. An adapter is a few megabytes and is loaded on top of "
-    "the base model with PEFT; a full fine-tune is the whole model.",
+    "adapter": "A zip of the trained weights and the tokenizer. An adapter is small (20 MB for the starter) and is "
+    "loaded on top of the base model with PEFT; a full fine-tune is the whole model.",
     "merged": "For transformers, vLLM and others: the adapter is merged into the weights of its base model, in "
     "bfloat16. It needs as much disk space as the whole model, and takes a few minutes, because the result is read "
-    "back and compared with base and adapter.",
+    "back and compared with the base model with the adapter.",
     "ollama": "The merged model plus a Modelfile with the chat template, the system prompt, the stop tokens "
     "and the run's temperature, for Ollama on your own computer.",
 }
@@ -27,7 +28,7 @@ NOT_LOGGED_IN = (
     "**No one is logged in to the Hub on this machine.** Run `hf auth login` in a terminal, or start the app with "
     "`HF_TOKEN` set to a token with write access, from huggingface.co/settings/tokens. Then come back here."
 )
-LOGGED_IN = "Pushes with this machine's Hub login."
+LOGGED_IN = "Uses this machine's Hub login."
 
 
 def merge_progress_card(step: Step) -> str:
@@ -74,7 +75,7 @@ def login_line(hosting: Hosting, visitor: Visitor, has_hub_login: bool) -> str:
         return "**Sign in** with your Hugging Face account to push."
     if not hosting.trusts(visitor):
         return "Only the owner of this Space and people they allow can push. **Duplicate the Space** to get your own."
-    return f"Pushes as **{visitor.name}**."
+    return f"You are pushing as **{visitor.name}**."
 
 
 def pushed_line(pushed: PushResult) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.errors import RunError
 from sft_app.runs.checkpoints import complete_checkpoints
 from sft_app.runs.folder import Run
-from sft_app.training.launch import cancel_run
+from sft_app.training.launch import cancel_run, running_status
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.permissions import allowed, open_to_all
@@ -60,9 +59,7 @@ def wire_cancellation(
 
 def cancel_question(run: Run) -> str:
     """Return the question, with what will be lost. Raises: RunError if the run has ended."""
-    status = run.status()
-    if status.has_ended():
-        raise RunError(f"Run {run.id} is not running: it is {status.state}.")
+    status = running_status(run)
     steps = f"what it learned in {status.step:,} {'step' if status.step == 1 else 'steps'}"
     lost = [steps] if status.step else []
     if count := len(complete_checkpoints(run.checkpoints_dir)):

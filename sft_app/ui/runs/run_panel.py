@@ -178,16 +178,15 @@ def _with_explanation(context: PageContext, run: Run, status: RunStatus) -> RunS
     """Return the status with a message about the queue, a pending stop, or a copy to storage that fails."""
     trouble = copy_trouble(run)
     if trouble:
-        warning = f"This run is not being copied to storage at the moment. The app keeps trying: {trouble}"
+        warning = f"This run is not being copied to storage at the moment. {trouble} The app will keep trying."
         status = status.model_copy(update={"hint": f"{status.hint} {warning}".strip()})
     if status.has_ended():
         return status
     if run.cancel_is_requested():
         return status.model_copy(update={"message": "Cancelling. Nothing will be kept."})
     if run.stop_is_requested():
-        outcome = (
-            "The adapter so far will be saved" if status.step else "No step has finished, so nothing will be saved"
-        )
+        saved = "The adapter trained so far will be saved"
+        outcome = saved if status.step else "No step has finished, so nothing will be saved"
         return status.model_copy(update={"message": f"Stopping. {outcome}."})
     queue = [queued.id for queued in queued_runs(context.home)] if status.state == "queued" else []
     if run.id not in queue:

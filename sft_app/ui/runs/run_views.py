@@ -22,7 +22,7 @@ HELDOUT_SETTINGS = {
     "seed",
     "model",
     "revision",
-    "model as found",
+    "model revision",
 }
 NOT_COMPARABLE = (
     "These runs were not measured on the same held-out tokens (see the settings below), "

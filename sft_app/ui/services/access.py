@@ -29,7 +29,7 @@ Permission = Literal[
 ]
 FOR_EVERYONE: frozenset[Permission] = frozenset({"look", "compare", "upload"})
 FOR_TRUSTED: dict[Permission, str] = {
-    "fetch": "fetch data sets",
+    "fetch": "fetch datasets",
     "clean": "make copies of data",
     "train": "train",
     "stop": "stop runs",

@@ -1,4 +1,4 @@
-"""The data that the page shows: its first conversations, and data sets fetched from the Hub."""
+"""The data that the page shows: its first conversations, and datasets fetched from the Hub."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DataService:
             return self._loaded[1]
 
     def fetch(self, settings: DataSettings, on_progress: ProgressCallback) -> None:
-        """Download a data set from the Hub, or update it if it has changed there. Raises: DataError."""
+        """Download a dataset from the Hub, or update it if it has changed there. Raises: DataError."""
         open_data(settings, self.home, on_progress)
         with self._lock:
             self._loaded = None
@@ -45,7 +45,7 @@ class DataService:
 
 
 def _changed_ns(settings: DataSettings) -> int | None:
-    """Return when the file was last changed; None for a data set on the Hub."""
+    """Return when the file was last changed; None for a dataset on the Hub."""
     try:
         return locate_data(settings.data).stat().st_mtime_ns
     except DataError:

@@ -37,7 +37,7 @@ class UploadService:
             )
         limit, size = self.max_mb(), file.stat().st_size / 2**20
         if size > limit:
-            raise AccessError(f"{file.name} is {size:.0f} MB, but files here can have at most {limit} MB.")
+            raise AccessError(f"{file.name} is {size:.0f} MB, but files here can be at most {limit} MB.")
 
     def keep(self, name: str, content: Path | bytes) -> Path:
         """Store a copy of a file under this name. Raises: DataError."""

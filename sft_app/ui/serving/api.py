@@ -75,7 +75,7 @@ def _data_functions(context: PageContext) -> Functions:
         return str(context.uploads.keep(PurePath(name).name, content.encode()))
 
     def inspect(data: str = EXAMPLE_DATA, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check a data file or a data set on the Hub: its layout, rows, skipped rows with reasons, and findings."""
+        """Check a data file or a dataset on the Hub: its layout, rows, skipped rows with reasons, and findings."""
         requested = complete_settings({**(settings or {}), "data": data})
         return context.checkup.inspect(uuid4().hex, requested, lambda share: None).as_json()
 
@@ -139,7 +139,7 @@ def _model_functions(context: PageContext) -> Functions:
         return {"run": sides[1].name, "results": results}
 
     def score(run: str, prompts: int | None = None) -> dict[str, Any]:
-        """Measure base and run on the held-out conversations and on general questions, and save the scorecard."""
+        """Measure both models on the held-out conversations and on general questions, and save the scorecard."""
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)
         count = found.record().settings.scorecard_prompts if prompts is None else prompts

@@ -54,7 +54,7 @@ def refuse_where_lent(action: str) -> None:
     """Refuse an action that needs the models for longer than a GPU is lent. Raises: AccessError."""
     if lends_gpu():
         raise AccessError(
-            f"{action} needs a GPU for longer than ZeroGPU lends one. Duplicate the Space and give it its own GPU."
+            f"{action} takes longer than ZeroGPU provides a GPU for. Duplicate the Space and give it its own GPU."
         )
 
 

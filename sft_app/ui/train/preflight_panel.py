@@ -17,7 +17,7 @@ from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, error_mes
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
-PREFLIGHT_PENDING = "The memory, time and disk that the run needs appear here once the data has been read."
+PREFLIGHT_PENDING = "The memory, time and disk space that the run needs appear here once the data has been read."
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def wire_preflight(
         settings = settings_from_form(names, shown)
         context.models.release()
         context.preflight.measure(
-            settings, lambda share: progress(share, desc="Two steps on the longest conversations")
+            settings, lambda share: progress(share, desc="Training two steps on the longest conversations")
         )
         return preflight_updates(context, panel, settings)
 

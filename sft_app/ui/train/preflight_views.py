@@ -22,7 +22,7 @@ GUESSED = "The row layout is a guess: check the example on the Data tab first."
 
 def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
     """Return (name, value) of each fact that fits on one line."""
-    rows = f"{found.steps:,} of {found.rows_per_step:,} {found.row_name}, {found.tokens_per_step:,.0f} tokens"
+    rows = f"{found.steps:,} × {found.rows_per_step:,} {found.row_name}, {found.tokens_per_step:,.0f} tokens each"
     share = found.trainable / found.parameters
     trained = "all" if share == 1 else f"{short_count(found.trainable)} of"
     return [

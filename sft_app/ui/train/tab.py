@@ -31,7 +31,10 @@ MODELS = [
     ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
-PRESET_INFO = " A preset sets epochs, steps, batch size, rank, alpha and evaluation; your other settings do not change."
+PRESET_INFO = (
+    " A preset sets epochs, steps, batch size, rank, alpha and evaluation; quick also raises an empty learning rate. "
+    "Your other settings do not change."
+)
 TOP_FIELDS = ("name", "model", "method", "preset")
 DATA_TAB_FIELDS = tuple(DataSettings.model_fields)
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}

@@ -103,7 +103,7 @@ def test_one_question_with_several_answers_names_all_its_rows():
         ("duplicate", [60], "drop_duplicates"),
         ("same_question", [10, 20, 30, 50, 60], "keep_first_answer"),
     ]
-    assert findings[1].message == "5 rows are affected by different answers to the same question (2 questions)."
+    assert findings[1].message == "5 rows have different answers to the same question (2 questions)."
 
 
 @pytest.mark.parametrize(("sharing", "others", "rows"), [(4, 0, []), (5, 0, [1, 2, 3, 4, 5]), (5, 600, [])])

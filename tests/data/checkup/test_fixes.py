@@ -293,7 +293,9 @@ def test_source_is_never_overwritten(source: Any, tmp_path: Path, way: str):
     elif way == "hard-link":
         copy = tmp_path / "link.jsonl"
         copy.hardlink_to(path)
-    with pytest.raises(DataError, match=r"would overwrite the source source\.jsonl\. Give the cleaned copy another"):
+    with pytest.raises(
+        DataError, match=r"would overwrite the source source\.jsonl\. Choose another name for the cleaned copy"
+    ):
         write_cleaned_copy(open_file(path), ["strip_html"], copy)
     assert path.read_bytes() == before
 

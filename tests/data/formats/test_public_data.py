@@ -1,4 +1,4 @@
-"""Samples of public data sets, as they are: the layout is found and every row is used."""
+"""Samples of public datasets, as they are: the layout is found and every row is used."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_words_that_may_be_ordinary_lose_no_rows_and_are_asked_about(name: str, 
     loaded = read(tmp_path, cells, name)
     assert (len(loaded.examples), loaded.file.certainty) == (12, "guess")
     told = [*loaded.file.notes, loaded.file.candidates[0].why]
-    assert any(f"`{name}` may mark bad answers" in one and "learned" in one for one in told)
+    assert any(f"`{name}` may mark bad answers" in one and "trained on" in one for one in told)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A stand-in for the Hub: its HTTP interface for data sets, over folders of this machine, on the loopback only."""
+"""A stand-in for the Hub: its HTTP interface for datasets, over folders of this machine, on the loopback only."""
 
 from __future__ import annotations
 

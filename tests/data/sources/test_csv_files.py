@@ -133,7 +133,7 @@ def test_open_quote_does_not_take_the_memory_of_what_follows():
 def test_too_long_record_is_left_out_and_does_not_stop_the_others(long: str):
     first, middle, last = rows_of(f"a,b\n1,2\n{long}\n4,5\n")
     assert (first, last) == (Row(1, {"a": "1", "b": "2"}), Row(3, {"a": "4", "b": "5"}))
-    assert middle == Rejected(2, f"{len(long) / 1e6:.1f} MB long; a row can have at most 10 MB")
+    assert middle == Rejected(2, f"{len(long) / 1e6:.1f} MB long; a row can be at most 10 MB")
 
 
 @pytest.mark.parametrize(

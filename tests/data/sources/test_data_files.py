@@ -73,7 +73,7 @@ def test_missing_file_is_told(data: str):
 
 @pytest.mark.parametrize("data", [".", "examples", "~"])
 def test_folder_is_told(data: str):
-    with pytest.raises(DataError, match=f"^{data} is a folder. Give one data file in it.$"):
+    with pytest.raises(DataError, match=f"^{data} is a folder. Choose one data file in it.$"):
         locate_data(data)
 
 

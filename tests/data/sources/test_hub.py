@@ -1,4 +1,4 @@
-"""Data sets of the Hub against a stand-in for it; in other processes, as the Hub's address is read at import."""
+"""Datasets of the Hub against a stand-in for it; in other processes, as the Hub's address is read at import."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def fetched(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(hub: HubStandIn, fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """All requests in one process, for importing `datasets` takes longer than any of them.
 
-    It runs where a folder has the name of the data set, which must not be read in its place.
+    It runs where a folder has the name of the dataset, which must not be read in its place.
     """
     place = tmp_path_factory.mktemp("place")
     write_files(place / "team" / "plain", {"train.jsonl": '{"n": "from this machine"}\n'})
@@ -200,9 +200,9 @@ def test_progress_is_told_where_the_end_is_known(answers: dict[str, Any], reques
 @pytest.mark.parametrize(
     ("request_name", "sentence"),
     [
-        ("missing", "The Hub has no data set team/missing. Check the spelling; if it is private, log in with "),
+        ("missing", "The Hub has no dataset team/missing. Check the spelling; if it is private, log in with "),
         ("gated", "team/gated is gated. Accept its terms at huggingface.co/datasets/team/ga"),
-        ("no revision", "team/plain has no revision 'v9'. Give a branch, tag or commit from its page, or leave "),
+        ("no revision", "team/plain has no revision 'v9'. Enter a branch, tag or commit from its page, or leave "),
         ("no split", "team/plain has no split 'validation'. Choose one of train, test."),
         ("slice", "team/plain has no split 'train[:2]'. Choose one of train, test."),
         ("no split of config", "team/table, config code has no split 'test'. Choose one of train."),
@@ -210,7 +210,8 @@ def test_progress_is_told_where_the_end_is_known(answers: dict[str, Any], reques
         ("which config", "team/many has several configs. Choose one of c0, c1, c2, c3, c4, c5, c6, c7 and 2 more."),
         (
             "script",
-            "team/script can only be read with the program script.py, and programs from the Hub are not run. Look ",
+            "team/script can only be read with the loading script script.py, and scripts from the Hub are not run. "
+            "Look ",
         ),
         ("card only", "team/card has no readable rows: it needs Parquet, JSON, JSONL, CSV or text files, "),
         ("hollow", "The split 'train' of team/hollow has no rows. Choose another split."),
@@ -226,8 +227,8 @@ def test_failure_is_one_sentence_that_says_what_to_do(answers: dict[str, Any], r
 def test_unreachable_hub_is_told(hub: HubStandIn, tmp_path: Path):
     for endpoint in ("http://127.0.0.1:1", f"{hub.endpoint}/login-page"):
         (answer,) = fetch(endpoint, tmp_path / "out", tmp_path / "cache", PLAIN)
-        expected = "The Hugging Face Hub cannot be reached to fetch team/plain. Connect to the internet and try again, "
-        assert answer.get("error", "").startswith(expected)
+        expected = "The Hugging Face Hub could not be reached, so team/plain was not fetched. Connect to the internet "
+        assert answer.get("error", "").startswith(f"{expected}and try again, ")
 
 
 @pytest.mark.parametrize("rows", [0, -1])
@@ -255,7 +256,7 @@ def test_same_request_is_answered_from_disk_until_the_commit_changes(tmp_path: P
     assert (len(rows_of(first)), len(rows_of(changed))) == (4, 1)
     os.utime(first["path"], (1, 1))
     assert fetch_dataset(PLAIN, tmp_path / "out") == Path(changed["path"])  # this process is offline
-    with pytest.raises(DataError, match="cannot be reached"):
+    with pytest.raises(DataError, match="cannot be fetched because HF_HUB_OFFLINE is set"):
         fetch_dataset(replace(PLAIN, max_rows=1), tmp_path / "out")
 
 

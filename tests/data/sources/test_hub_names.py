@@ -1,4 +1,4 @@
-"""What is taken for the name of a data set on the Hub, and what its values become."""
+"""What is taken for the name of a dataset on the Hub, and what its values become."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_owner_and_name_is_an_id(text: str):
 def test_other_names_are_refused_with_what_they_are(tmp_path: Path, text: str, reason: str):
     assert not is_dataset_id(text)
     with pytest.raises(
-        DataError, match=f" is not a data set on the Hub: {reason}\\. Give the id shown on its page, such as "
+        DataError, match=f" is not a dataset on the Hub: {reason}\\. Enter the id shown on its page, such as "
     ):
         fetch_dataset(HubDataset(text, None, "train", None, None), tmp_path)
 
@@ -68,7 +68,7 @@ def test_every_format_that_datasets_reads_is_refused_as_a_name():
 
 
 def test_password_in_an_address_is_not_repeated():
-    with pytest.raises(DataError, match="^This is not a data set on the Hub: that is a web address\\."):
+    with pytest.raises(DataError, match="^This is not a dataset on the Hub: that is a web address\\."):
         refuse_if_unsafe("https://user:hf_secret@huggingface.co/datasets/a/b")
 
 

@@ -121,7 +121,7 @@ def test_too_long_line_is_left_out():
     content = b'{"a": 1}\n' + b"x" * 10_000_001 + b'\n{"a": 3}'
     assert list(read_jsonl_rows(cut(content, 2**20))) == [
         Row(1, {"a": 1}),
-        Rejected(2, "10.0 MB long; a row can have at most 10 MB"),
+        Rejected(2, "10.0 MB long; a row can be at most 10 MB"),
         Row(3, {"a": 3}),
     ]
 
@@ -249,7 +249,7 @@ def test_long_item_is_passed_over_without_being_held(filler: bytes):
     size = (200 * len(filler) + 4) / 1e6
     assert rows == [
         Row(1, {"a": 1}),
-        Rejected(2, f"{size:.1f} MB long; a row can have at most 10 MB"),
+        Rejected(2, f"{size:.1f} MB long; a row can be at most 10 MB"),
         Row(3, {"a": 3}),
     ]
     assert peak < 50e6, "a 52 MB item; the window may hold twice the limit, and once more while it grows"
@@ -277,13 +277,13 @@ def test_object_around_the_rows_may_be_longer_than_a_row():
 
 def test_single_object_may_not_be_longer_than_a_row():
     content = b'{"prompt": "' + b"x" * 11_000_000 + b'", "completion": "y"}'
-    assert from_json(content) == [Rejected(1, "11.0 MB long; a row can have at most 10 MB")]
+    assert from_json(content) == [Rejected(1, "11.0 MB long; a row can be at most 10 MB")]
 
 
 def test_object_around_the_rows_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sft_app.data.sources.json_files.MAX_OBJECT_BYTES", 2_000_000)
     content = '{"data": [' + ",".join(['{"a": "' + "x" * 999_990 + '"}'] * 3) + "]}"
-    told = "an object around all rows can have at most 2 MB, got 3 MB; save the rows as JSON Lines"
+    told = "an object around all rows can be at most 2 MB, got 3 MB; save the rows as JSON Lines"
     assert until_fault(content) == ([], told)
 
 

@@ -136,7 +136,7 @@ def test_long_line_is_not_held():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 25e6, "a 52 MB line"
-    assert TooLong(200 * 2**18).reason == "52.4 MB long; a row can have at most 10 MB"
+    assert TooLong(200 * 2**18).reason == "52.4 MB long; a row can be at most 10 MB"
 
 
 def test_head_is_put_back():

@@ -123,7 +123,7 @@ def test_a_row_that_is_too_long_is_left_out(tmp_path: Path):
     path = write(tmp_path / "a.parquet", {"a": ["short", "x" * 11_000_000, "last"]})
     first, second, third = read_parquet_rows(path)
     assert (first, third) == (Row(1, {"a": "short"}), Row(3, {"a": "last"}))
-    assert isinstance(second, Rejected) and "11.0 MB long; a row can have at most 10 MB" in second.reason
+    assert isinstance(second, Rejected) and "11.0 MB long; a row can be at most 10 MB" in second.reason
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

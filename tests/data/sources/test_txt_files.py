@@ -61,5 +61,5 @@ def test_too_long_paragraph_is_told_and_not_held(piece: bytes):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (first, last.values) == (Row(1, {"text": "one"}), {"text": "three"})
-    assert long == Rejected(3, "52.4 MB long; a row can have at most 10 MB")
+    assert long == Rejected(3, "52.4 MB long; a row can be at most 10 MB")
     assert peak < 25e6

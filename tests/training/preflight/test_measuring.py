@@ -101,7 +101,7 @@ def test_command_line_measures_when_asked(
 def test_command_line_says_it_in_words(cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path) -> None:
     ended = dry_run(cli, tiny_model_dir, data_file)
     assert ended.status == 0, ended.err
-    assert "steps: 44 of 4 conversations" in ended.out
+    assert "steps: 44 × 4 conversations" in ended.out
     assert "GiB" in ended.out and "time: " in ended.out
 
 

@@ -313,7 +313,7 @@ def test_fewer_conversations_at_once_come_first_and_a_step_stays_as_large() -> N
     assert found.changes == {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
     assert found.preflight.rows_per_step == 16 and found.preflight.fits_memory
     assert found.sentence == (
-        "To make it fit: use batches of 4 and accumulate 4 (each step still learns from the same number)."
+        "To make it fit: use batches of 4 and accumulate 4 (each step still covers the same number of conversations)."
     )
 
 

@@ -130,7 +130,7 @@ def wrong_beginning(patch: pytest.MonkeyPatch) -> None:
     [
         (wrong_gradient(SummedCrossEntropy), "the custom loss head"),
         (wrong_gradient(LoraLinearFunction), "fused functions"),
-        (wrong_beginning, "shared beginnings"),
+        (wrong_beginning, "the shared prefix"),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -212,7 +212,7 @@ def varlen_attn_on_cpu(
 
 @pytest.fixture
 def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The path of a GPU on this CPU: a kernel that keeps to the documentation, and no shared beginnings."""
+    """The path of a GPU on this CPU: a kernel that keeps to the documentation, and no shared prefix."""
     calls: list[int] = []
 
     def attend(*args: Any, **kwargs: Any) -> torch.Tensor:

@@ -80,7 +80,7 @@ def test_blind_vote_from_start_to_result(server: Any, quiet_page: Page, run: Run
     assert shown(page) == third
     page.locator("#vote-both-bad").click()
     expect(page.locator("#blind-progress strong")).to_have_text("All pairs voted on")
-    expect(page.locator("#blind-result")).to_contain_text("with 95% confidence")
+    expect(page.locator("#blind-result")).to_contain_text("(95% interval")
     expect(page.locator("#vote-buttons")).to_be_hidden()
     with page.expect_download() as caught:
         page.locator("#votes-jsonl").click()

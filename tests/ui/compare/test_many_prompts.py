@@ -93,7 +93,7 @@ def test_a_file_goes_before_what_is_pasted(home: Path, tmp_path: Path) -> None:
         Prompt("From the file")
     ]
     assert many_prompts.chosen_prompts(context, "Pasted", None, None, None) == [Prompt("Pasted")]
-    with pytest.raises(DataError, match="Paste at least one, one per line"):
+    with pytest.raises(DataError, match="Enter at least one prompt, one per line"):
         many_prompts.chosen_prompts(context, "", None, None, None)
 
 

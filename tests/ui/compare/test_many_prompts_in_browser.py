@@ -71,7 +71,9 @@ def test_a_file_with_references_and_most_changed_first(many: Page, tmp_path: Pat
     file = tmp_path / "mine.csv"
     file.write_text("q,expected\n" + "".join(f"Where is order {n}?,Here {n}\n" for n in range(10)))
     page.locator("#prompt-file input[type=file]").set_input_files(file)
-    expect(page.locator("#prompt-file-note")).to_contain_text("Which column of mine.csv contains the prompts?")
+    expect(page.locator("#prompt-file-note")).to_contain_text(
+        "No column of mine.csv could be identified as the prompts"
+    )
     page.locator("#prompt-column input").click()
     page.get_by_role("option", name="q", exact=True).click()
     expect(page.locator("#prompt-file-note")).to_contain_text(
@@ -87,7 +89,7 @@ def test_a_file_with_references_and_most_changed_first(many: Page, tmp_path: Pat
 def test_what_is_missing_is_told(many: Page) -> None:
     page = many
     page.locator("#answer-all").click()
-    expect(page.get_by_text("Paste at least one, one per line")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Enter at least one prompt, one per line")).to_be_visible(timeout=30_000)
     page.locator("#pasted-prompts textarea").fill("Hi")
     page.locator("#compare-right input").fill("base")
     page.locator("#compare-right input").press("Enter")

@@ -33,7 +33,9 @@ def set_field(page: Page, name: str, value: str) -> None:
 
 def done(page: Page) -> None:
     expect(page.locator("#evidence")).to_contain_text("the two answers", timeout=60_000)
-    expect(page.locator("#base-answer header span")).to_contain_text(re.compile("ended with EOS|cut off at the limit"))
+    expect(page.locator("#base-answer header span")).to_contain_text(
+        re.compile("ended with EOS|reached the token limit")
+    )
 
 
 def test_a_conversation_goes_on_with_each_sides_own_answers(compared: Page) -> None:

@@ -45,7 +45,7 @@ def whole(general_low: float, general_high: float) -> Scorecard:
 
 def test_it_says_what_changed_and_shows_both_sides_with_the_interval() -> None:
     shown = scorecard_view(card_of(**SHORT))
-    assert "predicted better" in shown and "8 of 10" in shown
+    assert "held-out answers better than before" in shown and "8 of 10" in shown
     assert "3.000" in shown and "2.000" in shown and "−1.500 … −0.500" in shown
     assert 'class="ft-verdict ft-better">better' in shown
     assert "not enough rows to tell" in shown  # of the accuracy, whose interval includes zero
@@ -93,4 +93,4 @@ def test_a_side_without_a_run_or_scorecard_says_what_to_do(home: Path) -> None:
     assert "Choose a run on the right" in card("base")
     assert "press “Measure” to create one now" in card(run.id)
     run.keep_scorecard(card_of(**SHORT))
-    assert "predicted better" in card(f"{run.id}/checkpoint-2")
+    assert "held-out answers better than before" in card(f"{run.id}/checkpoint-2")

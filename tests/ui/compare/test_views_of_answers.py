@@ -16,7 +16,9 @@ RUN = SideFacts("r1", "shop", is_base=False, is_full_model=False, modules=210, u
 
 
 def updated(left: str, right: str, is_complete: bool = True) -> PairUpdate:
-    evidence = Evidence(BASE, RUN, "one batch of one model", (33, 33), identical=left == right if is_complete else None)
+    evidence = Evidence(
+        BASE, RUN, "both answered in one batch", (33, 33), identical=left == right if is_complete else None
+    )
     answers = (Answer(text, 12, True, (1, 2), 0.5, 2.0) for text in (left, right))
     return PairUpdate(*answers, evidence, (f"<|im_start|>{left}", f"<|im_start|>{right}"))
 
@@ -43,8 +45,8 @@ def test_an_answer_says_how_it_ended_and_how_fast_it_came() -> None:
     assert "12 tokens, ended with EOS · first token after 0.5 s, 7 tokens/s" in left
     assert "<strong>Base model</strong>" in left and "<strong>shop</strong>" in right
     cut = PairUpdate(Answer("Hi", 12, False), Answer("Hi", 12, False), updated("a", "b").evidence)
-    assert "cut off at the limit" in views.panes(asked("Q"), cut, "Text", "done")[0]
-    assert "stopped by you" in views.panes(asked("Q"), cut, "Text", "stopped")[0]
+    assert "reached the token limit" in views.panes(asked("Q"), cut, "Text", "done")[0]
+    assert "you stopped it" in views.panes(asked("Q"), cut, "Text", "stopped")[0]
     assert "12 tokens …" in views.panes(asked("Q"), cut, "Text", "waiting")[0]
 
 
@@ -74,7 +76,7 @@ def test_panes_before_an_answer() -> None:
 
 def test_evidence_names_both_sides_and_why_they_are_the_same() -> None:
     line = views.evidence_line(evidence_parts(updated("Hi", "Hello").evidence), ["Because."])
-    for words in ("One batch of one model", "shop: adapter active in 210 modules, norm 12.3", "33 prompt tokens"):
+    for words in ("Both answered in one batch", "shop: adapter active in 210 modules, norm 12.3", "33 prompt tokens"):
         assert words in line
     assert "the two answers differ" in line and "Because." in line
 

@@ -50,7 +50,7 @@ def test_on_a_space_the_token_is_the_visitors(home: Path, monkeypatch: pytest.Mo
         (Hosting(), None, False, "Run `hf auth login` in a terminal, or start the app with `HF_TOKEN`"),
         (SPACE, None, True, "**Sign in**"),
         (SPACE, "bo", True, "**Duplicate the Space**"),
-        (SPACE, "ann", False, "Pushes as **ann**"),
+        (SPACE, "ann", False, "You are pushing as **ann**"),
     ],
 )
 def test_the_page_says_in_whose_name_it_pushes(hosting: Hosting, name: str | None, logged_in: bool, told: str) -> None:
@@ -129,5 +129,5 @@ def test_without_a_login_the_page_says_what_to_do(hub_server: tuple[Server, Push
     open_hub_tab(page, server)
     expect(page.locator("#push-login")).to_contain_text("hf auth login")
     page.locator("#push-run").click()
-    expect(page.locator(".toast-body")).to_contain_text("The Hub needs to know who is pushing")
+    expect(page.locator(".toast-body")).to_contain_text("You are not logged in to the Hub")
     assert hub.repositories == {}

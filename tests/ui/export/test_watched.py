@@ -126,3 +126,10 @@ def test_an_export_ends_with_another_selection_or_stop_and_shows_what_is_selecte
     (last,) = page.making
     assert "a Modelfile with the chat template" in last[page.shown.result] and not last[page.shown.stop].visible
     assert page.handlers.active == {}
+
+
+def test_a_format_that_does_not_exist_is_refused(export_page: Any) -> None:
+    page = export_page
+    with pytest.raises(ExportError, match="There is no export format 'onnx'"):
+        next(page.handlers._make(page.run.id, "onnx", page.request))
+    page.handlers._stop(page.run.id, "merged", page.request)

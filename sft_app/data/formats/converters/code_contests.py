@@ -1,6 +1,6 @@
 """Convert contest problems (AlphaCode's CodeContests) to message lists. Their tests are never used.
 
-Source: google-deepmind/code_contests, contest_problem.proto (columns, languages) and its data set card (layout).
+Source: google-deepmind/code_contests, contest_problem.proto (columns, languages) and its dataset card (layout).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings
 
 LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
-"""By their number in the data set."""
+"""By their number in the dataset."""
 LANGUAGE_NAMES = {"python2": "Python 2", "cpp": "C++", "python3": "Python 3", "java": "Java"}
 FENCES = {"python2": "python", "python3": "python", "cpp": "cpp", "java": "java"}
 SPELLINGS = {"python": "python2", "py2": "python2", "py3": "python3", "c++": "cpp", "python 2": "python2"}

@@ -1,6 +1,6 @@
 """Convert preference data to message lists: only the chosen answer is trained on, never the rejected one.
 
-Source: TRL, "Dataset formats" (prompt, chosen, rejected); Anthropic/hh-rlhf, data set card (dialogues as one text);
+Source: TRL, "Dataset formats" (prompt, chosen, rejected); Anthropic/hh-rlhf, dataset card (dialogues as one text);
 OpenAI, "Direct preference optimization" (input, preferred_output); LLaMA-Factory, data/README.md (ShareGPT).
 """
 

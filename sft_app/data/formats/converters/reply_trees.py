@@ -1,6 +1,6 @@
 """Convert reply trees, such as OASST1, to message lists, from one tree or one message per row.
 
-Source: OpenAssistant/oasst1, data set card (columns, ranks, tree states).
+Source: OpenAssistant/oasst1, dataset card (columns, ranks, tree states).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ TESTS = {"input": ["SECRET 1"], "output": ["SECRET 2"]}
 
 
 def problem(solutions: Any = None, description: str = "Add a and b.\n") -> dict[str, Any]:
-    """A row with the columns of the Hub's data set."""
+    """A row with the columns of the Hub's dataset."""
     return {
         "name": "1_A. Sum",
         "description": description,

@@ -132,7 +132,7 @@ def test_tools_do_not_make_a_text_of_what_is_none(content: Any, kind: str):
 
 def test_picture_is_refused():
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "cat.png"}}]}
-    reason = "message 1 (user) contains a part of type 'image_url'; only text can be trained"
+    reason = "message 1 (user) contains a part of type 'image_url'; only text can be trained on"
     assert_refused("messages", {"messages": [picture, ANSWER]}, reason)
 
 
@@ -333,7 +333,10 @@ def test_row_without_a_named_column_is_told(row: dict[str, Any], reason: str):
 
 
 def test_columns_without_names_are_asked_for():
-    reason = "The columns of the question and the answer are not chosen. Give them as user=COLUMN, assistant=COLUMN."
+    reason = (
+        "No columns have been chosen for the question and the answer. "
+        "Choose them with user=COLUMN and assistant=COLUMN."
+    )
     assert_refused("columns", {"q": "Why?"}, reason)
 
 

@@ -83,7 +83,7 @@ def test_the_chosen_answer_is_learnt_and_the_rejected_one_told(kind: str, rows: 
         [message("user", ASK.format(n)), message("assistant", GOOD.format(n))] for n in range(rows)
     ]
     assert loaded.file.certainty == "certain"
-    assert any("reject" in note and "never learned" in note for note in loaded.file.notes)
+    assert any("reject" in note and "never trained on" in note for note in loaded.file.notes)
 
 
 @pytest.mark.parametrize("kind", MARKED)
