@@ -35,12 +35,14 @@ def main() -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(**LAUNCH)
-            page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
-            page.set_default_timeout(120_000)
             expect.set_options(timeout=240_000)
             for picture in (take_data, take_train, take_compare, take_scorecard, take_runs, take_export, take_checkup):
+                # A visitor of its own for each, since the page opens where the last visit ended.
+                page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+                page.set_default_timeout(120_000)
                 page.goto(server.url)
                 picture(page)
+                page.close()
                 sys.stderr.write(f"{picture.__name__.removeprefix('take_')}.png\n")
     finally:
         server.stop()
@@ -86,7 +88,7 @@ def take_scorecard(page: Page) -> None:
 
 def take_runs(page: Page) -> None:
     open_tab(page, "Runs")
-    expect(page.locator("#runs-table")).to_contain_text("finished")
+    expect(page.locator("#runs-table")).to_contain_text("Finished")
     save(page, "runs")
 
 
