@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ from sft_app.runs.directory import list_runs
 from sft_app.runtime.home import app_home
 
 DOCS = PROJECT / "docs"
-MESSY_ROWS = """Nr;Question;Answer;Team
-1;Is the fern safe for cats?;Yes, ferns are safe for cats.;North
+MESSY_ROWS = """1;Is the fern safe for cats?;Yes, ferns are safe for cats.;North
 2;Is the fern safe for cats?;Yes, ferns are safe for cats.;North
 3;Can I return a plant?;<p>Yes, within <b>30 days</b>.</p>;South
 4;Whom do I ask about my invoice?;Write to jane.doe@garden-shop.co.uk about it.;North
 5;Do you deliver on Sundays?;;South
 """
+PLANTS = ("lilies", "ferns", "roses", "tulips", "herbs", "mosses", "shrubs")
+# What stands for the folder of the project on the machine that takes the pictures.
+SHOWN_FOLDER = "~/fine-tune-and-compare"
+
+HIDE_FOLDER = """([folder, shown]) => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(folder, shown);
+}"""
 
 
 def main() -> None:
@@ -55,6 +63,7 @@ def open_tab(page: Page, name: str) -> None:
 def save(page: Page, name: str, **options: Any) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # until everything that moves has come to rest
+    page.evaluate(HIDE_FOLDER, [str(PROJECT), SHOWN_FOLDER])
     page.screenshot(path=DOCS / f"{name}.png", full_page=True, **options)
 
 
@@ -100,10 +109,17 @@ def take_export(page: Page) -> None:
     save(page, "export")
 
 
+def plain_rows() -> Iterator[str]:
+    for number in range(6, 60):
+        plant = PLANTS[number % len(PLANTS)]
+        answer = f"Water the {plant} {number % 5 + 1} times"
+        yield f"{number};My {plant} in row {number} look tired. What now?;{answer};North\n"
+
+
 def take_checkup(page: Page) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "garden shop.csv"
-        table.write_text(MESSY_ROWS, encoding="utf-8")
+        table.write_text(f"Nr;Question;Answer;Team\n{MESSY_ROWS}{''.join(plain_rows())}", encoding="utf-8")
         page.locator("input[type=file]").first.set_input_files(table)
         expect(page.locator("#findings")).to_contain_text("e-mail address")
         expect(page.locator("#fixes")).to_be_visible()

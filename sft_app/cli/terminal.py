@@ -109,7 +109,8 @@ def print_inspection(report: dict[str, Any]) -> None:
     console.print(
         f"turns: {turns['single']:,} with one answer, {turns['several']:,} with several, at most {turns['max']}"
     )
-    console.print(f"split: {split['train']:,} to train on, {split['heldout']:,} held out for evaluation")
+    parts = f"{split['train']:,} to train on, {split['heldout']:,} held out for evaluation"
+    console.print(f"split: {parts if split['heldout'] else 'too few to train on some and evaluate on others'}")
     measured = "" if tokens["measured"] == tokens["of"] else f" (from a sample of {tokens['measured']:,})"
     spread = f"half have at most {tokens['p50']:,}, 95% at most {tokens['p95']:,}, the longest has {tokens['max']:,}"
     console.print(f"tokens: {spread}{measured}")

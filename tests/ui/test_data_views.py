@@ -119,6 +119,13 @@ def test_length_chart_shows_what_max_length_cuts(load: Any, tokenizer: Any) -> N
     assert "40 conversations;" in chart
 
 
+def test_too_few_conversations_to_hold_any_out_are_not_said_to_be_trained_on(load: Any, tokenizer: Any) -> None:
+    loaded = load([pair(i) for i in range(4)])
+    findings = data_views.findings_list(inspect_data(loaded.file, RunSettings(data=str(loaded.file.path)), tokenizer))
+    assert "too few conversations to train on some and evaluate on others" in findings
+    assert "held out for evaluation. Duplicates" not in findings
+
+
 def test_token_spans_mark_trained_context_end_and_cut(tokenizer: Any) -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b\n", "weight": 1}]
     whole = render_conversation(tokenizer, make_conversation(messages), 1000)
