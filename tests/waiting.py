@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,18 +16,6 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
         time.sleep(0.02)
     return value
-
-
-def processes_of(module: str, *arguments: Path | str) -> list[psutil.Process]:
-    """Those that run this module with these arguments or beginnings of them, whoever has started them."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            command = process.cmdline()
-            runs = module in command and process.status() != psutil.STATUS_ZOMBIE
-            if runs and all(any(part.startswith(str(one)) for part in command) for one in arguments):
-                found.append(process)
-    return found
 
 
 def supervisors() -> list[psutil.Process]:

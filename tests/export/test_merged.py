@@ -41,7 +41,7 @@ from sft_app.models.hardware import detect_hardware
 from sft_app.runs.folder import Run
 from sft_app.runtime import resources
 from tests.made_runs import make_run, randomise_adapter  # noqa: F401
-from tests.waiting import processes_of, wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IDS = torch.tensor([[1, 20, 30, 40, 50, 2]])
@@ -252,8 +252,12 @@ class EnoughError(Exception):
     pass
 
 
-def workers(made: Any) -> list[psutil.Process]:
-    return processes_of("sft_app.export.merge_worker", made.run.path)
+def workers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "sft_app.export.merge_worker" in child.cmdline()
+    ]
 
 
 @pytest.mark.parametrize("at", ["Starting", "Merging", "Checking that it answers the same"])
@@ -267,22 +271,24 @@ def test_an_interrupted_merge_leaves_nothing_half(made: Any, tmp_path: Path, at:
 
     with pytest.raises(EnoughError):
         merge_run(made.run, tmp_path / "model", stop)
-    assert workers(made) == []
+    assert workers() == []
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert sorted((file.name, file.stat().st_mtime_ns) for file in (tmp_path / "model").iterdir()) == before
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_a_closed_generator_ends_the_process(made: Any, tmp_path: Path) -> None:
     steps = merge_steps(made.run, tmp_path / "model")
     next(steps)
-    assert len(workers(made)) == 1
+    assert len(workers()) == 1
     steps.close()
-    assert workers(made) == [] and list(tmp_path.iterdir()) == []
+    assert workers() == [] and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) -> None:
     def kill(step: Step) -> None:
-        for worker in workers(made):
+        for worker in workers():
             worker.send_signal(signal.SIGKILL)
 
     with pytest.raises(ExportError, match=r"ended early. It was killed \(signal 9\)"):
@@ -290,6 +296,7 @@ def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_the_process_ends_with_its_parent_and_clears_up(made: Any, tmp_path: Path) -> None:
     """Its parent is said to be another than the one that it has."""
     import subprocess

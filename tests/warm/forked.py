@@ -27,7 +27,6 @@ FORKED_MODULES = (
     "sft_app.export.merge_worker",
     "bench.compare",
     "bench.train",
-    "tests.training.launch_stand_in",
 )
 # Those of `subprocess.Popen` that the template can follow.
 OPTIONS = {"cwd", "env", "stdin", "stdout", "stderr", "pass_fds", "start_new_session", "text"}
@@ -90,7 +89,6 @@ class Forked(Plain):  # type: ignore[type-arg]
         module = _module_of(command)
         arguments = command[command.index(module or "app.py") :]
         request = {
-            "title": " ".join(command),
             "module": arguments[0],
             "is_module": module is not None,
             "arguments": arguments,

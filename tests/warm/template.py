@@ -25,15 +25,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from setproctitle import setproctitle
-
 MODULES = (
     "sft_app.cli",
     "sft_app.training.worker",
     "sft_app.training.distributed",
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
-    "accelerate.commands.launch",
     "sft_app.ui.page",
     "sft_app.inference.stream",
     "sft_app.evaluation.score_run",
@@ -130,7 +127,6 @@ def run(request: dict[str, Any], descriptors: list[int]) -> int:
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, buffering=1, closefd=False) for n, mode in enumerate("rww"))
     importlib.import_module("numpy").random.seed()  # or all would draw the same numbers
     sys.argv = request["arguments"]
-    setproctitle(request["title"])  # what lists of processes show
     os.getppid = partial(parent_pid, request["parent"])
     warnings.filterwarnings("ignore", message=".*found in sys.modules after import of package", module="runpy")
     try:

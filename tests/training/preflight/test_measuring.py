@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -18,7 +19,6 @@ from sft_app.settings import parse_settings
 from sft_app.training.preflight.measuring import measure_run
 from sft_app.training.preflight.plan import Machine
 from tests.commands import Ended, assert_one_clear_line
-from tests.waiting import processes_of
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_only_one_thing_at_a_time_has_the_machine(measure: Callable[..., Any], h
         measure()
 
 
+@pytest.mark.usefixtures("plain_processes")
 def test_dry_run_that_is_broken_off_leaves_no_process(measure: Callable[..., Any], home: Path) -> None:
     class EnoughError(Exception):
         pass
@@ -63,7 +64,7 @@ def test_dry_run_that_is_broken_off_leaves_no_process(measure: Callable[..., Any
 
     with pytest.raises(EnoughError):
         measure(stop)
-    assert processes_of("sft_app.training.preflight.dry_run", home) == []
+    assert [child for child in psutil.Process().children() if "dry_run" in " ".join(child.cmdline())] == []
     assert list((home / "dry_runs").iterdir()) == []
 
 
