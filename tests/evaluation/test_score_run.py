@@ -189,7 +189,8 @@ def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(
     for shown in (scorecard_view(card), report_html(made.run), report_markdown(made.run), capsys.readouterr().out):
         words = " ".join(re.sub(r"<style>.*?</style>|[│┃]", "", shown, flags=re.S).split()).lower()
         assert not re.search(r">(better|worse|changed|not enough rows to tell)<|\| (better|worse|changed) \|", words)
-        assert "8 of 8 from the fine-tuned model" in words and not re.search(r"\bnan\b", words)
+        assert "8 of 8 from the fine-tuned model" in words
+        assert not re.search(r"\bnan\b", words.replace("nan or infinite values", "")), "as a number"
 
 
 def test_an_answer_that_broke_off_is_not_shown_as_one(made: Any, pair: LoadedPair) -> None:
