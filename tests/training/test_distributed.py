@@ -137,7 +137,7 @@ def test_request_to_end_reaches_both_processes_and_saves_a_checkpoint(started: A
     launcher.terminate()
     wait_until(lambda: not any(process.is_running() for process in [launcher, *ranks]), seconds=60)
     wait_until(lambda: run.status().state == "interrupted")
-    assert "asked" in run.status().message
+    assert "told to stop (SIGTERM)" in run.status().message
     assert any(run.checkpoints_dir.glob("checkpoint-*/adapter_model.safetensors"))
 
 
