@@ -106,7 +106,9 @@ def take_export(page: Page) -> None:
     page.locator("#export-kind label").filter(has_text=re.compile(r"^\s*Ollama:")).click()
     page.locator("#make-export").click()
     expect(page.locator("#ollama-commands")).to_contain_text("ollama create")
-    save(page, "export")
+    card = page.locator("#export-result").bounding_box()  # the commands below it name folders of this machine
+    assert card
+    save(page, "export", clip={"x": 0, "y": 0, "width": 1280, "height": card["y"] + card["height"] + 16})
 
 
 def plain_rows() -> Iterator[str]:
