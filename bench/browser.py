@@ -26,6 +26,11 @@ LAUNCH: dict[str, Any] = {
 }
 
 
+def open_tab(page: Any, name: str) -> None:
+    """Click the page's tab of this name."""
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
 class Server:
     """Runs `python app.py` with a home folder; `url` is set once the page is open."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from bench.browser import LAUNCH, PROJECT, Server
+from bench.browser import LAUNCH, PROJECT, Server, open_tab
 from sft_app.runs.directory import list_runs
 from sft_app.runtime.home import app_home
 
@@ -54,10 +54,6 @@ def main() -> None:
                 sys.stderr.write(f"{picture.__name__.removeprefix('take_')}.png\n")
     finally:
         server.stop()
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
 
 
 def save(page: Page, name: str, **options: Any) -> None:

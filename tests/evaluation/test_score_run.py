@@ -89,6 +89,18 @@ def test_losses_are_those_of_separate_models(made: Any, pair: LoadedPair, models
     assert card.answers is None
 
 
+@pytest.mark.parametrize("prompts", [0, 3])
+def test_a_run_asks_as_many_general_questions_as_its_settings_say(
+    made: Any, pair: LoadedPair, prompts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = made.run.record().settings
+    assert settings.general_prompts == len(GENERAL_QUESTIONS_FILE.read_text(encoding="utf-8").splitlines())
+    record = made.run.record().model_copy(update={"settings": settings.model_copy(update={"general_prompts": prompts})})
+    monkeypatch.setattr(type(made.run), "record", lambda run: record)
+    card, _ = score_run(made.run, pair, prompts=0)
+    assert (card.general.heldout.conversations if card.general else 0) == prompts
+
+
 def test_rows_scored_together_are_those_scored_alone(pair: LoadedPair, made: Any, models: list[Any]) -> None:
     rows = [row.rendered for row in read_scorable_rows(made.run.heldout_file, pair.tokenizer, 256)]
     base, tuned = score_both(pair, rows)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
+from bench.browser import open_tab
 from sft_app.runs.directory import find_run, list_runs
 from sft_app.settings import EXAMPLE_PROMPT, parse_settings
 from sft_app.training.launch import submit_run
@@ -30,10 +31,6 @@ FEW_STEPS = {
     "general_prompts": "4",
 }
 HALF_A_SECOND, A_LITTLE = 0.5, 0.4
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
 
 
 def fill_settings(page: Page, values: dict[str, str]) -> None:

@@ -11,12 +11,12 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import Page, expect
 
+from bench.browser import open_tab
 from sft_app.runs.directory import queued_runs
 from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
 from sft_app.training.launch import create_queued_run, stop_run, submit_run
 from tests.conftest import write_data
-from tests.ui.test_browser import open_tab
 from tests.waiting import wait_until
 
 FAST = {

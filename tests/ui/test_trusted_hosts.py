@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,15 +24,6 @@ from sft_app.ui.serving.trusted_hosts import TrustedHosts, canonical_host, trust
 
 SPACE = Hosting(space="Alice/my_studio.v2", owner="Alice")
 CALL = "/gradio_api/call/list_runs"
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, give_starter: Callable[[Path], None]) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("guarded")
-    give_starter(home)
-    server = Server(home)
-    yield server
-    server.stop()
 
 
 def ask(server: Server, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b"") -> tuple[int, str]:
@@ -68,25 +59,25 @@ def ask(server: Server, method: str, path: str, headers: list[tuple[str, str]], 
         "",
     ],
 )
-def test_a_request_for_another_host_goes_no_further(guarded: Server, host: str) -> None:
-    status, told = ask(guarded, "GET", "/config", [("Host", host)])
+def test_a_request_for_another_host_goes_no_further(module_server: Server, host: str) -> None:
+    status, told = ask(module_server, "GET", "/config", [("Host", host)])
     assert status == 421, told
     assert "components" not in told and told.count("\n") == 1
 
 
-def test_several_hosts_or_none_are_refused(guarded: Server) -> None:
+def test_several_hosts_or_none_are_refused(module_server: Server) -> None:
     for headers in ([("Host", "{own}"), ("Host", "x.localhost")], [("Host", "{own}"), ("Host", "{own}")], []):
-        status, told = ask(guarded, "GET", "/config", headers)
+        status, told = ask(module_server, "GET", "/config", headers)
         assert status in (400, 421) and "components" not in told
 
 
 @pytest.mark.parametrize(
     "host", ["{own}", "localhost:{port}", "LOCALHOST.:{port}", "[::1]:{port}", "[0:0:0:0:0:0:0:1]", "127.0.0.1"]
 )
-def test_the_page_answers_to_the_names_of_this_machine(guarded: Server, host: str) -> None:
-    status, told = ask(guarded, "GET", "/config", [("Host", host)])
+def test_the_page_answers_to_the_names_of_this_machine(module_server: Server, host: str) -> None:
+    status, told = ask(module_server, "GET", "/config", [("Host", host)])
     assert status == 200 and "components" in told
-    assert ask(guarded, "POST", CALL, [*_json(host), ("Origin", f"http://{host}")], b'{"data": []}')[0] == 200
+    assert ask(module_server, "POST", CALL, [*_json(host), ("Origin", f"http://{host}")], b'{"data": []}')[0] == 200
 
 
 ORIGINS = [
@@ -122,59 +113,62 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_another_origin_is_refused(guarded: Server, origin: str) -> None:
-    status, told = ask(guarded, "POST", CALL, [*_json("{own}"), ("Origin", origin)], b'{"data": []}')
+def test_another_origin_is_refused(module_server: Server, origin: str) -> None:
+    status, told = ask(module_server, "POST", CALL, [*_json("{own}"), ("Origin", origin)], b'{"data": []}')
     assert status == 403 and "Another site sent this request" in told
 
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
-def test_every_kind_of_request_is_looked_at(guarded: Server, method: str, path: str, body: bytes) -> None:
+def test_every_kind_of_request_is_looked_at(module_server: Server, method: str, path: str, body: bytes) -> None:
     preflight = [("Access-Control-Request-Method", "POST")] if method == "OPTIONS" else []
-    assert ask(guarded, method, path, [("Host", "x.localhost:{port}"), *preflight], body)[0] == 421
-    assert ask(guarded, method, path, [("Host", "{own}"), ("Origin", "http://x.localhost"), *preflight], body)[0] == 403
+    assert ask(module_server, method, path, [("Host", "x.localhost:{port}"), *preflight], body)[0] == 421
+    assert (
+        ask(module_server, method, path, [("Host", "{own}"), ("Origin", "http://x.localhost"), *preflight], body)[0]
+        == 403
+    )
     for mode in ("no-cors", "cors", "websocket"):
         metadata = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", mode)]
-        assert ask(guarded, method, path, [("Host", "{own}"), *metadata], body)[0] == 403
+        assert ask(module_server, method, path, [("Host", "{own}"), *metadata], body)[0] == 403
 
 
-def test_a_web_socket_is_refused_too(guarded: Server) -> None:
+def test_a_web_socket_is_refused_too(module_server: Server) -> None:
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     key = [("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]
-    status, _ = ask(guarded, "GET", "/x", [("Host", "{own}"), ("Origin", "http://x.localhost"), *upgrade, *key])
+    status, _ = ask(module_server, "GET", "/x", [("Host", "{own}"), ("Origin", "http://x.localhost"), *upgrade, *key])
     assert status == 403
 
 
-def test_a_link_from_another_site_opens_the_page(guarded: Server) -> None:
+def test_a_link_from_another_site_opens_the_page(module_server: Server) -> None:
     link = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
-    assert ask(guarded, "GET", "/", [("Host", "{own}"), *link])[0] == 200
+    assert ask(module_server, "GET", "/", [("Host", "{own}"), *link])[0] == 200
 
 
-def test_a_forwarded_host_leads_nowhere_else(guarded: Server) -> None:
+def test_a_forwarded_host_leads_nowhere_else(module_server: Server) -> None:
     for name in ("X-Forwarded-Host", "X-Gradio-Server"):
-        status, told = ask(guarded, "GET", "/config", [("Host", "{own}"), (name, "http://evil.example")])
+        status, told = ask(module_server, "GET", "/config", [("Host", "{own}"), (name, "http://evil.example")])
         assert status == 200 and "evil.example" not in told
-        assert ask(guarded, "GET", "/config", [("Host", "evil.example"), (name, "{own}")])[0] == 421
+        assert ask(module_server, "GET", "/config", [("Host", "evil.example"), (name, "{own}")])[0] == 421
         request = [*_json("{own}"), ("Origin", "http://evil.example"), (name, "evil.example")]
-        assert ask(guarded, "POST", CALL, request, b'{"data": []}')[0] == 403
+        assert ask(module_server, "POST", CALL, request, b'{"data": []}')[0] == 403
 
 
-def test_answers_say_who_may_frame_them_and_that_their_type_is_meant(guarded: Server) -> None:
+def test_answers_say_who_may_frame_them_and_that_their_type_is_meant(module_server: Server) -> None:
     import httpx2
 
     for path in ("/", "/config", "/theme.css", "/gradio_api/info", "/no/such/thing"):
-        headers = httpx2.get(guarded.url + path).headers
+        headers = httpx2.get(module_server.url + path).headers
         assert "frame-ancestors 'self'" in headers["content-security-policy"], path
         assert headers["x-content-type-options"] == "nosniff", path
 
 
-def test_programs_use_the_api_without_an_origin(guarded: Server) -> None:
-    assert isinstance(Client(guarded.url, verbose=False).predict(api_name="/list_runs"), list)
+def test_programs_use_the_api_without_an_origin(module_server: Server) -> None:
+    assert isinstance(Client(module_server.url, verbose=False).predict(api_name="/list_runs"), list)
 
 
-def test_what_is_refused_is_logged_once(guarded: Server) -> None:
+def test_what_is_refused_is_logged_once(module_server: Server) -> None:
     for _ in range(3):
-        ask(guarded, "GET", "/", [("Host", "noted.example")])
-    log = (guarded.home / "app.log").read_text()
+        ask(module_server, "GET", "/", [("Host", "noted.example")])
+    log = (module_server.home / "app.log").read_text()
     assert log.count("noted.example'") == 1
 
 

@@ -27,7 +27,10 @@ ROW_OUTCOMES = (
     ("worse", "became less likely"),
     ("not_a_number", "have no valid loss"),
 )
-NO_GENERAL = "Not measured yet. Press “Measure” to ask general questions too and see what got worse outside your task."
+NO_GENERAL = (
+    "Not measured yet. Press “Measure” to ask general questions too and see what got worse outside your task. "
+    "A run with general prompts set to 0 asks none."
+)
 BROKEN = "No complete answer: the model stopped because it produced NaN or infinite values."
 NO_ANSWERS = "No answers were generated. Choose how many questions to answer below and press “Measure”."
 

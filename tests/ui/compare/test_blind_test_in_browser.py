@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from bench.browser import open_tab
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import read_votes
 from sft_app.runs.folder import Run
-from tests.ui.test_browser import open_tab
 
 PAIRS = [
     AnswerPair(prompt=f"Question {n}?", base=f"plain {n}", tuned=f"warm {n} <b>", reference=f"given {n}")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from bench.browser import open_tab
 from sft_app.evaluation.answer_pairs import read_pairs
 from tests.ui.compare.conftest import Shared
-from tests.ui.test_browser import open_tab
 
 PROMPTS = ["Where is it?", "When <b>now</b>?", "Why?"]
 

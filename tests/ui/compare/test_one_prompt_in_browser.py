@@ -7,8 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from bench.browser import open_tab
 from tests.ui.compare.conftest import Shared
-from tests.ui.test_browser import open_tab
 
 
 @pytest.fixture

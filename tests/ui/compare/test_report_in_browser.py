@@ -8,8 +8,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
+from bench.browser import open_tab
 from sft_app.settings import EXAMPLE_PROMPT
-from tests.ui.test_browser import open_tab
 
 
 def test_the_report_is_saved_and_opens_anywhere(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.test_browser import open_tab
+from bench.browser import open_tab
 from tests.waiting import wait_until
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from bench.browser import Server
+from bench.browser import Server, open_tab
 from sft_app.errors import AccessError
 from sft_app.export.hub_push import PushResult
 from sft_app.hosting import Hosting, Visitor
@@ -20,7 +20,6 @@ from sft_app.ui.export.push_panel import target_of
 from sft_app.ui.export.views import login_line, pushed_line
 from tests.export.hub_stand_in import GOOD_TOKEN, PushHub, pushing_to
 from tests.hub_server import child_environment
-from tests.ui.test_browser import open_tab
 
 SPACE = Hosting(space="ann/app", owner="ann")
 
