@@ -21,13 +21,16 @@ Updates = dict[Block, Any]
 
 A handler that changes nothing returns `NO_UPDATES`, because Gradio treats an empty dict as a value."""
 NO_UPDATES: Updates = gr.skip()
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# At each step of an event, Gradio copies the state of every component it may show progress on, with all that is inside.
+NO_PROGRESS: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
 # For events that refresh something. Their input may have been chosen from a list that has changed since then, and
 # a component's own check would report that as an error before the handler runs.
 UNCHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": None}
 # For events that follow the form: the last one shows the form's final values. Gradio drops the pending rerun of an
 # event that raises, so these handlers show errors in their own components instead.
 FOLLOWING: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "trigger_mode": "always_last"}
+QUIETLY_FOLLOWING: dict[str, Any] = {**FOLLOWING, **NO_PROGRESS}
 # The loaded model answers one event at a time.
 MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
 MIN_MESSAGE_SECONDS, WORDS_PER_SECOND = 8.0, 3.0
@@ -97,7 +100,7 @@ def settled(triggers: Iterable[Any], progress_on: Any = None) -> Any:
         if (mine !== {last}) throw Error('another change follows');
         return [];
     }}"""
-    return gr.on(list(triggers), None, js=js, show_progress_on=progress_on, **PRIVATE)
+    return gr.on(list(triggers), None, js=js, **{**PRIVATE, "show_progress_on": progress_on or []})
 
 
 def answered_in_browser(handler: Callable[[str], Any], choices: Iterable[str]) -> Callable[[str], Any]:

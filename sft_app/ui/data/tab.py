@@ -34,7 +34,7 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, Updates, error_message, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, QUIETLY_FOLLOWING, Updates, error_message, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
@@ -139,7 +139,7 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], c
         except Exception as error:  # any error: the next change must still update the tab
             return {**refused_updates(tab.reading, error_message(error)), **tab.cleaned.show(""), tab.seen: None}
 
-    shown = changed.success(show, [tab.seen, *fields.values()], tab.overview(), show_progress="hidden", **FOLLOWING)
+    shown = changed.success(show, [tab.seen, *fields.values()], tab.overview(), **QUIETLY_FOLLOWING)
     wire_mapping(tab.reading, tab.fields, shown)
 
 
@@ -154,7 +154,7 @@ def _wire_conversation(context: PageContext, tab: DataTab, changed: Any) -> None
             return []
 
     inputs = [view.number, *tab.fields.values()]
-    changed.success(show_conversation, inputs, view.chat, show_progress="hidden", **FOLLOWING)
+    changed.success(show_conversation, inputs, view.chat, **QUIETLY_FOLLOWING)
 
 
 def _wire_tokens(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
@@ -167,7 +167,8 @@ def _wire_tokens(context: PageContext, tab: DataTab, fields: dict[str, Any], cha
         except Exception as error:  # any error: the next change must still update the tab
             return token_view.no_tokens(view, error_message(error))
 
-    changed.success(show_tokens, [view.number, *fields.values()], view.outputs(), **FOLLOWING)
+    inputs = [view.number, *fields.values()]
+    changed.success(show_tokens, inputs, view.outputs(), show_progress_on=view.note, **FOLLOWING)
 
 
 def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:

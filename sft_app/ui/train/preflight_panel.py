@@ -13,7 +13,7 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, PRIVATE, Updates, error_message, settled
+from sft_app.ui.events import NO_UPDATES, PRIVATE, QUIETLY_FOLLOWING, Updates, error_message, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
@@ -108,7 +108,7 @@ def wire_preflight(
         "api_visibility": "private",
     }
     changed = settled([*(field.change for field in inputs), *also])
-    changed.success(show, inputs, panel.outputs(), show_progress="hidden", **FOLLOWING)
+    changed.success(show, inputs, panel.outputs(), **QUIETLY_FOLLOWING)
     panel.measure.click(measure, **measuring)
     opened(measure_on_gpu, **measuring)
     panel.use.click(apply_changes, panel.changes, inputs, **PRIVATE)
