@@ -6,12 +6,13 @@ limits would reject a value without naming the field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 
+from sft_app.errors import SettingsError
 from sft_app.settings import RunSettings, parse_settings, takes_none
 from sft_app.ui.events import Updates
 
@@ -69,13 +70,18 @@ def from_form(name: str, shown: Any) -> Any:
     return shown
 
 
-def values_from_form(names: list[str], shown: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the values of a whole form for `parse_settings`. An empty number field falls back to its default."""
+def values_from_form(names: list[str], shown: Sequence[Any] | None) -> dict[str, Any]:
+    """Return the values of a whole form for `parse_settings`. An empty number field falls back to its default.
+
+    Raises: SettingsError if the form is not complete.
+    """
+    if not isinstance(shown, list | tuple) or len(shown) != len(names):
+        raise SettingsError("The page has not sent the whole form. Reload the page.")
     values = {name: from_form(name, value) for name, value in zip(names, shown, strict=True)}
     return {name: value for name, value in values.items() if value is not None or takes_none(name)}
 
 
-def settings_from_form(names: list[str], shown: tuple[Any, ...]) -> RunSettings:
+def settings_from_form(names: list[str], shown: Sequence[Any] | None) -> RunSettings:
     """Return the settings in the named components, with defaults for all others. Raises: SettingsError."""
     return parse_settings(values_from_form(names, shown))
 

@@ -19,6 +19,7 @@ from sft_app.runs.directory import find_run, list_runs
 from sft_app.settings import PRESETS, RunSettings
 from sft_app.ui.forms import settings_from_form
 from sft_app.ui.page import build_page
+from tests.ui.test_updates import form_fields
 
 EDITS = ["per_device_train_batch_size", "lora_r", "max_steps", "eval_steps"]
 
@@ -29,7 +30,8 @@ class Form:
     def __init__(self, page: gr.Blocks) -> None:
         events = page.fns.values()
         self.events = {event.name: event for event in events if event.name in ("apply_preset", "apply_trainer")}
-        fields = next(event.inputs for event in events if event.name == "start_run" and len(event.inputs) > 40)
+        start = next(event for event in events if event.name == "start_run" and event.api_visibility != "public")
+        fields = form_fields(page, start)
         # The data's name is kept in a State, which has no id.
         self.names = [field.elem_id or "data" for field in fields]
         self.values = {name: field.value for name, field in zip(self.names, fields, strict=True)}

@@ -25,6 +25,11 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> gr.Blocks:
     return build_page(tmp_path_factory.mktemp("home"))
 
 
+def form_fields(page: gr.Blocks, event: Any) -> list[Any]:
+    """The fields whose values an event is given as one list: those that the browser fills its last input with."""
+    return next(other.inputs for other in page.fns.values() if other.outputs == [event.inputs[-1]])
+
+
 def updates_of(blocks: gr.Blocks, handler: str, *inputs: Any) -> list[dict[Any, Any]]:
     """For each answer of the handler, what is sent for its outputs, by their ids on the page."""
 
@@ -82,7 +87,7 @@ def test_what_a_handler_leaves_out_stays_as_it_is(blocks: gr.Blocks) -> None:
     [
         ("data.tab.show", [gr.Request(session_hash="page"), None], "data-facts", "missing.jsonl"),
         ("data.tab.show_tokens", [1], "token-note", "missing.jsonl"),
-        ("data.tab.examine", [gr.Request(session_hash="page"), gr.Progress(), None], "findings", "missing.jsonl"),
+        ("data.tab.examine", [gr.Request(session_hash="page"), None], "findings", "missing.jsonl"),
         ("preflight_panel.show", [], "preflight", "missing.jsonl"),
     ],
 )
@@ -90,9 +95,8 @@ def test_a_file_that_is_missing_is_told_in_each_panel(
     blocks: gr.Blocks, handler: str, before: list[Any], component: str, part: str
 ) -> None:
     fn = next(fn for fn in blocks.fns.values() if fn.fn and f"{fn.fn.__module__}.{fn.name}".endswith(handler))
-    fields = [field for field in fn.inputs if field.elem_id and field.elem_id != "conversation-number"]
-    form = ["missing.jsonl" if field.elem_id == "data" else field.value for field in fields]
-    [sent] = updates_of(blocks, handler, *before, *form)
+    form = ["missing.jsonl" if field.elem_id == "data" else field.value for field in form_fields(blocks, fn)]
+    [sent] = updates_of(blocks, handler, *before, form)
     assert part in sent[component]
 
 

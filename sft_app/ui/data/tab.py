@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
-from sft_app.ui.events import FOLLOWING, NO_UPDATES, QUIETLY_FOLLOWING, Updates, error_message, settled
+from sft_app.ui.events import FOLLOWING, NO_UPDATES, QUIETLY_FOLLOWING, Updates, error_message, filled_in, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.checkup import Superseded
@@ -127,7 +128,7 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], c
     names = list(fields)
 
     @allowed("look", context)
-    def show(request: gr.Request, seen: Any, *shown: Any) -> Updates:
+    def show(request: gr.Request, seen: Any, shown: list[Any]) -> Updates:
         """Skip the update if the page already shows this data."""
         context.checkup.end(request.session_hash or "", _settings_or_none(names, shown))
         try:
@@ -139,7 +140,8 @@ def _wire_overview(context: PageContext, tab: DataTab, fields: dict[str, Any], c
         except Exception as error:  # any error: the next change must still update the tab
             return {**refused_updates(tab.reading, error_message(error)), **tab.cleaned.show(""), tab.seen: None}
 
-    shown = changed.success(show, [tab.seen, *fields.values()], tab.overview(), **QUIETLY_FOLLOWING)
+    filled, form = filled_in(changed.success, fields.values())
+    shown = filled.success(show, [tab.seen, form], tab.overview(), **QUIETLY_FOLLOWING)
     wire_mapping(tab.reading, tab.fields, shown)
 
 
@@ -147,40 +149,40 @@ def _wire_conversation(context: PageContext, tab: DataTab, changed: Any) -> None
     names, view = list(tab.fields), tab.view
 
     @allowed("look", context)
-    def show_conversation(number: float | None, *shown: Any) -> list[Any]:
+    def show_conversation(number: float | None, shown: list[Any]) -> list[Any]:
         try:
             return token_view.chat_at(context.data.load(settings_from_form(names, shown).reading()), number)
         except Exception:  # the overview shows the error
             return []
 
-    inputs = [view.number, *tab.fields.values()]
-    changed.success(show_conversation, inputs, view.chat, **QUIETLY_FOLLOWING)
+    filled, form = filled_in(changed.success, tab.fields.values())
+    filled.success(show_conversation, [view.number, form], view.chat, **QUIETLY_FOLLOWING)
 
 
 def _wire_tokens(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
     names, view = list(fields), tab.view
 
     @allowed("look", context)
-    def show_tokens(number: float | None, *shown: Any) -> Updates:
+    def show_tokens(number: float | None, shown: list[Any]) -> Updates:
         try:
             return token_view.token_updates(context, view, settings_from_form(names, shown), number)
         except Exception as error:  # any error: the next change must still update the tab
             return token_view.no_tokens(view, error_message(error))
 
-    inputs = [view.number, *fields.values()]
-    changed.success(show_tokens, inputs, view.outputs(), show_progress_on=view.note, **FOLLOWING)
+    filled, form = filled_in(changed.success, fields.values())
+    filled.success(show_tokens, [view.number, form], view.outputs(), show_progress_on=view.note, **FOLLOWING)
 
 
 def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], changed: Any) -> None:
-    names, inputs, check = list(fields), list(fields.values()), tab.checkup
+    names, check = list(fields), tab.checkup
 
     @allowed("look", context)
-    def examine(request: gr.Request, progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
+    def examine(request: gr.Request, seen: Any, shown: list[Any], progress: Any = gr.Progress()) -> Updates:  # noqa: B008
         """Skip the update if the page already shows this data."""
         try:
-            settings = settings_from_form(names, shown[1:])
+            settings = settings_from_form(names, shown)
             key = context.checkup.key(settings)
-            if key == shown[0]:
+            if key == seen:
                 return NO_UPDATES
             session = request.session_hash or ""
             inspection = context.checkup.inspect(
@@ -193,20 +195,22 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], ch
         return checkup.checkup_updates(check, inspection, settings, key)
 
     @allowed("clean", context)
-    def clean(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
-        file = context.data.load(settings_from_form(names, shown[1:]).reading()).file
+    def clean(fixes: list[str], shown: list[Any], progress: Any = gr.Progress()) -> Updates:  # noqa: B008
+        file = context.data.load(settings_from_form(names, shown).reading()).file
         folder = context.uploads.cleaned_folder()
-        copy = checkup.make_cleaned_copy(file, shown[0], folder, lambda share: progress(share, desc="Copying"))
+        copy = checkup.make_cleaned_copy(file, fixes, folder, lambda share: progress(share, desc="Copying"))
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
         form = form_updates(tab.fields, {"data": str(copy), "format": "auto", "columns": (), "max_rows": None})
         return {**form, tab.cleaned.download: download}
 
-    examined = changed.success(
-        examine, [check.seen, *inputs], check.outputs(), show_progress_on=check.findings, **FOLLOWING
+    filled, form = filled_in(changed.success, fields.values())
+    examined = filled.success(
+        examine, [check.seen, form], check.outputs(), show_progress_on=check.findings, **FOLLOWING
     )
     checkup.wire_fixes(check, examined)
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
-    cleaning = check.clean.click(clean, [check.fixes, *inputs], copied, api_visibility="private", preprocess=False)
+    filled, form = filled_in(check.clean.click, fields.values())
+    cleaning = filled.success(clean, [check.fixes, form], copied, api_visibility="private", preprocess=False)
     wire_source(context, tab.source, tab.cleaned, tab.fields, cleaning)
 
 
@@ -225,13 +229,13 @@ def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings)
     return {**line, **reading_updates(tab.reading, loaded, settings), **tab.cleaned.show(note)}
 
 
-def _reading_of(tab: DataTab, names: list[str], shown: tuple[Any, ...]) -> DataSettings:
+def _reading_of(tab: DataTab, names: list[str], shown: Sequence[Any]) -> DataSettings:
     """Return the form's data settings, ignoring its other fields. Raises: SettingsError."""
     values = dict(zip(names, shown, strict=True))
     return settings_from_form(list(tab.fields), tuple(values[name] for name in tab.fields)).reading()
 
 
-def _settings_or_none(names: list[str], shown: tuple[Any, ...]) -> RunSettings | None:
+def _settings_or_none(names: list[str], shown: Sequence[Any]) -> RunSettings | None:
     try:
         return settings_from_form(names, shown)
     except SettingsError:

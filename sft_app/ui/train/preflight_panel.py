@@ -13,7 +13,7 @@ from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import NO_UPDATES, PRIVATE, QUIETLY_FOLLOWING, Updates, error_message, settled
+from sft_app.ui.events import NO_UPDATES, PRIVATE, QUIETLY_FOLLOWING, Updates, error_message, filled_in, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 
@@ -70,14 +70,14 @@ def wire_preflight(
     names, inputs = list(fields), list(fields.values())
 
     @allowed("look", context)
-    def show(*shown: Any) -> Updates:
+    def show(shown: list[Any]) -> Updates:
         try:
             return preflight_updates(context, panel, settings_from_form(names, shown))
         except Exception as error:  # any error: the next change must still update the card
             return _problem_updates(panel, error_message(error))
 
     @allowed("train", context)
-    def measure(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
+    def measure(shown: list[Any], progress: Any = gr.Progress()) -> Updates:  # noqa: B008
         settings = settings_from_form(names, shown)
         context.models.release()
         context.preflight.measure(
@@ -86,14 +86,14 @@ def wire_preflight(
         return preflight_updates(context, panel, settings)
 
     @allowed("look", context)
-    def measure_on_gpu(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
+    def measure_on_gpu(shown: list[Any], progress: Any = gr.Progress()) -> Updates:  # noqa: B008
         if (
             not has_nvidia_gpu()
             or context.runs.is_any_active()
             or context.preflight.is_measured(settings_from_form(names, shown))
         ):
             return NO_UPDATES
-        updates: Updates = measure(progress, *shown)
+        updates: Updates = measure(shown, progress)
         return updates
 
     @open_to_all
@@ -101,14 +101,15 @@ def wire_preflight(
         return form_updates(fields, changes) or NO_UPDATES
 
     measuring: dict[str, Any] = {
-        "inputs": inputs,
         "outputs": panel.outputs(),
         "show_progress_on": panel.card,
         "trigger_mode": "once",
         "api_visibility": "private",
     }
     changed = settled([*(field.change for field in inputs), *also])
-    changed.success(show, inputs, panel.outputs(), **QUIETLY_FOLLOWING)
-    panel.measure.click(measure, **measuring)
-    opened(measure_on_gpu, **measuring)
+    filled, form = filled_in(changed.success, inputs)
+    filled.success(show, form, panel.outputs(), **QUIETLY_FOLLOWING)
+    for listen, handler in ((panel.measure.click, measure), (opened, measure_on_gpu)):
+        filled, form = filled_in(listen, inputs)
+        filled.success(handler, form, **measuring)
     panel.use.click(apply_changes, panel.changes, inputs, **PRIVATE)

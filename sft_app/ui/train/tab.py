@@ -16,7 +16,7 @@ from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab
-from sft_app.ui.events import PRIVATE, Updates, answered_in_browser
+from sft_app.ui.events import PRIVATE, Updates, answered_in_browser, filled_in
 from sft_app.ui.forms import form_updates, make_field, settings_from_form, to_form
 from sft_app.ui.hosting_banner import build_storage_notice
 from sft_app.ui.permissions import allowed, open_to_all
@@ -86,7 +86,7 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
     starting = threading.Lock()
 
     @allowed("train", context)
-    def start_run(*shown: Any) -> str:
+    def start_run(shown: list[Any]) -> str:
         with starting:
             return context.runs.submit(settings_from_form(names, shown)).id
 
@@ -112,7 +112,8 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
     for field, handler, outputs in (("preset", apply_preset, preset_names), ("trainer", apply_trainer, ["method"])):
         answered = answered_in_browser(handler, choices_of(field))
         tab.fields[field].input(answered, tab.fields[field], [tab.fields[name] for name in outputs], **PRIVATE)
-    start.click(start_run, list(tab.fields.values()), tab.watched, **once).success(**watching)
+    clicked, form = filled_in(start.click, tab.fields.values())
+    clicked.success(start_run, form, tab.watched, **once).success(**watching)
     panel.stop.click(stop_watched, tab.watched, None, **once).success(**watching)
     panel.resume.click(resume_watched, tab.watched, None, **once).success(**watching)
     panel.timer.tick(**watching)
