@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,11 @@ def test_run_goes_on_after_the_machine_and_its_disk_are_gone(
 
     run = make_run(**{**LONG, "save_minutes": 0.02})
     ensure_supervisor(home)
-    wait_until(lambda: (found := manifest_of(mounted, run)) is not None and (found.checkpoint or 0) >= 20, seconds=120)
+    wait_until(lambda: (saved := last_complete_checkpoint(run.checkpoints_dir)) and checkpoint_step(saved) >= 20, 120)
     working = run.status()
-    assert working.state == "training", "the copy came while it was working"
+    os.kill(working.pid or 0, signal.SIGSTOP)  # the copy comes while the worker is in the middle of its work
+    assert working.state == "training"
+    wait_until(lambda: (found := manifest_of(mounted, run)) is not None and (found.checkpoint or 0) >= 20, seconds=60)
     supervisor = supervisors()[0]
     assert SECRET.encode() in environment_of(supervisor.pid)
     assert SECRET.encode() not in environment_of(working.pid or 0)
