@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import with_error_messages
+from sft_app.ui.events import PRIVATE, with_error_messages
 from sft_app.ui.services.access import RUN_ACTIONS, Permission
 
 Handler = Callable[..., Any]
@@ -34,6 +34,14 @@ def allowed(permission: Permission, context: PageContext) -> Callable[[Handler],
 def open_to_all(handler: Handler) -> Handler:
     """Declare that a handler only rearranges components, so that it needs no permission."""
     return _declared(handler, OPEN, lambda: None)
+
+
+def clear_error_after(event: Any, shown_on: Any) -> None:
+    """Remove the mark that Gradio leaves where an event showed its progress if it fails; a message says why it did.
+
+    Nothing else would remove it: events that show no progress leave it there.
+    """
+    event.failure(open_to_all(lambda: None), None, None, **{**PRIVATE, "show_progress_on": shown_on})
 
 
 def declared_permission(handler: Handler) -> str | None:

@@ -53,6 +53,9 @@ def test_what_cannot_be_told_is_said_in_the_card(server: Any, quiet_page: Any) -
     page.get_by_text("All settings").click()
     fill_setting(page, "lora_dropout", "9")
     expect(card).to_contain_text("lora_dropout")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.locator(".toast-body")).to_contain_text("lora_dropout")
+    expect(page.locator("span.error")).to_have_count(0)  # a mark over the card, which nothing else would remove
     fill_setting(page, "lora_dropout", "0")
     expect(card).to_contain_text("of 134.5 million weights")
 

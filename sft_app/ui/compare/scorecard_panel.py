@@ -13,7 +13,7 @@ from sft_app.ui import views
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
-from sft_app.ui.permissions import allowed
+from sft_app.ui.permissions import allowed, clear_error_after
 from sft_app.ui.serving.zero_gpu import refuse_where_lent
 
 NOT_MEASURED = (
@@ -61,7 +61,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
 
     gr.on([opened.select, right.change], show, right, outputs, **PRIVATE)
     options: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
-    measure.click(measure_again, [right, prompts], outputs, **options)
+    clear_error_after(measure.click(measure_again, [right, prompts], outputs, **options), panel.card)
 
 
 def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:

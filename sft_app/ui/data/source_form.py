@@ -15,7 +15,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
 from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.forms import form_updates, make_field, values_from_form
-from sft_app.ui.permissions import allowed, open_to_all
+from sft_app.ui.permissions import allowed, clear_error_after, open_to_all
 
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
@@ -114,9 +114,11 @@ def wire_source(
 
     inputs = [source.hub_id, *(fields[name] for name in HUB_FIELDS)]
     slow: dict[str, Any] = {"api_visibility": "private", "cancels": [cleaning]}
-    fetching = source.fetch.click(fetch, inputs, outputs, show_progress_on=source.fetch, **slow)
+    fetching = source.fetch.click(fetch, inputs, outputs, show_progress_on=source.line, **slow)
+    clear_error_after(fetching, source.line)
     slow["cancels"] = [cleaning, fetching]
-    uploading = source.upload.upload(use_upload, source.upload, outputs, **slow)
+    uploading = source.upload.upload(use_upload, source.upload, outputs, show_progress_on=source.line, **slow)
+    clear_error_after(uploading, source.line)
     quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
     source.example.click(open_to_all(lambda: {data: EXAMPLE_DATA, **detect}), None, outputs, **quick)
     cleaned.back.click(use_original, fields["data"], list(fields.values()), **quick)

@@ -37,7 +37,7 @@ from sft_app.ui.data.source_form import (
 from sft_app.ui.data.token_view import TokenView
 from sft_app.ui.events import FOLLOWING, NO_UPDATES, QUIETLY_FOLLOWING, Updates, error_message, filled_in, settled
 from sft_app.ui.forms import form_updates, settings_from_form
-from sft_app.ui.permissions import allowed
+from sft_app.ui.permissions import allowed, clear_error_after
 from sft_app.ui.services.checkup import Superseded
 
 # The settings outside this tab that it depends on: what cuts a conversation into tokens, and for the check-up what is
@@ -210,7 +210,9 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], ch
     checkup.wire_fixes(check, examined)
     copied = [*(tab.fields[name] for name in ("data", "format", "columns", "max_rows")), tab.cleaned.download]
     filled, form = filled_in(check.clean.click, fields.values())
-    cleaning = filled.success(clean, [check.fixes, form], copied, api_visibility="private", preprocess=False)
+    shown: dict[str, Any] = {"show_progress_on": check.findings, "api_visibility": "private", "preprocess": False}
+    cleaning = filled.success(clean, [check.fixes, form], copied, **shown)
+    clear_error_after(cleaning, check.findings)
     wire_source(context, tab.source, tab.cleaned, tab.fields, cleaning)
 
 

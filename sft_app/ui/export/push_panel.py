@@ -25,7 +25,7 @@ from sft_app.ui.compare.views import pair_choices
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED, Updates
 from sft_app.ui.export.views import EXPORT_FORMATS, PUSH_FORMATS, login_line, pushed_line, warning_line
-from sft_app.ui.permissions import allowed, open_to_all
+from sft_app.ui.permissions import allowed, clear_error_after, open_to_all
 from sft_app.ui.services.visitors import visitor_of
 
 HUB_INTRO = (
@@ -176,7 +176,8 @@ def _wire_hub(context: PageContext, chosen: gr.Dropdown, hub: HubFields, tab: gr
     hub.kind.change(rename, [chosen, hub.kind, hub.repo], hub.repo, **UNCHECKED)
     tab.select(_login_handler(context), None, hub.login, **PRIVATE)
     gr.on([hub.private.change, hub.include_data.change], warn, [hub.private, hub.include_data], hub.warning, **PRIVATE)
-    hub.push.click(push, inputs, [hub.result, adapter], api_visibility="private", show_progress_on=hub.result)
+    shown: dict[str, Any] = {"api_visibility": "private", "show_progress_on": hub.result}
+    clear_error_after(hub.push.click(push, inputs, [hub.result, adapter], **shown), hub.result)
 
 
 def _merge_run(context: PageContext, run: Run, progress: Any) -> MergedModel:
@@ -211,7 +212,7 @@ def _wire_space(context: PageContext, space: SpaceFields, tab: gr.Tab) -> None:
     shown = [space.adapter, space.repo, space.result]
     gr.on([space.content.change, space.adapter.change], choose, [space.content, space.adapter], shown, **PRIVATE)
     tab.select(_login_handler(context), None, space.login, **PRIVATE)
-    space.push.click(create_space, inputs, space.result, api_visibility="private")
+    clear_error_after(space.push.click(create_space, inputs, space.result, api_visibility="private"), space.result)
 
 
 def _login_handler(context: PageContext) -> Any:

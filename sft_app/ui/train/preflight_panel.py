@@ -15,7 +15,7 @@ from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import NO_UPDATES, PRIVATE, QUIETLY_FOLLOWING, Updates, error_message, filled_in, settled
 from sft_app.ui.forms import form_updates, settings_from_form
-from sft_app.ui.permissions import allowed, open_to_all
+from sft_app.ui.permissions import allowed, clear_error_after, open_to_all
 
 PREFLIGHT_PENDING = "The memory, time and disk space that the run needs appear here once the data has been read."
 
@@ -111,5 +111,5 @@ def wire_preflight(
     filled.success(show, form, panel.outputs(), **QUIETLY_FOLLOWING)
     for listen, handler in ((panel.measure.click, measure), (opened, measure_on_gpu)):
         filled, form = filled_in(listen, inputs)
-        filled.success(handler, form, **measuring)
+        clear_error_after(filled.success(handler, form, **measuring), panel.card)
     panel.use.click(apply_changes, panel.changes, inputs, **PRIVATE)
