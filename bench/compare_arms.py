@@ -28,7 +28,8 @@ from sft_app.inference.pair import LoadedPair, activate_side
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base
+from sft_app.models.loading import ADAPTER_NAME, keep_4bit_differentiable, load_base
+from sft_app.models.lora_targets import attach_lora
 from sft_app.runtime.resources import reset_peak_resident
 from sft_app.settings import RunSettings
 

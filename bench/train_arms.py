@@ -22,7 +22,7 @@ from bench.machine import peak_memory_gib
 from sft_app.data.tokens import RenderedConversation
 from sft_app.evaluation.scorecard import mean_loss, score_conversations
 from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import attach_lora
+from sft_app.models.lora_targets import attach_lora
 from sft_app.runtime.files import read_jsonl
 from sft_app.settings import RunSettings, parse_settings
 

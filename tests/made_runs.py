@@ -51,7 +51,8 @@ def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     ) -> SimpleNamespace:
         from sft_app.models.catalog import recorded_model
         from sft_app.models.hardware import detect_hardware
-        from sft_app.models.loading import attach_lora, load_base, load_tokenizer
+        from sft_app.models.loading import load_base, load_tokenizer
+        from sft_app.models.lora_targets import attach_lora
         from sft_app.settings import parse_settings
         from sft_app.training.launch import create_queued_run
         from sft_app.training.worker import save_adapter

@@ -10,6 +10,7 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from sft_app.data.conversation import Conversation, Message
 from sft_app.errors import DataError
 
 IGNORED = -100
+GENERATION_STOPS = "generation_stops"
+"""The attribute under which a tokenizer carries the stop tokens of its model's `generation_config`."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,15 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:
-    """Find the ids that end an answer: the tokenizer's EOS, and the tokens that close an assistant turn."""
-    sample = Conversation((Message("user", "a"), Message("assistant", "b")))
-    rendered = render_conversation(tokenizer, sample, max_length=2**31)
-    return frozenset({tokenizer.eos_token_id, [label for label in rendered.labels if label != IGNORED][-1]})
+    """Find the ids that end an answer.
+
+    They are the tokenizer's EOS, those that the model's `generation_config` names (see `models.loading`), and the
+    tokens that close an assistant turn. A template may close the last turn in another way than those before.
+    """
+    stops = {tokenizer.eos_token_id, *getattr(tokenizer, GENERATION_STOPS, ())}
+    exchange = (Message("user", "a"), Message("assistant", "b"))
+    for turns in (exchange, exchange * 2):
+        with suppress(DataError) if len(turns) > 2 else nullcontext():  # some templates take a single question only
+            rendered = render_conversation(tokenizer, Conversation(turns), max_length=2**31)
+            stops |= {rendered.input_ids[position] for position in rendered.ends}
+    return frozenset(stops)

@@ -1,4 +1,4 @@
-"""Load base models, quantised base models and tokenizers, attach fresh adapters, and free memory."""
+"""Load base models, quantised base models and tokenizers, and free memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from sft_app.data.tokens import GENERATION_STOPS
 from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
-from sft_app.settings import RunSettings
+from sft_app.models.layers import layers_read_directly, linear_modules, routers
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER_NAME = "default"
@@ -44,6 +44,7 @@ def load_tokenizer(ref: ModelRef, home: Path) -> PreTrainedTokenizerBase:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    setattr(tokenizer, GENERATION_STOPS, _generation_stops(ref, home))
     tokenizer.model_max_length = min(tokenizer.model_max_length, _context_length(ref, home) or UNKNOWN_LENGTH)
     return tokenizer
 
@@ -56,6 +57,43 @@ def load_config(ref: ModelRef, home: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(**model_files(ref, home))
+
+
+def model_class(config: PreTrainedConfig) -> Any:
+    """Return transformers' class that loads a model with this config: for text, else for text and pictures.
+
+    A model that reads pictures too is trained and compared on its text part.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    )
+
+    kind = type(config)
+    reads_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING or kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForCausalLM if reads_text else AutoModelForImageTextToText
+
+
+def weightless_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model with this config without memory for its weights. Raises: ValueError, ImportError."""
+    import torch
+
+    with torch.device("meta"):
+        model: PreTrainedModel = model_class(config).from_config(config)
+    return model
+
+
+def _generation_stops(ref: ModelRef, home: Path) -> tuple[int, ...]:
+    """Return the ids that the model's `generation_config` ends answers at; none if it has no such file."""
+    from transformers import GenerationConfig
+
+    files = model_files(ref, home)
+    try:
+        stops = GenerationConfig.from_pretrained(files.pop("pretrained_model_name_or_path"), **files).eos_token_id
+    except (OSError, ValueError):
+        return ()
+    return tuple(stops) if isinstance(stops, list) else () if stops is None else (stops,)
 
 
 def _context_length(ref: ModelRef, home: Path) -> int | None:
@@ -78,19 +116,19 @@ def load_base(
         ModelError: the files cannot be loaded, or contain NaN or infinity.
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     hardware_dtype = hardware.dtype if dtype == "auto" else dtype
     torch_dtype = getattr(torch, hardware_dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        config = load_config(ref, home)
+        model = model_class(config).from_pretrained(
             **model_files(ref, home),
             dtype=torch_dtype,
             device_map={"": hardware.device},
             use_safetensors=True,
-            quantization_config=_nf4(torch_dtype) if in_4bit else None,
+            quantization_config=_nf4(torch_dtype, _kept_unquantised(config)) if in_4bit else None,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{ref.name} cannot be loaded: {first_line(error)}") from error
@@ -100,30 +138,6 @@ def load_base(
             "Choose another model, or train it again with a lower learning rate."
         )
     return model.eval()
-
-
-def attach_lora(model: PreTrainedModel, settings: RunSettings) -> PeftModel:
-    """Attach a fresh LoRA adapter to the base model. It has no effect until it is trained.
-
-    Raises:
-        ModelError: the model has no modules named in `lora_target_modules`.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    targets = settings.target_modules()
-    config = LoraConfig(
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        target_modules="all-linear" if targets is None else targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, config, adapter_name=ADAPTER_NAME)
-    except ValueError as error:
-        raise ModelError(f"lora_target_modules {settings.lora_target_modules!r}: {first_line(error)}") from error
 
 
 def non_finite_weights(tensors: Mapping[str, torch.Tensor]) -> list[str]:
@@ -181,7 +195,19 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _nf4(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
+def _kept_unquantised(config: PreTrainedConfig) -> list[str] | None:
+    """Return the layers that stay unquantised: those whose weight the model reads itself, and routers.
+
+    The output layer always does. None leaves the choice to transformers, for models without such layers.
+    """
+    model = weightless_model(config)
+    linears = list(linear_modules(model))
+    kept = {*layers_read_directly(model, linears), *routers(model, linears)}
+    heads = (name for name, module in model.named_modules() if module is model.get_output_embeddings())
+    return sorted({*kept, *heads}) if kept else None
+
+
+def _nf4(compute_dtype: torch.dtype, unquantised: list[str] | None) -> BitsAndBytesConfig:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -189,6 +215,7 @@ def _nf4(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=unquantised,
     )
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef
-from sft_app.models.loading import load_config
+from sft_app.models.layers import expert_tensors, linear_modules
+from sft_app.models.loading import load_config, weightless_model
+from sft_app.models.lora_targets import attach_lora
 from sft_app.settings import RunSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+ADAPTER_SETTINGS = ("lora_target_modules", "lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class ModelShape:
     query_width: int
     key_width: int
     heads: int
+    model: PreTrainedModel = field(repr=False, compare=False)
+    """The model without memory for its weights."""
 
     @property
     def linear_weights(self) -> int:
@@ -53,20 +61,23 @@ class ModelShape:
         return sum(linear.weights for linear in self.linears)
 
     def targets(self, settings: RunSettings) -> list[LinearShape]:
-        """Return the layers that get an adapter."""
-        names = settings.target_modules()
-        return [linear for linear in self.linears if names is None or linear.name.split(".")[-1] in names]
+        """Return the layers that get an adapter. Experts are one layer for each."""
+        return _adapted(self.model, settings)[0]
 
     def trainable(self, settings: RunSettings) -> int:
-        """Return the number of trained parameters.
-
-        That is all of them, or two low-rank matrices per target layer and, with DoRA, a magnitude vector.
-        """
+        """Return the number of trained parameters: all of them, or those of an adapter as PEFT attaches it."""
         if settings.method == "full":
             return self.parameters
-        targets = self.targets(settings)
-        low_rank = sum(settings.lora_r * (linear.inputs + linear.outputs) for linear in targets)
-        return low_rank + (sum(linear.outputs for linear in targets) if settings.use_dora else 0)
+        return _adapted(self.model, settings)[1]
+
+    def experts(self, settings: RunSettings) -> str:
+        """Say whether the experts of a mixture are trained; empty for other models."""
+        if not expert_tensors(self.model):
+            return ""
+        if settings.method == "full":
+            return "trained, and so is the router that chooses between them"
+        is_trained = any("experts" in linear.name for linear in self.targets(settings))
+        return f"{'trained' if is_trained else 'not trained'}, and the router that chooses between them stays as it is"
 
 
 def read_shape(ref: ModelRef, home: Path) -> ModelShape:
@@ -75,16 +86,11 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
     Raises:
         ModelError: the config is missing or invalid, or transformers does not know the model.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
     try:
-        config = load_config(ref, home)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+        model = weightless_model(load_config(ref, home))
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"The shape of {ref.name} cannot be determined: {first_line(error)}") from error
-    text = config.get_text_config()
+    text = model.config.get_text_config()
     hidden = _largest_size(text, 1, "hidden_size", "n_embd", "d_model")
     heads = _largest_size(text, 1, "num_attention_heads", "num_heads", "n_head")
     head_dim = _largest_size(text, hidden // heads, "head_dim")
@@ -98,7 +104,31 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
         query_width=head_dim * heads,
         key_width=head_dim * _largest_size(text, heads, "num_key_value_heads"),
         heads=heads,
+        model=model,
     )
+
+
+def _adapted(model: PreTrainedModel, settings: RunSettings) -> tuple[list[LinearShape], int]:
+    """Return the adapted layers and the number of an adapter's weights, counted on the model with the adapter attached.
+
+    Raises: ModelError as `attach_lora`.
+    """
+    return _count_adapted(model, *(getattr(settings, name) for name in ADAPTER_SETTINGS))
+
+
+@lru_cache(maxsize=64)
+def _count_adapted(model: PreTrainedModel, *values: Any) -> tuple[list[LinearShape], int]:
+    from peft.tuners.lora import LoraLayer
+
+    chosen = RunSettings.model_construct(**dict(zip(ADAPTER_SETTINGS, values, strict=True)))
+    adapted = attach_lora(copy.deepcopy(model), chosen)
+    layers = [
+        LinearShape(name.removeprefix("base_model.model."), layer.in_features, layer.out_features)
+        for name, layer in adapted.named_modules()
+        if isinstance(layer, LoraLayer)
+        for _ in range(getattr(layer, "num_experts", 1))
+    ]
+    return layers, sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
 
 
 def _largest_size(config: Any, default: int, *names: str) -> int:
@@ -111,13 +141,9 @@ def _largest_size(config: Any, default: int, *names: str) -> int:
 
 
 def _linear_shapes(model: PreTrainedModel) -> tuple[LinearShape, ...]:
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    head, shapes = model.get_output_embeddings(), []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
-            shapes.append(LinearShape(name, module.in_features, module.out_features))
-        elif isinstance(module, Conv1D):
-            shapes.append(LinearShape(name, *module.weight.shape))
+    shapes = []
+    for name in linear_modules(model):
+        module = model.get_submodule(name)
+        sizes = (module.in_features, module.out_features) if hasattr(module, "in_features") else module.weight.shape
+        shapes.append(LinearShape(name, *sizes))
     return tuple(shapes)

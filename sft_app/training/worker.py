@@ -24,7 +24,8 @@ from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.models.catalog import recorded_model
-from sft_app.models.loading import ADAPTER_NAME, attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
+from sft_app.models.loading import ADAPTER_NAME, keep_4bit_differentiable, load_base, load_tokenizer
+from sft_app.models.lora_targets import attach_lora
 from sft_app.models.starter import starter_is_ready
 from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.runs.folder import ADAPTER_DRAFTS, Run

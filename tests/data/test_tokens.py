@@ -6,10 +6,13 @@ The expected texts are written by hand, with «» around what is trained; every 
 from __future__ import annotations
 
 import copy
+import json
 import random
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +27,11 @@ from sft_app.data.tokens import (
     training_rows,
 )
 from sft_app.errors import DataError
+from sft_app.models.catalog import ModelRef
+from sft_app.models.loading import load_tokenizer
 from tests import chat_styles
 from tests.chat_styles import CHATML, GEMMA, MISTRAL, PLAIN, QWEN3, SINGLE, STYLES, SYSTEM, Style, conversation_of
+from tests.conftest import make_character_tokenizer
 
 CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n", "é", "£"]
 each_case = pytest.mark.parametrize(
@@ -349,6 +355,23 @@ def test_conversation_without_a_trained_token_left_is_no_training_row(tokenizer:
 def test_answer_ends_with_eos_or_the_templates_end_of_turn(dress: Callable[..., Any], name: str, expected: set[str]):
     tokenizer = dress(STYLES[name])
     assert stop_ids(tokenizer) == set(tokenizer.convert_tokens_to_ids(list(expected)))
+
+
+def test_an_answer_also_ends_with_what_closes_a_turn_in_the_middle() -> None:
+    """GLM's template closes a turn with the role that follows, so the model was trained to write that."""
+    template = (
+        "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    )
+    tokenizer = make_character_tokenizer(template, ["<|user|>", "<|assistant|>"])
+    assert stop_ids(tokenizer) == set(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|user|>"]))
+
+
+def test_an_answer_ends_with_what_the_generation_config_names(tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7]}))
+    tokenizer = load_tokenizer(ModelRef("model", str(folder), None, "local folder"), tmp_path)
+    assert stop_ids(tokenizer) == {2, 7}
 
 
 def test_special_ids_are_the_structure_and_not_the_text(tokenizer: Any):

@@ -17,13 +17,13 @@ from sft_app.models.adapters import load_adapter, read_adapter_config
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import (
-    attach_lora,
     holds_full_model,
     keep_4bit_differentiable,
     linear_4bit_layers,
     load_base,
     load_tokenizer,
 )
+from sft_app.models.lora_targets import attach_lora
 from sft_app.settings import parse_settings
 
 CPU = Hardware("cpu", "test", "float32", "", 1.0, 1.0, 1)

@@ -11,10 +11,11 @@ import pytest
 from sft_app.errors import ModelError
 from sft_app.models.catalog import resolve_model
 from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import attach_lora, load_base
+from sft_app.models.loading import load_base, model_class
+from sft_app.models.lora_targets import attach_lora
 from sft_app.models.shapes import LinearShape, read_shape
 from sft_app.settings import parse_settings
-from tests.tiny_families import ANSWERING, FAMILIES, tiny_model
+from tests.families.table import ANSWERING, FAMILIES, tiny_model
 
 
 @pytest.fixture
@@ -78,7 +79,9 @@ def test_every_family_has_a_shape(name: str, tmp_path: Path, home: Path):
     model.config.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").touch()
     shape = read_shape(resolve_model(str(tmp_path / "model"), None, home), home)
-    assert shape.parameters == sum(weight.numel() for weight in model.parameters())
+    loaded = model_class(model.config).from_config(model.config)  # of some, the part for text alone
+    assert shape.parameters == sum(weight.numel() for weight in loaded.parameters())
     for size in (shape.hidden_size, shape.intermediate_size, shape.layers, shape.query_width, shape.key_width):
         assert isinstance(size, int) and size > 0
-    assert (shape.hidden_size, shape.vocabulary) == (model.config.hidden_size, model.config.vocab_size)
+    text = model.config.get_text_config()
+    assert (shape.hidden_size, shape.vocabulary) == (text.hidden_size, text.vocab_size)

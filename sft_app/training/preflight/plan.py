@@ -34,6 +34,8 @@ from sft_app.training.preflight.workload import DryRunResult, Workload, plan_wor
 class Preflight:
     """What a run will take. `tokens_per_step` is the mean without padding; disk and memory are in GiB.
 
+    `experts` says whether those of a mixture are trained, and is empty for other models.
+
     `memory_gib` and `seconds` come from the dry run if there is a `measured`, else from the estimate.
     """
 
@@ -55,6 +57,7 @@ class Preflight:
     disk_free_gib: float
     seconds: float
     measured: DryRunResult | None = None
+    experts: str = ""
 
     @property
     def memory_gib(self) -> float:
@@ -112,6 +115,7 @@ def check_plan(
         disk_free_gib=disk_gib[1],
         seconds=seconds_for(settings, work, shape, speed, steps, measured),
         measured=measured,
+        experts=shape.experts(settings),
     )
 
 

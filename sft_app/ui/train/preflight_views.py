@@ -30,6 +30,7 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
         ("Time", rounded_duration(found.seconds)),
         ("Steps", rows),
         ("Trained", f"{trained} {short_count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
+        *([("Experts", found.experts)] if found.experts else []),
         ("Max length", f"{found.max_length:,} tokens"),
         ("Disk", f"{found.disk_needed_gib:.1f} of {found.disk_free_gib:,.0f} GiB"),
     ]

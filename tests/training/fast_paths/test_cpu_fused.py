@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sft_app.models.loading import attach_lora
+from sft_app.models.lora_targets import attach_lora
 from sft_app.settings import parse_settings
 from sft_app.training.fast_paths.cpu_fused import ORIGINAL_FORWARD, LoraLinearFunction, fuse_modules, unfuse_modules
-from tests.tiny_families import tiny_model
+from tests.families.table import tiny_model
 
 LAYERS = 2
 MODULES = 7 * LAYERS  # linear layers with an adapter

@@ -29,7 +29,7 @@ def size(folder: Path) -> int:
 def test_trained_weights_are_counted_from_the_files(tiny_model_dir: Path, settings: dict[str, object]) -> None:
     from transformers import AutoModelForCausalLM
 
-    from sft_app.models.loading import attach_lora
+    from sft_app.models.lora_targets import attach_lora
 
     parsed = parse_settings(settings)
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)

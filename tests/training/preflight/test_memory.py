@@ -12,7 +12,8 @@ from datasets import Dataset
 from sft_app.data.tokens import IGNORED, RenderedConversation
 from sft_app.models.catalog import resolve_model
 from sft_app.models.hardware import detect_hardware
-from sft_app.models.loading import attach_lora, keep_4bit_differentiable, load_base, load_tokenizer
+from sft_app.models.loading import keep_4bit_differentiable, load_base, load_tokenizer
+from sft_app.models.lora_targets import attach_lora
 from sft_app.models.shapes import read_shape
 from sft_app.settings import RunSettings, parse_settings
 from sft_app.training.preflight.memory import (
