@@ -32,7 +32,8 @@ EXAMPLE_CHOICE = ("Bundled example: customer service", EXAMPLE_ADAPTER)
 class Side:
     """Describes a side.
 
-    `name` is what `find_sides` finds it by. `folder` holds an adapter or a full model; None is the base.
+    `name` is what `find_sides` finds it by. `folder` holds an adapter or a full model; None is the base. `note` says
+    how the base differs from the one the adapter was made for.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Side:
     folder: Path | None = None
     in_4bit: bool = False
     dtype: str = "auto"
+    note: str = ""
 
     def is_full_model(self) -> bool:
         """Return whether the side is a full fine-tuned model."""
@@ -80,11 +82,13 @@ def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
     one, other = one or _base_of(other), other or _base_of(one)
     base = _shared_base(one, other)
     if not base.source:
-        base = resolve_model("starter" if base.location == STARTER_HUB_ID else base.location, None, home)
+        base = resolve_model("starter" if base.location == STARTER_HUB_ID else base.location, base.revision, home)
     in_4bit = one.in_4bit or other.in_4bit
     asked = {side.dtype for side in (one, other)} - {"auto"}
     dtype = asked.pop() if len(asked) == 1 else "auto"
-    left_side, right_side = (replace(side, base=base, in_4bit=in_4bit, dtype=dtype) for side in (one, other))
+    left_side, right_side = (
+        replace(side, base=base, in_4bit=in_4bit, dtype=dtype, note=_revision_note(side, base)) for side in (one, other)
+    )
     return left_side, right_side
 
 
@@ -176,7 +180,9 @@ def _adapter_side(name: str, folder: Path) -> Side:
     )
     if kind != "LORA" or not isinstance(base, str) or not base:
         raise ModelError(f"{name} is not a LoRA adapter that names its base model (peft_type {kind}, base {base}).")
-    return Side(name, Path(name).name, ModelRef(base, base, None, source=""), folder)
+    revision = config.get("revision")
+    named = revision if isinstance(revision, str) and revision not in ("", "main") else None
+    return Side(name, Path(name).name, ModelRef(base, base, named, source=""), folder)
 
 
 def _base_of(side: Side | None) -> Side:
@@ -195,6 +201,15 @@ def _shared_base(one: Side, other: Side) -> ModelRef:
     if len(known) > 1:
         raise ModelError(f"{one.label} and {other.label} were trained on different copies of {one.base.public_id}.")
     return next(iter(known.values()), one.base)
+
+
+def _revision_note(side: Side, base: ModelRef) -> str:
+    """Say that an adapter from elsewhere is compared on another revision of its base than it names."""
+    made_for = "" if side.base.source else side.base.revision
+    if not made_for or made_for == base.revision:
+        return ""
+    used = f"revision {base.revision[:12]}" if base.revision else "a copy of unknown revision"
+    return f"{side.label} was made for revision {made_for[:12]} of {base.public_id}, but is compared on {used}."
 
 
 def _run_label(run: Run) -> str:

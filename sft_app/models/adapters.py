@@ -18,6 +18,7 @@ from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS
 from sft_app.runs.checkpoints import read_safetensors_header
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -29,6 +30,7 @@ SETTINGS_THAT_KEEP_THE_BASE = {
     *("peft_version", "fan_in_fan_out", "target_parameters", "trainable_token_indices", "ensure_weight_tying"),
 }
 LARGEST_FLOAT32 = 3.4028234e38
+PEFT_PREFIX = "base_model.model."
 _LORA_WEIGHT = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
@@ -87,12 +89,15 @@ def load_adapter(model: PreTrainedModel, adapter_dir: Path, name: str = ADAPTER_
     try:
         _refuse_changed_base(read_adapter_config(adapter_dir))
         _check_shapes(model, weights)
+        own = _saved_base_weights(model, weights, read_adapter_config(adapter_dir).get("modules_to_save") or [])
         if isinstance(model, PeftModel):
             adapted = model
             model.load_adapter(str(adapter_dir), adapter_name=name, torch_device=str(model.device))
         else:
             adapted = PeftModel.from_pretrained(model, str(adapter_dir), adapter_name=name)
-        _check_same_modules(adapted, weights, name)
+        for weight, before in own.values():
+            weight.data.copy_(before)  # PEFT has written the file's copy over it, which may be rounded
+        _check_same_modules(adapted, weights, name, set(own))
     except Exception as error:  # PEFT raises errors of any kind, in the middle of its work
         _remove_adapter(model, name)
         raise ModelError(f"The adapter does not fit this base model: {first_line(error)}") from error
@@ -181,6 +186,7 @@ def _check_shapes(model: PreTrainedModel, weights: Path) -> None:
         if match is None:
             continue
         name, factor = match.groups()
+        name = name.removesuffix(".base_layer")  # PEFT wraps a module once for each of its expert tensors
         if len(tensor["shape"]) < 2:
             raise ValueError(f"{key} must have two dimensions, got {len(tensor['shape'])}.")
         module = modules.get(name)
@@ -192,13 +198,56 @@ def _check_shapes(model: PreTrainedModel, weights: Path) -> None:
             raise ValueError(f"{name} is {model_width} wide, but the adapter expects {width}.")
 
 
-def _check_same_modules(adapted: PeftModel, weights: Path, name: str) -> None:
-    """Raise ValueError unless the file has exactly the adapter's modules; PEFT ignores missing and unexpected ones."""
+def _saved_base_weights(
+    model: PreTrainedModel, weights: Path, modules_to_save: list[str]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Find the base's own weights that were saved along with the adapter, as PEFT does for embeddings.
+
+    Returns the file's key → (the base's weight, a copy of it). Modules in `modules_to_save` are the adapter's own.
+
+    Raises: ValueError if the file has them changed, or for a vocabulary of another size.
+    """
+    from safetensors import safe_open
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parameters = {
+        name.replace(".base_layer", ""): weight for name, weight in base.named_parameters(remove_duplicate=False)
+    }
+    found = {}
+    with safe_open(weights, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            weight = parameters.get(key.removeprefix(PEFT_PREFIX).replace(".base_layer", ""))
+            if weight is None or not key.startswith(PEFT_PREFIX):
+                continue
+            saved, name = file.get_tensor(key), key.removeprefix(PEFT_PREFIX)
+            if saved.shape != weight.shape:
+                raise ValueError(
+                    f"its {name} is for a vocabulary of {len(saved):,} tokens, but the base model has {len(weight):,}."
+                )
+            if name.rpartition(".")[0].rpartition(".")[2] in modules_to_save:
+                continue
+            if not _is_equal_when_rounded(saved, weight):
+                raise ValueError(f"it comes with a changed {name}, which would change the base model.")
+            found[key] = (weight, weight.detach().clone())
+    return found
+
+
+def _is_equal_when_rounded(saved: torch.Tensor, own: torch.Tensor) -> bool:
+    """Return whether two tensors are equal in the less precise dtype of the two."""
+    dtype = min(saved.dtype, own.dtype, key=lambda dtype: dtype.itemsize)
+    return bool((saved.to(own.device, dtype) == own.detach().to(dtype)).all())
+
+
+def _check_same_modules(adapted: PeftModel, weights: Path, name: str, base: set[str]) -> None:
+    """Raise ValueError unless the file has exactly the adapter's modules; PEFT ignores missing and unexpected ones.
+
+    `base` are weights of the base model that were saved along.
+    """
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file:
-        saved = set(file.keys())
+        saved = set(file.keys()) - base
     expected = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
     if saved != expected:
         raise ValueError(

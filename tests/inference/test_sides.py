@@ -91,6 +91,15 @@ def test_adapter_of_a_folder_takes_the_base_of_the_other_side(made: Any, elsewhe
     assert (left.label, left.folder) == ("adapter", elsewhere)
 
 
+def test_an_adapter_for_another_revision_of_the_base_says_so(made: Any, elsewhere: Path) -> None:
+    edit_config(elsewhere, revision="0123456789abcdef")
+    left, right = find_sides(str(elsewhere), made.run.id, made.home)
+    assert right.note == "" and left.note.startswith("adapter was made for revision 0123456789ab of ")
+    assert left.note.endswith(", but is compared on a copy of unknown revision.")
+    edit_config(elsewhere, revision="main")
+    assert find_sides(str(elsewhere), made.run.id, made.home)[0].note == ""
+
+
 def test_adapter_of_a_folder_beside_the_base_needs_a_base_that_is_found(made: Any, elsewhere: Path) -> None:
     with pytest.raises(ModelError, match="expected starter, a Hub id|is not on this machine|not a model folder"):
         find_sides(BASE, str(elsewhere), made.home)
