@@ -26,7 +26,7 @@ def answer_both(
             one, other = (_answer_alone(pair, loaded, prompts, sampling) for loaded in pair.loaded_sides)
             return one, other
         with activate_side(pair.loaded_sides[0], 1.0) as model:
-            groups = group_prompts(model, prompts, pair.tokenizer.pad_token_id)
+            groups = group_prompts(model, prompts, sampling.max_new_tokens, pair.tokenizer.pad_token_id)
         answers = {number: both for group in groups for number, both in _answer_group(pair, prompts, group, sampling)}
     both = [answers[number] for number in range(len(prompts))]
     return [one for one, _ in both], [other for _, other in both]

@@ -8,22 +8,20 @@ are compared under equal conditions.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sft_app.errors import ModelError
-from sft_app.inference.small_batch_linear import patched_forward, small_batch_products
+from sft_app.inference.decoding import logits_agree, longrope_length, step_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Marks a row whose logits are not finite, in place of a token id.
 BROKEN_TOKEN = -1
-# Effect of rounding on logits in float32 and in half precision, relative to their standard deviation.
-FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 
 
 @dataclass(frozen=True)
@@ -109,13 +107,15 @@ def answer_prompts(
     Raises: ModelError as `generate_tokens`.
     """
     answers: dict[int, Answer] = {}
-    for group in group_prompts(model, prompts, tokenizer.pad_token_id):
+    for group in group_prompts(model, prompts, sampling.max_new_tokens, tokenizer.pad_token_id):
         group_answers = answer_batch(model, tokenizer, [prompts[number] for number in group], sampling, stops)
         answers.update(zip(group, group_answers, strict=True))
     return [answers[number] for number in range(len(prompts))]
 
 
-def group_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int) -> list[list[int]]:
+def group_prompts(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad_id: int
+) -> list[list[int]]:
     """Group the indices of prompts that may share a batch: all if padding proves exact, otherwise by length.
 
     Padding changes an answer if the model has a state that reads it, or depends on the length of the batch (rotary
@@ -125,7 +125,11 @@ def group_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_
     """
     _answer_room(model, prompts)
     lengths = [len(prompt) for prompt in prompts]
-    if len(set(lengths)) == 1 or _padding_is_exact(model, min(prompts, key=len), max(prompts, key=len), pad_id):
+    change = longrope_length(model)
+    may_change = change is not None and max(lengths) + max_new_tokens > change
+    if len(set(lengths)) == 1 or (
+        not may_change and _padding_is_exact(model, min(prompts, key=len), max(prompts, key=len), pad_id)
+    ):
         return [list(range(len(prompts)))]
     return [[number for number, own in enumerate(lengths) if own == length] for length in sorted(set(lengths))]
 
@@ -133,22 +137,17 @@ def group_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_
 @torch.no_grad()
 def _padding_is_exact(model: PreTrainedModel, shortest: Sequence[int], longest: Sequence[int], pad_id: int) -> bool:
     """Return whether padding leaves the logits of the prompt and of the next token unchanged up to rounding."""
-    alone, padded = _logits(model, [shortest], pad_id), _logits(model, [shortest, longest], pad_id)
+    alone, padded = step_logits(model, [shortest], pad_id), step_logits(model, [shortest, longest], pad_id)
     try:
         one, two = next(alone), next(padded)
-        if not _is_close(one[0], two[0]):
+        if not logits_agree(one[0], two[0]):
             return False
         chosen = one.argmax(dim=-1)
-        return _is_close(alone.send(chosen)[0], padded.send(chosen.repeat(2))[0])
+        return logits_agree(alone.send(chosen)[0], padded.send(chosen.repeat(2))[0])
     except torch.OutOfMemoryError:
         raise
     except Exception:  # a model not made for padding may fail in any way
         return False
-
-
-def _is_close(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    difference = (logits.float() - expected.float()).abs().max() / expected.float().std()
-    return bool(difference <= (FLOAT32_TOLERANCE if logits.dtype == torch.float32 else HALF_TOLERANCE))
 
 
 def answer_batch(
@@ -207,56 +206,12 @@ def _decode(
 ) -> Iterator[list[int]]:
     """Yield the next id of every row `max_new_tokens` times, regardless of where answers end."""
     random = torch.Generator().manual_seed(sampling.seed)
-    steps = _logits(model, prompts, pad_id)
+    steps = step_logits(model, prompts, pad_id)
     next_ids = None
     for _ in range(max_new_tokens):
         logits = next(steps) if next_ids is None else steps.send(next_ids.clamp(min=0))
         next_ids = _sample(logits, sampling.temperature, random)
         yield next_ids.tolist()
-
-
-@torch.no_grad()
-def _logits(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int
-) -> Generator[torch.Tensor, torch.Tensor, None]:
-    """Yield the logits of each row's next token, `(batch, vocabulary)`; receive the chosen ids, `(batch,)`.
-
-    A model without `past_key_values` (one with its own kind of state) reads the whole text again for each token.
-    """
-    input_ids, attention_mask = _left_padded(prompts, pad_id, model.device)
-    read, cache, products = input_ids, None, small_batch_products(model, len(prompts))
-    caches = True
-    while True:
-        positions = attention_mask.cumsum(-1).sub(1).clamp(min=0)[:, -input_ids.shape[1] :]
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
-        with patched_forward(products if cache is not None else {}):
-            output = _forward(model, inputs, cache, caches)
-        cache = getattr(output, "past_key_values", None)
-        caches = cache is not None
-        added = (yield output.logits[:, -1])[:, None]
-        read = read if caches else torch.cat([read, added], dim=-1)
-        input_ids = added if caches else read
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=-1)
-
-
-def _forward(model: PreTrainedModel, inputs: dict[str, torch.Tensor], cache: Any, caches: bool) -> Any:
-    """Return the model's output, without a cache if the model fails to make one."""
-    try:
-        return model(**inputs, past_key_values=cache, use_cache=caches, logits_to_keep=1)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # an unusual cache may fail in any way; a fault of the model itself is raised again
-        if not caches or cache is not None:
-            raise
-        return model(**inputs, use_cache=False, logits_to_keep=1)
-
-
-def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask, both `(batch, seq)`, padded on the left."""
-    width = max(len(prompt) for prompt in prompts)
-    ids = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def _sample(logits: torch.Tensor, temperature: float, random: torch.Generator) -> torch.Tensor:
@@ -276,7 +231,7 @@ def noisy_scores(logits: torch.Tensor, temperature: float, random: torch.Generat
 
 
 def _answer_room(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> int:
-    context = getattr(model.config, "max_position_embeddings", None) or 2**31
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
     longest = max(len(prompt) for prompt in prompts)
     if not all(prompts):
         raise ModelError("The prompt is empty.")

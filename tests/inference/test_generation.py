@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from sft_app.inference.generation import Answer, Sampling, answer_prompts, collect_answers, generate_tokens
-from tests.tiny_families import ANSWERING, tiny_model
+from tests.families.table import tiny_model
 
 PAD, END = 0, 2
 TEXTS = ("Where is my order?", "Hi", "Do you ship to Spain? I need it by Friday.")
@@ -64,13 +65,23 @@ def test_padded_row_of_a_model_with_absolute_positions_gets_what_it_gets_alone(p
     assert alone[0] == expected[0, len(prompts[0]) :].tolist()
 
 
-@pytest.mark.parametrize("name", [*ANSWERING, "mamba2", "minimax", "jamba", "gpt_oss", "bloom", "gemma3_text"])
+@pytest.mark.parametrize(
+    "name",
+    ["phi3_long", "recurrent_gemma", "rwkv", "xlstm", "mamba2", "minimax", "jamba", "gpt_oss", "bloom", "gemma3_text"],
+)
 def test_each_answer_of_many_is_what_the_model_alone_gives(name: str, tokenizer: Any) -> None:
     """Models with a state instead of a cache among them, and such as look at the length of the whole batch."""
     model, generator = tiny_model(name), torch.Generator().manual_seed(1)
     prompts = [torch.randint(5, 98, (length,), generator=generator).tolist() for length in (7, 30, 22)]
     found = answer_prompts(model, tokenizer, prompts, Sampling(max_new_tokens=6), frozenset())
     assert [list(answer.ids) for answer in found] == [read_anew(model, prompt, 6) for prompt in prompts]
+
+
+def test_an_answer_that_grows_past_a_change_of_the_rotary_embedding_is_read_anew() -> None:
+    """LongRoPE encodes all positions in another way beyond 24 tokens; those in the cache would keep the old one."""
+    model, prompt = tiny_model("phi3_long"), list(range(5, 26))
+    [answer] = rows_of(model, [prompt], Sampling(max_new_tokens=8))
+    assert answer == read_anew(model, prompt, 8)
 
 
 @torch.no_grad()
@@ -137,7 +148,7 @@ def test_sampled_tokens_follow_the_softmax() -> None:
     class ConstantModel:
         """Gives these logits at every step."""
 
-        config, device = SimpleNamespace(max_position_embeddings=10_000), "cpu"
+        config, device = LlamaConfig(max_position_embeddings=10_000), "cpu"
 
         def __call__(self, input_ids: torch.Tensor, **_: Any) -> Any:
             return SimpleNamespace(logits=logits.expand(len(input_ids), 1, -1), past_key_values=None)
