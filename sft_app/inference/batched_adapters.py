@@ -127,14 +127,21 @@ def _forward_rows_alone(
 
 
 def can_apply_row_adapters(model: PreTrainedModel, names: Sequence[str]) -> bool:
-    """Return whether every adapter is just a scaled product: no DoRA, biases, whole modules or merged weights."""
+    """Return whether every adapter is just a scaled product: no DoRA, biases, whole modules, experts or merged weights.
+
+    Experts are adapted for all rows of a batch at once.
+    """
     configs = [model.peft_config[name] for name in names]
     is_more = any(
         config.modules_to_save or config.bias != "none" or config.lora_bias or config.trainable_token_indices
         for config in configs
     )
     layers = lora_layers(model)
-    is_plain = not any(layer.merged or name in layer.lora_variant for layer in layers for name in names)
+    is_plain = not any(
+        layer.merged or name in layer.lora_variant or (holds_experts(layer) and name in layer.scaling)
+        for layer in layers
+        for name in names
+    )
     return bool(layers) and is_plain and not is_more
 
 
@@ -145,8 +152,21 @@ def lora_layers(model: PreTrainedModel) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
+def holds_experts(layer: Any) -> bool:
+    """Return whether the layer adapts a tensor that holds a mixture's experts."""
+    from peft.tuners.lora.layer import ParamWrapper
+
+    return isinstance(layer, ParamWrapper)
+
+
 def lora_factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return A `(rank, in)` and B `(out, rank)` of an adapter in a layer. Embeddings keep them under other names."""
+    """Return A `(rank, in)` and B `(out, rank)` of an adapter in a layer, and for experts one of each for every expert.
+
+    Embeddings keep them under other names.
+    """
+    if holds_experts(layer):
+        left, right, _ = layer.get_delta_factors(name)
+        return right, left
     if name in layer.lora_A:
         return layer.lora_A[name].weight, layer.lora_B[name].weight
     return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
@@ -156,7 +176,8 @@ def lora_factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
 def adapter_update(model: PreTrainedModel, name: str) -> tuple[int, float]:
     """Return how many modules an adapter changes, and the Frobenius norm of everything it adds to the weights.
 
-    The norm of `B A` is computed from rank-sized products: ‖B A‖² is the sum of the entries of `(B'B) ∘ (A A')`.
+    The norm of `B A` is computed from rank-sized products: ‖B A‖² is the sum of the entries of `(B'B) ∘ (A A')`. An
+    expert tensor counts as one module.
     """
     modules, squares = 0, 0.0
     for layer in lora_layers(model):
@@ -165,7 +186,7 @@ def adapter_update(model: PreTrainedModel, name: str) -> tuple[int, float]:
         a, b = (factor.float() for factor in lora_factors(layer, name))
         if b.any() and a.any():
             modules += 1
-            squares += layer.scaling[name] ** 2 * float(((b.T @ b) * (a @ a.T)).sum())
+            squares += layer.scaling[name] ** 2 * float(((b.mT @ b) * (a @ a.mT)).sum())
     return modules, max(squares, 0.0) ** 0.5
 
 

@@ -58,6 +58,8 @@ class LoadedModels:
     tokenizer: PreTrainedTokenizerBase
     hardware: Hardware
     note: str = ""
+    exact_rows: dict[tuple[str | None, str | None], bool] = field(default_factory=dict)
+    """Whether the two sides with these adapters are exact as rows of one batch, once tried."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None

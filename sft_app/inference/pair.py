@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from sft_app.data.tokens import render_prompt
 from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, can_apply_row_adapters, only_active
+from sft_app.inference.decoding import logits_agree
 from sft_app.inference.loaded_models import LoadedModels, LoadedSide
 from sft_app.inference.sides import Side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TRIAL_PROMPT = "Where is my order?"
+IN_TURN_NOTE = "The two sides answer one after the other, because this model's answers change when they share a batch."
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class LoadedPair:
     sides: tuple[Side, Side]
     loaded_sides: tuple[LoadedSide, LoadedSide]
     models: LoadedModels
+    shares_batch: bool = True
+    """Whether both sides may be rows of one batch, as a trial on this model has shown."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -32,9 +39,12 @@ class LoadedPair:
         return self.models.tokenizer
 
     def can_share_batch(self) -> bool:
-        """Return whether both sides can be rows of one batch."""
-        left, right = self.loaded_sides
-        return left.model is right.model and all(has_adjustable_strength(loaded) for loaded in self.loaded_sides)
+        """Return whether both sides are rows of one batch."""
+        return self.shares_batch and _are_rows(self.loaded_sides)
+
+    def batch_note(self) -> str:
+        """Return why sides that could be rows of one batch are not; empty otherwise."""
+        return IN_TURN_NOTE if not self.shares_batch and _are_rows(self.loaded_sides) else ""
 
 
 def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None = None) -> LoadedPair:
@@ -44,7 +54,35 @@ def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None 
     """
     if models is None or not models.matches(sides[0]):
         models = LoadedModels.load(sides, home)
-    return LoadedPair(sides, models.loaded_sides(*sides), models)
+    pair = LoadedPair(sides, models.loaded_sides(*sides), models)
+    if not _are_rows(pair.loaded_sides):
+        return pair
+    tried, key = pair.models.exact_rows, (pair.loaded_sides[0].adapter, pair.loaded_sides[1].adapter)
+    with pair.models.lock:
+        if key not in tried:
+            tried[key] = _rows_are_exact(pair)
+    return replace(pair, shares_batch=tried[key])
+
+
+def _are_rows(sides: tuple[LoadedSide, LoadedSide]) -> bool:
+    return sides[0].model is sides[1].model and all(map(has_adjustable_strength, sides))
+
+
+def _rows_are_exact(pair: LoadedPair) -> bool:
+    """Try a prompt on this model: return whether each side's row of the batch has the logits it has alone.
+
+    Layers may see the tokens of all rows as one list, or a model may mix its rows.
+    """
+    prompt = render_prompt(pair.tokenizer, [{"role": "user", "content": TRIAL_PROMPT}])
+    alone = [side_logits(pair, index, prompt, 1.0, len(prompt)) for index in (0, 1)]
+    try:
+        with activate_both_sides(pair, 1.0) as model:
+            together = _logits(model, [prompt, prompt], len(prompt))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # a layer not made for this may fail in any way; the sides then answer in turn
+        return False
+    return all(logits_agree(one, other) for one, other in zip(together, alone, strict=True))
 
 
 def next_logits(

@@ -16,6 +16,7 @@ from sft_app.data.conversation import prompt_messages
 from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import ModelError, RunError
 from sft_app.inference import loaded_models
+from sft_app.inference import pair as pair_module
 from sft_app.inference.batched_adapters import RowAdapter, adapter_update, apply_row_adapters, lora_layers
 from sft_app.inference.chat import Exchange, PairChat
 from sft_app.inference.evidence import Agreement, evidence_parts, measure_agreement
@@ -610,3 +611,21 @@ def test_candidates_are_those_of_each_side(pair: LoadedPair, base_model: Any) ->
 def test_raw_texts_hold_the_prompt_with_its_special_tokens(pair: LoadedPair) -> None:
     update = compare(pair)
     assert all(text.startswith("<|im_start|>user\n" + QUESTION) for text in update.raw)
+
+
+def test_rows_that_change_each_other_are_answered_in_turn_and_that_is_said(
+    made_float32: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a model that normalises over its batch: what a side answers would depend on the other side."""
+    monkeypatch.setattr(pair_module, "_are_rows", lambda sides: mix_rows(sides) or True)
+    pair = pair_of(made_float32)
+    assert not pair.can_share_batch()
+    update = compare_prompt(pair, QUESTION, "", SAMPLING)
+    assert update.evidence.how == "one after the other"
+    assert "answers change when they share a batch" in update.evidence.note
+
+
+def mix_rows(sides: tuple[Any, Any]) -> None:
+    norm = sides[0].model.get_base_model().model.norm
+    if not norm._forward_hooks:
+        norm.register_forward_hook(lambda module, inputs, output: output - 0.1 * output.mean(dim=0, keepdim=True))
