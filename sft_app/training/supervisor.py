@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sft_app.errors import RunError
+from sft_app.models.hardware import has_nvidia_gpu
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import Run
 from sft_app.runtime.children import Child, describe_exit, start_python, wait_for
@@ -197,9 +198,12 @@ def _base_environment() -> dict[str, str]:
 def worker_environment(processes: int) -> dict[str, str]:
     """Return the environment of a worker, without the storage token, which only the supervisor needs.
 
-    A single process sees only one GPU, because transformers would split its batches over all visible ones.
+    A single process sees only one GPU, because transformers would split its batches over all visible ones. GPU memory
+    is taken in segments that can grow, because batches of different lengths leave gaps between fixed ones.
     """
     environment = without_storage_token(_base_environment())
+    if has_nvidia_gpu():
+        environment.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if processes == 1:
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     return environment

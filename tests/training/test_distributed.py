@@ -199,6 +199,13 @@ def test_single_process_sees_a_single_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     assert "CUDA_VISIBLE_DEVICES" not in supervisor.worker_environment(2)
 
 
+def test_a_worker_on_a_gpu_takes_memory_in_segments_that_can_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_gpu, own, expected in [(True, None, "expandable_segments:True"), (True, "x", "x"), (False, None, None)]:
+        monkeypatch.setattr(supervisor, "has_nvidia_gpu", lambda has_gpu=has_gpu: has_gpu)
+        monkeypatch.setenv("PYTORCH_ALLOC_CONF", own) if own else monkeypatch.delenv("PYTORCH_ALLOC_CONF", False)
+        assert supervisor.worker_environment(1).get("PYTORCH_ALLOC_CONF") == expected
+
+
 @pytest.mark.parametrize("fsdp", ["full_shard", "shard_grad_op"])
 def test_fsdp_becomes_arguments_that_transformers_accepts(tiny_model_dir: Path, tmp_path: Path, fsdp: str) -> None:
     from datasets import Dataset

@@ -25,6 +25,8 @@ MARGIN = 0.10
 HEAP_GAPS = 0.5
 # The same for dequantised 4-bit weights, as a multiple of the widest weight of each layer.
 WEIGHT_GAPS = 1.5
+# A weight of an adapter: always float32.
+ADAPTER_BYTES = 4
 # Linear layers that read the same input, which is saved only once.
 SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
@@ -64,13 +66,13 @@ def estimate_memory(
     """Estimate the memory for training. `dtype` is torch's name for the base's dtype; `device` is `cuda` or `cpu`."""
     compute = bytes_per_number(dtype)
     weights = weight_bytes(shape, settings, compute)
-    trained = _trained_bytes(shape, settings, dtype)
+    trained = _trained_bytes(shape, settings)
     activations = _activation_bytes(shape, settings, batch, device, compute)
     head = _head_bytes(shape, settings, batch, compute)
     process = CUDA_CONTEXT_GIB if device == "cuda" else PROCESS_GIB
     if settings.gradient_accumulation_steps == 1:
         # Gradients appear as the activations they are computed from are freed.
-        activations -= min(activations, gradient_bytes(shape, settings, dtype))
+        activations -= min(activations, gradient_bytes(shape, settings))
     if device == "cpu":
         activations += HEAP_GAPS * batch.tokens * shape.layers * layer_bytes(shape, settings, device, compute)
         if settings.method == "qlora":
@@ -95,15 +97,14 @@ def uses_checkpointing(settings: RunSettings, device: str) -> bool:
     return device == "cuda" if settings.gradient_checkpointing is None else settings.gradient_checkpointing
 
 
-def gradient_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
-    """Return the bytes of all gradients. TRL casts the adapter of a 4-bit model to bfloat16."""
-    is_half = settings.method == "qlora" and settings.trainer == "sft" and dtype != "float16"
-    return shape.trainable(settings) * (2 if is_half else 4)
+def gradient_bytes(shape: ModelShape, settings: RunSettings) -> float:
+    """Return the bytes of all gradients, which are float32 like the trained weights."""
+    return shape.trainable(settings) * ADAPTER_BYTES
 
 
-def _trained_bytes(shape: ModelShape, settings: RunSettings, dtype: str) -> float:
+def _trained_bytes(shape: ModelShape, settings: RunSettings) -> float:
     """Return the bytes of gradients, AdamW's two moments, and an adapter's weights."""
-    return gradient_bytes(shape, settings, dtype) * (3 if settings.method == "full" else 4)
+    return gradient_bytes(shape, settings) * (3 if settings.method == "full" else 4)
 
 
 def _activation_bytes(
@@ -133,8 +134,7 @@ def _input_bytes(shape: ModelShape, settings: RunSettings, device: str, compute:
     if settings.method == "full":
         return compute * _shared_inputs(list(shape.linears)) / shape.layers
     targets = shape.targets(settings)
-    adapter = 4 if settings.method == "lora" or settings.trainer == "classic" else 2
-    if adapter == compute:
+    if compute == ADAPTER_BYTES:
         return compute * _shared_inputs(targets) / shape.layers
     return 2 * sum(linear.inputs for linear in targets) / shape.layers
 

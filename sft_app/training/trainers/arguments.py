@@ -104,9 +104,10 @@ def training_dtype(model: PreTrainedModel) -> torch.dtype:
 
 
 def cast_trainable_to_float32(model: PreTrainedModel) -> None:
-    """Cast trained weights to float32, which float16 gradients need.
+    """Cast trained weights to float32, whatever the base computes in.
 
-    TRL casts the adapters of a 4-bit base to bfloat16, which GPUs before compute capability 8.0 only emulate.
+    TRL casts the adapters of a 4-bit base to bfloat16, whose steps are 0.4 % of a weight: smaller updates are lost.
+    GPUs before compute capability 8.0 only emulate it, and float16's gradients need float32 too.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:

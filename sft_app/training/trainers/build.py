@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from sft_app.training.trainers.arguments import TrainingJob, cast_trainable_to_float32, training_dtype
+from sft_app.training.trainers.arguments import TrainingJob, cast_trainable_to_float32
 
 
 def build_trainer(job: TrainingJob) -> Any:
@@ -16,6 +14,5 @@ def build_trainer(job: TrainingJob) -> Any:
     else:
         from sft_app.training.trainers.sft import build_sft_trainer as build
     trainer = build(job)
-    if training_dtype(job.model) == torch.float16:
-        cast_trainable_to_float32(trainer.model)
+    cast_trainable_to_float32(trainer.model)
     return trainer
