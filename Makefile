@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check bench pictures clean
+.PHONY: run demo test check bench models pictures clean
 
 run: $(VENV)/.app
 	$(BIN)/python app.py
@@ -24,6 +24,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every family of models, tiny, through training, comparing and exporting. About ten minutes; writes docs/MODELS.md.
+models: $(VENV)/.dev
+	$(BIN)/python -m tests.families
 
 # Under three quarters of an hour. Data and page are measured at greater length in bench/results.
 bench: $(VENV)/.dev
