@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sft_app.data.tokens import render_prompt
+from sft_app.errors import DataError
 from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, can_apply_row_adapters, only_active
 from sft_app.inference.decoding import logits_agree
 from sft_app.inference.loaded_models import LoadedModels, LoadedSide
@@ -73,7 +74,7 @@ def _rows_are_exact(pair: LoadedPair) -> bool:
 
     Layers may see the tokens of all rows as one list, or a model may mix its rows.
     """
-    prompt = render_prompt(pair.tokenizer, [{"role": "user", "content": TRIAL_PROMPT}])
+    prompt = _trial_prompt(pair.tokenizer)
     alone = [side_logits(pair, index, prompt, 1.0, len(prompt)) for index in (0, 1)]
     try:
         with activate_both_sides(pair, 1.0) as model:
@@ -83,6 +84,14 @@ def _rows_are_exact(pair: LoadedPair) -> bool:
     except Exception:  # a layer not made for this may fail in any way; the sides then answer in turn
         return False
     return all(logits_agree(one, other) for one, other in zip(together, alone, strict=True))
+
+
+def _trial_prompt(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    try:
+        return render_prompt(tokenizer, [{"role": "user", "content": TRIAL_PROMPT}])
+    except DataError:  # a model without a chat template, trained on plain text
+        ids: list[int] = tokenizer(TRIAL_PROMPT)["input_ids"]
+        return ids
 
 
 def next_logits(

@@ -14,7 +14,7 @@ import torch
 
 from sft_app.data.conversation import prompt_messages
 from sft_app.data.tokens import render_prompt, stop_ids
-from sft_app.errors import ModelError, RunError
+from sft_app.errors import DataError, ModelError, RunError
 from sft_app.inference import loaded_models
 from sft_app.inference import pair as pair_module
 from sft_app.inference.batched_adapters import RowAdapter, adapter_update, apply_row_adapters, lora_layers
@@ -629,3 +629,13 @@ def mix_rows(sides: tuple[Any, Any]) -> None:
     norm = sides[0].model.get_base_model().model.norm
     if not norm._forward_hooks:
         norm.register_forward_hook(lambda module, inputs, output: output - 0.1 * output.mean(dim=0, keepdim=True))
+
+
+def test_a_model_without_a_chat_template_can_be_loaded(made_float32: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was trained on plain text, whose held-out texts are scored."""
+
+    def refuse(*_: Any) -> None:
+        raise DataError("The model has no chat template.")
+
+    monkeypatch.setattr(pair_module, "render_prompt", refuse)
+    assert pair_of(made_float32).can_share_batch()
