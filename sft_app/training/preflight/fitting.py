@@ -10,7 +10,7 @@ from typing import Any
 from sft_app.data.checkup.lengths import QUICKLY_MEASURED, measure_lengths
 from sft_app.data.checkup.sampling import Sample
 from sft_app.data.reading import Example, Reading, no_conversation, open_data
-from sft_app.models.hardware import has_nvidia_gpu
+from sft_app.models.gpu_support import has_usable_gpu
 from sft_app.models.loading import load_tokenizer
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
@@ -44,7 +44,7 @@ def look_ahead(
     if not sample.offered:
         raise no_conversation(file, reading.rejected)
     lengths = measure_lengths(load_tokenizer(machine.model(settings), home), sample.items, None, sample.offered)
-    is_measured = with_measuring or has_nvidia_gpu()
+    is_measured = with_measuring or has_usable_gpu()
     measured = measure_run(settings, sample.items, lengths, home, on_progress) if is_measured else None
     size = file.path.stat().st_size
     preflight = machine.preflight(settings, lengths, size, measured)
@@ -55,8 +55,8 @@ def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettin
     """Suggest the cheapest change that makes a run fit into memory; None if it already fits or nothing helps.
 
     Changes are tried in this order: a smaller micro-batch (with as many conversations per step), gradient
-    checkpointing, shorter conversations, a 4-bit base, the starter. If a dry run needed more memory than estimated, the
-    estimates for the changed settings are scaled by the same factor.
+    checkpointing, a 4-bit base, shorter conversations, which lose text, and the starter. If a dry run needed more
+    memory than estimated, the estimates for the changed settings are scaled by the same factor.
     """
     if now.fits_memory:
         return None
@@ -69,14 +69,15 @@ def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettin
 
 
 def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
-    """Yield changes to try, the cheapest first; later ones include earlier ones. Larger batches come first."""
+    """Yield changes to try: those that cost least first, and each on its own before it is combined with others."""
     rungs: list[dict[str, Any]] = [{}]
     if settings.gradient_checkpointing is not True:
         rungs.append({"gradient_checkpointing": True})
-    while (max_length := max_length // 2) >= SHORTEST:
-        rungs.append({**rungs[-1], "max_length": max_length})
     if settings.method != "qlora" and not settings.fsdp:
-        rungs.append({**rungs[-1], "method": "qlora"})
+        rungs += [{**rung, "method": "qlora"} for rung in rungs]
+    whole = list(rungs)
+    while (max_length := max_length // 2) >= SHORTEST:
+        rungs += [{**rung, "max_length": max_length} for rung in whole]
     if settings.model != "starter":
         rungs.append({"model": "starter", "revision": None})
     for rung in rungs:

@@ -347,15 +347,30 @@ def test_activations_twice_come_next_with_as_large_a_batch_as_fits() -> None:
     assert found.preflight.memory_gib <= free
 
 
-def test_then_shorter_conversations_then_four_bits_then_the_starter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each rung is reached when the one before it is just too much; four bits are for what has many weights."""
-    heavy = tuple(LinearShape(f"layers.{n}.mlp.down_proj", 100, 20_000) for n in range(10))
-    monkeypatch.setitem(globals(), "SHAPE", replace(SHAPE, parameters=20_800_000, linears=heavy))
+@pytest.fixture
+def heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of many weights, which four bits make small."""
+    linears = tuple(LinearShape(f"layers.{n}.mlp.down_proj", 100, 20_000) for n in range(10))
+    monkeypatch.setitem(globals(), "SHAPE", replace(SHAPE, parameters=20_800_000, linears=linears))
+
+
+@pytest.mark.usefixtures("heavy")
+def test_four_bits_come_next_and_alone_where_that_is_enough() -> None:
     smallest = {**BIG, "per_device_train_batch_size": 1, "gradient_checkpointing": True}
-    shorter = suggest(needs(**smallest) - 0.0001, **BIG).changes
-    assert shorter["max_length"] == 2048 and "method" not in shorter
-    four_bits = suggest(needs(**smallest, max_length=128) - 0.0001, **BIG).changes
-    assert (four_bits["method"], four_bits["max_length"]) == ("qlora", 128)
+    found = suggest(needs(**smallest) - 0.0001, **BIG).changes
+    assert found["method"] == "qlora" and "max_length" not in found
+    one: dict[str, Any] = {**BIG, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+    alone = suggest(
+        needs(**one, method="qlora", gradient_checkpointing=True) + 0.001, **one, gradient_checkpointing=True
+    )
+    assert alone.changes == {"method": "qlora"}
+
+
+@pytest.mark.usefixtures("heavy")
+def test_conversations_are_cut_last_and_no_shorter_than_needed() -> None:
+    smallest = {**BIG, "per_device_train_batch_size": 1, "gradient_checkpointing": True, "method": "qlora"}
+    found = suggest(needs(**smallest) - 0.0001, **BIG).changes
+    assert found["max_length"] == 2048
 
 
 def test_what_was_measured_to_be_more_is_expected_to_stay_more() -> None:
