@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from sft_app.models.gpu_support import has_kernels, has_nvidia_gpu, has_usable_gpu
 from sft_app.models.precision import cpu_dtype, cpu_name
 from sft_app.runtime.resources import free_memory_gib
 from sft_app.settings import Method, RunSettings, TrainerKind, parse_settings
@@ -35,16 +35,13 @@ class Hardware:
 
 
 def detect_hardware() -> Hardware:
-    """Detect the GPU, or the CPU if there is none. Imports torch."""
+    """Detect the GPU, or the CPU if there is none that torch can use. Imports torch."""
     import torch
 
-    return _cuda_hardware() if torch.cuda.is_available() else _cpu_hardware()
-
-
-def has_nvidia_gpu() -> bool:
-    """Guess whether there is an NVIDIA GPU without importing torch, to choose a form's default."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1")
-    return not hidden and (Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None)
+    is_usable = torch.cuda.is_available() and has_kernels(
+        torch.cuda.get_device_capability(0), torch.cuda.get_arch_list()
+    )
+    return _cuda_hardware() if is_usable else _cpu_hardware()
 
 
 def describe_machine() -> str:
@@ -74,7 +71,7 @@ def default_method(trainer: TrainerKind = "sft") -> Method:
     """
     if trainer == "classic":
         return "full"
-    return "qlora" if has_nvidia_gpu() else "lora"
+    return "qlora" if has_usable_gpu() else "lora"
 
 
 def complete_settings(chosen: Mapping[str, Any]) -> RunSettings:

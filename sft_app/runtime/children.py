@@ -43,6 +43,27 @@ def start_python(
         )
 
 
+def ask_program(command: Sequence[str], seconds: float) -> tuple[int, str] | None:
+    """Run a program to its end.
+
+    Returns its exit status and everything it wrote; None if it cannot run or takes longer.
+    """
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ended.returncode, ended.stdout
+
+
 @contextmanager
 def running_python(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None

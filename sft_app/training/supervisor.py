@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sft_app.errors import RunError
-from sft_app.models.hardware import has_nvidia_gpu
+from sft_app.models.gpu_support import has_nvidia_gpu
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import Run
 from sft_app.runtime.children import Child, describe_exit, start_python, wait_for

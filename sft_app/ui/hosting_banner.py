@@ -8,9 +8,11 @@ import gradio as gr
 from gradio.utils import get_space
 
 from sft_app.hosting import NO_TRAINING_REASONS, Hosting
+from sft_app.models.gpu_support import gpu_problem
 from sft_app.runtime.environment import OAUTH_CLIENT_VARIABLE
 from sft_app.storage.backup import storage_state
 from sft_app.storage.stores import storage_is_configured
+from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, UNCHECKED
 from sft_app.ui.permissions import allowed
@@ -41,6 +43,12 @@ def build_hosting_banner(context: PageContext, demo: gr.Blocks) -> None:
         return hosting_sentence(hosting, context.access.visitor().name, context.access.is_trusted())
 
     demo.load(show_hosting, None, sentence, **UNCHECKED)
+
+
+def build_gpu_notice(hosting: Hosting) -> None:
+    """Say at the top of the page that the GPU of this machine cannot be used, and what would change that."""
+    if hosting.allows_training and (problem := gpu_problem()):
+        gr.HTML(views.problem_card(problem), elem_id="gpu-problem")
 
 
 def hosting_sentence(hosting: Hosting, name: str | None, is_trusted: bool) -> str:

@@ -27,7 +27,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
 from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, Updates
 from sft_app.ui.export.tab import build_export_tab
-from sft_app.ui.hosting_banner import build_hosting_banner
+from sft_app.ui.hosting_banner import build_gpu_notice, build_hosting_banner
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.remembered import Memory, Recalled, build_memory, restore_memory, wire_memory
 from sft_app.ui.runs.run_panel import panel_updates
@@ -78,6 +78,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
         gr.Markdown(TITLE, elem_id="title")
         offer_api(context)  # first, or a handler of the same name takes the endpoint's name
         build_hosting_banner(context, demo)
+        build_gpu_notice(context.hosting)
         with gr.Tabs(selected="data" if context.hosting.allows_training else "compare") as all_tabs:
             with gr.Tab("Data", id="data", visible=not only_compares) as data_item:
                 data = build_data_tab(context)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_app.models import hardware
+from sft_app.models import gpu_support, hardware
 from sft_app.models.hardware import (
     default_method,
     describe_machine,
@@ -39,12 +39,15 @@ def test_hidden_gpu_is_no_gpu(hidden: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_machine_with_the_drivers_tool_has_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\n")
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 580.95.05, 9.0'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu_support, "torch_cuda_version", lambda: "13.0")
+    gpu_support._first_gpu_use.cache_clear()
     assert has_nvidia_gpu()
     assert default_method() == "qlora"
+    gpu_support._first_gpu_use.cache_clear()
 
 
 def test_default_method_is_known_without_importing_torch() -> None:

@@ -53,7 +53,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, gr.Blocks]:
     built = {}
     for gpu in (False, True):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sft_app.models.hardware.has_nvidia_gpu", lambda gpu=gpu: gpu)
+            patch.setattr("sft_app.models.hardware.has_usable_gpu", lambda gpu=gpu: gpu)
             built[gpu] = build_page(tmp_path_factory.mktemp("home"))
     return built
 
@@ -69,7 +69,7 @@ def form(pages: dict[bool, gr.Blocks], monkeypatch: pytest.MonkeyPatch) -> Form:
 def test_a_preset_is_the_same_however_it_is_chosen(
     pages: dict[bool, gr.Blocks], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, gpu: bool
 ) -> None:
-    monkeypatch.setattr("sft_app.models.hardware.has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr("sft_app.models.hardware.has_usable_gpu", lambda: gpu)
     form, config = Form(pages[gpu]), tmp_path / "config.json"
     form.choose("preset", preset)
     config.write_text(json.dumps({"preset": preset}))

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
-from sft_app.models.hardware import has_nvidia_gpu
+from sft_app.models.gpu_support import has_usable_gpu
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
@@ -88,7 +88,7 @@ def wire_preflight(
     @allowed("look", context)
     def measure_on_gpu(shown: list[Any], progress: Any = gr.Progress()) -> Updates:  # noqa: B008
         if (
-            not has_nvidia_gpu()
+            not has_usable_gpu()
             or context.runs.is_any_active()
             or context.preflight.is_measured(settings_from_form(names, shown))
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
+from sft_app.models.gpu_support import gpu_problem
 from sft_app.templating import render_html
 from sft_app.training.preflight.fitting import Suggestion
 from sft_app.training.preflight.plan import Preflight
@@ -60,7 +61,7 @@ def data_sentence(found: Preflight) -> str:
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:
-    """Return the reasons why the run cannot start and what to change; none if it can."""
+    """Return the reasons why the run cannot start, or not on the GPU, and what to change; none if it can."""
     notes = []
     if not found.fits_memory:
         lacking = found.memory_gib - found.memory_free_gib
@@ -70,6 +71,8 @@ def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str
         notes.append(
             f"The disk is too full: the run needs {found.disk_needed_gib - found.disk_free_gib:.1f} GiB more space."
         )
+    if problem := gpu_problem():
+        notes.append(f"The run uses the processor. {problem}" if found.device == "cpu" else problem)
     return notes
 
 
