@@ -24,7 +24,7 @@ from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, only_active
 from sft_app.inference.generation import Sampling, generate_tokens
 from sft_app.inference.loaded_models import LoadedSide
-from sft_app.inference.pair import LoadedPair, activate_side
+from sft_app.inference.pair import activate_side
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import detect_hardware
@@ -96,8 +96,8 @@ def measure_scoring(spec: Spec, rounds: int = 2) -> dict[str, Any]:
     """
     model = _tuned(spec)
     loaded_sides = (LoadedSide(model, is_base=True), LoadedSide(model, ADAPTER_NAME))
-    pair: Any = SimpleNamespace(loaded_sides=loaded_sides, models=SimpleNamespace(lock=threading.Lock()))
-    pair.can_share_batch = lambda: LoadedPair.can_share_batch(pair)
+    models = SimpleNamespace(lock=threading.Lock())
+    pair: Any = SimpleNamespace(loaded_sides=loaded_sides, models=models, can_share_batch=lambda: True)
     conversations = load_rows(Path(spec.rows_file))
 
     def in_two_passes() -> list[list[RowScore]]:

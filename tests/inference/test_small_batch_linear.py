@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sft_app.inference import generation
+from sft_app.inference import decoding
 from sft_app.inference.generation import Sampling, generate_tokens
 from sft_app.inference.small_batch_linear import patched_forward, small_batch_products
 
@@ -53,5 +53,5 @@ def test_answers_are_the_same_without_it(base_model: Any, prompt_ids: Any, monke
     assert len(small_batch_products(base_model, rows=2)) > 6
     with_it = list(generate_tokens(base_model, prompts, sampling, (), 0))
     assert not any("forward" in vars(module) for module in base_model.modules())
-    monkeypatch.setattr(generation, "small_batch_products", lambda *_: {})
+    monkeypatch.setattr(decoding, "small_batch_products", lambda *_: {})
     assert list(generate_tokens(base_model, prompts, sampling, (), 0)) == with_it
