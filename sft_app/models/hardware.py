@@ -38,9 +38,9 @@ def detect_hardware() -> Hardware:
     """Detect the GPU, or the CPU if there is none that torch can use. Imports torch."""
     import torch
 
-    is_usable = torch.cuda.is_available() and has_kernels(
-        torch.cuda.get_device_capability(0), torch.cuda.get_arch_list()
-    )
+    is_usable = torch.cuda.is_available()
+    if is_usable and torch.version.cuda:  # builds for other vendors' cards name their kernels in another way
+        is_usable = has_kernels(torch.cuda.get_device_capability(0), torch.cuda.get_arch_list())
     return _cuda_hardware() if is_usable else _cpu_hardware()
 
 
