@@ -18,7 +18,8 @@ from sft_app.settings import RunSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ADAPTER_SETTINGS = ("lora_target_modules", "lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+# The settings that an adapter's layers and number of weights depend on.
+ADAPTER_SETTINGS = ("lora_target_modules", "lora_r", "lora_dropout", "use_dora")
 
 
 @dataclass(frozen=True)

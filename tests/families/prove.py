@@ -2,7 +2,7 @@
 
 A family passes without `problems`: the run's step is that of its conversations one by one, the held-out loss is that of
 the plain model, both sides answer as each does alone, and what is exported opens in plain PEFT and transformers. What
-the app does more slowly, or refuses in a sentence, is no problem; a difference or a raw error is.
+the app does more slowly, or refuses in a sentence, is not a problem; a difference or a raw error is.
 """
 
 from __future__ import annotations

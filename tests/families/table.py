@@ -63,17 +63,9 @@ SIGLIP = {
 }
 QWEN_VISION = {"depth": 1, "hidden_size": 32, "num_heads": 2}
 MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-PIXTRAL = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-    "head_dim": 16,
-}
-# What is not in `SIZES`, by transformers' model type. `type` replaces that, `only` replaces the sizes; `text` are the
-# sizes of a multimodal model's decoder, and what is beside it goes to the model as it is.
+PIXTRAL = {**SIGLIP, "head_dim": 16}
+# What is not in `SIZES`, by transformers' model type. `type` replaces the model type and `only` the sizes; `text` holds
+# the sizes of a multimodal model's decoder, and its other entries go to the model's config unchanged.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "llama_tied": {"type": "llama", "tie_word_embeddings": True},

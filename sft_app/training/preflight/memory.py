@@ -25,8 +25,8 @@ MARGIN = 0.10
 HEAP_GAPS = 0.5
 # The same for dequantised 4-bit weights, as a multiple of the widest weight of each layer.
 WEIGHT_GAPS = 1.5
-# A weight of an adapter: always float32.
-ADAPTER_BYTES = 4
+# A trained weight: always float32.
+TRAINED_BYTES = 4
 # Linear layers that read the same input, which is saved only once.
 SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
@@ -99,7 +99,7 @@ def uses_checkpointing(settings: RunSettings, device: str) -> bool:
 
 def gradient_bytes(shape: ModelShape, settings: RunSettings) -> float:
     """Return the bytes of all gradients, which are float32 like the trained weights."""
-    return shape.trainable(settings) * ADAPTER_BYTES
+    return shape.trainable(settings) * TRAINED_BYTES
 
 
 def _trained_bytes(shape: ModelShape, settings: RunSettings) -> float:
@@ -134,7 +134,7 @@ def _input_bytes(shape: ModelShape, settings: RunSettings, device: str, compute:
     if settings.method == "full":
         return compute * _shared_inputs(list(shape.linears)) / shape.layers
     targets = shape.targets(settings)
-    if compute == ADAPTER_BYTES:
+    if compute == TRAINED_BYTES:
         return compute * _shared_inputs(targets) / shape.layers
     return 2 * sum(linear.inputs for linear in targets) / shape.layers
 
