@@ -70,7 +70,7 @@ def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
         lines.append(f'TEMPLATE """{go_template(parts, opening)}"""')
     if system:
         lines.append(f'SYSTEM """{system}"""')
-    stops = [tokenizer.decode([id], skip_special_tokens=False) for id in _stop_ids(folder, stop_ids(tokenizer))]
+    stops = [tokenizer.decode([id], skip_special_tokens=False) for id in sorted(stop_ids(tokenizer))]
     lines += [f'PARAMETER stop "{stop}"' for stop in stops]
     lines += [f"PARAMETER {name} {value:g}" for name, value in ollama_parameters(settings, folder, tokenizer).items()]
     try:
@@ -161,11 +161,6 @@ def _generation_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config
-
-
-def _stop_ids(folder: Path, own: frozenset[int]) -> list[int]:
-    stops = _generation_config(folder).get("eos_token_id") or []
-    return sorted(own | set(stops if isinstance(stops, list) else [stops]))
 
 
 def _is_writable(text: str) -> bool:
