@@ -21,17 +21,20 @@ from sft_app.cli.terminal import (
 from sft_app.cli.train import train
 from sft_app.errors import AppError
 from sft_app.runtime.home import app_home
+from sft_app.runtime.resources import NOT_ENOUGH_MEMORY, is_out_of_memory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. An `AppError` becomes one line on stderr and exit status 1."""
+    """Run the command line. An `AppError`, or running out of memory, becomes one line on stderr and exit status 1."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # meant for the libraries' developers
     try:
         app(arguments)
-    except AppError as error:
-        message = " ".join(str(error).splitlines())
+    except Exception as error:
+        if not isinstance(error, AppError) and not is_out_of_memory(error):
+            raise
+        message = " ".join(str(error).splitlines()) if isinstance(error, AppError) else NOT_ENOUGH_MEMORY
         Console(stderr=True, soft_wrap=True).print(f"Error: {message}", markup=False, highlight=False)
         sys.exit(1)
 

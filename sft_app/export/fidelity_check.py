@@ -26,7 +26,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.loading import free_memory, load_base
 from sft_app.runs.folder import Run
 from sft_app.runtime.progress import ProgressCallback
-from sft_app.runtime.resources import LOADED_MODEL_FACTOR, shortage
+from sft_app.runtime.resources import LOADED_MODEL_FACTOR, is_out_of_memory, shortage
 
 # Enough to see a wrong weight in the loss, and few enough not to keep the user waiting.
 MAX_CONVERSATIONS = 16
@@ -47,8 +47,6 @@ def check_fidelity(run: Run, merged: Path, prompts: int, on_progress: ProgressCa
 
     If that is not possible, the result says why; the merged model is complete in any case.
     """
-    import torch
-
     home = run.home
     try:
         pair = load_pair(find_sides(BASE, run.id, home), home)
@@ -63,8 +61,10 @@ def check_fidelity(run: Run, merged: Path, prompts: int, on_progress: ProgressCa
         results = check.measure(model, lambda share: on_progress(0.5 + share / 2))
     except AppError as error:
         return Fidelity(run.id, unchecked=str(error))
-    except torch.OutOfMemoryError:  # another process took it in the meantime
-        return Fidelity(run.id, unchecked="The GPU's memory ran out.")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return Fidelity(run.id, unchecked="The memory ran out.")  # another process took it in the meantime
     fidelity = Fidelity(run.id, arithmetic=arithmetic, is_in_4bit=in_4bit)
     return compare_sides(fidelity, reference, results)
 

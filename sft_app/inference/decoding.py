@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sft_app.inference.small_batch_linear import patched_forward, small_batch_products
+from sft_app.runtime.resources import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,10 +59,8 @@ def _forward(model: PreTrainedModel, inputs: dict[str, torch.Tensor], cache: Any
     """Return the model's output, without a cache if the model fails to make one."""
     try:
         return model(**inputs, past_key_values=cache, use_cache=caches, logits_to_keep=1)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # an unusual cache may fail in any way; a fault of the model itself is raised again
-        if not caches or cache is not None:
+    except Exception as error:  # an unusual cache may fail in any way; a fault of the model itself is raised again
+        if not caches or cache is not None or is_out_of_memory(error):
             raise
         return model(**inputs, use_cache=False, logits_to_keep=1)
 

@@ -16,6 +16,7 @@ import torch
 
 from sft_app.errors import ModelError
 from sft_app.inference.decoding import logits_agree, longrope_length, step_logits
+from sft_app.runtime.resources import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -144,9 +145,9 @@ def _padding_is_exact(model: PreTrainedModel, shortest: Sequence[int], longest: 
             return False
         chosen = one.argmax(dim=-1)
         return logits_agree(alone.send(chosen)[0], padded.send(chosen.repeat(2))[0])
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # a model not made for padding may fail in any way
+    except Exception as error:  # a model not made for padding may fail in any way
+        if is_out_of_memory(error):
+            raise
         return False
 
 

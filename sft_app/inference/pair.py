@@ -16,6 +16,7 @@ from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, c
 from sft_app.inference.decoding import logits_agree
 from sft_app.inference.loaded_models import LoadedModels, LoadedSide
 from sft_app.inference.sides import Side
+from sft_app.runtime.resources import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,9 +80,9 @@ def _rows_are_exact(pair: LoadedPair) -> bool:
     try:
         with activate_both_sides(pair, 1.0) as model:
             together = _logits(model, [prompt, prompt], len(prompt))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # a layer not made for this may fail in any way; the sides then answer in turn
+    except Exception as error:  # a layer not made for this may fail in any way; the sides then answer in turn
+        if is_out_of_memory(error):
+            raise
         return False
     return all(logits_agree(one, other) for one, other in zip(together, alone, strict=True))
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from sft_app.errors import ModelError, first_line
 from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_NAME, ADAPTER_WEIGHTS, non_finite_weights
 from sft_app.runs.checkpoints import read_safetensors_header
+from sft_app.runtime.resources import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +101,8 @@ def load_adapter(model: PreTrainedModel, adapter_dir: Path, name: str = ADAPTER_
         _check_same_modules(adapted, weights, name, set(own))
     except Exception as error:  # PEFT raises errors of any kind, in the middle of its work
         _remove_adapter(model, name)
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"The adapter does not fit this base model: {first_line(error)}") from error
     return adapted.eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef, model_files
 from sft_app.models.hardware import Hardware
 from sft_app.models.layers import layers_read_directly, linear_modules, routers
+from sft_app.runtime.resources import OUT_OF_MEMORY_TEXT
 
 if TYPE_CHECKING:
     import torch
@@ -132,12 +134,30 @@ def load_base(
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{ref.name} cannot be loaded: {first_line(error)}") from error
+    except RuntimeError as error:
+        if shortage := reported_shortage(error):
+            raise torch.OutOfMemoryError(shortage) from error
+        raise
     if broken := non_finite_weights(dict(model.named_parameters())):
         raise ModelError(
             f"{ref.name} is broken: {broken[0]} contains numbers that are not finite in {hardware_dtype}. "
             "Choose another model, or train it again with a lower learning rate."
         )
     return model.eval()
+
+
+def reported_shortage(error: RuntimeError) -> str:
+    """Return the out-of-memory error that transformers hides when it converts weights; empty if there was none.
+
+    It keeps the errors' texts in its loading report and raises another one. Source: transformers 5.23,
+    `core_model_loading.log_conversion_errors` and `utils/loading_report.log_state_dict_report`.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        report = frame.f_locals.get("loading_info")
+        for text in getattr(report, "conversion_errors", {}).values():
+            if found := OUT_OF_MEMORY_TEXT.search(text):
+                return str(text[found.start() :]).splitlines()[0]
+    return ""
 
 
 def non_finite_weights(tensors: Mapping[str, torch.Tensor]) -> list[str]:

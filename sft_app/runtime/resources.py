@@ -14,6 +14,17 @@ import psutil
 # The memory needed to load a model and generate, relative to its weights. Loading briefly holds a shard or layer
 # twice, and a conversation needs activations and a key-value cache.
 LOADED_MODEL_FACTOR = 1.2
+# What the libraries write when memory runs out without torch's own error: CUDA, HIP, Triton, NCCL and MPS ("out of
+# memory"), cuBLAS and cuDNN ("ALLOC_FAILED", and a handle that cannot be created), the driver, and torch on a CPU.
+OUT_OF_MEMORY_TEXT = re.compile(
+    r"\bout of memory\b|_STATUS_ALLOC_FAILED\b|_STATUS_NOT_INITIALIZED when calling .?cublas\w*Create\b"
+    r"|\b(cuda|hip)ErrorMemoryAllocation\b|_ERROR_OUT_OF_MEMORY\b"
+    r"|DefaultCPUAllocator: (can't allocate|not enough) memory",
+    re.IGNORECASE,
+)
+NOT_ENOUGH_MEMORY = "There is not enough memory for this. Stop whatever else is using it, or choose a smaller model."
+# bitsandbytes writes this line and exits with status 1, without an exception. Source: its csrc/ops.cuh.
+BITSANDBYTES_OUT_OF_MEMORY = re.compile(r"^Error out of memory at line \d+ in file ", re.MULTILINE)
 
 
 def free_memory_gib(device: str) -> float:
@@ -23,6 +34,17 @@ def free_memory_gib(device: str) -> float:
     import torch
 
     return torch.cuda.mem_get_info(0)[0] / 2**30
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether this error, or one that it was raised from, means that memory has run out."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and OUT_OF_MEMORY_TEXT.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def reset_peak_resident() -> None:

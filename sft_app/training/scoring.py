@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import torch
-
 from sft_app.errors import AppError
 from sft_app.evaluation.score_run import keep_score
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, read_base_scores
@@ -16,6 +14,7 @@ from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
 from sft_app.runs.folder import Run
+from sft_app.runtime.resources import is_out_of_memory
 from sft_app.training.termination import StopRequested, Termination
 
 logger = logging.getLogger(__name__)
@@ -60,9 +59,9 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
         return "Stopped while measuring: the scorecard only has the held-out loss."
     except AppError as error:
         return f"The scorecard only has the held-out loss: {error}"
-    except torch.OutOfMemoryError:
-        return "The scorecard only has the held-out loss: the GPU did not have enough memory to generate answers."
-    except Exception:  # the adapter is saved whatever fails here; the traceback goes to the run's log
+    except Exception as error:  # the adapter is saved whatever fails here; the traceback goes to the run's log
+        if is_out_of_memory(error):
+            return "The scorecard only has the held-out loss: there was not enough memory to generate answers."
         logger.exception("the scorecard could not be completed")
         return "The scorecard only has the held-out loss; the run's log says why."
     return ""

@@ -25,6 +25,7 @@ from sft_app.runtime.environment import RUN_LOCK_VARIABLE
 from sft_app.runtime.home import machine_lock_file, supervisor_log_file
 from sft_app.runtime.locks import take_lock
 from sft_app.runtime.processes import process_started
+from sft_app.runtime.resources import BITSANDBYTES_OUT_OF_MEMORY
 from sft_app.storage.backup import SUPERVISOR_SECONDS, back_up_in_background
 from sft_app.storage.stores import without_storage_token
 from sft_app.training.termination import BUSY_EXIT, OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
@@ -34,6 +35,15 @@ WORKER_POLL_SECONDS = 0.5
 HANDOVER_SECONDS = 10.0
 # A cancelled worker ends by itself within this time, unless it is still starting.
 CANCEL_SECONDS = 8.0
+# The message and the hint of a run that ran out of memory, before its first step and in a step of one row.
+LOADING_SHORTAGE = (
+    "There is not enough memory to load this model for training.",
+    "Choose the method qlora, choose a smaller model, or stop whatever else is using the memory.",
+)
+STEP_SHORTAGE = (
+    "There is not enough memory even for one row at a time.",
+    "Lower max_length, turn on gradient_checkpointing, choose the method qlora, or choose a smaller model.",
+)
 
 
 class _Shutdown:
@@ -79,7 +89,7 @@ def next_queued(home: Path) -> Run | None:
 
 
 def _supervise(run: Run) -> None:
-    """Train a run to its end; each time the GPU runs out of memory, start again with a smaller micro-batch."""
+    """Train a run to its end; each time a step runs out of memory, start again with a smaller micro-batch."""
     try:
         settings = run.record().settings
     except RunError as error:
@@ -88,16 +98,16 @@ def _supervise(run: Run) -> None:
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     me = os.getpid()
     hand_over(run, me, "Starting.", supervisor_pid=me, supervisor_started=process_started(me))
-    while (code := _run_worker(run, batch, accumulation)) == OUT_OF_MEMORY_EXIT and batch > 1:
-        if run.cancel_is_requested():
+    while (code := _run_worker(run, batch, accumulation)) and ran_out_of_memory(run, code) and batch > 1:
+        if run.cancel_is_requested() or run.status().state == "preparing":  # a smaller batch does not help to load it
             break
         too_large = batch
         batch, accumulation = _smaller_batch(batch, accumulation)
         hint = (
-            f"The GPU did not have enough memory for {too_large} conversations at once; the run now uses batches of "
+            f"There was not enough memory for {too_large} conversations at once; the run now uses batches of "
             f"{batch}, {accumulation} per step, so each step still covers the same number of conversations."
         )
-        hand_over(run, me, "The GPU ran out of memory; starting again.", hint=hint)
+        hand_over(run, me, "Out of memory; starting again with fewer conversations at once.", hint=hint)
     with contextlib.suppress(OSError):  # a full disk; once this supervisor has ended, the run counts as interrupted
         _record_ending(run, code)
 
@@ -121,8 +131,16 @@ def _record_ending(run: Run, code: int) -> None:
         run.finish_cancel()
     elif code in (TERMINATED_EXIT, -signal.SIGTERM) or _shutdown.is_requested:
         record_terminated(run)
+    elif ran_out_of_memory(run, code):
+        message, hint = LOADING_SHORTAGE if run.status().state == "preparing" else STEP_SHORTAGE
+        run.update_status(state="failed", message=message, hint=hint)
     else:
         run.update_status(state="failed", message=_describe_ending(code), hint=f"The end of the log: {run.log_tail(3)}")
+
+
+def ran_out_of_memory(run: Run, code: int) -> bool:
+    """Return whether a process of this run that exited with this status ran out of memory."""
+    return code == OUT_OF_MEMORY_EXIT or (code == 1 and bool(BITSANDBYTES_OUT_OF_MEMORY.search(run.log_tail(3))))
 
 
 def record_terminated(run: Run, step: int | None = None) -> None:
@@ -173,11 +191,6 @@ def hand_over(run: Run, pid: int, message: str, **changes: Any) -> None:
 
 def _describe_ending(code: int) -> str:
     """Describe a worker's exit status for the run's status."""
-    if code == OUT_OF_MEMORY_EXIT:
-        return (
-            "The GPU does not have enough memory even for one row at a time. Lower max_length or "
-            "choose a smaller model."
-        )
     if code == BUSY_EXIT:
         return "Another training process of this run exited without an error message. Resume the run."
     return describe_exit("The training process", code)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
 
 from sft_app.data.tokens import render_prompt, stop_ids
@@ -31,6 +30,7 @@ from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_c
 from sft_app.runs.folder import ADAPTER_DRAFTS, Run
 from sft_app.runs.records import WatchAnswer
 from sft_app.runtime.files import put_on_disk
+from sft_app.runtime.resources import is_out_of_memory
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
 from sft_app.training.auto_settings import resolve_max_length, resolve_precision
@@ -97,14 +97,13 @@ def _work(run_dir: str, micro_batch: str, accumulation: str) -> int:
             checkpoint = last_complete_checkpoint(run.checkpoints_dir)
             record_terminated(run, checkpoint_step(checkpoint) if checkpoint else 0)
         return TERMINATED_EXIT
-    except torch.OutOfMemoryError:
-        traceback.print_exc()
-        return OUT_OF_MEMORY_EXIT
     except AppError as error:
         run.update_status(state="failed", message=str(error), **({"hint": error.hint} if error.hint else {}))
         return distributed.failure_exit(error)
     except Exception as error:  # last chance to tell the user; the traceback goes to the run's log
         traceback.print_exc()
+        if is_out_of_memory(error):
+            return OUT_OF_MEMORY_EXIT
         run.update_status(state="failed", message=_failure_message(error), hint="The run's log has the details.")
         return distributed.failure_exit(error)
     return 0

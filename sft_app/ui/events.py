@@ -15,6 +15,7 @@ from gradio.blocks import Block
 
 from sft_app.errors import AppError
 from sft_app.hub.login import hide_tokens
+from sft_app.runtime.resources import NOT_ENOUGH_MEMORY, is_out_of_memory
 
 Updates = dict[Block, Any]
 """What a handler returns: a new value or update for each component that changes. Its other outputs do not change.
@@ -72,6 +73,8 @@ def error_message(error: Exception) -> str:
     if isinstance(error, AppError):
         return hide_tokens(str(error))
     logger.error("unexpected error in the page", exc_info=error)
+    if is_out_of_memory(error):
+        return NOT_ENOUGH_MEMORY
     return f"Something unexpected went wrong ({type(error).__name__}). The details are in app.log in the workspace."
 
 

@@ -73,6 +73,20 @@ def test_4bit_is_nf4_with_double_quantisation_and_computes_in_the_dtype(
     assert type(model.lm_head) is torch.nn.Linear
 
 
+@pytest.mark.parametrize(("text", "is_shortage"), [("CUDA out of memory. Tried to", True), ("an odd shape", False)])
+def test_lack_of_memory_that_transformers_reports_as_another_error_is_found(
+    ref: ModelRef, home: Path, monkeypatch: pytest.MonkeyPatch, text: str, is_shortage: bool
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError(text) if is_shortage else RuntimeError(text)
+
+    monkeypatch.setattr("transformers.integrations.bitsandbytes.Bnb4bitQuantize.convert", fail)
+    with pytest.raises(RuntimeError) as caught:
+        load_base(ref, home, CPU, in_4bit=True)
+    assert isinstance(caught.value, torch.OutOfMemoryError) == is_shortage
+    assert not is_shortage or str(caught.value).startswith("out of memory. Tried to")
+
+
 def test_4bit_base_is_near_the_base(ref: ModelRef, home: Path) -> None:
     ids = torch.arange(5, 60)[None]
     with torch.no_grad():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
+
 from sft_app.runtime import resources
-from sft_app.runtime.resources import free_disk_gib, free_memory_gib, shortage
+from sft_app.runtime.resources import free_disk_gib, free_memory_gib, is_out_of_memory, shortage
 
 
 def test_memory_is_what_the_container_may_still_take(tmp_path: Path) -> None:
@@ -30,3 +32,48 @@ def test_a_folder_that_is_not_there_yet_has_the_space_of_the_disk_it_will_be_on(
 def test_what_does_not_fit_is_told_with_both_numbers() -> None:
     assert shortage("tiny", 2.04, 1) == "tiny needs 2.0 GiB of memory, but only 1.0 GiB is free"
     assert shortage("The run", 9, 0.26, "disk space") == "The run needs 9.0 GiB of disk space, but only 0.3 GiB is free"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.99 GiB",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cudaErrorMemoryAllocation",
+        "CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY",
+        "Triton Error [CUDA]: out of memory",
+        "NCCL error: unhandled cuda error. Last error: Cuda failure 2 'out of memory'",
+        "HIP out of memory. Tried to allocate 2.00 GiB",
+        "MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB, max allowed: 9.07 GB).",
+        "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate",
+    ],
+)
+def test_every_library_s_lack_of_memory_counts(text: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+    wrapped = ValueError("the layer failed")
+    wrapped.__cause__ = RuntimeError(text)
+    assert is_out_of_memory(wrapped)
+
+
+def test_torch_s_own_error_and_python_s_count() -> None:
+    import torch
+
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(MemoryError())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"),
+        RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 101376"),
+        ValueError("the text says: CUDA out of memory"),
+        None,
+    ],
+)
+def test_other_errors_do_not_count(error: BaseException | None) -> None:
+    assert not is_out_of_memory(error)

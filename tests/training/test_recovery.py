@@ -328,7 +328,7 @@ def test_worker_that_runs_out_of_gpu_memory_goes_on_from_its_checkpoint_with_the
     status = run.status()
     assert (status.state, status.step) == ("finished", 8), run.log_tail(40)
     assert status.hint == (
-        "The GPU did not have enough memory for 4 conversations at once; the run now uses batches of 2, 2 per step, "
+        "There was not enough memory for 4 conversations at once; the run now uses batches of 2, 2 per step, "
         "so each step still covers the same number of conversations."
     )
     assert "CUDA out of memory" in run.log_file.read_text()

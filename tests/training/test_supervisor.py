@@ -91,11 +91,12 @@ def test_run_survives_the_kill_of_its_worker_and_then_of_its_supervisor(
 class StandInWorker:
     """Takes the place of the worker process: ends with the given exit statuses, one after the other.
 
-    Before the last one it says `finished`, if that is 0. `calls` are the run, micro-batch and accumulation it got.
+    It leaves its run in `state`; before the last status it says `finished`, if that is 0. `calls` are the run,
+    micro-batch and accumulation it got.
     """
 
-    def __init__(self, *codes: int) -> None:
-        self.codes = list(codes)
+    def __init__(self, *codes: int, state: str = "training") -> None:
+        self.codes, self.state = list(codes), state
         self.calls: list[tuple[str, int, int]] = []
         self.states: list[str] = []
 
@@ -105,7 +106,7 @@ class StandInWorker:
         code = self.codes.pop(0) if self.codes else 0
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()
-        run.update_status(state="training", pid=gone.pid, pid_started=0.0)
+        run.update_status(state=self.state, pid=gone.pid, pid_started=0.0)
         if code == 0:
             run.update_status(state="finished")
         return code
@@ -113,8 +114,8 @@ class StandInWorker:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandInWorker]:
-    def put(*codes: int) -> StandInWorker:
-        worker = StandInWorker(*codes)
+    def put(*codes: int, state: str = "training") -> StandInWorker:
+        worker = StandInWorker(*codes, state=state)
         monkeypatch.setattr(supervisor, "_run_worker", worker)
         return worker
 
@@ -141,7 +142,7 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     assert run.status().state == "finished"
     before, now = tries[-2][0], tries[-1]
     assert run.status().hint == (
-        f"The GPU did not have enough memory for {before} conversations at once; the run now uses batches of {now[0]}, "
+        f"There was not enough memory for {before} conversations at once; the run now uses batches of {now[0]}, "
         f"{now[1]} per step, so each step still covers the same number of conversations."
     )
     assert run.record().settings.per_device_train_batch_size == batch
@@ -161,7 +162,30 @@ def test_lack_of_memory_for_one_row_fails_with_what_to_do(make_run: Make, home: 
     work_off_queue(home)
     assert len(worker.calls) == 2
     assert run.status().state == "failed"
-    assert "even for one row at a time. Lower max_length or choose a smaller model" in run.status().message
+    assert run.status().message == "There is not enough memory even for one row at a time."
+    assert run.status().hint.startswith("Lower max_length, ")
+
+
+def test_lack_of_memory_before_the_first_step_fails_at_once(make_run: Make, home: Path, stand_in: Any) -> None:
+    """A smaller micro-batch does not make the model smaller."""
+    run = make_run(per_device_train_batch_size=8)
+    worker = stand_in(OUT_OF_MEMORY_EXIT, 0, state="preparing")
+    work_off_queue(home)
+    assert len(worker.calls) == 1
+    status = run.status()
+    assert (status.state, status.message) == ("failed", "There is not enough memory to load this model for training.")
+    assert status.hint.startswith("Choose the method qlora, choose a smaller model")
+
+
+def test_library_that_exits_for_lack_of_memory_counts_as_out_of_memory(
+    make_run: Make, home: Path, stand_in: Any
+) -> None:
+    run = make_run(per_device_train_batch_size=2)
+    run.log_file.write_text("Error out of memory at line 380 in file /src/csrc/ops.cu\n")
+    worker = stand_in(1, 0)
+    work_off_queue(home)
+    assert [batch for _, batch, _ in worker.calls] == [2, 1]
+    assert run.status().state == "finished"
 
 
 @pytest.mark.parametrize(

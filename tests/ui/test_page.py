@@ -84,6 +84,15 @@ def test_an_error_for_the_reader_becomes_its_own_sentence() -> None:
         handler()
 
 
+def test_lack_of_memory_becomes_a_sentence_with_what_to_do() -> None:
+    @with_error_messages
+    def fail() -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    with pytest.raises(gr.Error, match="There is not enough memory for this. Stop whatever else is using it"):
+        fail()
+
+
 def test_an_unexpected_error_becomes_a_sentence_without_its_details() -> None:
     @with_error_messages
     def handler() -> None:

@@ -1,7 +1,7 @@
 """Measure what a run takes with a dry run: a few optimizer steps on the largest batch, in its own process.
 
-Run as `python -m sft_app.training.preflight.dry_run RUN_DIR`; the training data in that folder are the conversations of
-the batch. It uses the worker's trainer without evaluation and checkpoints.
+Run as `python -m sft_app.training.preflight.dry_run RUN_DIR PARENT_PID`; the training data in that folder are the
+conversations of the batch. It uses the worker's trainer without evaluation and checkpoints.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -24,11 +25,13 @@ from sft_app.errors import AppError
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
+from sft_app.runtime.children import end_with_parent
 from sft_app.runtime.files import write_json_atomically
-from sft_app.runtime.resources import peak_resident_gib, reset_peak_resident
+from sft_app.runtime.resources import is_out_of_memory, peak_resident_gib, reset_peak_resident
 from sft_app.settings import RunSettings
 from sft_app.training.auto_settings import resolve_max_length
 from sft_app.training.preflight.workload import MEASURED_FILE
+from sft_app.training.termination import OUT_OF_MEMORY_EXIT
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
@@ -63,19 +66,23 @@ class StepClock(TrainerCallback):
         return min(spent[WARM_UP:])
 
 
-def main(run_dir: str) -> int:
-    """Measure the run and write `measured.json` into its folder; if that fails, the run's status says why."""
+def main(run_dir: str, parent: str) -> int:
+    """Measure the run and write `measured.json` into its folder; if that fails, the run's status says why.
+
+    Returns `OUT_OF_MEMORY_EXIT` if the memory ran out, otherwise 0. Ends with its parent, which reads the result.
+    """
     run = Run(Path(run_dir))
+    end_with_parent(int(parent), lambda: shutil.rmtree(run.path, ignore_errors=True))
     logging.disable(logging.WARNING)
     try:
         write_json_atomically(run.path / MEASURED_FILE, measure(run, run.record().settings))
         run.update_status(state="finished", message="")
-    except torch.OutOfMemoryError:
-        run.update_status(state="failed", message="The GPU does not have enough memory for it.")
     except AppError as error:
         run.update_status(state="failed", message=str(error))
     except Exception as error:  # last chance to tell the user; the traceback goes to the log
         traceback.print_exc()
+        if is_out_of_memory(error):
+            return OUT_OF_MEMORY_EXIT
         run.update_status(state="failed", message=f"It could not be measured: {type(error).__name__}: {error}")
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sft_app.models.gpu_support import has_usable_gpu
 from sft_app.models.loading import load_tokenizer
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
-from sft_app.training.preflight.measuring import measure_run
+from sft_app.training.preflight.measuring import DryRunOutOfMemory, measure_run
 from sft_app.training.preflight.plan import Machine, Preflight
 
 SHORTEST = 128
@@ -45,9 +45,14 @@ def look_ahead(
         raise no_conversation(file, reading.rejected)
     lengths = measure_lengths(load_tokenizer(machine.model(settings), home), sample.items, None, sample.offered)
     is_measured = with_measuring or has_usable_gpu()
-    measured = measure_run(settings, sample.items, lengths, home, on_progress) if is_measured else None
+    measured, ran_out_of_memory = None, False
+    try:
+        measured = measure_run(settings, sample.items, lengths, home, on_progress) if is_measured else None
+    except DryRunOutOfMemory:
+        ran_out_of_memory = True
     size = file.path.stat().st_size
     preflight = machine.preflight(settings, lengths, size, measured)
+    preflight = replace(preflight, ran_out_of_memory=ran_out_of_memory)
     return preflight, suggest_fit(settings, preflight, lambda changed: machine.preflight(changed, lengths, size))
 
 

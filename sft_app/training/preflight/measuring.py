@@ -6,6 +6,7 @@ Only a process that has ended returns all its memory, and only a fresh one has t
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +27,14 @@ from sft_app.runtime.home import dry_runs_dir, machine_lock_file
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.training.preflight.workload import MEASURED_FILE, DryRunResult
-from sft_app.training.supervisor import ensure_supervisor, worker_environment
+from sft_app.training.supervisor import ensure_supervisor, ran_out_of_memory, worker_environment
 
 # The share of the progress that is assigned to loading Python, the libraries and the model.
 LOADING_SHARE = 0.4
+
+
+class DryRunOutOfMemory(AppError):
+    """The dry run ran out of memory, so the run does not fit, whatever the estimate says."""
 
 
 def measure_run(
@@ -42,6 +47,7 @@ def measure_run(
     """Train two steps on a batch of the longest examples. If `on_progress` raises, the process is ended.
 
     Raises:
+        DryRunOutOfMemory: the run does not fit into memory.
         AppError: a run is in progress on this machine, or the dry run failed.
     """
     run = _write_dry_run(settings, _longest(settings, examples, lengths), lengths, home)
@@ -104,7 +110,7 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
 
 def _work(run: Run, on_progress: ProgressCallback) -> int:
     """Run the process to its end and return its exit status."""
-    arguments = ["-m", "sft_app.training.preflight.dry_run", str(run.path)]
+    arguments = ["-m", "sft_app.training.preflight.dry_run", str(run.path), str(os.getpid())]
     with running_python(arguments, run.log_file, worker_environment(1)) as child:
         for _ in until_ended(child):
             status = run.status()
@@ -115,6 +121,8 @@ def _work(run: Run, on_progress: ProgressCallback) -> int:
 
 def _result(run: Run, exit_status: int) -> DryRunResult:
     """Read what the dry run measured. Raises: AppError if it failed."""
+    if ran_out_of_memory(run, exit_status):
+        raise DryRunOutOfMemory("The run does not fit: the dry run ran out of memory.")
     status = run.status()
     if status.state == "failed":
         raise AppError(f"The dry run failed. {status.message}")

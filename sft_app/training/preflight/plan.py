@@ -58,10 +58,14 @@ class Preflight:
     seconds: float
     measured: DryRunResult | None = None
     experts: str = ""
+    ran_out_of_memory: bool = False
+    """Whether a dry run ran out of memory: the run needs more than is free, whatever the estimate says."""
 
     @property
     def memory_gib(self) -> float:
-        """Return the memory the run needs, with the margin."""
+        """Return the memory the run needs, with the margin; at least what is free if a dry run ran out of memory."""
+        if self.ran_out_of_memory:
+            return max(self.memory.total, self.memory_free_gib)
         return self.memory.total if self.measured is None else self.measured.peak_gib + self.memory.margin
 
     @property
@@ -70,7 +74,7 @@ class Preflight:
 
     @property
     def fits_memory(self) -> bool:
-        return self.memory_gib <= self.memory_free_gib
+        return not self.ran_out_of_memory and self.memory_gib <= self.memory_free_gib
 
     @property
     def fits_disk(self) -> bool:

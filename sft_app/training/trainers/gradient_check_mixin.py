@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow.compute
 import torch
 
+from sft_app.runtime.resources import is_out_of_memory
 from sft_app.training.distributed import sum_over_ranks
 from sft_app.training.fast_paths.batch_layouts import split_padded_rows, summed_loss
 from sft_app.training.fast_paths.gradient_check import (
@@ -76,9 +77,9 @@ class GradientCheckMixin:
         """Return the largest difference from the plain steps, infinite if the model fails."""
         try:
             return relative_difference(take(), plain)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # a model not made for this may fail in any way; a plainer method is used
+            if is_out_of_memory(error):
+                raise
             logger.warning("%s: %s: %s", what, type(error).__name__, error)
             self.model.zero_grad()
             return float("inf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PreflightService:
-    """Caches the measurements of dry runs, by settings without the run's name."""
+    """Caches the results of dry runs, by settings without the run's name; `_too_large` are those that did not fit."""
 
     home: Path
     data: DataService
@@ -28,6 +28,7 @@ class PreflightService:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _machine: Machine | None = None
     _measured: dict[RunSettings, DryRunResult] = field(default_factory=dict)
+    _too_large: set[RunSettings] = field(default_factory=set)
 
     def estimate(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
         """Return what a run will take, measured if possible, and changes that make it fit. Raises: AppError."""
@@ -35,19 +36,26 @@ class PreflightService:
 
         lengths, size = self.lengths.measure(settings), self.data.load(settings.reading()).file.path.stat().st_size
         machine = self._this_machine()
-        found = machine.preflight(settings, lengths, size, self._measured.get(_without_name(settings)))
+        key = _without_name(settings)
+        found = machine.preflight(settings, lengths, size, self._measured.get(key))
+        found = replace(found, ran_out_of_memory=key in self._too_large)
         return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
 
     def measure(self, settings: RunSettings, on_progress: ProgressCallback) -> None:
         """Do a dry run, whose result `estimate` then uses. Raises: AppError."""
-        from sft_app.training.preflight.measuring import measure_run
+        from sft_app.training.preflight.measuring import DryRunOutOfMemory, measure_run
 
-        examples = self.data.load(settings.reading()).examples
-        found = measure_run(settings, examples, self.lengths.measure(settings), self.home, on_progress)
-        self._measured[_without_name(settings)] = found
+        examples, lengths = self.data.load(settings.reading()).examples, self.lengths.measure(settings)
+        key = _without_name(settings)
+        self._too_large.discard(key)
+        try:
+            self._measured[key] = measure_run(settings, examples, lengths, self.home, on_progress)
+        except DryRunOutOfMemory:
+            self._too_large.add(key)
+            self._measured.pop(key, None)
 
     def is_measured(self, settings: RunSettings) -> bool:
-        return _without_name(settings) in self._measured
+        return _without_name(settings) in (self._measured.keys() | self._too_large)
 
     def _this_machine(self) -> Machine:
         from sft_app.training.preflight.plan import Machine

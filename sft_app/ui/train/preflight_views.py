@@ -65,7 +65,9 @@ def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str
     notes = []
     if not found.fits_memory:
         lacking = found.memory_gib - found.memory_free_gib
-        notes.append(f"The run does not fit: it needs {lacking:.1f} GiB more memory.")
+        tried = "The run does not fit: the dry run ran out of memory."
+        needed = f"The run does not fit: it needs {lacking:.1f} GiB more memory."
+        notes.append(tried if found.ran_out_of_memory else needed)
         notes.append(suggestion.sentence if suggestion else "No change to the settings makes it fit on this machine.")
     if not found.fits_disk:
         notes.append(

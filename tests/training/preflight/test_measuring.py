@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -15,9 +17,17 @@ from sft_app.data.reading import load_data, open_data
 from sft_app.errors import AppError, RunError
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
+from sft_app.runtime.children import start_python, wait_for
 from sft_app.settings import parse_settings
-from sft_app.training.preflight.measuring import measure_run
+from sft_app.training.preflight import dry_run as dry_run_process
+from sft_app.training.preflight import measuring
+from sft_app.training.preflight.fitting import look_ahead
+from sft_app.training.preflight.measuring import DryRunOutOfMemory, measure_run
 from sft_app.training.preflight.plan import Machine
+from sft_app.training.termination import OUT_OF_MEMORY_EXIT
+from sft_app.ui.context import PageContext
+from sft_app.ui.train.preflight_views import preflight_card, preflight_notes
 from tests.commands import Ended, assert_one_clear_line
 
 
@@ -115,3 +125,65 @@ def test_command_line_suggests_what_fits(cli: Callable[..., Ended], tiny_model_d
 
 def test_model_that_is_not_there_is_told(cli: Callable[..., Ended], data_file: Path, tmp_path: Path) -> None:
     assert_one_clear_line(dry_run(cli, tmp_path, data_file), "is not a model folder")
+
+
+# a dry run that runs out of memory
+
+
+def run_out(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def test_dry_run_exits_with_the_status_of_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run_process, "measure", run_out)
+    monkeypatch.setattr(Run, "record", lambda run: SimpleNamespace(settings=None))
+    assert dry_run_process.main(str(tmp_path), str(os.getppid())) == OUT_OF_MEMORY_EXIT
+
+
+def test_dry_run_that_runs_out_of_memory_raises_its_own_error(
+    measure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_work", lambda *_: OUT_OF_MEMORY_EXIT)
+    with pytest.raises(DryRunOutOfMemory):
+        measure()
+
+
+def test_dry_run_out_of_memory_answers_with_the_estimate_that_does_not_fit_and_a_change(
+    tiny_model_dir: Path, data_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_work", lambda *_: OUT_OF_MEMORY_EXIT)
+    monkeypatch.setattr("sft_app.models.hardware.free_memory_gib", lambda device: 8.0)
+    values = {"model": str(tiny_model_dir), "data": str(data_file), "method": "lora", "heldout_min": 4}
+    found, suggestion = look_ahead(parse_settings(values), home, with_measuring=True)
+    assert found.measured is None and found.memory.total < found.memory_free_gib
+    assert not found.fits_memory and not found.as_json()["fits_memory"]
+    assert found.memory_gib == found.memory_free_gib
+    assert suggestion is not None and suggestion.changes["per_device_train_batch_size"] < 4
+    assert preflight_notes(found, suggestion)[0] == "The run does not fit: the dry run ran out of memory."
+    assert "ran out of memory" in preflight_card(found, suggestion)
+
+
+def test_page_keeps_that_a_dry_run_ran_out_of_memory(
+    tiny_model_dir: Path, data_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "measure_run", out_of_memory)
+    service = PageContext(home).preflight
+    settings = parse_settings({"model": str(tiny_model_dir), "data": str(data_file), "method": "lora"})
+    assert service.estimate(settings)[0].fits_memory
+    service.measure(settings, lambda share: None)
+    assert service.is_measured(settings)
+    assert not service.estimate(settings)[0].fits_memory
+
+
+def out_of_memory(*_: Any, **__: Any) -> Any:
+    raise DryRunOutOfMemory("")
+
+
+def test_dry_run_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    """Its parent is this process; the one it is told to watch has ended."""
+    run = tmp_path / "run"
+    run.mkdir()
+    arguments = ["-m", "sft_app.training.preflight.dry_run", str(run), str(2**22 + 1)]
+    child = start_python(arguments, tmp_path / "log")
+    assert wait_for(child, 60) == 1
+    assert not run.exists()
