@@ -58,7 +58,7 @@ INNER_LAYERS = {
     "data/formats/converters": ["chat code_contests reply_trees tables", "preference"],
     "data/checkup": ["lengths sampling text_checks", "checks fixes", "inspection"],
     "models": [
-        "gpu_support precision starter",
+        "gpu_state gpu_support precision starter",
         "catalog hardware",
         "diagnosis layers licence",
         "loading",

@@ -2,41 +2,94 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
-from sft_app.errors import ModelError
+from sft_app.errors import ModelError, RunError
 from sft_app.inference.sides import Side
-from sft_app.models.hardware import Hardware, detect_hardware
+from sft_app.models.hardware import Hardware, cpu_hardware, detect_hardware
 from sft_app.models.shapes import read_shape
 from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
 from sft_app.runtime.resources import LOADED_MODEL_FACTOR, free_memory_gib, shortage
 
 # Bytes per weight in 4 bits, with its share of the scales.
 FOUR_BIT_BYTES = 0.55
+# What torch takes of a GPU before the first tensor.
+CUDA_CONTEXT_GIB = 0.5
+# How much more memory a run may take than it has so far, if no preflight has estimated it.
+RUN_GROWTH = 1.5
 
 
 def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, str]:
     """Choose the GPU, or the CPU if the base does not fit, and return it with a note about the choice.
 
-    `dtype` of the returned hardware is the comparison's; memory is needed for `models` models of the base's size.
+    `dtype` of the returned hardware is the comparison's; memory is needed for `models` models of the base's size. On a
+    GPU, `memory_free_gib` is what may be used: what an active run will still need is left to it.
 
     Raises: ModelError if no device has enough memory.
     """
     hardware = detect_hardware()
     if hardware.device == "cpu":
         return _on_cpu(side, home, hardware, models)
-    dtype = comparison_dtype(hardware, side.dtype)
-    needed = _needed_gib(side, home, dtype)
-    if needed <= hardware.memory_free_gib:
-        return replace(hardware, dtype=dtype), ""
-    why = shortage("the model", needed, hardware.memory_free_gib, "the GPU's memory")
-    why += f", because {work}" if (work := active_run_note(home)) else ""
-    free = free_memory_gib("cpu")
-    if _needed_gib(side, home, "float32") > free:
-        raise ModelError(f"The model does not fit in memory: {why}. Wait, or stop whatever is using the memory.")
-    on_cpu = replace(hardware, device="cpu", dtype="float32", memory_free_gib=free)
-    return on_cpu, f"answered on the CPU because {why}"
+    run, dtype = active_run(home), comparison_dtype(hardware, side.dtype)
+    usable = _usable_gib(hardware.memory_free_gib, run)
+    needed = models * _needed_gib(side, home, dtype)
+    if needed <= usable:
+        return replace(hardware, dtype=dtype, memory_free_gib=usable), ""
+    why = shortage("the model", needed, usable, "the GPU's memory")
+    why += f", because {active_run_note(home)}" if run else ""
+    try:
+        on_cpu, note = _on_cpu(side, home, cpu_hardware(), models)
+    except ModelError:
+        raise ModelError(f"The model does not fit in memory: {why}. Wait, or stop whatever is using it.") from None
+    return on_cpu, " and ".join(filter(None, [f"answered on the CPU because {why}", note]))
+
+
+def usable_memory_gib(device: str, home: Path) -> float:
+    """Return the free memory of the device, without what an active run will still need of a GPU."""
+    free = free_memory_gib(device)
+    return free if device == "cpu" else _usable_gib(free, active_run(home))
+
+
+def _usable_gib(free_gib: float, run: Run | None) -> float:
+    import torch
+
+    context = 0.0 if torch.cuda.is_initialized() else CUDA_CONTEXT_GIB
+    return max(0.0, free_gib - context - (memory_still_needed_gib(run) if run else 0.0))
+
+
+def memory_still_needed_gib(run: Run) -> float:
+    """Return how much more GPU memory a run may take than it holds now; infinite if that is not known.
+
+    What it will need is its preflight's estimate or measurement, which its folder records. Without one, it is what
+    training has needed so far and half as much again. While it trains, it keeps what it has once taken.
+    """
+    try:
+        needed = run.record().memory_gib
+    except RunError:
+        return math.inf
+    measured = [row.memory_gib for row in run.metrics() if row.memory_gib is not None and row.memory_gib > 0]
+    peak = max(measured, default=0.0)
+    held = peak if run.status().state == "training" else 0.0
+    if needed is None:
+        needed = RUN_GROWTH * peak if peak else math.inf
+    return max(0.0, needed - held)
+
+
+def limit_gpu_memory(hardware: Hardware, home: Path) -> None:
+    """Keep this process from taking more of the GPU than `choose_device` has found usable, while a run is active.
+
+    Beyond the limit, a request in this process fails, not the run. Without a run there is no limit.
+    """
+    import torch
+
+    if hardware.device != "cuda":
+        return
+    own = torch.cuda.memory_reserved() / 2**30
+    share = (own + hardware.memory_free_gib) / hardware.memory_gib if active_run(home) else 1.0
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
 def comparison_dtype(hardware: Hardware, requested: str = "auto") -> str:
@@ -54,15 +107,13 @@ def _on_cpu(side: Side, home: Path, hardware: Hardware, models: int) -> tuple[Ha
     Raises: ModelError if there is not enough memory for either.
     """
     free, dtype, exact = free_memory_gib("cpu"), _requested_dtype(side, hardware), comparison_dtype(hardware)
-    exactly = _needed_gib(side, home, exact)
-    if models * exactly <= free:
+    exactly = models * _needed_gib(side, home, exact)
+    if exactly <= free:
         return replace(hardware, dtype=exact), ""
-    needed = _needed_gib(side, home, dtype)
+    needed = models * _needed_gib(side, home, dtype)
     if needed > free:
         raise ModelError(f"{shortage(side.base.name, needed, free)}. Choose a smaller model.")
-    if dtype == exact:
-        return replace(hardware, dtype=dtype), ""
-    return replace(hardware, dtype=dtype), f"computed in {dtype} because {shortage(exact, models * exactly, free)}"
+    return replace(hardware, dtype=dtype), f"computed in {dtype} because {shortage(exact, exactly, free)}"
 
 
 def _requested_dtype(side: Side, hardware: Hardware) -> str:
@@ -75,17 +126,23 @@ def slowdown_note(home: Path) -> str:
     return f"{work} on this machine, so this takes longer" if work else ""
 
 
+def active_run(home: Path) -> Run | None:
+    """Return the run that is active now, or None."""
+    return next((run for run in list_runs(home) if not run.status().is_settled()), None)
+
+
 def active_run_note(home: Path) -> str:
     """Return which run is active now and its state, or an empty string."""
-    for run in list_runs(home):
-        if not run.status().is_settled():
-            return f"run {run.id} is {run.status().state}"
-    return ""
+    run = active_run(home)
+    return f"run {run.id} is {run.status().state}" if run else ""
 
 
 def _needed_gib(side: Side, home: Path, dtype: str) -> float:
-    """Return the memory needed to load the side's base and generate with it."""
+    """Return the memory needed to load the side's base and generate with it. In 4 bits are only its linear layers."""
     import torch
 
-    each = FOUR_BIT_BYTES if side.in_4bit else getattr(torch, dtype).itemsize
-    return LOADED_MODEL_FACTOR * read_shape(side.base, home).parameters * each / 2**30
+    each: int = getattr(torch, dtype).itemsize
+    shape = read_shape(side.base, home)
+    in_4bit = shape.linear_weights if side.in_4bit else 0
+    weights = in_4bit * FOUR_BIT_BYTES + (shape.parameters - in_4bit) * each
+    return LOADED_MODEL_FACTOR * weights / 2**30

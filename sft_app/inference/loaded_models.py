@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import ModelError
-from sft_app.inference.device import choose_device
+from sft_app.inference.device import choose_device, limit_gpu_memory, usable_memory_gib
 from sft_app.inference.sides import Side
 from sft_app.models.adapters import load_adapter
 from sft_app.models.catalog import ModelRef
@@ -22,7 +22,7 @@ from sft_app.models.loading import (
     load_tokenizer,
 )
 from sft_app.runs.checkpoints import read_safetensors_header
-from sft_app.runtime.resources import LOADED_MODEL_FACTOR, free_memory_gib, shortage
+from sft_app.runtime.resources import LOADED_MODEL_FACTOR, shortage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,6 +74,7 @@ class LoadedModels:
         side, whole = sides[0], {side.folder for side in sides if side.is_full_model()}
         tokenizer = load_tokenizer(side.base, home)
         hardware, note = choose_device(side, home, models=1 + len(whole))
+        limit_gpu_memory(hardware, home)
         model = load_base(side.base, home, hardware, in_4bit=side.in_4bit)
         if hardware.dtype == "float32":
             keep_4bit_differentiable(model, True)  # the CPU fast path always computes in bfloat16
@@ -123,13 +124,14 @@ class LoadedModels:
             self._full = None
             free_memory()
             needed = LOADED_MODEL_FACTOR * _weights_gib(side.folder, self.hardware.dtype)
-            free = free_memory_gib(self.hardware.device)
+            free = usable_memory_gib(self.hardware.device, self.home)
             if needed > free:
                 what, memory = f"{side.label} is a second full model, which", "memory in addition to the base model"
                 raise ModelError(
                     f"{shortage(what, needed, free, memory)}. "
                     "Stop whatever is using the memory, or compare an adapter instead."
                 )
+            limit_gpu_memory(replace(self.hardware, memory_free_gib=free), self.home)
             own = ModelRef(side.name, str(side.folder), None, "full fine-tune")
             self._full = (key, load_base(own, self.home, self.hardware))
         return self._full[1]

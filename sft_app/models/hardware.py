@@ -10,8 +10,10 @@ from typing import Any
 
 import psutil
 
+from sft_app.models.gpu_state import GpuState, gpu_state_from_torch, read_gpu_state
 from sft_app.models.gpu_support import has_kernels, has_nvidia_gpu, has_usable_gpu
 from sft_app.models.precision import cpu_dtype, cpu_name
+from sft_app.runtime.environment import is_zero_gpu
 from sft_app.runtime.resources import free_memory_gib
 from sft_app.settings import Method, RunSettings, TrainerKind, parse_settings
 
@@ -35,13 +37,19 @@ class Hardware:
 
 
 def detect_hardware() -> Hardware:
-    """Detect the GPU, or the CPU if there is none that torch can use. Imports torch."""
+    """Detect the GPU, or the CPU if there is none that torch can use. Imports torch.
+
+    Takes no memory on the GPU, unless this process uses it already or no other way answers.
+    """
     import torch
 
-    is_usable = torch.cuda.is_available()
-    if is_usable and torch.version.cuda:  # builds for other vendors' cards name their kernels in another way
-        is_usable = has_kernels(torch.cuda.get_device_capability(0), torch.cuda.get_arch_list())
-    return _cuda_hardware() if is_usable else _cpu_hardware()
+    if not torch.cuda.is_available():
+        return cpu_hardware()
+    uses_gpu = torch.cuda.is_initialized() or is_zero_gpu(os.environ)  # a child process cannot use a lent GPU
+    gpu = (None if uses_gpu else read_gpu_state()) or gpu_state_from_torch()
+    # Builds for other vendors' cards name their kernels in another way.
+    is_usable = not torch.version.cuda or has_kernels(gpu.capability, torch.cuda.get_arch_list())
+    return _cuda_hardware(gpu) if is_usable else cpu_hardware()
 
 
 def describe_machine() -> str:
@@ -85,24 +93,22 @@ def complete_settings(chosen: Mapping[str, Any]) -> RunSettings:
     return parse_settings({"method": default_method(chosen.get("trainer", "sft")), **chosen})
 
 
-def _cuda_hardware() -> Hardware:
-    import torch
-
-    properties = torch.cuda.get_device_properties(0)
+def _cuda_hardware(gpu: GpuState) -> Hardware:
     # `torch.cuda.is_bf16_supported()` is also true if bfloat16 is only emulated.
-    has_bfloat16 = (properties.major, properties.minor) >= (8, 0)
+    has_bfloat16 = gpu.capability >= (8, 0)
     return Hardware(
         device="cuda",
-        name=properties.name,
+        name=gpu.name,
         dtype="bfloat16" if has_bfloat16 else "float16",
-        reason=f"compute capability {properties.major}.{properties.minor}",
-        memory_gib=properties.total_memory / 2**30,
-        memory_free_gib=free_memory_gib("cuda"),
+        reason="compute capability {}.{}".format(*gpu.capability),
+        memory_gib=gpu.memory_gib,
+        memory_free_gib=gpu.memory_free_gib,
         cores=os.cpu_count() or 1,
     )
 
 
-def _cpu_hardware() -> Hardware:
+def cpu_hardware() -> Hardware:
+    """Describe the CPU. Imports torch."""
     dtype, reason = cpu_dtype()
     return Hardware(
         device="cpu",

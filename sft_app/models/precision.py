@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +75,30 @@ def measure_speedup() -> float:
 
 def _cached_speedup() -> float:
     """Return the speedup cached in the home's `machine.json`, measuring and saving it the first time."""
+    machine = _machine()
+    return measured_once([machine], lambda: {machine: measure_speedup()})[machine]
+
+
+def measured_once(names: Sequence[str], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return the numbers of these names cached in the home's `machine.json`, measuring and saving them the first time.
+
+    A name includes what its number depends on, because the file is that of every machine that used this home.
+    """
     file = speedups_file(app_home())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):
-            return _read_or_measure(file)
+            return _read_or_measure(file, names, measure)
     except OSError:  # a home that cannot be written to
-        return measure_speedup()
+        return measure()
 
 
-def _read_or_measure(file: Path) -> float:
-    machine, kept = _machine(), read_json(file, dict[str, float]) or {}  # of every machine that used this home
-    if machine not in kept:
-        kept[machine] = measure_speedup()
+def _read_or_measure(file: Path, names: Sequence[str], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    kept = read_json(file, dict[str, float]) or {}
+    if not set(names) <= kept.keys():
+        kept |= measure()
         write_json_atomically(file, kept)
-    return kept[machine]
+    return {name: kept[name] for name in names}
 
 
 def _machine() -> str:

@@ -35,7 +35,7 @@ def _time_or_none(text: Any) -> str | None:
         return None
 
 
-def _seconds_or_none(value: Any) -> float | None:
+def _amount_or_none(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and 0 <= value < math.inf else None
 
 
@@ -45,9 +45,9 @@ Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(null_f
 OptionalNumber = Annotated[float | None, BeforeValidator(_nan_for_null), PlainSerializer(null_for_nan)]
 StepNumber = Annotated[int, Field(ge=0, lt=2**63)]
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
-# A damaged time or duration counts as unknown, so that the rest of the status is still usable.
+# A damaged time or amount counts as unknown, so that the rest of the status is still usable.
 UtcTime = Annotated[str | None, BeforeValidator(_time_or_none)]
-Seconds = Annotated[float | None, BeforeValidator(_seconds_or_none)]
+Amount = Annotated[float | None, BeforeValidator(_amount_or_none)]
 
 
 class Record(BaseModel):
@@ -118,6 +118,7 @@ class RunRecord(BaseModel):
     """`settings.json`: everything needed to repeat the run.
 
     `machine` describes the machine; "" if it was not recorded. `owner` is the Hub name of who started it on a Space.
+    `memory_gib` is what its preflight expected it to need; None if there was none.
     """
 
     settings: RunSettings
@@ -126,6 +127,7 @@ class RunRecord(BaseModel):
     versions: dict[str, str]
     machine: str = ""
     owner: str = ""
+    memory_gib: Amount = None
     created_utc: UtcTime
 
 
@@ -155,7 +157,7 @@ class RunStatus(BaseModel):
     started_utc: UtcTime = None
     ended_utc: UtcTime = None
     started_moment: str | None = None
-    worked_seconds: Seconds = None
+    worked_seconds: Amount = None
 
     def has_ended(self) -> bool:
         return self.state in ENDED

@@ -43,14 +43,15 @@ def start_python(
         )
 
 
-def ask_program(command: Sequence[str], seconds: float) -> tuple[int, str] | None:
-    """Run a program to its end.
+def ask_program(command: Sequence[str], seconds: float, folder: Path | None = None) -> tuple[int, str] | None:
+    """Run a program to its end, in `folder` or the current one.
 
     Returns its exit status and everything it wrote; None if it cannot run or takes longer.
     """
     try:
         ended = subprocess.run(
             command,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,6 +63,11 @@ def ask_program(command: Sequence[str], seconds: float) -> tuple[int, str] | Non
     except (OSError, subprocess.TimeoutExpired):
         return None
     return ended.returncode, ended.stdout
+
+
+def ask_python(arguments: Sequence[str], seconds: float) -> tuple[int, str] | None:
+    """Run this Python with these arguments in the project's folder, and answer as `ask_program` does."""
+    return ask_program([sys.executable, *arguments], seconds, PROJECT_DIR)
 
 
 @contextmanager

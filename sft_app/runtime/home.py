@@ -67,7 +67,7 @@ def queue_file(home: Path) -> Path:
 
 
 def speedups_file(home: Path) -> Path:
-    """Return the file that says how much faster bfloat16 is than float32 on each processor this home was used on."""
+    """Return the file with the measured speeds of each processor and GPU that this home was used on."""
     return home / "machine.json"
 
 

@@ -78,6 +78,8 @@ def run_for_this_rank(run: Run) -> Run:
 
 def this_rank_hardware(settings: RunSettings) -> Hardware:
     """Return the hardware with this rank's own GPU; with FSDP the CPU, where the model waits to be sharded."""
+    if torch.cuda.is_available():
+        torch.cuda.init()  # a worker uses the GPU in any case, so torch can be asked about it
     (hardware,) = broadcast_from_first_rank((detect_hardware(),))
     if hardware.device != "cuda" or world_size() == 1:
         return hardware

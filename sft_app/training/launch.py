@@ -30,20 +30,20 @@ from sft_app.training.supervisor import ensure_supervisor
 DOUBLE_CLICK_SECONDS = 5.0
 
 
-def submit_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
+def submit_run(settings: RunSettings, home: Path, owner: str = "", memory_gib: float | None = None) -> Run:
     """Check data, model and disk, write the run and start it; it is queued if another is at work.
 
-    The same settings again within seconds count as a double click, not a second run.
+    The same settings again within seconds count as a double click, not a second run. `memory_gib` is the preflight's.
 
     Raises:
         AppError: the data or the model cannot be used, or the disk is full; nothing has been written then.
     """
-    run = _just_submitted(settings, home, owner) or create_queued_run(settings, home, owner)
+    run = _just_submitted(settings, home, owner) or create_queued_run(settings, home, owner, memory_gib)
     ensure_supervisor(home)
     return run
 
 
-def create_queued_run(settings: RunSettings, home: Path, owner: str = "") -> Run:
+def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory_gib: float | None = None) -> Run:
     """Create a run as `submit_run` does, without starting anything."""
     check_optional_deps(settings)
     file = open_data(settings, home)
@@ -66,6 +66,7 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "") -> Run
         versions=package_versions(),
         machine=describe_machine(),
         owner=owner,
+        memory_gib=memory_gib,
         created_utc=utc_now(),
     )
     return create_run(home, record, _rows_where(file, ~split.is_heldout), _rows_where(file, split.is_heldout))

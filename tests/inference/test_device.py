@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sft_app.errors import ModelError
 from sft_app.evaluation.score_run import keep_score
 from sft_app.export.report import report_markdown
 from sft_app.inference import device
-from sft_app.inference.device import choose_device, slowdown_note
+from sft_app.inference.device import CUDA_CONTEXT_GIB, choose_device, limit_gpu_memory, slowdown_note
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, Side, find_sides
 from sft_app.inference.stream import compare_prompt
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import read_shape
+from sft_app.runtime.files import write_json_atomically
 from sft_app.runtime.processes import process_started
 from sft_app.runtime.resources import LOADED_MODEL_FACTOR
 from sft_app.ui.compare.scorecard_views import scorecard_view
@@ -41,13 +43,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     def pretend(free: float, cpu_free: float = 8.0) -> None:
         found = Hardware("cuda", "GPU", "bfloat16", "", 80.0, free, 8)
         monkeypatch.setattr(device, "detect_hardware", lambda: found)
+        monkeypatch.setattr(device, "cpu_hardware", lambda: replace(found, device="cpu", memory_free_gib=cpu_free))
         monkeypatch.setattr(device, "free_memory_gib", lambda _: cpu_free)
 
     return pretend
 
 
-def at_work(made: Any) -> None:
-    made.run.update_status(state="training", pid=os.getpid(), pid_started=process_started(os.getpid()))
+def at_work(made: Any, state: str = "training", memory_gib: float | None = None) -> None:
+    record = made.run.record().model_copy(update={"memory_gib": memory_gib})
+    write_json_atomically(made.run.settings_file, record.model_dump())
+    made.run.update_status(state=state, pid=os.getpid(), pid_started=process_started(os.getpid()))
 
 
 def test_a_gpu_with_room_is_taken(made: Any, side: Side, gpu: Any) -> None:
@@ -63,6 +68,68 @@ def test_a_gpu_that_trains_leaves_the_answers_to_the_cpu_and_that_is_told(made: 
     assert (hardware.device, hardware.dtype) == ("cpu", "float32")
     assert note.startswith("answered on the CPU because the model needs 0.0 GiB of the GPU's memory, but only 0.0 GiB ")
     assert f"because run {made.run.id} is training" in note
+
+
+def test_run_keeps_what_it_will_need_by_its_preflight(made: Any, side: Side, gpu: Any) -> None:
+    gpu(free=20.0)
+    at_work(made, memory_gib=30.0)
+    assert choose_device(side, made.home)[0].device == "cpu"
+    made.run.log_metric(step=1, loss=1.0, memory_gib=12.0)
+    hardware, note = choose_device(side, made.home)  # it holds 12 of its 30 GiB, so 18 of the free 20 are left to it
+    assert (hardware.device, hardware.memory_free_gib, note) == ("cuda", 20.0 - 18.0 - CUDA_CONTEXT_GIB, "")
+    made.run.log_metric(step=2, loss=1.0, memory_gib=10.0)
+    assert choose_device(side, made.home)[0].memory_free_gib == hardware.memory_free_gib
+    made.run.update_status(state="scoring")  # it has freed its memory and will take it again
+    assert choose_device(side, made.home)[0].device == "cpu"
+
+
+def test_run_of_unknown_need_keeps_the_whole_gpu_until_it_has_been_measured(made: Any, side: Side, gpu: Any) -> None:
+    gpu(free=20.0)
+    at_work(made, state="preparing")
+    assert choose_device(side, made.home)[0].device == "cpu"
+    made.run.update_status(state="training")
+    made.run.log_metric(step=1, loss=1.0, memory_gib=12.0)
+    hardware, _ = choose_device(side, made.home)
+    assert (hardware.device, hardware.memory_free_gib) == ("cuda", 20.0 - 6.0 - CUDA_CONTEXT_GIB)
+
+
+def test_comparison_beside_a_run_cannot_take_more_than_the_run_leaves(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 2 * 2**30)
+    usable = Hardware("cuda", "GPU", "bfloat16", "", 80.0, 6.0, 8)
+    limit_gpu_memory(usable, made.home)
+    at_work(made)
+    limit_gpu_memory(usable, made.home)
+    limit_gpu_memory(replace(usable, device="cpu"), made.home)
+    assert shares == [1.0, 0.1]
+
+
+def test_4bit_counts_its_linear_layers_at_half_a_byte_and_the_rest_in_full(made: Any, side: Side) -> None:
+    shape = read_shape(side.base, made.home)
+    rest = shape.parameters - shape.linear_weights
+    assert rest > shape.linear_weights / 10  # the embedding of a small model
+    expected = LOADED_MODEL_FACTOR * (0.55 * shape.linear_weights + 2 * rest) / 2**30
+    assert device._needed_gib(replace(side, in_4bit=True), made.home, "bfloat16") == pytest.approx(expected)
+
+
+def test_room_for_two_whole_models_is_needed_on_a_gpu_and_on_the_cpu_instead(made: Any, side: Side, gpu: Any) -> None:
+    one = device._needed_gib(side, made.home, "float32")
+    gpu(free=1.5 * one + CUDA_CONTEXT_GIB, cpu_free=1.5 * one)
+    assert choose_device(side, made.home, models=1)[0].device == "cuda"
+    with pytest.raises(ModelError, match="does not fit in memory"):
+        choose_device(side, made.home, models=2)
+    gpu(free=0.0, cpu_free=2.1 * one)
+    assert choose_device(side, made.home, models=2)[0].device == "cpu"
+
+
+def test_cpu_that_answers_instead_may_compute_in_the_narrower_dtype(made: Any, side: Side, gpu: Any) -> None:
+    gpu(free=0.0, cpu_free=1.5 * device._needed_gib(side, made.home, "bfloat16"))
+    hardware, note = choose_device(replace(side, dtype="auto"), made.home)
+    assert (hardware.device, hardware.dtype) == ("cpu", "bfloat16")
+    assert "answered on the CPU because" in note and " and computed in bfloat16 because float32 needs" in note
 
 
 def test_no_room_anywhere_is_an_error_that_says_what_has_it(made: Any, side: Side, gpu: Any) -> None:

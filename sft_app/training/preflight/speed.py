@@ -1,23 +1,34 @@
-"""Estimate how long a run will take, from its arithmetic, its memory traffic, and the machine's measured speed."""
+"""Estimate how long a run will take, from its arithmetic, its memory traffic, and the machine's measured speed.
+
+Run as `python -m sft_app.training.preflight.speed DEVICE DTYPE` in the child process that measures a GPU.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from sft_app.errors import RunError
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.hardware import Hardware
+from sft_app.models.precision import measured_once
 from sft_app.models.shapes import ModelShape
+from sft_app.runtime.children import ask_python
+from sft_app.runtime.home import app_home, machine_lock_file
 from sft_app.settings import RunSettings
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
 from sft_app.training.preflight.memory import bytes_per_number, layer_bytes, uses_checkpointing, weight_bytes
 from sft_app.training.preflight.workload import DryRunResult, Workload
+from sft_app.training.supervisor import ensure_supervisor
 
-PROBE_SECONDS, LEAST_PROBES = 0.15, 4
+PROBE_SECONDS, LEAST_PROBES, CHILD_SECONDS = 0.15, 4, 120.0
 # The speed of a model's thin matrix products, relative to the square ones of the probe.
 MATRIX_EFFICIENCY = 0.8
 # The slowdown of a step with a 4-bit base on a CPU, which has no kernel for it.
@@ -45,16 +56,53 @@ class MachineSpeed:
 
 
 def machine_speed(hardware: Hardware, settings: RunSettings) -> MachineSpeed:
-    """Measure the machine's speed, once per dtype, in a fraction of a second. Imports torch."""
+    """Measure the machine's speed, once per dtype, in a fraction of a second. Imports torch.
+
+    A GPU is measured in a child process, so that this one takes no memory on it, and the result is kept in the home.
+
+    Raises: RunError if a run is using the GPU, which the measurement could take memory from.
+    """
     dtype = settings.compute_dtype(hardware.dtype)
-    return _probe(hardware.device, dtype)
+    if hardware.device == "cpu":
+        return measure_speed(hardware.device, dtype)
+    return _gpu_speed(hardware, dtype)
+
+
+def _gpu_speed(hardware: Hardware, dtype: str) -> MachineSpeed:
+    import torch
+
+    depends_on = f"{hardware.name} | torch {torch.__version__} | {dtype}"
+    flops, moved = f"{depends_on} | operations per second", f"{depends_on} | bytes per second"
+
+    def measure() -> dict[str, float]:
+        speed = _measure_in_child(hardware.device, dtype)
+        return {flops: speed.flops, moved: speed.bytes}
+
+    known = measured_once([flops, moved], measure)
+    return MachineSpeed(hardware.device, dtype, known[flops], known[moved])
+
+
+def _measure_in_child(device: str, dtype: str) -> MachineSpeed:
+    try:
+        with FileLock(machine_lock_file(app_home()), timeout=0):
+            answer = ask_python(["-m", "sft_app.training.preflight.speed", device, dtype], CHILD_SECONDS)
+    except Timeout:
+        raise RunError("A run is using the GPU, so its speed cannot be measured. Wait until it has ended.") from None
+    finally:
+        ensure_supervisor(app_home())  # a run may have been queued meanwhile
+    status, text = answer or (1, "it took too long")
+    last_line = (text.strip().splitlines() or ["no answer"])[-1]
+    if status:
+        raise RunError(f"The speed of the GPU could not be measured ({last_line}). Stop whatever else is using it.")
+    return MachineSpeed(**json.loads(last_line))
 
 
 @lru_cache
-def _probe(device: str, dtype: str) -> MachineSpeed:
+def measure_speed(device: str, dtype: str) -> MachineSpeed:
+    """Measure the device's speed in this process."""
     import torch
 
-    size, copied = (4096, 2**28) if device == "cuda" else (512, 2**27)
+    size, copied = (512, 2**27) if device == "cpu" else (4096, 2**28)
     left = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
     source, target = (torch.empty(copied, dtype=torch.uint8, device=device) for _ in range(2))
     product = _fastest(lambda: left @ left, device)
@@ -176,3 +224,7 @@ def count_evaluations(settings: RunSettings, steps: int) -> int:
     """Return the number of evaluations: at step 0, at every `eval_steps` and at the end."""
     interval = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
     return 1 + -(-steps // interval)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure_speed(*sys.argv[1:]))))  # noqa: T201 - the answer to the parent process

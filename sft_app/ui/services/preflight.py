@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_app.errors import AppError
+from sft_app.models.gpu_support import has_usable_gpu
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.ui.services.data import DataService
@@ -34,12 +36,16 @@ class PreflightService:
         """Return what a run will take, measured if possible, and changes that make it fit. Raises: AppError."""
         from sft_app.training.preflight.fitting import suggest_fit
 
-        lengths, size = self.lengths.measure(settings), self.data.load(settings.reading()).file.path.stat().st_size
-        machine = self._this_machine()
-        key = _without_name(settings)
-        found = machine.preflight(settings, lengths, size, self._measured.get(key))
-        found = replace(found, ran_out_of_memory=key in self._too_large)
+        lengths, size = self.lengths.measure(settings), self._data_bytes(settings)
+        machine, found = self._this_machine(), self._preflight(settings)
         return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
+
+    def expected_memory_gib(self, settings: RunSettings) -> float | None:
+        """Return the GPU memory the run will need, measured if possible; None if it needs none or is not known."""
+        try:
+            return self._preflight(settings).memory_gib if has_usable_gpu() else None
+        except AppError:
+            return None
 
     def measure(self, settings: RunSettings, on_progress: ProgressCallback) -> None:
         """Do a dry run, whose result `estimate` then uses. Raises: AppError."""
@@ -56,6 +62,15 @@ class PreflightService:
 
     def is_measured(self, settings: RunSettings) -> bool:
         return _without_name(settings) in (self._measured.keys() | self._too_large)
+
+    def _preflight(self, settings: RunSettings) -> Preflight:
+        lengths, key = self.lengths.measure(settings), _without_name(settings)
+        measured = self._measured.get(key)
+        found = self._this_machine().preflight(settings, lengths, self._data_bytes(settings), measured)
+        return replace(found, ran_out_of_memory=key in self._too_large)
+
+    def _data_bytes(self, settings: RunSettings) -> int:
+        return self.data.load(settings.reading()).file.path.stat().st_size
 
     def _this_machine(self) -> Machine:
         from sft_app.training.preflight.plan import Machine

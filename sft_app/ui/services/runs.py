@@ -52,8 +52,8 @@ class RunService:
         """Return whether anyone's run is training or queued."""
         return any(not run.status().has_ended() for run in list_runs(self.home))
 
-    def submit(self, settings: RunSettings) -> Run:
-        """Start or queue a run for this visitor. Raises: AppError."""
+    def submit(self, settings: RunSettings, memory_gib: float | None = None) -> Run:
+        """Start or queue a run for this visitor, which needs `memory_gib` by its preflight. Raises: AppError."""
         from sft_app.models.catalog import fetch_if_restricted, resolve_model
         from sft_app.training.launch import submit_run
 
@@ -61,4 +61,4 @@ class RunService:
         if self.access.hosting.is_hosted:
             fetch_if_restricted(resolve_model(settings.model, settings.revision, self.home), self.home)
         self.models.release()
-        return submit_run(settings, self.home, self.access.visitor().name or "")
+        return submit_run(settings, self.home, self.access.visitor().name or "", memory_gib)

@@ -87,8 +87,9 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
 
     @allowed("train", context)
     def start_run(shown: list[Any]) -> str:
+        settings = settings_from_form(names, shown)
         with starting:
-            return context.runs.submit(settings_from_form(names, shown)).id
+            return context.runs.submit(settings, context.preflight.expected_memory_gib(settings)).id
 
     @allowed("stop", context)
     def stop_watched(run_id: str | None) -> None:
