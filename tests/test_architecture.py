@@ -37,7 +37,11 @@ LAYERS = [
 # The same inside every folder.
 INNER_LAYERS = {
     "settings": ["data", "run", "parsing", "__init__"],
-    "runtime": ["environment files locks processes progress resources", "children home"],
+    "runtime": [
+        "environment operating_system progress",
+        "files locks processes resources",
+        "children home",
+    ],
     "runs": ["paths records checkpoints", "scorecard", "logs", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],

@@ -263,5 +263,5 @@ def read_adapter_config(adapter_dir: Path) -> dict[str, Any]:
 
     Raises: OSError, ValueError.
     """
-    config: dict[str, Any] = json.loads((adapter_dir / ADAPTER_CONFIG).read_text())
+    config: dict[str, Any] = json.loads((adapter_dir / ADAPTER_CONFIG).read_bytes())
     return config

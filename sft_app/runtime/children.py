@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runtime.operating_system import IS_WINDOWS, KILL_SIGNAL, child_options
+from sft_app.runtime.processes import process_is_alive, process_started
 
 CHILD_POLL_SECONDS = 0.2
 Child = subprocess.Popen[bytes]
@@ -28,7 +32,7 @@ def start_python(
     """Start this Python with these arguments in the project's folder, and append its output to `log`.
 
     Output goes to a file instead of a pipe, because a child blocks when no one reads its pipe. The child inherits the
-    file descriptors in `inherited`. A detached child survives the terminal its parent runs in.
+    file descriptors in `inherited`, except on Windows. A detached child survives the terminal its parent runs in.
     """
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -38,8 +42,7 @@ def start_python(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=tuple(inherited),
-            start_new_session=is_detached,
+            **child_options(inherited, is_detached),
         )
 
 
@@ -106,7 +109,7 @@ def wait_for(child: Child, seconds: float) -> int | None:
 
 def describe_exit(process: str, status: int) -> str:
     """Describe in a sentence how a process ended; `process` is the subject, such as "The training process"."""
-    if status == -signal.SIGKILL:
+    if status == -KILL_SIGNAL:
         return f"{process} was killed (signal 9), by a user or because the machine ran out of memory."
     if status < 0:
         return f"{process} was ended by signal {-status} ({signal.Signals(-status).name})."
@@ -118,9 +121,13 @@ def end_with_parent(parent: int, clean_up: Callable[[], None] = lambda: None) ->
 
     A killed parent cannot end its children, so a background thread watches for that.
     """
+    started = process_started(parent) if IS_WINDOWS and psutil.pid_exists(parent) else None
+
+    def has_parent() -> bool:  # Windows keeps the pid of a parent that has ended
+        return os.getppid() == parent and (not IS_WINDOWS or process_is_alive(parent, started))
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while has_parent():
             time.sleep(CHILD_POLL_SECONDS)
         clean_up()
         os._exit(1)

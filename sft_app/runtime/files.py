@@ -13,6 +13,8 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from sft_app.runtime.operating_system import flush_flags, while_open_elsewhere
+
 RecordType = TypeVar("RecordType")
 
 
@@ -45,7 +47,7 @@ def appearing_whole(path: Path) -> Iterator[TextIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        while_open_elsewhere(lambda: os.replace(temporary, path))
     finally:
         temporary.unlink(missing_ok=True)  # still there if writing failed
 
@@ -134,7 +136,7 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def read_json(path: Path, kind: type[RecordType]) -> RecordType | None:
     """Read a small JSON file as a `kind`; None if it is missing, unreadable or not a `kind`."""
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
+        return TypeAdapter(kind).validate_json(while_open_elsewhere(path.read_bytes))
     except (OSError, ValidationError):
         return None
 
@@ -142,16 +144,21 @@ def read_json(path: Path, kind: type[RecordType]) -> RecordType | None:
 def last_lines(path: Path, count: int) -> list[str]:
     """Return the last lines of a text file, such as a log; [] if it cannot be read."""
     try:
-        return path.read_text(errors="replace").splitlines()[-count:]
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
     except OSError:
         return []
 
 
 def put_on_disk(*paths: Path) -> None:
-    """Flush these files and folders to disk, so that they survive a power cut; those that do not exist are skipped."""
+    """Flush these files and folders to disk, so that they survive a power cut.
+
+    Those that do not exist, or that the system cannot flush, are skipped.
+    """
     for path in paths:
+        if (flags := flush_flags(path.is_dir())) is None:
+            continue
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, flags)
         except FileNotFoundError:
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import shutil
@@ -61,10 +62,12 @@ def peak_resident_gib() -> float:
         match = None
     if match:
         return int(match.group(1)) / 2**20
-    import resource
-
+    windows_peak: int | None = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if windows_peak is not None:
+        return windows_peak / 2**30
+    resource = importlib.import_module("resource")
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30)
 
 
 def free_disk_gib(folder: Path) -> float:

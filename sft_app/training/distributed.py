@@ -28,6 +28,7 @@ from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
 from sft_app.runtime.children import end_with_parent
 from sft_app.runtime.environment import LAUNCHER_PID_VARIABLE
+from sft_app.runtime.operating_system import KILL_SIGNAL
 from sft_app.settings import RunSettings
 from sft_app.training.termination import BUSY_EXIT, TERMINATED_EXIT
 
@@ -196,7 +197,7 @@ def main(num_processes: str, *worker_arguments: str) -> int:
 def exit_as(code: int) -> None:
     """Exit with this status, or for `-n` by signal n."""
     if code < 0:
-        if -code != signal.SIGKILL:
+        if -code != KILL_SIGNAL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

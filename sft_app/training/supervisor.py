@@ -24,6 +24,7 @@ from sft_app.runtime.children import Child, describe_exit, start_python, wait_fo
 from sft_app.runtime.environment import RUN_LOCK_VARIABLE
 from sft_app.runtime.home import machine_lock_file, supervisor_log_file
 from sft_app.runtime.locks import take_lock
+from sft_app.runtime.operating_system import IS_WINDOWS
 from sft_app.runtime.processes import process_started
 from sft_app.runtime.resources import BITSANDBYTES_OUT_OF_MEMORY
 from sft_app.storage.backup import SUPERVISOR_SECONDS, back_up_in_background
@@ -205,7 +206,7 @@ def _wait_for_orphans(home: Path) -> None:
 
 
 def _base_environment() -> dict[str, str]:
-    return {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def worker_environment(processes: int) -> dict[str, str]:
@@ -215,7 +216,7 @@ def worker_environment(processes: int) -> dict[str, str]:
     is taken in segments that can grow, because batches of different lengths leave gaps between fixed ones.
     """
     environment = without_storage_token(_base_environment())
-    if has_nvidia_gpu():
+    if has_nvidia_gpu() and not IS_WINDOWS:  # whose driver has no such segments
         environment.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if processes == 1:
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]

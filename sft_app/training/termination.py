@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sft_app.runs.folder import Run
+from sft_app.runtime.operating_system import WAKE_SIGNAL, wake_thread
 
 STOP_POLL_SECONDS = 0.25
 # Quick work is still finished: a step that has started and, after an earlier stop, each part of the remaining work.
@@ -23,7 +24,6 @@ CANCEL_GRACE_SECONDS = 5.0
 # A worker's exit statuses other than 0 and 1.
 OUT_OF_MEMORY_EXIT, BUSY_EXIT, CANCELLED_EXIT = 75, 76, 77
 TERMINATED_EXIT = 128 + signal.SIGTERM
-WAKE_SIGNAL = signal.SIGUSR1
 
 
 class Terminated(BaseException):
@@ -132,7 +132,7 @@ class Termination:
         while not ending.wait(0.0 if is_first else STOP_POLL_SECONDS):
             is_first = False
             if self._look(run):
-                signal.pthread_kill(main_thread, WAKE_SIGNAL)
+                wake_thread(main_thread)
             if self._cancel_noticed is not None and time.monotonic() - self._cancel_noticed > CANCEL_GRACE_SECONDS:
                 os._exit(CANCELLED_EXIT)  # the next process that reads the run removes the rest
 
