@@ -62,7 +62,7 @@ INNER_LAYERS = {
     "data/formats/converters": ["chat code_contests reply_trees tables", "preference"],
     "data/checkup": ["lengths sampling text_checks", "checks fixes", "inspection"],
     "models": [
-        "gpu_state gpu_support precision starter",
+        "apple_gpu gpu_state gpu_support precision starter",
         "catalog hardware",
         "diagnosis layers licence",
         "loading",

@@ -31,6 +31,9 @@ def choose_device(side: Side, home: Path, models: int = 1) -> tuple[Hardware, st
     Raises: ModelError if no device has enough memory.
     """
     hardware = detect_hardware()
+    if hardware.device == "mps" and side.in_4bit:
+        on_cpu, note = _on_cpu(side, home, cpu_hardware(), models)
+        return on_cpu, " and ".join(filter(None, ["answered on the CPU because the base is loaded in 4 bits", note]))
     if hardware.device == "cpu":
         return _on_cpu(side, home, hardware, models)
     run, dtype = active_run(home), comparison_dtype(hardware, side.dtype)
@@ -93,8 +96,8 @@ def limit_gpu_memory(hardware: Hardware, home: Path) -> None:
 
 
 def comparison_dtype(hardware: Hardware, requested: str = "auto") -> str:
-    """Return the dtype for comparisons if memory allows: float32 on a CPU, the training dtype on a GPU."""
-    if hardware.device == "cpu":
+    """Return the dtype for comparisons if memory allows: the training dtype on an NVIDIA GPU, else float32."""
+    if hardware.device != "cuda":
         return "float32"
     return hardware.dtype if requested == "auto" else requested
 

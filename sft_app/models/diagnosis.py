@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from sft_app.models.apple_gpu import apple_gpu_problem
 from sft_app.models.gpu_support import gpu_problem
 from sft_app.models.hardware import detect_hardware
 from sft_app.models.starter import starter_is_ready
@@ -15,7 +16,7 @@ from sft_app.runtime.resources import free_disk_gib
 
 def diagnose(home: Path) -> dict[str, Any]:
     """Return facts about the machine, ready to print. Memory and disk are in GiB."""
-    hardware, problem = detect_hardware(), gpu_problem()
+    hardware, problem = detect_hardware(), gpu_problem() or apple_gpu_problem()
     home.mkdir(parents=True, exist_ok=True)
     return {
         "device": hardware.device,

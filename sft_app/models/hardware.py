@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from sft_app.models.apple_gpu import DEVICE as APPLE_DEVICE
+from sft_app.models.apple_gpu import apple_gpu_problem, has_apple_gpu
 from sft_app.models.gpu_state import GpuState, gpu_state_from_torch, read_gpu_state
 from sft_app.models.gpu_support import has_kernels, has_nvidia_gpu, has_usable_gpu
 from sft_app.models.precision import cpu_dtype, cpu_name
@@ -24,7 +26,7 @@ GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
 class Hardware:
     """Describes the device that models run on.
 
-    `device` is `cuda` or `cpu`, `dtype` the name of a torch dtype; memory is in GiB.
+    `device` is `cuda`, `mps` or `cpu`, `dtype` the name of a torch dtype; memory is in GiB.
     """
 
     device: str
@@ -44,7 +46,7 @@ def detect_hardware() -> Hardware:
     import torch
 
     if not torch.cuda.is_available():
-        return cpu_hardware()
+        return _apple_hardware() if has_apple_gpu() and not apple_gpu_problem() else cpu_hardware()
     uses_gpu = torch.cuda.is_initialized() or is_zero_gpu(os.environ)  # a child process cannot use a lent GPU
     gpu = (None if uses_gpu else read_gpu_state()) or gpu_state_from_torch()
     # Builds for other vendors' cards name their kernels in another way.
@@ -103,6 +105,21 @@ def _cuda_hardware(gpu: GpuState) -> Hardware:
         reason="compute capability {}.{}".format(*gpu.capability),
         memory_gib=gpu.memory_gib,
         memory_free_gib=gpu.memory_free_gib,
+        cores=os.cpu_count() or 1,
+    )
+
+
+def _apple_hardware() -> Hardware:
+    import torch
+
+    memory_gib = torch.mps.recommended_max_memory() / 2**30
+    return Hardware(
+        device=APPLE_DEVICE,
+        name="Apple GPU",
+        dtype="float32",
+        reason="a trial step in float32 agrees with the processor's",
+        memory_gib=memory_gib,
+        memory_free_gib=min(memory_gib, free_memory_gib(APPLE_DEVICE)),
         cores=os.cpu_count() or 1,
     )
 

@@ -29,8 +29,8 @@ BITSANDBYTES_OUT_OF_MEMORY = re.compile(r"^Error out of memory at line \d+ in fi
 
 
 def free_memory_gib(device: str) -> float:
-    """Return the free memory of the device, `cpu` or `cuda`. Imports torch for a GPU."""
-    if device == "cpu":
+    """Return the free memory of the device. Imports torch for `cuda`; the GPU of `mps` uses the machine's memory."""
+    if device in ("cpu", "mps"):
         return min(psutil.virtual_memory().available, _left_to_container()) / 2**30
     import torch
 

@@ -23,7 +23,7 @@ import torch
 from accelerate import PartialState
 
 from sft_app.errors import ModelError
-from sft_app.models.hardware import Hardware, detect_hardware
+from sft_app.models.hardware import Hardware, cpu_hardware, detect_hardware
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
 from sft_app.runtime.children import end_with_parent
@@ -82,9 +82,19 @@ def this_rank_hardware(settings: RunSettings) -> Hardware:
     if torch.cuda.is_available():
         torch.cuda.init()  # a worker uses the GPU in any case, so torch can be asked about it
     (hardware,) = broadcast_from_first_rank((detect_hardware(),))
+    if hardware.device == "mps" and unchecked_on_apple_gpu(settings):
+        return cpu_hardware()
     if hardware.device != "cuda" or world_size() == 1:
         return hardware
     return replace(hardware, device="cpu" if settings.fsdp else f"cuda:{torch.cuda.current_device()}")
+
+
+def unchecked_on_apple_gpu(settings: RunSettings) -> str:
+    """Say why a run does not use the Apple GPU, which is checked for one process in float32 only; empty if it can."""
+    is_float32 = settings.compute_dtype("float32") == "float32" and settings.method != "qlora"
+    if is_float32 and settings.num_processes == 1:
+        return ""
+    return "This run uses the processor, because the Apple GPU is used only by one process in float32, without QLoRA."
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
+from sft_app.models.apple_gpu import apple_gpu_problem, has_apple_gpu
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, keep_4bit_differentiable, load_base, load_tokenizer
 from sft_app.models.lora_targets import attach_lora
@@ -224,6 +225,8 @@ def save_adapter(
 def load_trainable(run: Run, settings: RunSettings) -> Any:
     """Load the base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
     home, hardware = run.home, distributed.this_rank_hardware(settings)
+    if hardware.device == "cpu" and has_apple_gpu():
+        run.update_status(hint=apple_gpu_problem() or distributed.unchecked_on_apple_gpu(settings))
     dtype = resolve_precision(run, settings, hardware)
     base = load_base(recorded_model(run), home, hardware, dtype, in_4bit=settings.method == "qlora")
     if settings.method == "full":

@@ -130,8 +130,11 @@ def _repeated(rows: Dataset, batches: int) -> Dataset:
 
 
 def peak_gib() -> float:
-    """Return the peak memory of training: the GPU's if there is one, else resident memory."""
-    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else peak_resident_gib()
+    """Return the peak memory of training: the GPU's if it has its own, else the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    on_apple_gpu: int = torch.mps.driver_allocated_memory() if torch.backends.mps.is_available() else 0
+    return peak_resident_gib() + on_apple_gpu / 2**30
 
 
 if __name__ == "__main__":

@@ -118,8 +118,8 @@ def _fastest(work: Any, device: str) -> float:
     while done < LEAST_PROBES or time.perf_counter() < end:
         done, start = done + 1, time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device != "cpu":
+            getattr(torch, device).synchronize()
         best = min(best, time.perf_counter() - start)
     return best
 

@@ -48,7 +48,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
     compute_dtype = training_dtype(model)
     return {
         "output_dir": str(job.output_dir),
-        "use_cpu": not on_gpu,
+        "use_cpu": not on_gpu and model.device.type != "mps",
         "bf16": compute_dtype == torch.bfloat16,
         "fp16": compute_dtype == torch.float16,
         "num_train_epochs": settings.num_train_epochs,

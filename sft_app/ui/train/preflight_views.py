@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
+from sft_app.models.apple_gpu import apple_gpu_problem
 from sft_app.models.gpu_support import gpu_problem
 from sft_app.templating import render_html
 from sft_app.training.preflight.fitting import Suggestion
@@ -73,7 +74,7 @@ def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str
         notes.append(
             f"The disk is too full: the run needs {found.disk_needed_gib - found.disk_free_gib:.1f} GiB more space."
         )
-    if problem := gpu_problem():
+    if problem := gpu_problem() or apple_gpu_problem():
         notes.append(f"The run uses the processor. {problem}" if found.device == "cpu" else problem)
     return notes
 
