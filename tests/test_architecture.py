@@ -72,6 +72,7 @@ INNER_LAYERS = {
     "inference": [
         "next_tokens small_batch_linear",
         "batched_adapters decoding",
+        "captured_steps",
         "generation",
         "sides",
         "device evidence",

@@ -101,17 +101,24 @@ def _product_function(layer: Any) -> Callable[..., None] | None:
 
 def _add_product(result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float) -> None:
     """Add the product in place. A step of one token per row uses one fused call if the dtypes allow it."""
-    if x.ndim == 3 and x.shape[1] == 1 and a.dtype == result.dtype:
-        result[:, 0].addmm_(linear(x[:, 0].to(a.dtype), a), b.T, alpha=scaling)
-    else:
+    if not _add_fused(result, x, a, b, scaling):
         result.add_(linear(linear(x.to(a.dtype), a), b) * scaling)
 
 
 def _add_rounded_product(
     result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float
 ) -> None:
-    """Add the product on a quantised base, rounded to the base's dtype first, as PEFT does."""
-    result.add_((linear(linear(x.to(a.dtype), a), b) * scaling).to(result.dtype))
+    """Add the product on a quantised base: in one call if possible, else rounded to the base's dtype, as PEFT does."""
+    if not _add_fused(result, x, a, b, scaling):
+        result.add_((linear(linear(x.to(a.dtype), a), b) * scaling).to(result.dtype))
+
+
+def _add_fused(result: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling: float) -> bool:
+    """Add the product of a step of one token per row in one call; return False if the shapes or dtypes forbid it."""
+    if x.ndim != 3 or x.shape[1] != 1 or a.dtype != result.dtype:
+        return False
+    result[:, 0].addmm_(linear(x[:, 0].to(a.dtype), a), b.T, alpha=scaling)
+    return True
 
 
 def _forward_rows_alone(

@@ -27,7 +27,7 @@ def step_logits(
     whose rotary embedding changes at a length (LongRoPE) does so once, when the longest row passes it.
     """
     change = longrope_length(model)
-    input_ids, attention_mask = _left_padded(prompts, pad_id, model.device)
+    input_ids, attention_mask = left_padded(prompts, pad_id, model.device)
     read, cache, products = input_ids, None, small_batch_products(model, len(prompts))
     caches = True
     while True:
@@ -65,7 +65,7 @@ def _forward(model: PreTrainedModel, inputs: dict[str, torch.Tensor], cache: Any
         return model(**inputs, use_cache=False, logits_to_keep=1)
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and mask, both `(batch, seq)`, padded on the left."""
     width = max(len(prompt) for prompt in prompts)
     ids = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]

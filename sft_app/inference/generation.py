@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sft_app.errors import ModelError
+from sft_app.inference.captured_steps import fastest_step_logits
 from sft_app.inference.decoding import logits_agree, longrope_length, step_logits
 from sft_app.runtime.resources import is_out_of_memory
 
@@ -71,8 +72,9 @@ def generate_tokens(
 ) -> Iterator[tuple[int | None, ...]]:
     """Yield each row's next id at every step: None once a row has ended, `BROKEN_TOKEN` if its logits are not finite.
 
-    Prompts of different lengths are padded on the left. Above temperature 0, all rows get the same Gumbel noise at each
-    step, so equal models give equal answers. Source: Gumbel-max trick, Maddison et al. 2014, arXiv 1411.0030.
+    Prompts of different lengths are padded on the left. Above temperature 0, all rows get the same Gumbel noise at
+    each step, so equal models give equal answers; on one device, the same seed gives the same noise. Source:
+    Gumbel-max trick, Maddison et al. 2014, arXiv 1411.0030.
 
     Raises:
         ModelError: a prompt is empty or fills the model's context.
@@ -206,8 +208,8 @@ def _decode(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling, max_new_tokens: int, pad_id: int
 ) -> Iterator[list[int]]:
     """Yield the next id of every row `max_new_tokens` times, regardless of where answers end."""
-    random = torch.Generator().manual_seed(sampling.seed)
-    steps = step_logits(model, prompts, pad_id)
+    random = noise_generator(sampling.seed, model.device)
+    steps = fastest_step_logits(model, prompts, pad_id, max_new_tokens)
     next_ids = None
     for _ in range(max_new_tokens):
         logits = next(steps) if next_ids is None else steps.send(next_ids.clamp(min=0))
@@ -226,9 +228,14 @@ def noisy_scores(logits: torch.Tensor, temperature: float, random: torch.Generat
     """Return the scores whose largest is chosen, in the shape of `logits`, `(batch, vocabulary)`."""
     if temperature == 0:
         return logits
-    uniform = torch.rand(logits.shape[-1], generator=random).clamp(min=1e-20)
+    uniform = torch.rand(logits.shape[-1], generator=random, device=random.device).clamp(min=1e-20)
     gumbel = -torch.log(-torch.log(uniform))
-    return logits.float() / temperature + gumbel.to(logits.device)
+    return logits.float() / temperature + gumbel
+
+
+def noise_generator(seed: int, device: torch.device) -> torch.Generator:
+    """Return the source of noise for logits on this device. Each kind of device draws its own numbers for a seed."""
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _answer_room(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> int:

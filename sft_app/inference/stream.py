@@ -25,7 +25,14 @@ from sft_app.inference.evidence import (
     measure_agreement,
     measure_divergence,
 )
-from sft_app.inference.generation import Answer, Sampling, collect_answers, generate_tokens, noisy_scores
+from sft_app.inference.generation import (
+    Answer,
+    Sampling,
+    collect_answers,
+    generate_tokens,
+    noise_generator,
+    noisy_scores,
+)
 from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.next_tokens import TokenCandidate, most_likely_tokens
 from sft_app.inference.pair import (
@@ -156,7 +163,7 @@ def _agreement(
     if not answer.ids:
         return None
     logits = side_logits(pair, index, [*prompt, *answer.ids[:-1]], strength, len(answer.ids))
-    random = torch.Generator().manual_seed(sampling.seed)
+    random = noise_generator(sampling.seed, logits.device)
     scores = torch.cat([noisy_scores(row[None], sampling.temperature, random) for row in logits])
     return measure_agreement(logits, scores, answer.ids)
 
