@@ -35,11 +35,12 @@ def read_gpu_state() -> GpuState | None:
 
 
 def gpu_state_from_torch() -> GpuState:
-    """Describe the first GPU with torch, which creates a CUDA context in this process."""
+    """Describe this process's GPU, the first one unless chosen, with torch, which creates a CUDA context on it."""
     import torch
 
-    properties = torch.cuda.get_device_properties(0)
-    free, total = torch.cuda.mem_get_info(0)
+    device = torch.cuda.current_device()
+    properties = torch.cuda.get_device_properties(device)
+    free, total = torch.cuda.mem_get_info(device)
     return GpuState(properties.name, (properties.major, properties.minor), total / 2**30, free / 2**30)
 
 

@@ -213,6 +213,8 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def _kept_unquantised(config: PreTrainedConfig) -> list[str] | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psutil
@@ -16,6 +16,7 @@ from sft_app.evaluation.scorecard import write_base_scores
 from sft_app.runs.folder import Run
 from sft_app.runs.records import WatchAnswer
 from sft_app.runtime.files import put_on_disk
+from sft_app.runtime.resources import is_out_of_memory
 from sft_app.settings import RunSettings
 from sft_app.training.distributed import broadcast_from_first_rank, sum_over_ranks, world_size
 from sft_app.training.termination import StopRequested, Termination
@@ -32,7 +33,7 @@ class RunReporter(TrainerCallback):
     """
 
     trainer: Any = None
-    has_stopped_early = False
+    has_stopped_early = has_begun_a_step = False
 
     def __init__(
         self,
@@ -64,12 +65,26 @@ class RunReporter(TrainerCallback):
 
         Raises: StopRequested.
         """
+        self.has_begun_a_step = True
         if state.global_step == self.first_step:
             stops = world_size() > 1 and broadcast_from_first_rank((self.run.stop_is_requested(),))[0]
         else:
             stops = world_size() == 1 and self.termination.stop_noticed is not None
         if stops:
             raise StopRequested
+
+    @contextmanager
+    def noting_early_shortage(self) -> Iterator[None]:
+        """Set the run back to `preparing` if memory runs out before the first step, so that it is not tried again.
+
+        Until then, a smaller micro-batch would change nothing: held-out conversations are measured one at a time.
+        """
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_memory(error) and not self.has_begun_a_step:
+                self.run.update_status(state="preparing")
+            raise
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if time.monotonic() - self.status_written > STATUS_EVERY_SECONDS:

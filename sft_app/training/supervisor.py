@@ -38,7 +38,7 @@ HANDOVER_SECONDS = 10.0
 CANCEL_SECONDS = 8.0
 # The message and the hint of a run that ran out of memory, before its first step and in a step of one row.
 LOADING_SHORTAGE = (
-    "There is not enough memory to load this model for training.",
+    "There is not enough memory for this model: it ran out before the first step.",
     "Choose the method qlora, choose a smaller model, or stop whatever else is using the memory.",
 )
 STEP_SHORTAGE = (

@@ -153,7 +153,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     is_interruptible = checkpoint is None and distributed.world_size() == 1
     with termination.stoppable() if is_interruptible else nullcontext():
         trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)
-    with termination.deferred():
+    with termination.deferred(), reporter.noting_early_shortage():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if termination.is_requested:
         raise Terminated

@@ -17,6 +17,7 @@ from sft_app.models.adapters import load_adapter, read_adapter_config
 from sft_app.models.catalog import ModelRef
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import (
+    free_memory,
     holds_full_model,
     keep_4bit_differentiable,
     linear_4bit_layers,
@@ -469,3 +470,16 @@ def test_an_adapter_with_a_flat_factor_is_refused(ref: ModelRef, home: Path, ada
     save_file({**tensors, first: tensors[first].flatten()}, adapter_dir / "adapter_model.safetensors")
     with pytest.raises(ModelError, match="must have two dimensions, got 1"):
         load_adapter(load_base(ref, home, CPU), adapter_dir)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_memory_of_deleted_models_is_returned_on_a_gpu_that_was_used(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    returned: list[str] = []
+    for name in ("cuda", "mps"):
+        monkeypatch.setattr(getattr(torch, name), "empty_cache", lambda name=name: returned.append(name))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: device == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: device == "mps")
+    free_memory()
+    assert returned == [device]

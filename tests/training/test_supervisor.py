@@ -173,7 +173,8 @@ def test_lack_of_memory_before_the_first_step_fails_at_once(make_run: Make, home
     work_off_queue(home)
     assert len(worker.calls) == 1
     status = run.status()
-    assert (status.state, status.message) == ("failed", "There is not enough memory to load this model for training.")
+    assert status.state == "failed"
+    assert status.message == "There is not enough memory for this model: it ran out before the first step."
     assert status.hint.startswith("Choose the method qlora, choose a smaller model")
 
 

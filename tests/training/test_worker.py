@@ -563,6 +563,23 @@ def test_lack_of_gpu_memory_asks_to_be_started_again(
     assert not run.status().has_ended()
 
 
+def test_lack_of_memory_before_the_first_step_is_told_apart_from_one_in_a_step(
+    make_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor starts a run again with a smaller micro-batch only in the second case."""
+    from sft_app.training.trainers.heldout import HeldoutEvaluation
+
+    def run_out(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    for part, state in (("evaluate", "preparing"), ("training_step", "training")):
+        with monkeypatch.context() as patch:
+            patch.setattr(HeldoutEvaluation, part, run_out)
+            run = make_run()
+            assert work(run) == OUT_OF_MEMORY_EXIT
+            assert run.status().state == state
+
+
 def test_micro_batch_given_to_the_worker_replaces_the_settings(make_run: Make, work: Work) -> None:
     run = make_run(per_device_train_batch_size=8, gradient_accumulation_steps=1, packing=False, max_steps=1)
     work(run, batch=4, accumulation=2)
