@@ -116,6 +116,7 @@ def _work(run: Run, on_progress: ProgressCallback) -> int:
             status = run.status()
             share = status.step / status.total_steps if status.total_steps else 0.0
             on_progress(LOADING_SHARE * (status.state == "training") + (1 - LOADING_SHARE) * share)
+        on_progress(1.0)  # a short measurement may end between two looks
         return child.wait()
 
 

@@ -54,7 +54,7 @@ def test_dry_run_measures_the_longest_batch_and_leaves_nothing(
     longest = len("SuserNWhere is order 10?ENSassistantNSoon!EN")  # S, E and N stand for start, end and newline
     rows = 2 * asked.get("gradient_accumulation_steps", 1)
     assert found.tokens_per_step == rows * longest
-    assert told == sorted(told) and 0 < told[-1] <= 1
+    assert told == sorted(told) and told[-1] == 1
     assert list_runs(home) == []
     assert list((home / "dry_runs").iterdir()) == []
 
