@@ -16,6 +16,7 @@ from sft_app.settings import RunSettings
 
 RunState = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
 ENDED: frozenset[RunState] = frozenset({"finished", "stopped", "failed", "interrupted"})
+REMOVED_SETTINGS = frozenset({"torch_compile"})
 RESUMABLE: frozenset[RunState] = frozenset({"stopped", "failed", "interrupted"})
 
 
@@ -37,6 +38,15 @@ def _time_or_none(text: Any) -> str | None:
 
 def _amount_or_none(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and 0 <= value < math.inf else None
+
+
+def _without_removed(settings: Any) -> Any:
+    """Leave out the settings of earlier versions that no longer exist; any other unknown setting is an error."""
+    return (
+        {name: value for name, value in settings.items() if name not in REMOVED_SETTINGS}
+        if isinstance(settings, dict)
+        else settings
+    )
 
 
 # A measured number. JSON cannot express NaN and infinity, so files contain null instead.
@@ -121,7 +131,7 @@ class RunRecord(BaseModel):
     `memory_gib` is what its preflight expected it to need; None if there was none.
     """
 
-    settings: RunSettings
+    settings: Annotated[RunSettings, BeforeValidator(_without_removed)]
     source: SourceRecord
     model: ModelRecord
     versions: dict[str, str]

@@ -139,7 +139,6 @@ class RunSettings(DataSettings):
         le=100,
     )
     load_best_model_at_end: bool = setting("training", True, "Keep the adapter with the best held-out loss.")
-    torch_compile: bool = setting("training", False, "Compile the model first: takes minutes, then trains faster.")
     num_processes: int = setting("training", 1, "Number of GPUs to train on.", ge=1, le=64)
     fsdp: Literal["", "full_shard", "shard_grad_op"] = setting(
         "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it. Leave empty to copy it."

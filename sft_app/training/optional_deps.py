@@ -1,12 +1,10 @@
-"""Check and configure optional dependencies: experiment trackers and a C++ compiler."""
+"""Check and configure optional dependencies: experiment trackers."""
 
 from __future__ import annotations
 
 import importlib.util
 import netrc
 import os
-import shutil
-import sys
 from pathlib import Path
 
 from sft_app.errors import SettingsError
@@ -24,12 +22,6 @@ def check_optional_deps(settings: RunSettings) -> None:
     tracker = settings.report_to
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
         raise SettingsError(f"report_to: {tracker} is not installed. Run `pip install {tracker}`, or set it to none.")
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if settings.torch_compile and shutil.which(compiler) is None:
-        raise SettingsError(
-            f"torch_compile needs the C++ compiler {compiler}, which is not on this machine. "
-            "Install it (Debian, Ubuntu: `apt install g++`), or set torch_compile to false."
-        )
 
 
 def configure_tracker(run: Run) -> None:

@@ -218,6 +218,15 @@ def test_run_without_a_readable_status_is_interrupted(run: Run, content: bytes |
     )
 
 
+def test_setting_of_an_earlier_version_is_left_out_and_another_unknown_one_is_refused(run: Run):
+    kept = json.loads(run.settings_file.read_text())
+    run.settings_file.write_text(json.dumps(kept | {"settings": kept["settings"] | {"torch_compile": False}}))
+    assert run.record().settings.model_dump(mode="json") == kept["settings"]
+    run.settings_file.write_text(json.dumps(kept | {"settings": kept["settings"] | {"torch_compiled": False}}))
+    with pytest.raises(RunError, match="cannot be read"):
+        run.record()
+
+
 def test_update_changes_the_named_fields_only(run: Run):
     run.update_status(message="Loading.", total_steps=40)
     run.update_status(step=7)

@@ -63,7 +63,6 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "activation_checkpointing": checkpointing and not settings.fsdp,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "neftune_noise_alpha": packed_neftune_alpha(settings),
-        "torch_compile": settings.torch_compile,
         "fsdp": settings.fsdp or None,
         "fsdp_config": {"activation_checkpointing": checkpointing} if settings.fsdp else None,
         "eval_strategy": "steps",
