@@ -2,6 +2,8 @@
 
 With a vocabulary of 128,000, the logits are larger than all other activations. Forward and backward are one pass, since
 the gradient of a cross-entropy needs nothing that comes later.
+
+This is for CPUs. On a GPU, runs use the fused head that TRL adds to every model of an `SFTTrainer`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+FUSED_HEAD_DEVICE = "cuda"
+"""Where TRL's fused head computes trained positions only, in chunks; elsewhere it computes all positions."""
 
 
 class SummedCrossEntropy(torch.autograd.Function):

@@ -12,7 +12,7 @@ SHORTCUTS = {
     "uses_kernel": "the variable-length kernel",
     "shares_prefix": "the shared prefix",
     "fuses_modules": "fused functions",
-    "chunks_loss": "the custom loss head",
+    "chunks_loss": "the chunked loss",
 }
 MAX_LOGITS_IN_MEMORY = 2**25
 """128 MiB in float32: enough rows for a fast matrix product in the loss head, and no more."""

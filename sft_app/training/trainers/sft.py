@@ -23,7 +23,12 @@ from sft_app.training.fast_paths.batch_layouts import pad_conversations, split_c
 from sft_app.training.fast_paths.cpu_fused import fuse_modules, unfuse_modules
 from sft_app.training.fast_paths.cpu_shared_prefix import can_share_prefix, share_prefix
 from sft_app.training.fast_paths.gradient_check import StepResult, allowed_difference
-from sft_app.training.fast_paths.loss_head import SummedCrossEntropy, backbone, plain_head_weight
+from sft_app.training.fast_paths.loss_head import (
+    FUSED_HEAD_DEVICE,
+    SummedCrossEntropy,
+    backbone,
+    plain_head_weight,
+)
 from sft_app.training.fast_paths.step_plan import ONE_BY_ONE_PLAN, PADDED_PLAN, SHORTCUTS, StepPlan, describe_plan
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
 from sft_app.training.trainers.gradient_check_mixin import CheckedPaddingMixin, GradientCheckMixin, make_probe
@@ -40,14 +45,15 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.has_fused_head = self.args.device.type == FUSED_HEAD_DEVICE
         # DDP and FSDP act in the wrapped model's forward, so the head cannot be split off there.
-        takes_chunks = training_dtype(self.model) != torch.float16 and self.accelerator.num_processes == 1
-        self.head = plain_head_weight(self.model) if takes_chunks else None
+        may_split = not self.has_fused_head and self.accelerator.num_processes == 1
+        self.head = plain_head_weight(self.model) if may_split else None
         self.possible = self.plan = StepPlan(
             separates_attention=supports_separate_attention(self.model.config.get_text_config()),
             shares_prefix=not self.args.neftune_noise_alpha and can_share_prefix(self.model),
             fuses_modules=fuse_modules(self.model) > 0,
-            chunks_loss=self.head is not None,
+            chunks_loss=self.has_fused_head or self.head is not None,
         )
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -69,16 +75,19 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         """Return the summed loss, the number of trained tokens, and the model's output."""
         if self.plan.shares_prefix and uses_separate_attention(self.model):
             inputs, labels = share_prefix(inputs, labels)
-        labels = labels[1:]
-        trained = (labels != IGNORED).nonzero()[:, 0]
-        if self.head is None or not self.plan.chunks_loss:
-            outputs = model(**inputs, use_cache=False, logits_to_keep=trained)
-            loss = torch.nn.functional.cross_entropy(outputs.logits[0].float(), labels[trained], reduction="sum")
-        else:
+        trained = (labels[1:] != IGNORED).nonzero()[:, 0]
+        targets = labels[trained + 1]
+        if self.plan.chunks_loss and self.has_fused_head:
+            outputs = model(**inputs, labels=labels[None], fused_lm_head=True)
+            loss = -outputs.log_probs.sum()
+        elif self.plan.chunks_loss and self.head is not None:
             with self.accelerator.autocast():
                 outputs = backbone(model)(**inputs, use_cache=False)
             hidden = outputs.last_hidden_state[0, trained].to(self.head.dtype)
-            loss = SummedCrossEntropy.apply(hidden, self.head, labels[trained])
+            loss = SummedCrossEntropy.apply(hidden, self.head, targets)
+        else:
+            outputs = model(**inputs, use_cache=False, logits_to_keep=trained)
+            loss = torch.nn.functional.cross_entropy(outputs.logits[0].float(), targets, reduction="sum")
         return loss, len(trained), outputs
 
     def _library_loss(self, model: Any, inputs: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, int, Any]:

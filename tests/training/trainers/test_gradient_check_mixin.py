@@ -129,7 +129,7 @@ def wrong_beginning(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (wrong_gradient(SummedCrossEntropy), "the custom loss head"),
+        (wrong_gradient(SummedCrossEntropy), "the chunked loss"),
         (wrong_gradient(LoraLinearFunction), "fused functions"),
         (wrong_beginning, "the shared prefix"),
     ],
@@ -176,6 +176,29 @@ def test_the_runs_status_says_that_it_is_padded(
     work(run)
     assert run.status().state == "finished", run.status()
     assert "Conversations are padded in this run" in run.status().hint
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+def test_a_gpus_loss_is_that_of_the_librarys_fused_head(train: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """TRL's own, which knows models that cap or scale their logits; a CPU runs it over all positions."""
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+    trainer, packed = train(tiny_model(name), **PACKED)
+    assert trainer.plan.chunks_loss and trainer.head is None and trainer.notice == ""
+    monkeypatch.undo()
+    _, alone = train(tiny_model(name), **ONE_BY_ONE)
+    assert_same(packed, alone)
+
+
+def test_a_fused_head_that_is_wrong_is_left_out_and_told(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trl.kernels import ChunkedLogProbFunction
+
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+    wrong_gradient(ChunkedLogProbFunction)(monkeypatch)
+    trainer, packed = train(tiny_model("llama"), **PACKED)
+    assert trainer.notice.startswith("This run trains without the chunked loss, which takes longer")
+    monkeypatch.undo()
+    _, alone = train(tiny_model("llama"), **ONE_BY_ONE)
+    assert_same(packed, alone)
 
 
 def varlen_attn_on_cpu(
