@@ -84,9 +84,9 @@ def measure(case: Case, home: Path) -> dict[str, float]:
     from sft_app.models.hardware import detect_hardware
     from sft_app.models.loading import load_tokenizer
     from sft_app.settings import parse_settings
+    from sft_app.training.estimates.speed import machine_speed, step_seconds
     from sft_app.training.preflight.measuring import measure_run
     from sft_app.training.preflight.plan import Machine
-    from sft_app.training.preflight.speed import machine_speed, step_seconds
 
     data = write_conversations(home / "conversations.jsonl", case.rows + 1, case.tokens)  # one is held out
     settings = parse_settings(

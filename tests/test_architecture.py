@@ -89,8 +89,9 @@ INNER_LAYERS = {
     ],
     "training": [
         "distributed termination optional_deps divergence tokenized_dataset",
-        "auto_settings",
         "fast_paths",
+        "estimates",
+        "auto_settings",
         "trainers",
         "callbacks scoring",
         "supervisor",
@@ -103,7 +104,8 @@ INNER_LAYERS = {
         "cpu_shared_prefix gradient_check loss_head",
     ],
     "training/trainers": ["arguments", "heldout", "gradient_check_mixin", "classic sft", "build"],
-    "training/preflight": ["disk memory workload", "dry_run measuring speed", "plan", "fitting"],
+    "training/estimates": ["disk memory workload", "speed", "step_size"],
+    "training/preflight": ["dry_run machine_speed measuring", "plan", "fitting"],
     "export": [
         "chat_template_parts fidelity markdown public_facts",
         "ollama report_facts fidelity_check",

@@ -74,25 +74,26 @@ def _gpu_model(file: Path) -> list[str]:
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 
-def default_method(trainer: TrainerKind = "sft") -> Method:
+def default_method(trainer: TrainerKind = "sft", model: str = "") -> Method:
     """Return the default method: `full` for the classic trainer, otherwise an adapter.
 
-    QLoRA saves GPU memory; on a CPU, 4-bit weights only cost time.
+    QLoRA saves GPU memory. On a CPU 4-bit weights only cost time, and the small starter fits on any GPU without them.
     """
     if trainer == "classic":
         return "full"
-    return "qlora" if has_usable_gpu() else "lora"
+    return "qlora" if has_usable_gpu() and model != "starter" else "lora"
 
 
 def complete_settings(chosen: Mapping[str, Any]) -> RunSettings:
     """Complete the settings of a new run from what the user chose.
 
     The page, command line, config file and API all use it. Everything else comes from the preset; the method depends on
-    the trainer and this machine.
+    the trainer, the model and this machine.
 
     Raises: SettingsError.
     """
-    return parse_settings({"method": default_method(chosen.get("trainer", "sft")), **chosen})
+    method = default_method(chosen.get("trainer", "sft"), chosen.get("model", "starter"))
+    return parse_settings({"method": method, **chosen})
 
 
 def _cuda_hardware(gpu: GpuState) -> Hardware:

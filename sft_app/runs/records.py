@@ -148,7 +148,10 @@ class RunStatus(BaseModel):
     because a clock can be set. Both are missing in files of earlier versions.
 
     `kept_step` is the step of the weights in `adapter/`, `precision` the torch dtype the base computes in during
-    training. The supervisor reports how its worker ended, so while it is alive the run counts as active, even between
+    training. `micro_batch` is the number of rows computed at once and `checkpoint_every` n if every n-th layer is
+    recomputed; both are chosen once on a GPU, and None elsewhere.
+
+    The supervisor reports how its worker ended, so while it is alive the run counts as active, even between
     two workers.
     """
 
@@ -157,6 +160,8 @@ class RunStatus(BaseModel):
     total_steps: StepNumber = 0
     kept_step: StepNumber | None = None
     precision: str = ""
+    micro_batch: StepNumber | None = None
+    checkpoint_every: StepNumber | None = None
     pid: Pid | None = None
     pid_started: Started | None = None
     supervisor_pid: Pid | None = None

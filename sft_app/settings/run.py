@@ -114,8 +114,18 @@ class RunSettings(DataSettings):
         ge=16,
         le=131_072,
     )
+    auto_find_batch_size: bool = setting(
+        "training",
+        True,
+        "On a GPU, compute as many of a step's conversations at once as memory allows. Each step stays the same.",
+    )
     gradient_checkpointing: bool | None = setting(
-        "training", None, "Save memory by recomputing activations. Automatic: on for a GPU, off for a CPU."
+        "training",
+        None,
+        "Save memory by recomputing activations, which takes longer. Automatic: as far as a GPU's memory requires.",
+    )
+    checkpoint_every_n_layers: int = setting(
+        "training", 1, "With gradient checkpointing, recompute only every n-th layer.", ge=1, le=100
     )
     eval_steps: float = setting(
         "training",
@@ -189,11 +199,17 @@ class RunSettings(DataSettings):
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
     def compute_dtype(self, fastest: str) -> str:
-        """Return the dtype the base computes in; `fastest` is the machine's fastest. `full` needs float32 for its small
-        steps."""
+        """Return the dtype of the base's weights; `fastest` is the machine's fastest. `full` needs float32 for its
+        small steps."""
         if self.method == "full":
             return "float32"
         return fastest if self.dtype == "auto" else self.dtype
+
+    def step_dtype(self, fastest: str, device: str) -> str:
+        """Return the dtype a training step computes in: on a GPU, `full` computes in half precision (autocast)."""
+        if self.method == "full" and device == "cuda":
+            return fastest if self.dtype == "auto" else self.dtype
+        return self.compute_dtype(fastest)
 
     def is_packed(self) -> bool:
         """Return whether conversations are packed end to end instead of padded."""

@@ -23,8 +23,8 @@ from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, RunStatus, S
 from sft_app.runtime.environment import package_versions
 from sft_app.runtime.resources import free_disk_gib, shortage
 from sft_app.settings import RunSettings
+from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.optional_deps import check_optional_deps
-from sft_app.training.preflight.disk import disk_needed_gib
 from sft_app.training.supervisor import ensure_supervisor
 
 DOUBLE_CLICK_SECONDS = 5.0

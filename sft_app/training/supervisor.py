@@ -97,18 +97,22 @@ def _supervise(run: Run) -> None:
         run.update_status(state="failed", message=str(error))
         return
     batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    rows_per_step = batch * accumulation
     me = os.getpid()
     hand_over(run, me, "Starting.", supervisor_pid=me, supervisor_started=process_started(me))
-    while (code := _run_worker(run, batch, accumulation)) and ran_out_of_memory(run, code) and batch > 1:
-        if run.cancel_is_requested() or run.status().state == "preparing":  # a smaller batch does not help to load it
+    while (code := _run_worker(run, batch, accumulation)) and ran_out_of_memory(run, code):
+        status = run.status()
+        too_large = status.micro_batch or batch
+        # A smaller batch does not help to load the model.
+        if too_large == 1 or run.cancel_is_requested() or status.state == "preparing":
             break
-        too_large = batch
-        batch, accumulation = _smaller_batch(batch, accumulation)
+        batch, accumulation = _smaller_batch(too_large, rows_per_step // too_large)
         hint = (
             f"There was not enough memory for {too_large} conversations at once; the run now uses batches of "
             f"{batch}, {accumulation} per step, so each step still covers the same number of conversations."
         )
-        hand_over(run, me, "Out of memory; starting again with fewer conversations at once.", hint=hint)
+        changes = {"micro_batch": batch, "checkpoint_every": 1, "hint": hint}
+        hand_over(run, me, "Out of memory; starting again with fewer conversations at once.", **changes)
     with contextlib.suppress(OSError):  # a full disk; once this supervisor has ended, the run counts as interrupted
         _record_ending(run, code)
 

@@ -34,7 +34,7 @@ from sft_app.runtime.files import put_on_disk
 from sft_app.runtime.resources import is_out_of_memory
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
-from sft_app.training.auto_settings import resolve_max_length, resolve_precision
+from sft_app.training.auto_settings import resolve_max_length, resolve_precision, resolve_step_size
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
@@ -182,6 +182,7 @@ def _prepare(
         max_length = resolve_max_length(run, tokenizer)
         settings = settings.model_copy(update={"max_length": max_length})
         train = load_tokenized_dataset(run, tokenizer, max_length, settings.block_size)
+    settings = resolve_step_size(run, settings, train, distributed.this_rank_hardware(settings))
     heldout = list(tokenize_file(run.heldout_file, tokenizer, max_length))
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     reporter = RunReporter(run, settings, termination, _make_watch_function(tokenizer, settings))

@@ -14,7 +14,7 @@ from sft_app.models import gpu_state
 from sft_app.models.gpu_state import GpuState, choose_line, parse_state, read_gpu_state
 from sft_app.models.hardware import detect_hardware
 from sft_app.settings import parse_settings
-from sft_app.training.preflight import speed
+from sft_app.training.preflight import machine_speed
 
 H200 = "NVIDIA H200, 9.0, 143771, 140032, Disabled"
 SMALL = "NVIDIA T4, 7.5, 15360, 15000, [N/A]"
@@ -106,11 +106,11 @@ def test_speed_of_a_gpu_is_measured_in_a_child_and_kept(
         asked.append(arguments)
         return 0, f"a warning\n{json.dumps(answer)}\n"
 
-    monkeypatch.setattr(speed, "ask_python", ask)
+    monkeypatch.setattr(machine_speed, "ask_python", ask)
     for _ in range(2):
-        found = speed.machine_speed(detect_hardware(), parse_settings({}))
+        found = machine_speed.machine_speed(detect_hardware(), parse_settings({}))
         assert (found.device, found.flops, found.bytes) == ("cuda", 9e14, 4e12)
-    assert asked == [["-m", "sft_app.training.preflight.speed", "cuda", "bfloat16"]]
+    assert asked == [["-m", "sft_app.training.preflight.machine_speed", "cuda", "bfloat16"]]
 
 
 def test_speed_of_a_gpu_is_not_measured_while_a_run_uses_it(
@@ -123,11 +123,12 @@ def test_speed_of_a_gpu_is_not_measured_while_a_run_uses_it(
 
     machine(H200)
     with FileLock(machine_lock_file(home)), pytest.raises(RunError, match="A run is using the GPU"):
-        speed.machine_speed(detect_hardware(), parse_settings({}))
+        machine_speed.machine_speed(detect_hardware(), parse_settings({}))
 
 
 def test_the_child_answers_in_json() -> None:
-    status, text = speed.ask_python(["-m", "sft_app.training.preflight.speed", "cpu", "float32"], 120) or (1, "")
+    child = ["-m", "sft_app.training.preflight.machine_speed", "cpu", "float32"]
+    status, text = machine_speed.ask_python(child, 120) or (1, "")
     assert status == 0, text
     assert json.loads(text.splitlines()[-1])["flops"] > 1e8
 
@@ -139,7 +140,7 @@ def test_page_estimates_for_a_gpu_without_a_cuda_context(
 
     machine(H200)
     answer = json.dumps({"device": "cuda", "dtype": "bfloat16", "flops": 9e14, "bytes": 4e12})
-    monkeypatch.setattr(speed, "ask_python", lambda *_: (0, answer))
+    monkeypatch.setattr(machine_speed, "ask_python", lambda *_: (0, answer))
     monkeypatch.setattr("sft_app.ui.services.preflight.has_usable_gpu", lambda: True)
     context = PageContext(home)
     settings = parse_settings({"model": str(tiny_model_dir), "data": str(data_file), "method": "qlora"})

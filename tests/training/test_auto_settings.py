@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 from sft_app.data.checkup.inspection import inspect_data
 from sft_app.data.reading import open_data
@@ -18,8 +19,10 @@ from sft_app.models.catalog import recorded_model
 from sft_app.models.hardware import Hardware
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
-from sft_app.training import distributed
-from sft_app.training.auto_settings import resolve_max_length, resolve_precision
+from sft_app.training import auto_settings, distributed
+from sft_app.training.auto_settings import resolve_max_length, resolve_precision, resolve_step_size
+from sft_app.training.estimates.speed import MachineSpeed
+from sft_app.training.tokenized_dataset import load_tokenized_dataset
 
 
 def rows(lengths: list[int]) -> str:
@@ -101,3 +104,48 @@ def test_float16_without_a_gpu_is_refused_with_what_to_do(
     run.update_status(precision=recorded)
     with pytest.raises(ModelError, match=advice):
         resolve_precision(run, run.record().settings, machine_with("float32"))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Hardware:
+    """A card, as far as the decision is concerned, with plenty of memory for the tiny model."""
+    monkeypatch.setattr(auto_settings, "measure_speed", lambda *_: MachineSpeed("cuda", "bfloat16", 1e14, 1e12))
+    return Hardware("cuda", "a card", "bfloat16", "", 24.0, 23.0, 8)
+
+
+@pytest.fixture
+def run_of_16(make_run: Callable[..., Run]) -> Run:
+    return make_run(per_device_train_batch_size=4, gradient_accumulation_steps=4)
+
+
+def tokenized(run: Run, tokenizer: Any) -> Dataset:
+    return load_tokenized_dataset(run, tokenizer, run.record().settings.max_length or 0)
+
+
+def test_a_gpu_computes_a_step_at_once_and_a_resumed_run_does_the_same(
+    run_of_16: Run, tokenizer: Any, gpu: Hardware
+) -> None:
+    settings, train = run_of_16.record().settings, tokenized(run_of_16, tokenizer)
+    first = resolve_step_size(run_of_16, settings, train, gpu)
+    assert (first.per_device_train_batch_size, first.gradient_accumulation_steps) == (16, 1)
+    assert first.gradient_checkpointing is False
+    assert (run_of_16.status().micro_batch, run_of_16.status().checkpoint_every) == (16, 0)
+    small = Hardware("cuda", "another card", "bfloat16", "", 1.0, 0.1, 8)
+    assert resolve_step_size(run_of_16, settings, train, small) == first
+
+
+def test_a_run_that_ran_out_of_memory_takes_the_smaller_step_it_was_given(
+    run_of_16: Run, tokenizer: Any, gpu: Hardware
+) -> None:
+    run_of_16.update_status(micro_batch=8, checkpoint_every=1)
+    found = resolve_step_size(run_of_16, run_of_16.record().settings, tokenized(run_of_16, tokenizer), gpu)
+    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (8, 2)
+    assert found.gradient_checkpointing is True
+    asked = run_of_16.record().settings.model_copy(update={"gradient_checkpointing": False})
+    assert resolve_step_size(run_of_16, asked, tokenized(run_of_16, tokenizer), gpu).gradient_checkpointing is False
+
+
+def test_a_cpu_takes_the_step_as_it_stands_in_the_settings(run_of_16: Run, tokenizer: Any) -> None:
+    settings = run_of_16.record().settings
+    found = resolve_step_size(run_of_16, settings, tokenized(run_of_16, tokenizer), machine_with("float32"))
+    assert found == settings and run_of_16.status().micro_batch is None

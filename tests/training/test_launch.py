@@ -137,7 +137,7 @@ def test_a_disk_too_small_for_all_checkpoints_is_told_by_how_much(
     """As if each of the tiny model's 87,000 weights took 20,000 bytes in a checkpoint, of which there are four."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(2**40, 0, 2**31))
-    monkeypatch.setattr("sft_app.training.preflight.disk.BYTES_IN_CHECKPOINT", 20_000)
+    monkeypatch.setattr("sft_app.training.estimates.disk.BYTES_IN_CHECKPOINT", 20_000)
     small = settings.model_copy(update={"lora_r": 4})
     assert create_queued_run(small, home).status().state == "queued"
     full = settings.model_copy(update={"method": "full"})

@@ -148,6 +148,16 @@ def test_lack_of_gpu_memory_halves_the_micro_batch_and_keeps_the_step(
     assert run.record().settings.per_device_train_batch_size == batch
 
 
+def test_a_step_that_the_worker_chose_is_made_smaller(make_run: Make, home: Path, stand_in: Any) -> None:
+    """On a GPU the worker computes more at once than the settings say, and recomputes less."""
+    run = make_run(per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    run.update_status(micro_batch=16, checkpoint_every=0)
+    worker = stand_in(OUT_OF_MEMORY_EXIT, OUT_OF_MEMORY_EXIT, 0)
+    work_off_queue(home)
+    assert [(batch, accumulation) for _, batch, accumulation in worker.calls[1:]] == [(8, 2), (4, 4)]
+    assert (run.status().micro_batch, run.status().checkpoint_every) == (4, 1)
+
+
 def test_run_that_starts_again_smaller_is_never_seen_as_ended(make_run: Make, home: Path, stand_in: Any) -> None:
     make_run(per_device_train_batch_size=4)
     worker = stand_in(OUT_OF_MEMORY_EXIT, OUT_OF_MEMORY_EXIT, 0)

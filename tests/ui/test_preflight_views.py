@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from sft_app.training.estimates.memory import MemoryParts
+from sft_app.training.estimates.workload import DryRunResult
 from sft_app.training.preflight.fitting import Suggestion
-from sft_app.training.preflight.memory import MemoryParts
 from sft_app.training.preflight.plan import Preflight
-from sft_app.training.preflight.workload import DryRunResult
 from sft_app.ui.train.preflight_views import (
     data_sentence,
     preflight_card,

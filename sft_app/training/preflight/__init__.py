@@ -1,1 +1,1 @@
-"""Estimate and measure what a run will take, before it starts."""
+"""Tell what a run will take, before it starts: estimated or measured, and what makes it fit."""

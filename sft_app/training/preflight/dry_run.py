@@ -30,7 +30,7 @@ from sft_app.runtime.files import write_json_atomically
 from sft_app.runtime.resources import is_out_of_memory, peak_resident_gib, reset_peak_resident
 from sft_app.settings import RunSettings
 from sft_app.training.auto_settings import resolve_max_length
-from sft_app.training.preflight.workload import MEASURED_FILE
+from sft_app.training.estimates.workload import MEASURED_FILE
 from sft_app.training.termination import OUT_OF_MEMORY_EXIT
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
 from sft_app.training.trainers.arguments import TrainingJob

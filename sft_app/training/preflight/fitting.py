@@ -1,4 +1,4 @@
-"""Suggest changes to the settings that make a run fit into memory, the cheapest first."""
+"""Suggest changes to the settings: what makes a run fit into memory, the cheapest first, or uses spare memory well."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from sft_app.training.preflight.measuring import DryRunOutOfMemory, measure_run
 from sft_app.training.preflight.plan import Machine, Preflight
 
 SHORTEST = 128
+METHOD_CHANGES = {
+    "qlora": "use a 4-bit base model (QLoRA)",
+    "lora": "train an adapter instead of all weights (LoRA)",
+}
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,32 @@ def look_ahead(
     if not sample.offered:
         raise no_conversation(file, reading.rejected)
     lengths = measure_lengths(load_tokenizer(machine.model(settings), home), sample.items, None, sample.offered)
-    is_measured = with_measuring or has_usable_gpu()
     measured, ran_out_of_memory = None, False
-    try:
-        measured = measure_run(settings, sample.items, lengths, home, on_progress) if is_measured else None
-    except DryRunOutOfMemory:
-        ran_out_of_memory = True
+    if with_measuring or has_usable_gpu():
+        sized = machine.with_step_size(settings, lengths)
+        try:
+            measured = measure_run(sized, sample.items, lengths, home, on_progress)
+        except DryRunOutOfMemory:
+            ran_out_of_memory = True
     size = file.path.stat().st_size
     preflight = machine.preflight(settings, lengths, size, measured)
     preflight = replace(preflight, ran_out_of_memory=ran_out_of_memory)
-    return preflight, suggest_fit(settings, preflight, lambda changed: machine.preflight(changed, lengths, size))
+    return preflight, suggest_change(settings, preflight, lambda changed: machine.preflight(changed, lengths, size))
 
 
-def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]) -> Suggestion | None:
-    """Suggest the cheapest change that makes a run fit into memory; None if it already fits or nothing helps.
+def suggest_change(
+    settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight]
+) -> Suggestion | None:
+    """Suggest the cheapest change that makes a run fit into memory, or 16-bit weights if it fits without 4-bit ones.
 
     Changes are tried in this order: a smaller micro-batch (with as many conversations per step), gradient
-    checkpointing, a 4-bit base, shorter conversations, which lose text, and the starter. If a dry run needed more
-    memory than estimated, the estimates for the changed settings are scaled by the same factor.
+    checkpointing, an adapter instead of all weights, a 4-bit base, shorter conversations, which lose text, and the
+    starter. If a dry run needed more memory than estimated, the estimates for the changed settings are scaled by the
+    same factor. None if nothing helps or everything is fine.
     """
-    if now.fits_memory:
-        return None
     underestimate = now.memory_gib / now.memory.total
+    if now.fits_memory:
+        return _suggest_16_bit(settings, now, plan, max(1.0, underestimate))
     for changes in _changes_to_try(settings, now.max_length):
         changed = plan(settings.model_copy(update=changes))
         if underestimate * changed.memory.total <= changed.memory_free_gib:
@@ -73,13 +81,33 @@ def suggest_fit(settings: RunSettings, now: Preflight, plan: Callable[[RunSettin
     return None
 
 
+def _suggest_16_bit(
+    settings: RunSettings, now: Preflight, plan: Callable[[RunSettings], Preflight], underestimate: float
+) -> Suggestion | None:
+    """Suggest LoRA instead of QLoRA on a GPU where it fits, and where the step it leaves room for is no slower."""
+    if settings.method != "qlora" or now.device != "cuda":
+        return None
+    changes = {"method": "lora"}
+    found = plan(settings.model_copy(update=changes))
+    if underestimate * found.memory.total > found.memory_free_gib or found.seconds > plan(settings).seconds:
+        return None
+    sentence = (
+        f"LoRA on 16-bit weights fits too ({found.memory.total:.1f} of {found.memory_free_gib:.1f} GiB). It is more "
+        "exact than QLoRA, and no slower here."
+    )
+    return Suggestion(changes, sentence, found)
+
+
 def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
     """Yield changes to try: those that cost least first, and each on its own before it is combined with others."""
     rungs: list[dict[str, Any]] = [{}]
     if settings.gradient_checkpointing is not True:
         rungs.append({"gradient_checkpointing": True})
+    as_chosen = list(rungs)
+    if settings.method == "full":
+        rungs += [{**rung, "method": "lora"} for rung in as_chosen]
     if settings.method != "qlora" and not settings.fsdp:
-        rungs += [{**rung, "method": "qlora"} for rung in rungs]
+        rungs += [{**rung, "method": "qlora"} for rung in as_chosen]
     whole = list(rungs)
     while (max_length := max_length // 2) >= SHORTEST:
         rungs += [{**rung, "max_length": max_length} for rung in whole]
@@ -108,7 +136,7 @@ def _sentence(settings: RunSettings, changes: dict[str, Any]) -> str:
     if "model" in changes:
         actions.append("use the starter model")
     if "method" in changes:
-        actions.append("use a 4-bit base model (QLoRA)")
+        actions.append(METHOD_CHANGES[changes["method"]])
     if "max_length" in changes:
         actions.append(f"cut conversations off at {changes['max_length']:,} tokens")
     if "gradient_checkpointing" in changes:

@@ -26,7 +26,7 @@ from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import dry_runs_dir, machine_lock_file
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
-from sft_app.training.preflight.workload import MEASURED_FILE, DryRunResult
+from sft_app.training.estimates.workload import MEASURED_FILE, DryRunResult
 from sft_app.training.supervisor import ensure_supervisor, ran_out_of_memory, worker_environment
 
 # The share of the progress that is assigned to loading Python, the libraries and the model.

@@ -10,31 +10,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.runtime.resources import free_disk_gib
 from sft_app.settings import RunSettings
-from sft_app.training.preflight.disk import disk_needed_gib
-from sft_app.training.preflight.memory import LargestBatch, MemoryParts, estimate_memory
-from sft_app.training.preflight.speed import (
+from sft_app.training.estimates.disk import disk_needed_gib
+from sft_app.training.estimates.memory import MemoryParts, checkpointed_layers, estimate_memory
+from sft_app.training.estimates.speed import (
     MachineSpeed,
-    machine_speed,
     seconds_for,
-    shared_prefix_tokens,
     tokens_per_step,
 )
-from sft_app.training.preflight.workload import DryRunResult, Workload, plan_workload
+from sft_app.training.estimates.step_size import choose_step_size, largest_batch
+from sft_app.training.estimates.workload import DryRunResult, Workload, plan_workload
+from sft_app.training.preflight.machine_speed import machine_speed
 
 
 @dataclass(frozen=True)
 class Preflight:
     """What a run will take. `tokens_per_step` is the mean without padding; disk and memory are in GiB.
 
-    `experts` says whether those of a mixture are trained, and is empty for other models.
+    `experts` says whether those of a mixture are trained, and is empty for other models. A step computes `batch` rows
+    at once, `accumulation` times; every `checkpoint_every`-th layer is recomputed, none if it is 0.
 
     `memory_gib` and `seconds` come from the dry run if there is a `measured`, else from the estimate.
     """
@@ -60,6 +59,9 @@ class Preflight:
     experts: str = ""
     ran_out_of_memory: bool = False
     """Whether a dry run ran out of memory: the run needs more than is free, whatever the estimate says."""
+    batch: int = 1
+    accumulation: int = 1
+    checkpoint_every: int = 0
 
     @property
     def memory_gib(self) -> float:
@@ -98,7 +100,8 @@ def check_plan(
     measured: DryRunResult | None = None,
 ) -> Preflight:
     """Build the preflight of these settings. `disk_gib` is what the run needs and what is free."""
-    dtype = settings.compute_dtype(hardware.dtype)
+    settings = choose_step_size(settings, work, shape, hardware, speed)
+    dtype = settings.step_dtype(hardware.dtype, hardware.device)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
         data=settings.data,
@@ -120,20 +123,10 @@ def check_plan(
         seconds=seconds_for(settings, work, shape, speed, steps, measured),
         measured=measured,
         experts=shape.experts(settings),
+        batch=settings.per_device_train_batch_size,
+        accumulation=settings.gradient_accumulation_steps,
+        checkpoint_every=checkpointed_layers(settings, hardware.device),
     )
-
-
-def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:
-    """Return the largest micro-batch on one device: the longest conversations together, or completely filled rows."""
-    rows = settings.per_device_train_batch_size
-    filled = settings.row_length(work.max_length)
-    if filled is not None:
-        share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
-        return LargestBatch(rows * filled, round(rows * filled * share))
-    together = np.resize(work.tokens[:rows], rows), np.resize(work.trained[:rows], rows)
-    shared = (rows - 1) * shared_prefix_tokens(settings, work, device)
-    tokens = int(together[0].sum()) - shared if settings.is_packed() else rows * int(work.tokens[0])
-    return LargestBatch(tokens, int(together[1].sum()))
 
 
 def count_steps(settings: RunSettings, work: Workload) -> int:
@@ -162,6 +155,15 @@ class Machine:
         disk = disk_needed_gib(settings, ref.folder(self.home), data_bytes), self._disk_free_gib()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
+
+    def with_step_size(self, settings: RunSettings, lengths: TokenLengths) -> RunSettings:
+        """Return the settings with the step that suits this machine, as the run will choose it.
+
+        Raises: AppError if the model or data cannot be used.
+        """
+        hardware = detect_hardware()
+        work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
+        return choose_step_size(settings, work, self.shape(self.model(settings)), hardware, speed)
 
     def model(self, settings: RunSettings) -> ModelRef:
         """Find the base model in the settings. Raises: AppError if it is unknown."""

@@ -12,11 +12,12 @@ from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 
 from sft_app.data.tokens import RenderedConversation
+from sft_app.models.hardware import detect_hardware
 from sft_app.settings import RunSettings
 from sft_app.training.optional_deps import PROJECT_NAME
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
     # FSDP moves its shard of the model to the GPU itself.
     on_gpu = model.device.type == "cuda" or bool(settings.fsdp and torch.cuda.is_available())
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing
-    compute_dtype = training_dtype(model)
+    compute_dtype = chosen_step_dtype(settings, training_dtype(model), on_gpu)
     return {
         "output_dir": str(job.output_dir),
         "use_cpu": not on_gpu and model.device.type != "mps",
@@ -61,7 +62,10 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "per_device_train_batch_size": settings.per_device_train_batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "activation_checkpointing": checkpointing and not settings.fsdp,
-        "activation_checkpointing_kwargs": {"use_reentrant": False},
+        "activation_checkpointing_kwargs": {
+            "use_reentrant": False,
+            "every_n_layers": settings.checkpoint_every_n_layers,
+        },
         "neftune_noise_alpha": packed_neftune_alpha(settings),
         "fsdp": settings.fsdp or None,
         "fsdp_config": {"activation_checkpointing": checkpointing} if settings.fsdp else None,
@@ -96,10 +100,26 @@ def packed_neftune_alpha(settings: RunSettings) -> float | None:
 
 
 def training_dtype(model: PreTrainedModel) -> torch.dtype:
-    """Return the dtype the base computes in; for a 4-bit model, that is not the dtype of its packed weights."""
+    """Return the dtype of the base's weights; for a 4-bit model, that which they are unpacked to."""
     quantization = getattr(model.config, "quantization_config", None)
     dtype: torch.dtype = getattr(quantization, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
     return dtype
+
+
+def chosen_step_dtype(settings: RunSettings, weights: torch.dtype, on_gpu: bool) -> torch.dtype:
+    """Return the dtype to compute steps in: that of the weights, but half precision for `full` on a GPU.
+
+    Autocast then keeps its weights and their updates in float32.
+    """
+    if settings.method != "full" or weights != torch.float32 or not on_gpu:
+        return weights
+    dtype: torch.dtype = getattr(torch, settings.step_dtype(detect_hardware().dtype, "cuda"))
+    return dtype
+
+
+def step_dtype(arguments: TrainingArguments) -> torch.dtype:
+    """Return the dtype that a trainer's steps compute in, from its arguments."""
+    return torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else torch.float32
 
 
 def cast_trainable_to_float32(model: PreTrainedModel) -> None:

@@ -24,7 +24,7 @@ from sft_app.training.fast_paths.gradient_check import (
     without_randomness,
 )
 from sft_app.training.fast_paths.step_plan import ONE_BY_ONE, slower_notice
-from sft_app.training.trainers.arguments import TrainingJob, training_dtype
+from sft_app.training.trainers.arguments import TrainingJob, step_dtype
 from sft_app.training.trainers.heldout import is_single_process
 
 BatchMethod = Literal["the library's", "padded", "one by one"]
@@ -93,7 +93,7 @@ class GradientCheckMixin:
                 loss: torch.Tensor = self.compute_loss(model, dict(inputs))
                 return loss
 
-        return compute_step(self.model, compute, training_dtype(self.model))
+        return compute_step(self.model, compute, step_dtype(self.args))
 
     @staticmethod
     def in_all_processes(is_true: bool) -> bool:
@@ -144,7 +144,7 @@ class CheckedPaddingMixin(GradientCheckMixin):
             steps: list[StepResult] = self.steps_on_probe(model)
             return steps
 
-        plain, dtype = take("one by one"), training_dtype(self.model)
+        plain, dtype = take("one by one"), step_dtype(self.args)
         if not self.in_all_processes(all(step.is_finite() for step in plain)):
             return "the library's"  # training itself ends at such a number and says why
         methods: tuple[BatchMethod, ...] = ("the library's", "padded")

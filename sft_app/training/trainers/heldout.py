@@ -18,7 +18,7 @@ from sft_app.runs.checkpoints import checkpoint_step, complete_checkpoints, prun
 from sft_app.training.distributed import sum_over_ranks
 from sft_app.training.divergence import all_finite, broken_base_error, divergence_error
 from sft_app.training.termination import STEP_SECONDS, StopRequested, Terminated, Termination
-from sft_app.training.trainers.arguments import make_schedule, training_dtype
+from sft_app.training.trainers.arguments import make_schedule, step_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class HeldoutEvaluation:
             raise self._divergence_error(what, value, step)
 
     def _divergence_error(self: Any, what: str, value: float, step: int) -> DivergedError:
-        dtype = training_dtype(self.model)
+        dtype = step_dtype(self.args)
         return (
             divergence_error(what, value, step, dtype, self.args.learning_rate)
             if step

@@ -30,7 +30,7 @@ from sft_app.training.fast_paths.loss_head import (
     plain_head_weight,
 )
 from sft_app.training.fast_paths.step_plan import ONE_BY_ONE_PLAN, PADDED_PLAN, SHORTCUTS, StepPlan, describe_plan
-from sft_app.training.trainers.arguments import TrainingJob, common_arguments, training_dtype
+from sft_app.training.trainers.arguments import TrainingJob, common_arguments, step_dtype
 from sft_app.training.trainers.gradient_check_mixin import CheckedPaddingMixin, GradientCheckMixin, make_probe
 from sft_app.training.trainers.heldout import HeldoutEvaluation
 
@@ -109,7 +109,7 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
 
     def _choose_plan(self, model: Any, plain: list[StepResult]) -> StepPlan:
         """Return the fastest plan that gives what the plain one gives in all processes of the run."""
-        dtype = training_dtype(self.model)
+        dtype = step_dtype(self.args)
         noise = 0.0 if dtype == torch.float32 else self._difference_of(PADDED_PLAN, model, plain)
         allowed = allowed_difference(dtype, noise)
 

@@ -15,9 +15,9 @@ from sft_app.ui.services.data import DataService
 from sft_app.ui.services.lengths import LengthService
 
 if TYPE_CHECKING:
+    from sft_app.training.estimates.workload import DryRunResult
     from sft_app.training.preflight.fitting import Suggestion
     from sft_app.training.preflight.plan import Machine, Preflight
-    from sft_app.training.preflight.workload import DryRunResult
 
 
 @dataclass
@@ -34,11 +34,11 @@ class PreflightService:
 
     def estimate(self, settings: RunSettings) -> tuple[Preflight, Suggestion | None]:
         """Return what a run will take, measured if possible, and changes that make it fit. Raises: AppError."""
-        from sft_app.training.preflight.fitting import suggest_fit
+        from sft_app.training.preflight.fitting import suggest_change
 
         lengths, size = self.lengths.measure(settings), self._data_bytes(settings)
         machine, found = self._this_machine(), self._preflight(settings)
-        return found, suggest_fit(settings, found, lambda changed: machine.preflight(changed, lengths, size))
+        return found, suggest_change(settings, found, lambda changed: machine.preflight(changed, lengths, size))
 
     def expected_memory_gib(self, settings: RunSettings) -> float | None:
         """Return the GPU memory the run will need, measured if possible; None if it needs none or is not known."""
@@ -52,10 +52,10 @@ class PreflightService:
         from sft_app.training.preflight.measuring import DryRunOutOfMemory, measure_run
 
         examples, lengths = self.data.load(settings.reading()).examples, self.lengths.measure(settings)
-        key = _without_name(settings)
+        key, sized = _without_name(settings), self._this_machine().with_step_size(settings, lengths)
         self._too_large.discard(key)
         try:
-            self._measured[key] = measure_run(settings, examples, lengths, self.home, on_progress)
+            self._measured[key] = measure_run(sized, examples, lengths, self.home, on_progress)
         except DryRunOutOfMemory:
             self._too_large.add(key)
             self._measured.pop(key, None)

@@ -31,11 +31,20 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
         ("Memory", f"{found.memory_gib:.1f} of {found.memory_free_gib:.1f} GiB"),
         ("Time", rounded_duration(found.seconds)),
         ("Steps", rows),
+        *([("At once", step_on_gpu(found))] if found.device == "cuda" else []),
         ("Trained", f"{trained} {short_count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
         *([("Experts", found.experts)] if found.experts else []),
         ("Max length", f"{found.max_length:,} tokens"),
         ("Disk", f"{found.disk_needed_gib:.1f} of {found.disk_free_gib:,.0f} GiB"),
     ]
+
+
+def step_on_gpu(found: Preflight) -> str:
+    """Describe how a GPU computes a step: how many rows at once, and which activations it recomputes."""
+    rows = found.row_name if found.batch > 1 else found.row_name.replace("conversations", "conversation")
+    every = {0: "no layer", 1: "every layer", 2: "every second layer", 3: "every third layer"}
+    recomputed = every.get(found.checkpoint_every, f"every {found.checkpoint_every}th layer")
+    return f"{found.batch} {rows}, activations recomputed in {recomputed}"
 
 
 def preflight_card(found: Preflight, suggestion: Suggestion | None, is_guess: bool = False) -> str:
@@ -62,8 +71,10 @@ def data_sentence(found: Preflight) -> str:
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:
-    """Return the reasons why the run cannot start, or not on the GPU, and what to change; none if it can."""
+    """Return the reasons why the run cannot start, or not on the GPU, and what to change; none if all is well."""
     notes = []
+    if found.fits_memory and suggestion:
+        notes.append(suggestion.sentence)
     if not found.fits_memory:
         lacking = found.memory_gib - found.memory_free_gib
         tried = "The run does not fit: the dry run ran out of memory."

@@ -21,9 +21,19 @@ from sft_app.errors import DataError
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings, parse_settings
+from sft_app.training.estimates.memory import GIB, NF4_BYTES, LargestBatch, estimate_memory
+from sft_app.training.estimates.speed import (
+    START_SECONDS,
+    MachineSpeed,
+    computed_per_step,
+    count_evaluations,
+    expected_longest,
+    scoring_seconds,
+    seconds_for,
+    step_seconds,
+)
 from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
-from sft_app.training.preflight.fitting import suggest_fit
-from sft_app.training.preflight.memory import GIB, NF4_BYTES, LargestBatch, estimate_memory
+from sft_app.training.preflight.fitting import suggest_change
 from sft_app.training.preflight.plan import (
     DryRunResult,
     Machine,
@@ -33,16 +43,6 @@ from sft_app.training.preflight.plan import (
     count_steps,
     largest_batch,
     plan_workload,
-)
-from sft_app.training.preflight.speed import (
-    START_SECONDS,
-    MachineSpeed,
-    computed_per_step,
-    count_evaluations,
-    expected_longest,
-    scoring_seconds,
-    seconds_for,
-    step_seconds,
 )
 
 
@@ -318,7 +318,7 @@ def needs(**settings: Any) -> float:
 
 def suggest(free_gib: float, **settings: Any) -> Any:
     now = asked(**settings)
-    return suggest_fit(now, plan(now, free_gib), lambda changed: plan(changed, free_gib))
+    return suggest_change(now, plan(now, free_gib), lambda changed: plan(changed, free_gib))
 
 
 BIG = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "model": "somewhere/large"}
@@ -379,7 +379,7 @@ def test_what_was_measured_to_be_more_is_expected_to_stay_more() -> None:
     free = needs(**{**BIG, "per_device_train_batch_size": 4}) + 0.001
     told = plan(now, free)
     measured = DryRunResult(2 * told.memory.expected, 1.0, 100.0, 50.0)
-    found = suggest_fit(now, plan(now, free, measured), lambda changed: plan(changed, free))
+    found = suggest_change(now, plan(now, free, measured), lambda changed: plan(changed, free))
     assert found.changes["per_device_train_batch_size"] < 4
 
 

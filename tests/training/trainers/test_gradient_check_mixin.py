@@ -13,14 +13,15 @@ from datasets import Dataset
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, training_rows
+from sft_app.models.hardware import Hardware
 from sft_app.models.lora_targets import attach_lora
 from sft_app.settings import parse_settings
 from sft_app.training.fast_paths import attention
 from sft_app.training.fast_paths.cpu_fused import LoraLinearFunction
 from sft_app.training.fast_paths.gradient_check import without_randomness
 from sft_app.training.fast_paths.loss_head import SummedCrossEntropy
-from sft_app.training.trainers import sft
-from sft_app.training.trainers.arguments import TrainingJob
+from sft_app.training.trainers import arguments, sft
+from sft_app.training.trainers.arguments import TrainingJob, step_dtype
 from sft_app.training.trainers.build import build_trainer
 from tests.families.table import tiny_model
 from tests.training.trainers.test_sft import StepRecorder
@@ -199,6 +200,45 @@ def test_a_fused_head_that_is_wrong_is_left_out_and_told(train: Any, monkeypatch
     monkeypatch.undo()
     _, alone = train(tiny_model("llama"), **ONE_BY_ONE)
     assert_same(packed, alone)
+
+
+@pytest.mark.parametrize("trainer", ["sft", "classic"])
+def test_full_fine_tuning_computes_in_half_precision_on_float32_weights(
+    train: Any, monkeypatch: pytest.MonkeyPatch, trainer: str
+) -> None:
+    """As on a GPU: an update far below bfloat16's steps of 0.4 % still reaches the weights."""
+    asked: dict[str, Any] = {**PACKED, "method": "full", "learning_rate": 1e-6, "trainer": trainer}
+    _, exact = train(tiny_model("llama"), **asked)
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+    monkeypatch.setattr(arguments, "chosen_step_dtype", lambda *_: torch.bfloat16)
+    model = tiny_model("llama")
+    before = model.model.layers[0].mlp.up_proj.weight.detach().clone()
+    found, half = train(model, **asked)
+    assert step_dtype(found.args) == torch.bfloat16 and found.notice == ""
+    assert_same(half, exact, rel=3e-2)
+    after = found.model.model.layers[0].mlp.up_proj.weight.detach()
+    assert after.dtype == torch.float32
+    assert 0 < float((after - before).abs().max()) < 1e-5
+    assert float((after - before).ne(0).float().mean()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("asked", "weights", "on_gpu", "expected"),
+    [
+        ({"method": "full"}, torch.float32, True, torch.bfloat16),
+        ({"method": "full"}, torch.float32, False, torch.float32),
+        ({"method": "full", "dtype": "float32"}, torch.float32, True, torch.float32),
+        ({"method": "full", "dtype": "float16"}, torch.float32, True, torch.float16),
+        ({"method": "lora"}, torch.float32, True, torch.float32),
+        ({"method": "qlora"}, torch.float16, True, torch.float16),
+    ],
+)
+def test_precision_of_steps(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], weights: torch.dtype, on_gpu: bool, expected: torch.dtype
+) -> None:
+    card = Hardware("cuda", "a card", "bfloat16", "", 24.0, 23.0, 8)
+    monkeypatch.setattr(arguments, "detect_hardware", lambda: card)
+    assert arguments.chosen_step_dtype(parse_settings(asked), weights, on_gpu) == expected
 
 
 def varlen_attn_on_cpu(

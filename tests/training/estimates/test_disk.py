@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.runs.folder import Run
 from sft_app.settings import parse_settings
-from sft_app.training.preflight.disk import disk_needed_gib, trained_weights
+from sft_app.training.estimates.disk import disk_needed_gib, trained_weights
 
 
 def size(folder: Path) -> int:
@@ -48,7 +48,7 @@ def test_estimate_is_what_a_run_leaves_and_not_much_more(
     method: str,
 ) -> None:
     """But for the margin, which is larger than all of it here."""
-    monkeypatch.setattr("sft_app.training.preflight.disk.LEAST_GIB", 0.0)
+    monkeypatch.setattr("sft_app.training.estimates.disk.LEAST_GIB", 0.0)
     run = make_run(method=method, lora_r=128, max_steps=8, load_best_model_at_end=False)
     work(run)
     data = Path(run.record().source.path).stat().st_size

@@ -27,6 +27,8 @@ HEAP_GAPS = 0.5
 WEIGHT_GAPS = 1.5
 # A trained weight: always float32.
 TRAINED_BYTES = 4
+# The largest part of the logits that TRL's fused head computes at once. Source: TRL 1.16, `kernels/chunked_logprob`.
+FUSED_HEAD_TOKENS, FUSED_HEAD_COLUMNS = 4096, 32_768
 # Linear layers that read the same input, which is saved only once.
 SAME_INPUT = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 
@@ -63,12 +65,12 @@ class MemoryParts:
 def estimate_memory(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, dtype: str
 ) -> MemoryParts:
-    """Estimate the memory for training. `dtype` is torch's name for the base's dtype; `device` is `cuda` or `cpu`."""
+    """Estimate the memory for training. `dtype` is torch's name for the step's dtype; `device` is `cuda` or `cpu`."""
     compute = bytes_per_number(dtype)
     weights = weight_bytes(shape, settings, compute)
     trained = _trained_bytes(shape, settings)
     activations = _activation_bytes(shape, settings, batch, device, compute)
-    head = _head_bytes(shape, settings, batch, compute)
+    head = _head_bytes(shape, settings, batch, device, compute)
     process = CUDA_CONTEXT_GIB if device == "cuda" else PROCESS_GIB
     if settings.gradient_accumulation_steps == 1:
         # Gradients appear as the activations they are computed from are freed.
@@ -83,6 +85,9 @@ def estimate_memory(
 
 
 def weight_bytes(shape: ModelShape, settings: RunSettings, compute: int) -> float:
+    """Return the bytes of the weights. Those of `full` are float32, with copies in half precision during a step."""
+    if settings.method == "full":
+        return shape.parameters * (TRAINED_BYTES + (compute if compute < TRAINED_BYTES else 0))
     if settings.method != "qlora":
         return shape.parameters * compute
     return shape.linear_weights * NF4_BYTES + (shape.parameters - shape.linear_weights) * compute
@@ -93,8 +98,10 @@ def bytes_per_number(dtype: str) -> int:
     return 2 if dtype in ("bfloat16", "float16") else 4
 
 
-def uses_checkpointing(settings: RunSettings, device: str) -> bool:
-    return device == "cuda" if settings.gradient_checkpointing is None else settings.gradient_checkpointing
+def checkpointed_layers(settings: RunSettings, device: str) -> int:
+    """Return n if every n-th layer is recomputed instead of saved, and 0 if none is."""
+    is_used = device == "cuda" if settings.gradient_checkpointing is None else settings.gradient_checkpointing
+    return settings.checkpoint_every_n_layers if is_used else 0
 
 
 def gradient_bytes(shape: ModelShape, settings: RunSettings) -> float:
@@ -111,9 +118,11 @@ def _activation_bytes(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, compute: int
 ) -> float:
     layer = layer_bytes(shape, settings, device, compute)
-    if uses_checkpointing(settings, device):
+    if every := checkpointed_layers(settings, device):
+        recomputed = -(-shape.layers // every)
         live = 2 * layer  # one layer at a time, with the gradients of what it saves
-        return batch.tokens * (shape.layers * compute * shape.hidden_size + live)
+        saved = recomputed * compute * shape.hidden_size + (shape.layers - recomputed) * layer
+        return batch.tokens * (saved + live)
     return batch.tokens * shape.layers * layer
 
 
@@ -147,13 +156,15 @@ def _shared_inputs(linears: list[LinearShape]) -> int:
     return sum(widths.values())
 
 
-def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, compute: int) -> float:
-    """Return the bytes of the logits and their loss. Evaluation needs less: one conversation, and no activations."""
-    vocabulary = shape.vocabulary
+def _head_bytes(shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, compute: int) -> float:
+    """Return the bytes of the logits and their loss. Evaluation needs less: it has no activations."""
+    vocabulary, weight_gradient = shape.vocabulary, 0.0
+    if settings.method == "full":
+        weight_gradient = 4.0 * shape.vocabulary * shape.hidden_size
+    if device == "cuda" and settings.trainer == "sft":
+        chunk = compute * min(batch.trained, FUSED_HEAD_TOKENS) * min(vocabulary, FUSED_HEAD_COLUMNS)
+        return chunk + (4 + 2 * compute) * batch.trained * shape.hidden_size + weight_gradient
     if settings.is_packed():
         chunk = min(MAX_LOGITS_IN_MEMORY, batch.trained * vocabulary) * (4 if compute == 4 else 4 + 2 * compute)
-        head = chunk + 2 * compute * batch.trained * shape.hidden_size
-        if settings.method == "full":
-            head += 4 * vocabulary * shape.hidden_size
-        return head
+        return chunk + 2 * compute * batch.trained * shape.hidden_size + weight_gradient
     return batch.tokens * vocabulary * (3 * 4 + (2 if compute == 2 else 0))

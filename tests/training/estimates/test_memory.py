@@ -16,7 +16,7 @@ from sft_app.models.loading import keep_4bit_differentiable, load_base, load_tok
 from sft_app.models.lora_targets import attach_lora
 from sft_app.models.shapes import read_shape
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.training.preflight.memory import (
+from sft_app.training.estimates.memory import (
     layer_bytes,
 )
 from sft_app.training.trainers.arguments import TrainingJob

@@ -1,34 +1,28 @@
-"""Estimate how long a run will take, from its arithmetic, its memory traffic, and the machine's measured speed.
-
-Run as `python -m sft_app.training.preflight.speed DEVICE DTYPE` in the child process that measures a GPU.
-"""
+"""Estimate how long a run will take, from its arithmetic, its memory traffic, and the machine's measured speed."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from sft_app.errors import RunError
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
-from sft_app.models.hardware import Hardware
-from sft_app.models.precision import measured_once
 from sft_app.models.shapes import ModelShape
-from sft_app.runtime.children import ask_python
-from sft_app.runtime.home import app_home, machine_lock_file
 from sft_app.settings import RunSettings
+from sft_app.training.estimates.memory import (
+    NF4_BYTES,
+    bytes_per_number,
+    checkpointed_layers,
+    layer_bytes,
+    weight_bytes,
+)
+from sft_app.training.estimates.workload import DryRunResult, Workload
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
-from sft_app.training.preflight.memory import bytes_per_number, layer_bytes, uses_checkpointing, weight_bytes
-from sft_app.training.preflight.workload import DryRunResult, Workload
-from sft_app.training.supervisor import ensure_supervisor
 
-PROBE_SECONDS, LEAST_PROBES, CHILD_SECONDS = 0.15, 4, 120.0
+PROBE_SECONDS, LEAST_PROBES = 0.15, 4
 # The speed of a model's thin matrix products, relative to the square ones of the probe.
 MATRIX_EFFICIENCY = 0.8
 # The slowdown of a step with a 4-bit base on a CPU, which has no kernel for it.
@@ -37,7 +31,7 @@ FOUR_BIT_ON_CPU = 2.5
 WALKS = 10.0
 # Seconds for starting Python and the libraries, loading, and saving.
 START_SECONDS = 15.0
-# Overhead of the libraries per generated token and layer, in addition to reading the weights.
+# Overhead of the libraries for the forward pass of a layer, whatever its size. A backward pass takes twice as much.
 LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
 # Seconds for loading the base model and the adapter again to measure what was saved.
@@ -53,48 +47,6 @@ class MachineSpeed:
     dtype: str
     flops: float
     bytes: float
-
-
-def machine_speed(hardware: Hardware, settings: RunSettings) -> MachineSpeed:
-    """Measure the machine's speed, once per dtype, in a fraction of a second. Imports torch.
-
-    A GPU is measured in a child process, so that this one takes no memory on it, and the result is kept in the home.
-
-    Raises: RunError if a run is using the GPU, which the measurement could take memory from.
-    """
-    dtype = settings.compute_dtype(hardware.dtype)
-    if hardware.device == "cpu":
-        return measure_speed(hardware.device, dtype)
-    return _gpu_speed(hardware, dtype)
-
-
-def _gpu_speed(hardware: Hardware, dtype: str) -> MachineSpeed:
-    import torch
-
-    depends_on = f"{hardware.name} | torch {torch.__version__} | {dtype}"
-    flops, moved = f"{depends_on} | operations per second", f"{depends_on} | bytes per second"
-
-    def measure() -> dict[str, float]:
-        speed = _measure_in_child(hardware.device, dtype)
-        return {flops: speed.flops, moved: speed.bytes}
-
-    known = measured_once([flops, moved], measure)
-    return MachineSpeed(hardware.device, dtype, known[flops], known[moved])
-
-
-def _measure_in_child(device: str, dtype: str) -> MachineSpeed:
-    try:
-        with FileLock(machine_lock_file(app_home()), timeout=0):
-            answer = ask_python(["-m", "sft_app.training.preflight.speed", device, dtype], CHILD_SECONDS)
-    except Timeout:
-        raise RunError("A run is using the GPU, so its speed cannot be measured. Wait until it has ended.") from None
-    finally:
-        ensure_supervisor(app_home())  # a run may have been queued meanwhile
-    status, text = answer or (1, "it took too long")
-    last_line = (text.strip().splitlines() or ["no answer"])[-1]
-    if status:
-        raise RunError(f"The speed of the GPU could not be measured ({last_line}). Stop whatever else is using it.")
-    return MachineSpeed(**json.loads(last_line))
 
 
 @lru_cache
@@ -171,20 +123,31 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
     """Estimate the seconds of an optimizer step: `tokens` computed tokens per device, of which `trained` have logits.
 
     Forward takes 2 operations per weight and token, backward takes 2 more, and 2 more again if the weights themselves
-    get a gradient; checkpointing repeats the forward pass.
+    get a gradient; checkpointing repeats the forward pass of the layers it recomputes.
     """
-    repeats = uses_checkpointing(settings, speed.device)
-    passes = 2 + 2 + (2 if settings.method == "full" else 0) + (2 if repeats else 0)
+    every = checkpointed_layers(settings, speed.device)
+    repeated = 1 / every if every else 0.0
+    passes = 2 + 2 + (2 if settings.method == "full" else 0) + 2 * repeated
     adapter = 0 if settings.method == "full" else 6 * shape.trainable(settings)
     head = trained * shape.vocabulary * shape.hidden_size * (6 if settings.method == "full" else 4)
     arithmetic = tokens * (passes * shape.linear_weights + adapter) + head
     compute = bytes_per_number(speed.dtype)
     kept = tokens * shape.layers * layer_bytes(shape, settings, speed.device, compute)
-    walked = WALKS * kept * (1.5 if repeats else 1)
+    walked = WALKS * kept * (1 + 0.5 * repeated)
     if settings.method == "full":
         walked += 7 * 4 * shape.parameters  # AdamW reads weight, gradient and two moments, and writes three of them
     seconds = arithmetic / (speed.flops * MATRIX_EFFICIENCY) + walked / speed.bytes
+    if speed.device == "cuda":
+        return seconds + settings.gradient_accumulation_steps * _batch_seconds(settings, shape, speed, repeated)
     return FOUR_BIT_ON_CPU * seconds if settings.method == "qlora" and speed.device == "cpu" else seconds
+
+
+def _batch_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, repeated: float) -> float:
+    """Return the seconds a GPU spends on a micro-batch of any size: it starts kernels, and in each pass it unpacks
+    4-bit weights, whose 16-bit copy is written and read."""
+    passes = 2 + repeated
+    unpacked = shape.linear_weights * (NF4_BYTES + 2 * 2) if settings.method == "qlora" else 0.0
+    return (1 + passes) * shape.layers * LAYER_SECONDS + passes * unpacked / speed.bytes
 
 
 def shared_prefix_tokens(settings: RunSettings, work: Workload, device: str) -> int:
@@ -224,7 +187,3 @@ def count_evaluations(settings: RunSettings, steps: int) -> int:
     """Return the number of evaluations: at step 0, at every `eval_steps` and at the end."""
     interval = max(1, round(settings.eval_steps * steps if settings.eval_steps < 1 else settings.eval_steps))
     return 1 + -(-steps // interval)
-
-
-if __name__ == "__main__":
-    print(json.dumps(asdict(measure_speed(*sys.argv[1:]))))  # noqa: T201 - the answer to the parent process
