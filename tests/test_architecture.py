@@ -102,6 +102,7 @@ INNER_LAYERS = {
     "training/fast_paths": [
         "attention batch_layouts cpu_fused step_plan",
         "cpu_shared_prefix gradient_check loss_head",
+        "packed_scores",
     ],
     "training/trainers": ["arguments", "heldout", "gradient_check_mixin", "classic sft", "build"],
     "training/estimates": ["disk memory workload", "speed", "step_size"],

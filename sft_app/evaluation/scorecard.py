@@ -17,6 +17,9 @@ from sft_app.runs.records import Number
 from sft_app.runs.scorecard import ChangedRows, Counted, Interval, Scorecard
 from sft_app.runtime.files import read_records, write_jsonl_atomically
 
+MAX_LOGITS_IN_PASS = 2**26
+"""256 MiB in float32. A conversation of 3,000 tokens has twelve times as many with a vocabulary of 262,000."""
+
 
 @dataclass(frozen=True)
 class RowScore:
@@ -82,17 +85,26 @@ def read_base_scores(run: Run) -> list[RowScore]:
 
 @torch.no_grad()
 def score_copies(model: Any, conversation: RenderedConversation, copies: int) -> list[RowScore]:
-    """Score a conversation `copies` times as rows of one batch, for a model with another adapter in each row."""
+    """Score a conversation `copies` times as rows of one batch, for a model with another adapter in each row.
+
+    A long conversation takes several forward passes, each with the logits of some of its positions.
+    """
     row = conversation.as_training_row()
     labels = torch.tensor(row["labels"][1:], device=model.device)
     indices = (labels != IGNORED).nonzero()[:, 0]
     ids = torch.tensor([row["input_ids"]] * copies, device=model.device)
-    targets = labels[indices]
-    scores = []
-    for logits in model(input_ids=ids, use_cache=False, logits_to_keep=indices).logits:
-        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-        scores.append(RowScore(loss.item(), len(targets), int((logits.argmax(-1) == targets).sum())))
-    return scores
+    losses, correct = [0.0] * copies, [0] * copies
+    for part in indices.split(_positions_per_pass(model, copies)):
+        targets = labels[part]
+        for copy, logits in enumerate(model(input_ids=ids, use_cache=False, logits_to_keep=part).logits):
+            losses[copy] += torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum").item()
+            correct[copy] += int((logits.argmax(-1) == targets).sum())
+    return [RowScore(loss, len(indices), right) for loss, right in zip(losses, correct, strict=True)]
+
+
+def _positions_per_pass(model: Any, copies: int) -> int:
+    vocabulary: int = model.config.get_text_config().vocab_size
+    return max(1, MAX_LOGITS_IN_PASS // (copies * vocabulary))
 
 
 def _table(scores: Sequence[RowScore]) -> np.ndarray:

@@ -11,12 +11,14 @@ import torch
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
+from sft_app.evaluation import scorecard
 from sft_app.evaluation.scorecard import (
     RowScore,
     make_scorecard,
     mean_loss,
     read_base_scores,
     score_conversations,
+    score_copies,
     write_base_scores,
 )
 from sft_app.evaluation.verdicts import scorecard_lines
@@ -70,6 +72,22 @@ def test_scores_agree_with_plain_forward_passes(base_model: Any, tokenizer: Any,
     expected = plain_scores(base_model, rendered)
     assert [(score.tokens, score.correct) for score in scores] == [(tokens, correct) for _, tokens, correct in expected]
     assert [score.loss_sum for score in scores] == pytest.approx([loss for loss, _, _ in expected], rel=1e-4)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_long_conversation_is_scored_in_parts(
+    base_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, copies: int
+) -> None:
+    conversation = conversations(tokenizer)[0]
+    whole = score_copies(base_model, conversation, copies)
+    monkeypatch.setattr(scorecard, "MAX_LOGITS_IN_PASS", 3 * copies * base_model.config.vocab_size)
+    seen: list[int] = []
+    handle = base_model.register_forward_hook(lambda _, __, output: seen.append(output.logits.shape[1]))
+    parts = score_copies(base_model, conversation, copies)
+    handle.remove()
+    assert len(seen) == -(-conversation.trained // 3) > 1 and max(seen) == 3
+    assert [(part.tokens, part.correct) for part in parts] == [(one.tokens, one.correct) for one in whole]
+    assert [part.loss for part in parts] == pytest.approx([one.loss for one in whole], rel=1e-5)
 
 
 def test_scorecard_agrees_with_an_independent_computation(base_model: Any, tuned_model: Any, tokenizer: Any) -> None:

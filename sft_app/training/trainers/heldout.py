@@ -66,7 +66,7 @@ class HeldoutEvaluation:
         start = time.monotonic()
         has_learned = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
         with nullcontext() if has_learned or not is_single_process() else self.termination.stoppable():
-            scores = score_conversations(self.model, self.heldout)
+            scores = self.score_heldout()
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
         self._refuse_unless_finite("the held-out loss", metrics["eval_loss"], self.state.global_step)
@@ -74,6 +74,10 @@ class HeldoutEvaluation:
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.evaluation_seconds += time.monotonic() - start
         return metrics
+
+    def score_heldout(self: Any) -> list[RowScore]:
+        """Score each held-out conversation with the current weights."""
+        return score_conversations(self.model, self.heldout)
 
     def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Train an epoch, unless the run was cut off after its last step; transformers would take one more."""

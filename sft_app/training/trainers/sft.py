@@ -11,7 +11,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from sft_app.data.tokens import IGNORED, training_rows
+from sft_app.data.tokens import IGNORED, RenderedConversation, training_rows
+from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.training.fast_paths.attention import (
     disable_kernel,
     separate_attention,
@@ -29,6 +30,7 @@ from sft_app.training.fast_paths.loss_head import (
     backbone,
     plain_head_weight,
 )
+from sft_app.training.fast_paths.packed_scores import HELDOUT_TOKENS, group_by_tokens, row_scores, scores_agree
 from sft_app.training.fast_paths.step_plan import ONE_BY_ONE_PLAN, PADDED_PLAN, SHORTCUTS, StepPlan, describe_plan
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, step_dtype
 from sft_app.training.trainers.gradient_check_mixin import CheckedPaddingMixin, GradientCheckMixin, make_probe
@@ -55,6 +57,7 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
             fuses_modules=fuse_modules(self.model) > 0,
             chunks_loss=self.has_fused_head or self.head is not None,
         )
+        self.packs_heldout: bool | None = None
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Take a step with separate attention if the plan says so."""
@@ -70,6 +73,36 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         loss, trained, outputs = compute(model, inputs, labels)
         loss = self.normalise_loss(loss, trained, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def score_heldout(self) -> list[RowScore]:
+        """Score the held-out conversations in packed rows on a GPU, if that gives what scoring them one by one gives.
+
+        The first evaluation compares them on one row.
+        """
+        if not (self.plan.layout == "packed" and self.plan.chunks_loss and self.has_fused_head):
+            return super().score_heldout()
+        groups = group_by_tokens(self.heldout, HELDOUT_TOKENS)
+        if self.packs_heldout is None:
+            plain = score_conversations(self.model, groups[0])
+            self.packs_heldout = self.in_all_processes(
+                scores_agree(self._score_packed(groups[0]), plain, step_dtype(self.args))
+            )
+        if not self.packs_heldout:
+            return super().score_heldout()
+        return [score for group in groups for score in self._score_packed(group)]
+
+    @torch.no_grad()
+    def _score_packed(self, conversations: list[RenderedConversation]) -> list[RowScore]:
+        """Score the conversations of one packed row."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            inputs = self._prepare_inputs(self.data_collator(training_rows(conversations)))
+            with separate_attention(self.model) if self.plan.separates_attention else nullcontext():
+                outputs = self.model(**inputs, fused_lm_head=True)
+        finally:
+            self.model.train(was_training)
+        return row_scores(outputs, inputs["cu_seq_lens_q"].tolist())
 
     def _packed_loss(self, model: Any, inputs: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, int, Any]:
         """Return the summed loss, the number of trained tokens, and the model's output."""

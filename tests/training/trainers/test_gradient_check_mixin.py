@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, training_rows
+from sft_app.evaluation.scorecard import score_conversations
 from sft_app.models.hardware import Hardware
 from sft_app.models.lora_targets import attach_lora
 from sft_app.settings import parse_settings
@@ -200,6 +201,34 @@ def test_a_fused_head_that_is_wrong_is_left_out_and_told(train: Any, monkeypatch
     monkeypatch.undo()
     _, alone = train(tiny_model("llama"), **ONE_BY_ONE)
     assert_same(packed, alone)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("most_tokens", [60, 8192])
+def test_a_gpu_scores_the_held_out_rows_packed_as_one_by_one(
+    train: Any, conversations: Any, monkeypatch: pytest.MonkeyPatch, name: str, most_tokens: int
+) -> None:
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+    monkeypatch.setattr(sft, "HELDOUT_TOKENS", most_tokens)
+    trainer, _ = train(tiny_model(name), **PACKED)
+    trainer.heldout = conversations
+    packed, plain = trainer.score_heldout(), score_conversations(trainer.model, conversations)
+    assert trainer.packs_heldout is True
+    assert [(score.tokens, score.correct) for score in packed] == [(score.tokens, score.correct) for score in plain]
+    assert [score.loss for score in packed] == pytest.approx([score.loss for score in plain], rel=1e-4)
+
+
+def test_packed_scores_that_are_wrong_are_not_used(
+    train: Any, conversations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+    scored = sft.row_scores
+    shifted = lambda outputs, borders: scored(outputs, [0, *(border - 3 for border in borders[1:])])  # noqa: E731
+    monkeypatch.setattr(sft, "row_scores", shifted)
+    trainer, _ = train(tiny_model("llama"), **PACKED)
+    trainer.heldout = conversations
+    assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
+    assert trainer.packs_heldout is False
 
 
 @pytest.mark.parametrize("trainer", ["sft", "classic"])
