@@ -92,6 +92,7 @@ INNER_LAYERS = {
         "fast_paths",
         "estimates",
         "auto_settings",
+        "trainable",
         "trainers",
         "callbacks scoring",
         "supervisor",
@@ -100,7 +101,7 @@ INNER_LAYERS = {
         "launch",
     ],
     "training/fast_paths": [
-        "attention batch_layouts cpu_fused step_plan",
+        "attention batch_layouts cpu_fused liger step_plan",
         "cpu_shared_prefix gradient_check loss_head",
         "packed_scores",
     ],

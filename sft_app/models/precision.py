@@ -10,12 +10,15 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from sft_app.runtime.files import read_json, write_json_atomically
 from sft_app.runtime.home import app_home, speedups_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CPU_INFO = Path("/proc/cpuinfo")
 # Processor features as the Linux kernel and torch spell them; Arm has its own.
@@ -53,6 +56,18 @@ def bfloat16_unit() -> str | None:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         features = {name for name, there in capabilities.items() if there}
     return next((unit for feature, unit in BFLOAT16_UNITS.items() if feature in features), None)
+
+
+def overflows(model: PreTrainedModel, ids: Sequence[int]) -> bool:
+    """Return whether the model's logits for these tokens are not finite, which its own precision may be too narrow for.
+
+    Models trained in bfloat16 may compute numbers beyond float16's largest one, 65,504; Gemma 3 does.
+    """
+    import torch
+
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits
+    return not bool(torch.isfinite(logits).all())
 
 
 def measure_speedup() -> float:

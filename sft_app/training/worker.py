@@ -22,10 +22,8 @@ from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
-from sft_app.models.apple_gpu import apple_gpu_problem, has_apple_gpu
 from sft_app.models.catalog import recorded_model
-from sft_app.models.loading import ADAPTER_NAME, keep_4bit_differentiable, load_base, load_tokenizer
-from sft_app.models.lora_targets import attach_lora
+from sft_app.models.loading import ADAPTER_NAME, load_tokenizer
 from sft_app.models.starter import starter_is_ready
 from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
 from sft_app.runs.folder import ADAPTER_DRAFTS, Run
@@ -34,7 +32,7 @@ from sft_app.runtime.files import put_on_disk
 from sft_app.runtime.resources import is_out_of_memory
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
-from sft_app.training.auto_settings import resolve_max_length, resolve_precision, resolve_step_size
+from sft_app.training.auto_settings import resolve_max_length, resolve_step_size
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
@@ -51,6 +49,7 @@ from sft_app.training.termination import (
     Termination,
 )
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
+from sft_app.training.trainable import load_trainable
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
 
@@ -186,7 +185,7 @@ def _prepare(
     heldout = list(tokenize_file(run.heldout_file, tokenizer, max_length))
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     reporter = RunReporter(run, settings, termination, _make_watch_function(tokenizer, settings))
-    model = load_trainable(run, settings)
+    model = load_trainable(run, settings, train[0]["input_ids"])
     job = TrainingJob(
         model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
     )
@@ -221,19 +220,6 @@ def save_adapter(
         run.adapter_dir.rename(old)
     draft.rename(run.adapter_dir)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def load_trainable(run: Run, settings: RunSettings) -> Any:
-    """Load the base with a fresh adapter, or for `full` the base itself in float32, which small steps need."""
-    home, hardware = run.home, distributed.this_rank_hardware(settings)
-    if hardware.device == "cpu" and has_apple_gpu():
-        run.update_status(hint=apple_gpu_problem() or distributed.unchecked_on_apple_gpu(settings))
-    dtype = resolve_precision(run, settings, hardware)
-    base = load_base(recorded_model(run), home, hardware, dtype, in_4bit=settings.method == "qlora")
-    if settings.method == "full":
-        return base
-    keep_4bit_differentiable(base, True)
-    return attach_lora(base, settings)
 
 
 def _loading_message(run: Run) -> str:

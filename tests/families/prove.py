@@ -35,9 +35,9 @@ from sft_app.models.shapes import read_shape
 from sft_app.runs.folder import Run
 from sft_app.settings import RunSettings, parse_settings
 from sft_app.training.launch import create_queued_run
+from sft_app.training.trainable import load_trainable
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
-from sft_app.training.worker import load_trainable
 from tests.conftest import CHATML, make_character_tokenizer
 from tests.families.table import tiny_model
 from tests.training.conftest import work_here

@@ -17,11 +17,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft_app.runs.checkpoints import checkpoint_step, last_complete_checkpoint
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_jsonl_atomically
+from sft_app.training import trainable
 from sft_app.training.termination import OUT_OF_MEMORY_EXIT, TERMINATED_EXIT
+from sft_app.training.trainers.arguments import training_dtype
 
 Make = Callable[..., Run]
 Work = Callable[..., int]
@@ -307,6 +310,30 @@ def test_terminate_signal_ends_the_preparation_at_once(
     code = work_and_terminate(run, begun.is_set)
     assert time.monotonic() - started < 30
     assert_terminated(run, code, 0)
+
+
+@pytest.mark.parametrize(("too_large", "precision"), [(False, "float16"), (True, "float32")])
+def test_model_too_large_for_float16_computes_in_float32(
+    make_run: Make,
+    tiny_model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    too_large: bool,
+    precision: str,
+) -> None:
+    """As on a GPU without bfloat16, with a model whose numbers outgrow float16 in its second layer."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    with torch.no_grad():
+        for layer in model.model.layers[0].mlp.children():
+            if too_large and hasattr(layer, "weight"):
+                layer.weight.mul_(1e4)
+    model.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(tmp_path / "model")
+    run = make_run(model=tmp_path / "model", method="lora", lora_r=4)
+    monkeypatch.setattr(trainable, "resolve_precision", lambda *_: "float16")
+    loaded = trainable.load_trainable(run, run.record().settings, list(range(5, 25)))
+    assert training_dtype(loaded) == getattr(torch, precision)
+    assert (run.status().hint == trainable.OVERFLOW_HINT) == (run.status().precision == "float32") == too_large
 
 
 def held_out_that_gets_worse(run: Run) -> Run:

@@ -12,6 +12,7 @@ SHORTCUTS = {
     "uses_kernel": "the variable-length kernel",
     "shares_prefix": "the shared prefix",
     "fuses_modules": "fused functions",
+    "uses_liger": "Liger's kernels",
     "chunks_loss": "the chunked loss",
 }
 MAX_LOGITS_IN_MEMORY = 2**25
@@ -29,6 +30,7 @@ class StepPlan:
     uses_kernel: bool = False
     shares_prefix: bool = False
     fuses_modules: bool = False
+    uses_liger: bool = False
     chunks_loss: bool = False
 
     def with_shortcut(self, shortcut: str, possible: StepPlan) -> StepPlan | None:

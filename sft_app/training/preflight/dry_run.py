@@ -33,9 +33,9 @@ from sft_app.training.auto_settings import resolve_max_length
 from sft_app.training.estimates.workload import MEASURED_FILE
 from sft_app.training.termination import OUT_OF_MEMORY_EXIT
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
+from sft_app.training.trainable import load_trainable
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
-from sft_app.training.worker import load_trainable
 
 STEPS = 2
 # The first step is not timed, because libraries choose kernels and the optimizer creates its moments in it.
@@ -101,7 +101,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     short = settings.model_copy(update={"max_steps": STEPS + WARM_UP, "gradient_accumulation_steps": accumulation})
     rows = load_tokenized_dataset(run, tokenizer, settings.max_length or 0, settings.block_size)
     heldout = list(tokenize_file(run.heldout_file, tokenizer, settings.max_length or 0))
-    clock, model = StepClock(run), load_trainable(run, short)
+    clock, model = StepClock(run), load_trainable(run, short, rows[0]["input_ids"])
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])
     )

@@ -24,6 +24,7 @@ from sft_app.training.fast_paths.batch_layouts import pad_conversations, split_c
 from sft_app.training.fast_paths.cpu_fused import fuse_modules, unfuse_modules
 from sft_app.training.fast_paths.cpu_shared_prefix import can_share_prefix, share_prefix
 from sft_app.training.fast_paths.gradient_check import StepResult, allowed_difference
+from sft_app.training.fast_paths.liger import LigerKernels
 from sft_app.training.fast_paths.loss_head import (
     FUSED_HEAD_DEVICE,
     SummedCrossEntropy,
@@ -51,13 +52,22 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         # DDP and FSDP act in the wrapped model's forward, so the head cannot be split off there.
         may_split = not self.has_fused_head and self.accelerator.num_processes == 1
         self.head = plain_head_weight(self.model) if may_split else None
+        self.liger = LigerKernels(self.model)
         self.possible = self.plan = StepPlan(
             separates_attention=supports_separate_attention(self.model.config.get_text_config()),
             shares_prefix=not self.args.neftune_noise_alpha and can_share_prefix(self.model),
             fuses_modules=fuse_modules(self.model) > 0,
+            uses_liger=self.liger.apply(),
             chunks_loss=self.has_fused_head or self.head is not None,
         )
         self.packs_heldout: bool | None = None
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and leave transformers' own functions behind for models that are loaded later."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.liger.remove()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Take a step with separate attention if the plan says so."""
@@ -176,6 +186,8 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
     def _apply_plan(self, plan: StepPlan) -> None:
         if plan.fuses_modules != self.plan.fuses_modules:
             (fuse_modules if plan.fuses_modules else unfuse_modules)(self.model)
+        if plan.uses_liger != self.plan.uses_liger:
+            self.liger.apply() if plan.uses_liger else self.liger.remove()
         if not plan.uses_kernel:
             disable_kernel()
         self.plan = plan

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import logging
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from transformers.models.llama import modeling_llama
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, training_rows
@@ -18,6 +22,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.lora_targets import attach_lora
 from sft_app.settings import parse_settings
 from sft_app.training.fast_paths import attention
+from sft_app.training.fast_paths import liger as liger_module
 from sft_app.training.fast_paths.cpu_fused import LoraLinearFunction
 from sft_app.training.fast_paths.gradient_check import without_randomness
 from sft_app.training.fast_paths.loss_head import SummedCrossEntropy
@@ -201,6 +206,82 @@ def test_a_fused_head_that_is_wrong_is_left_out_and_told(train: Any, monkeypatch
     monkeypatch.undo()
     _, alone = train(tiny_model("llama"), **ONE_BY_ONE)
     assert_same(packed, alone)
+
+
+@pytest.fixture
+def liger(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[str]]:
+    """Stands in for the package, which needs a GPU: it replaces what Liger does, where Liger does it.
+
+    Source: liger-kernel 0.8.5, `transformers/monkey_patch.py`: methods of the model's modules, and names in
+    transformers' file for the family. The norms are computed `times` what they should be.
+    """
+    calls: list[str] = []
+
+    def install(times: float) -> list[str]:
+        def forward(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+            calls.append("norm")
+            rounded = hidden.float() * torch.rsqrt(
+                hidden.float().square().mean(-1, keepdim=True) + self.variance_epsilon
+            )
+            return times * self.weight * rounded.to(hidden.dtype)
+
+        def rotate(query: Any, key: Any, cos: Any, sin: Any, **kwargs: Any) -> Any:
+            calls.append("rotary")
+            return plain_rotate(query, key, cos, sin, **kwargs)
+
+        def apply(model: Any, **kernels: bool) -> None:
+            assert not kernels["fused_linear_cross_entropy"] and not kernels["cross_entropy"]
+            modeling_llama.apply_rotary_pos_emb = rotate
+            modeling_llama.LlamaRMSNorm = type("LigerRMSNorm", (), {})
+            for module in model.modules():
+                if type(module).__name__ == "LlamaRMSNorm":
+                    module.forward = types.MethodType(forward, module)
+                    module.in_place = True
+
+        package = types.ModuleType("liger_kernel.transformers")
+        package._apply_liger_kernel_to_instance = apply  # type: ignore[attr-defined]
+        parent = types.ModuleType("liger_kernel")
+        parent.__spec__ = importlib.machinery.ModuleSpec("liger_kernel", None)
+        monkeypatch.setitem(sys.modules, "liger_kernel", parent)
+        monkeypatch.setitem(sys.modules, "liger_kernel.transformers", package)
+        monkeypatch.setattr(liger_module, "LIGER_DEVICE", "cpu")
+        return calls
+
+    plain_rotate = modeling_llama.apply_rotary_pos_emb
+    return install
+
+
+@pytest.mark.parametrize("times", [1.0, 1.5])
+def test_ligers_kernels_are_checked_and_gone_after_training(train: Any, liger: Any, times: float) -> None:
+    plain = vars(modeling_llama).copy()
+    _, alone = train(tiny_model("llama"), **ONE_BY_ONE)
+    calls, model = liger(times), tiny_model("llama")
+    trainer, packed = train(model, **PACKED)
+    assert {"norm", "rotary"} <= set(calls)
+    assert trainer.possible.uses_liger and trainer.plan.uses_liger == (times == 1.0)
+    assert ("without Liger's kernels" in trainer.notice) == (times != 1.0)
+    assert_same(packed, alone)
+    assert vars(modeling_llama) == plain
+    assert not any("in_place" in vars(module) for module in model.modules())
+    calls.clear()
+    model(input_ids=torch.arange(4)[None])
+    assert calls == []
+
+
+def test_ligers_package_that_fails_is_left_out(train: Any, liger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = vars(modeling_llama).copy()
+    liger(1.0)
+    package = sys.modules["liger_kernel.transformers"]
+    works = package._apply_liger_kernel_to_instance
+
+    def fail(**kwargs: Any) -> None:
+        works(**kwargs)
+        raise AttributeError("module 'triton.language' has no attribute 'x'")
+
+    monkeypatch.setattr(package, "_apply_liger_kernel_to_instance", fail)
+    trainer, _ = train(tiny_model("llama"), **PACKED)
+    assert not trainer.possible.uses_liger and trainer.notice == ""
+    assert vars(modeling_llama) == plain
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
