@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check bench models pictures clean
+.PHONY: run demo test check bench models gpu-check pictures clean
 
 run: $(VENV)/.app
 	$(BIN)/python app.py
@@ -37,6 +37,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.compare
 	$(BIN)/python -m bench.preflight
 	$(BIN)/python -m bench.page --rounds 2 --seconds 15 --settling 15
+
+# What only a GPU can tell, in six minutes. On a CPU: make gpu-check ARGS=--tiny
+gpu-check: $(VENV)/.dev
+	$(BIN)/python -m bench.gpu $(ARGS)
 
 # The pictures in docs/, of the newest run in the workspace: `make demo` first.
 pictures: $(VENV)/.dev

@@ -57,13 +57,19 @@ def make_home(folder: Path, with_starter: bool) -> Path:
     return folder
 
 
-def write_random_model(folder: Path, shape: str, tokenizer: Any, vocabulary: int | None = None) -> Path:
-    """Write seeded bfloat16 weights and the tokenizer; the vocabulary size defaults to the tokenizer's."""
+def write_random_model(
+    folder: Path, shape: str, tokenizer: Any, vocabulary: int | None = None, layers: int | None = None
+) -> Path:
+    """Write seeded bfloat16 weights and the tokenizer.
+
+    The vocabulary size defaults to the tokenizer's, the number of layers to the shape's.
+    """
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
+    sizes = SHAPES[shape] | ({"num_hidden_layers": layers} if layers else {})
     config = LlamaConfig(
-        **SHAPES[shape],
+        **sizes,
         vocab_size=vocabulary or len(tokenizer),
         max_position_embeddings=4096,
         tie_word_embeddings=shape != "llama-8b",

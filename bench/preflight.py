@@ -84,7 +84,8 @@ def measure(case: Case, home: Path) -> dict[str, float]:
     from sft_app.models.hardware import detect_hardware
     from sft_app.models.loading import load_tokenizer
     from sft_app.settings import parse_settings
-    from sft_app.training.estimates.speed import machine_speed, step_seconds
+    from sft_app.training.estimates.speed import step_seconds
+    from sft_app.training.preflight.machine_speed import machine_speed
     from sft_app.training.preflight.measuring import measure_run
     from sft_app.training.preflight.plan import Machine
 

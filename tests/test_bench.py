@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -94,3 +95,31 @@ def test_page_bench_trains_with_the_page_open_and_closed(
     assert [window["is_open"] for window in told["windows"]] == [False, True, True, False]
     assert all(window["steps"] > 0 for window in told["windows"])
     assert told["summary"]["ratio_least"] <= told["summary"]["ratio"] <= told["summary"]["ratio_most"]
+
+
+def test_gpu_check_runs_on_a_cpu_but_for_what_only_a_gpu_can_tell(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.gpu", "--tiny", "--json", str(tmp_path / "report.json")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout
+    parts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert parts == json.loads((tmp_path / "report.json").read_text())["parts"]
+    skipped = [part["part"] for part in parts if "skipped" in part]
+    expected = ["float16, as on a T4", "head dimensions of the kernel", "out of memory and recovery"]
+    assert skipped == (expected if not torch.cuda.is_available() else [])
+    (learned,) = (part for part in parts if part["part"] == "a default run ends and learns")
+    assert learned["losses"][1] < learned["losses"][0]
+
+
+def test_gpu_check_says_that_there_is_no_gpu() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench.gpu"], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode != 0) == ("Add --tiny to try the script on a CPU" in done.stderr)
+
+
+def test_gpu_check_fails_when_a_part_does(tmp_path: Path) -> None:
+    from bench.gpu_parts import Check
+
+    check = Check(tmp_path, tiny=True)
+    check.part("right", lambda: {"passed": True})
+    check.part("raises", lambda: {"passed": 1 / 0})
+    assert [result["passed"] for result in check.results] == [True, False]
+    assert check.results[1]["error"] == "ZeroDivisionError: division by zero"
