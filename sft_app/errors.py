@@ -26,6 +26,10 @@ class DataError(AppError):
     """A data file, or one of its rows, cannot be used."""
 
 
+class NoChatTemplate(DataError):
+    """The model has no chat template, so it cannot read a conversation."""
+
+
 class NotChosen(DataError):
     """A usable row is excluded by the settings."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,18 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tie_word_embeddings=False,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model without a chat template, as base models come; `<|pad|>` is its EOS."""
+    folder = tmp_path_factory.mktemp("models") / "base"
+    shutil.copytree(tiny_model_dir, folder)
+    tokenizer = make_character_tokenizer(chat_template=None)
+    tokenizer.eos_token = "<|pad|>"
+    (folder / "chat_template.jinja").unlink()
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -68,7 +68,7 @@ def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         model = load_base(ref, home, detect_hardware(), chosen.dtype, in_4bit=chosen.method == "qlora")
         if chosen.method != "full":
             model = attach_lora(model, chosen)
-        save_adapter(change(model), load_tokenizer(ref, home), run, ref.public_id)
+        save_adapter(change(model), load_tokenizer(ref, home, chosen.chat_template), run, ref.public_id)
         return SimpleNamespace(run=run, home=home, settings=chosen, ref=ref)
 
     return make

@@ -45,7 +45,7 @@ INNER_LAYERS = {
     "runs": ["paths records checkpoints", "scorecard", "logs", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
-    "data": ["conversation duplicates rows", "sources", "formats", "reading", "tokens split", "checkup"],
+    "data": ["chat_templates conversation duplicates rows", "sources", "formats", "reading", "tokens split", "checkup"],
     "data/sources": [
         "hub_rows lines",
         "hub csv_files json_files txt_files",
@@ -107,7 +107,7 @@ INNER_LAYERS = {
     ],
     "training/trainers": ["arguments", "heldout", "gradient_check_mixin", "classic sft", "build"],
     "training/estimates": ["disk memory workload", "speed", "step_size"],
-    "training/preflight": ["dry_run machine_speed measuring", "plan", "fitting"],
+    "training/preflight": ["dry_run machine_speed measuring template_check", "plan", "fitting"],
     "export": [
         "chat_template_parts fidelity markdown public_facts",
         "ollama report_facts fidelity_check",

@@ -628,3 +628,34 @@ def test_commands_that_answer_are_without_chatter(command: str, home: Path, monk
     with pytest.raises(SystemExit):
         main([command, "latest"])
     assert heard == [False]
+
+
+def test_train_refuses_a_base_model_and_names_the_option_to_add(
+    cli: Any, base_model_dir: Path, data_file: Path, home: Path
+) -> None:
+    ended = cli("train", "--model", base_model_dir, "--data", data_file)
+    assert_one_clear_line(ended)
+    assert "--chat-template chatml" in ended.err
+    assert list_runs(home) == []
+
+
+def test_a_chat_template_can_be_chosen_by_name_or_as_a_file(
+    cli: Any, base_model_dir: Path, data_file: Path, home: Path, tmp_path: Path, busy_machine: None
+) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{% for message in messages %}{{ message['content'] }};{% endfor %}")
+    detached = ("train", "--model", base_model_dir, "--data", data_file, "--detach", "--json", "--chat-template")
+    named, own = cli(*detached, "chatml"), cli(*detached, file)
+    assert (named.json["chat_template"], named.err) == ("ChatML", "")
+    assert own.json["chat_template"].startswith("pasted (sha256 ")
+    assert "ends answers without a special token" in own.err
+    assert find_run(home, own.json["run"]).record().settings.chat_template == file.read_text()
+
+
+def test_inspect_reads_with_the_chosen_chat_template(cli: Any, base_model_dir: Path, data_file: Path) -> None:
+    refused = cli("inspect", data_file, "--model", base_model_dir)
+    assert "no chat template" in refused.err
+    chosen = ("inspect", data_file, "--model", base_model_dir, "--chat-template", "{{ messages[0]['content'] + 'b' }}")
+    ended = cli("inspect", data_file, "--model", base_model_dir, "--chat-template", "chatml", "--json")
+    assert ended.json["chat_template_notes"] == []
+    assert "changes the text of message 2" in cli(*chosen).err

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sft_app.cli.options import FormatOption, JsonFlag, MapOption, SetOption
+from sft_app.cli.options import ChatTemplateOption, FormatOption, JsonFlag, MapOption, SetOption, read_chat_template
 from sft_app.cli.terminal import (
     print_cleaning,
     print_inspection,
@@ -27,6 +27,7 @@ def inspect(
     format: FormatOption = None,
     columns: MapOption = None,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts the tokens.")] = "starter",
+    chat_template: ChatTemplateOption = None,
     max_length: Annotated[int | None, typer.Option(help="Maximum tokens per conversation; default: automatic.")] = None,
     assignments: SetOption = None,
     fix: Annotated[
@@ -49,13 +50,15 @@ def inspect(
         "format": format or "auto",
         "columns": columns or (),
         "model": model,
+        "chat_template": read_chat_template(chat_template) or "",
         "max_length": max_length,
     }
     settings = parse_settings({**options, **parse_assignments(assignments or [])})
     home = app_home()
     with progress_bar("Reading", quiet=as_json) as report:
         file = open_data(settings.reading(), home, report)
-        tokenizer = load_tokenizer(resolve_model(settings.model, settings.revision, home), home)
+        model_ref = resolve_model(settings.model, settings.revision, home)
+        tokenizer = load_tokenizer(model_ref, home, settings.chat_template)
         inspection = inspect_data(file, settings, tokenizer, report)
     if out is not None:
         with progress_bar("Writing", quiet=as_json) as report:

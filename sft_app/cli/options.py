@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sft_app.errors import SettingsError
 from sft_app.settings import Format
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the start of one, or `latest`.")]
@@ -21,3 +23,20 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, for example max_steps=20; can be repeated."),
 ]
+ChatTemplateOption = Annotated[
+    str | None,
+    typer.Option(help="`chatml` for a base model without a chat template, or a Jinja file; default: the model's own."),
+]
+
+
+def read_chat_template(option: str | None) -> str | None:
+    """Return the value of the setting `chat_template`: the option itself, or the text of the file that it names.
+
+    Raises: SettingsError if the file cannot be read.
+    """
+    if not option or "{" in option or not Path(option).is_file():
+        return option
+    try:
+        return Path(option).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{option} cannot be read as a chat template: {error}.") from error

@@ -19,6 +19,7 @@ from sft_app.errors import AppError
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import RunSummary, clock, loss_change, unjudged_note
 from sft_app.runtime.files import json_text
+from sft_app.settings import OWN_TEMPLATE
 
 if TYPE_CHECKING:
     from sft_app.data.checkup.fixes import Cleaning
@@ -106,6 +107,7 @@ def print_inspection(report: dict[str, Any]) -> None:
     for guess in report["guesses"]:
         console.print(f"layout: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
     print_reading(report["reading"], console)
+    print_notes(report["chat_template_notes"])
     console.print(
         f"turns: {turns['single']:,} with one answer, {turns['several']:,} with several, at most {turns['max']}"
     )
@@ -130,16 +132,19 @@ def print_inspection(report: dict[str, Any]) -> None:
 
 def print_reading(reading: dict[str, Any], to: Console) -> None:
     """Print what a file's layout leaves out, and an example if the layout is a guess."""
-    for note in reading["notes"]:
-        to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    print_notes(reading["notes"], to)
     if reading["certainty"] != "guess":
         return
     to.print(f"This layout is a guess: {reading['why']}. The first row becomes:", style="yellow", soft_wrap=True)
     for message in reading["example"]:
-        to.print(
-            f"  {message['role']}: {_shortened(message['content'])}", markup=False, highlight=False, soft_wrap=True
-        )
+        line = f"  {message['role']}: {_shortened(message['content'])}"
+        to.print(line, markup=False, highlight=False, soft_wrap=True)
     to.print("If this is wrong, choose the columns with --map, or the layout with --format.", style="yellow")
+
+
+def print_notes(notes: Sequence[str], to: Console = console) -> None:
+    for note in notes:
+        to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _shortened(text: str) -> str:
@@ -190,6 +195,8 @@ def print_summary(summary: RunSummary) -> None:
         console.print(f"held-out loss {loss_change(summary)}")
     if summary.state != "failed" and (note := unjudged_note(summary)):
         console.print(note, style="yellow")
+    if summary.chat_template and summary.chat_template != OWN_TEMPLATE:
+        console.print(f"chat template: {summary.chat_template}")
     if summary.adapter:
         console.print(f"adapter saved in {summary.adapter}", soft_wrap=True)
 
@@ -209,12 +216,9 @@ def print_pair(prompt: str, found: PairUpdate) -> None:
 
 def print_ollama(package: OllamaPackage) -> None:
     """Print how Ollama will behave differently, and the next commands."""
-    for note in package.model.notes:
-        console.print(note, style="yellow", soft_wrap=True)
-    if package.gguf_problem:
-        console.print(package.gguf_problem, style="yellow", soft_wrap=True)
-    console.print("Next:", soft_wrap=True)
-    console.print(f"  {package.model.command}", soft_wrap=True)
+    print_notes(package.model.notes)
+    print_notes([package.gguf_problem] if package.gguf_problem else [])
+    console.print(f"Next:\n  {package.model.command}", soft_wrap=True)
     console.print(f"  ollama run {package.model.name}", soft_wrap=True)
     if package.manual_commands:
         console.print("For a GGUF file, or if Ollama does not support the architecture:", soft_wrap=True)

@@ -9,11 +9,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sft_app.cli.options import FormatOption, JsonFlag, MapOption, SetOption
+from sft_app.cli.options import (
+    ChatTemplateOption,
+    FormatOption,
+    JsonFlag,
+    MapOption,
+    SetOption,
+    read_chat_template,
+)
 from sft_app.cli.terminal import (
     console,
     follow_run,
     print_json,
+    print_notes,
     print_preflight,
     print_reading,
     print_summary,
@@ -43,6 +51,7 @@ def train(
     preset: Annotated[Preset | None, typer.Option(help="Named set of settings; default: quick.")] = None,
     format: FormatOption = None,
     columns: MapOption = None,
+    chat_template: ChatTemplateOption = None,
     assignments: SetOption = None,
     name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
     detach: Annotated[
@@ -59,6 +68,7 @@ def train(
 
     flags: dict[str, Any] = {"data": data, "format": format, "columns": columns or None, "model": model}
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
+    flags |= {"chat_template": read_chat_template(chat_template)}
     options = {key: value for key, value in flags.items() if value is not None}
     settings = settings_from(config, {**options, **parse_assignments(assignments or [])})
     _print_reading(settings)
@@ -95,11 +105,18 @@ def settings_from(config: Path | None, options: dict[str, Any]) -> RunSettings:
 
 
 def _print_reading(settings: RunSettings) -> None:
-    """Print to stderr, before training, what the layout leaves out, and an example if it is a guess."""
+    """Print to stderr, before training, what the layout leaves out, an example if it is a guess, and what is unusual
+    about a chat template that was chosen."""
     from sft_app.data.reading import first_example, open_data
 
-    file = open_data(settings.reading(), app_home())
-    print_reading(file.summary(first_example(file)), Console(stderr=True))
+    file, to = open_data(settings.reading(), app_home()), Console(stderr=True)
+    print_reading(file.summary(first_example(file)), to)
+    if settings.chat_template and file.settings.format != "text":
+        from sft_app.models.catalog import resolve_model
+        from sft_app.training.preflight.template_check import check_template_of_run
+
+        ref = resolve_model(settings.model, settings.revision, app_home())
+        print_notes(check_template_of_run(settings, ref, app_home()), to)
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:

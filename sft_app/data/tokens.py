@@ -10,18 +10,20 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
+from sft_app.data.chat_templates import chatml_notes
 from sft_app.data.conversation import Conversation, Message
-from sft_app.errors import DataError
+from sft_app.errors import DataError, NoChatTemplate, first_line, kind_and_first_line
 
 IGNORED = -100
 GENERATION_STOPS = "generation_stops"
 """The attribute under which a tokenizer carries the stop tokens of its model's `generation_config`."""
+EXCHANGE = (Message("user", "a"), Message("assistant", "b"))
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,14 @@ class RenderedConversation:
 
     `input_ids` and `labels` have the full length, (tokens,); a label is the token id if the token is trained, else
     -100. The first `kept` tokens fit in `max_length`; the rest is cut off. `ends` are the positions of the tokens that
-    close assistant turns, trained or not.
+    close assistant turns, trained or not. `is_eos_added` if the template itself ends answers without a special token.
     """
 
     input_ids: list[int]
     labels: list[int]
     kept: int
     ends: tuple[int, ...] = ()
+    is_eos_added: bool = False
 
     @property
     def trained(self) -> int:
@@ -92,7 +95,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
     labels = [IGNORED] * len(ids)
     for position in trained:
         labels[position] = ids[position]
-    return RenderedConversation(ids, labels, min(len(ids), max_length), tuple(ends))
+    return RenderedConversation(ids, labels, min(len(ids), max_length), tuple(ends), not ends_itself)
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
@@ -101,6 +104,15 @@ def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[in
     Raises: DataError as `render_conversation`.
     """
     return _encode(tokenizer, prompt_text(tokenizer, messages))[0]
+
+
+def encode_question(tokenizer: Any, question: str) -> list[int]:
+    """Encode a question as `render_prompt` does, or as plain text for a model without a chat template."""
+    try:
+        return render_prompt(tokenizer, [{"role": "user", "content": question}])
+    except NoChatTemplate:
+        ids: list[int] = tokenizer(question)["input_ids"]
+        return ids
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> str:
@@ -186,13 +198,20 @@ def _end_of_turn_positions(
 
 def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
     if not tokenizer.chat_template:
-        raise DataError("The model has no chat template. Choose a chat (instruct) model.")
+        raise NoChatTemplate(
+            "The model has no chat template: it completes text and was not trained to chat. To teach it, set "
+            "chat_template to chatml (--chat-template chatml), or choose a chat (instruct) model."
+        )
     try:
         text: str = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
+    except TemplateSyntaxError as error:
+        raise DataError(f"The chat template is not valid Jinja: {first_line(error)} (line {error.lineno}).") from error
     except TemplateError as error:
         raise DataError(f"The model's chat template rejects the conversation: {error}.") from error
+    except Exception as error:  # a template is a program and may fail in any way
+        raise DataError(f"The chat template fails: {kind_and_first_line(error)}.") from error
     return text
 
 
@@ -232,7 +251,12 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
         )
     if not rendered.ends:
         notes.append("The chat template does not end answers with a special token.")
-    return notes
+    if rendered.is_eos_added:
+        notes.append(
+            f"The chat template ends answers without a special token, so {tokenizer.eos_token} is added after the "
+            "last answer to teach the model to stop."
+        )
+    return notes + chatml_notes(tokenizer)
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:
@@ -242,9 +266,17 @@ def stop_ids(tokenizer: Any) -> frozenset[int]:
     tokens that close an assistant turn. A template may close the last turn in another way than those before.
     """
     stops = {tokenizer.eos_token_id, *getattr(tokenizer, GENERATION_STOPS, ())}
-    exchange = (Message("user", "a"), Message("assistant", "b"))
-    for turns in (exchange, exchange * 2):
-        with suppress(DataError) if len(turns) > 2 else nullcontext():  # some templates take a single question only
+    for turns in (EXCHANGE, EXCHANGE * 2):
+        with suppress(DataError if len(turns) > 2 else NoChatTemplate):  # some templates take a single question only
             rendered = render_conversation(tokenizer, Conversation(turns), max_length=2**31)
             stops |= {rendered.input_ids[position] for position in rendered.ends}
     return frozenset(stops)
+
+
+def check_chat_template(tokenizer: Any) -> list[str]:
+    """Render a question and its answer, and return what is unusual about it, as `template_notes` does.
+
+    Raises:
+        DataError: there is no chat template, it cannot be rendered, or it leaves the answer out or changes it.
+    """
+    return template_notes(tokenizer, render_conversation(tokenizer, Conversation(EXCHANGE), max_length=2**31))

@@ -140,11 +140,14 @@ def generation_code(record: RunRecord, name: str) -> str:
             '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
             ")"
         )
+    options = ["max_new_tokens=200", "do_sample=False"]
+    if settings.chat_template:  # a base model's generation_config does not name its end token
+        options.append("eos_token_id=tokenizer.eos_token_id")
     return (
         "from transformers import AutoTokenizer\n\n"
         f"tokenizer = AutoTokenizer.from_pretrained({_code(name)})\n"
         f"{encode_prompt}\n"
-        "answer = model.generate(**inputs.to(model.device), max_new_tokens=200, do_sample=False)\n"
+        f"answer = model.generate(**inputs.to(model.device), {', '.join(options)})\n"
         'print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
     )
 

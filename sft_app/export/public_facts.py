@@ -111,6 +111,7 @@ def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) ->
     facts += [("Weights kept", f"from step {status.kept_step:,}")] if status.kept_step else []
     facts += [("Rows per step", f"{settings.rows_per_step():,}")]
     facts += [("Learning rate", f"{settings.resolved_learning_rate():g}, {settings.lr_scheduler_type}")]
+    facts += [("Chat template", settings.describe_chat_template())] if settings.chat_template else []
     facts += [("Longest conversation", f"{settings.max_length:,} tokens")] if settings.max_length else []
     speed = summary.tokens_per_second
     return facts + ([("Speed", f"{speed:,.0f} tokens per second")] if speed else [])

@@ -27,6 +27,7 @@ class RunSummary(Record):
     model: str | None = None
     method: str | None = None
     data: str | None = None
+    chat_template: str | None = None
     state: RunState
     message: str = ""
     precision: str | None = None
@@ -53,6 +54,7 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
         model=settings.model if settings else None,
         method=settings.method if settings else None,
         data=settings.data if settings else None,
+        chat_template=settings.describe_chat_template() if settings else None,
         state=status.state,
         message=status.message,
         precision=status.precision or None,
@@ -160,6 +162,8 @@ def setting_text(settings: RunSettings, name: str) -> str:
     value = getattr(settings, name)
     if name == "learning_rate":
         return f"{settings.resolved_learning_rate():g}"
+    if name == "chat_template":
+        return settings.describe_chat_template()
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):

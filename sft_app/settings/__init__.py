@@ -14,9 +14,19 @@ from sft_app.settings.parsing import (
     parse_settings,
     takes_none,
 )
-from sft_app.settings.run import EXAMPLE_ADAPTER, EXAMPLE_PROMPT, Method, Preset, RunSettings, TrainerKind
+from sft_app.settings.run import (
+    CHATML,
+    EXAMPLE_ADAPTER,
+    EXAMPLE_PROMPT,
+    OWN_TEMPLATE,
+    Method,
+    Preset,
+    RunSettings,
+    TrainerKind,
+)
 
 __all__ = [
+    "CHATML",
     "COLUMN_ROLES",
     "EXAMPLE_ADAPTER",
     "EXAMPLE_DATA",
@@ -24,6 +34,7 @@ __all__ = [
     "PRESETS",
     "DataSettings",
     "Format",
+    "OWN_TEMPLATE",
     "Method",
     "Preset",
     "RunSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -13,6 +14,9 @@ TrainerKind = Literal["sft", "classic"]
 Preset = Literal["quick", "balanced", "thorough"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 PackingStrategy = Literal["step", "bfd"]
+OWN_TEMPLATE = "the model's own"
+CHATML = "chatml"
+"""The value of `chat_template` for ChatML. Source: OpenAI, "Chat Markup Language" (openai-python 0.28, chatml.md)."""
 
 # A small adapter of the starter, trained on the bundled data, to compare with before the first run.
 EXAMPLE_ADAPTER = "examples/adapter"
@@ -47,6 +51,13 @@ class RunSettings(DataSettings):
         "model", None, "Branch, tag or commit of a Hub model. Leave empty for its main branch."
     )
     dtype: Dtype = setting("model", "auto", "Precision of the weights; auto picks the fastest on this machine.")
+    chat_template: str = setting(
+        "model",
+        "",
+        "How conversations are written as text. Leave empty for the model's own; chatml for a base model that has "
+        "none; or paste a Jinja template.",
+        max_length=100_000,
+    )
 
     method: Method = setting(
         "method", "lora", "qlora: adapter on a 4-bit base; lora: adapter; full: trains every weight."
@@ -198,6 +209,14 @@ class RunSettings(DataSettings):
         """Return the number of rows per optimizer step; a row is a conversation unless `row_length` says otherwise."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
 
+    def describe_chat_template(self) -> str:
+        """Return the chosen chat template in words."""
+        if not self.chat_template:
+            return OWN_TEMPLATE
+        if self.chat_template == CHATML:
+            return "ChatML"
+        return f"pasted (sha256 {sha256(self.chat_template.encode()).hexdigest()[:12]})"
+
     def compute_dtype(self, fastest: str) -> str:
         """Return the dtype of the base's weights; `fastest` is the machine's fastest. `full` needs float32 for its
         small steps."""
@@ -232,6 +251,15 @@ class RunSettings(DataSettings):
     def _some_steps(cls, value: int) -> int:
         if value == 0:
             raise ValueError("must be -1 (use num train epochs) or at least 1")
+        return value
+
+    @field_validator("chat_template")
+    @classmethod
+    def _template_or_name(cls, value: str) -> str:
+        if value.lower() == CHATML:
+            return CHATML
+        if value and "{" not in value:
+            raise ValueError("must be empty, chatml, or the text of a Jinja template")
         return value
 
     @field_validator("watch_prompts", mode="before")

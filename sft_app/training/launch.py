@@ -25,6 +25,7 @@ from sft_app.runtime.resources import free_disk_gib, shortage
 from sft_app.settings import RunSettings
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.optional_deps import check_optional_deps
+from sft_app.training.preflight.template_check import check_template_of_run
 from sft_app.training.supervisor import ensure_supervisor
 
 DOUBLE_CLICK_SECONDS = 5.0
@@ -49,6 +50,8 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     file = open_data(settings, home)
     reading, split = _read_and_split(file, settings)
     model = resolve_model(settings.model, settings.revision, home)
+    if file.settings.format != "text":
+        check_template_of_run(settings, model, home)
     _check_disk(home, settings, model, file.path.stat().st_size)
     record = RunRecord(
         settings=settings,

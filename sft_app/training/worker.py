@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from sft_app.data.tokens import render_prompt, stop_ids
+from sft_app.data.tokens import encode_question, stop_ids
 from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore, score_conversations
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
@@ -177,7 +177,7 @@ def _prepare(
     transformers.set_seed(settings.seed)
     home, ref = run.home, recorded_model(run)
     with distributed.first_rank_first():
-        tokenizer = load_tokenizer(ref, home)
+        tokenizer = load_tokenizer(ref, home, settings.chat_template)
         max_length = resolve_max_length(run, tokenizer)
         settings = settings.model_copy(update={"max_length": max_length})
         train = load_tokenized_dataset(run, tokenizer, max_length, settings.block_size)
@@ -244,7 +244,7 @@ def _ending_message(reporter: RunReporter) -> str:
 
 def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettings) -> Any:
     """Return a function from the current model to its answers to the watch prompts."""
-    prompts = [render_prompt(tokenizer, [{"role": "user", "content": text}]) for text in settings.watch_prompts]
+    prompts = [encode_question(tokenizer, text) for text in settings.watch_prompts]
     stops, sampling = stop_ids(tokenizer), Sampling(max_new_tokens=min(settings.max_new_tokens, MAX_WATCH_TOKENS))
 
     def answer(model: Any) -> list[WatchAnswer]:

@@ -37,7 +37,7 @@ def make_field(name: str, value: Any, **kwargs: Any) -> Any:
         return gr.Dropdown(common.pop("choices", list(get_args(kind))), value=shown, **common)
     if get_origin(kind) is tuple:
         return gr.Textbox(value=shown, lines=2, **common)
-    return gr.Textbox(value=shown, max_lines=1, **common)
+    return gr.Textbox(value=shown, **{"max_lines": 1, **common})
 
 
 def label_of(name: str) -> str:

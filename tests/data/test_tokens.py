@@ -392,15 +392,17 @@ def test_refusal_of_the_template_is_told_in_its_words(dress: Callable[..., Any])
 
 
 def test_broken_template_is_told(dress: Callable[..., Any]):
-    with pytest.raises(DataError, match="chat template rejects the conversation"):
+    with pytest.raises(DataError, match=r"^The chat template is not valid Jinja: .* \(line 1\)\.$"):
         render(dress("{% for message in %}"), SINGLE)
+    with pytest.raises(DataError, match=r"^The chat template fails: TypeError: "):
+        render(dress("{{ messages + 1 }}"), SINGLE)
 
 
 @pytest.mark.parametrize("template", [None, ""])
 def test_model_without_a_chat_template_is_told(tokenizer: Any, template: str | None):
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.chat_template = template
-    with pytest.raises(DataError, match=r"no chat template. Choose a chat \(instruct\) model"):
+    with pytest.raises(DataError, match=r"no chat template: .*set chat_template to chatml .*or choose a chat"):
         render(tokenizer, SINGLE)
 
 

@@ -404,3 +404,23 @@ def test_answers_that_broke_off_are_not_equal_ones() -> None:
     sides = [SideResults([score] * 2, [Answer("Hi", 1, ids=(5,)), broken])] * 2
     found = compare_sides(KNOWN, *sides)
     assert (found.prompts, found.equal_answers, found.shared_beginning) == (2, 1, 0.5)
+
+
+def test_a_taught_chat_template_goes_into_the_model_and_its_modelfile(
+    make_run: Callable[..., Any],  # noqa: F811
+    base_model_dir: Path,
+    tmp_path: Path,
+) -> None:
+    from transformers import AutoTokenizer
+
+    from sft_app.export.ollama import write_modelfile
+
+    made = make_run(small_effect, model=str(base_model_dir), chat_template="chatml", max_new_tokens=4)
+    merge_run(made.run, tmp_path / "model", prompts=1)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert (tokenizer.eos_token, "<|im_start|>" in tokenizer.chat_template) == ("<|im_end|>", True)
+    stops = json.loads((tmp_path / "model" / "generation_config.json").read_text())["eos_token_id"]
+    assert set(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|pad|>"])) <= set(stops)
+    modelfile = write_modelfile(made.run, tmp_path / "model").modelfile.read_text()
+    assert 'PARAMETER stop "<|im_end|>"' in modelfile
+    assert "<|im_start|>user\n{{ .Content }}<|im_end|>" in modelfile

@@ -197,3 +197,11 @@ def test_the_code_of_the_card_works_as_it_stands(
     assert done.returncode == 0, done.stderr
     model = "PeftModelForCausalLM" if method == "lora" else "LlamaForCausalLM"
     assert done.stdout.splitlines()[-1] == f"{model} 1"
+
+
+def test_the_code_ends_answers_of_a_taught_chat_template(make_run: Callable[..., Any], base_model_dir: Path) -> None:
+    """`generate` would otherwise only know the end token of the base model."""
+    made = make_run(model=str(base_model_dir), chat_template="chatml")
+    card = model_card(made.run, "voice")
+    assert "do_sample=False, eos_token_id=tokenizer.eos_token_id)" in code_of(card)[1]
+    assert "ChatML" in card

@@ -40,6 +40,7 @@ def test_queued_run_has_no_numbers_yet(run: Run):
         "model": "starter",
         "method": "lora",
         "data": "shop.jsonl",
+        "chat_template": "the model's own",
         "state": "queued",
         "message": "",
         "precision": None,

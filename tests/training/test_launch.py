@@ -16,6 +16,7 @@ from sft_app.runtime.files import read_jsonl
 from sft_app.settings import parse_settings
 from sft_app.training import launch
 from sft_app.training.launch import create_queued_run, resume_run, stop_run, submit_run
+from sft_app.training.preflight import template_check
 
 
 @pytest.fixture
@@ -164,3 +165,43 @@ def test_a_finished_run_cannot_be_resumed(settings: Any, home: Path) -> None:
     run.update_status(state="finished")
     with pytest.raises(RunError, match="only a stopped, failed or interrupted run"):
         resume_run(run, home)
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "problem"),
+    [
+        ("", "^The model has no chat template: .* set chat_template to chatml"),
+        ("{{ messages[0]['content'] }}", "changes the text of message 2"),
+        ("{% for message in %}", "^The chat template is not valid Jinja"),
+    ],
+    ids=["none", "no answer", "syntax"],
+)
+def test_a_model_without_a_usable_chat_template_leaves_no_run(
+    base_model_dir: Path, data_file: Path, home: Path, chat_template: str, problem: str
+) -> None:
+    settings = parse_settings({"model": str(base_model_dir), "data": str(data_file), "chat_template": chat_template})
+    with pytest.raises(DataError, match=problem):
+        create_queued_run(settings, home)
+    assert list_runs(home) == []
+
+
+def test_a_base_model_is_trained_with_chatml_or_on_plain_text(base_model_dir: Path, home: Path, tmp_path: Path) -> None:
+    data, text = tmp_path / "chats.jsonl", tmp_path / "texts.txt"
+    data.write_text('{"prompt": "Hi", "completion": "Yo"}\n' * 20)
+    text.write_text("\n\n".join(f"Story {number}." for number in range(20)))
+    for values in ({"data": str(data), "chat_template": "ChatML"}, {"data": str(text), "format": "text"}):
+        run = create_queued_run(parse_settings({"model": str(base_model_dir), "heldout_min": 1, **values}), home)
+        assert run.record().settings.chat_template == ("" if "format" in values else "chatml")
+
+
+def test_a_models_own_template_that_rejects_a_plain_question_is_left_to_the_data(
+    base_model_dir: Path, data_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a model on the Hub, which is not on this machine yet, so that it is loaded to check it."""
+    refuse = DataError("The model's chat template rejects the conversation: A system message is needed.")
+
+    def check(_: Any) -> None:
+        raise refuse
+
+    monkeypatch.setattr(template_check, "check_chat_template", check)
+    assert create_queued_run(parse_settings({"model": str(base_model_dir), "data": str(data_file)}), home)

@@ -670,3 +670,32 @@ def test_adapter_of_an_earlier_try_is_replaced_whole(make_run: Make, work: Work)
     work(run)
     assert not (run.adapter_dir / "stale.txt").exists()
     assert (run.adapter_dir / "adapter_model.safetensors").is_file()
+
+
+def test_a_base_model_learns_chatml_and_its_adapter_carries_the_template(
+    make_run: Make, work: Work, base_model_dir: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from sft_app.runs.summary import summarise_run
+
+    run = make_run(model=base_model_dir, chat_template="chatml")
+    assert work(run) == 0
+    assert (run.status().state, run.status().message) == ("finished", "")
+    tokenizer = AutoTokenizer.from_pretrained(run.adapter_dir)
+    asked = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert (asked, tokenizer.eos_token) == ("<|im_start|>user\nHi<|im_end|>\n", "<|im_end|>")
+    assert summarise_run(run).chat_template == "ChatML"
+    card = run.scorecard()
+    assert card is not None and card.tuned["loss"] < card.base["loss"]
+
+
+def test_a_base_model_is_trained_on_plain_text_and_continues_the_watch_prompts(
+    make_run: Make, work: Work, base_model_dir: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"Order {number} will come soon."}) + "\n" for number in range(24)))
+    run = make_run(model=base_model_dir, data=str(texts), format="text")
+    assert work(run) == 0
+    assert run.status().state == "finished", run.status()
+    assert [row.step for row in run.snapshots()] == [0, 2, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import hold_out
+from sft_app.data.tokens import render_conversation, template_notes
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
@@ -38,8 +40,8 @@ LENGTH_SAMPLE_SIZE = 50_000
 class Inspection:
     """The result of one pass over a file.
 
-    `example` is its first conversation; `lengths` is None without a tokenizer; `heldout` is the number of
-    conversations that would be held out, 0 if there are too few.
+    `example` is its first conversation, `template_notes` what is unusual about how it is rendered; `lengths` is None
+    without a tokenizer; `heldout` is the number of conversations that would be held out, 0 if there are too few.
     """
 
     file: DataFile
@@ -51,6 +53,7 @@ class Inspection:
     lengths: TokenLengths | None
     turns: Counter[int]
     heldout: int
+    template_notes: tuple[str, ...] = ()
 
     def as_json(self) -> JsonObject:
         """Return the result as `inspect --json` prints it."""
@@ -65,6 +68,7 @@ class Inspection:
             "rejected": [{"row": row.row, "reason": row.reason} for row in self.rejected if not row.by_choice],
             "not_chosen": [{"row": row.row, "reason": row.reason} for row in left_out],
             "findings": [asdict(finding) for finding in self.findings],
+            "chat_template_notes": list(self.template_notes),
             "tokens": self.lengths.as_json() if self.lengths else None,
             "turns": {
                 "single": self.turns[1],
@@ -109,6 +113,7 @@ def inspect_data(
     if seen.example is None:
         raise no_conversation(file, reading.rejected)
     lengths = None
+    notes: tuple[str, ...] = ()
     if tokenizer is not None:
         total, limit = len(seen.examined), settings.max_length
         lengths = measure_lengths(
@@ -118,10 +123,22 @@ def inspect_data(
             total,
             lambda share: report(reading_share + (1 - reading_share) * share),
         )
+        notes = tuple(_template_notes(tokenizer, seen.example))
     heldout, findings = _find_all(reading, seen.examined, lengths, settings)
     rejected = sorted(reading.rejected + (lengths.refused if lengths else []), key=lambda row: row.row)
     conversations = len(seen.examined)
-    return Inspection(file, seen.example, reading.rows, conversations, rejected, findings, lengths, seen.turns, heldout)
+    turns = seen.turns
+    return Inspection(
+        file, seen.example, reading.rows, conversations, rejected, findings, lengths, turns, heldout, notes
+    )
+
+
+def _template_notes(tokenizer: Any, example: Conversation) -> list[str]:
+    """Say what is unusual about how the example is rendered; nothing if it is refused, which the lengths report."""
+    try:
+        return template_notes(tokenizer, render_conversation(tokenizer, example, sys.maxsize))
+    except DataError:
+        return []
 
 
 def _find_all(

@@ -13,7 +13,7 @@ import numpy as np
 from sft_app.data.reading import Example
 from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation
-from sft_app.errors import DataError
+from sft_app.errors import DataError, NoChatTemplate
 from sft_app.runtime.progress import ProgressCallback
 
 CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
@@ -129,7 +129,7 @@ def measure_lengths(
     """Measure every example by rendering it. If `max_length` is None, the suggested one is used.
 
     Raises:
-        DataError: the chat template rejects all of them.
+        DataError: there is no chat template, or it rejects all of them.
     """
     rows, trained_spans, lengths, refused = [], [], [], []
     common: list[int] | None = None
@@ -140,6 +140,8 @@ def measure_lengths(
             trained_spans.append(_spans(rendered))
             common = _common(rendered.input_ids if common is None else common, rendered)
             rows.append(example.row)
+        except NoChatTemplate:
+            raise
         except DataError as error:
             refused.append(Rejected(example.row, str(error)))
         if on_progress and done % 50 == 0:

@@ -47,7 +47,8 @@ def look_ahead(
         sample.offer(example)
     if not sample.offered:
         raise no_conversation(file, reading.rejected)
-    lengths = measure_lengths(load_tokenizer(machine.model(settings), home), sample.items, None, sample.offered)
+    tokenizer = load_tokenizer(machine.model(settings), home, settings.chat_template)
+    lengths = measure_lengths(tokenizer, sample.items, None, sample.offered)
     measured, ran_out_of_memory = None, False
     if with_measuring or has_usable_gpu():
         sized = machine.with_step_size(settings, lengths)

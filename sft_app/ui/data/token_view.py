@@ -79,7 +79,7 @@ def token_updates(context: PageContext, view: TokenView, settings: RunSettings, 
     """Show a note and the coloured tokens, or an error in the note."""
     try:
         loaded = context.data.load(settings.reading())
-        tokenizer = context.models.tokenizer(settings.model)
+        tokenizer = context.models.tokenizer(settings)
         conversation = loaded.conversations[_clamp(number, loaded) - 1]
         rendered = render_conversation(tokenizer, conversation, context.lengths.max_length(settings))
     except AppError as error:

@@ -23,6 +23,7 @@ HELDOUT_SETTINGS = {
     "model",
     "revision",
     "model revision",
+    "chat_template",
 }
 NOT_COMPARABLE = (
     "These runs were not measured on the same held-out tokens (see the settings below), "

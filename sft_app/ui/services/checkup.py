@@ -73,7 +73,7 @@ class CheckupService:
     def _inspect(self, settings: RunSettings, on_progress: ProgressCallback) -> Inspection:
         file = self.data.load(settings.reading()).file  # first, so that an error in the data shows immediately
         try:
-            tokenizer = self.models.tokenizer(settings.model)
+            tokenizer = self.models.tokenizer(settings)
         except ModelError:
             tokenizer = None
         inspection = inspect_data(file, settings, tokenizer, on_progress)

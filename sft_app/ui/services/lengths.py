@@ -29,7 +29,7 @@ class LengthService:
         Their `max_length` may come from other settings. Raises: AppError if there are no tokens to count.
         """
         loaded = self.data.load(settings.reading())  # first, so that an error in the data shows immediately
-        key, tokenizer = self._key(settings), self.models.tokenizer(settings.model)
+        key, tokenizer = self._key(settings), self.models.tokenizer(settings)
         with self._lock:  # several events of one change call this at the same time
             if self._measured is None or self._measured[0] != key:
                 sample = Sample[Example](QUICKLY_MEASURED)
@@ -47,4 +47,4 @@ class LengthService:
         return settings.max_length or self.measure(settings).suggested_max_length
 
     def _key(self, settings: RunSettings) -> tuple[Any, ...]:
-        return (*self.data.key(settings.reading()), settings.model)
+        return (*self.data.key(settings.reading()), settings.model, settings.chat_template)

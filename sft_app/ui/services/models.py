@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_app.settings import RunSettings
 from sft_app.ui.services.access import Access
 
 if TYPE_CHECKING:
@@ -22,20 +23,21 @@ class ModelService:
     home: Path
     access: Access
     _tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
-    _tokenizers: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _tokenizers: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     _models_lock: threading.Lock = field(default_factory=threading.Lock)
     _models: LoadedModels | None = None
 
-    def tokenizer(self, model: str) -> Any:
-        """Return the tokenizer of a model. Raises: AppError."""
+    def tokenizer(self, settings: RunSettings) -> Any:
+        """Return the tokenizer of a run with these settings. Raises: AppError."""
         from sft_app.models.catalog import resolve_model
         from sft_app.models.loading import load_tokenizer
 
+        model, template = settings.model, settings.chat_template
         self.access.check_model(model)
-        key = (model, self.access.whose())
+        key = (model, template, self.access.whose())
         with self._tokenizer_lock:
             if key not in self._tokenizers:
-                self._tokenizers = {key: load_tokenizer(resolve_model(model, None, self.home), self.home)}
+                self._tokenizers = {key: load_tokenizer(resolve_model(model, None, self.home), self.home, template)}
             return self._tokenizers[key]
 
     def load_pair(self, sides: tuple[Side, Side]) -> LoadedPair:

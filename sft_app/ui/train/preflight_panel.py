@@ -8,15 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.errors import AppError
+from sft_app.errors import AppError, NoChatTemplate
 from sft_app.models.gpu_support import has_usable_gpu
-from sft_app.settings import RunSettings
+from sft_app.settings import CHATML, RunSettings
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import NO_UPDATES, PRIVATE, QUIETLY_FOLLOWING, Updates, error_message, filled_in, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, clear_error_after, open_to_all
 
+USE_LABEL = "Use these settings"
 PREFLIGHT_PENDING = "The memory, time and disk space that the run needs appear here once the data has been read."
 
 
@@ -37,7 +38,7 @@ def build_preflight_panel() -> PreflightPanel:
     """Build the card, and below it the buttons."""
     card = gr.HTML(views.empty_card(PREFLIGHT_PENDING), elem_id="preflight")
     with gr.Row():
-        use = gr.Button("Use these settings", variant="primary", size="sm", visible=False, elem_id="use-suggestion")
+        use = gr.Button(USE_LABEL, variant="primary", size="sm", visible=False, elem_id="use-suggestion")
         measure = gr.Button("Measure", size="sm", elem_id="measure")
     return PreflightPanel(card, measure, use, gr.State({}))
 
@@ -49,15 +50,21 @@ def preflight_updates(context: PageContext, panel: PreflightPanel, settings: Run
     try:
         found, suggestion = context.preflight.estimate(settings)
         is_guess = context.data.load(settings.reading()).file.certainty == "guess"
+    except NoChatTemplate as error:
+        return {**_problem_updates(panel, str(error)), **_offer(panel, "Use ChatML", {"chat_template": CHATML})}
     except AppError as error:
         return _problem_updates(panel, str(error))
-    changes = suggestion.changes if suggestion else {}
     card = preflight_card(found, suggestion, is_guess)
-    return {panel.card: card, panel.use: gr.Button(visible=bool(changes)), panel.changes: changes}
+    return {panel.card: card, **_offer(panel, USE_LABEL, suggestion.changes if suggestion else {})}
 
 
 def _problem_updates(panel: PreflightPanel, problem: str) -> Updates:
-    return {panel.card: views.problem_card(problem), panel.use: gr.Button(visible=False), panel.changes: {}}
+    return {panel.card: views.problem_card(problem), **_offer(panel, USE_LABEL, {})}
+
+
+def _offer(panel: PreflightPanel, label: str, changes: dict[str, Any]) -> Updates:
+    """Show the button that makes these changes to the form, or hide it if there are none."""
+    return {panel.use: gr.Button(label, visible=bool(changes)), panel.changes: changes}
 
 
 def wire_preflight(

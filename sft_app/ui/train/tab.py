@@ -11,7 +11,7 @@ import gradio as gr
 from sft_app.hosting import NO_TRAINING_REASONS
 from sft_app.models.hardware import complete_settings
 from sft_app.runs.folder import Run
-from sft_app.settings import PRESETS, DataSettings, RunSettings, choices_of, fields_of
+from sft_app.settings import OWN_TEMPLATE, PRESETS, DataSettings, RunSettings, choices_of, fields_of
 from sft_app.training.launch import resume_run, stop_run
 from sft_app.ui import views
 from sft_app.ui.context import PageContext
@@ -37,6 +37,7 @@ PRESET_INFO = (
 )
 TOP_FIELDS = ("name", "model", "method", "preset")
 DATA_TAB_FIELDS = tuple(DataSettings.model_fields)
+FIELD_OPTIONS = {"chat_template": {"max_lines": 8, "placeholder": OWN_TEMPLATE}}
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
 
 
@@ -143,7 +144,8 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
             with gr.Row():
                 for name in fields_of(section):  # type: ignore[arg-type]
                     if name not in TOP_FIELDS + DATA_TAB_FIELDS:
-                        fields[name] = make_field(name, defaults[name], min_width=220, elem_id=name)
+                        look = {"min_width": 220, "elem_id": name, **FIELD_OPTIONS.get(name, {})}
+                        fields[name] = make_field(name, defaults[name], **look)
         reset = gr.Button("Reset to defaults", size="md", elem_id="reset-form")
     return fields, reset
 
