@@ -61,6 +61,7 @@ class LoadedModels:
     exact_rows: dict[tuple[str | None, str | None], bool] = field(default_factory=dict)
     """Whether the two sides with these adapters are exact as rows of one batch, once tried."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _tokenizers: dict[str, PreTrainedTokenizerBase] = field(default_factory=dict)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None
     _adapter_count: int = 0
@@ -79,6 +80,14 @@ class LoadedModels:
         if hardware.dtype == "float32":
             keep_4bit_differentiable(model, True)  # the CPU fast path always computes in bfloat16
         return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
+
+    def tokenizer_with(self, chat_template: str) -> PreTrainedTokenizerBase:
+        """Return the base's tokenizer with this chat template, as in the setting of this name."""
+        if not chat_template or chat_template == self.tokenizer.chat_template:
+            return self.tokenizer
+        if chat_template not in self._tokenizers:
+            self._tokenizers[chat_template] = load_tokenizer(self.base, self.home, chat_template)
+        return self._tokenizers[chat_template]
 
     def matches(self, side: Side) -> bool:
         """Return whether this base, as loaded, is the side's."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sft_app.data.tokens import render_prompt
+from sft_app.data.tokens import check_chat_template, render_prompt
 from sft_app.errors import DataError
 from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, can_apply_row_adapters, only_active
 from sft_app.inference.decoding import logits_agree
@@ -32,13 +32,12 @@ class LoadedPair:
     sides: tuple[Side, Side]
     loaded_sides: tuple[LoadedSide, LoadedSide]
     models: LoadedModels
+    tokenizer: PreTrainedTokenizerBase
+    """The base's tokenizer, with the chat template that both sides are asked with."""
     shares_batch: bool = True
     """Whether both sides may be rows of one batch, as a trial on this model has shown."""
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the tokenizer of the shared base."""
-        return self.models.tokenizer
+    template_note: str = ""
+    """How the chat template differs from what a side was made for; empty if it does not."""
 
     def can_share_batch(self) -> bool:
         """Return whether both sides are rows of one batch."""
@@ -56,7 +55,8 @@ def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None 
     """
     if models is None or not models.matches(sides[0]):
         models = LoadedModels.load(sides, home)
-    pair = LoadedPair(sides, models.loaded_sides(*sides), models)
+    tokenizer, note = shared_tokenizer(models, sides)
+    pair = LoadedPair(sides, models.loaded_sides(*sides), models, tokenizer, template_note=note)
     if not _are_rows(pair.loaded_sides):
         return pair
     tried, key = pair.models.exact_rows, (pair.loaded_sides[0].adapter, pair.loaded_sides[1].adapter)
@@ -64,6 +64,28 @@ def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None 
         if key not in tried:
             tried[key] = _rows_are_exact(pair)
     return replace(pair, shares_batch=tried[key])
+
+
+def shared_tokenizer(models: LoadedModels, sides: tuple[Side, Side]) -> tuple[PreTrainedTokenizerBase, str]:
+    """Return the tokenizer with the right side's chat template, which both sides are asked with, and a note on it.
+
+    The note says if the template differs from the base model's or from the left side's. One that was stored with an
+    adapter from elsewhere and cannot be rendered is not used.
+    """
+    left, right = sides
+    own, tokenizer = models.tokenizer, models.tokenizer_with(right.chat_template)
+    whose = (right if right.folder is not None else left).label
+    if tokenizer is not own:
+        try:
+            check_chat_template(tokenizer)
+        except DataError as error:
+            reason = f"The chat template of {whose} cannot be used: {str(error).rstrip('.')}."
+            return own, f"{reason} Both sides use the base model's."
+    if models.tokenizer_with(left.chat_template).chat_template != tokenizer.chat_template:
+        return tokenizer, f"{left.label} has another chat template; both sides use that of {right.label}."
+    if own.chat_template and tokenizer is not own:
+        return tokenizer, f"Both sides use the chat template of {whose}, which differs from the base model's."
+    return tokenizer, ""
 
 
 def _are_rows(sides: tuple[LoadedSide, LoadedSide]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_app.data.chat_templates import stored_chat_template
 from sft_app.errors import ModelError, RunError
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, fetch_adapter, recorded_model, resolve_model
@@ -33,7 +34,8 @@ class Side:
     """Describes a side.
 
     `name` is what `find_sides` finds it by. `folder` holds an adapter or a full model; None is the base. `note` says
-    how the base differs from the one the adapter was made for.
+    how the base differs from the one the adapter was made for. `chat_template` is the setting of its run, or the text
+    stored with an adapter from elsewhere; the base has that of the other side.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Side:
     in_4bit: bool = False
     dtype: str = "auto"
     note: str = ""
+    chat_template: str = ""
 
     def is_full_model(self) -> bool:
         """Return whether the side is a full fine-tuned model."""
@@ -164,7 +167,8 @@ def _checkpoint_side(run: Run, step: str) -> Side:
 def _side_of_run(run: Run, name: str, label: str, folder: Path) -> Side:
     settings = run.record().settings
     dtype = run.status().precision or settings.dtype
-    return Side(name, label, recorded_model(run), folder, settings.method == "qlora", dtype)
+    is_4bit = settings.method == "qlora"
+    return Side(name, label, recorded_model(run), folder, is_4bit, dtype, chat_template=settings.chat_template)
 
 
 def _adapter_side(name: str, folder: Path) -> Side:
@@ -182,7 +186,8 @@ def _adapter_side(name: str, folder: Path) -> Side:
         raise ModelError(f"{name} is not a LoRA adapter that names its base model (peft_type {kind}, base {base}).")
     revision = config.get("revision")
     named = revision if isinstance(revision, str) and revision not in ("", "main") else None
-    return Side(name, Path(name).name, ModelRef(base, base, named, source=""), folder)
+    ref = ModelRef(base, base, named, source="")
+    return Side(name, Path(name).name, ref, folder, chat_template=stored_chat_template(folder))
 
 
 def _base_of(side: Side | None) -> Side:

@@ -129,7 +129,7 @@ def next_token_candidates(
 def _evidence_before(pair: LoadedPair, prompts: Sequence[list[int]], strength: float) -> Evidence:
     left, right = (_facts(side, loaded, strength) for side, loaded in zip(pair.sides, pair.loaded_sides, strict=True))
     how = IN_ONE_BATCH if pair.can_share_batch() else ONE_AFTER_THE_OTHER
-    notes = [side.note for side in pair.sides]
+    notes = [*(side.note for side in pair.sides), pair.template_note]
     notes.append(pair.batch_note() or pair.models.note or slowdown_note(pair.models.home))
     note = " ".join(filter(None, notes))
     return Evidence(left, right, how, (len(prompts[0]), len(prompts[1])), strength, note)

@@ -103,18 +103,21 @@ def _resolve_folder(name: str, folder: Path) -> ModelRef:
 def fetch_adapter(name: str, revision: str | None = None) -> Path:
     """Return the folder of a LoRA adapter on the Hub, downloading its config and safetensors weights on first use.
 
+    Its chat template comes along, if it has one.
+
     Raises:
         ModelError: the Hub has no such adapter, it is too large, or the Hub cannot be reached and the adapter is not
             cached.
     """
-    file_names = ["adapter_config.json", "adapter_model.safetensors"]
+    needed = ["adapter_config.json", "adapter_model.safetensors"]
+    file_names = [*needed, "chat_template.jinja", "tokenizer_config.json"]
     try:
         info = repository_info("adapter", name, revision, with_sizes=True, timeout=HUB_TIMEOUT_SECONDS)
     except HubError as error:
         if error.is_temporary and (folder := cached_repository(name, revision, file_names)):
             return folder
         raise ModelError(str(error)) from error
-    missing = set(file_names) - {file.rfilename for file in info.siblings or ()}
+    missing = set(needed) - {file.rfilename for file in info.siblings or ()}
     if missing:
         raise ModelError(f"{name} is not an adapter with safetensors weights: it has no {sorted(missing)[0]}.")
     size = sum(file.size or 0 for file in info.siblings or () if file.rfilename in file_names) / 2**30

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -639,3 +641,69 @@ def test_a_model_without_a_chat_template_can_be_loaded(made_float32: Any, monkey
 
     monkeypatch.setattr(pair_module, "render_prompt", refuse)
     assert pair_of(made_float32).can_share_batch()
+
+
+# chat templates
+
+
+PASTED = "{% for message in messages %}{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}{% endfor %}"
+
+
+def adapter_folder(made: Any, folder: Path, **files: str) -> Path:
+    """The adapter as one from elsewhere, with nothing else but these files."""
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(made.run.adapter_dir / name, folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = made.ref.location
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    for name, text in files.items():
+        (folder / f"{name}.jinja").write_text(text)
+    return folder
+
+
+def test_both_sides_are_asked_with_the_template_of_the_run(make_run: Make, base_model_dir: Path) -> None:
+    made = make_run(model=str(base_model_dir), chat_template="chatml")
+    pair = pair_of(made)
+    update = compare_prompt(pair, "Hi", "", SAMPLING)
+    assert update.raw[0].startswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    assert update.raw[1].startswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    assert "template" not in update.evidence.note
+    assert {pair.tokenizer.convert_tokens_to_ids(end) for end in ("<|im_end|>", "<|pad|>")} <= stop_ids(pair.tokenizer)
+
+
+def test_a_template_that_differs_from_the_base_models_is_noted(make_run: Make) -> None:
+    made = make_run(chat_template=PASTED, name="Mine")
+    update = compare_prompt(pair_of(made), "Hi", "", SAMPLING)
+    assert update.raw[0].startswith("<|im_start|>Hi<|im_end|>")
+    assert update.evidence.note == "Both sides use the chat template of Mine, which differs from the base model's."
+
+
+def test_an_adapter_from_elsewhere_brings_its_template(made_float32: Any, tmp_path: Path) -> None:
+    folder = adapter_folder(made_float32, tmp_path / "other", chat_template=PASTED)
+    pair = pair_of(made_float32, right=str(folder))
+    assert pair.tokenizer.chat_template == PASTED
+    assert pair.template_note == "Both sides use the chat template of other, which differs from the base model's."
+    assert pair_of(made_float32, left=str(folder), right="base").tokenizer.chat_template == PASTED
+
+
+def test_the_right_sides_template_is_used_for_two_adapters(made_float32: Any, tmp_path: Path) -> None:
+    folder = adapter_folder(made_float32, tmp_path / "other", chat_template=PASTED)
+    pair = pair_of(made_float32, left=str(folder))
+    assert pair.tokenizer.chat_template == pair.models.tokenizer.chat_template
+    label = pair.sides[1].label
+    assert pair.template_note == f"other has another chat template; both sides use that of {label}."
+
+
+def test_the_same_template_needs_no_note(made_float32: Any, tmp_path: Path) -> None:
+    own = pair_of(made_float32).tokenizer.chat_template
+    folder = adapter_folder(made_float32, tmp_path / "other", chat_template=own)
+    assert pair_of(made_float32, right=str(folder)).template_note == ""
+
+
+def test_a_template_from_elsewhere_that_cannot_be_rendered_is_not_used(made_float32: Any, tmp_path: Path) -> None:
+    folder = adapter_folder(made_float32, tmp_path / "other", chat_template="{% for %}")
+    pair = pair_of(made_float32, right=str(folder))
+    assert pair.tokenizer is pair.models.tokenizer
+    assert pair.template_note.startswith("The chat template of other cannot be used: The chat template is not valid")
+    assert pair.template_note.endswith(" Both sides use the base model's.")
