@@ -659,3 +659,16 @@ def test_inspect_reads_with_the_chosen_chat_template(cli: Any, base_model_dir: P
     ended = cli("inspect", data_file, "--model", base_model_dir, "--chat-template", "chatml", "--json")
     assert ended.json["chat_template_notes"] == []
     assert "changes the text of message 2" in cli(*chosen).err
+
+
+def test_compare_asks_both_sides_to_think_first(cli: Any, trained_home: Path) -> None:
+    ended = cli("compare", "latest", "--prompt", "Hi", "--enable-thinking", "--json")
+    assert "cannot turn thinking on or off" in ended.json["results"][0]["evidence"]["note"]
+
+
+def test_train_notes_that_a_model_cannot_think(
+    cli: Any, tiny_model_dir: Path, data_file: Path, busy_machine: None
+) -> None:
+    setting = ("--set", "enable_thinking=true", "--detach", "--json")
+    ended = cli("train", "--model", tiny_model_dir, "--data", data_file, *setting)
+    assert ended.status == 0 and "cannot turn thinking on or off" in ended.err

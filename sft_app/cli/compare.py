@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sft_app.cli.options import JsonFlag, RunArgument
+from sft_app.cli.options import JsonFlag, RunArgument, ThinkingOption
 from sft_app.cli.terminal import (
     print_json,
     print_pair,
@@ -47,6 +47,7 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed for sampling.")] = None,
     strength: Annotated[float, typer.Option(min=0.0, max=1.5, help="Adapter strength; 0 is the base model.")] = 1.0,
+    enable_thinking: ThinkingOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and fine-tuned models, side by side."""
@@ -62,7 +63,7 @@ def compare(
         if prompts is None:
             raise SettingsError("--out requires --prompts FILE.")
         check_answers_ending(out)
-    sides = find_sides(against, run, app_home())
+    sides = find_sides(against, run, app_home(), enable_thinking)
     system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
     if prompts is not None:
         found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts

@@ -58,7 +58,7 @@ def inspect(
     with progress_bar("Reading", quiet=as_json) as report:
         file = open_data(settings.reading(), home, report)
         model_ref = resolve_model(settings.model, settings.revision, home)
-        tokenizer = load_tokenizer(model_ref, home, settings.chat_template)
+        tokenizer = load_tokenizer(model_ref, home, settings.chat_template, settings.enable_thinking)
         inspection = inspect_data(file, settings, tokenizer, report)
     if out is not None:
         with progress_bar("Writing", quiet=as_json) as report:

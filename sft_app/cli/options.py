@@ -23,6 +23,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, for example max_steps=20; can be repeated."),
 ]
+ThinkingOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--enable-thinking/--no-enable-thinking",
+        help="Think first, for models that can; default: as the run was trained.",
+    ),
+]
 ChatTemplateOption = Annotated[
     str | None,
     typer.Option(help="`chatml` for a base model without a chat template, or a Jinja file; default: the model's own."),

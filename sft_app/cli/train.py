@@ -111,7 +111,7 @@ def _print_reading(settings: RunSettings) -> None:
 
     file, to = open_data(settings.reading(), app_home()), Console(stderr=True)
     print_reading(file.summary(first_example(file)), to)
-    if settings.chat_template and file.settings.format != "text":
+    if (settings.chat_template or settings.enable_thinking) and file.settings.format != "text":
         from sft_app.models.catalog import resolve_model
         from sft_app.training.preflight.template_check import check_template_of_run
 

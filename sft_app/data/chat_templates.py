@@ -1,15 +1,117 @@
-"""Give a tokenizer a chat template: ChatML for a base model that has none, or one that a person has pasted."""
+"""Choose a tokenizer's chat template (its own, ChatML, or one that a person has pasted), and render it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, meta
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from jinja2.ext import loopcontrols
+
+from sft_app.errors import DataError, NoChatTemplate, first_line, kind_and_first_line
 from sft_app.settings import CHATML
 
 CHATML_END = "<|im_end|>"
 NO_MODEL_FILES = (OSError, ValueError)
+ENABLE_THINKING = "enable_thinking"
+"""The attribute under which a tokenizer carries the setting of this name."""
+THINKING_VARIABLES = ("enable_thinking", "thinking")
+"""The names that chat templates have for it. Source: those of Qwen3, SmolLM3 and GLM; those of DeepSeek and Granite."""
+
+
+@dataclass(frozen=True)
+class TemplateInput:
+    """What a chat template is given: the messages as dicts, and whether the model is asked to think first."""
+
+    messages: list[dict[str, Any]]
+    enable_thinking: bool = False
+
+    def replaced(self, messages: list[dict[str, Any]]) -> TemplateInput:
+        """Return the same with other messages."""
+        return replace(self, messages=messages)
+
+
+def render_template(tokenizer: Any, chat: TemplateInput, add_generation_prompt: bool = False) -> str:
+    """Render the chat template to text.
+
+    Raises:
+        NoChatTemplate: the tokenizer has none.
+        DataError: the template is not valid, fails, or rejects the messages.
+    """
+    if not tokenizer.chat_template:
+        raise NoChatTemplate(
+            "The model has no chat template: it completes text and was not trained to chat. To teach it, set "
+            "chat_template to chatml (--chat-template chatml), or choose a chat (instruct) model."
+        )
+    try:
+        text: str = tokenizer.apply_chat_template(
+            chat.messages,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            **dict.fromkeys(THINKING_VARIABLES, chat.enable_thinking),
+        )
+    except TemplateSyntaxError as error:
+        raise DataError(f"The chat template is not valid Jinja: {first_line(error)} (line {error.lineno}).") from error
+    except TemplateError as error:
+        raise DataError(f"The model's chat template rejects the conversation: {error}.") from error
+    except Exception as error:  # a template is a program and may fail in any way
+        raise DataError(f"The chat template fails: {kind_and_first_line(error)}.") from error
+    return text
+
+
+def as_template_takes(tokenizer: Any, chat: TemplateInput) -> TemplateInput:
+    """Move a system message that the template rejects or drops to the start of the first question.
+
+    Some templates only render it before an open question, so the whole conversation is rendered to check.
+    """
+    messages = chat.messages
+    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
+        return chat
+    system, user, *rest = messages
+    try:
+        mark = unused_character(message["content"] for message in messages)
+        if mark in render_template(tokenizer, chat.replaced([{**system, "content": mark}, *messages[1:]])):
+            return chat
+    except NoChatTemplate:
+        raise
+    except DataError:
+        pass
+    opened = "\n\n".join(part for part in (system["content"], user["content"]) if part.strip())
+    return chat.replaced([{**user, "content": opened}, *rest])
+
+
+def unused_character(texts: Iterable[str]) -> str:
+    """Find a private-use character, which no template changes, that none of the texts contains."""
+    used = set().union(*texts)
+    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
+
+
+def is_thinking(tokenizer: Any) -> bool:
+    """Return whether the tokenizer's model is asked to think before it answers."""
+    return bool(getattr(tokenizer, ENABLE_THINKING, False))
+
+
+def thinking_variables(chat_template: str) -> list[str]:
+    """List the variables by which a template's text turns thinking on and off."""
+    try:
+        unknown = meta.find_undeclared_variables(Environment(extensions=[loopcontrols]).parse(chat_template))
+    except TemplateError:
+        return []
+    return [name for name in THINKING_VARIABLES if name in unknown]
+
+
+def can_think(tokenizer: Any) -> bool:
+    """Return whether the chat template can turn thinking on and off, by rendering a question both ways."""
+    question = [{"role": "user", "content": "a"}]
+    try:
+        on, off = (render_template(tokenizer, TemplateInput(question, think), True) for think in (True, False))
+    except DataError:
+        return False
+    return on != off
 
 
 def set_chat_template(tokenizer: Any, chat_template: str) -> None:

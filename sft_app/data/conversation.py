@@ -39,6 +39,7 @@ FOLLOWERS: dict[str, set[str]] = {
     "assistant": {"user", "tool"},
     "tool": {"tool", "assistant"},
 }
+END_OF_THOUGHT = "</think>"
 MAY_BE_EMPTY = ("system", "tool")
 VALUE_KINDS = {
     bool: "true or false",
@@ -88,6 +89,10 @@ class Conversation:
     def is_text(self) -> bool:
         """Return whether this is plain text without a chat."""
         return self.messages[0].role == "text"
+
+    def has_thought(self) -> bool:
+        """Return whether an answer contains a thought, as the models that write them mark it."""
+        return any(message.role == "assistant" and END_OF_THOUGHT in message.content for message in self.messages)
 
     def question(self) -> str:
         """Return what comes before the first answer, system prompt included; "" for plain text."""

@@ -14,15 +14,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2.exceptions import TemplateError, TemplateSyntaxError
-
-from sft_app.data.chat_templates import chatml_notes
+from sft_app.data.chat_templates import (
+    TemplateInput,
+    as_template_takes,
+    can_think,
+    chatml_notes,
+    is_thinking,
+    render_template,
+    unused_character,
+)
 from sft_app.data.conversation import Conversation, Message
-from sft_app.errors import DataError, NoChatTemplate, first_line, kind_and_first_line
+from sft_app.errors import DataError, NoChatTemplate
 
 IGNORED = -100
 GENERATION_STOPS = "generation_stops"
 """The attribute under which a tokenizer carries the stop tokens of its model's `generation_config`."""
+NO_THINKING = "The model's chat template cannot turn thinking on or off, so Think first has no effect."
 EXCHANGE = (Message("user", "a"), Message("assistant", "b"))
 
 
@@ -74,16 +81,16 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
     """
     if conversation.is_text():
         return _render_text(tokenizer, conversation.messages[0].content, max_length)
-    messages = _as_template_takes(tokenizer, conversation.as_dicts())
-    text = _render(tokenizer, messages)
+    chat = as_template_takes(tokenizer, _template_input(tokenizer, conversation))
+    text = render_template(tokenizer, chat)
     ids, offsets = _encode(tokenizer, text)
     special = special_ids(tokenizer)
     trained: list[int] = []
     ends: list[int] = []
     ends_itself = True
-    for turn, message in enumerate(messages):
+    for turn, message in enumerate(chat.messages):
         if message["role"] == "assistant":
-            content = _content_positions(offsets, *_turn_span(tokenizer, messages, turn, text))
+            content = _content_positions(offsets, *_turn_span(tokenizer, chat, turn, text))
             ending = _end_of_turn_positions(ids, offsets, text, content.stop, special)
             ends += ending[-1:]
             ends_itself = bool(ending) or "weight" in message
@@ -117,7 +124,8 @@ def encode_question(tokenizer: Any, question: str) -> list[int]:
 
 def prompt_text(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> str:
     """Render the text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
-    return _render(tokenizer, _as_template_takes(tokenizer, messages), add_generation_prompt)
+    chat = TemplateInput(list(messages), is_thinking(tokenizer))
+    return render_template(tokenizer, as_template_takes(tokenizer, chat), add_generation_prompt)
 
 
 def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:
@@ -139,42 +147,28 @@ def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversa
     return RenderedConversation(ids, [IGNORED, *ids[1:]], min(len(ids), max_length), (len(ids) - 1,))
 
 
-def _as_template_takes(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Move a system message that the template rejects or drops to the start of the first question.
+def _template_input(tokenizer: Any, conversation: Conversation) -> TemplateInput:
+    """Return what the template is given for a conversation to learn from.
 
-    Some templates only render it before an open question, so the whole conversation is rendered to check.
+    A conversation with a thought is rendered as one that thinks, whatever the setting: with thinking off, templates
+    write an empty thought before the real one.
     """
-    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
-        return list(messages)
-    system, user, *rest = messages
-    try:
-        mark = _unused_character(message["content"] for message in messages)
-        if mark in _render(tokenizer, [{**system, "content": mark}, *messages[1:]]):
-            return list(messages)
-    except DataError:
-        if not tokenizer.chat_template:
-            raise
-    opened = "\n\n".join(part for part in (system["content"], user["content"]) if part.strip())
-    return [{**user, "content": opened}, *rest]
+    return TemplateInput(conversation.as_dicts(), is_thinking(tokenizer) or conversation.has_thought())
 
 
-def _turn_span(tokenizer: Any, messages: list[dict[str, Any]], turn: int, text: str) -> tuple[int, int]:
+def _turn_span(tokenizer: Any, chat: TemplateInput, turn: int, text: str) -> tuple[int, int]:
     """Find what the model writes as turn `turn` in `text`: from the end of its prompt to the end of its content."""
-    mark = _unused_character([text])
-    marked = _render(tokenizer, [*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
+    mark, messages = unused_character([text]), chat.messages
+    marked = render_template(
+        tokenizer, chat.replaced([*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
+    )
     before, _, after = marked.partition(mark)
-    prompt = _render(tokenizer, messages[:turn], add_generation_prompt=True)
+    prompt = render_template(tokenizer, chat.replaced(messages[:turn]), add_generation_prompt=True)
     # Before an answer without a thought, a template may write more (an empty thought) than before one with a thought.
     beginning = prompt if text.startswith(prompt) else before
     if mark not in marked or not text.startswith(beginning) or not text.endswith(after):
         raise DataError(f"the chat template changes the text of message {turn + 1} (assistant)")
     return len(beginning), len(text) - len(after)
-
-
-def _unused_character(texts: Iterable[str]) -> str:
-    """Find a private-use character, which no template changes, that none of the texts contains."""
-    used = set().union(*texts)
-    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
 
 
 def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
@@ -194,25 +188,6 @@ def _end_of_turn_positions(
         if text[slice(*offsets[position])].strip():
             break
     return []
-
-
-def _render(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
-    if not tokenizer.chat_template:
-        raise NoChatTemplate(
-            "The model has no chat template: it completes text and was not trained to chat. To teach it, set "
-            "chat_template to chatml (--chat-template chatml), or choose a chat (instruct) model."
-        )
-    try:
-        text: str = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except TemplateSyntaxError as error:
-        raise DataError(f"The chat template is not valid Jinja: {first_line(error)} (line {error.lineno}).") from error
-    except TemplateError as error:
-        raise DataError(f"The model's chat template rejects the conversation: {error}.") from error
-    except Exception as error:  # a template is a program and may fail in any way
-        raise DataError(f"The chat template fails: {kind_and_first_line(error)}.") from error
-    return text
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -257,6 +232,36 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
             "last answer to teach the model to stop."
         )
     return notes + chatml_notes(tokenizer)
+
+
+def thinking_notes(tokenizer: Any, conversation: Conversation) -> list[str]:
+    """Say where a conversation does not agree with how the model is later asked, as for its thoughts."""
+    is_on, has_thought = is_thinking(tokenizer), conversation.has_thought()
+    notes = []
+    if is_on and not can_think(tokenizer):
+        notes.append(NO_THINKING)
+    elif has_thought and not is_on and can_think(tokenizer):
+        notes.append(
+            "This answer has a thought, but Think first is off, so the model is later asked for answers without one. "
+            "Turn on Think first (enable_thinking)."
+        )
+    elif is_on and not has_thought:
+        notes.append("Think first is on, but this answer has no thought, so the model learns to answer without one.")
+    if not _begins_as_asked(tokenizer, conversation):
+        notes.append(
+            "When the model is asked, the chat template begins the answer with text that it does not write here, such "
+            "as the start of a thought, so the model is not trained from exactly where it later begins."
+        )
+    return notes
+
+
+def _begins_as_asked(tokenizer: Any, conversation: Conversation) -> bool:
+    """Return whether the last answer follows the text with which the model is asked for it."""
+    if conversation.is_text():
+        return True
+    chat = as_template_takes(tokenizer, _template_input(tokenizer, conversation))
+    asked = render_template(tokenizer, chat.replaced(chat.messages[:-1]), add_generation_prompt=True)
+    return render_template(tokenizer, chat).startswith(asked)
 
 
 def stop_ids(tokenizer: Any) -> frozenset[int]:

@@ -72,7 +72,8 @@ def merge(run: Run, scratch: Path, prompts: int, on_progress: StageCallback) -> 
     """Write the merged model to `scratch/model`, with a `fidelity.json`. Raises: AppError."""
     draft, is_copy, adapter_ns = scratch / DRAFT, holds_full_model(run.adapter_dir), saved_ns(run)
     on_progress(0.0, "Loading the base model")
-    tokenizer = load_tokenizer(recorded_model(run), run.home, run.record().settings.chat_template)
+    settings = run.record().settings
+    tokenizer = load_tokenizer(recorded_model(run), run.home, settings.chat_template, settings.enable_thinking)
     if is_copy:
         _copy_full_model(run, draft, on_progress)
     else:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from sft_app.data.chat_templates import stored_chat_template, thinking_variables
 from sft_app.errors import ExportError
 from sft_app.evaluation.answer_pairs import collect_pairs, watched_pairs
 from sft_app.export.markdown import render_markdown
@@ -58,7 +59,7 @@ def model_card(
         notes=notes,
         kind_description=KIND_SENTENCES[kind],
         loading=loading_code(kind, public_model(record), name, record.model.revision),
-        generation=generation_code(record, name),
+        generation=generation_code(record, name, stored_chat_template(run.adapter_dir)),
         base_hint=base_hint(record, kind),
         limitations=limitations(record, facts),
         licences=licence_sentences(record, licence),
@@ -125,9 +126,10 @@ def loading_code(kind: CardKind, base: str, name: str, revision: str | None = No
     )
 
 
-def generation_code(record: RunRecord, name: str) -> str:
-    """Return code that generates an answer as Compare does."""
+def generation_code(record: RunRecord, name: str, chat_template: str = "") -> str:
+    """Return code that generates an answer as Compare does. `chat_template` is the text of the saved one."""
     settings = record.settings
+    thinking = "".join(f"{name}={settings.enable_thinking}, " for name in thinking_variables(chat_template))
     prompt = next(iter(settings.watch_prompts), EXAMPLE_PROMPT)
     if record.source.format == "text":  # trained without a chat template
         encode_prompt = f'inputs = tokenizer({_code(prompt)}, return_tensors="pt")'
@@ -137,7 +139,7 @@ def generation_code(record: RunRecord, name: str) -> str:
         encode_prompt = (
             f"messages = {_code(turns)}\n"
             "inputs = tokenizer.apply_chat_template(\n"
-            '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
+            f'    messages, add_generation_prompt=True, {thinking}return_dict=True, return_tensors="pt"\n'
             ")"
         )
     options = ["max_new_tokens=200", "do_sample=False"]

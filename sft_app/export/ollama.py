@@ -51,8 +51,8 @@ def write_modelfile(run: Run, folder: Path, weights: str = ".") -> OllamaModel:
     """
     from sft_app.data.tokens import stop_ids
 
-    tokenizer = load_tokenizer(ModelRef("the merged model", str(folder), None, "merged"), run.home)
-    settings = run.record().settings
+    settings, ref = run.record().settings, ModelRef("the merged model", str(folder), None, "merged")
+    tokenizer = load_tokenizer(ref, run.home, enable_thinking=settings.enable_thinking)
     parts, notes = _template_parts(tokenizer)
     system, opening = settings.system_prompt, None
     if parts and not system:

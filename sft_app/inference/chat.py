@@ -25,6 +25,7 @@ class PairChat:
     """Holds a conversation with both sides.
 
     `exchanges` are complete; `question` and `update` are the last exchange, which may be growing or stopped.
+    `enable_thinking` is what both sides were last asked with; None is as the run was trained.
     """
 
     labels: tuple[str, str] = ("Base model", "Fine-tuned")
@@ -32,6 +33,7 @@ class PairChat:
     exchanges: list[Exchange] = field(default_factory=list)
     question: str = ""
     update: PairUpdate | None = None
+    enable_thinking: bool | None = None
 
     def begin(self, question: str, system: str) -> tuple[Messages, Messages]:
         """Start over with this question and return each side's messages.

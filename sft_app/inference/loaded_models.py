@@ -61,7 +61,7 @@ class LoadedModels:
     exact_rows: dict[tuple[str | None, str | None], bool] = field(default_factory=dict)
     """Whether the two sides with these adapters are exact as rows of one batch, once tried."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    _tokenizers: dict[str, PreTrainedTokenizerBase] = field(default_factory=dict)
+    _tokenizers: dict[tuple[str, bool], PreTrainedTokenizerBase] = field(default_factory=dict)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None
     _adapter_count: int = 0
@@ -81,13 +81,16 @@ class LoadedModels:
             keep_4bit_differentiable(model, True)  # the CPU fast path always computes in bfloat16
         return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
 
-    def tokenizer_with(self, chat_template: str) -> PreTrainedTokenizerBase:
-        """Return the base's tokenizer with this chat template, as in the setting of this name."""
-        if not chat_template or chat_template == self.tokenizer.chat_template:
+    def tokenizer_with(self, chat_template: str, enable_thinking: bool = False) -> PreTrainedTokenizerBase:
+        """Return the base's tokenizer for these settings."""
+        if chat_template == self.tokenizer.chat_template:
+            chat_template = ""
+        if not chat_template and not enable_thinking:
             return self.tokenizer
-        if chat_template not in self._tokenizers:
-            self._tokenizers[chat_template] = load_tokenizer(self.base, self.home, chat_template)
-        return self._tokenizers[chat_template]
+        key = chat_template, enable_thinking
+        if key not in self._tokenizers:
+            self._tokenizers[key] = load_tokenizer(self.base, self.home, *key)
+        return self._tokenizers[key]
 
     def matches(self, side: Side) -> bool:
         """Return whether this base, as loaded, is the side's."""

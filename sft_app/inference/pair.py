@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sft_app.data.tokens import check_chat_template, render_prompt
+from sft_app.data.chat_templates import can_think
+from sft_app.data.tokens import NO_THINKING, check_chat_template, render_prompt
 from sft_app.errors import DataError
 from sft_app.inference.batched_adapters import RowAdapter, apply_row_adapters, can_apply_row_adapters, only_active
 from sft_app.inference.decoding import logits_agree
@@ -69,23 +70,31 @@ def load_pair(sides: tuple[Side, Side], home: Path, models: LoadedModels | None 
 def shared_tokenizer(models: LoadedModels, sides: tuple[Side, Side]) -> tuple[PreTrainedTokenizerBase, str]:
     """Return the tokenizer with the right side's chat template, which both sides are asked with, and a note on it.
 
-    The note says if the template differs from the base model's or from the left side's. One that was stored with an
-    adapter from elsewhere and cannot be rendered is not used.
+    The note says if the template differs from the base model's or from the left side's, or cannot make a model think.
+    One that was stored with an adapter from elsewhere and cannot be rendered is not used.
     """
     left, right = sides
-    own, tokenizer = models.tokenizer, models.tokenizer_with(right.chat_template)
+    thinking, own = right.enable_thinking, models.tokenizer.chat_template
+    tokenizer, note = models.tokenizer_with(right.chat_template, thinking), ""
     whose = (right if right.folder is not None else left).label
-    if tokenizer is not own:
-        try:
-            check_chat_template(tokenizer)
-        except DataError as error:
-            reason = f"The chat template of {whose} cannot be used: {str(error).rstrip('.')}."
-            return own, f"{reason} Both sides use the base model's."
-    if models.tokenizer_with(left.chat_template).chat_template != tokenizer.chat_template:
-        return tokenizer, f"{left.label} has another chat template; both sides use that of {right.label}."
-    if own.chat_template and tokenizer is not own:
-        return tokenizer, f"Both sides use the chat template of {whose}, which differs from the base model's."
-    return tokenizer, ""
+    if tokenizer.chat_template != own and (problem := _template_problem(tokenizer)):
+        tokenizer = models.tokenizer_with("", thinking)
+        note = f"The chat template of {whose} cannot be used: {problem}. Both sides use the base model's."
+    elif models.tokenizer_with(left.chat_template).chat_template != tokenizer.chat_template:
+        note = f"{left.label} has another chat template; both sides use that of {right.label}."
+    elif own and tokenizer.chat_template != own:
+        note = f"Both sides use the chat template of {whose}, which differs from the base model's."
+    if thinking and not can_think(tokenizer):
+        note = f"{note} {NO_THINKING}".strip()
+    return tokenizer, note
+
+
+def _template_problem(tokenizer: PreTrainedTokenizerBase) -> str:
+    try:
+        check_chat_template(tokenizer)
+    except DataError as error:
+        return str(error).rstrip(".")
+    return ""
 
 
 def _are_rows(sides: tuple[LoadedSide, LoadedSide]) -> bool:

@@ -35,7 +35,7 @@ class Side:
 
     `name` is what `find_sides` finds it by. `folder` holds an adapter or a full model; None is the base. `note` says
     how the base differs from the one the adapter was made for. `chat_template` is the setting of its run, or the text
-    stored with an adapter from elsewhere; the base has that of the other side.
+    stored with an adapter from elsewhere; the base has that of the other side. `enable_thinking` is the same for both.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Side:
     dtype: str = "auto"
     note: str = ""
     chat_template: str = ""
+    enable_thinking: bool = False
 
     def is_full_model(self) -> bool:
         """Return whether the side is a full fine-tuned model."""
@@ -68,11 +69,12 @@ def list_sides(runs: Iterable[Run]) -> list[tuple[str, str]]:
     return [*sides, EXAMPLE_CHOICE]
 
 
-def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
+def find_sides(left: str, right: str, home: Path, enable_thinking: bool | None = None) -> tuple[Side, Side]:
     """Find two sides that share one base model.
 
     A name is `base` (the other side's), a run as in `find_run`, `RUN/checkpoint-STEP`, a folder with an adapter, or an
-    adapter on the Hub. The base is loaded in 4 bits if either side was trained that way.
+    adapter on the Hub. The base is loaded in 4 bits if either side was trained that way. If `enable_thinking` is None,
+    both sides think if the right one was trained to.
 
     Raises:
         ModelError: both are the base, their bases differ, or a name is none of these.
@@ -89,9 +91,9 @@ def find_sides(left: str, right: str, home: Path) -> tuple[Side, Side]:
     in_4bit = one.in_4bit or other.in_4bit
     asked = {side.dtype for side in (one, other)} - {"auto"}
     dtype = asked.pop() if len(asked) == 1 else "auto"
-    left_side, right_side = (
-        replace(side, base=base, in_4bit=in_4bit, dtype=dtype, note=_revision_note(side, base)) for side in (one, other)
-    )
+    thinking = other.enable_thinking if enable_thinking is None else enable_thinking
+    one, other = (replace(side, note=_revision_note(side, base), enable_thinking=thinking) for side in (one, other))
+    left_side, right_side = (replace(side, base=base, in_4bit=in_4bit, dtype=dtype) for side in (one, other))
     return left_side, right_side
 
 
@@ -168,7 +170,10 @@ def _side_of_run(run: Run, name: str, label: str, folder: Path) -> Side:
     settings = run.record().settings
     dtype = run.status().precision or settings.dtype
     is_4bit = settings.method == "qlora"
-    return Side(name, label, recorded_model(run), folder, is_4bit, dtype, chat_template=settings.chat_template)
+    template, thinking = settings.chat_template, settings.enable_thinking
+    return Side(
+        name, label, recorded_model(run), folder, is_4bit, dtype, chat_template=template, enable_thinking=thinking
+    )
 
 
 def _adapter_side(name: str, folder: Path) -> Side:

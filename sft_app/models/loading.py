@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from sft_app.data.chat_templates import set_chat_template
+from sft_app.data.chat_templates import ENABLE_THINKING, set_chat_template
 from sft_app.data.tokens import GENERATION_STOPS
 from sft_app.errors import ModelError, first_line
 from sft_app.models.catalog import ModelRef, model_files
@@ -28,10 +28,12 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 UNKNOWN_LENGTH = 10**9
 
 
-def load_tokenizer(ref: ModelRef, home: Path, chat_template: str = "") -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    ref: ModelRef, home: Path, chat_template: str = "", enable_thinking: bool = False
+) -> PreTrainedTokenizerBase:
     """Load the model's tokenizer; its `model_max_length` never exceeds the model's context length.
 
-    `chat_template` is the setting of this name.
+    `chat_template` and `enable_thinking` are the settings of these names.
 
     Raises:
         ModelError: the model has no usable tokenizer.
@@ -50,6 +52,7 @@ def load_tokenizer(ref: ModelRef, home: Path, chat_template: str = "") -> PreTra
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     setattr(tokenizer, GENERATION_STOPS, (tokenizer.eos_token_id, *_generation_stops(ref, home)))
+    setattr(tokenizer, ENABLE_THINKING, enable_thinking)
     set_chat_template(tokenizer, chat_template)
     tokenizer.model_max_length = min(tokenizer.model_max_length, _context_length(ref, home) or UNKNOWN_LENGTH)
     return tokenizer

@@ -59,6 +59,13 @@ class RunSettings(DataSettings):
         max_length=100_000,
     )
 
+    enable_thinking: bool = setting(
+        "model",
+        False,
+        "Ask the model to think before it answers, if it can, such as Qwen3 and SmolLM3. Thoughts are long: also raise "
+        "max new tokens.",
+    )
+
     method: Method = setting(
         "method", "lora", "qlora: adapter on a 4-bit base; lora: adapter; full: trains every weight."
     )

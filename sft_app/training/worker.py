@@ -177,7 +177,7 @@ def _prepare(
     transformers.set_seed(settings.seed)
     home, ref = run.home, recorded_model(run)
     with distributed.first_rank_first():
-        tokenizer = load_tokenizer(ref, home, settings.chat_template)
+        tokenizer = load_tokenizer(ref, home, settings.chat_template, settings.enable_thinking)
         max_length = resolve_max_length(run, tokenizer)
         settings = settings.model_copy(update={"max_length": max_length})
         train = load_tokenized_dataset(run, tokenizer, max_length, settings.block_size)

@@ -424,3 +424,19 @@ def test_a_taught_chat_template_goes_into_the_model_and_its_modelfile(
     modelfile = write_modelfile(made.run, tmp_path / "model").modelfile.read_text()
     assert 'PARAMETER stop "<|im_end|>"' in modelfile
     assert "<|im_start|>user\n{{ .Content }}<|im_end|>" in modelfile
+
+
+@pytest.mark.parametrize("enable_thinking", [False, True])
+def test_ollama_asks_as_the_run_was_trained_to_think(
+    make_run: Callable[..., Any],  # noqa: F811
+    enable_thinking: bool,
+) -> None:
+    from sft_app.export.model_card import model_card
+    from sft_app.export.ollama import write_modelfile
+    from tests.chat_styles import THINKING
+
+    made = make_run(small_effect, chat_template=THINKING, enable_thinking=enable_thinking)
+    modelfile = write_modelfile(made.run, made.run.adapter_dir).modelfile.read_text()
+    assert "TEMPLATE" in modelfile
+    assert ("<|im_start|>assistant\n<think>\n\n</think>" in modelfile) is not enable_thinking
+    assert f"enable_thinking={enable_thinking}, " in model_card(made.run, "voice")

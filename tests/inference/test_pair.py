@@ -27,6 +27,7 @@ from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import find_sides
 from sft_app.inference.stream import compare_prompt, next_token_candidates, stream_pair
 from sft_app.models.hardware import detect_hardware
+from tests.chat_styles import THINKING
 from tests.made_runs import randomise_adapter
 
 KINDS = {
@@ -707,3 +708,20 @@ def test_a_template_from_elsewhere_that_cannot_be_rendered_is_not_used(made_floa
     assert pair.tokenizer is pair.models.tokenizer
     assert pair.template_note.startswith("The chat template of other cannot be used: The chat template is not valid")
     assert pair.template_note.endswith(" Both sides use the base model's.")
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "thinks"), [(True, None, True), (False, None, False), (True, False, False)]
+)
+def test_both_sides_think_first_as_trained_or_as_asked(
+    make_run: Make, trained: bool, asked: bool | None, thinks: bool
+) -> None:
+    made = make_run(chat_template=THINKING, enable_thinking=trained)
+    pair = load_pair(find_sides("base", made.run.id, made.home, asked), made.home)
+    prompts = [raw.split("assistant\n")[1] for raw in compare_prompt(pair, "Hi", "", SAMPLING).raw]
+    assert [prompt.startswith("<think>\n\n</think>\n\n") for prompt in prompts] == [not thinks] * 2
+
+
+def test_a_model_that_cannot_think_says_so(made_float32: Any) -> None:
+    pair = load_pair(find_sides("base", made_float32.run.id, made_float32.home, True), made_float32.home)
+    assert "cannot turn thinking on or off" in compare_prompt(pair, "Hi", "", SAMPLING).evidence.note

@@ -27,7 +27,7 @@ from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import hold_out
-from sft_app.data.tokens import render_conversation, template_notes
+from sft_app.data.tokens import render_conversation, template_notes, thinking_notes
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
@@ -136,7 +136,8 @@ def inspect_data(
 def _template_notes(tokenizer: Any, example: Conversation) -> list[str]:
     """Say what is unusual about how the example is rendered; nothing if it is refused, which the lengths report."""
     try:
-        return template_notes(tokenizer, render_conversation(tokenizer, example, sys.maxsize))
+        notes = template_notes(tokenizer, render_conversation(tokenizer, example, sys.maxsize))
+        return notes + thinking_notes(tokenizer, example)
     except DataError:
         return []
 

@@ -94,7 +94,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     """
     run.update_status(state="preparing", pid=os.getpid(), message="Loading the model.")
     transformers.set_seed(settings.seed)
-    tokenizer = load_tokenizer(recorded_model(run), run.home, settings.chat_template)
+    tokenizer = load_tokenizer(recorded_model(run), run.home, settings.chat_template, settings.enable_thinking)
     settings = settings.model_copy(update={"max_length": resolve_max_length(run, tokenizer)})
     accumulation = min(settings.gradient_accumulation_steps, MAX_ACCUMULATION)
     batches = accumulation * (STEPS + WARM_UP)

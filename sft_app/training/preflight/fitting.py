@@ -47,7 +47,7 @@ def look_ahead(
         sample.offer(example)
     if not sample.offered:
         raise no_conversation(file, reading.rejected)
-    tokenizer = load_tokenizer(machine.model(settings), home, settings.chat_template)
+    tokenizer = load_tokenizer(machine.model(settings), home, settings.chat_template, settings.enable_thinking)
     lengths = measure_lengths(tokenizer, sample.items, None, sample.offered)
     measured, ran_out_of_memory = None, False
     if with_measuring or has_usable_gpu():

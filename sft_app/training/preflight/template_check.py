@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sft_app.data.chat_templates import stored_chat_template
-from sft_app.data.tokens import check_chat_template
+from sft_app.data.chat_templates import can_think, stored_chat_template
+from sft_app.data.tokens import NO_THINKING, check_chat_template
 from sft_app.errors import DataError, NoChatTemplate
 from sft_app.models.catalog import ModelRef
 from sft_app.models.loading import load_tokenizer
@@ -21,12 +21,13 @@ def check_template_of_run(settings: RunSettings, ref: ModelRef, home: Path) -> l
         DataError: the model has no chat template, or the chosen one cannot be rendered or hides the answer.
         ModelError: the tokenizer cannot be loaded.
     """
-    is_own = not settings.chat_template
-    if is_own and (ref.location == "starter" or stored_chat_template(ref.folder(home))):
+    is_own, has_one = not settings.chat_template, ref.location == "starter" or stored_chat_template(ref.folder(home))
+    if is_own and has_one and not settings.enable_thinking:
         return []
-    tokenizer = load_tokenizer(ref, home, settings.chat_template)
+    tokenizer = load_tokenizer(ref, home, settings.chat_template, settings.enable_thinking)
     try:
-        return check_chat_template(tokenizer)
+        notes = check_chat_template(tokenizer)
+        return notes if can_think(tokenizer) or not settings.enable_thinking else [*notes, NO_THINKING]
     except NoChatTemplate:
         raise
     except DataError:

@@ -23,7 +23,7 @@ from sft_app.evaluation.prompt_sets import (
 )
 from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
-from sft_app.ui.compare.conditions import make_conditions, sampling_of
+from sft_app.ui.compare.conditions import THINKING_CHOICES, make_conditions, make_thinking, sampling_of
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
 from sft_app.ui.forms import settings_from_form
@@ -90,13 +90,13 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
     """Build the prompt source, the generation settings, and the table with one result in full below it."""
     job, source = gr.State(PromptJob()), _build_source()
     with gr.Accordion("Generation settings (the same for both sides)", open=False), gr.Row():
-        conditions = make_conditions("many")
+        conditions, thinking = make_conditions("many"), make_thinking("many")
     with gr.Row():
         ask = gr.Button("Answer all prompts", variant="primary", size="md", min_width=140, elem_id="answer-all")
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
     results = _build_results()
     handler = _answering(context, results, list(conditions))
-    inputs = [job, left, right, *source.inputs(), *conditions.values()]
+    inputs = [job, left, right, *source.inputs(), thinking, *conditions.values()]
     work = ask.click(handler, inputs, [*results.outputs(), results.detail], **MODEL_EVENT)
     work.failure(open_to_all(results.as_left), job, results.outputs(), **PRIVATE)
     stop.click(_stop, job, results.progress, **PRIVATE)
@@ -203,12 +203,13 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
         file: str | None,
         prompt_column: str,
         reference_column: str,
+        think: str,
         *shown: Any,
     ) -> Iterator[Updates]:
         settings = settings_from_form(names, shown)
         prompts, sides = (
             chosen_prompts(context, pasted, file, prompt_column, reference_column),
-            context.sides.find(left, right),
+            context.sides.find(left, right, THINKING_CHOICES[think]),
         )
         context.access.check_questions(
             [prompt.text for prompt in prompts], settings.system_prompt, settings.max_new_tokens

@@ -42,7 +42,7 @@ def build_next_token(
     def look(left: str, right: str, chat: PairChat, strength: float, answer: str, position: float) -> str:
         if chat.update is None:
             raise ModelError("There is no answer to inspect yet. Press Compare first.")
-        sides = context.sides.find(left, right)
+        sides = context.sides.find(left, right, chat.enable_thinking)
         task = NextTokenTask(chat.messages(), _answer_ids(chat, answer)[: int(position)], strength, CONTEXT_CHARACTERS)
         before, found = next(results_of(context.models, sides, task))
         return views.candidates_card(found, before, (sides[0].label, sides[1].label))

@@ -14,7 +14,7 @@ from sft_app.inference.chat import PairChat
 from sft_app.inference.pair_tasks import AnswerTask
 from sft_app.settings import EXAMPLE_PROMPT
 from sft_app.ui.compare import views
-from sft_app.ui.compare.conditions import make_conditions, sampling_of
+from sft_app.ui.compare.conditions import THINKING_CHOICES, make_conditions, make_thinking, sampling_of
 from sft_app.ui.compare.next_token import build_next_token
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
@@ -68,7 +68,7 @@ def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown
             ask = gr.Button("Compare", variant="primary", size="md", elem_id="ask")
             stop = gr.Button("Stop", size="md", elem_id="stop-answer")
     gr.Examples(EXAMPLE_PROMPTS, prompt, label="Example prompts", api_visibility="private")
-    conditions, strength = _make_conditions()
+    conditions, thinking, strength = _make_conditions()
     view = gr.Radio(list(views.VIEWS), value=views.VIEWS[0], show_label=False, container=False, elem_id="compare-view")
     with gr.Row(equal_height=True):
         left_pane, right_pane = _make_pane("left"), _make_pane("right")
@@ -79,7 +79,7 @@ def build_one_prompt(context: PageContext, left: gr.Dropdown, right: gr.Dropdown
         again = gr.Button("Regenerate", size="sm", elem_id="again")
         edit = gr.Button("Edit last question", size="sm", elem_id="edit-question")
     chat = gr.State(PairChat())
-    inputs = [left, right, prompt, chat, view, strength, *conditions.values()]
+    inputs = [left, right, prompt, chat, view, strength, thinking, *conditions.values()]
     events = []
     for triggers, start in (
         ([ask.click, prompt.submit], _start_chat),
@@ -100,10 +100,10 @@ def _make_pane(side: views.PaneSide) -> gr.HTML:
         return gr.HTML(views.blank_pane(side), elem_id={"left": "base-answer", "right": "tuned-answer"}[side])
 
 
-def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
+def _make_conditions() -> tuple[dict[str, Any], gr.Dropdown, gr.Slider]:
     with gr.Accordion("Generation settings (the same for both sides)", open=False):
         with gr.Row():
-            fields = make_conditions("compare")
+            fields, thinking = make_conditions("compare"), make_thinking("compare")
         strength = gr.Slider(
             0,
             1.5,
@@ -113,7 +113,7 @@ def _make_conditions() -> tuple[dict[str, Any], gr.Slider]:
             info="How strongly the adapter is applied: 0 is the base model, 1 is the adapter as trained.",
             elem_id="strength",
         )
-    return fields, strength
+    return fields, thinking, strength
 
 
 def _start_chat(chat: PairChat, question: str, system: str) -> Any:
@@ -135,11 +135,12 @@ def _answering(
 
     @allowed("compare", context)
     def answer(
-        left: str, right: str, question: str, chat: PairChat, view: str, strength: float, *shown: Any
+        left: str, right: str, question: str, chat: PairChat, view: str, strength: float, think: str, *shown: Any
     ) -> Iterator[Updates]:
         settings = settings_from_form(names, shown)
         context.access.check_questions([question or ""], settings.system_prompt, settings.max_new_tokens)
-        sides = context.sides.find(left, right)
+        chat.enable_thinking = THINKING_CHOICES[think]
+        sides = context.sides.find(left, right, chat.enable_thinking)
         for_left, for_right = start(chat, question, settings.system_prompt)
         chat.labels = sides[0].label, sides[1].label
         yield answers.show(chat, view, "waiting", "Loading the model …")

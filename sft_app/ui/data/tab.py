@@ -42,7 +42,7 @@ from sft_app.ui.services.checkup import Superseded
 
 # The settings outside this tab that it depends on: what cuts a conversation into tokens, and for the check-up what is
 # held out and how often the rest is seen.
-TOKEN_FIELDS = ("model", "chat_template", "max_length")
+TOKEN_FIELDS = ("model", "chat_template", "enable_thinking", "max_length")
 CHECKUP_FIELDS = (
     "heldout_fraction",
     "heldout_min",

@@ -24,6 +24,7 @@ HELDOUT_SETTINGS = {
     "revision",
     "model revision",
     "chat_template",
+    "enable_thinking",
 }
 NOT_COMPARABLE = (
     "These runs were not measured on the same held-out tokens (see the settings below), "

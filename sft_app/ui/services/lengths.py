@@ -47,4 +47,4 @@ class LengthService:
         return settings.max_length or self.measure(settings).suggested_max_length
 
     def _key(self, settings: RunSettings) -> tuple[Any, ...]:
-        return (*self.data.key(settings.reading()), settings.model, settings.chat_template)
+        return (*self.data.key(settings.reading()), settings.model, settings.chat_template, settings.enable_thinking)

@@ -23,7 +23,7 @@ class ModelService:
     home: Path
     access: Access
     _tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
-    _tokenizers: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    _tokenizers: dict[tuple[str, str, bool, str], Any] = field(default_factory=dict)
     _models_lock: threading.Lock = field(default_factory=threading.Lock)
     _models: LoadedModels | None = None
 
@@ -34,10 +34,11 @@ class ModelService:
 
         model, template = settings.model, settings.chat_template
         self.access.check_model(model)
-        key = (model, template, self.access.whose())
+        key = (model, template, settings.enable_thinking, self.access.whose())
         with self._tokenizer_lock:
             if key not in self._tokenizers:
-                self._tokenizers = {key: load_tokenizer(resolve_model(model, None, self.home), self.home, template)}
+                ref = resolve_model(model, None, self.home)
+                self._tokenizers = {key: load_tokenizer(ref, self.home, template, settings.enable_thinking)}
             return self._tokenizers[key]
 
     def load_pair(self, sides: tuple[Side, Side]) -> LoadedPair:

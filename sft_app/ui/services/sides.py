@@ -33,11 +33,14 @@ class SideService:
 
         return list_sides(self.runs.visible())
 
-    def find(self, left: str, right: str) -> tuple[Side, Side]:
-        """Return both sides. Raises: AppError if one does not exist, or the two have different base models."""
+    def find(self, left: str, right: str, enable_thinking: bool | None = None) -> tuple[Side, Side]:
+        """Return both sides, which think first as the run was trained if `enable_thinking` is None.
+
+        Raises: AppError if one does not exist, or the two have different base models.
+        """
         from sft_app.inference.sides import find_sides
 
-        return find_sides(self._full_name(left or ""), self._full_name(right or ""), self.home)
+        return find_sides(self._full_name(left or ""), self._full_name(right or ""), self.home, enable_thinking)
 
     def find_run(self, name: str | None) -> Run | None:
         """Return the run of a side that is a run or its checkpoint; None for other sides."""

@@ -114,6 +114,7 @@ def _model_functions(context: PageContext) -> Functions:
         temperature: float | None = None,
         seed: int | None = None,
         strength: float = 1.0,
+        enable_thinking: bool | None = None,
     ) -> dict[str, Any]:
         """Answer each prompt with both sides, under equal conditions.
 
@@ -125,7 +126,7 @@ def _model_functions(context: PageContext) -> Functions:
 
         texts = prompts or [EXAMPLE_PROMPT]
         context.access.check_questions(texts, system or "", max_new_tokens or 0)
-        sides = context.sides.find(against, run)
+        sides = context.sides.find(against, run, enable_thinking)
         system_prompt, sampling = conditions_of(sides[1], context.home, system, max_new_tokens, temperature, seed)
 
         def answers() -> Generator[tuple[int, Any]]:

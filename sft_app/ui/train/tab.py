@@ -37,7 +37,10 @@ PRESET_INFO = (
 )
 TOP_FIELDS = ("name", "model", "method", "preset")
 DATA_TAB_FIELDS = tuple(DataSettings.model_fields)
-FIELD_OPTIONS = {"chat_template": {"max_lines": 8, "placeholder": OWN_TEMPLATE}}
+FIELD_OPTIONS: dict[str, dict[str, Any]] = {
+    "chat_template": {"max_lines": 8, "placeholder": OWN_TEMPLATE},
+    "enable_thinking": {"label": "Think first"},
+}
 SECTION_TITLES = {"data": "Data", "model": "Model", "method": "Method", "training": "Training", "generation": "Answers"}
 
 

@@ -32,7 +32,7 @@ def main(home: Path, run_id: str) -> dict[str, Any]:
     handlers, told = find_handlers(home), {}
     one, many = handlers("one_prompt", "answer")[0], handlers("many_prompts", "answer")[0]
     look, measure = handlers("next_token", "look")[0], handlers("scorecard_panel", "measure_again")[0]
-    question, conditions = "My order is late.", ["", 0.0, 7, 6]
+    question, conditions = "My order is late.", ["as trained", "", 0.0, 7, 6]
     chat = PairChat()
     panes = list(one("base", run_id, question, chat, next(iter(VIEWS)), 1.0, *conditions))
     assert chat.update is not None
