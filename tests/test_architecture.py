@@ -45,7 +45,17 @@ INNER_LAYERS = {
     "runs": ["paths records checkpoints", "scorecard", "logs", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
-    "data": ["chat_templates conversation duplicates rows", "sources", "formats", "reading", "tokens split", "checkup"],
+    "data": [
+        "rows tool_calls",
+        "chat_templates conversation duplicates",
+        "sources",
+        "formats",
+        "reading",
+        "tool_templates",
+        "turn_positions",
+        "tokens split",
+        "checkup",
+    ],
     "data/sources": [
         "hub_rows lines",
         "hub csv_files json_files txt_files",

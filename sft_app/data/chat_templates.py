@@ -25,10 +25,11 @@ THINKING_VARIABLES = ("enable_thinking", "thinking")
 
 @dataclass(frozen=True)
 class TemplateInput:
-    """What a chat template is given: the messages as dicts, and whether the model is asked to think first."""
+    """What a chat template is given: messages, whether the model is asked to think first, and tool definitions."""
 
     messages: list[dict[str, Any]]
     enable_thinking: bool = False
+    tools: list[dict[str, Any]] | None = None
 
     def replaced(self, messages: list[dict[str, Any]]) -> TemplateInput:
         """Return the same with other messages."""
@@ -52,6 +53,7 @@ def render_template(tokenizer: Any, chat: TemplateInput, add_generation_prompt: 
             chat.messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
+            tools=chat.tools,
             **dict.fromkeys(THINKING_VARIABLES, chat.enable_thinking),
         )
     except TemplateSyntaxError as error:

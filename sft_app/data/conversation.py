@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sft_app.data.tool_calls import as_json, call_text, calls_of, definitions_text
 from sft_app.errors import DataError, ModelError
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
@@ -40,6 +41,8 @@ FOLLOWERS: dict[str, set[str]] = {
     "tool": {"tool", "assistant"},
 }
 END_OF_THOUGHT = "</think>"
+SAYING_KEYS = {"content", "value", "tool_calls", "function_call", "tools"}
+TOOL_RESULT_KEYS = ("name", "tool_call_id")
 MAY_BE_EMPTY = ("system", "tool")
 VALUE_KINDS = {
     bool: "true or false",
@@ -55,17 +58,38 @@ VALUE_KINDS = {
 class Message:
     """One turn of a conversation.
 
-    `trained` is false for an assistant turn that is only context (OpenAI's `weight: 0`).
+    `content` is all of it as text, with tool definitions and calls. `trained` is false for an assistant turn that is
+    only context (OpenAI's `weight: 0`). `structure` is JSON with what chat templates that know tools take instead: the
+    content without them, and `tools`, `tool_calls`, or a result's `name` and `tool_call_id`.
     """
 
     role: Role
     content: str
     trained: bool = True
+    structure: str = field(default="", compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the message as chat templates expect it: `role`, `content`, and `weight: 0` if it is only context."""
+        """Return the message as text: `role`, `content`, and `weight: 0` if it is only context."""
         weight = {} if self.trained else {"weight": 0}
         return {"role": self.role, "content": self.content, **weight}
+
+    def rewritten(self, rewrite: Callable[[str], str]) -> Message:
+        """Return the message with its text rewritten, unless nothing would remain.
+
+        If the text of its tools changes too, it is text from then on.
+        """
+        text = rewrite(self.content)
+        if not text.strip() or text == self.content:
+            return self
+        said = json.loads(self.structure).get("content") if self.structure else None
+        if isinstance(said, str):
+            again = read_message(1, {**self.as_structured(), "content": rewrite(said)})
+            return again if again.content == text else replace(self, content=text, structure="")
+        return replace(self, content=text, structure=self.structure if said is None else "")
+
+    def as_structured(self) -> dict[str, Any]:
+        """Return the message with its tools as values. `make_conversation` reads it back."""
+        return {**self.as_dict(), **(json.loads(self.structure) if self.structure else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +103,12 @@ class Conversation:
     messages: tuple[Message, ...]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the messages as chat templates and `data/train.jsonl` expect them."""
+        """Return the messages as text."""
         return [message.as_dict() for message in self.messages]
+
+    def as_structured(self) -> list[dict[str, Any]]:
+        """Return the messages as `data/train.jsonl` holds them, with tools as values."""
+        return [message.as_structured() for message in self.messages]
 
     def assistant_turns(self) -> int:
         """Count the assistant's messages."""
@@ -120,7 +148,7 @@ def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversa
     Raises:
         DataError: a message has an unknown role or no text, or the order cannot be trained on.
     """
-    checked = [_make_message(position, message) for position, message in enumerate(messages, start=1)]
+    checked = [read_message(position, message) for position, message in enumerate(messages, start=1)]
     fault = _fault(checked)
     if fault and repair:
         checked = _repair_order(checked)
@@ -130,11 +158,12 @@ def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversa
     return Conversation(tuple(checked))
 
 
-def _make_message(position: int, message: Any) -> Message:
+def read_message(position: int, message: Any) -> Message:
+    """Check and convert a message. Raises: DataError, naming its `position`, which counts from 1."""
     if not isinstance(message, dict):
         raise DataError(f"message {position} needs a `role` and a `content`")
     role_name = message.get("role", message.get("from"))
-    if role_name is None or not message.keys() & {"content", "value", "tool_calls", "function_call"}:
+    if role_name is None or not message.keys() & SAYING_KEYS:
         raise DataError(f"message {position} needs a `role` and a `content`")
     role = ROLES.get(role_name.strip().lower()) if isinstance(role_name, str) else None
     if role is None:
@@ -142,17 +171,26 @@ def _make_message(position: int, message: Any) -> Message:
             f"message {position} has the role {_short(role_name)}; expected system, user, assistant or tool"
         )
     where = f"message {position} ({role})"
-    content = _content(message.get("content", message.get("value")), where)
-    if role_name.strip().lower() == "function_call" and content.strip() and "<tool_call>" not in content:
-        content = _tool_call(content)
-    content = "\n".join(part for part in (content, *_tool_calls(message)) if part)
-    if _holds_half_a_character(content):
+    said = _content(message.get("content", message.get("value")), where)
+    calls = calls_of(message)
+    if role_name.strip().lower() == "function_call" and said.strip() and "<tool_call>" not in said:
+        said, calls = "", [said, *calls]
+    content = "\n".join(part for part in (said, *map(call_text, calls)) if part)
+    structure: dict[str, Any] = {"content": said, "tool_calls": calls} if calls else {}
+    if role == "system" and (definitions := definitions_text(message.get("tools"))):
+        parts = isinstance(message.get("content"), list)  # they are joined by a line break
+        content = ("\n" if parts else "\n\n").join(part for part in (said, definitions) if part)
+        structure = {"content": [said] if parts else said, "tools": message["tools"]}
+    if role == "tool":
+        structure = {key: message[key] for key in TOOL_RESULT_KEYS if isinstance(message.get(key), str)}
+    written = as_json(structure) if structure else ""
+    if _holds_half_a_character(content + written):
         raise DataError(f"{where} contains an incomplete character (a lone surrogate)")
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
         raise DataError(f"{where} has weight {_short(weight)}; expected 0 or 1")
     is_trained = weight != 0 and message.get("train") is not False  # `train` is Axolotl's key
-    return Message(role, content, trained=role != "assistant" or is_trained)
+    return Message(role, content, trained=role != "assistant" or is_trained, structure=written)
 
 
 def _content(value: Any, where: str) -> str:
@@ -176,39 +214,6 @@ def _part_text(part: Any, where: str) -> str:
     if not isinstance(text, str):
         raise DataError(f"{where} contains a part that is not text")
     return text
-
-
-def _tool_calls(message: dict[str, Any]) -> list[str]:
-    """Write tool calls as text, which every chat template supports. Source: the Hermes function-calling layout."""
-    calls = _from_json(message.get("tool_calls") or message.get("function_call") or [])
-    return [_tool_call(as_json(_called(call))) for call in (calls if isinstance(calls, list) else [calls])]
-
-
-def _tool_call(text: str) -> str:
-    return f"<tool_call>\n{text}\n</tool_call>"
-
-
-def _called(call: Any) -> Any:
-    """Unwrap OpenAI's object around name and arguments; the arguments are JSON in a string."""
-    inner = call.get("function", call) if isinstance(call, dict) else call
-    if isinstance(inner, dict) and "arguments" in inner:
-        return {**inner, "arguments": _from_json(inner["arguments"])}
-    return inner
-
-
-def _from_json(value: Any) -> Any:
-    """Parse a string that contains JSON; any other value is returned unchanged."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def as_json(value: Any) -> str:
-    """Return a value as one line of JSON; dates and similar values from Parquet files become text."""
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def kind_of(value: Any) -> str:
@@ -266,7 +271,7 @@ def _repair_order(messages: list[Message]) -> list[Message]:
         last = joined[-1] if joined else None
         if last and last.role == message.role != "tool":
             content = f"{last.content}\n\n{message.content}"
-            joined[-1] = replace(last, content=content, trained=last.trained and message.trained)
+            joined[-1] = replace(last, content=content, trained=last.trained and message.trained, structure="")
         else:
             joined.append(message)
     return joined

@@ -16,14 +16,14 @@ from typing import Any
 
 from sft_app.data.chat_templates import (
     TemplateInput,
-    as_template_takes,
     can_think,
     chatml_notes,
     is_thinking,
     render_template,
-    unused_character,
 )
 from sft_app.data.conversation import Conversation, Message
+from sft_app.data.tool_templates import template_input
+from sft_app.data.turn_positions import EncodedText, turn_positions
 from sft_app.errors import DataError, NoChatTemplate
 
 IGNORED = -100
@@ -81,17 +81,16 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
     """
     if conversation.is_text():
         return _render_text(tokenizer, conversation.messages[0].content, max_length)
-    chat = as_template_takes(tokenizer, _template_input(tokenizer, conversation))
+    chat = _template_input(tokenizer, conversation)
     text = render_template(tokenizer, chat)
     ids, offsets = _encode(tokenizer, text)
-    special = special_ids(tokenizer)
+    encoded = EncodedText(text, ids, offsets, special_ids(tokenizer))
     trained: list[int] = []
     ends: list[int] = []
     ends_itself = True
     for turn, message in enumerate(chat.messages):
         if message["role"] == "assistant":
-            content = _content_positions(offsets, *_turn_span(tokenizer, chat, turn, text))
-            ending = _end_of_turn_positions(ids, offsets, text, content.stop, special)
+            content, ending = turn_positions(tokenizer, chat, turn, encoded)
             ends += ending[-1:]
             ends_itself = bool(ending) or "weight" in message
             trained += [] if "weight" in message else [*content, *ending]
@@ -124,8 +123,8 @@ def encode_question(tokenizer: Any, question: str) -> list[int]:
 
 def prompt_text(tokenizer: Any, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> str:
     """Render the text that `render_prompt` encodes. Raises: DataError as `render_conversation`."""
-    chat = TemplateInput(list(messages), is_thinking(tokenizer))
-    return render_template(tokenizer, as_template_takes(tokenizer, chat), add_generation_prompt)
+    chat = template_input(tokenizer, messages, is_thinking(tokenizer))
+    return render_template(tokenizer, chat, add_generation_prompt)
 
 
 def training_rows(rendered: Iterable[RenderedConversation]) -> list[dict[str, list[int]]]:
@@ -153,41 +152,8 @@ def _template_input(tokenizer: Any, conversation: Conversation) -> TemplateInput
     A conversation with a thought is rendered as one that thinks, whatever the setting: with thinking off, templates
     write an empty thought before the real one.
     """
-    return TemplateInput(conversation.as_dicts(), is_thinking(tokenizer) or conversation.has_thought())
-
-
-def _turn_span(tokenizer: Any, chat: TemplateInput, turn: int, text: str) -> tuple[int, int]:
-    """Find what the model writes as turn `turn` in `text`: from the end of its prompt to the end of its content."""
-    mark, messages = unused_character([text]), chat.messages
-    marked = render_template(
-        tokenizer, chat.replaced([*messages[:turn], {**messages[turn], "content": mark}, *messages[turn + 1 :]])
-    )
-    before, _, after = marked.partition(mark)
-    prompt = render_template(tokenizer, chat.replaced(messages[:turn]), add_generation_prompt=True)
-    # Before an answer without a thought, a template may write more (an empty thought) than before one with a thought.
-    beginning = prompt if text.startswith(prompt) else before
-    if mark not in marked or not text.startswith(beginning) or not text.endswith(after):
-        raise DataError(f"the chat template changes the text of message {turn + 1} (assistant)")
-    return len(beginning), len(text) - len(after)
-
-
-def _content_positions(offsets: list[tuple[int, int]], start: int, end: int) -> range:
-    """Find the consecutive tokens that overlap `text[start:end]`."""
-    first = next((i for i, (_, stop) in enumerate(offsets) if stop > start), len(offsets))
-    last = next((i for i, (begin, _) in enumerate(offsets[first:], first) if begin >= end), len(offsets))
-    return range(first, last)
-
-
-def _end_of_turn_positions(
-    ids: list[int], offsets: list[tuple[int, int]], text: str, after: int, special: set[int]
-) -> list[int]:
-    """Find the special token that closes a turn and the white space before it; [] if there is none."""
-    for position in range(after, len(ids)):
-        if ids[position] in special:
-            return list(range(after, position + 1))
-        if text[slice(*offsets[position])].strip():
-            break
-    return []
+    thinks = is_thinking(tokenizer) or conversation.has_thought()
+    return template_input(tokenizer, conversation.as_structured(), thinks)
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -259,7 +225,7 @@ def _begins_as_asked(tokenizer: Any, conversation: Conversation) -> bool:
     """Return whether the last answer follows the text with which the model is asked for it."""
     if conversation.is_text():
         return True
-    chat = as_template_takes(tokenizer, _template_input(tokenizer, conversation))
+    chat = _template_input(tokenizer, conversation)
     asked = render_template(tokenizer, chat.replaced(chat.messages[:-1]), add_generation_prompt=True)
     return render_template(tokenizer, chat).startswith(asked)
 

@@ -173,7 +173,7 @@ def _answer_rows(
 ) -> list[tuple[ScorableRow, BothAnswers]]:
     """Return each row with both answers to its last question, without rows whose prompt fills the context. Prompts of
     similar length share a batch, because batches are padded."""
-    prompts = [render_prompt(pair.tokenizer, row.conversation.as_dicts()[:-1]) for row in rows]
+    prompts = [render_prompt(pair.tokenizer, row.conversation.as_structured()[:-1]) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     answers: dict[int, BothAnswers] = {}
     for start in range(0, len(order), PROMPTS_AT_ONCE):

@@ -107,7 +107,7 @@ class _Check:
             :MAX_CONVERSATIONS
         ]
         chats = [row.conversation for row in self.rows if not row.conversation.is_text()][:prompts]
-        self.prompts = [render_prompt(tokenizer, conversation.as_dicts()[:-1]) for conversation in chats]
+        self.prompts = [render_prompt(tokenizer, conversation.as_structured()[:-1]) for conversation in chats]
 
     def measure(self, model: Any, on_progress: ProgressCallback) -> SideResults:
         scores = []

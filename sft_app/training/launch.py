@@ -157,7 +157,7 @@ def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
         if example is None or is_chosen is None:
             raise DataError(f"{file.path.name} changed while it was being read. Try again.")
         if is_chosen:
-            yield {"row": example.row, "messages": example.conversation.as_dicts()}
+            yield {"row": example.row, "messages": example.conversation.as_structured()}
 
 
 def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation
+from sft_app.data.tool_templates import tool_notes
 from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, put_on_disk
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_BATCH = 100
 MAX_LOGGED_REFUSALS = 10
+SEARCHED_FOR_TOOLS = 1000
 SCHEMA = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,14 @@ def tokenize_file(file: Path, tokenizer: PreTrainedTokenizerBase, max_length: in
         logger.warning("%d conversations were skipped. %s", refused, "; ".join(refusals))
     if not trained:
         raise DataError(f"No answer in {file.name} begins within max_length {max_length}. Raise max_length.")
+
+
+def describe_tools(run: Run, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Say how the run's tools are written, from its first conversation with tools; "" if there is none at its start."""
+    for row in islice(iterate_jsonl(run.train_file), SEARCHED_FOR_TOOLS):
+        if notes := tool_notes(tokenizer, make_conversation(row["messages"])):
+            return notes[0]
+    return ""
 
 
 def _training_rows(

@@ -699,3 +699,18 @@ def test_a_base_model_is_trained_on_plain_text_and_continues_the_watch_prompts(
     assert work(run) == 0
     assert run.status().state == "finished", run.status()
     assert [row.step for row in run.snapshots()] == [0, 2, 4]
+
+
+@pytest.mark.parametrize("takes_tools", [True, False])
+def test_a_run_on_tool_calls_says_how_they_are_written(
+    make_run: Make, work: Work, tmp_path: Path, takes_tools: bool
+) -> None:
+    from tests.data.test_tool_templates import AS_TEXT, CALL, RESULT, TOOL, USER
+
+    data = tmp_path / "tools.jsonl"
+    turns = [USER, {"role": "assistant", "tool_calls": [CALL]}, RESULT, {"role": "assistant", "content": "Mild."}]
+    data.write_text("".join(json.dumps({"messages": turns, "tools": [TOOL]}) + "\n" for _ in range(24)))
+    run = make_run(data=str(data), max_steps=2, max_length=512, chat_template=AS_TEXT if takes_tools else "")
+    assert work(run) == 0
+    way = "written as the model's chat template" if takes_tools else "written as text (<tools> and <tool_call>)"
+    assert (run.status().state, way in run.status().message) == ("finished", True), run.status()

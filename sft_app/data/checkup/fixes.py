@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,7 @@ def write_cleaned_copy(
     cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, first.reading.rejected)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl_atomically(copy, ({"messages": example.conversation.as_dicts()} for example in kept))
+        write_jsonl_atomically(copy, ({"messages": example.conversation.as_structured()} for example in kept))
         write_json_atomically(_record_path(copy), asdict(cleaning))
     except OSError as error:
         raise DataError(f"The cleaned copy could not be written to {copy}: {error.strerror or error}.") from error
@@ -152,11 +152,7 @@ class _FixedReading:
 
 def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Conversation:
     """Rewrite every message; a message that would become empty keeps its text."""
-    messages = (
-        replace(message, content=text) if (text := rewrite(message.content)).strip() else message
-        for message in conversation.messages
-    )
-    return Conversation(tuple(messages))
+    return Conversation(tuple(message.rewritten(rewrite) for message in conversation.messages))
 
 
 def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import hold_out
 from sft_app.data.tokens import render_conversation, template_notes, thinking_notes
+from sft_app.data.tool_templates import tool_notes
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
@@ -137,7 +138,7 @@ def _template_notes(tokenizer: Any, example: Conversation) -> list[str]:
     """Say what is unusual about how the example is rendered; nothing if it is refused, which the lengths report."""
     try:
         notes = template_notes(tokenizer, render_conversation(tokenizer, example, sys.maxsize))
-        return notes + thinking_notes(tokenizer, example)
+        return [*notes, *thinking_notes(tokenizer, example), *tool_notes(tokenizer, example)]
     except DataError:
         return []
 

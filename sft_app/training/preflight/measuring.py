@@ -100,7 +100,9 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     )
     run = Run(dry_runs_dir(home) / new_run_id())
     run.train_file.parent.mkdir(parents=True)
-    rows = [{"row": number, "messages": example.conversation.as_dicts()} for number, example in enumerate(examples, 1)]
+    rows = [
+        {"row": number, "messages": example.conversation.as_structured()} for number, example in enumerate(examples, 1)
+    ]
     write_jsonl_atomically(run.train_file, rows)
     write_jsonl_atomically(run.heldout_file, rows[:1])
     write_json_atomically(run.settings_file, record.model_dump())

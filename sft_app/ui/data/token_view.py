@@ -9,6 +9,7 @@ import gradio as gr
 
 from sft_app.data.reading import LoadedData
 from sft_app.data.tokens import render_conversation, template_notes, thinking_notes
+from sft_app.data.tool_templates import tool_notes
 from sft_app.errors import AppError
 from sft_app.models.starter import starter_is_ready
 from sft_app.settings import RunSettings
@@ -85,7 +86,7 @@ def token_updates(context: PageContext, view: TokenView, settings: RunSettings, 
     except AppError as error:
         return no_tokens(view, str(error))
     notes = [*_missing_number_note(number, loaded), *template_notes(tokenizer, rendered)]
-    notes += thinking_notes(tokenizer, conversation)
+    notes += [*thinking_notes(tokenizer, conversation), *tool_notes(tokenizer, conversation)]
     return {
         view.note: data_views.token_note(rendered, notes),
         view.tokens: data_views.token_spans(tokenizer, rendered),

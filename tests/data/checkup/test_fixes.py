@@ -206,6 +206,27 @@ def test_weights_tools_and_system_messages_survive(clean: Any):
     assert cleaned["messages"] == [*messages[:2], {**messages[2], "content": "f(2)"}, *messages[3:]]
 
 
+def test_tools_keep_their_form_unless_a_fix_changes_them(clean: Any):
+    call = {"name": "f", "arguments": {"a": "<b>x</b>"}}
+    row = {
+        "messages": [
+            {"role": "user", "content": "2+2?"},
+            {"role": "assistant", "content": "<i>Wait</i>", "tool_calls": [{"name": "f", "arguments": {"a": "x"}}]},
+            {"role": "tool", "content": "<i>4</i>", "name": "f"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "5"},
+            {"role": "assistant", "content": "Nine."},
+        ],
+        "tools": [{"name": "f"}],
+    }
+    _, [cleaned] = clean([row], "strip_html")
+    system, _, first, result, second, *_ = cleaned["messages"]
+    assert system == {"role": "system", "content": "", "tools": [{"name": "f"}]}
+    assert first == {**row["messages"][1], "content": "Wait"}
+    assert result == {"role": "tool", "content": "4", "name": "f"}
+    assert "tool_calls" not in second and '"a": "x"' in second["content"]
+
+
 def test_plain_text_and_tables_can_be_read_again(tmp_path: Path):
     text, table = tmp_path / "a.txt", tmp_path / "b.csv"
     text.write_text("One <b>day</b>.\n\nAnother.\n")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sft_app.data.conversation import ROLES, RawMessages, as_json, kind_of
+from sft_app.data.conversation import ROLES, RawMessages, kind_of
 from sft_app.data.rows import JsonObject
+from sft_app.data.tool_calls import definitions_text
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
@@ -82,23 +83,13 @@ def with_system(messages: RawMessages, text: Any) -> RawMessages:
 
 
 def with_tools(messages: RawMessages, row: JsonObject) -> RawMessages:
-    """Put tool definitions into the system message as text, which every chat template supports.
-
-    Raises:
-        DataError: the existing system message has no text.
-    """
+    """Put tool definitions into the system message, from where `make_conversation` writes them as text too."""
     tools = row.get("tools") or row.get("functions")
-    text = tools if isinstance(tools, str) else as_json(tools) if tools else ""
-    if text.strip() in ("", "[]", "{}", "null"):
+    if not definitions_text(tools):
         return messages
-    definitions = f"# Tools\n<tools>\n{text}\n</tools>"
     if not _begins_with_system(messages):
-        return [{"role": "system", "content": definitions}, *messages]
-    content = messages[0].get("content", messages[0].get("value")) or []
-    parts = [f"{content}\n"] if isinstance(content, str) else content  # parts are joined by a line break
-    if not isinstance(parts, list):
-        raise DataError(f"message 1 (system) has {kind_of(content)} as content; expected text")
-    return [{"role": "system", "content": [*parts, definitions]}, *messages[1:]]
+        return [{"role": "system", "content": "", "tools": tools}, *messages]
+    return [{**messages[0], "tools": tools}, *messages[1:]]
 
 
 def _column_of_turns(row: JsonObject, key: str) -> str:
