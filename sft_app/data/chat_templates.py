@@ -116,12 +116,16 @@ def can_think(tokenizer: Any) -> bool:
     return on != off
 
 
-def set_chat_template(tokenizer: Any, chat_template: str) -> None:
+def set_chat_template(tokenizer: Any, chat_template: str, eos_token: str = "") -> None:
     """Give the tokenizer the template that a setting asks for: "" for its own, `chatml`, or the text of a template.
+
+    `eos_token` is the EOS that an adapter was stored with. It becomes the tokenizer's if it is one of its tokens.
 
     ChatML changes no vocabulary: if it has `<|im_end|>`, that token becomes the tokenizer's EOS; otherwise turns end
     with the EOS that it has, and the marks of the roles are plain text.
     """
+    if eos_token and _is_one_token(tokenizer, eos_token):
+        tokenizer.eos_token = eos_token
     if chat_template == CHATML:
         if _is_one_token(tokenizer, CHATML_END):
             tokenizer.eos_token = CHATML_END
@@ -131,12 +135,17 @@ def set_chat_template(tokenizer: Any, chat_template: str) -> None:
 
 
 def chatml_template(tokenizer: Any) -> str:
-    """Write ChatML for this tokenizer. It begins with BOS if the tokenizer itself begins texts with BOS."""
+    """Write ChatML for this tokenizer. It begins with BOS if the tokenizer itself begins texts with BOS.
+
+    It names the token that ends a turn, not the variable `eos_token`: it is stored with the adapter, and the base
+    model's tokenizer, with which the adapter is later used, may have another EOS.
+    """
+    end = json.dumps(tokenizer.eos_token, ensure_ascii=False)  # also a text in Jinja
     begins_with_bos = tokenizer.bos_token and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return (
         f"{'{{ bos_token }}' if begins_with_bos else ''}"
         "{% for message in messages %}"
-        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + eos_token + '\n' }}{% endfor %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + " + end + " + '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
 
@@ -157,13 +166,26 @@ def stored_chat_template(folder: Path) -> str:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     except NO_MODEL_FILES:
         pass
-    try:
-        stored = json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template")
-    except (*NO_MODEL_FILES, AttributeError):
-        return ""
+    stored = _tokenizer_config(folder).get("chat_template")
     if isinstance(stored, list):  # several templates by name
         stored = next((one.get("template") for one in stored if one.get("name") == "default"), "")
     return stored if isinstance(stored, str) else ""
+
+
+def stored_eos_token(folder: Path) -> str:
+    """Read the EOS of the tokenizer that is stored in this folder; empty if there is none."""
+    stored = _tokenizer_config(folder).get("eos_token")
+    if isinstance(stored, dict):  # as transformers 4 writes it
+        stored = stored.get("content")
+    return stored if isinstance(stored, str) else ""
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except NO_MODEL_FILES:
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _is_one_token(tokenizer: Any, text: str) -> bool:

@@ -81,13 +81,17 @@ class LoadedModels:
             keep_4bit_differentiable(model, True)  # the CPU fast path always computes in bfloat16
         return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
 
-    def tokenizer_with(self, chat_template: str, enable_thinking: bool = False) -> PreTrainedTokenizerBase:
-        """Return the base's tokenizer for these settings."""
+    def tokenizer_with(
+        self, chat_template: str, enable_thinking: bool = False, eos_token: str = ""
+    ) -> PreTrainedTokenizerBase:
+        """Return the base's tokenizer for these settings, with the EOS of an adapter from elsewhere."""
         if chat_template == self.tokenizer.chat_template:
             chat_template = ""
-        if not chat_template and not enable_thinking:
+        if eos_token == self.tokenizer.eos_token:
+            eos_token = ""
+        if not chat_template and not enable_thinking and not eos_token:
             return self.tokenizer
-        key = chat_template, enable_thinking
+        key = chat_template, enable_thinking, eos_token
         if key not in self._tokenizers:
             self._tokenizers[key] = load_tokenizer(self.base, self.home, *key)
         return self._tokenizers[key]

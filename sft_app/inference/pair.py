@@ -75,7 +75,7 @@ def shared_tokenizer(models: LoadedModels, sides: tuple[Side, Side]) -> tuple[Pr
     """
     left, right = sides
     thinking, own = right.enable_thinking, models.tokenizer.chat_template
-    tokenizer, note = models.tokenizer_with(right.chat_template, thinking), ""
+    tokenizer, note = models.tokenizer_with(right.chat_template, thinking, right.eos_token), ""
     whose = (right if right.folder is not None else left).label
     if tokenizer.chat_template != own and (problem := _template_problem(tokenizer)):
         tokenizer = models.tokenizer_with("", thinking)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.data.chat_templates import stored_chat_template
+from sft_app.data.chat_templates import stored_chat_template, stored_eos_token
 from sft_app.errors import ModelError, RunError
 from sft_app.hub.ids import is_hub_id
 from sft_app.models.catalog import ModelRef, fetch_adapter, recorded_model, resolve_model
@@ -35,7 +35,8 @@ class Side:
 
     `name` is what `find_sides` finds it by. `folder` holds an adapter or a full model; None is the base. `note` says
     how the base differs from the one the adapter was made for. `chat_template` is the setting of its run, or the text
-    stored with an adapter from elsewhere; the base has that of the other side. `enable_thinking` is the same for both.
+    stored with an adapter from elsewhere, and `eos_token` the EOS stored there; the base has those of the other side.
+    `enable_thinking` is the same for both.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Side:
     dtype: str = "auto"
     note: str = ""
     chat_template: str = ""
+    eos_token: str = ""
     enable_thinking: bool = False
 
     def is_full_model(self) -> bool:
@@ -192,7 +194,8 @@ def _adapter_side(name: str, folder: Path) -> Side:
     revision = config.get("revision")
     named = revision if isinstance(revision, str) and revision not in ("", "main") else None
     ref = ModelRef(base, base, named, source="")
-    return Side(name, Path(name).name, ref, folder, chat_template=stored_chat_template(folder))
+    template, eos_token = stored_chat_template(folder), stored_eos_token(folder)
+    return Side(name, Path(name).name, ref, folder, chat_template=template, eos_token=eos_token)
 
 
 def _base_of(side: Side | None) -> Side:

@@ -29,11 +29,11 @@ UNKNOWN_LENGTH = 10**9
 
 
 def load_tokenizer(
-    ref: ModelRef, home: Path, chat_template: str = "", enable_thinking: bool = False
+    ref: ModelRef, home: Path, chat_template: str = "", enable_thinking: bool = False, eos_token: str = ""
 ) -> PreTrainedTokenizerBase:
     """Load the model's tokenizer; its `model_max_length` never exceeds the model's context length.
 
-    `chat_template` and `enable_thinking` are the settings of these names.
+    `chat_template` and `enable_thinking` are the settings of these names; `eos_token` is that of a stored adapter.
 
     Raises:
         ModelError: the model has no usable tokenizer.
@@ -53,7 +53,7 @@ def load_tokenizer(
         tokenizer.pad_token = tokenizer.eos_token
     setattr(tokenizer, GENERATION_STOPS, (tokenizer.eos_token_id, *_generation_stops(ref, home)))
     setattr(tokenizer, ENABLE_THINKING, enable_thinking)
-    set_chat_template(tokenizer, chat_template)
+    set_chat_template(tokenizer, chat_template, eos_token)
     tokenizer.model_max_length = min(tokenizer.model_max_length, _context_length(ref, home) or UNKNOWN_LENGTH)
     return tokenizer
 

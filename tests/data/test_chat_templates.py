@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from sft_app.data.chat_templates import set_chat_template, stored_chat_template
+from sft_app.data.chat_templates import set_chat_template, stored_chat_template, stored_eos_token
 from sft_app.data.tokens import check_chat_template, encode_question, render_conversation, render_prompt, stop_ids
 from sft_app.errors import DataError, NoChatTemplate
 from tests.chat_styles import CHATML, PLAIN, SEVERAL, SINGLE, SYSTEM, conversation_of, mark_trained
@@ -134,6 +134,27 @@ def test_the_template_stored_with_a_tokenizer_is_read(tmp_path: Path, files: dic
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert stored_chat_template(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [('{"eos_token": "</s>"}', "</s>"), ('{"eos_token": {"content": "</s>"}}', "</s>"), ("[]", ""), ("no", "")],
+)
+def test_the_eos_stored_with_a_tokenizer_is_read(tmp_path: Path, config: str, found: str):
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    assert (stored_eos_token(tmp_path), stored_eos_token(tmp_path / "none")) == (found, "")
+
+
+def test_stored_chatml_ends_turns_with_its_own_token_whatever_the_eos(tmp_path: Path):
+    tokenizer, base = make_base_tokenizer(), make_base_tokenizer()
+    set_chat_template(tokenizer, "chatml")
+    set_chat_template(base, tokenizer.chat_template)
+    assert (base.eos_token, marked(base, SEVERAL)) == ("</s>", marked(tokenizer, SEVERAL))
+    assert base.convert_tokens_to_ids("<|im_end|>") in stop_ids(base)
+    set_chat_template(base, "", eos_token="<|im_end|>")
+    assert base.eos_token == "<|im_end|>"
+    set_chat_template(base, "", eos_token="no such token")
+    assert base.eos_token == "<|im_end|>"
 
 
 def test_saved_tokenizers_keep_chatml(tmp_path: Path):

@@ -680,6 +680,27 @@ def test_a_template_that_differs_from_the_base_models_is_noted(make_run: Make) -
     assert update.evidence.note == "Both sides use the chat template of Mine, which differs from the base model's."
 
 
+@pytest.mark.parametrize("template", ["as written", "with the variable of older exports"])
+def test_a_chatml_adapter_from_elsewhere_is_asked_and_stopped_as_it_was_trained(
+    make_run: Make, base_model_dir: Path, tmp_path: Path, template: str
+) -> None:
+    """The base model's EOS is another one."""
+    made = make_run(model=str(base_model_dir), chat_template="chatml")
+    folder = adapter_folder(made, tmp_path / "other")
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        shutil.copy(made.run.adapter_dir / name, folder)
+    if template != "as written":
+        text = (folder / "chat_template.jinja").read_text()
+        (folder / "chat_template.jinja").write_text(text.replace('"<|im_end|>"', "eos_token"))
+    expected = pair_of(made)
+    for left, right in (("base", str(folder)), (str(folder), "base")):
+        pair = pair_of(made, left=left, right=right)
+        assert render_prompt(pair.tokenizer, prompt_messages("Hi")) == render_prompt(
+            expected.tokenizer, prompt_messages("Hi")
+        )
+        assert pair.tokenizer.convert_tokens_to_ids("<|im_end|>") in stop_ids(pair.tokenizer)
+
+
 def test_an_adapter_from_elsewhere_brings_its_template(made_float32: Any, tmp_path: Path) -> None:
     folder = adapter_folder(made_float32, tmp_path / "other", chat_template=PASTED)
     pair = pair_of(made_float32, right=str(folder))
