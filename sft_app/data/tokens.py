@@ -112,6 +112,18 @@ def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[in
     return _encode(tokenizer, prompt_text(tokenizer, messages))[0]
 
 
+def render_last_prompt(tokenizer: Any, conversation: Conversation) -> list[int]:
+    """Encode the prompt of a conversation's last answer, written as in training.
+
+    Whether the template takes the tools may depend on that answer, so the whole conversation decides it.
+
+    Raises: DataError as `render_conversation`.
+    """
+    chat = template_input(tokenizer, conversation.as_structured(), is_thinking(tokenizer))
+    prompt = render_template(tokenizer, chat.replaced(chat.messages[:-1]), add_generation_prompt=True)
+    return _encode(tokenizer, prompt)[0]
+
+
 def encode_question(tokenizer: Any, question: str) -> list[int]:
     """Encode a question as `render_prompt` does, or as plain text for a model without a chat template."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.tokens import RenderedConversation, render_conversation, render_prompt
+from sft_app.data.tokens import RenderedConversation, render_conversation, render_last_prompt
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
@@ -173,7 +173,7 @@ def _answer_rows(
 ) -> list[tuple[ScorableRow, BothAnswers]]:
     """Return each row with both answers to its last question, without rows whose prompt fills the context. Prompts of
     similar length share a batch, because batches are padded."""
-    prompts = [render_prompt(pair.tokenizer, row.conversation.as_structured()[:-1]) for row in rows]
+    prompts = [render_last_prompt(pair.tokenizer, row.conversation) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     answers: dict[int, BothAnswers] = {}
     for start in range(0, len(order), PROMPTS_AT_ONCE):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_app.data.tokens import render_prompt, stop_ids
+from sft_app.data.tokens import render_last_prompt, stop_ids
 from sft_app.errors import AppError, ExportError
 from sft_app.evaluation.score_run import ScorableRow, read_scorable_rows
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_copies
@@ -107,7 +107,7 @@ class _Check:
             :MAX_CONVERSATIONS
         ]
         chats = [row.conversation for row in self.rows if not row.conversation.is_text()][:prompts]
-        self.prompts = [render_prompt(tokenizer, conversation.as_structured()[:-1]) for conversation in chats]
+        self.prompts = [render_last_prompt(tokenizer, conversation) for conversation in chats]
 
     def measure(self, model: Any, on_progress: ProgressCallback) -> SideResults:
         scores = []

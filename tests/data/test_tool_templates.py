@@ -11,7 +11,7 @@ import pytest
 
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.reading import load_data, open_data
-from sft_app.data.tokens import render_conversation, render_prompt
+from sft_app.data.tokens import render_conversation, render_last_prompt, render_prompt
 from sft_app.data.tool_templates import tool_notes
 from sft_app.settings import parse_settings
 from tests.chat_styles import CHATML, mark_trained
@@ -149,6 +149,17 @@ def test_the_question_is_asked_with_the_tools_as_in_training():
     for turn in (2, 4):
         prompt = render_prompt(tokenizer, conversation.as_structured()[:turn])
         assert ids[: len(prompt)] == prompt
+
+
+def test_the_form_of_the_tools_is_decided_once_for_training_and_asking():
+    """The words before the call would be lost, which the prompt alone does not show."""
+    dropping = AS_TEXT.replace("message.content }}", "('' if message.tool_calls else message.content) }}")
+    tokenizer = make_character_tokenizer(dropping)
+    conversation = make_conversation([ROW[0], USER, {**ROW[2], "content": "A moment."}])
+    rendered = render_conversation(tokenizer, conversation, 10_000)
+    first = next(place for place, label in enumerate(rendered.labels) if label >= 0)
+    assert tool_notes(tokenizer, conversation)[0].startswith(TEXT)
+    assert rendered.input_ids[:first] == render_last_prompt(tokenizer, conversation)
 
 
 def test_tools_come_back_from_the_run_folder_and_from_a_cleaned_copy(tmp_path: Path):
