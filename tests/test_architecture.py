@@ -50,7 +50,7 @@ INNER_LAYERS = {
         "chat_templates conversation duplicates",
         "sources",
         "formats",
-        "reading",
+        "reading tool_proof",
         "tool_templates",
         "turn_positions",
         "tokens split",

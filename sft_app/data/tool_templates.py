@@ -1,19 +1,18 @@
 """Give tools to a chat template in its own form, if it proves that nothing of them is lost; otherwise as text.
 
 Templates differ: some take the arguments of a call as an object, some as JSON in a string, some drop calls or take no
-tools at all. So a call is rendered with marks in place of its names and texts, and each of them must come back.
+tools at all. So the template must prove, for each conversation, that it writes every part (see `tool_proof`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from sft_app.data.chat_templates import TemplateInput, as_template_takes, render_template, unused_character
+from sft_app.data.chat_templates import TemplateInput, as_template_takes
 from sft_app.data.conversation import Conversation, read_message
 from sft_app.data.tool_calls import as_json, called, parse_json
-from sft_app.errors import DataError
+from sft_app.data.tool_proof import writes_all
 
 TAKES_TOOLS = "_takes_tools"
 """The attribute under which a tokenizer remembers what its chat template has proved."""
@@ -89,84 +88,8 @@ def _as_text(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _proves(tokenizer: Any, messages: Sequence[dict[str, Any]], arguments_as_text: bool) -> bool:
-    """Render the messages with marks in place of names and texts, and return whether each of them comes back."""
     native = _native(messages, arguments_as_text)
-    if native is None:
-        return False
-    marks = _Marks(unused_character([as_json(native)]))
-    marked = [_marked_message(message, marks) for message in native[0]]
-    tools = [_marked_schema(tool, marks) for tool in native[1]] if native[1] else None
-    try:
-        plain = render_template(tokenizer, TemplateInput(native[0], False, native[1]))
-        text = render_template(tokenizer, TemplateInput(marked, False, tools))
-    except DataError:
-        return False
-    return all(mark in text for mark in marks.of.values()) and all(number in plain for number in _numbers(native[0]))
-
-
-class _Marks:
-    """Replaces each text by a mark of its own, the same text always by the same mark."""
-
-    def __init__(self, character: str) -> None:
-        self.character = character
-        self.of: dict[str, str] = {}
-
-    def __call__(self, text: str) -> str:
-        return self.of.setdefault(text, f"{self.character}{len(self.of)}{self.character}") if text.strip() else text
-
-    def everywhere(self, value: Any) -> Any:
-        """Mark every text and key in a value."""
-        if isinstance(value, str):
-            return self(value)
-        if isinstance(value, dict):
-            return {self(str(key)): self.everywhere(inner) for key, inner in value.items()}
-        return [self.everywhere(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _marked_schema(value: Any, marks: _Marks) -> Any:
-    """Mark the names, descriptions and choices of a definition, but not the words of JSON Schema."""
-    if isinstance(value, list):
-        return [_marked_schema(inner, marks) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    marked: dict[str, Any] = {}
-    for key, inner in value.items():
-        if key == "properties" and isinstance(inner, dict):
-            marked[key] = {marks(name): _marked_schema(schema, marks) for name, schema in inner.items()}
-        elif key in ("name", "description", "enum", "required"):
-            marked[key] = marks.everywhere(inner)
-        else:
-            marked[key] = _marked_schema(inner, marks)
-    return marked
-
-
-def _marked_message(message: dict[str, Any], marks: _Marks) -> dict[str, Any]:
-    if not message.get("tool_calls"):
-        return {**message, "content": marks(message["content"])} if message["role"] == "tool" else message
-    calls = []
-    for call in message["tool_calls"]:
-        function = call["function"]
-        arguments = marks.everywhere(parse_json(function["arguments"]))
-        written = as_json(arguments) if isinstance(function["arguments"], str) else arguments
-        calls.append({**call, "function": {"name": marks(function["name"]), "arguments": written}})
-    return {**message, "content": marks(message["content"]), "tool_calls": calls}
-
-
-def _numbers(messages: Sequence[dict[str, Any]]) -> list[str]:
-    """List the numbers among the arguments of all calls, which are not marked."""
-    found: list[str] = []
-
-    def collect(value: Any) -> None:
-        if isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                collect(inner)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append(json.dumps(value))
-
-    for message in messages:
-        for call in message.get("tool_calls") or ():
-            collect(parse_json(call["function"]["arguments"]))
-    return found
+    return native is not None and writes_all(tokenizer, *native)
 
 
 def _native(

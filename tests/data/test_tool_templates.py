@@ -94,6 +94,52 @@ def test_a_template_that_would_lose_a_part_gets_text(template: str):
     assert '«<tool_call>\n{"name": "weather", "arguments": {"town": "Bad \\"Ems\\"", "days": 3}}\n</tool_call>' in text
 
 
+EACH = HEAD.replace("tool.function | tojson", "PART").replace("message.content", "(message.content or '')") + (
+    "{% for call in message.tool_calls or [] %}{{ CALL }}{% endfor %}" + TAIL
+)
+WHOLE, NAMED = "tool.function | tojson", "tool.function.name ~ tool.function.description"
+PIECES = f"{NAMED} ~ (tool.function.parameters.properties | tojson)"
+
+
+def calling(*calls: dict[str, Any]) -> list[dict[str, Any]]:
+    return [ROW[0], USER, {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": a} for a in calls]}]
+
+
+@pytest.mark.parametrize(
+    ("definition", "call", "row"),
+    [
+        (WHOLE, "(call.function | tojson) if loop.last else ''", calling({"a": 1}, {"a": 10})),
+        (WHOLE, "(call.function | tojson) if loop.last else ''", calling({"a": "b"}, {"a": "b"})),
+        (WHOLE, "call.function.name ~ (call.function.arguments.keys() | list | tojson)", calling({"a": True})),
+        (WHOLE, "call.function.name ~ (call.function.arguments.keys() | list | tojson)", calling({"a": 7})),
+        (WHOLE, "(call.function | tojson) | replace('null', 'false')", calling({"a": None, "b": True})),
+        (WHOLE, "(call.function | tojson) | replace('true', 'false')", calling({"a": [False, True]})),
+        (PIECES, "call.function | tojson", calling({"a": 1})),
+    ],
+    ids=["a call", "the same call", "a switch", "a number", "null", "one of two switches", "required"],
+)
+def test_a_part_that_is_lost_once_is_found(definition: str, call: str, row: list[dict[str, Any]]):
+    assert made(EACH.replace("PART", definition).replace("CALL", call), row)[1].startswith(TEXT)
+    assert made(EACH.replace("PART", WHOLE).replace("CALL", "call.function | tojson"), row)[1].startswith(NATIVE)
+
+
+@pytest.mark.parametrize("key", ["required", "default", "minimum", "format", "nullable"])
+def test_every_word_of_a_definition_is_written_or_the_tools_are_text(key: str):
+    town = {"type": "string", "description": "Of", "default": "Ems", "minimum": 5, "format": "x", "nullable": False}
+    parameters = {"type": "object", "properties": {"town": town}, "required": ["town"]}
+    row = [{**ROW[0], "tools": [{**TOOL, "parameters": parameters}]}, *ROW[1:]]
+    said = " ~ ' ' ~ ".join(f"tool.function.parameters.properties[name].{word}" for word in town)
+    required = "(tool.function.parameters.required | tojson)"
+    definition = (
+        f"{NAMED} ~ {required} }}}}"
+        f"{{% for name in tool.function.parameters.properties %}}{{{{ name ~ {said} }}}}{{% endfor %}}{{{{ ''"
+    )
+    template = EACH.replace("PART", definition).replace("CALL", "call.function | tojson")
+    assert made(template, row)[1].startswith(NATIVE)
+    lost = template.replace(required, "''") if key == "required" else template.replace(f"[name].{key}", "[name].type")
+    assert made(lost, row)[1].startswith(TEXT)
+
+
 def test_words_before_a_call_are_kept_and_trained():
     row = [ROW[0], USER, {**ROW[2], "content": "A moment."}, RESULT, ANSWER]
     text, note = made(AS_TEXT, row)
