@@ -40,6 +40,7 @@ FOLLOWERS: dict[str, set[str]] = {
     "assistant": {"user", "tool"},
     "tool": {"tool", "assistant"},
 }
+START_OF_THOUGHT = "<think>"
 END_OF_THOUGHT = "</think>"
 SAYING_KEYS = {"content", "value", "tool_calls", "function_call", "tools"}
 TOOL_RESULT_KEYS = ("name", "tool_call_id")
@@ -120,7 +121,11 @@ class Conversation:
 
     def has_thought(self) -> bool:
         """Return whether an answer contains a thought, as the models that write them mark it."""
-        return any(message.role == "assistant" and END_OF_THOUGHT in message.content for message in self.messages)
+        return self.thoughts() > 0
+
+    def thoughts(self) -> int:
+        """Count the answers that contain a thought."""
+        return sum(message.role == "assistant" and END_OF_THOUGHT in message.content for message in self.messages)
 
     def question(self) -> str:
         """Return what comes before the first answer, system prompt included; "" for plain text."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sft_app.data.chat_templates import (
@@ -22,8 +22,8 @@ from sft_app.data.chat_templates import (
     render_template,
 )
 from sft_app.data.conversation import Conversation, Message
-from sft_app.data.tool_templates import template_input
-from sft_app.data.turn_positions import EncodedText, turn_positions
+from sft_app.data.tool_templates import template_input, tools_form
+from sft_app.data.turn_positions import EncodedText, encode, lost_thoughts, turn_positions
 from sft_app.errors import DataError, NoChatTemplate
 
 IGNORED = -100
@@ -40,6 +40,8 @@ class RenderedConversation:
     `input_ids` and `labels` have the full length, (tokens,); a label is the token id if the token is trained, else
     -100. The first `kept` tokens fit in `max_length`; the rest is cut off. `ends` are the positions of the tokens that
     close assistant turns, trained or not. `is_eos_added` if the template itself ends answers without a special token.
+    `tools` is "native" or "text", as they are written. `has_thought` if a thought is written. The template leaves out
+    the thoughts of `lost_thoughts` answers before the last, of which `untrained_answers` are therefore only context.
     """
 
     input_ids: list[int]
@@ -47,6 +49,11 @@ class RenderedConversation:
     kept: int
     ends: tuple[int, ...] = ()
     is_eos_added: bool = False
+    tools: str = ""
+    has_thought: bool = False
+    lost_thoughts: int = 0
+    is_last_thought_lost: bool = False
+    untrained_answers: int = 0
 
     @property
     def trained(self) -> int:
@@ -71,19 +78,22 @@ class RenderedConversation:
 def render_conversation(tokenizer: Any, conversation: Conversation, max_length: int) -> RenderedConversation:
     """Render a conversation and label every assistant turn, including its end-of-turn token, and nothing else.
 
-    A turn of weight 0 is context. A turn starts where the template's generation prompt ends, so anything the template
-    adds before an answer at generation time is context too. If the template ends the last turn without a special
-    token, the tokenizer's EOS is added, because the model could not learn to stop otherwise. Plain text is trained
-    whole.
+    A turn of weight 0 is context, and so is an earlier answer of a conversation with thoughts whose own thought the
+    template leaves out: training it would teach the model to answer without one. A turn starts where the template's
+    generation prompt ends, so anything the template adds before an answer at generation time is context too. If the
+    template ends the last turn without a special token, the tokenizer's EOS is added, because the model could not
+    learn to stop otherwise. Plain text is trained whole.
 
     Raises:
         DataError: the tokenizer has no chat template or no offsets, or the template rejects the conversation.
     """
     if conversation.is_text():
         return _render_text(tokenizer, conversation.messages[0].content, max_length)
-    chat = _template_input(tokenizer, conversation)
+    chat, lost = _template_input(tokenizer, conversation)
     text = render_template(tokenizer, chat)
-    ids, offsets = _encode(tokenizer, text)
+    last = len(chat.messages) - 1
+    untrained = {turn for turn in lost if turn != last and chat.enable_thinking and "weight" not in chat.messages[turn]}
+    ids, offsets = encode(tokenizer, text)
     encoded = EncodedText(text, ids, offsets, special_ids(tokenizer))
     trained: list[int] = []
     ends: list[int] = []
@@ -93,7 +103,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
             content, ending = turn_positions(tokenizer, chat, turn, encoded)
             ends += ending[-1:]
             ends_itself = bool(ending) or "weight" in message
-            trained += [] if "weight" in message else [*content, *ending]
+            trained += [] if "weight" in message or turn in untrained else [*content, *ending]
     if not ends_itself:
         ids = [*ids[: trained[-1] + 1], tokenizer.eos_token_id]
         trained.append(len(ids) - 1)
@@ -101,7 +111,18 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
     labels = [IGNORED] * len(ids)
     for position in trained:
         labels[position] = ids[position]
-    return RenderedConversation(ids, labels, min(len(ids), max_length), tuple(ends), not ends_itself)
+    return RenderedConversation(
+        ids,
+        labels,
+        min(len(ids), max_length),
+        tuple(ends),
+        is_eos_added=not ends_itself,
+        tools=tools_form(conversation.as_structured(), chat),
+        has_thought=_writes_thought(conversation, lost),
+        lost_thoughts=len([turn for turn in lost if turn != last]),
+        is_last_thought_lost=last in lost,
+        untrained_answers=len(untrained),
+    )
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
@@ -109,7 +130,7 @@ def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[in
 
     Raises: DataError as `render_conversation`.
     """
-    return _encode(tokenizer, prompt_text(tokenizer, messages))[0]
+    return encode(tokenizer, prompt_text(tokenizer, messages))[0]
 
 
 def render_last_prompt(tokenizer: Any, conversation: Conversation) -> list[int]:
@@ -121,7 +142,7 @@ def render_last_prompt(tokenizer: Any, conversation: Conversation) -> list[int]:
     """
     chat = template_input(tokenizer, conversation.as_structured(), is_thinking(tokenizer))
     prompt = render_template(tokenizer, chat.replaced(chat.messages[:-1]), add_generation_prompt=True)
-    return _encode(tokenizer, prompt)[0]
+    return encode(tokenizer, prompt)[0]
 
 
 def encode_question(tokenizer: Any, question: str) -> list[int]:
@@ -158,35 +179,23 @@ def _render_text(tokenizer: Any, text: str, max_length: int) -> RenderedConversa
     return RenderedConversation(ids, [IGNORED, *ids[1:]], min(len(ids), max_length), (len(ids) - 1,))
 
 
-def _template_input(tokenizer: Any, conversation: Conversation) -> TemplateInput:
-    """Return what the template is given for a conversation to learn from.
+def _template_input(tokenizer: Any, conversation: Conversation) -> tuple[TemplateInput, list[int]]:
+    """Return what the template is given for a conversation to learn from, and the turns whose thoughts it leaves out.
 
-    A conversation with a thought is rendered as one that thinks, whatever the setting: with thinking off, templates
-    write an empty thought before the real one.
+    A conversation of which a thought is written is rendered as one that thinks, whatever the setting: with thinking
+    off, templates write an empty thought before the real one.
     """
-    thinks = is_thinking(tokenizer) or conversation.has_thought()
-    return template_input(tokenizer, conversation.as_structured(), thinks)
+    messages = conversation.as_structured()
+    if not conversation.has_thought():
+        return template_input(tokenizer, messages, is_thinking(tokenizer)), []
+    chat = template_input(tokenizer, messages, True)
+    lost = lost_thoughts(tokenizer, chat)
+    thinks = is_thinking(tokenizer) or _writes_thought(conversation, lost)
+    return replace(chat, enable_thinking=thinks), lost
 
 
-def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Encode a text to ids and the span of characters of each. The template has already written BOS if needed."""
-    if not tokenizer.is_fast:
-        raise DataError(
-            "The model's tokenizer does not report which characters its tokens stand for. "
-            "Choose a model with a fast tokenizer."
-        )
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return encoded["input_ids"], _without_gaps(encoded["offset_mapping"])
-
-
-def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Assign white space that a tokenizer leaves out of its offsets (`trim_offsets`) to the next token."""
-    whole: list[tuple[int, int]] = []
-    reached = 0
-    for begin, end in offsets:
-        whole.append((min(begin, reached), max(end, reached)))
-        reached = max(end, reached)
-    return whole
+def _writes_thought(conversation: Conversation, lost: list[int]) -> bool:
+    return conversation.thoughts() > len(lost)
 
 
 def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
@@ -209,12 +218,27 @@ def template_notes(tokenizer: Any, rendered: RenderedConversation) -> list[str]:
             f"The chat template ends answers without a special token, so {tokenizer.eos_token} is added after the "
             "last answer to teach the model to stop."
         )
-    return notes + chatml_notes(tokenizer)
+    return notes + chatml_notes(tokenizer) + lost_thought_notes(rendered)
+
+
+def lost_thought_notes(rendered: RenderedConversation) -> list[str]:
+    """Say which thoughts the template leaves out, and what follows for training."""
+    notes, count = [], rendered.lost_thoughts
+    if count:
+        untrained = ", so those answers are not trained" if rendered.untrained_answers else ""
+        notes.append(
+            f"The chat template leaves out {count} thought{'s' if count > 1 else ''} of earlier answers{untrained}."
+        )
+    if rendered.is_last_thought_lost:
+        notes.append("The chat template leaves out the thought of the last answer.")
+    return notes
 
 
 def thinking_notes(tokenizer: Any, conversation: Conversation) -> list[str]:
     """Say where a conversation does not agree with how the model is later asked, as for its thoughts."""
-    is_on, has_thought = is_thinking(tokenizer), conversation.has_thought()
+    is_on, has_thought = is_thinking(tokenizer), False
+    if not conversation.is_text():
+        has_thought = _writes_thought(conversation, _template_input(tokenizer, conversation)[1])
     notes = []
     if is_on and not can_think(tokenizer):
         notes.append(NO_THINKING)
@@ -237,7 +261,7 @@ def _begins_as_asked(tokenizer: Any, conversation: Conversation) -> bool:
     """Return whether the last answer follows the text with which the model is asked for it."""
     if conversation.is_text():
         return True
-    chat = _template_input(tokenizer, conversation)
+    chat, _ = _template_input(tokenizer, conversation)
     asked = render_template(tokenizer, chat.replaced(chat.messages[:-1]), add_generation_prompt=True)
     return render_template(tokenizer, chat).startswith(asked)
 

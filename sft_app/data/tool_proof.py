@@ -143,6 +143,7 @@ def _shows_definitions(tokenizer: Any, messages: Messages, tools: Tools, marks: 
     marked = [_marked_schema(tool, marks) for tool in tools]
     if not marks.all_in(_render(tokenizer, messages, marked)):
         return False
+    proved: dict[str, bool]
     template, proved = getattr(tokenizer, PROVED_DEFINITIONS, (None, {}))
     if template != tokenizer.chat_template or len(proved) == MOST_PROVED:
         proved = {}
@@ -150,7 +151,7 @@ def _shows_definitions(tokenizer: Any, messages: Messages, tools: Tools, marks: 
     key = as_json(tools)
     if key not in proved:
         proved[key] = _changes_with_each_part(tokenizer, tools)
-    return bool(proved[key])
+    return proved[key]
 
 
 def _changes_with_each_part(tokenizer: Any, tools: Tools) -> bool:

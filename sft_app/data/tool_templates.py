@@ -77,6 +77,13 @@ def tool_notes(tokenizer: Any, conversation: Conversation) -> list[str]:
     ]
 
 
+def tools_form(messages: Sequence[dict[str, Any]], chat: TemplateInput) -> str:
+    """Return how the tools among messages are written in `chat`: "native" or "text"; "" if there are none."""
+    if not _have_tools(messages):
+        return ""
+    return "native" if chat.tools or _have_tools(chat.messages) else "text"
+
+
 def _have_tools(messages: Sequence[dict[str, Any]]) -> bool:
     return any(key in message for message in messages for key in WITH_TOOLS)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
 from sft_app.data.chat_templates import TemplateInput, render_template, unused_character
+from sft_app.data.conversation import END_OF_THOUGHT, START_OF_THOUGHT
 from sft_app.errors import DataError
 
 Message = dict[str, Any]
@@ -23,6 +25,27 @@ class EncodedText:
     special: set[int]
 
 
+def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Encode a text to ids and the span of characters of each. The template has already written BOS if needed."""
+    if not tokenizer.is_fast:
+        raise DataError(
+            "The model's tokenizer does not report which characters its tokens stand for. "
+            "Choose a model with a fast tokenizer."
+        )
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return encoded["input_ids"], _without_gaps(encoded["offset_mapping"])
+
+
+def _without_gaps(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Assign white space that a tokenizer leaves out of its offsets (`trim_offsets`) to the next token."""
+    whole: list[tuple[int, int]] = []
+    reached = 0
+    for begin, end in offsets:
+        whole.append((min(begin, reached), max(end, reached)))
+        reached = max(end, reached)
+    return whole
+
+
 def turn_positions(
     tokenizer: Any, chat: TemplateInput, turn: int, encoded: EncodedText
 ) -> tuple[Sequence[int], Sequence[int]]:
@@ -34,6 +57,21 @@ def turn_positions(
         return _call_positions(tokenizer, chat, turn, encoded)
     content = _content_positions(encoded.offsets, *_turn_span(tokenizer, chat, turn, encoded.text))
     return content, _end_of_turn_positions(encoded, content.stop)
+
+
+def lost_thoughts(tokenizer: Any, chat: TemplateInput) -> list[int]:
+    """List the turns whose thought the template leaves out, which many do for all answers but the last."""
+    mark, lost = unused_character(str(message["content"]) for message in chat.messages), []
+    for turn, message in enumerate(chat.messages):
+        before, end, after = str(message["content"]).partition(END_OF_THOUGHT)
+        start = before.rpartition(START_OF_THOUGHT)[2]
+        if message["role"] != "assistant" or not end or not start.strip():
+            continue
+        marked = f"{before.removesuffix(start)}{mark}{end}{after}"
+        with suppress(DataError):  # then the template reads the thought
+            if mark not in render_template(tokenizer, _with_turn(chat, turn, {**message, "content": marked})):
+                lost.append(turn)
+    return lost
 
 
 def _turn_span(tokenizer: Any, chat: TemplateInput, turn: int, text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from sft_app.data.chat_templates import can_think, thinking_variables
 from sft_app.data.conversation import Conversation
-from sft_app.data.tokens import IGNORED, render_conversation, render_prompt, thinking_notes
+from sft_app.data.tokens import IGNORED, render_conversation, render_prompt, template_notes, thinking_notes
 from tests.chat_styles import CHATML, SMOL_THINKING, THINKING, conversation_of, mark_trained
 from tests.conftest import make_character_tokenizer
 
@@ -63,6 +63,51 @@ def test_training_begins_where_generation_starts(template: str, enable_thinking:
     prompt = render_prompt(tokenizer, conversation.as_dicts()[:-1])
     first = next(place for place, label in enumerate(rendered.labels) if label != IGNORED)
     assert (rendered.input_ids[:first], can_think(tokenizer)) == (prompt, True)
+
+
+TWO_TURNS = [*THOUGHT_ROW, ("user", "Why?"), ("assistant", "<think>\nSo.\n</think>\n\nNo.")]
+FIRST_ONLY = [*THOUGHT_ROW, ("user", "Why?"), ("assistant", "No.")]
+EARLIER = "The chat template leaves out 1 thought of earlier answers"
+
+
+@pytest.mark.parametrize(
+    ("enable_thinking", "row", "trained", "note"),
+    [
+        (True, TWO_TURNS, ["<think>\nSo.\n</think>\n\nNo.<|im_end|>"], f"{EARLIER}, so those answers are not trained."),
+        (
+            False,
+            TWO_TURNS,
+            ["<think>\nSo.\n</think>\n\nNo.<|im_end|>"],
+            f"{EARLIER}, so those answers are not trained.",
+        ),
+        (True, FIRST_ONLY, ["<think>\n\n</think>\n\nNo.<|im_end|>"], f"{EARLIER}, so those answers are not trained."),
+        (False, FIRST_ONLY, ["Yo!<|im_end|>", "No.<|im_end|>"], f"{EARLIER}."),
+    ],
+)
+def test_thoughts_that_the_template_leaves_out_are_noted(enable_thinking: bool, row: Any, trained: Any, note: str):
+    tokenizer = make_tokenizer(shipped("qwen3"), enable_thinking)
+    rendered = render_conversation(tokenizer, conversation_of(row), 10_000)
+    text = mark_trained(tokenizer, rendered.input_ids, rendered.labels)
+    assert [part.partition("»")[0] for part in text.split("«")[1:]] == trained
+    assert template_notes(tokenizer, rendered)[-1] == note
+    says = [text[:21] for text in thinking_notes(tokenizer, conversation_of(row))]
+    differ = {(True, "No."): ["Think first is on, but"[:21]], (False, "So."): ["This answer has a thou"[:21]]}
+    assert says == differ.get((enable_thinking, "So." if row is TWO_TURNS else "No."), [])
+
+
+def test_a_template_that_keeps_all_thoughts_trains_all_answers():
+    tokenizer = make_tokenizer(CHATML, True)
+    rendered = render_conversation(tokenizer, conversation_of(TWO_TURNS), 10_000)
+    assert (rendered.lost_thoughts, rendered.untrained_answers, len(rendered.ends)) == (0, 0, 2)
+    assert mark_trained(tokenizer, rendered.input_ids, rendered.labels).count("«<think>") == 2
+
+
+def test_a_thought_of_the_last_answer_that_is_left_out_is_noted():
+    template = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
+    tokenizer = make_tokenizer(template, False)
+    rendered = render_conversation(tokenizer, conversation_of(THOUGHT_ROW), 10_000)
+    assert (rendered.has_thought, rendered.trained > 0) == (False, True)
+    assert template_notes(tokenizer, rendered) == ["The chat template leaves out the thought of the last answer."]
 
 
 def test_thinking_is_off_unless_it_is_asked_for():
