@@ -49,6 +49,7 @@ class RenderedConversation:
     kept: int
     ends: tuple[int, ...] = ()
     is_eos_added: bool = False
+    is_chat: bool = False
     tools: str = ""
     has_thought: bool = False
     lost_thoughts: int = 0
@@ -117,6 +118,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
         min(len(ids), max_length),
         tuple(ends),
         is_eos_added=not ends_itself,
+        is_chat=True,
         tools=tools_form(conversation.as_structured(), chat),
         has_thought=_writes_thought(conversation, lost),
         lost_thoughts=len([turn for turn in lost if turn != last]),

@@ -16,6 +16,11 @@ from sft_app.data.tool_proof import writes_all
 
 TAKES_TOOLS = "_takes_tools"
 """The attribute under which a tokenizer remembers what its chat template has proved."""
+WRITTEN_NATIVELY = "Tool definitions and calls are written as the model's chat template writes them."
+WRITTEN_AS_TEXT = (
+    "Tool definitions and calls are written as text (<tools> and <tool_call>), because the model's chat template "
+    "does not take them or would leave a part of them out."
+)
 WITH_TOOLS = ("tools", "tool_calls")
 PROBE: list[dict[str, Any]] = [
     {
@@ -70,11 +75,8 @@ def tool_notes(tokenizer: Any, conversation: Conversation) -> list[str]:
     if not _have_tools(messages):
         return []
     if native_input(tokenizer, messages, False) is not None:
-        return ["Tool definitions and calls are written as the model's chat template writes them."]
-    return [
-        "Tool definitions and calls are written as text (<tools> and <tool_call>), because the model's chat template "
-        "does not take them or would leave a part of them out."
-    ]
+        return [WRITTEN_NATIVELY]
+    return [WRITTEN_AS_TEXT]
 
 
 def tools_form(messages: Sequence[dict[str, Any]], chat: TemplateInput) -> str:

@@ -61,7 +61,7 @@ class LoadedModels:
     exact_rows: dict[tuple[str | None, str | None], bool] = field(default_factory=dict)
     """Whether the two sides with these adapters are exact as rows of one batch, once tried."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    _tokenizers: dict[tuple[str, bool], PreTrainedTokenizerBase] = field(default_factory=dict)
+    _tokenizers: dict[tuple[str, bool, str], PreTrainedTokenizerBase] = field(default_factory=dict)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None
     _adapter_count: int = 0

@@ -5,9 +5,11 @@ The training rows go to a file in the run folder, so that memory holds only one 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,19 +19,21 @@ import pyarrow
 from datasets import Dataset
 from filelock import FileLock
 
+from sft_app.data.chat_templates import can_think, is_thinking
 from sft_app.data.conversation import make_conversation
-from sft_app.data.tokens import RenderedConversation, render_conversation
-from sft_app.data.tool_templates import tool_notes
+from sft_app.data.tokens import NO_THINKING, RenderedConversation, render_conversation
+from sft_app.data.tool_templates import WRITTEN_AS_TEXT, WRITTEN_NATIVELY
 from sft_app.errors import DataError
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import iterate_jsonl, put_on_disk
+from sft_app.runtime.files import iterate_jsonl, put_on_disk, write_json_atomically
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROWS_PER_BATCH = 100
 MAX_LOGGED_REFUSALS = 10
-SEARCHED_FOR_TOOLS = 1000
+COUNTS_FILE = "train.json"
+"""How many rows have tools in which form, and thoughts; beside the rows."""
 SCHEMA = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
 logger = logging.getLogger(__name__)
 
@@ -49,7 +53,9 @@ def load_tokenized_dataset(
     file.parent.mkdir(exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
-            _write_rows(file, _training_rows(run.train_file, tokenizer, max_length, block_size))
+            counts: Counter[str] = Counter()
+            _write_rows(file, _training_rows(run.train_file, tokenizer, max_length, block_size, counts))
+            write_json_atomically(file.with_name(COUNTS_FILE), counts)
     return Dataset.from_file(str(file))
 
 
@@ -80,21 +86,65 @@ def tokenize_file(file: Path, tokenizer: PreTrainedTokenizerBase, max_length: in
         raise DataError(f"No answer in {file.name} begins within max_length {max_length}. Raise max_length.")
 
 
-def describe_tools(run: Run, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Say how the run's tools are written, from its first conversation with tools; "" if there is none at its start."""
-    for row in islice(iterate_jsonl(run.train_file), SEARCHED_FOR_TOOLS):
-        if notes := tool_notes(tokenizer, make_conversation(row["messages"])):
-            return notes[0]
-    return ""
+def describe_rows(run: Run, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Say how the rows' tools are written, and where their thoughts and Think first do not agree; "" if all is usual.
+
+    The rows were counted when they were tokenized.
+    """
+    try:
+        counts = Counter(json.loads((run.tokens_dir / COUNTS_FILE).read_bytes()))
+    except FileNotFoundError:  # tokenized by an earlier version, or not on this machine
+        return ""
+    return " ".join(filter(None, [_tools_sentence(counts), *_thought_sentences(counts, tokenizer)]))
+
+
+def _tools_sentence(counts: Counter[str]) -> str:
+    native, text = counts["native"], counts["text"]
+    if native and text:
+        return (
+            f"Tool definitions and calls are written as the model's chat template writes them in {native} rows, and as "
+            f"text in {text}, where the template would leave a part of them out."
+        )
+    return WRITTEN_NATIVELY if native else WRITTEN_AS_TEXT if text else ""
+
+
+def _thought_sentences(counts: Counter[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    rows, thoughts, lost, untrained = (counts[key] for key in ("rows", "thoughts", "lost", "untrained"))
+    if lost:
+        so = f", so {untrained} of those answers are not trained" if untrained else ""
+        yield f"The chat template leaves out {lost} thought{'s' if lost > 1 else ''} of answers{so}."
+    if is_thinking(tokenizer):
+        if not can_think(tokenizer):
+            yield NO_THINKING
+        elif thoughts < rows:
+            yield (
+                f"Think first is on, but {rows - thoughts} of {rows} rows have no thought that is written, so the "
+                "model also learns to answer without one."
+            )
+    elif thoughts and can_think(tokenizer):
+        yield (
+            f"{thoughts} of {rows} rows have a thought, but Think first is off, so the model is later asked for "
+            "answers without one. Turn on Think first (enable_thinking)."
+        )
 
 
 def _training_rows(
-    file: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, block_size: int | None
+    file: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, block_size: int | None, counts: Counter[str]
 ) -> Iterator[dict[str, list[int]]]:
     if block_size is not None:
         return cut_into_blocks((text.input_ids for text in tokenize_file(file, tokenizer, sys.maxsize)), block_size)
     kept = (conversation for conversation in tokenize_file(file, tokenizer, max_length) if conversation.trained > 0)
-    return (conversation.as_training_row() for conversation in kept)
+    return (_counted(conversation, counts).as_training_row() for conversation in kept)
+
+
+def _counted(conversation: RenderedConversation, counts: Counter[str]) -> RenderedConversation:
+    if conversation.is_chat:
+        counts["rows"] += 1
+        counts["thoughts"] += conversation.has_thought
+        counts["lost"] += conversation.lost_thoughts + conversation.is_last_thought_lost
+        counts["untrained"] += conversation.untrained_answers
+        counts[conversation.tools] += 1
+    return conversation
 
 
 def _write_rows(file: Path, rows: Iterator[dict[str, list[int]]]) -> None:

@@ -48,7 +48,7 @@ from sft_app.training.termination import (
     Terminated,
     Termination,
 )
-from sft_app.training.tokenized_dataset import describe_tools, load_tokenized_dataset, tokenize_file
+from sft_app.training.tokenized_dataset import describe_rows, load_tokenized_dataset, tokenize_file
 from sft_app.training.trainable import load_trainable
 from sft_app.training.trainers.arguments import TrainingJob
 from sft_app.training.trainers.build import build_trainer
@@ -166,7 +166,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
         write_heldout_scorecard(run, scores)
-    message = " ".join(filter(None, [discarded, _ending_message(reporter), describe_tools(run, tokenizer)]))
+    message = " ".join(filter(None, [discarded, _ending_message(reporter), describe_rows(run, tokenizer)]))
     return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 
 

@@ -18,7 +18,7 @@ from sft_app.errors import DataError
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import read_jsonl, write_jsonl_atomically
 from sft_app.training import tokenized_dataset as module
-from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
+from sft_app.training.tokenized_dataset import describe_rows, load_tokenized_dataset, tokenize_file
 
 Make = Callable[..., Run]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def test_rows_are_written_once_and_into_the_run_only(
     before = files_below(tmp_path)
     first = list(load_tokenized_dataset(run, tokenizer, 128))
     made = {path.relative_to(run.path.relative_to(tmp_path)) for path in files_below(tmp_path) - before}
-    assert made == {Path("tokens"), Path("tokens/train.arrow"), Path("tokens/train.lock")}
+    assert made == {Path("tokens"), Path("tokens/train.arrow"), Path("tokens/train.json"), Path("tokens/train.lock")}
     run.train_file.unlink()
     assert list(load_tokenized_dataset(run, tokenizer, 128)) == first
 
@@ -66,6 +66,55 @@ def test_half_written_rows_are_written_anew(make_run: Make, tokenizer: Any, monk
             load_tokenized_dataset(run, tokenizer, 128)
     os.truncate(run.tokens_dir / "train.draft", 100)
     assert list(load_tokenized_dataset(run, tokenizer, 128)) == list(load_tokenized_dataset(whole, tokenizer, 128))
+
+
+THOUGHT = "<think>\nHm.\n</think>\n\nYes"
+
+
+def described(run: Run, tokenizer: Any, rows: list[dict[str, Any]]) -> str:
+    write_jsonl_atomically(run.train_file, rows)
+    load_tokenized_dataset(run, tokenizer, 10_000)
+    return describe_rows(run, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("think", "answers", "said"),
+    [
+        (False, ["Yes", THOUGHT, THOUGHT], "2 of 3 rows have a thought, but Think first is off"),
+        (True, ["Yes", THOUGHT, THOUGHT], "Think first is on, but 1 of 3 rows have no thought"),
+        (True, [THOUGHT], ""),
+        (False, ["Yes"], ""),
+    ],
+)
+def test_rows_that_do_not_agree_with_think_first_are_counted(
+    make_run: Make, think: bool, answers: list[str], said: str
+) -> None:
+    from tests.chat_styles import THINKING
+    from tests.conftest import make_character_tokenizer
+
+    tokenizer = make_character_tokenizer(THINKING)
+    tokenizer.enable_thinking = think
+    text = described(make_run(), tokenizer, [row(number, answer) for number, answer in enumerate(answers)])
+    assert text.startswith(said) and bool(text) == bool(said)
+
+
+def test_lost_thoughts_and_both_forms_of_tools_are_counted(make_run: Make) -> None:
+    from tests.conftest import make_character_tokenizer
+    from tests.data.test_tool_templates import AS_TEXT, ROW
+
+    dropping = AS_TEXT.replace(
+        "message.content }}", "('' if message.tool_calls else message.content.split('</think>')[-1]) }}"
+    )
+    spoken = [*ROW[:2], {**ROW[2], "content": "A moment."}, *ROW[3:]]
+    rows = [{"messages": ROW}, {"messages": ROW}, {"messages": spoken}, row(4, THOUGHT)]
+    text = described(make_run(), make_character_tokenizer(dropping), rows)
+    assert "as the model's chat template writes them in 2 rows, and as text in 1, where" in text
+    assert text.endswith("The chat template leaves out 1 thought of answers.")
+    assert described(make_run(), make_character_tokenizer(AS_TEXT), rows).endswith("template writes them.")
+
+
+def test_rows_tokenized_by_an_earlier_version_say_nothing(make_run: Make, tokenizer: Any) -> None:
+    assert describe_rows(make_run(), tokenizer) == ""
 
 
 def test_refused_conversations_are_left_out_and_told(
