@@ -252,3 +252,8 @@ def test_fault_is_told_without_the_words_of_the_checking_library() -> None:
         parse_settings({"columns": "user"})
     with pytest.raises(SettingsError, match=r"^columns: Input should be a list, got \{'user': 'x'\}\.$"):
         parse_settings({"columns": {"user": "x"}})
+
+
+def test_setting_of_an_earlier_version_is_told_as_such() -> None:
+    with pytest.raises(SettingsError, match="torch_compile: this setting no longer exists, because it had no effect"):
+        parse_settings({"torch_compile": True})

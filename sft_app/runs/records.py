@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from sft_app.runtime.processes import Started, seconds_since
-from sft_app.settings import RunSettings
+from sft_app.settings import REMOVED_SETTINGS, RunSettings
 
 RunState = Literal["queued", "preparing", "training", "scoring", "finished", "stopped", "failed", "interrupted"]
 ENDED: frozenset[RunState] = frozenset({"finished", "stopped", "failed", "interrupted"})
-REMOVED_SETTINGS = frozenset({"torch_compile"})
 RESUMABLE: frozenset[RunState] = frozenset({"stopped", "failed", "interrupted"})
 
 
@@ -148,7 +147,8 @@ class RunStatus(BaseModel):
     because a clock can be set. Both are missing in files of earlier versions.
 
     `kept_step` is the step of the weights in `adapter/`, `precision` the torch dtype the base computes in during
-    training. `micro_batch` is the number of rows computed at once and `checkpoint_every` n if every n-th layer is
+    training, `step_precision` that of its steps, which autocast makes another for a full fine-tune on a GPU.
+    `micro_batch` is the number of rows computed at once and `checkpoint_every` n if every n-th layer is
     recomputed; both are chosen once on a GPU, and None elsewhere.
 
     The supervisor reports how its worker ended, so while it is alive the run counts as active, even between
@@ -160,6 +160,7 @@ class RunStatus(BaseModel):
     total_steps: StepNumber = 0
     kept_step: StepNumber | None = None
     precision: str = ""
+    step_precision: str = ""
     micro_batch: StepNumber | None = None
     checkpoint_every: StepNumber | None = None
     pid: Pid | None = None

@@ -7,6 +7,7 @@ The form on the page, the options of the command line, `settings.json` and the t
 from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Format, Section
 from sft_app.settings.parsing import (
     PRESETS,
+    REMOVED_SETTINGS,
     choices_of,
     describe_faults,
     fields_of,
@@ -32,6 +33,7 @@ __all__ = [
     "EXAMPLE_DATA",
     "EXAMPLE_PROMPT",
     "PRESETS",
+    "REMOVED_SETTINGS",
     "DataSettings",
     "Format",
     "OWN_TEMPLATE",

@@ -29,6 +29,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "eval_steps": 0.1,
     },
 }
+REMOVED_SETTINGS = frozenset({"torch_compile"})
+"""Settings of earlier versions, which their runs still name."""
 
 
 def parse_settings(values: Mapping[str, Any]) -> RunSettings:
@@ -92,6 +94,8 @@ def _section(field: Any) -> str:
 
 def _fault_line(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if name in REMOVED_SETTINGS:
+        return f"{name}: this setting no longer exists, because it had no effect; leave it out."
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no setting with this name."
     text = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")  # pydantic's wording

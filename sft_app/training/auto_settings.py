@@ -25,7 +25,7 @@ from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_json_atomically
 from sft_app.settings import RunSettings
 from sft_app.training.distributed import broadcast_from_first_rank, is_first_rank
-from sft_app.training.estimates.memory import checkpointed_layers
+from sft_app.training.estimates.memory import CUDA_CONTEXT_GIB, checkpointed_layers
 from sft_app.training.estimates.speed import measure_speed
 from sft_app.training.estimates.step_size import choose_step_size
 from sft_app.training.estimates.workload import Workload
@@ -83,7 +83,9 @@ def resolve_step_size(run: Run, settings: RunSettings, train: Dataset, hardware:
     """
     status = run.status()
     if hardware.device.startswith("cuda") and status.micro_batch is None:
-        hardware = replace(hardware, device="cuda")
+        # This process has its CUDA context already, and the estimate counts it.
+        free = hardware.memory_free_gib + CUDA_CONTEXT_GIB
+        hardware = replace(hardware, device="cuda", memory_free_gib=free)
         work, shape = _workload(train, settings), read_shape(recorded_model(run), run.home)
         settings = choose_step_size(
             settings, work, shape, hardware, measure_speed("cuda", settings.step_dtype(hardware.dtype, "cuda"))
@@ -106,10 +108,10 @@ def _workload(train: Dataset, settings: RunSettings) -> Workload:
     """Return what the tokenized rows are, represented by the longest of them."""
     lengths = np.asarray(pyarrow.compute.list_value_length(train.data.column("input_ids")))
     longest = np.argsort(-lengths, kind="stable")[:MEASURED_ROWS]
-    trained = [sum(label != IGNORED for label in labels) for labels in train.select(np.sort(longest))["labels"]]
+    trained = [sum(label != IGNORED for label in labels) for labels in train.select(longest)["labels"]]
     return Workload(
         tokens=lengths[longest],
-        trained=np.sort(np.array(trained))[::-1],
+        trained=np.array(trained),
         conversations=len(train),
         heldout=0,
         max_length=settings.max_length or int(lengths.max()),

@@ -53,7 +53,9 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
         with nullcontext() if was_stopped else termination.stoppable():
             pair = load_pair(find_sides(BASE, run.id, home), home)
             # All numbers of a scorecard use the same precision, and training may have used another.
-            is_same = run.status().precision == pair.models.hardware.dtype
+            status = run.status()
+            used = {status.precision, status.step_precision or status.precision}
+            is_same = used == {pair.models.hardware.dtype}
             keep_score(run, pair, prompts, report_progress, known=(read_base_scores(run), tuned) if is_same else None)
     except StopRequested:
         return "Stopped while measuring: the scorecard only has the held-out loss."

@@ -220,7 +220,8 @@ def worker_environment(processes: int) -> dict[str, str]:
     is taken in segments that can grow, because batches of different lengths leave gaps between fixed ones.
     """
     environment = without_storage_token(_base_environment())
-    if has_nvidia_gpu() and not IS_WINDOWS:  # whose driver has no such segments
+    is_chosen = "PYTORCH_CUDA_ALLOC_CONF" in environment  # the variable's earlier name
+    if has_nvidia_gpu() and not is_chosen and not IS_WINDOWS:  # whose driver has no such segments
         environment.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if processes == 1:
         environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]

@@ -50,7 +50,7 @@ from sft_app.training.termination import (
 )
 from sft_app.training.tokenized_dataset import describe_rows, load_tokenized_dataset, tokenize_file
 from sft_app.training.trainable import load_trainable
-from sft_app.training.trainers.arguments import TrainingJob
+from sft_app.training.trainers.arguments import TrainingJob, step_dtype
 from sft_app.training.trainers.build import build_trainer
 
 if TYPE_CHECKING:
@@ -186,11 +186,16 @@ def _prepare(
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     reporter = RunReporter(run, settings, termination, _make_watch_function(tokenizer, settings))
     model = load_trainable(run, settings, train[0]["input_ids"])
+    # Earlier versions did not record the precision of steps, which was that of the weights.
+    began_in = run.status().step_precision or (run.status().precision if checkpoint else "")
     job = TrainingJob(
-        model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter], is_resumed=checkpoint is not None
+        *(model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter]),
+        is_resumed=checkpoint is not None,
+        step_precision=began_in,
     )
     configure_tracker(run)
     trainer = reporter.trainer = build_trainer(job)
+    run.update_status(step_precision=str(step_dtype(trainer.args)).removeprefix("torch."))
     trainer.termination = termination
     return trainer, reporter, tokenizer
 

@@ -204,6 +204,9 @@ def test_a_worker_on_a_gpu_takes_memory_in_segments_that_can_grow(monkeypatch: p
         monkeypatch.setattr(supervisor, "has_nvidia_gpu", lambda has_gpu=has_gpu: has_gpu)
         monkeypatch.setenv("PYTORCH_ALLOC_CONF", own) if own else monkeypatch.delenv("PYTORCH_ALLOC_CONF", False)
         assert supervisor.worker_environment(1).get("PYTORCH_ALLOC_CONF") == expected
+    monkeypatch.setattr(supervisor, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert "PYTORCH_ALLOC_CONF" not in supervisor.worker_environment(1)
 
 
 @pytest.mark.parametrize("fsdp", ["full_shard", "shard_grad_op"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sft_app.models.shapes import LinearShape, ModelShape
 from sft_app.settings import RunSettings
+from sft_app.training.fast_paths.attention import supports_separate_attention
 from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 
 GIB = 2**30
@@ -118,12 +119,24 @@ def _activation_bytes(
     shape: ModelShape, settings: RunSettings, batch: LargestBatch, device: str, compute: int
 ) -> float:
     layer = layer_bytes(shape, settings, device, compute)
+    if device == "cuda" and settings.is_packed():
+        layer += _score_bytes(shape, batch, compute)
     if every := checkpointed_layers(settings, device):
         recomputed = -(-shape.layers // every)
         live = 2 * layer  # one layer at a time, with the gradients of what it saves
         saved = recomputed * compute * shape.hidden_size + (shape.layers - recomputed) * layer
         return batch.tokens * (saved + live)
     return batch.tokens * shape.layers * layer
+
+
+def _score_bytes(shape: ModelShape, batch: LargestBatch, compute: int) -> float:
+    """Return the bytes per token of a layer's attention scores, if it attends to a whole packed row under a mask.
+
+    Scores and their softmax are kept in the base's dtype, and the softmax is computed in float32.
+    """
+    if supports_separate_attention(shape.model.config.get_text_config()):
+        return 0.0
+    return shape.heads * batch.tokens * (2 * compute + 4)
 
 
 def layer_bytes(shape: ModelShape, settings: RunSettings, device: str, compute: int) -> float:

@@ -10,10 +10,15 @@ import torch
 
 from sft_app.data.tokens import RenderedConversation
 from sft_app.evaluation.scorecard import RowScore
-from sft_app.training.fast_paths.gradient_check import TOLERANCE
 
 HELDOUT_TOKENS = 8192
 """Tokens in a packed row of held-out conversations."""
+CHECKED_BESIDE = 7
+"""Short conversations in the row that is compared."""
+LOSS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 3e-3}
+"""A conversation's mean loss varies less than the gradients, whose tolerance is larger."""
+CORRECT_TOLERANCE = 0.05
+"""The share of predictions that rounding may tip from one token to another that is as likely."""
 
 
 def group_by_tokens(conversations: Iterable[RenderedConversation], most: int) -> list[list[RenderedConversation]]:
@@ -31,6 +36,20 @@ def group_by_tokens(conversations: Iterable[RenderedConversation], most: int) ->
     return groups
 
 
+def hardest_row(conversations: Iterable[RenderedConversation], most: int) -> list[RenderedConversation]:
+    """Return the longest conversation with the shortest ones that fit beside it.
+
+    A model that depends on the length of a whole row, as with LongRoPE, computes the short ones differently there.
+    """
+    longest, *others = sorted((one for one in conversations if one.trained), key=lambda one: one.kept, reverse=True)
+    row, length = [longest], longest.kept
+    for conversation in others[: -CHECKED_BESIDE - 1 : -1]:
+        length += conversation.kept
+        if length <= most:
+            row.append(conversation)
+    return row
+
+
 def row_scores(outputs: Any, borders: Sequence[int]) -> list[RowScore]:
     """Return the score of each conversation in a packed row, whose `borders` are those of its conversations.
 
@@ -46,8 +65,10 @@ def row_scores(outputs: Any, borders: Sequence[int]) -> list[RowScore]:
 
 
 def scores_agree(scores: Sequence[RowScore], plain: Sequence[RowScore], dtype: torch.dtype) -> bool:
-    """Return whether the losses are equal up to what rounding explains in this dtype."""
+    """Return whether losses and correct predictions are equal up to what rounding explains in this dtype."""
     return all(
-        one.tokens == other.tokens and abs(one.loss - other.loss) <= TOLERANCE[dtype] * max(1.0, abs(other.loss))
+        one.tokens == other.tokens
+        and abs(one.loss - other.loss) <= LOSS_TOLERANCE[dtype] * max(1.0, abs(other.loss))
+        and abs(one.correct - other.correct) <= 1 + CORRECT_TOLERANCE * one.tokens
         for one, other in zip(scores, plain, strict=True)
     )

@@ -30,6 +30,7 @@ from sft_app.runtime.files import write_json_atomically
 from sft_app.runtime.resources import is_out_of_memory, peak_resident_gib, reset_peak_resident
 from sft_app.settings import RunSettings
 from sft_app.training.auto_settings import resolve_max_length
+from sft_app.training.estimates.memory import CUDA_CONTEXT_GIB
 from sft_app.training.estimates.workload import MEASURED_FILE
 from sft_app.training.termination import OUT_OF_MEMORY_EXIT
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file
@@ -132,7 +133,7 @@ def _repeated(rows: Dataset, batches: int) -> Dataset:
 def peak_gib() -> float:
     """Return the peak memory of training: the GPU's if it has its own, else the process's."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**30
+        return torch.cuda.max_memory_reserved() / 2**30 + CUDA_CONTEXT_GIB
     on_apple_gpu: int = torch.mps.driver_allocated_memory() if torch.backends.mps.is_available() else 0
     return peak_resident_gib() + on_apple_gpu / 2**30
 

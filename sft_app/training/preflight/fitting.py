@@ -102,8 +102,8 @@ def _suggest_16_bit(
 def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
     """Yield changes to try: those that cost least first, and each on its own before it is combined with others."""
     rungs: list[dict[str, Any]] = [{}]
-    if settings.gradient_checkpointing is not True:
-        rungs.append({"gradient_checkpointing": True})
+    if settings.gradient_checkpointing is not True or settings.checkpoint_every_n_layers > 1:
+        rungs.append({"gradient_checkpointing": True, "checkpoint_every_n_layers": 1})
     as_chosen = list(rungs)
     if settings.method == "full":
         rungs += [{**rung, "method": "lora"} for rung in as_chosen]

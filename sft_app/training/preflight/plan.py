@@ -157,7 +157,7 @@ class Machine:
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 
     def with_step_size(self, settings: RunSettings, lengths: TokenLengths) -> RunSettings:
-        """Return the settings with the step that suits this machine, as the run will choose it.
+        """Return the settings with the step that suits this machine now. The run chooses again, in the same way.
 
         Raises: AppError if the model or data cannot be used.
         """

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class TrainingJob:
     """Holds what a trainer is built from. `train` has the columns `input_ids` and `labels`.
 
-    A job that `is_resumed` continues from a checkpoint and already knows the base's held-out loss.
+    A job that `is_resumed` continues from a checkpoint and already knows the base's held-out loss, and computes its
+    steps in the `step_precision` it began with.
     """
 
     model: PreTrainedModel
@@ -35,6 +36,7 @@ class TrainingJob:
     output_dir: Path
     callbacks: list[Any]
     is_resumed: bool = False
+    step_precision: str = ""
 
 
 def common_arguments(job: TrainingJob) -> dict[str, Any]:
@@ -47,6 +49,8 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
     on_gpu = model.device.type == "cuda" or bool(settings.fsdp and torch.cuda.is_available())
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing
     compute_dtype = chosen_step_dtype(settings, training_dtype(model), on_gpu)
+    if job.step_precision:
+        compute_dtype = getattr(torch, job.step_precision)
     return {
         "output_dir": str(job.output_dir),
         "use_cpu": not on_gpu and model.device.type != "mps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from sft_app.data.tokens import IGNORED, RenderedConversation, training_rows
 from sft_app.evaluation.scorecard import RowScore, score_conversations
+from sft_app.models.loading import free_memory
 from sft_app.training.fast_paths.attention import (
     disable_kernel,
     separate_attention,
@@ -31,11 +33,19 @@ from sft_app.training.fast_paths.loss_head import (
     backbone,
     plain_head_weight,
 )
-from sft_app.training.fast_paths.packed_scores import HELDOUT_TOKENS, group_by_tokens, row_scores, scores_agree
+from sft_app.training.fast_paths.packed_scores import (
+    HELDOUT_TOKENS,
+    group_by_tokens,
+    hardest_row,
+    row_scores,
+    scores_agree,
+)
 from sft_app.training.fast_paths.step_plan import ONE_BY_ONE_PLAN, PADDED_PLAN, SHORTCUTS, StepPlan, describe_plan
 from sft_app.training.trainers.arguments import TrainingJob, common_arguments, step_dtype
 from sft_app.training.trainers.gradient_check_mixin import CheckedPaddingMixin, GradientCheckMixin, make_probe
 from sft_app.training.trainers.heldout import HeldoutEvaluation
+
+logger = logging.getLogger(__name__)
 
 
 class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
@@ -87,19 +97,31 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
     def score_heldout(self) -> list[RowScore]:
         """Score the held-out conversations in packed rows on a GPU, if that gives what scoring them one by one gives.
 
-        The first evaluation compares them on one row.
+        The first evaluation compares them on a row with the longest and the shortest ones. A failure, such as too
+        little memory for a whole row, means one by one.
         """
-        if not (self.plan.layout == "packed" and self.plan.chunks_loss and self.has_fused_head):
-            return super().score_heldout()
-        groups = group_by_tokens(self.heldout, HELDOUT_TOKENS)
         if self.packs_heldout is None:
-            plain = score_conversations(self.model, groups[0])
-            self.packs_heldout = self.in_all_processes(
-                scores_agree(self._score_packed(groups[0]), plain, step_dtype(self.args))
-            )
-        if not self.packs_heldout:
-            return super().score_heldout()
-        return [score for group in groups for score in self._score_packed(group)]
+            has_shortcuts = self.plan.layout == "packed" and self.plan.separates_attention and self.plan.chunks_loss
+            packs = has_shortcuts and self.has_fused_head and self._packed_scores_agree()
+            self.packs_heldout = self.in_all_processes(packs)
+        if self.packs_heldout:
+            try:
+                groups = group_by_tokens(self.heldout, HELDOUT_TOKENS)
+                return [score for group in groups for score in self._score_packed(group)]
+            except Exception as error:  # a row of this length may fail in any way; one by one still works
+                logger.warning("held-out rows are scored one by one: %s: %s", type(error).__name__, error)
+                self.packs_heldout = False
+        if self.has_fused_head:
+            free_memory()
+        return super().score_heldout()
+
+    def _packed_scores_agree(self) -> bool:
+        row = hardest_row(self.heldout, HELDOUT_TOKENS)
+        try:
+            return scores_agree(self._score_packed(row), score_conversations(self.model, row), step_dtype(self.args))
+        except Exception as error:  # as above
+            logger.warning("held-out rows are scored one by one: %s: %s", type(error).__name__, error)
+            return False
 
     @torch.no_grad()
     def _score_packed(self, conversations: list[RenderedConversation]) -> list[RowScore]:

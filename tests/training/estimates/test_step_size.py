@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sft_app.models.hardware import Hardware
 from sft_app.settings import RunSettings, parse_settings
-from sft_app.training.estimates.memory import checkpointed_layers, estimate_memory
+from sft_app.training.estimates.memory import LargestBatch, checkpointed_layers, estimate_memory
 from sft_app.training.estimates.speed import MachineSpeed
 from sft_app.training.estimates.step_size import USABLE_SHARE, choose_step_size, largest_batch
 from tests.training.estimates.gpu_decisions import shape_of, workload
@@ -79,3 +81,15 @@ def test_nothing_changes_on_a_cpu_or_where_the_model_is_split() -> None:
     assert choose_step_size(settings, workload(), shape_of("1.7B"), cpu, SPEED) == settings
     split = parse_settings({**STEP, "method": "lora", "fsdp": "full_shard", "num_processes": 2})
     assert choose_step_size(split, workload(), shape_of("1.7B"), gpu(80), SPEED) == split
+
+
+def test_a_model_that_attends_to_the_whole_row_gets_shorter_rows() -> None:
+    """Its scores grow with the square of the row's length."""
+    plain = shape_of("1.7B")
+    config = copy.deepcopy(plain.model.config)
+    config.attn_logit_softcapping = 50.0
+    masked = replace(plain, model=SimpleNamespace(config=config))
+    batch = LargestBatch(16_384, 8_192)
+    settings = parse_settings({**STEP, "method": "full", "gradient_checkpointing": True})
+    one, other = (estimate_memory(shape, settings, batch, "cuda", "bfloat16").total for shape in (plain, masked))
+    assert other - one > plain.heads * batch.tokens**2 * 2 / 2**30

@@ -366,6 +366,13 @@ def test_four_bits_come_next_and_alone_where_that_is_enough() -> None:
     assert alone.changes == {"method": "qlora"}
 
 
+def test_layers_that_are_not_recomputed_are_a_way_out() -> None:
+    few = {**BIG, "gradient_checkpointing": True, "checkpoint_every_n_layers": 8, "per_device_train_batch_size": 1}
+    free = needs(**{**few, "checkpoint_every_n_layers": 1}) + 0.001
+    found = suggest(free, **few)
+    assert found is not None and found.changes == {"gradient_checkpointing": True, "checkpoint_every_n_layers": 1}
+
+
 @pytest.mark.usefixtures("heavy")
 def test_conversations_are_cut_last_and_no_shorter_than_needed() -> None:
     smallest = {**BIG, "per_device_train_batch_size": 1, "gradient_checkpointing": True, "method": "qlora"}

@@ -26,6 +26,7 @@ from sft_app.training.fast_paths import liger as liger_module
 from sft_app.training.fast_paths.cpu_fused import LoraLinearFunction
 from sft_app.training.fast_paths.gradient_check import without_randomness
 from sft_app.training.fast_paths.loss_head import SummedCrossEntropy
+from sft_app.training.fast_paths.packed_scores import hardest_row
 from sft_app.training.trainers import arguments, sft
 from sft_app.training.trainers.arguments import TrainingJob, step_dtype
 from sft_app.training.trainers.build import build_trainer
@@ -284,7 +285,7 @@ def test_ligers_package_that_fails_is_left_out(train: Any, liger: Any, monkeypat
     assert vars(modeling_llama) == plain
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "granite"])
 @pytest.mark.parametrize("most_tokens", [60, 8192])
 def test_a_gpu_scores_the_held_out_rows_packed_as_one_by_one(
     train: Any, conversations: Any, monkeypatch: pytest.MonkeyPatch, name: str, most_tokens: int
@@ -310,6 +311,55 @@ def test_packed_scores_that_are_wrong_are_not_used(
     trainer.heldout = conversations
     assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
     assert trainer.packs_heldout is False
+
+
+def test_a_model_that_attends_to_the_whole_row_is_scored_one_by_one(
+    train: Any, conversations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores of a row of 8,192 tokens could take more memory than training does."""
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+    trainer, _ = train(tiny_model("gemma2"), **PACKED)
+    trainer.heldout = conversations
+    assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
+    assert trainer.plan.layout == "packed" and trainer.packs_heldout is False
+
+
+@pytest.mark.parametrize("fails", ["at first", "later"])
+def test_packed_scores_that_fail_are_computed_one_by_one(
+    train: Any, conversations: Any, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
+
+    def run_out(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    if fails == "at first":
+        monkeypatch.setattr(sft, "row_scores", run_out)
+    trainer, _ = train(tiny_model("llama"), **PACKED)
+    trainer.heldout = conversations
+    monkeypatch.setattr(sft, "row_scores", run_out)
+    assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
+    assert trainer.packs_heldout is False
+
+
+def test_the_row_that_is_compared_has_the_longest_and_the_shortest(conversations: Any) -> None:
+    many = sorted(conversations * 5, key=lambda one: one.kept)
+    row = hardest_row(many, 8192)
+    assert len(row) == 8 and row[0].kept == many[-1].kept
+    assert [one.kept for one in row[1:]] == [one.kept for one in many[:7]]
+    assert hardest_row(many, 1) == row[:1] and hardest_row(many[:1], 8192) == many[:1]
+
+
+@pytest.mark.parametrize("began_in", ["", "float32"])
+def test_a_resumed_run_keeps_the_precision_of_its_steps(
+    tokenizer: Any, conversations: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began_in: str
+) -> None:
+    """A full fine-tune that began in float32, as with an earlier version, on a GPU that would compute in bfloat16."""
+    monkeypatch.setattr(arguments, "chosen_step_dtype", lambda *_: torch.bfloat16)
+    settings, rows = parse_settings({**SMALL, "method": "full"}), Dataset.from_list(training_rows(conversations))
+    model = tiny_model("llama")
+    job = TrainingJob(model, tokenizer, rows, conversations, settings, tmp_path, [], True, began_in)
+    assert step_dtype(build_trainer(job).args) == (torch.float32 if began_in else torch.bfloat16)
 
 
 @pytest.mark.parametrize("trainer", ["sft", "classic"])
