@@ -57,9 +57,11 @@ INNER_LAYERS = {
         "checkup",
     ],
     "data/sources": [
-        "hub_rows lines",
-        "hub csv_files json_files txt_files",
-        "parquet_files",
+        "hub_rows json_wrappers lines python_literals",
+        "encodings json_values packed_files tables",
+        "text_blocks",
+        "hub csv_files json_files parquet_files txt_files",
+        "text_files",
         "data_files",
     ],
     "data/formats": [

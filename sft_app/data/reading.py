@@ -158,7 +158,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         DataError: the data cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
-    first, readable, counts = _look_ahead(path)
+    first, readable, counts, file_notes = _look_ahead(path)
     if not readable:
         if first is None:
             raise DataError(f"{path.name} contains no rows.")
@@ -171,7 +171,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
     if certainty != "chosen" and row_filter and (why := why_uncertain(row_filter)):
         candidates = [replace(candidates[0], why=candidates[0].why + why, is_certain=False), *candidates[1:]]
         certainty = "guess"
-    notes = reading_notes(readable, decided, row_filter, certainty == "chosen")
+    notes = [*file_notes, *reading_notes(readable, decided, row_filter, certainty == "chosen")]
     return DataFile(path, decided, candidates, list_columns(readable), joins_rows, certainty, notes, row_filter)
 
 
@@ -240,11 +240,11 @@ def _repaired(messages: list[Any]) -> Conversation | None:
         return None
 
 
-def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCounts]:
+def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
     """Read the first `ROWS_COUNTED` rows, for layout detection and row filters.
 
-    Returns the first unreadable row, the rows to detect the layout from, and the counted words. The result is cached
-    until the file changes, because the file is opened again for each choice of columns.
+    Returns the first unreadable row, the rows to detect the layout from, the counted words, and the notes on the file.
+    The result is cached until the file changes, because the file is opened again for each choice of columns.
     """
     try:
         stat = path.stat()
@@ -254,11 +254,12 @@ def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCou
 
 
 @lru_cache(maxsize=2)
-def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObject], ValueCounts]:
+def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
     refused: Rejected | None = None
     readable: list[JsonObject] = []
+    notes: list[str] = []
     counts, most = ValueCounts(), ROWS_COUNTED
-    for row in read_rows(path):
+    for row in read_rows(path, notes=notes):
         if isinstance(row, Row):
             if len(readable) < ROWS_TO_DETECT_LAYOUT:
                 readable.append(row.values)
@@ -268,7 +269,7 @@ def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObj
             refused = refused or row
         if most == 0:
             break
-    return refused, readable, counts
+    return refused, readable, counts, notes
 
 
 def _detect(rows: list[JsonObject], settings: DataSettings) -> list[DetectedLayout]:

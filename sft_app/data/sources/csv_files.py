@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
+from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import (
+    HEAD_BYTES,
     MAX_ROW_BYTES,
     TooLong,
     UndecodableError,
@@ -17,65 +19,75 @@ from sft_app.data.sources.lines import (
     split_lines,
     take_head,
 )
+from sft_app.data.sources.tables import RECORDS_EXAMINED, Record, examine_head, read_table
 
-_DELIMITERS = (b",", b";", b"\t", b"|")
-_QUOTED = re.compile(rb'"[^"]*("|$)')
+_DELIMITERS = (",", ";", "\t", "|")
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_QUOTED = re.compile(r'"[^"]*("|$)')
+_SEP_LINE = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)
+CONSISTENT = 0.8
+"""At least this share of the records of a table has the same number of cells."""
 
 
-def read_csv_rows(blocks: Iterator[bytes], delimiter: str | None = None) -> Iterator[Row | Rejected]:
-    """Read rows under the names in the header. The default `delimiter` is the most frequent one in the header.
+def read_csv_rows(
+    blocks: Iterator[bytes], delimiter: str | None = None, notes: list[str] | None = None
+) -> Iterator[Row | Rejected]:
+    """Read rows under the names in the header. The default `delimiter` is found out from the first records.
+
+    Excel's first line `sep=;` names the delimiter. A `delimiter` that the table does not have is not used.
 
     Raises:
         UnreadableFileError: there is no header or nothing below it, or a quote is never closed.
     """
-    head, blocks = take_head(blocks)
-    lines = _CsvLines(blocks)
-    records = _read_records(lines, delimiter or _find_delimiter(head))
-    header = next(records, [])
-    if isinstance(header, str):
-        raise UnreadableFileError(f"the header cannot be read: {header}")
-    names = unique_names(header)
-    number = 0
-    for number, cells in enumerate(records, start=1):
-        yield _as_row(number, names, cells, lines.note)
-    if not number:
-        raise UnreadableFileError(
-            "there are no rows below its header" if names else "there is no header, only blank lines"
-        )
-
-
-def unique_names(header: list[str]) -> list[str]:
-    """Give every column a unique name: an unnamed third column becomes "column 3", a second `a` becomes "a (2)"."""
-    names: dict[str, None] = {}
-    next_number: dict[str, Iterator[int]] = {}
-    for position, cell in enumerate(header, start=1):
-        name = cell.strip() or f"column {position}"
-        numbers = next_number.setdefault(name, count(2))
-        unique = name
-        while unique in names:
-            unique = f"{name} ({next(numbers)})"
-        names[unique] = None
-    return list(names)
-
-
-def _find_delimiter(head: bytes) -> str:
-    header = _QUOTED.sub(b"", head.lstrip().partition(b"\n")[0])
-    return max(_DELIMITERS, key=header.count).decode()
-
-
-def _as_row(number: int, names: list[str], cells: list[str] | str, note: str) -> Row | Rejected:
-    if isinstance(cells, str):
-        return Rejected(number, cells)
-    if len(cells) > len(names):
-        return Rejected(number, f"more cells than the {len(names)} columns in the header")
-    values: dict[str, str | None] = dict(zip(names, cells, strict=False))
-    values.update(dict.fromkeys(names[len(cells) :]))
-    return Row(number, values, note)
-
-
-def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]:
-    """Yield the cells of each record that is not blank, or the reason it cannot be read."""
+    notes = [] if notes is None else notes
     csv.field_size_limit(MAX_ROW_BYTES)  # applies to the whole process; the default of 128 kB is too small
+    head, blocks = take_head(blocks)
+    text = head[:HEAD_BYTES].decode(errors="replace")
+    named = _SEP_LINE.match(text.lstrip().partition("\n")[0])
+    found = named[1] if named else _find_delimiter(text, delimiter)
+    if delimiter and found != delimiter:
+        notes.append(f"The cells are separated by {_NAMES.get(found, found)}, not by {_NAMES[delimiter]}.")
+    records = _read_records(_CsvLines(blocks), found)
+    if named:
+        next(records)
+    yield from read_table(records, examine_head(first_records(text, found)[1 if named else 0 :]), notes)
+
+
+def first_records(text: str, delimiter: str) -> list[list[str]]:
+    """Split the first records that are not blank into cells, whatever is wrong with them."""
+    records = []
+    try:
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            records += [cells] if cells else []
+            if len(records) > RECORDS_EXAMINED:
+                break
+    except csv.Error:
+        pass
+    is_cut = len(text) >= HEAD_BYTES - 4 and len(records) <= RECORDS_EXAMINED
+    return records[:-1] if is_cut and len(records) > 1 else records[:RECORDS_EXAMINED]
+
+
+def consistency(records: list[list[str]]) -> float:
+    """Return the share of the records that have the most frequent number of cells, if that is more than one."""
+    widths = Counter(map(len, records)).most_common(1)
+    return widths[0][1] / len(records) if widths and widths[0][0] > 1 and len(records) > 1 else 0.0
+
+
+def _find_delimiter(text: str, expected: str | None) -> str:
+    """Return the most frequent delimiter of the header; if that does not give a table, one that does."""
+    header = _QUOTED.sub("", text.lstrip().partition("\n")[0])
+    if expected and expected in header:
+        return expected
+    likely = expected or max(_DELIMITERS, key=header.count)
+    if consistency(first_records(text, likely)) >= 0.6:
+        return likely
+    shares = {delimiter: consistency(first_records(text, delimiter)) for delimiter in _DELIMITERS}
+    best = max(shares, key=lambda delimiter: (shares[delimiter], header.count(delimiter)))
+    return best if shares[best] >= (CONSISTENT if expected else 0.5) else likely
+
+
+def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[Record]:
+    """Yield the cells of each record that is not blank, or the reason it cannot be read."""
     # Without `strict`, an unclosed quote would turn the rest of the file into one cell.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -85,14 +97,14 @@ def _read_records(lines: _CsvLines, delimiter: str) -> Iterator[list[str] | str]
         except StopIteration:
             return
         except _RecordTooLongError:
-            yield lines.skip_record()
+            yield Record([], reason=lines.skip_record())
         except csv.Error as error:
             if lines.has_ended:
                 raise UnreadableFileError(_never_closed(lines.begins)) from error
-            yield lines.reason or f"line {lines.number} is not valid CSV: {error}"
+            yield Record([], reason=lines.reason or f"line {lines.number} is not valid CSV: {error}")
         else:
             if lines.reason or cells:
-                yield lines.reason or cells
+                yield Record(cells, lines.note, lines.reason)
 
 
 def _never_closed(begins: int) -> str:

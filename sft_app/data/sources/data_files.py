@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.csv_files import read_csv_rows
-from sft_app.data.sources.json_files import read_json_rows, read_jsonl_rows
-from sft_app.data.sources.lines import UnreadableFileError, text_blocks
+from sft_app.data.sources.lines import UnreadableFileError
+from sft_app.data.sources.packed_files import COMPRESSED, TEXT_SUFFIXES, find_member
 from sft_app.data.sources.parquet_files import read_parquet_rows
-from sft_app.data.sources.txt_files import read_txt_rows
+from sft_app.data.sources.text_blocks import text_blocks
+from sft_app.data.sources.text_files import read_text_rows
 from sft_app.errors import DataError
 from sft_app.runtime.environment import BUNDLED_DIR
 from sft_app.runtime.progress import ProgressCallback
 
-_TEXT_READERS: dict[str, Callable[[Iterator[bytes]], Iterator[Row | Rejected]]] = {
-    ".jsonl": read_jsonl_rows,
-    ".ndjson": read_jsonl_rows,
-    ".json": read_json_rows,
-    ".csv": read_csv_rows,
-    ".tsv": partial(read_csv_rows, delimiter="\t"),
-    ".txt": read_txt_rows,
-}
-SUFFIXES: tuple[str, ...] = (*_TEXT_READERS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_READERS))
+SUFFIXES: tuple[str, ...] = (
+    *TEXT_SUFFIXES,
+    ".parquet",
+    *(f"{suffix}{packed}" for suffix in TEXT_SUFFIXES for packed in COMPRESSED),
+    ".zip",
+)
 HUB_NAMES = "To use a dataset on the Hub, enter the id shown on its page: owner/name."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive
+
+
+_ANSWERS_IN_A_TABLE = "put the questions and answers in a table with a column for each, and save it as .xlsx or .csv"
+_NEXT_STEPS = {
+    (".doc", ".docx", ".odt", ".rtf", ".pages"): f"a text document. To teach answers, {_ANSWERS_IN_A_TABLE}. To train "
+    "on the text itself, save it as .txt",
+    (".pdf",): f"a PDF. To teach answers, {_ANSWERS_IN_A_TABLE}. To train on the text itself, save it as .txt",
+    (".md", ".markdown", ".rst"): f"a text with markup. To teach answers, {_ANSWERS_IN_A_TABLE}. To train on the text "
+    "itself, rename it to end in .txt",
+    (".xls", ".xlsb", ".numbers"): "a workbook in a format that the app does not read. Open it in Excel, Numbers or "
+    "LibreOffice, and save it as Excel workbook (.xlsx) or CSV",
+    (".html", ".htm", ".mhtml"): "a web page (HTML), not data. On the page, look for a link that downloads the file as "
+    "CSV, JSON or Parquet",
+    (".xml",): "an XML file. Export the data as CSV or JSON Lines",
+    (".ipynb",): "a Jupyter notebook. Save the data that it loads as CSV or JSON Lines",
+    (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".7z", ".rar"): "an archive. Unpack it, and choose "
+    "the data file in it",
+    (".db", ".sqlite", ".sqlite3"): "a database. Export its table as CSV",
+    (
+        ".pkl",
+        ".pickle",
+    ): "a Python pickle, which can run code when opened. Save the data as JSON Lines or Parquet",
+    (".yaml", ".yml"): "a YAML file. Save the data as JSON",
+}
 
 
 def data_suffix(path: str | Path) -> str:
     """Return the lower-case ending that shows a file's type, such as ".csv" or ".jsonl.gz"; "" if there is none."""
     name = Path(path).name.lower()
-    packed = ".gz" if name.endswith(".gz") else ""
+    packed = next((suffix for suffix in COMPRESSED if name.endswith(suffix)), "")
     return Path(name.removesuffix(packed)).suffix + packed
 
 
@@ -48,25 +68,26 @@ def locate_data(data: str) -> Path:
         raise DataError(f"{data} is a web address. Download the file first. {HUB_NAMES}")
     path = _find(data)
     if data_suffix(path) not in SUFFIXES:
-        got = data_suffix(path) or "no ending"
-        kinds = ", ".join([*_TEXT_READERS, ".parquet"])
-        raise DataError(f"{path.name} must be a {kinds} file (all but .parquet also with .gz), got {got!r}.")
+        raise DataError(_next_step(path))
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty.")
     return path
 
 
-def read_rows(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[Row | Rejected]:
+def read_rows(
+    path: Path, on_progress: ProgressCallback | None = None, notes: list[str] | None = None
+) -> Iterator[Row | Rejected]:
     """Read every row of a file, in order. If the rest of the file cannot be read, a last `Rejected` says so.
 
-    `on_progress` gets the share of the file that has been read, measured in compressed bytes.
+    `on_progress` gets the share of the file that has been read, measured in compressed bytes. `notes` gets a sentence
+    for each thing that people must know about how the file as a whole is read.
 
     Raises:
         DataError: the file as a whole cannot be read.
     """
     last: Row | Rejected | None = None
     try:
-        for last in _reader(path, on_progress):
+        for last in _reader(path, on_progress, [] if notes is None else notes):
             yield last
     except UnreadableFileError as fault:
         if last is None:
@@ -82,11 +103,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reader(path: Path, on_progress: ProgressCallback | None) -> Iterator[Row | Rejected]:
-    suffix = data_suffix(path)
-    if suffix == ".parquet":
+def _reader(path: Path, on_progress: ProgressCallback | None, notes: list[str]) -> Iterator[Row | Rejected]:
+    if data_suffix(path) == ".parquet":
         return read_parquet_rows(path, on_progress)
-    return _TEXT_READERS[suffix.removesuffix(".gz")](text_blocks(path, on_progress))
+    name = path.name
+    if data_suffix(path) == ".zip":
+        name = find_member(path)
+        notes.append(f"The file `{name}` in the archive is read.")
+    return read_text_rows(Path(data_suffix(name)).stem, text_blocks(path, on_progress, notes), notes)
+
+
+def _next_step(path: Path) -> str:
+    """Say what to do with a file whose type cannot be read."""
+    suffix = data_suffix(path)
+    for suffixes, what in _NEXT_STEPS.items():
+        if suffix in suffixes:
+            return f"{path.name} is {what}."
+    got = suffix or "no ending"
+    kinds = ", ".join([*TEXT_SUFFIXES, ".parquet"])
+    packed = ", ".join(COMPRESSED)
+    return f"{path.name} must be a {kinds} file (also {packed} or .zip), got {got!r}."
 
 
 def _find(data: str) -> Path:

@@ -1,4 +1,4 @@
-"""Read the rows of JSON Lines and .json files, splitting them into values without loading the whole file."""
+"""Read the rows of JSON Lines and .json files without loading the whole file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from sft_app.data.rows import Rejected, Row
+from sft_app.data.sources.json_values import Position, Text, Value
+from sft_app.data.sources.json_wrappers import expand_rows, rows_in_object
 from sft_app.data.sources.lines import (
     MAX_ROW_BYTES,
     TooLong,
@@ -20,9 +22,12 @@ from sft_app.data.sources.lines import (
     decode_line,
     split_lines,
 )
+from sft_app.data.sources.python_literals import MAX_LITERAL_BYTES, parse_python_literal
 
 MAX_OBJECT_BYTES = 2**28
 """An object around the rows is loaded whole to see which of its lists has them; that takes four times its size."""
+READ_AS_PYTHON = "read as Python literals, because they are not JSON"
+READ_AS_PAIR = "pairs of texts, read as a question and its answer"
 _KINDS = {
     list: "a list",
     str: "a string",
@@ -31,40 +36,8 @@ _KINDS = {
     float: "a number",
     type(None): "null",
 }
-# A complete string, or one of the groups: an opening bracket, a closing one, a comma, the quote of an open string.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([\[{])|([\]}])|(,)|(")', re.DOTALL)
-_OPEN, _CLOSE, _COMMA, _CUT_STRING = 1, 2, 3, 4
-_STRING_SO_FAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*:\s*', re.DOTALL)
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
-_NOT_SPACE = re.compile(rb"[^ \t\r\n]")
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A position in a text. Line and column count from 1; columns are characters."""
-
-    line: int = 1
-    column: int = 1
-
-    def after(self, counted: bytes) -> Position:
-        """Return the position after these bytes of the text."""
-        lines = counted.count(b"\n")
-        last = counted[counted.rfind(b"\n") + 1 :].decode(errors="ignore")
-        return Position(self.line + lines, len(last) + (1 if lines else self.column))
-
-    def __str__(self) -> str:
-        return f"line {self.line}, column {self.column}"
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """The text of a JSON value and its position; `is_whole` is False if the file ends within it."""
-
-    source: bytes
-    position: Position
-    is_whole: bool = True
-    too_long: TooLong | None = None
 
 
 def read_jsonl_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
@@ -76,18 +49,20 @@ def read_jsonl_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
             yield row
 
 
-def read_json_rows(blocks: Iterator[bytes]) -> Iterator[Row | Rejected]:
-    """Read the items of a list, consecutive objects, the only list of objects in an object, or that object itself.
+def read_json_rows(blocks: Iterator[bytes], notes: list[str] | None = None) -> Iterator[Row | Rejected]:
+    """Read the items of a list, consecutive objects, the rows that an object holds, or that object itself.
+
+    A note says how the rows were found if the object around them is not a plain list.
 
     Raises:
         UnreadableFileError: the text is neither a list nor an object, or it is cut off.
     """
-    text = Text(blocks)
+    text, notes = Text(blocks), [] if notes is None else notes
     begin = text.peek()
     if begin == b"[":
-        yield from _read_items(text)
+        yield from expand_rows(_read_items(text), notes)
     elif begin == b"{":
-        yield from _read_objects(text)
+        yield from expand_rows(_read_objects(text, notes), notes)
     elif begin:
         found = text.window[text.start : text.start + 20].split(b"\n")[0].decode(errors="replace").strip()
         raise UnreadableFileError(
@@ -104,7 +79,7 @@ def parse_row(number: int, source: bytes, position: Position | None = None) -> R
     try:
         value = orjson.loads(source)
         if not _holds_huge_number(value):
-            return Row(number, value) if type(value) is dict else _not_an_object(number, value)
+            return _as_row(number, value)
     except orjson.JSONDecodeError:
         if not source.strip():
             return None
@@ -121,12 +96,50 @@ def _parse_slowly(number: int, source: bytes, position: Position | None) -> Row 
     except UndecodableError as error:
         return Rejected(number, str(error))
     except json.JSONDecodeError as error:
+        if (literal := _parse_literal(text)) is not None:
+            return _as_row(number, literal, READ_AS_PYTHON)
         return Rejected(
             number, f"not valid JSON: {error.msg.removesuffix(' at')} at {_position_in_file(error, position)}"
         )
     except (ValueError, RecursionError) as error:
         return Rejected(number, f"JSON that cannot be stored: {error}")
-    return Row(number, value, note) if isinstance(value, dict) else _not_an_object(number, value)
+    return _as_row(number, value, note)
+
+
+def _parse_literal(text: str) -> Any:
+    """Parse a dict or list as Python prints it; None if it is something else."""
+    if not text.lstrip().startswith(("{", "[", "array(")):
+        return None
+    try:
+        value = parse_python_literal(text)
+    except ValueError:
+        return None
+    return None if isinstance(value, list) and text.lstrip().startswith("{") else value  # several dicts in a row
+
+
+def read_python_rows(blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row | Rejected]:
+    """Read a file that is one Python literal, like the JSON that it should have been.
+
+    Raises:
+        UnreadableFileError: it is longer than `MAX_LITERAL_BYTES`, or not a literal.
+    """
+    content = b""
+    for block in blocks:
+        content += block
+        if len(content) > MAX_LITERAL_BYTES:
+            raise UnreadableFileError(
+                f"the file holds a Python literal, not JSON, of more than {MAX_LITERAL_BYTES / 1e6:.0f} MB; "
+                "save it again with json.dump"
+            )
+    try:
+        value = parse_python_literal(content.decode().strip())
+        source = json.dumps(value).encode()
+    except (ValueError, TypeError) as error:
+        raise UnreadableFileError(
+            "the file looks like a Python literal, not JSON, but cannot be parsed; save it again with json.dump"
+        ) from error
+    notes.append("The file holds a Python literal, not JSON; it is read as such.")
+    yield from read_json_rows(iter([source]), notes)
 
 
 def _holds_huge_number(value: Any) -> bool:
@@ -141,7 +154,14 @@ def _holds_huge_number(value: Any) -> bool:
     return False
 
 
-def _not_an_object(number: int, value: Any) -> Rejected:
+def _as_row(number: int, value: Any, note: str = "") -> Row | Rejected:
+    """Make a row of an object; a list of messages or a pair of texts becomes one."""
+    if type(value) is dict:
+        return Row(number, value, note)
+    if type(value) is list and value and all(type(item) is dict for item in value):
+        return Row(number, {"messages": value}, note)
+    if type(value) is list and len(value) == 2 and all(type(item) is str for item in value):
+        return Row(number, {"question": value[0], "answer": value[1]}, note or READ_AS_PAIR)
     return Rejected(number, f"the row must be an object with named columns, got {_KINDS[type(value)]}")
 
 
@@ -158,7 +178,7 @@ def _read_items(text: Text) -> Iterator[Row | Rejected]:
     yield from _as_rows(text.values(depth=1))
 
 
-def _read_objects(text: Text) -> Iterator[Row | Rejected]:
+def _read_objects(text: Text, notes: list[str]) -> Iterator[Row | Rejected]:
     first = next(text.values(depth=0, limit=MAX_OBJECT_BYTES))
     if first.too_long:
         size, most = first.too_long.size / 1e6, MAX_OBJECT_BYTES / 1e6
@@ -175,10 +195,15 @@ def _read_objects(text: Text) -> Iterator[Row | Rejected]:
         yield from _read_items(inner)
         if not first.is_whole:
             raise _cut_off(first)
-    else:
+        return
+    outer = parse_row(1, first.source, first.position) if first.is_whole else None
+    found = rows_in_object(outer.values, notes) if isinstance(outer, Row) else None
+    if found is None:
         size = len(first.source)
         too_long = TooLong(size) if size > MAX_ROW_BYTES else None
         yield from _as_rows(iter([replace(first, too_long=too_long)]))
+    for number, value in enumerate(found or [], start=1):
+        yield _as_row(number, value)
 
 
 def _lists_of_objects(wrapper: Value) -> Iterator[Value]:
@@ -205,95 +230,3 @@ def _as_rows(values: Iterator[Value]) -> Iterator[Row | Rejected]:
             raise _cut_off(value)
         elif row := parse_row(number, value.source, value.position):
             yield row
-
-
-class Text:
-    """Splits JSON text into values through a sliding window; `start` is the index of the next value in the window."""
-
-    def __init__(self, blocks: Iterator[bytes], position: Position | None = None) -> None:
-        self.blocks = blocks
-        self.window = b""
-        self.start = 0
-        self.counted = 0  # the byte of the window that `position` refers to
-        self.position = position or Position()
-
-    def peek(self) -> bytes:
-        """Move to the next byte that is not white space and return it; b"" at the end."""
-        while not (found := _NOT_SPACE.search(self.window, self.start)):
-            self.start = len(self.window)
-            if not self.grow():
-                return b""
-        self.start = found.start()
-        return found.group()
-
-    def position_of(self, byte: int) -> Position:
-        """Return the position in the file of a byte in the window."""
-        self.position, self.counted = self.position.after(self.window[self.counted : byte]), byte
-        return self.position
-
-    def grow(self) -> bool:
-        """Drop what comes before `start`, and double the window, so that a long value costs only its length."""
-        self.position_of(self.start)
-        kept = self.window[self.start :]
-        more: list[bytes] = []
-        while sum(map(len, more)) <= len(kept) and (block := next(self.blocks, None)) is not None:
-            more.append(block)
-        self.window, self.start, self.counted = kept + b"".join(more), 0, 0
-        return bool(more)
-
-    def values(self, depth: int, limit: int | None = MAX_ROW_BYTES) -> Iterator[Value]:
-        """Yield values up to their closing bracket (depth 1) or the end of the text (depth 0).
-
-        A value ends with its bracket or at a comma, so that a missing or extra comma does no harm. A value of more
-        than `limit` bytes is skipped and reported.
-        """
-        reached, level, dropped = self.start, depth, 0
-        while True:
-            for token in _TOKEN.finditer(self.window, reached):
-                kind = token.lastindex
-                if kind is None:
-                    continue
-                if kind == _CUT_STRING:
-                    reached = token.start()
-                    break
-                level += (kind == _OPEN) - (kind == _CLOSE)
-                if level > depth or (level == depth and kind == _OPEN):
-                    continue
-                end = token.end() if level == depth and kind == _CLOSE else token.start()
-                value = self._value(end, dropped, limit)
-                self.start = token.end()
-                if value:
-                    dropped = 0
-                    yield value
-                if level < depth:
-                    return
-            else:
-                reached = len(self.window)
-            reached, dropped = self._slide(reached, dropped, limit)
-            if reached < 0:
-                break
-        if self.peek() or depth:
-            rest, position = self.window[self.start :], self.position_of(self.start)
-            self.start = len(self.window)
-            yield Value(rest, position, is_whole=False)
-
-    def _value(self, end: int, dropped: int, limit: int | None) -> Value | None:
-        """Return the text between `start` and `end` as a value; None if it is blank."""
-        found = _NOT_SPACE.search(self.window, self.start, end)
-        size = dropped + end - self.start
-        if limit and size > limit:
-            return Value(b"", self.position, too_long=TooLong(size))
-        return Value(self.window[found.start() : end].rstrip(), self.position_of(found.start())) if found else None
-
-    def _slide(self, reached: int, dropped: int, limit: int | None) -> tuple[int, int]:
-        """Read more; of a value that is too long, only the quote of an open string is kept. (-1, _) at the end."""
-        if limit and dropped + len(self.window) - self.start > limit:
-            string = _STRING_SO_FAR.match(self.window, reached)
-            end = string.end() if string else reached
-            dropped += end - self.start
-            self.position_of(end)
-            self.window = (b'"' if string else b"") + self.window[end:]
-            self.start, self.counted, reached = 0, 1 if string else 0, 0
-            dropped -= self.counted
-        reached -= self.start
-        return (reached if self.grow() else -1), dropped

@@ -1,14 +1,12 @@
-"""Turn the bytes of a file into lines: decompressed, in UTF-8, and no longer than a row may be."""
+"""Split text into lines that are no longer than a row may be, and decode them."""
 
 from __future__ import annotations
 
-import codecs
 import itertools
+import re
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from sft_app.runtime.progress import ProgressCallback
 
@@ -20,21 +18,7 @@ MAX_ROW_BYTES = 10_000_000
 BOMB_BYTES = 256 * 2**20
 BOMB_RATIO = 100
 READ_AS_WINDOWS_1252 = "read as Windows-1252 (check the accents)"
-
-_BOMS = {  # UTF-32 first, because its little-endian mark starts with that of UTF-16
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-}
-_OTHER_FILE_TYPES = {
-    b"PK\x03\x04": "a ZIP, Excel or Word file; save it as CSV or JSON Lines",
-    b"\x1f\x8b": "compressed with gzip; add .gz to its name",
-    b"PAR1": "a Parquet file; rename it to end in .parquet",
-    b"%PDF-": "a PDF file; save its text as .txt",
-}
-_CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1b")
+_LONG_RUN = re.compile("[À-ÿ]{4}")
 
 
 class UnreadableFileError(Exception):
@@ -69,26 +53,6 @@ def limit_report_rate(on_progress: ProgressCallback | None) -> ProgressCallback:
             on_progress(min(share, 1.0))
 
     return report
-
-
-def text_blocks(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[bytes]:
-    """Read the text of a file in blocks: decompressed, converted to UTF-8 if it has a BOM, with LF or CRLF.
-
-    The first block has at least `HEAD_BYTES` bytes if the text does.
-
-    Raises:
-        UnreadableFileError: the file is empty, is not text, or is damaged from here on.
-        OSError: the disk fails.
-    """
-    head, blocks = take_head(_unpacked_blocks(path, on_progress))
-    for bom, encoding in _BOMS.items():
-        if head.startswith(bom):
-            head, blocks = take_head(_to_utf8(blocks, bom, encoding))
-            break
-    _refuse_binary_data(head)
-    if b"\n" not in head and b"\r" in head[:-1]:  # line endings of classic Mac OS, which Excel still offers
-        blocks = (block.replace(b"\r", b"\n") for block in blocks)
-    yield from blocks
 
 
 def take_head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -134,86 +98,12 @@ def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
     # Windows-1252 letters practically never form valid UTF-8, so a line in which others did was UTF-8.
     if line.decode(errors="ignore").isascii():
         try:
-            return line.decode("cp1252"), READ_AS_WINDOWS_1252
+            text = line.decode("cp1252")
         except UnicodeDecodeError:  # five byte values are undefined in Windows-1252
-            pass
+            text = "À" * 4
+        if not _LONG_RUN.search(text):  # as in Cyrillic, Greek or Chinese text; no western word has so many accents
+            return text, READ_AS_WINDOWS_1252
     raise UndecodableError(f"byte {bad_byte} of the {unit} is not UTF-8; save the file again as UTF-8")
-
-
-def _unpacked_blocks(path: Path, on_progress: ProgressCallback | None) -> Iterator[bytes]:
-    blocks = _read_blocks(path, on_progress)
-    return _gunzip(blocks, path.stat().st_size) if path.suffix.lower() == ".gz" else blocks
-
-
-def _read_blocks(path: Path, on_progress: ProgressCallback | None) -> Iterator[bytes]:
-    report = limit_report_rate(on_progress)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            yield block
-            report(file.tell() / size)
-
-
-def _gunzip(blocks: Iterator[bytes], packed_size: int) -> Iterator[bytes]:
-    """Decompress one gzip member after another, at most `BLOCK_BYTES` at a time.
-
-    Raises:
-        UnreadableFileError: the bytes are not gzip, are cut off, or decompress to far more than text would.
-    """
-    decoder, unpacked = zlib.decompressobj(wbits=31), 0
-    for block in blocks:
-        while True:
-            if decoder.eof and not (block := block.lstrip(b"\0")):  # members may be padded with zeros
-                break
-            decoder = zlib.decompressobj(wbits=31) if decoder.eof else decoder
-            try:
-                piece = decoder.decompress(block, BLOCK_BYTES)
-            except zlib.error as error:
-                damage = f"damaged after {unpacked:,} decompressed bytes" if unpacked else "not gzip, or damaged"
-                raise UnreadableFileError(f"the .gz file is {damage}; compress or download it again") from error
-            unpacked += len(piece)
-            if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed_size):
-                raise UnreadableFileError(
-                    f"the .gz file decompresses to more than {BOMB_RATIO} times its size; decompress it yourself first"
-                )
-            yield piece
-            block = decoder.unconsumed_tail or decoder.unused_data
-            if not block and len(piece) < BLOCK_BYTES:  # after a full piece there may be more
-                break
-    if not decoder.eof:
-        raise UnreadableFileError(
-            f"the .gz file is cut off after {unpacked:,} decompressed bytes; compress or download it again"
-        )
-
-
-def _to_utf8(blocks: Iterator[bytes], bom: bytes, encoding: str) -> Iterator[bytes]:
-    """Convert the text after its byte order mark; UTF-8 is passed on unchanged and checked line by line."""
-    first = next(blocks)[len(bom) :]
-    blocks = itertools.chain([first], blocks)
-    if encoding == "utf-8":
-        yield from blocks
-        return
-    decoder = codecs.getincrementaldecoder(encoding)()
-    try:
-        for block in blocks:
-            yield decoder.decode(block).encode()
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        yield error.object[: error.start].decode(encoding).encode()
-        raise UnreadableFileError(
-            f"the text is not the {encoding[:6].upper()} it claims to be; save the file again as UTF-8"
-        ) from error
-
-
-def _refuse_binary_data(head: bytes) -> None:
-    if not head:
-        raise UnreadableFileError("the file is empty")
-    for begin, kind in _OTHER_FILE_TYPES.items():
-        if head.startswith(begin):
-            raise UnreadableFileError(f"the file is {kind}")
-    sample = head[:1024]
-    if len(sample) - len(sample.translate(None, _CONTROL)) > len(sample) / 20:
-        raise UnreadableFileError("the file contains binary data or zero bytes, not text; save it again as UTF-8 text")
 
 
 def _raise_when_reached(error: UnreadableFileError) -> Iterator[bytes]:

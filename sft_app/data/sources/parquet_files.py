@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.rows import JsonObject, Rejected, Row
-from sft_app.data.sources.csv_files import unique_names
 from sft_app.data.sources.lines import (
     BOMB_BYTES,
     BOMB_RATIO,
@@ -17,6 +16,7 @@ from sft_app.data.sources.lines import (
     UnreadableFileError,
     limit_report_rate,
 )
+from sft_app.data.sources.tables import unique_names
 from sft_app.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:

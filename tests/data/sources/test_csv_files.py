@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.csv_files import read_csv_rows, unique_names
+from sft_app.data.sources.csv_files import read_csv_rows
 from sft_app.data.sources.lines import UnreadableFileError
+from sft_app.data.sources.tables import unique_names
 
 
 def rows_of(content: str | bytes, delimiter: str | None = None) -> list[Any]:
@@ -48,6 +49,51 @@ def test_delimiter_of_a_tsv_is_the_tab():
 
 def test_single_column_needs_no_delimiter():
     assert rows_of("text\nhello\n") == [Row(1, {"text": "hello"})]
+
+
+def noted(content: str, delimiter: str | None = None) -> tuple[list[Any], list[str]]:
+    notes: list[str] = []
+    return [row.values for row in read_csv_rows(iter([content.encode()]), delimiter, notes)], notes
+
+
+def test_table_in_a_tsv_may_be_separated_by_commas():
+    assert noted("a,b\n1,2\n3,4\n", "\t") == (
+        [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}],
+        ["The cells are separated by commas, not by tabs."],
+    )
+
+
+def test_line_in_front_may_name_the_delimiter():
+    assert noted("sep=;\r\na;b,c\r\n1;2\r\n") == ([{"a": "1", "b,c": "2"}], [])
+
+
+@pytest.mark.parametrize("titles", ["FAQ of the shop;\n;\n", "FAQ\n\nMarch, April\n", "Export:;;\n"])
+def test_titles_above_the_header_are_left_out_and_said(titles: str):
+    rows, notes = noted(titles + "Ask;Reply\nOpen?;Yes\nClosed?;No\nMonday?;Yes\n")
+    assert rows[0] == {"Ask": "Open?", "Reply": "Yes"}
+    assert len(rows) == 3
+    assert notes[0].startswith("The lines above the header are left out: “")
+
+
+def test_table_of_two_columns_without_header_is_read_as_pairs_and_that_is_said():
+    rows, notes = noted("When do you open?,We open at nine.\nWhere are you?,At the port.\n")
+    assert rows[0] == {"question": "When do you open?", "answer": "We open at nine."}
+    assert len(rows) == 2
+    assert notes[0].startswith("The table has no header: its first line is read as data")
+
+
+def test_wider_table_without_header_is_refused():
+    _, fault = until_fault(iter([b"1,When do you open?,We open at nine.\n2,Where are you?,At the port.\n"]))
+    assert fault.startswith("the table has no header: its first line reads like data (“1”); add a first line")
+
+
+@pytest.mark.parametrize(
+    "header", ["Timestamp,What is your question?,How do we answer?", "text,", "a,b", "Our reply,Q"]
+)
+def test_header_may_be_questions_or_have_nameless_columns(header: str):
+    width = header.count(",") + 1
+    rows, notes = noted(f"{header}\n" + ",".join(["I am a sentence."] * width) + "\n")
+    assert (len(rows), notes) == (1, [])
 
 
 def test_cell_may_hold_lines_commas_and_quotes():

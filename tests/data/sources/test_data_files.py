@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256, locate_data, read_rows
@@ -86,18 +89,33 @@ def test_address_is_told(data: str):
 @pytest.mark.parametrize(
     ("name", "got"),
     [
-        ("a.xlsx", ".xlsx"),
         ("data", "no ending"),
         ("a.gz", ".gz"),
         ("a.parquet.gz", ".parquet.gz"),
-        ("a.tar.gz", ".tar.gz"),
     ],
 )
 def test_other_kind_of_file_is_told_with_the_kinds_there_are(write: Any, name: str, got: str):
     kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.parquet file"
     with pytest.raises(
-        DataError, match=rf"^{name} must be a {kinds} \(all but \.parquet also with \.gz\), got '{got}'\.$"
+        DataError, match=rf"^{name} must be a {kinds} \(also \.gz, \.bz2, \.xz, \.zst or \.zip\), got '{got}'\.$"
     ):
+        locate_data(str(write(name, "x")))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.docx", "is a text document. To teach answers, put the questions and answers in a table"),
+        ("A.PDF", "is a PDF. To teach answers, put"),
+        ("a.md", "is a text with markup. To teach answers, put"),
+        ("a.xls", "is a workbook in a format that the app does not read. Open it in Excel"),
+        ("a.ipynb", "is a Jupyter notebook. Save the data"),
+        ("a.tar.gz", "is an archive. Unpack it"),
+        ("a.pkl", "is a Python pickle, which can run code when opened. Save"),
+    ],
+)
+def test_file_that_holds_no_table_is_told_with_the_next_step(write: Any, name: str, told: str):
+    with pytest.raises(DataError, match=f"^{name} {told}.*[a-z)V]\\.$"):
         locate_data(str(write(name, "x")))
 
 
@@ -120,6 +138,14 @@ def test_sha256_is_of_the_bytes(write: Any):
 
 # reading
 
+BINARY = (".parquet", ".zip", ".xlsx", ".ods")
+PACK: dict[str, Any] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstandard.compress,
+}
 CONTENTS = {
     ".jsonl": '{"text": "x"}\n',
     ".ndjson": '{"text": "x"}\n',
@@ -130,11 +156,11 @@ CONTENTS = {
 }
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".parquet"])
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix.removesuffix(".zst") not in BINARY])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_every_kind_is_read_packed_or_not_in_any_encoding(write: Any, suffix: str, encoding: str):
-    content = CONTENTS[suffix.removesuffix(".gz")].encode(encoding)
-    path = write("A" + suffix.upper(), gzip.compress(content) if suffix.endswith(".gz") else content)
+    kind, packed = Path("A" + suffix).suffixes if suffix.count(".") == 2 else (suffix, "")
+    path = write("A" + suffix.upper(), PACK[packed](CONTENTS[kind].encode(encoding)))
     assert locate_data(str(path)) == path
     assert list(read_rows(path)) == [Row(1, {"text": "x"})]
 

@@ -74,7 +74,7 @@ def test_jsonl_rows_have_their_line_numbers(content: str, expected: list[Any]):
         ("{", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
         ("hello", "not valid JSON: Expecting value at column 1"),
         ('{"a": 1} {"a": 2}', "not valid JSON: Extra data at column 10"),
-        ("{'a': 1}", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("{'a': x}", "not valid JSON: Expecting property name enclosed in double quotes at column 2"),
         ('{"ö": b}', "not valid JSON: Expecting value at column 7"),
         ("[1, 2]", "the row must be an object with named columns, got a list"),
         ('"text"', "the row must be an object with named columns, got a string"),

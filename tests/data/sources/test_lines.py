@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import itertools
+import lzma
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +30,9 @@ from sft_app.data.sources.lines import (
     limit_report_rate,
     split_lines,
     take_head,
-    text_blocks,
 )
+from sft_app.data.sources.packed_files import find_member
+from sft_app.data.sources.text_blocks import text_blocks
 
 
 def text_of(path: Path, content: bytes) -> bytes:
@@ -81,9 +87,15 @@ def test_line_that_is_no_utf8_is_read_as_windows_1252(line: bytes, expected: tup
     assert decode_line(line) == expected
 
 
-@pytest.mark.parametrize("line", ["Größe".encode() + b" \xff", b"\x81 is no letter of Windows-1252"])
-def test_damaged_line_is_not_guessed(line: bytes):
-    bad = line.index(b"\xff" if b"\xff" in line else b"\x81") + 1
+@pytest.mark.parametrize(
+    ("line", "bad"),
+    [
+        ("Größe".encode() + b" \xff", 9),
+        (b"\x81 is no letter of Windows-1252", 1),
+        ("a Каждый".encode("cp1251"), 3),
+    ],
+)
+def test_damaged_line_is_not_guessed(line: bytes, bad: int):
     with pytest.raises(UndecodableError, match=f"^byte {bad} of the line is not UTF-8; save the file again as UTF-8$"):
         decode_line(line)
 
@@ -102,12 +114,26 @@ def test_damaged_line_is_not_guessed(line: bytes):
         (b"%PDF-1.7", "a PDF file"),
         (b"\0" * 5000, "binary data or zero bytes"),
         (bytes(range(256)) * 4, "binary data or zero bytes"),
-        ('{"a": 1}'.encode("utf-16-le"), "binary data or zero bytes"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, reason: str):
     with pytest.raises(UnreadableFileError, match=reason):
         text_of(tmp_path / "a.csv", content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 66\n", "a Git LFS pointer, not the data"),
+        (b"\n<!doctype HTML>\n<html>", "a saved web page"),
+        (b'<?xml version="1.0"?><a/>', "an XML file"),
+        (b'{\n "cells": [\n  {\n   "cell_type": "code"', "a Jupyter notebook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500, "an Excel or Word file in the old format"),
+    ],
+)
+def test_text_that_only_stands_for_data_is_refused(tmp_path: Path, content: bytes, reason: str):
+    with pytest.raises(UnreadableFileError, match=reason):
+        text_of(tmp_path / "a.jsonl", content)
 
 
 # lines
@@ -212,6 +238,70 @@ def test_small_gzip_may_unpack_to_many_times_its_size(tmp_path: Path):
     packed = gzip.compress(b"x" * 10_000_000)
     assert len(packed) * 500 < 10_000_000
     assert len(text_of(tmp_path / "a.txt.gz", packed)) == 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstandard.compress)]
+)
+def test_other_compressions_are_unpacked_and_their_faults_told(tmp_path: Path, suffix: str, pack: Any):
+    content = b"".join(b"%d\n" % number for number in range(100_000))
+    path = tmp_path / f"a.txt{suffix}"
+    assert text_of(path, pack(content[:300_000]) + pack(content[300_000:])) == content
+    with pytest.raises(UnreadableFileError, match=rf"^the {suffix} file is not .*, or damaged; compress or download"):
+        text_of(path, b"a,b\n1,2\n" * 9)
+    with pytest.raises(UnreadableFileError, match=f"^the {suffix} file is (cut off|damaged) after"):
+        text_of(path, pack(content)[:-10])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstandard.compress)]
+)
+def test_other_bombs_are_stopped(tmp_path: Path, suffix: str, pack: Any):
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(pack(b"x" * 2**24) * 17)
+    with pytest.raises(UnreadableFileError, match=f"^the {suffix} file decompresses to more than 100 times"):
+        for _ in text_blocks(path):
+            pass
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_zip_with_one_data_file_is_read(tmp_path: Path):
+    files = {"shop/faq.csv": b"a\n1\n", "__MACOSX/shop/._faq.csv": b"\0", "shop/readme.md": b"x", "shop/.x.csv": b"x"}
+    path = zipped(tmp_path / "a.zip", files)
+    assert b"".join(text_blocks(path)) == b"a\n1\n"
+    assert find_member(path) == "shop/faq.csv"
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (
+            {"a.csv": b"x", "b.csv": b"x"},
+            "^the .zip file has several data files: a.csv, b.csv; unzip it and choose one$",
+        ),
+        ({"a.png": b"x"}, "^there is no data file in the .zip file, only a.png; it must hold one"),
+        ({}, "^the .zip file is empty$"),
+    ],
+)
+def test_zip_without_the_one_data_file_is_refused(tmp_path: Path, files: dict[str, bytes], reason: str):
+    with pytest.raises(UnreadableFileError, match=reason):
+        list(text_blocks(zipped(tmp_path / "a.zip", files)))
+
+
+def test_damaged_zip_and_zip_bomb_are_refused(tmp_path: Path):
+    path = zipped(tmp_path / "a.zip", {"a.csv": b"x" * (BOMB_BYTES + 2**18)})
+    with pytest.raises(UnreadableFileError, match="^the .zip file decompresses to more than 100 times its size"):
+        for _ in text_blocks(path):
+            pass
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UnreadableFileError, match="^the .zip file is damaged or cut off"):
+        list(text_blocks(path))
 
 
 # progress

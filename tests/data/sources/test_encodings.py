@@ -1,0 +1,78 @@
+"""The encoding of a file is found out and said, or the file is refused with the name of the likely one."""
+
+from __future__ import annotations
+
+import pytest
+
+from sft_app.data.sources.encodings import as_utf8
+from sft_app.data.sources.lines import UnreadableFileError
+
+TEXTS = {
+    "cp1251": "вопрос;ответ\nКогда вы открыты?;Каждый будний день с девяти утра.\n",
+    "koi8_r": "вопрос;ответ\nКогда вы открыты?;Каждый будний день с девяти утра.\n",
+    "gb18030": "问题,回答\n你们几点开门？,工作日早上九点开门。\n",
+    "big5": "問題,回答\n你們幾點開門？,工作日早上九點開門。\n",
+    "cp932": "質問,答え\n何時に開きますか？,平日は朝九時に開きます。\n",
+    "cp949": "질문,답변\n언제 문을 여나요?,평일 아침 아홉 시에 엽니다.\n",
+    "cp1253": "ερώτηση,απάντηση\nΠότε ανοίγετε;,Κάθε καθημερινή στις εννέα το πρωί.\n",
+}
+SAID = {"gb18030": "GBK", "cp932": "Shift-JIS", "cp1251": "Windows-1251", "koi8_r": "KOI8-R"}
+
+
+def converted(content: bytes) -> tuple[str, list[str]]:
+    notes: list[str] = []
+    return b"".join(as_utf8(iter([content]), notes)).decode(), notes
+
+
+@pytest.mark.parametrize("repeated", [1, 3, 2000])
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_encoding_is_found_out_and_said(encoding: str, repeated: int):
+    text, notes = converted((TEXTS[encoding] * repeated).encode(encoding))
+    assert text == TEXTS[encoding] * repeated
+    assert len(notes) == 1
+    assert SAID.get(encoding, "read as") in notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wann öffnen Sie?;Um neun – „pünktlich“. Es kostet 5 €.\n",
+        "Quand ouvrez-vous ?;À neuf heures, été comme hiver ; l’œuvre est là.\n",
+        "¿Cuándo abren?;Mañana a las nueve, señor.\n",
+        "It’s £5 at the café\n",
+        "Quando abrem?;Amanhã às nove, não há exceções.\n",
+    ],
+)
+def test_western_text_is_left_to_the_lines(text: str):
+    content = text.encode("cp1252")
+    assert list(as_utf8(iter([content]), [])) == [content]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "name"),
+    [
+        ("Jak długo trwa wysyłka?;Zwykle dwa dni, później łatwo ją śledzić.\n", "cp1250", "Windows-1250"),
+        ("Ne zaman açıyorsunuz?;Şimdi değil, sabah dokuzda açarız. Işığı görürsünüz.\n", "cp1254", "Windows-1254"),
+    ],
+)
+def test_uncertain_encoding_is_refused_by_name(text: str, encoding: str, name: str):
+    with pytest.raises(UnreadableFileError, match=f"^the text is not UTF-8; it is probably .*{name}.*; save the file"):
+        converted(text.encode(encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["a,b\r\n1,2\r\n", "问题,回答\n你们几点开门？,工作日早上九点开门。\n"])
+def test_utf16_needs_no_mark(text: str, encoding: str):
+    assert converted(text.encode(encoding)) == (text, ["The file is read as UTF-16; it has no byte order mark."])
+
+
+def test_damaged_utf8_is_left_to_the_lines():
+    content = ("Größe und Länge\n" * 5).encode() + b"\xff\n"
+    assert list(as_utf8(iter([content]), [])) == [content]
+
+
+def test_encoding_that_changes_within_the_file_is_a_fault():
+    blocks = as_utf8(iter([b"plain text\n" * 10_000, TEXTS["cp1251"].encode("cp1251")]), [])
+    assert next(blocks).startswith(b"plain")
+    with pytest.raises(UnreadableFileError, match="^the text from here on looks like Windows-1251, not UTF-8; save"):
+        list(blocks)
