@@ -239,11 +239,31 @@ def test_every_row_of_the_example_is_read_when_nothing_is_said():
         "dataset_config": None,
         "dataset_split": "train",
         "dataset_revision": None,
+        "sheet": None,
         "reply_paths": "best",
         "text_language": "",
         "code_language": "python3",
         "solutions_per_problem": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("pasted", "data"),
+    [
+        (' "my file.csv"\n', "my file.csv"),
+        ("'a.csv'", "a.csv"),
+        ("https://huggingface.co/datasets/ann/faq", "ann/faq"),
+        ("huggingface.co/datasets/ann/faq/viewer?row=3", "ann/faq"),
+        ("https://hf.co/datasets/ann/faq-1.5/tree/main", "ann/faq-1.5"),
+        ("datasets/ann/faq", "ann/faq"),
+        ("datasets/ann/faq.csv", "datasets/ann/faq.csv"),
+        ("https://huggingface.co/datasets/ann/faq/resolve/main/a.csv", None),
+        ("https://huggingface.co/ann/faq", None),
+        ("it's.csv", None),
+    ],
+)
+def test_pasted_source_is_the_file_or_id_in_it(pasted: str, data: str | None):
+    assert DataSettings(data=pasted).data == (data or pasted)
 
 
 def test_fault_is_told_without_the_words_of_the_checking_library() -> None:

@@ -127,8 +127,11 @@ class Reading:
             except DataError as error:
                 yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
 
+    def _rows(self) -> Iterator[Row | Rejected]:
+        return read_rows(self.file.path, self.on_progress, sheet=self.file.settings.sheet)
+
     def _counted_rows(self) -> Iterator[Row | Rejected]:
-        for row in islice(read_rows(self.file.path, self.on_progress), self.file.settings.max_rows):
+        for row in islice(self._rows(), self.file.settings.max_rows):
             self.rows += 1
             if isinstance(row, Row) and row.note:
                 self.noted[row.note].append(row.number)
@@ -158,7 +161,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         DataError: the data cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
-    first, readable, counts, file_notes = _look_ahead(path)
+    first, readable, counts, file_notes = _look_ahead(path, settings.sheet)
     if not readable:
         if first is None:
             raise DataError(f"{path.name} contains no rows.")
@@ -216,7 +219,7 @@ def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Co
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
     """List the columns of a table of unknown layout. Raises: DataError if it cannot be read."""
-    return list_columns(_look_ahead(_locate(settings, home, None))[1])
+    return list_columns(_look_ahead(_locate(settings, home, None), settings.sheet)[1])
 
 
 def _locate(settings: DataSettings, home: Path, on_progress: ProgressCallback | None) -> Path:
@@ -240,7 +243,7 @@ def _repaired(messages: list[Any]) -> Conversation | None:
         return None
 
 
-def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
+def _look_ahead(path: Path, sheet: str | None) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
     """Read the first `ROWS_COUNTED` rows, for layout detection and row filters.
 
     Returns the first unreadable row, the rows to detect the layout from, the counted words, and the notes on the file.
@@ -249,17 +252,19 @@ def _look_ahead(path: Path) -> tuple[Rejected | None, list[JsonObject], ValueCou
     try:
         stat = path.stat()
     except OSError:  # reading reports what is wrong
-        return _first_rows.__wrapped__(path)
-    return _first_rows(path, stat.st_mtime_ns, stat.st_size)
+        return _first_rows.__wrapped__(path, sheet)
+    return _first_rows(path, sheet, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=2)
-def _first_rows(path: Path, *_stamp: int) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
+def _first_rows(
+    path: Path, sheet: str | None, *_stamp: int
+) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
     refused: Rejected | None = None
     readable: list[JsonObject] = []
     notes: list[str] = []
     counts, most = ValueCounts(), ROWS_COUNTED
-    for row in read_rows(path, notes=notes):
+    for row in read_rows(path, notes=notes, sheet=sheet):
         if isinstance(row, Row):
             if len(readable) < ROWS_TO_DETECT_LAYOUT:
                 readable.append(row.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -28,6 +29,25 @@ Section = Literal["data", "model", "method", "training", "generation"]
 COLUMN_ROLES = ("user", "assistant", "system", "context")
 EXAMPLE_DATA = "examples/customer_service.jsonl"
 
+_HUB_ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/datasets/([\w.-]+/[\w.-]+?)"
+    r"(?:/tree/main|/viewer|/blob/main/README\.md|/discussions)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+_HUB_PATH = re.compile(r"(?:hf://)?datasets/([\w.-]+/[\w-][\w.-]*?)/?")
+_FILE_ENDING = re.compile(
+    r"\.(?:jsonl|ndjson|json|csv|tsv|txt|parquet|xlsx?|ods|zip|gz|bz2|xz|zst|md|pdf|docx?)$", re.I
+)
+
+
+def clean_source(text: str) -> str:
+    """Return the file or id that a pasted text names: without quotes, and the id for an address of the Hub."""
+    text = text.strip()
+    while len(text) > 2 and text[0] + text[-1] in ('""', "''", "``", "“”", "‘’", "„“"):
+        text = text[1:-1].strip()
+    found = _HUB_ADDRESS.fullmatch(text) or _HUB_PATH.fullmatch(text)
+    return found[1] if found and not _FILE_ENDING.search(found[1]) else text
+
 
 def setting(section: Section, default: Any, help: str, **limits: Any) -> Any:
     """Define a setting; `limits` are pydantic's `ge`, `gt`, `le`, `lt`, `min_length` and `max_length`."""
@@ -53,6 +73,7 @@ class DataSettings(BaseModel):
     dataset_revision: str | None = setting(
         "data", None, "Branch, tag or commit of a Hub dataset. Leave empty for main."
     )
+    sheet: str | None = setting("data", None, "Sheet of an Excel or OpenDocument file. Leave empty for the first.")
     reply_paths: Literal["best", "all"] = setting(
         "data", "best", "For reply trees (OASST): the best-ranked reply at every level, or every path."
     )
@@ -71,6 +92,11 @@ class DataSettings(BaseModel):
     def column_map(self) -> dict[str, str]:
         """Return `{"user": COLUMN, "assistant": COLUMN, …}`; empty if no columns are named."""
         return {role: column for role, _, column in (entry.partition("=") for entry in self.columns)}
+
+    @field_validator("data")
+    @classmethod
+    def _without_quotes(cls, value: str) -> str:
+        return clean_source(value)
 
     @field_validator("columns", mode="before")
     @classmethod

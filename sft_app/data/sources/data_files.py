@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import UnreadableFileError
-from sft_app.data.sources.packed_files import COMPRESSED, TEXT_SUFFIXES, find_member
+from sft_app.data.sources.packed_files import COMPRESSED, MAX_MEMBERS, TEXT_SUFFIXES, find_member, name_some
 from sft_app.data.sources.parquet_files import read_parquet_rows
+from sft_app.data.sources.sheets import SHEET_SUFFIXES, read_sheet_rows
 from sft_app.data.sources.text_blocks import text_blocks
 from sft_app.data.sources.text_files import read_text_rows
 from sft_app.errors import DataError
@@ -20,6 +22,7 @@ from sft_app.runtime.progress import ProgressCallback
 SUFFIXES: tuple[str, ...] = (
     *TEXT_SUFFIXES,
     ".parquet",
+    *SHEET_SUFFIXES,
     *(f"{suffix}{packed}" for suffix in TEXT_SUFFIXES for packed in COMPRESSED),
     ".zip",
 )
@@ -75,19 +78,22 @@ def locate_data(data: str) -> Path:
 
 
 def read_rows(
-    path: Path, on_progress: ProgressCallback | None = None, notes: list[str] | None = None
+    path: Path,
+    on_progress: ProgressCallback | None = None,
+    notes: list[str] | None = None,
+    sheet: str | None = None,
 ) -> Iterator[Row | Rejected]:
     """Read every row of a file, in order. If the rest of the file cannot be read, a last `Rejected` says so.
 
     `on_progress` gets the share of the file that has been read, measured in compressed bytes. `notes` gets a sentence
-    for each thing that people must know about how the file as a whole is read.
+    for each thing that people must know about how the file as a whole is read. `sheet` names the sheet of a workbook.
 
     Raises:
         DataError: the file as a whole cannot be read.
     """
     last: Row | Rejected | None = None
     try:
-        for last in _reader(path, on_progress, [] if notes is None else notes):
+        for last in _reader(path, on_progress, [] if notes is None else notes, sheet):
             yield last
     except UnreadableFileError as fault:
         if last is None:
@@ -103,7 +109,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reader(path: Path, on_progress: ProgressCallback | None, notes: list[str]) -> Iterator[Row | Rejected]:
+def _reader(
+    path: Path, on_progress: ProgressCallback | None, notes: list[str], sheet: str | None
+) -> Iterator[Row | Rejected]:
+    if data_suffix(path) in SHEET_SUFFIXES:
+        return read_sheet_rows(path, notes, sheet, on_progress)
     if data_suffix(path) == ".parquet":
         return read_parquet_rows(path, on_progress)
     name = path.name
@@ -120,9 +130,26 @@ def _next_step(path: Path) -> str:
         if suffix in suffixes:
             return f"{path.name} is {what}."
     got = suffix or "no ending"
-    kinds = ", ".join([*TEXT_SUFFIXES, ".parquet"])
+    kinds = ", ".join([*TEXT_SUFFIXES, ".parquet", *SHEET_SUFFIXES])
     packed = ", ".join(COMPRESSED)
     return f"{path.name} must be a {kinds} file (also {packed} or .zip), got {got!r}."
+
+
+def _only_file(data: str, folder: Path) -> Path:
+    """Find the one data file in a folder.
+
+    Raises:
+        DataError: there is none, or several; the message names them.
+    """
+    try:
+        names = sorted(path.name for path in islice(folder.iterdir(), MAX_MEMBERS) if path.is_file())
+    except OSError as error:
+        raise DataError(f"{data} cannot be read: {error.strerror or error}.") from error
+    found = [name for name in names if data_suffix(name) in SUFFIXES and not name.startswith(".")]
+    if len(found) == 1:
+        return folder / found[0]
+    several = f" It has several: {name_some(found)}." if found else " It has none."
+    raise DataError(f"{data} is a folder. Choose one data file in it.{several}")
 
 
 def _find(data: str) -> Path:
@@ -133,7 +160,7 @@ def _find(data: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # names that no file can have
         files, is_folder = [], False
     if not files and is_folder:
-        raise DataError(f"{data} is a folder. Choose one data file in it.")
+        files = [_only_file(data, next(path for path in candidates if path.is_dir()))]
     if not files:
         hint = "" if data_suffix(data) in SUFFIXES else f" {HUB_NAMES}"
         raise DataError(f"There is no data file {data}.{hint}")

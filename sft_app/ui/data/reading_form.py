@@ -9,6 +9,8 @@ from typing import Any
 import gradio as gr
 
 from sft_app.data.reading import LoadedData, first_example, read_column_names
+from sft_app.data.sources.data_files import data_suffix
+from sft_app.data.sources.sheets import SHEET_SUFFIXES
 from sft_app.errors import DataError
 from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
 from sft_app.ui import views
@@ -40,6 +42,7 @@ SHOW_MAPPING = """(found, shown, ...now) => {
     })];
 }"""
 TREE_FIELDS = ("reply_paths", "text_language")
+SHEET_FIELDS = ("sheet",)
 CONTEST_FIELDS = ("code_language", "solutions_per_problem")
 
 
@@ -63,6 +66,7 @@ class ReadingChoice:
     readings: gr.Radio
     mapping_box: gr.Group
     mapping: list[gr.Dropdown]
+    sheet_box: gr.Group
     tree_box: gr.Group
     contest_box: gr.Group
     left_out_box: gr.Accordion
@@ -71,7 +75,7 @@ class ReadingChoice:
     mapping_shown: gr.JSON
 
     def outputs(self) -> list[Any]:
-        boxes = [self.tree_box, self.contest_box, self.left_out_box, self.left_out]
+        boxes = [self.sheet_box, self.tree_box, self.contest_box, self.left_out_box, self.left_out]
         return [self.facts, self.guess, self.readings, self.mapping_box, self.mapping_found, *boxes]
 
     def offer_columns(self, settings: DataSettings, lists: list[ColumnList]) -> Updates:
@@ -102,11 +106,12 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
         for pair in (COLUMN_ROLES[:2], COLUMN_ROLES[2:]):
             with gr.Row():
                 mapping += [gr.Dropdown([], label=labels[role], min_width=140, elem_id=f"map-{role}") for role in pair]
-    tree_box, contest_box = (_build_options(fields, names) for names in (TREE_FIELDS, CONTEST_FIELDS))
+    options = (SHEET_FIELDS, TREE_FIELDS, CONTEST_FIELDS)
+    sheet_box, tree_box, contest_box = (_build_options(fields, names) for names in options)
     with gr.Accordion("Skipped rows", open=True, visible=False, elem_id="left-out") as left_out_box:
         left_out = gr.Markdown()
     found, shown = gr.JSON(None, visible=False), gr.JSON(None, visible=False)
-    boxes = (tree_box, contest_box, left_out_box, left_out)
+    boxes = (sheet_box, tree_box, contest_box, left_out_box, left_out)
     return ReadingChoice(facts, guess, readings, mapping_box, mapping, *boxes, found, shown)
 
 
@@ -124,6 +129,7 @@ def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSe
         reading.readings: gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
         reading.mapping_box: gr.Group(visible=is_table),
         **reading.offer_columns(settings, column_lists(decided, loaded.file.column_names)),
+        reading.sheet_box: gr.Group(visible=data_suffix(loaded.file.path) in SHEET_SUFFIXES),
         reading.tree_box: gr.Group(visible=decided.format == "oasst"),
         reading.contest_box: gr.Group(visible=decided.format == "code_contests"),
         reading.left_out_box: gr.Accordion(f"Skipped rows: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
@@ -181,7 +187,7 @@ def wire_mapping(reading: ReadingChoice, fields: dict[str, Any], read: Any) -> N
 
 
 def _build_options(fields: dict[str, Any], names: tuple[str, ...]) -> gr.Group:
-    """Build the fields of settings that apply to only one layout."""
+    """Build the fields of settings that apply to only one layout or type of file."""
     box: gr.Group
     with gr.Group(visible=False) as box, gr.Row():
         for name in names:

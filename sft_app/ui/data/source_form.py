@@ -11,6 +11,7 @@ import gradio as gr
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.data.sources.hub import refuse_if_unsafe
 from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_settings
+from sft_app.settings.data import clean_source
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
 from sft_app.ui.events import PRIVATE, Updates
@@ -91,7 +92,7 @@ def wire_source(
     It also cancels a source that is still loading, such as a copy that is being cleaned (`cleaning`).
     """
     data = fields["data"]
-    detect: Updates = {fields["format"]: "auto", fields["columns"]: ""}
+    detect: Updates = {fields["format"]: "auto", fields["columns"]: "", fields["sheet"]: ""}
     outputs = [data, *detect]
 
     @allowed("upload", context)
@@ -101,7 +102,7 @@ def wire_source(
 
     @allowed("fetch", context)
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008
-        id = (shown[0] or "").strip()
+        id = clean_source(shown[0] or "")
         refuse_if_unsafe(id)  # anything else would be looked up among the files of this machine
         settings = parse_settings({**values_from_form(list(HUB_FIELDS), shown[1:]), "data": id}).reading()
         context.data.fetch(settings, lambda share: progress(share, desc="Fetching"))

@@ -81,8 +81,8 @@ class DataTab:
 
     def changes(self) -> list[Any]:
         """Return the events after which the data must be read again."""
-        typed = [self.fields[name] for name in ("text_language", "max_rows")]
-        chosen = [self.fields[name] for name in self.fields if name not in ("text_language", *HUB_FIELDS)]
+        typed = [self.fields[name] for name in ("text_language", "sheet", "max_rows")]
+        chosen = [self.fields[name] for name in self.fields if name not in ("text_language", "sheet", *HUB_FIELDS)]
         return [*(field.change for field in chosen), *(field.submit for field in typed), *(f.blur for f in typed)]
 
 

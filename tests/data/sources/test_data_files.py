@@ -74,10 +74,21 @@ def test_missing_file_is_told(data: str):
         locate_data(data)
 
 
-@pytest.mark.parametrize("data", [".", "examples", "~"])
+@pytest.mark.parametrize("data", [".", "examples"])
 def test_folder_is_told(data: str):
-    with pytest.raises(DataError, match=f"^{data} is a folder. Choose one data file in it.$"):
+    with pytest.raises(DataError, match=f"^{data} is a folder. Choose one data file in it."):
         locate_data(data)
+
+
+def test_folder_with_one_data_file_is_that_file(write: Any, tmp_path: Path):
+    only = write("a.csv", "a\n1\n")
+    write("notes.md", "x")
+    assert locate_data(str(tmp_path)) == only
+    write("b.csv", "a\n1\n")
+    with pytest.raises(
+        DataError, match=r"is a folder\. Choose one data file in it\. It has several: a\.csv, b\.csv\.$"
+    ):
+        locate_data(str(tmp_path))
 
 
 @pytest.mark.parametrize("data", ["http://example.org/a.jsonl", "HTTPS://example.org/a.csv", "s3://bucket/a.parquet"])
@@ -95,7 +106,7 @@ def test_address_is_told(data: str):
     ],
 )
 def test_other_kind_of_file_is_told_with_the_kinds_there_are(write: Any, name: str, got: str):
-    kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.parquet file"
+    kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.parquet, \.xlsx, \.ods file"
     with pytest.raises(
         DataError, match=rf"^{name} must be a {kinds} \(also \.gz, \.bz2, \.xz, \.zst or \.zip\), got '{got}'\.$"
     ):
