@@ -196,7 +196,8 @@ def test_name_that_is_neither_file_nor_data_set_is_refused(cli: Any, data: str) 
 
 
 @pytest.mark.parametrize(
-    "data", ["https://huggingface.co/datasets/team/plain", "hf://datasets/team/plain", "file:///a"]
+    "data",
+    ["https://huggingface.co/datasets/team/plain/resolve/main/a.csv", "hf://datasets/team/plain/a.csv", "file:///a"],
 )
 def test_address_is_refused(cli: Any, data: str) -> None:
     assert_one_clear_line(

@@ -13,7 +13,7 @@ from sft_app.data.sources.lines import UnreadableFileError
 from sft_app.data.sources.packed_files import COMPRESSED, MAX_MEMBERS, TEXT_SUFFIXES, find_member, name_some
 from sft_app.data.sources.parquet_files import read_parquet_rows
 from sft_app.data.sources.sheets import SHEET_SUFFIXES, read_sheet_rows
-from sft_app.data.sources.text_blocks import text_blocks
+from sft_app.data.sources.text_blocks import refuse_other_texts, text_blocks
 from sft_app.data.sources.text_files import read_text_rows
 from sft_app.errors import DataError
 from sft_app.runtime.environment import BUNDLED_DIR
@@ -112,6 +112,9 @@ def file_sha256(path: Path) -> str:
 def _reader(
     path: Path, on_progress: ProgressCallback | None, notes: list[str], sheet: str | None
 ) -> Iterator[Row | Rejected]:
+    if data_suffix(path) in (".parquet", *SHEET_SUFFIXES):
+        with path.open("rb") as file:
+            refuse_other_texts(file.read(1024))
     if data_suffix(path) in SHEET_SUFFIXES:
         return read_sheet_rows(path, notes, sheet, on_progress)
     if data_suffix(path) == ".parquet":

@@ -13,7 +13,7 @@ import orjson
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.json_values import Position, Text, Value
-from sft_app.data.sources.json_wrappers import expand_rows, rows_in_object
+from sft_app.data.sources.json_wrappers import TABLE_COLUMNS, expand_rows, rows_in_object
 from sft_app.data.sources.lines import (
     MAX_ROW_BYTES,
     TooLong,
@@ -161,6 +161,10 @@ def _as_row(number: int, value: Any, note: str = "") -> Row | Rejected:
     if type(value) is list and value and all(type(item) is dict for item in value):
         return Row(number, {"messages": value}, note)
     if type(value) is list and len(value) == 2 and all(type(item) is str for item in value):
+        if {text.strip().lower() for text in value} <= TABLE_COLUMNS:
+            return Rejected(
+                number, f"it holds the names of columns, {value[0]!r} and {value[1]!r}, not a pair of texts"
+            )
         return Row(number, {"question": value[0], "answer": value[1]}, note or READ_AS_PAIR)
     return Rejected(number, f"the row must be an object with named columns, got {_KINDS[type(value)]}")
 

@@ -10,7 +10,7 @@ from sft_app.data.rows import JsonObject, Rejected, Row
 
 _TRAIN = ("train", "training")
 _OTHER_SPLITS = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation", "heldout")
-_TABLE_COLUMNS = {"question", "answer", "prompt", "response", "completion", "instruction", "input", "output", "text"}
+TABLE_COLUMNS = {"question", "answer", "prompt", "response", "completion", "instruction", "input", "output", "text"}
 _PLURALS = {"questions": "question", "answers": "answer", "prompts": "prompt", "responses": "response"}
 _WORDS_OF_A_TEXT = 4
 
@@ -96,7 +96,7 @@ def _columns_by_index(value: JsonObject) -> Found:
     if not _is_list_of(columns, dict) or not all(columns[0].keys() == column.keys() for column in columns):
         return None
     are_numbers = all(key.isdecimal() for key in columns[0]) and not all(key.isdecimal() for key in value)
-    if not are_numbers and len(_TABLE_COLUMNS & {key.lower() for key in value}) < 2:
+    if not are_numbers and len(TABLE_COLUMNS & {key.lower() for key in value}) < 2:
         return None
     rows = [{name: column[index] for name, column in value.items()} for index in columns[0]]
     return rows, "Each column is an object by row number, as pandas writes it; the rows are put together from them."

@@ -12,7 +12,7 @@ from sft_app.data.sources.packed_files import unpacked_blocks
 from sft_app.runtime.progress import ProgressCallback
 
 _OTHER_FILE_TYPES = {
-    b"PK\x03\x04": "a ZIP, Excel or Word file; give it the ending .zip or .xlsx, or save it as CSV",
+    b"PK\x03\x04": "a ZIP, Excel or Word file; save it as CSV, or give it the ending .xlsx or .zip",
     b"\x1f\x8b": "compressed with gzip; add .gz to its name",
     b"BZh": "compressed with bzip2; add .bz2 to its name",
     b"\xfd7zXZ\0": "compressed with xz; add .xz to its name",
@@ -47,7 +47,7 @@ def text_blocks(
     _refuse_other_types(head)
     head, blocks = take_head(as_utf8(blocks, [] if notes is None else notes))
     _refuse_binary_data(head)
-    _refuse_other_texts(head)
+    refuse_other_texts(head)
     if b"\n" not in head and b"\r" in head[:-1]:  # line endings of classic Mac OS, which Excel still offers
         blocks = (block.replace(b"\r", b"\n") for block in blocks)
     yield from blocks
@@ -61,7 +61,7 @@ def _refuse_other_types(head: bytes) -> None:
             raise UnreadableFileError(f"the file is {kind}")
 
 
-def _refuse_other_texts(head: bytes) -> None:
+def refuse_other_texts(head: bytes) -> None:
     """Refuse texts that people mistake for the data they stand for."""
     if head.startswith(_LFS_POINTER):
         raise UnreadableFileError(

@@ -30,7 +30,7 @@ _SAID = {
 }
 _PYTHON = re.compile(rb"(?:array\(|[\[{\s(])+'")
 _JSON_LIST = re.compile(rb'\[\s*[\[{"\]]')
-_DELIMITERS = ("\t", ";", ",")
+_DELIMITERS = ("\t", ";", "|", ",")
 MOST_NAME_CHARACTERS = 40
 
 

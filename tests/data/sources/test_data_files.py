@@ -193,6 +193,8 @@ def test_parquet_is_read(tmp_path: Path):
         ("a.csv.gz", b"a,b\n1,2\n", "the .gz file is not gzip"),
         ("a.jsonl", b"\0" * 100, "the file contains binary data or zero bytes"),
         ("a.parquet", b"a,b\n1,2\n", "the file is not Parquet"),
+        ("b.parquet", b"version https://git-lfs.github.com/spec/v1\n", "this is a Git LFS pointer"),
+        ("a.xlsx", b"<!DOCTYPE html><html>", "this is a saved web page"),
     ],
 )
 def test_file_that_cannot_be_read_at_all_is_told_by_name(write: Any, name: str, content: bytes, reason: str):

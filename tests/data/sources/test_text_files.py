@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.rows import Row
+from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.json_files import READ_AS_PAIR, READ_AS_PYTHON
 from sft_app.data.sources.lines import UnreadableFileError
 from sft_app.data.sources.python_literals import MAX_LITERAL_BYTES
@@ -74,6 +74,12 @@ def test_lists_in_lines_are_messages_or_pairs():
         "question": "Closed?",
         "answer": "No.",
     }
+
+
+def test_names_in_front_of_pairs_are_no_pair():
+    first, second = read(".json", json.dumps([["Question", "answer"], ["Open?", "Yes."]]))[0]
+    assert first == Rejected(1, "it holds the names of columns, 'Question' and 'answer', not a pair of texts")
+    assert second == {"question": "Open?", "answer": "Yes."}
 
 
 def test_guess_about_a_row_is_noted_with_it():
