@@ -16,7 +16,8 @@ import gradio as gr
 from pydantic import ValidationError, validate_call
 
 from sft_app.data.conversation import prompt_messages
-from sft_app.data.sources.data_files import SUFFIXES, data_suffix
+from sft_app.data.sources.data_files import data_suffix
+from sft_app.data.sources.packed_files import TEXT_SUFFIXES
 from sft_app.errors import DataError, SettingsError
 from sft_app.models.hardware import complete_settings
 from sft_app.runs.folder import Run
@@ -66,7 +67,7 @@ def _data_functions(context: PageContext) -> Functions:
         `name` is the file's name. Its suffix selects the file type, for example `examples.jsonl`.
         """
         suffix, limit = data_suffix(name), context.uploads.max_mb()
-        if suffix not in SUFFIXES or suffix.endswith((".gz", ".parquet")):
+        if suffix not in TEXT_SUFFIXES:
             raise DataError(
                 f"{name[:80]!r} is not the name of a text file. Use a name such as examples.jsonl or table.csv."
             )
