@@ -47,6 +47,7 @@ INNER_LAYERS = {
     "storage": ["stores", "copies", "restore", "backup"],
     "data": [
         "rows tool_calls",
+        "messages",
         "chat_templates conversation duplicates",
         "sources",
         "formats",
@@ -71,7 +72,11 @@ INNER_LAYERS = {
         "registry",
         "detection reading_notes",
     ],
-    "data/formats/converters": ["chat code_contests reply_trees tables", "preference"],
+    "data/formats/converters": [
+        "code_contests message_rows reply_trees tables turn_shapes",
+        "chat",
+        "preference",
+    ],
     "data/checkup": ["lengths sampling text_checks", "checks fixes", "inspection"],
     "models": [
         "apple_gpu gpu_state gpu_support precision starter",

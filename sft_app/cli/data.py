@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from sft_app.cli.options import ChatTemplateOption, FormatOption, JsonFlag, MapOption, SetOption, read_chat_template
+from sft_app.cli.options import (
+    AssistantOption,
+    ChatTemplateOption,
+    FormatOption,
+    JsonFlag,
+    MapOption,
+    SetOption,
+    read_chat_template,
+)
 from sft_app.cli.terminal import (
     print_cleaning,
     print_inspection,
@@ -26,6 +34,7 @@ def inspect(
     data: Annotated[str, typer.Argument(help="A data file, or the id of a dataset on the Hub.")],
     format: FormatOption = None,
     columns: MapOption = None,
+    assistant: AssistantOption = None,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts the tokens.")] = "starter",
     chat_template: ChatTemplateOption = None,
     max_length: Annotated[int | None, typer.Option(help="Maximum tokens per conversation; default: automatic.")] = None,
@@ -49,6 +58,7 @@ def inspect(
         "data": data,
         "format": format or "auto",
         "columns": columns or (),
+        "assistant": assistant or "",
         "model": model,
         "chat_template": read_chat_template(chat_template) or "",
         "max_length": max_length,

@@ -19,6 +19,10 @@ MapOption = Annotated[
         "--map", metavar="ROLE=COLUMN", help="Column for a role (user, assistant, system or context); can be repeated."
     ),
 ]
+AssistantOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Who the assistant is in a chat between people; the name as in the file."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, for example max_steps=20; can be repeated."),

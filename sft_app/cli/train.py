@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from sft_app.cli.options import (
+    AssistantOption,
     ChatTemplateOption,
     FormatOption,
     JsonFlag,
@@ -51,6 +52,7 @@ def train(
     preset: Annotated[Preset | None, typer.Option(help="Named set of settings; default: quick.")] = None,
     format: FormatOption = None,
     columns: MapOption = None,
+    assistant: AssistantOption = None,
     chat_template: ChatTemplateOption = None,
     assignments: SetOption = None,
     name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
@@ -66,7 +68,13 @@ def train(
     """Fine-tune a model, and follow the run until it ends."""
     from sft_app.training.launch import submit_run
 
-    flags: dict[str, Any] = {"data": data, "format": format, "columns": columns or None, "model": model}
+    flags: dict[str, Any] = {
+        "data": data,
+        "format": format,
+        "columns": columns or None,
+        "assistant": assistant,
+        "model": model,
+    }
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
     flags |= {"chat_template": read_chat_template(chat_template)}
     options = {key: value for key, value in flags.items() if value is not None}

@@ -2,103 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sft_app.data.tool_calls import as_json, call_text, calls_of, definitions_text
+from sft_app.data.messages import END_OF_THOUGHT, Message, Role, read_message
 from sft_app.errors import DataError, ModelError
 
-Role = Literal["system", "user", "assistant", "tool", "text"]
-RawMessages = list[Any]
-"""Messages as they are in a file, before `make_conversation` checks them."""
-
-ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "tool_response": "tool",
-    "text": "text",
-}
-"""The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST datasets."""
 FOLLOWERS: dict[str, set[str]] = {
-    "": {"system", "user"},
-    "system": {"user"},
+    "": {"system", "user", "assistant"},
+    "system": {"user", "assistant"},
     "user": {"assistant"},
-    "assistant": {"user", "tool"},
+    "assistant": {"user", "tool", "system"},
     "tool": {"tool", "assistant"},
 }
-START_OF_THOUGHT = "<think>"
-END_OF_THOUGHT = "</think>"
-SAYING_KEYS = {"content", "value", "tool_calls", "function_call", "tools"}
-TOOL_RESULT_KEYS = ("name", "tool_call_id")
+"""Which roles may follow a role. A system turn in the middle stays where it is."""
 MAY_BE_EMPTY = ("system", "tool")
-VALUE_KINDS = {
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation.
-
-    `content` is all of it as text, with tool definitions and calls. `trained` is false for an assistant turn that is
-    only context (OpenAI's `weight: 0`). `structure` is JSON with what chat templates that know tools take instead: the
-    content without them, and `tools`, `tool_calls`, or a result's `name` and `tool_call_id`.
-    """
-
-    role: Role
-    content: str
-    trained: bool = True
-    structure: str = field(default="", compare=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the message as text: `role`, `content`, and `weight: 0` if it is only context."""
-        weight = {} if self.trained else {"weight": 0}
-        return {"role": self.role, "content": self.content, **weight}
-
-    def rewritten(self, rewrite: Callable[[str], str]) -> Message:
-        """Return the message with its text rewritten, unless nothing would remain.
-
-        If the text of its tools changes too, it is text from then on.
-        """
-        text = rewrite(self.content)
-        if not text.strip() or text == self.content:
-            return self
-        said = json.loads(self.structure).get("content") if self.structure else None
-        if isinstance(said, str):
-            again = read_message(1, {**self.as_structured(), "content": rewrite(said)})
-            return again if again.content == text else replace(self, content=text, structure="")
-        return replace(self, content=text, structure=self.structure if said is None else "")
-
-    def as_structured(self) -> dict[str, Any]:
-        """Return the message with its tools as values. `make_conversation` reads it back."""
-        return {**self.as_dict(), **(json.loads(self.structure) if self.structure else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """The messages of an example, in an order that can be trained on.
 
-    It starts with at most one system message; then user and assistant alternate (an assistant may call tools in
-    between), and the assistant comes last. Plain text without a chat is a single message with the role `text`.
+    It starts with at most one system message, and an untrained greeting of the assistant if there is one; then user
+    and assistant alternate (an assistant may call tools in between, and a system message may precede a later question),
+    and the assistant comes last. Plain text without a chat is a single message with the role `text`.
     """
 
     messages: tuple[Message, ...]
@@ -128,8 +56,9 @@ class Conversation:
         return sum(message.role == "assistant" and END_OF_THOUGHT in message.content for message in self.messages)
 
     def question(self) -> str:
-        """Return what comes before the first answer, system prompt included; "" for plain text."""
-        first = next((where for where, message in enumerate(self.messages) if message.role == "assistant"), 0)
+        """Return what comes before the first answer, system prompt and greeting included; "" for plain text."""
+        asked = next((where for where, message in enumerate(self.messages) if message.role == "user"), 0)
+        first = next((n for n, message in enumerate(self.messages) if message.role == "assistant" and n > asked), 0)
         return "\n".join(message.content for message in self.messages[:first])
 
     def answers(self) -> list[str]:
@@ -146,9 +75,9 @@ class Conversation:
 def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversation:
     """Check and convert a list of `{"role", "content"}`, or of ShareGPT's `{"from", "value"}`.
 
-    With `repair`, messages that could not be trained on are rearranged: empty messages are dropped, system messages
-    come first, adjacent messages of the same role are joined, and anything before the first question or after the
-    last answer is dropped.
+    A greeting, the assistant's turn before the first question, is context and never trained on. With `repair`, messages
+    that could not be trained on are rearranged: empty messages are dropped, adjacent messages of the same role are
+    joined, and anything after the last answer is dropped. A system message in the middle stays there.
 
     Raises:
         DataError: a message has an unknown role or no text, or the order cannot be trained on.
@@ -160,82 +89,14 @@ def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversa
         fault = _fault(checked)
     if fault:
         raise DataError(fault)
-    return Conversation(tuple(checked))
+    return Conversation(tuple(_with_untrained_greeting(checked)))
 
 
-def read_message(position: int, message: Any) -> Message:
-    """Check and convert a message. Raises: DataError, naming its `position`, which counts from 1."""
-    if not isinstance(message, dict):
-        raise DataError(f"message {position} needs a `role` and a `content`")
-    role_name = message.get("role", message.get("from"))
-    if role_name is None or not message.keys() & SAYING_KEYS:
-        raise DataError(f"message {position} needs a `role` and a `content`")
-    role = ROLES.get(role_name.strip().lower()) if isinstance(role_name, str) else None
-    if role is None:
-        raise DataError(
-            f"message {position} has the role {_short(role_name)}; expected system, user, assistant or tool"
-        )
-    where = f"message {position} ({role})"
-    said = _content(message.get("content", message.get("value")), where)
-    calls = calls_of(message)
-    if role_name.strip().lower() == "function_call" and said.strip() and "<tool_call>" not in said:
-        said, calls = "", [said, *calls]
-    content = "\n".join(part for part in (said, *map(call_text, calls)) if part)
-    structure: dict[str, Any] = {"content": said, "tool_calls": calls} if calls else {}
-    if role == "system" and (definitions := definitions_text(message.get("tools"))):
-        parts = isinstance(message.get("content"), list)  # they are joined by a line break
-        content = ("\n" if parts else "\n\n").join(part for part in (said, definitions) if part)
-        structure = {"content": [said] if parts else said, "tools": message["tools"]}
-    if role == "tool":
-        structure = {key: message[key] for key in TOOL_RESULT_KEYS if isinstance(message.get(key), str)}
-    written = as_json(structure) if structure else ""
-    if _holds_half_a_character(content + written):
-        raise DataError(f"{where} contains an incomplete character (a lone surrogate)")
-    weight = message.get("weight", 1)
-    if weight not in (0, 1, None):
-        raise DataError(f"{where} has weight {_short(weight)}; expected 0 or 1")
-    is_trained = weight != 0 and message.get("train") is not False  # `train` is Axolotl's key
-    return Message(role, content, trained=role != "assistant" or is_trained, structure=written)
-
-
-def _content(value: Any, where: str) -> str:
-    """Read a text, or OpenAI's list of parts; only text and refusals can be trained on."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if not isinstance(value, list):
-        raise DataError(f"{where} has {kind_of(value)} as content; expected text")
-    return "\n".join(_part_text(part, where) for part in value)
-
-
-def _part_text(part: Any, where: str) -> str:
-    text = part
-    if isinstance(part, dict):
-        kind = part.get("type", "text")
-        if kind not in ("text", "refusal"):
-            raise DataError(f"{where} contains a part of type {_short(kind)}; only text can be trained on")
-        text = part.get(kind)
-    if not isinstance(text, str):
-        raise DataError(f"{where} contains a part that is not text")
-    return text
-
-
-def kind_of(value: Any) -> str:
-    """Describe the kind of a value for an error message; NaN is an empty cell written by pandas."""
-    is_missing = value is None or value != value
-    return "nothing" if is_missing else VALUE_KINDS.get(type(value), type(value).__name__)
-
-
-def _holds_half_a_character(text: str) -> bool:
-    """Return whether a text contains half an emoji, which JSON can spell but tokenizers and UTF-8 files reject."""
-    if text.isascii():
-        return False
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+def _with_untrained_greeting(messages: list[Message]) -> list[Message]:
+    greets = next((where for where, message in enumerate(messages) if message.role != "system"), 0)
+    if messages[greets].role != "assistant":
+        return messages
+    return [replace(message, trained=False) if where == greets else message for where, message in enumerate(messages)]
 
 
 def _fault(messages: list[Message]) -> str:
@@ -249,30 +110,46 @@ def _fault(messages: list[Message]) -> str:
         return ""
     if not any(message.role == "assistant" for message in messages):
         return "there is no assistant message, so there is nothing to learn from"
-    before = ""
-    for number, message in enumerate(messages, start=1):
-        if message.role not in FOLLOWERS[before]:
-            expected = "user" if before in ("", "system", "assistant") else "assistant"
-            return f"message {number} must come from the {expected}, got {message.role!r}"
-        before = message.role
-    if before != "assistant":
-        return f"the last message must come from the assistant, got {before!r}"
-    if not any(message.trained for message in messages if message.role == "assistant"):
+    roles = [message.role for message in messages]
+    if "user" not in roles:
+        first = next(where for where, role in enumerate(roles) if role != "system")
+        return f"message {first + 1} must come from the user, got {roles[first]!r}"
+    if fault := _fault_in_order(roles):
+        return fault
+    if not any(message.trained for message in messages[roles.index("user") :] if message.role == "assistant"):
         return "every assistant message has weight 0, so there is nothing to learn from"
     return ""
+
+
+def _fault_in_order(roles: list[Role]) -> str:
+    """Explain which message comes at the wrong place; "" if none does."""
+    before: str = ""
+    for number, role in enumerate(roles, start=1):
+        asked = "user" in roles[:number]
+        is_late_prompt = role == "assistant" and before == "system" and asked  # a system turn precedes a question
+        is_early_tool = role in ("tool", "system") and before == "assistant" and not asked
+        if role not in FOLLOWERS[before] or is_late_prompt or is_early_tool:
+            expected = "user" if before in ("", "system", "assistant") else "assistant"
+            return f"message {number} must come from the {expected}, got {role!r}"
+        before = role
+    return "" if before == "assistant" else f"the last message must come from the assistant, got {before!r}"
 
 
 def _repair_order(messages: list[Message]) -> list[Message]:
     """Rearrange messages so that they can be trained on; those of weight 0 stay untrained, even when joined."""
     spoken = [message for message in messages if message.content.strip() or message.role == "tool"]
-    system = [message for message in spoken if message.role == "system"]
-    turns = [message for message in spoken if message.role != "system"]
-    while turns and turns[0].role in ("assistant", "tool"):
-        turns.pop(0)
-    while turns and turns[-1].role in ("user", "tool"):
-        turns.pop()
+    while spoken and spoken[0].role == "tool":
+        spoken.pop(0)
+    while spoken and spoken[-1].role != "assistant":
+        spoken.pop()
+    answered = next((where for where, message in enumerate(spoken) if message.role == "assistant" and where), 0)
+    early = [message for message in spoken[:answered] if message.role == "system"]
     joined: list[Message] = []
-    for message in system + turns:
+    for message in [
+        *early,
+        *(message for message in spoken[:answered] if message.role != "system"),
+        *spoken[answered:],
+    ]:
         last = joined[-1] if joined else None
         if last and last.role == message.role != "tool":
             content = f"{last.content}\n\n{message.content}"
@@ -280,11 +157,6 @@ def _repair_order(messages: list[Message]) -> list[Message]:
         else:
             joined.append(message)
     return joined
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def prompt_messages(prompt: str, system: str = "") -> list[dict[str, str]]:

@@ -21,7 +21,8 @@ from sft_app.data.chat_templates import (
     is_thinking,
     render_template,
 )
-from sft_app.data.conversation import Conversation, Message
+from sft_app.data.conversation import Conversation
+from sft_app.data.messages import Message
 from sft_app.data.tool_templates import template_input, tools_form
 from sft_app.data.turn_positions import EncodedText, encode, lost_thoughts, turn_positions
 from sft_app.errors import DataError, NoChatTemplate
@@ -92,6 +93,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
         return _render_text(tokenizer, conversation.messages[0].content, max_length)
     chat, lost = _template_input(tokenizer, conversation)
     text = render_template(tokenizer, chat)
+    _check_late_prompts(conversation, text)
     last = len(chat.messages) - 1
     untrained = {turn for turn in lost if turn != last and chat.enable_thinking and "weight" not in chat.messages[turn]}
     ids, offsets = encode(tokenizer, text)
@@ -99,8 +101,9 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
     trained: list[int] = []
     ends: list[int] = []
     ends_itself = True
+    first_question = next((turn for turn, message in enumerate(chat.messages) if message["role"] == "user"), 0)
     for turn, message in enumerate(chat.messages):
-        if message["role"] == "assistant":
+        if message["role"] == "assistant" and turn > first_question:  # a greeting is context
             content, ending = turn_positions(tokenizer, chat, turn, encoded)
             ends += ending[-1:]
             ends_itself = bool(ending) or "weight" in message
@@ -125,6 +128,16 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
         is_last_thought_lost=last in lost,
         untrained_answers=len(untrained),
     )
+
+
+def _check_late_prompts(conversation: Conversation, text: str) -> None:
+    """Refuse a system message in the middle that the chat template drops or moves. Raises: DataError if it does."""
+    answered = 0
+    for message in conversation.messages:
+        if message.role == "assistant":
+            answered = max(answered, text.find(message.content.strip(), answered))
+        elif message.role == "system" and answered and text.find(message.content.strip(), answered) < 0:
+            raise DataError("the chat template has no place for a system message in the middle of a conversation")
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:

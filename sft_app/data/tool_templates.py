@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sft_app.data.chat_templates import TemplateInput, as_template_takes
-from sft_app.data.conversation import Conversation, read_message
+from sft_app.data.conversation import Conversation
+from sft_app.data.messages import read_message
 from sft_app.data.tool_calls import as_json, called, parse_json
 from sft_app.data.tool_proof import writes_all
 

@@ -9,7 +9,7 @@ from os.path import commonprefix
 from typing import Any
 
 from sft_app.data.chat_templates import TemplateInput, render_template, unused_character
-from sft_app.data.conversation import END_OF_THOUGHT, START_OF_THOUGHT
+from sft_app.data.messages import END_OF_THOUGHT, START_OF_THOUGHT
 from sft_app.errors import DataError
 
 Message = dict[str, Any]

@@ -18,6 +18,8 @@ Format = Literal[
     "gpt4all",
     "question_answer",
     "preference",
+    "turns",
+    "message_rows",
     "oasst",
     "code_contests",
     "text",
@@ -74,6 +76,14 @@ class DataSettings(BaseModel):
         "data", None, "Branch, tag or commit of a Hub dataset. Leave empty for main."
     )
     sheet: str | None = setting("data", None, "Sheet of an Excel or OpenDocument file. Leave empty for the first.")
+    assistant: str = setting(
+        "data",
+        "",
+        "Who the assistant is, if the messages name people: the name as in the file. Leave empty to detect it.",
+    )
+    reasoning: Literal["keep", "leave_out"] = setting(
+        "data", "keep", "Reasoning that comes with answers: keep it before them in <think> tags, or leave it out."
+    )
     reply_paths: Literal["best", "all"] = setting(
         "data", "best", "For reply trees (OASST): the best-ranked reply at every level, or every path."
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.conversation import Conversation, Message, make_conversation
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.messages import Message
 from sft_app.errors import DataError
 
 NAMES = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "x": "text"}
@@ -49,12 +50,13 @@ def test_user_and_assistant_in_turn_make_a_conversation(roles: str, turns: int):
         ("ta", "message 1 must come from the user, got 'tool'"),
         ("xa", "message 1 must come from the user, got 'text'"),
         ("sa", "message 2 must come from the user, got 'assistant'"),
+        ("atua", "message 2 must come from the user, got 'tool'"),
         ("uta", "message 2 must come from the assistant, got 'tool'"),
         ("uaa", "message 3 must come from the user, got 'assistant'"),
         ("uua", "message 2 must come from the assistant, got 'user'"),
         ("usa", "message 2 must come from the assistant, got 'system'"),
         ("ssua", "message 2 must come from the user, got 'system'"),
-        ("uasua", "message 3 must come from the user, got 'system'"),
+        ("uasa", "message 4 must come from the user, got 'assistant'"),
         ("uatua", "message 4 must come from the assistant, got 'user'"),
         ("uax", "message 3 must come from the user, got 'text'"),
         ("uau", "the last message must come from the assistant, got 'user'"),
@@ -252,17 +254,31 @@ def test_plain_text_has_no_question_and_is_learnt_whole():
 @pytest.mark.parametrize(
     ("roles", "expected"),
     [
-        ("aua", [("user", "text 1"), ("assistant", "text 2")]),
+        ("auua", [("assistant", "text 0"), ("user", "text 1\n\ntext 2"), ("assistant", "text 3")]),
+        (
+            "uasuua",
+            [(NAMES[role], f"text {n}") for n, role in enumerate("uas")]
+            + [("user", "text 3\n\ntext 4"), ("assistant", "text 5")],
+        ),
         ("uau", [("user", "text 0"), ("assistant", "text 1")]),
         ("uuaa", [("user", "text 0\n\ntext 1"), ("assistant", "text 2\n\ntext 3")]),
         ("usa", [("system", "text 1"), ("user", "text 0"), ("assistant", "text 2")]),
-        ("suas", [("system", "text 0\n\ntext 3"), ("user", "text 1"), ("assistant", "text 2")]),
+        ("suas", [("system", "text 0"), ("user", "text 1"), ("assistant", "text 2")]),
         ("tuat", [("user", "text 1"), ("assistant", "text 2")]),
         ("uatu", [("user", "text 0"), ("assistant", "text 1")]),
     ],
 )
 def test_order_is_repaired(roles: str, expected: list[tuple[str, str]]):
     assert [(turn["role"], turn["content"]) for turn in repaired(messages_of(roles))] == expected
+
+
+def test_greeting_is_kept_and_not_trained():
+    greeting, *others = make_conversation(messages_of("aua")).messages
+    assert (greeting.content, greeting.trained, [one.trained for one in others]) == ("text 0", False, [True, True])
+
+
+def test_system_message_in_the_middle_stays_there():
+    assert [one.role for one in make_conversation(messages_of("uasua")).messages][2] == "system"
 
 
 def test_empty_messages_are_left_out_by_repair():

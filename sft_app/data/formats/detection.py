@@ -25,6 +25,7 @@ from sft_app.data.formats.column_profiles import (
     profile_columns,
     profile_joined,
 )
+from sft_app.data.formats.converters import message_rows
 from sft_app.data.formats.converters.tables import ColumnMap, text_column
 from sft_app.data.formats.registry import Layout, layouts_to_detect
 from sft_app.data.rows import JsonObject
@@ -32,9 +33,9 @@ from sft_app.errors import DataError
 
 Certainty = Literal["chosen", "certain", "guess"]
 """How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
-SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound")
-WRITERS = ("user", "author", "username", "name")
-TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at")
+SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound", "author", "message")
+WRITERS = ("user", "username", "name", "author_id")
+TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at", "date", "time", "created_at", "send_date")
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,8 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
     if layouts or not list_columns(rows):
         return layouts or _refuse([])
     columns = profile_columns(rows)
-    if speaker := _speaker_column(columns):
-        raise DataError(
-            f"Each row contains one message, and `{speaker}` names its author. Put the messages of a conversation into "
-            "one row, as a list under `messages`. To train on the texts as they are, choose the format text."
-        )
+    if speaker := _speaker_column(columns, rows):
+        return [DetectedLayout("message_rows", f"each row contains one message, and `{speaker}` names its author")]
     layouts = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
     return layouts or _refuse(columns)
 
@@ -153,14 +151,20 @@ def _system(columns: list[ColumnProfile]) -> str:
     return system_column(column.name for column in columns if column.filled)
 
 
-def _speaker_column(columns: list[ColumnProfile]) -> str:
+def _speaker_column(columns: list[ColumnProfile], rows: Rows) -> str:
     """Find the column that names the author of each row's only text; "" if the rows are not messages."""
-    if sum(column.is_prose() for column in columns) > 1 or len(columns) < 2:
+    if _share(rows, message_rows.is_message) < 0.5:
+        return ""
+    if [normalize(column.name) for column in columns] == ["text"]:
+        return "text"  # a chat exported as lines
+    if any(answer_score(column.name) >= 5 for column in columns if column.is_text()):
         return ""
     speakers = [column for column in columns if normalize(column.name) in SPEAKERS]
     if not speakers and any(normalize(column.name) in TIMESTAMPS for column in columns):
         speakers = [column for column in columns if normalize(column.name) in WRITERS]
-    return next((column.name for column in speakers if not column.is_prose()), "")
+    if sum(column.kind == "prose" for column in columns) > 1 and not speakers:
+        return ""
+    return next((column.name for column in speakers if column.kind != "prose"), "")
 
 
 def _plain_text(rows: Rows) -> list[DetectedLayout]:

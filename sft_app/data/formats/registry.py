@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sft_app.data.conversation import RawMessages
-from sft_app.data.formats.converters import chat, code_contests, preference, reply_trees, tables
+from sft_app.data.formats.converters import chat, code_contests, message_rows, preference, reply_trees, tables
 from sft_app.data.formats.converters.tables import ColumnMap
+from sft_app.data.messages import RawMessages
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings, Format
@@ -182,6 +182,30 @@ _LAYOUTS = (
         recognise=preference.chosen_column,
         evidence="`{}` contains the better of two answers",
         precedence=1,  # the prompt may be a list of messages too
+    ),
+    Layout(
+        name="turns",
+        label="Other chats (trainers, providers, exports)",
+        documentation="lists of turns of any shape: speaker / text, question and answer in pairs, texts in turn, "
+        "Gemini, Bedrock, LangChain, Firefly, XTuner, UltraChat, LIMA, MOSS, exports of ChatGPT and Claude",
+        examples=("turns.jsonl",),
+        convert=chat.from_messages,
+        columns_read=chat.messages_columns,
+        recognise=chat.turns_column,
+        evidence="`{}` contains the turns of a conversation",
+        precedence=-2,
+    ),
+    Layout(
+        name="message_rows",
+        label="One message per row",
+        documentation="a speaker and a text per row, also a conversation id, a turn or a time: chats exported from "
+        "Discord, Telegram, Slack, WhatsApp and help desks; `assistant=NAME` says who answers",
+        examples=("message_rows.csv",),
+        convert=message_rows.from_single_row,
+        columns_read=message_rows.message_columns,
+        has_answers=False,
+        is_part=message_rows.is_message,
+        convert_rows=message_rows.conversations_of_messages,
     ),
     Layout(
         name="oasst",

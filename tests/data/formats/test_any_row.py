@@ -12,11 +12,12 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sft_app.data.conversation import ROLES, Conversation, Message, make_conversation
+from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.formats.converters.reply_trees import conversations_of_rows
 from sft_app.data.formats.converters.tables import ColumnMap
 from sft_app.data.formats.detection import detect_layouts
 from sft_app.data.formats.registry import LAYOUTS, converter
+from sft_app.data.messages import ROLES, Message
 from sft_app.data.rows import Rejected, Row
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
@@ -36,7 +37,7 @@ READINGS = [
 ]
 patiently = hypothesis_settings(deadline=None)
 """Other work on the machine is no failure."""
-ORDER = re.compile("x|s?ua((u|t+)a)*")
+ORDER = re.compile("x|s?a?ua((s?u|t+)a)*")
 INITIALS = {"system": "s", "user": "u", "assistant": "a", "tool": "t", "text": "x"}
 
 MESSAGE_KEYS = (
@@ -51,6 +52,8 @@ KEYS = {
     "preference": {"prompt", "chosen", "rejected", "system", "tools"},
     "text": {"text", "content"},
     "oasst": {"prompt", "message_id", "parent_id", "text", "role"},
+    "turns": {"conversation", "dialog", "system", "tools"},
+    "message_rows": {"role", "content", "conversation_id", "turn"},
     "code_contests": {"description", "solutions"},
     "columns": {"question", "answer", "system_prompt", "context"},
 }

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from sft_app.data.conversation import ROLES, RawMessages, kind_of
+from sft_app.data.formats.converters.turn_shapes import find_shape, parsed_turns, shaped_messages
+from sft_app.data.messages import RawMessages, kind_of, role_name, role_of
 from sft_app.data.rows import JsonObject
 from sft_app.data.tool_calls import definitions_text
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
-MESSAGE_LIST_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+MESSAGE_LIST_COLUMNS = (
+    *("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents", "chat_messages"),
+    *("mapping", "internal", "segments", "utterances", "data", "history", "text"),
+)
+ROW_OBJECTS = ("data", "request", "body", "conversation", "chat", "sample", "item", "row")
+"""Objects that may hold a row's messages, one level down."""
+SYSTEM_COLUMNS = (
+    *("system", "system_prompt", "system_message", "systemInstruction", "system_instruction", "meta_instruction"),
+    "instructions",
+)
 TOOL_COLUMNS = ("tools", "functions")
 
 
 def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    """Convert `{"messages": [{"role", "content"}, …]}` or `{"conversations": [{"from", "value"}, …]}`.
+    """Convert `{"messages": [{"role", "content"}, …]}` or any other list of turns (`turn_shapes`).
 
     A `system` text and the definitions in `tools` or `functions` go into the system message.
 
@@ -24,11 +34,56 @@ def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
     Source: OpenAI fine-tuning format; TRL conversational format; lm-sys/FastChat, dummy data (ShareGPT);
     LLaMA-Factory, data/README.md (`system` and `tools`).
     """
-    column = message_list_column(row)
-    messages = row.get(column)
-    if not isinstance(messages, list) or not messages:
+    holder = unwrapped(row)
+    column = message_list_column(holder)
+    messages = with_speakers(shaped_messages(holder.get(column)), settings)
+    if not messages:
         raise DataError(f"`{column}` must be a list with at least one message")
-    return [with_tools(with_system(messages, row.get("system")), row)]
+    if "response" in row:
+        messages = [*messages, *_logged_answer(row["response"])]
+    return [with_tools(with_system(messages, system_text(holder)), holder)]
+
+
+def with_speakers(messages: RawMessages, settings: DataSettings) -> RawMessages:
+    """Give the turns of the person named in the setting `assistant` the role assistant, and the others that of user."""
+    wanted = settings.assistant.strip().lower()
+    if not wanted:
+        return messages
+    return [
+        {**turn, "role": "assistant" if str(role_name(turn)).strip().lower() == wanted else role_of(turn) or "user"}
+        if isinstance(turn, dict)
+        else turn
+        for turn in messages
+    ]
+
+
+def unwrapped(row: JsonObject) -> JsonObject:
+    """Return the object that holds a row's messages: the row, or one in it such as `data` or a log's `request`."""
+    if find_shape(row.get(message_list_column(row))):
+        return row
+    objects = [row[name] for name in ROW_OBJECTS if isinstance(row.get(name), dict)]
+    return next((one for one in objects if find_shape(one.get(message_list_column(one)))), row)
+
+
+def system_text(row: JsonObject) -> str:
+    """Return the text of a row's system prompt, which may be a list of parts; "" if it has none."""
+    return next((text for name in SYSTEM_COLUMNS if (text := _text_of(row.get(name))).strip()), "")
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, dict):
+        value = value.get("parts", value.get("text", value.get("content")))
+    if isinstance(value, list):
+        return "\n".join(_text_of(part) for part in value)
+    return value if isinstance(value, str) else ""
+
+
+def _logged_answer(response: Any) -> RawMessages:
+    """Read the answer in a log of requests to an API. Source: OpenAI, "Chat completions"."""
+    body = response.get("body", response) if isinstance(response, dict) else {}
+    choices = body.get("choices") if isinstance(body, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return [first["message"]] if isinstance(first, dict) and isinstance(first.get("message"), dict) else []
 
 
 def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
@@ -39,23 +94,26 @@ def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawM
     Source: TRL, "Dataset formats".
     """
     messages = _turns(row.get("prompt"), "user", "prompt") + _turns(row.get("completion"), "assistant", "completion")
-    return [with_tools(messages, row)]
+    return [with_tools(with_system(messages, system_text(row)), row)]
 
 
 def message_list_column(row: JsonObject) -> str:
-    """Find the column that holds a row's messages: the first of the usual names that contains a list."""
+    """Find the column that holds a row's messages: the first of the usual names that contains a list of turns."""
     present = [name for name in MESSAGE_LIST_COLUMNS if name in row]
-    return next((name for name in present if isinstance(row[name], list) and row[name]), (present or ["messages"])[0])
+    fits = (name for name in present if (shape := find_shape(row[name])) and (shape.is_telling or name != "text"))
+    return next(fits, (present or ["messages"])[0])
 
 
 def messages_columns(row: JsonObject, settings: DataSettings) -> list[str]:
     """List the columns that `from_messages` reads."""
-    return [message_list_column(row), "system", *TOOL_COLUMNS]
+    column = message_list_column(row)
+    nested = [] if find_shape(row.get(column)) else [name for name in (*ROW_OBJECTS, "response") if name in row]
+    return [column, *nested, *SYSTEM_COLUMNS, *TOOL_COLUMNS]
 
 
 def prompt_completion_columns(row: JsonObject, settings: DataSettings) -> list[str]:
     """List the columns that `from_prompt_completion` reads."""
-    return ["prompt", "completion", *TOOL_COLUMNS]
+    return ["prompt", "completion", *SYSTEM_COLUMNS, *TOOL_COLUMNS]
 
 
 def role_column(row: JsonObject) -> str:
@@ -66,6 +124,13 @@ def role_column(row: JsonObject) -> str:
 def from_column(row: JsonObject) -> str:
     """Return the column that holds ShareGPT's turns with `from`; "" if there is none."""
     return _column_of_turns(row, "from")
+
+
+def turns_column(row: JsonObject) -> str:
+    """Return the column that holds turns in any other shape; "" if there is none."""
+    holder = unwrapped(row)
+    column = message_list_column(holder)
+    return column if find_shape(holder.get(column)) else ""
 
 
 def completion_column(row: JsonObject) -> str:
@@ -94,18 +159,18 @@ def with_tools(messages: RawMessages, row: JsonObject) -> RawMessages:
 
 def _column_of_turns(row: JsonObject, key: str) -> str:
     column = message_list_column(row)
-    turns = row.get(column)
+    turns = parsed_turns(row.get(column))
     has_key = isinstance(turns, list) and any(isinstance(turn, dict) and key in turn for turn in turns)
     return column if has_key else ""
 
 
 def _begins_with_system(messages: RawMessages) -> bool:
-    first = messages[0] if messages and isinstance(messages[0], dict) else {}
-    role = first.get("role", first.get("from"))
-    return isinstance(role, str) and ROLES.get(role.strip().lower()) == "system"
+    return bool(messages) and role_of(messages[0]) == "system"
 
 
 def _turns(value: Any, role: str, column: str) -> RawMessages:
+    if find_shape(value) and not isinstance(value, str):
+        return shaped_messages(value)
     if isinstance(value, list):
         return value
     if isinstance(value, str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sft_app.data.conversation import RawMessages, kind_of
+from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sft_app.data.conversation import RawMessages, kind_of
 from sft_app.data.formats.column_names import SYSTEM_NAMES, answer_mark, system_column
 from sft_app.data.formats.converters.chat import messages_columns, with_system, with_tools
+from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings

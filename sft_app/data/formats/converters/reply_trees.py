@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from sft_app.data.conversation import ROLES, RawMessages
+from sft_app.data.messages import ROLES, RawMessages
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.errors import DataError, NotChosen
 from sft_app.settings import DataSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sft_app.data.conversation import RawMessages, kind_of
+from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings

@@ -289,9 +289,9 @@ def test_sharegpt_function_call_and_observation_are_turns():
     ]
 
 
-def test_sharegpt_that_opens_with_the_answer_is_told():
+def test_sharegpt_that_only_greets_is_told():
     row = {"conversations": [{"from": "gpt", "value": "Yo!"}, {"from": "human", "value": "Hi"}]}
-    assert_refused("sharegpt", row, "message 1 must come from the user, got 'assistant'")
+    assert_refused("sharegpt", row, "the last message must come from the assistant, got 'user'")
 
 
 # columns
