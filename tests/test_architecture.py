@@ -66,14 +66,16 @@ INNER_LAYERS = {
         "data_files",
     ],
     "data/formats": [
-        "column_profiles",
+        "column_profiles usable_rows",
         "column_names label_words",
         "column_mapping converters row_filters",
         "registry",
         "detection reading_notes",
     ],
     "data/formats/converters": [
-        "code_contests message_rows reply_trees tables turn_shapes",
+        "code_contests message_rows rendered_chats reply_trees",
+        "turn_shapes",
+        "tables",
         "chat",
         "preference",
     ],

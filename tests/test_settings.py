@@ -240,6 +240,8 @@ def test_every_row_of_the_example_is_read_when_nothing_is_said():
         "dataset_split": "train",
         "dataset_revision": None,
         "sheet": None,
+        "assistant": "",
+        "reasoning": "keep",
         "reply_paths": "best",
         "text_language": "",
         "code_language": "python3",

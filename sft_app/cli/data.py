@@ -69,7 +69,7 @@ def inspect(
         file = open_data(settings.reading(), home, report)
         model_ref = resolve_model(settings.model, settings.revision, home)
         tokenizer = load_tokenizer(model_ref, home, settings.chat_template, settings.enable_thinking)
-        inspection = inspect_data(file, settings, tokenizer, report)
+        inspection = inspect_data(file, settings, tokenizer, report, repair=fix)
     if out is not None:
         with progress_bar("Writing", quiet=as_json) as report:
             cleaning = write_cleaned_copy(file, RECOMMENDED if fix else (), out, report)

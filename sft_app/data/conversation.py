@@ -39,6 +39,10 @@ class Conversation:
         """Return the messages as `data/train.jsonl` holds them, with tools as values."""
         return [message.as_structured() for message in self.messages]
 
+    def as_copied(self) -> list[dict[str, Any]]:
+        """Return the messages as a cleaned copy holds them: as text, with the values of tools next to it."""
+        return [message.as_copied() for message in self.messages]
+
     def assistant_turns(self) -> int:
         """Count the assistant's messages."""
         return sum(message.role == "assistant" for message in self.messages)
@@ -54,6 +58,10 @@ class Conversation:
     def thoughts(self) -> int:
         """Count the answers that contain a thought."""
         return sum(message.role == "assistant" and END_OF_THOUGHT in message.content for message in self.messages)
+
+    def without_thoughts(self) -> Conversation:
+        """Return the conversation without the thoughts before its answers."""
+        return Conversation(tuple(message.rewritten(_without_thought) for message in self.messages))
 
     def question(self) -> str:
         """Return what comes before the first answer, system prompt and greeting included; "" for plain text."""
@@ -90,6 +98,10 @@ def make_conversation(messages: Iterable[Any], repair: bool = False) -> Conversa
     if fault:
         raise DataError(fault)
     return Conversation(tuple(_with_untrained_greeting(checked)))
+
+
+def _without_thought(text: str) -> str:
+    return text.rpartition(END_OF_THOUGHT)[2].lstrip() if END_OF_THOUGHT in text else text
 
 
 def _with_untrained_greeting(messages: list[Message]) -> list[Message]:

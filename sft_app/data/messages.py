@@ -77,9 +77,20 @@ class Message:
             return again if again.content == text else replace(self, content=text, structure="")
         return replace(self, content=text, structure=self.structure if said is None else "")
 
+    def as_copied(self) -> dict[str, Any]:
+        """Return the message as a cleaned copy holds it: all of it as text, and under `structure` as values."""
+        return {**self.as_dict(), **({"structure": json.loads(self.structure)} if self.structure else {})}
+
     def as_structured(self) -> dict[str, Any]:
         """Return the message with its tools as values. `make_conversation` reads it back."""
         return {**self.as_dict(), **(json.loads(self.structure) if self.structure else {})}
+
+
+def _read_copied(position: int, message: dict[str, Any]) -> Message | None:
+    """Read a message of a cleaned copy; None if its text no longer agrees with its structure."""
+    plain = {key: value for key, value in message.items() if key != "structure"}
+    again = read_message(position, {**plain, **message["structure"]})
+    return again if again.content == message.get("content") else None
 
 
 def role_of(message: Any) -> Role | None:
@@ -112,6 +123,8 @@ def read_message(position: int, message: Any) -> Message:
     """Check and convert a message. Raises: DataError, naming its `position`, which counts from 1."""
     if not isinstance(message, dict):
         raise DataError(f"message {position} needs a `role` and a `content`")
+    if isinstance(message.get("structure"), dict) and (copied := _read_copied(position, message)):
+        return copied
     named = role_name(message)
     if named is None or not message.keys() & SAYING_KEYS:
         raise DataError(f"message {position} needs a `role` and a `content`")

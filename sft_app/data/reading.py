@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -12,10 +12,11 @@ from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.formats.column_profiles import list_columns
-from sft_app.data.formats.detection import Certainty, DetectedLayout, detect_layouts
-from sft_app.data.formats.reading_notes import find_filter, reading_notes, why_uncertain
+from sft_app.data.formats.detection import Certainty, DetectedLayout, decide_layout, detect_unless_chosen
+from sft_app.data.formats.reading_notes import REASONING_NOTES, find_filter, reading_notes, why_uncertain
 from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.formats.row_filters import RowFilter, ValueCounts
+from sft_app.data.formats.usable_rows import unread_texts, usable_rows
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
@@ -64,10 +65,14 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A conversation and the number of the row that its last message came from."""
+    """A conversation and the number of the row that its last message came from.
+
+    `unread` is a hash of the texts in the row that are not read; rows that differ there are no copies.
+    """
 
     row: int
     conversation: Conversation
+    unread: int = 0
 
 
 @dataclass
@@ -94,7 +99,17 @@ class Reading:
             for messages in item[1]:
                 conversation = self._make_conversation(item[0], messages)
                 if conversation is not None:
-                    yield Example(item[0], conversation)
+                    yield Example(item[0], self._with_reasoning(item[0], conversation), item[2])
+
+    def _with_reasoning(self, row: int, conversation: Conversation) -> Conversation:
+        """Keep the reasoning before answers or leave it out, as the settings say, and note it either way."""
+        if not conversation.has_thought():
+            return conversation
+        is_kept = self.file.settings.reasoning == "keep"
+        note = REASONING_NOTES[self.file.settings.reasoning]
+        if self.noted[note][-1:] != [row]:
+            self.noted[note].append(row)
+        return conversation if is_kept else conversation.without_thoughts()
 
     def _make_conversation(self, row: int, messages: list[Any]) -> Conversation | None:
         try:
@@ -107,13 +122,13 @@ class Reading:
                 self.rejected.append(Rejected(row, str(error)))
             return repaired if self.repair else None
 
-    def _message_lists(self) -> Iterator[tuple[int, list[Any]] | Rejected]:
-        """Yield each row's number and message lists, or the rejected row."""
+    def _message_lists(self) -> Iterator[tuple[int, list[Any], int] | Rejected]:
+        """Yield each row's number, message lists and hash of what is not read, or the rejected row."""
         settings = self.file.settings
         convert_rows = LAYOUTS[settings.format].convert_rows
         if self.file.joins_rows and convert_rows:
             for item in convert_rows(self._counted_rows(), settings):
-                yield item if isinstance(item, Rejected) else (item[0].number, [item[1]])
+                yield item if isinstance(item, Rejected) else (item[0].number, [item[1]], 0)
             return
         convert = converter(settings)
         for row in self._counted_rows():
@@ -123,12 +138,14 @@ class Reading:
             try:
                 if self.file.row_filter and (column := self.file.row_filter.column_that_marks_bad(row.values)):
                     raise NotChosen(f"`{column}` marks its answer as bad")
-                yield row.number, convert(row.values, settings)
+                read = LAYOUTS[settings.format].columns_read(row.values, settings)
+                yield row.number, convert(row.values, settings), unread_texts(row.values, read)
             except DataError as error:
                 yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
 
     def _rows(self) -> Iterator[Row | Rejected]:
-        return read_rows(self.file.path, self.on_progress, sheet=self.file.settings.sheet)
+        path, sheet = self.file.path, self.file.settings.sheet
+        return _usable(path, read_rows(path, self.on_progress, sheet=sheet))
 
     def _counted_rows(self) -> Iterator[Row | Rejected]:
         for row in islice(self._rows(), self.file.settings.max_rows):
@@ -166,8 +183,8 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         if first is None:
             raise DataError(f"{path.name} contains no rows.")
         raise DataError(f"{path.name} has no readable row. Row {first.row}: {first.reason}.")
-    candidates = _detect(readable, settings)
-    decided, certainty = _decide(candidates, settings)
+    candidates = detect_unless_chosen(readable, settings)
+    decided, certainty = decide_layout(candidates, settings)
     is_part = LAYOUTS[decided.format].is_part
     joins_rows = is_part is not None and any(map(is_part, readable))
     row_filter = find_filter(readable, counts, decided)
@@ -176,16 +193,6 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         certainty = "guess"
     notes = [*file_notes, *reading_notes(readable, decided, row_filter, certainty == "chosen")]
     return DataFile(path, decided, candidates, list_columns(readable), joins_rows, certainty, notes, row_filter)
-
-
-def _decide(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[DataSettings, Certainty]:
-    if settings.format != "auto":
-        return settings, "chosen"
-    if settings.columns:
-        return settings.model_copy(update={"format": "columns"}), "chosen"
-    best = candidates[0]
-    decided = settings.model_copy(update={"format": best.format, "columns": best.columns})
-    return decided, "certain" if best.is_certain else "guess"
 
 
 def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCallback | None = None) -> LoadedData:
@@ -199,14 +206,18 @@ def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCall
     examples = list(islice(iterator, most))
     is_whole = most is None or next(iterator, None) is None
     if not examples:
-        raise no_conversation(file, reading.rejected)
+        raise no_conversation(file, reading.rejected, reading.repairable)
     return LoadedData(file, examples, reading.rejected, reading.rows, is_whole)
 
 
-def no_conversation(file: DataFile, rejected: Iterable[Rejected]) -> DataError:
-    """Build the error for a file without a usable conversation, with the first reason."""
+def no_conversation(file: DataFile, rejected: Iterable[Rejected], repairable: Sequence[int] = ()) -> DataError:
+    """Build the error for a file without a usable conversation: the first reason, and the fix if one helps."""
     worst = next(iter(rejected), Rejected(1, "it is empty"))
-    return DataError(f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}.")
+    said = f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}."
+    if repairable:
+        rows = "1 row" if len(repairable) == 1 else f"{len(repairable):,} rows"
+        said += f" {rows} can be fixed: run `inspect {file.path.name} --fix --out fixed.jsonl`, then use fixed.jsonl."
+    return DataError(said)
 
 
 def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Conversation | None:
@@ -256,6 +267,10 @@ def _look_ahead(path: Path, sheet: str | None) -> tuple[Rejected | None, list[Js
     return _first_rows(path, sheet, stat.st_mtime_ns, stat.st_size)
 
 
+def _usable(path: Path, rows: Iterator[Row | Rejected]) -> Iterator[Row | Rejected]:
+    return usable_rows(rows, path.suffix.lower() == ".parquet")
+
+
 @lru_cache(maxsize=2)
 def _first_rows(
     path: Path, sheet: str | None, *_stamp: int
@@ -264,7 +279,7 @@ def _first_rows(
     readable: list[JsonObject] = []
     notes: list[str] = []
     counts, most = ValueCounts(), ROWS_COUNTED
-    for row in read_rows(path, notes=notes, sheet=sheet):
+    for row in _usable(path, read_rows(path, notes=notes, sheet=sheet)):
         if isinstance(row, Row):
             if len(readable) < ROWS_TO_DETECT_LAYOUT:
                 readable.append(row.values)
@@ -275,13 +290,3 @@ def _first_rows(
         if most == 0:
             break
     return refused, readable, counts, notes
-
-
-def _detect(rows: list[JsonObject], settings: DataSettings) -> list[DetectedLayout]:
-    """Detect the layouts that fit; if the settings name a layout, none has to."""
-    try:
-        return detect_layouts(rows)
-    except DataError:
-        if settings.format != "auto" or settings.columns:
-            return []
-        raise

@@ -47,11 +47,11 @@ class RelatedRows:
         self.near = NearDuplicates()
         self._long_lines: dict[int, int] = {}
 
-    def add(self, row: int, conversation: Conversation) -> None:
-        """Add a conversation and the row it came from."""
+    def add(self, row: int, conversation: Conversation, unread: int = 0) -> None:
+        """Add a conversation, the row it came from, and a hash of what is not read of it."""
         question, answer = _question_and_answer(conversation)
         self.rows.append(row)
-        self.whole.append(hash(conversation))
+        self.whole.append(hash((conversation, unread)) if unread else hash(conversation))
         self.questions.append(hash(question) if question else hash(conversation))
         self.answers.append(hash(answer) if question else hash(conversation))
         self.near.add(self._without_shared_lines(conversation.spoken()))

@@ -225,7 +225,8 @@ def test_first_examples_are_loaded(open_rows: Any, most: int | None, rows: list[
 
 def test_file_without_a_conversation_is_told_with_its_first_reason(open_rows: Any):
     with pytest.raises(
-        DataError, match=r"^a\.jsonl has no usable conversation\. Row 1: message 2 \(assistant\) is empty\.$"
+        DataError,
+        match=r"^a\.jsonl has no usable conversation\. Row 1: message 2 \(assistant\) is empty\. 1 row can be fixed",
     ):
         load_data(open_rows([EMPTY, TWO_QUESTIONS]))
 

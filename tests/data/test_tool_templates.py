@@ -229,6 +229,8 @@ def test_tools_come_back_from_the_run_folder_and_from_a_cleaned_copy(tmp_path: P
         file = tmp_path / f"{number}.jsonl"
         file.write_text(json.dumps(row) + "\n")
         [conversation] = load_data(open_data(parse_settings({"data": str(file)}).reading(), tmp_path), 10).conversations
+        copied = make_conversation(json.loads(json.dumps(conversation.as_copied())))
+        assert copied.as_structured() == conversation.as_structured()
         again = make_conversation(json.loads(json.dumps(conversation.as_structured())))
         assert again.as_dicts() == conversation.as_dicts()
         assert again.as_structured() == conversation.as_structured()

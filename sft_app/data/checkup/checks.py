@@ -77,7 +77,7 @@ class Examination:
     def add(self, example: Example) -> None:
         """Add an example."""
         index, conversation = len(self), example.conversation
-        self.related.add(example.row, conversation)
+        self.related.add(example.row, conversation, example.unread)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
             self.indexes.setdefault(kind, array("q")).append(index)
         answer = conversation.answers()[0]

@@ -91,7 +91,7 @@ def write_cleaned_copy(
     first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
     related = RelatedRows()
     for example in first:
-        related.add(example.row, example.conversation)
+        related.add(example.row, example.conversation, example.unread)
     if not len(related.rows):
         raise no_conversation(file, first.reading.rejected)
     dropped = _dropped(related, fixes)
@@ -103,7 +103,7 @@ def write_cleaned_copy(
     cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, first.reading.rejected)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl_atomically(copy, ({"messages": example.conversation.as_structured()} for example in kept))
+        write_jsonl_atomically(copy, ({"messages": example.conversation.as_copied()} for example in kept))
         write_json_atomically(_record_path(copy), asdict(cleaning))
     except OSError as error:
         raise DataError(f"The cleaned copy could not be written to {copy}: {error.strerror or error}.") from error
@@ -133,7 +133,7 @@ class _FixedReading:
 
     def __iter__(self) -> Iterator[Example]:
         for example in self.reading:
-            yield Example(example.row, self._rewrite(example))
+            yield Example(example.row, self._rewrite(example), example.unread)
         if self.repairs:
             self.changed = {"repair_turns": self.reading.repairable, **self.changed}
 

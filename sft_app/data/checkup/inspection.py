@@ -98,21 +98,27 @@ class _Seen:
 
 
 def inspect_data(
-    file: DataFile, settings: RunSettings, tokenizer: Any | None, on_progress: ProgressCallback | None = None
+    file: DataFile,
+    settings: RunSettings,
+    tokenizer: Any | None,
+    on_progress: ProgressCallback | None = None,
+    repair: bool = False,
 ) -> Inspection:
     """Read the file once, run every check, and measure the token lengths of a sample.
+
+    With `repair`, rows whose turns are out of order are examined as the fix would leave them.
 
     Raises:
         DataError: there is no usable conversation, or the model's chat template rejects all of them.
     """
     report = on_progress or (lambda share: None)
     reading_share = 1.0 if tokenizer is None else 0.6
-    reading = Reading(file, lambda share: report(reading_share * share))
+    reading = Reading(file, lambda share: report(reading_share * share), repair)
     seen = _Seen()
     for example in reading:
         seen.add(example)
     if seen.example is None:
-        raise no_conversation(file, reading.rejected)
+        raise no_conversation(file, reading.rejected, reading.repairable)
     lengths = None
     notes: tuple[str, ...] = ()
     if tokenizer is not None:

@@ -52,9 +52,15 @@ _EMPTY_LINES = re.compile(r"(?<![^\S\n])[^\S\n]*\n(?:[^\S\n]*\n)+")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|([A-Za-z][A-Za-z0-9]{1,30}));")
 
 _ROLES = "system|user|assistant|model|tool|ipython|human"
+# Others may be the author's own, such as <|begin_of_thought|>, and stay.
+_KNOWN_MARKS = (
+    "im_start|im_end|im_sep|endoftext|end_of_text|begin_of_text|start_header_id|end_header_id|eot_id|eom_id|python_tag"
+    "|user|assistant|system|end|pad|bos|eos|endofprompt|START_OF_TURN_TOKEN|END_OF_TURN_TOKEN"
+    "|USER_TOKEN|CHATBOT_TOKEN|SYSTEM_TOKEN|start|message|channel|return|call"
+)
 _MARKER = re.compile(
     rf"""<\|im_start\|>(?:(?:{_ROLES})\b)?\n?|<\|start_header_id\|>(?:{_ROLES})?<\|end_header_id\|>\n*
-    |<start_of_turn>(?:(?:{_ROLES})\b)?\n?|<end_of_turn>|<\|[A-Za-z][A-Za-z0-9_]{{1,40}}\|>
+    |<start_of_turn>(?:(?:{_ROLES})\b)?\n?|<end_of_turn>|<\|(?:{_KNOWN_MARKS})\|>
     |</?s>|\[/?INST\]|<</?SYS>>|^[^\S\n]*(?:\#\#\#[ ](?:Instruction|Input|Response|Human|Assistant):[^\S\n]*)+\n?""",
     re.MULTILINE | re.VERBOSE,
 )

@@ -54,6 +54,7 @@ def choose_question_and_answer(columns: Sequence[ColumnProfile]) -> ColumnPair |
     Raises:
         DataError: several columns could be the answer, or the question; the message names them.
     """
+    columns = _without_options(columns)
     candidates = _candidates(_without_titles(columns))
     called = {column.name.strip().lower(): column for column in candidates}
     if {"q", "a"} <= called.keys():  # of options A to D, A is not an answer
@@ -95,6 +96,13 @@ def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Column
         and not is_side_note(column.name)
         and answer_mark(column.name) != "bad"
     ]
+
+
+def _without_options(columns: Sequence[ColumnProfile]) -> Columns:
+    """Leave out the options `A`, `B`, `C` … of a multiple-choice question, which become a part of it."""
+    options = [column for column in columns if len(column.name) == 1 and "A" <= column.name <= "H"]
+    is_choice = len(options) > 2 and any(answer_score(column.name) >= 5 for column in columns)
+    return [column for column in columns if not is_choice or column not in options]
 
 
 def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:

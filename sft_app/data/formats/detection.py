@@ -30,9 +30,11 @@ from sft_app.data.formats.converters.tables import ColumnMap, text_column
 from sft_app.data.formats.registry import Layout, layouts_to_detect
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
+from sft_app.settings import DataSettings
 
 Certainty = Literal["chosen", "certain", "guess"]
 """How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
+CONTEXTS = ("context", "article", "passage", "document", "schema", "background", "kontext", "contexte", "contexto")
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound", "author", "message")
 WRITERS = ("user", "username", "name", "author_id")
 TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at", "date", "time", "created_at", "send_date")
@@ -90,9 +92,16 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayou
     doubt = _doubt(ask, answer, rows, _is_all(layout, columns))
     why = f"the columns {in_backticks(used)} are {layout.columns_are}{doubt}"
     is_certain = not doubt
-    if not map.system and (system := _system(columns)):
-        full = replace(map, system=system, context=map.context if map.context in named else "")
-        return [DetectedLayout("columns", f"{why}, with the system prompt in `{system}`", full.entries(), is_certain)]
+    full = replace(
+        map,
+        system=map.system if map.system in named else _system(columns),
+        context=map.context if map.context in named else "" if map.context else _context(columns, map),
+    )
+    if (added := [name for name in full.used() if name not in map.used()]) and full.system not in ("", map.system):
+        why += f", with the system prompt in `{full.system}`"
+    if added:
+        why += f", with `{full.context}` added to every question" if full.context in added else ""
+        return [DetectedLayout("columns", why, full.entries(), is_certain)]
     context = named.get(map.context)
     if context is None or context.kind != "constant":
         return [DetectedLayout(layout.name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
@@ -131,6 +140,7 @@ def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]
     used = [pair.question, pair.answer]
     why = f"{in_backticks([pair.question])} looks like the question and {in_backticks([pair.answer])} like the answer"
     context = inputs[0] if inputs and normalize(pair.question) == "instruction" else ""
+    context = context or _context(columns, ColumnMap(pair.question, pair.answer))
     map = ColumnMap(pair.question, pair.answer, _system(columns), context)
     basis = f", judging by {pair.basis}" if pair.basis else ""
     first = DetectedLayout(
@@ -145,6 +155,13 @@ def _inputs(columns: list[ColumnProfile]) -> list[str]:
     """Find Alpaca's `input`, which belongs to its `instruction`."""
     names = [column.name for column in columns if column.filled]
     return [name for name in names if normalize(name) == "input" and "instruction" in map(normalize, names)]
+
+
+def _context(columns: list[ColumnProfile], map: ColumnMap) -> str:
+    """Find the text that a question is about, such as an article or a table's schema; "" if there is none."""
+    used = [map.user, map.assistant, _system(columns)]
+    texts = [column for column in columns if column.name not in used and column.filled >= 0.5]
+    return next((one.name for one in texts if normalize(one.name) in CONTEXTS and one.kind != "constant"), "")
 
 
 def _system(columns: list[ColumnProfile]) -> str:
@@ -218,3 +235,24 @@ def _constant_note(columns: Sequence[ColumnProfile], used: Sequence[str], rows: 
 
 def _share(rows: Rows, fits: Callable[[JsonObject], bool]) -> float:
     return sum(fits(row) for row in rows) / max(len(rows), 1)
+
+
+def decide_layout(candidates: list[DetectedLayout], settings: DataSettings) -> tuple[DataSettings, Certainty]:
+    """Return the settings with the layout to use, the first of the candidates unless one was chosen."""
+    if settings.format != "auto":
+        return settings, "chosen"
+    if settings.columns:
+        return settings.model_copy(update={"format": "columns"}), "chosen"
+    best = candidates[0]
+    decided = settings.model_copy(update={"format": best.format, "columns": best.columns})
+    return decided, "certain" if best.is_certain else "guess"
+
+
+def detect_unless_chosen(rows: Rows, settings: DataSettings) -> list[DetectedLayout]:
+    """Detect the layouts that fit; if the settings name a layout, none has to."""
+    try:
+        return detect_layouts(rows)
+    except DataError:
+        if settings.format != "auto" or settings.columns:
+            return []
+        raise

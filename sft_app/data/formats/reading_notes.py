@@ -12,6 +12,10 @@ from sft_app.settings import DataSettings
 
 MAX_COLUMNS_IN_NOTE = 40
 MAX_WORDS_IN_NOTE = 5
+REASONING_NOTES = {
+    "keep": "read with the reasoning before the answer, in <think> tags; to leave it out, set reasoning=leave_out",
+    "leave_out": "read without the reasoning before the answer, because reasoning is set to leave_out",
+}
 RATINGS = (
     "{} may rate the answers, but rows with a low rating are used for training like the others. "
     "To leave them out, delete them from the file."

@@ -70,7 +70,8 @@ def _convert_table(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSet
 
 
 def _table_columns(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSettings) -> list[str]:
-    return tables.fitting_map(maps, row).used()
+    map = tables.fitting_map(maps, row)
+    return [*map.used(), *tables.extra_columns(row, map)]
 
 
 def _table(name: Format, label: str, documentation: str, example: str, columns_are: str, *maps: ColumnMap) -> Layout:

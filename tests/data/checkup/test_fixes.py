@@ -221,10 +221,10 @@ def test_tools_keep_their_form_unless_a_fix_changes_them(clean: Any):
     }
     _, [cleaned] = clean([row], "strip_html")
     system, _, first, result, second, *_ = cleaned["messages"]
-    assert system == {"role": "system", "content": "", "tools": [{"name": "f"}]}
-    assert first == {**row["messages"][1], "content": "Wait"}
-    assert result == {"role": "tool", "content": "4", "name": "f"}
-    assert "tool_calls" not in second and '"a": "x"' in second["content"]
+    assert system["structure"] == {"content": "", "tools": [{"name": "f"}]}
+    assert first["structure"] == {"content": "Wait", "tool_calls": row["messages"][1]["tool_calls"]}
+    assert result == {"role": "tool", "content": "4", "structure": {"name": "f"}}
+    assert "structure" not in second and '"a": "x"' in second["content"]
 
 
 def test_plain_text_and_tables_can_be_read_again(tmp_path: Path):
@@ -339,3 +339,9 @@ def test_copy_that_cannot_be_written_is_told(source: Any, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"^The cleaned copy could not be written to .*clean\.jsonl: "):
         write_cleaned_copy(open_file(source([row("a", "b")])), (), tmp_path / "file" / "clean.jsonl")
+
+
+def test_rows_that_differ_in_what_is_not_read_are_no_copies(clean: Any):
+    pair = {"prompt": "And then?", "completion": "Half as much."}
+    rows = [{**pair, "notes": f"the customer had asked about {plant} before"} for plant in ("ferns", "figs")]
+    assert len(clean([*rows, rows[0]], "drop_duplicates")[1]) == 2

@@ -106,6 +106,7 @@ def test_fault_is_found_alone(kind: str, text: str):
         "Use `<br>` here:\n```html\n<p>one &amp; two</p>\n```",
         "<!DOCTYPE html>\n<html><body><p>Hi</p></body></html>",
         "```\n<p>not closed",
+        "<|begin_of_thought|>\nHm.\n<|end_of_thought|> is the author's own mark",
         "xs |> map f <| y; a <|> b; array[INSTALL]; the #1 choice; ## Response",
         "The User: field is required",
         "Human: only one side",

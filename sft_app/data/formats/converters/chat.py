@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sft_app.data.formats.converters.turn_shapes import find_shape, parsed_turns, shaped_messages
-from sft_app.data.messages import RawMessages, kind_of, role_name, role_of
+from sft_app.data.messages import RawMessages, kind_of, role_name, role_named, role_of
 from sft_app.data.rows import JsonObject
 from sft_app.data.tool_calls import definitions_text
 from sft_app.errors import DataError
@@ -13,10 +14,12 @@ from sft_app.settings import DataSettings
 
 MESSAGE_LIST_COLUMNS = (
     *("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents", "chat_messages"),
-    *("mapping", "internal", "segments", "utterances", "data", "history", "text"),
+    *("mapping", "internal", "segments", "utterances", "data", "text"),
 )
+SHORT_TEXT = 20
 ROW_OBJECTS = ("data", "request", "body", "conversation", "chat", "sample", "item", "row")
 """Objects that may hold a row's messages, one level down."""
+NUMBERED = re.compile(r"([A-Za-z]+)[ _-]?(\d+)")
 SYSTEM_COLUMNS = (
     *("system", "system_prompt", "system_message", "systemInstruction", "system_instruction", "meta_instruction"),
     "instructions",
@@ -36,7 +39,7 @@ def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
     """
     holder = unwrapped(row)
     column = message_list_column(holder)
-    messages = with_speakers(shaped_messages(holder.get(column)), settings)
+    messages = with_speakers(shaped_messages(holder.get(column)) or numbered_turns(row), settings)
     if not messages:
         raise DataError(f"`{column}` must be a list with at least one message")
     if "response" in row:
@@ -73,9 +76,11 @@ def system_text(row: JsonObject) -> str:
 def _text_of(value: Any) -> str:
     if isinstance(value, dict):
         value = value.get("parts", value.get("text", value.get("content")))
+    if isinstance(value, str):
+        return value.removeprefix("SYSTEM: ")
     if isinstance(value, list):
         return "\n".join(_text_of(part) for part in value)
-    return value if isinstance(value, str) else ""
+    return ""
 
 
 def _logged_answer(response: Any) -> RawMessages:
@@ -100,12 +105,22 @@ def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawM
 def message_list_column(row: JsonObject) -> str:
     """Find the column that holds a row's messages: the first of the usual names that contains a list of turns."""
     present = [name for name in MESSAGE_LIST_COLUMNS if name in row]
-    fits = (name for name in present if (shape := find_shape(row[name])) and (shape.is_telling or name != "text"))
+    is_table = isinstance(row.get("columns"), list)  # pandas' `columns`, `index` and `data`
+    fits = (name for name in present if (name != "text" or _is_alone(row, name)) and find_shape(row[name]))
+    fits = (name for name in fits if not (name == "data" and is_table))
     return next(fits, (present or ["messages"])[0])
+
+
+def _is_alone(row: JsonObject, column: str) -> bool:
+    """Return whether a row's only longer text is in this column, so that it does not repeat other columns."""
+    others = (value for name, value in row.items() if name != column)
+    return not any(isinstance(value, str) and len(value) > SHORT_TEXT for value in others)
 
 
 def messages_columns(row: JsonObject, settings: DataSettings) -> list[str]:
     """List the columns that `from_messages` reads."""
+    if numbered := _numbered_columns(row):
+        return [*numbered, *SYSTEM_COLUMNS]
     column = message_list_column(row)
     nested = [] if find_shape(row.get(column)) else [name for name in (*ROW_OBJECTS, "response") if name in row]
     return [column, *nested, *SYSTEM_COLUMNS, *TOOL_COLUMNS]
@@ -128,9 +143,26 @@ def from_column(row: JsonObject) -> str:
 
 def turns_column(row: JsonObject) -> str:
     """Return the column that holds turns in any other shape; "" if there is none."""
+    if numbered := _numbered_columns(row):
+        return numbered[0]
     holder = unwrapped(row)
     column = message_list_column(holder)
     return column if find_shape(holder.get(column)) else ""
+
+
+def numbered_turns(row: JsonObject) -> RawMessages:
+    """Read columns such as `user_1`, `bot_1`, `user_2`, `bot_2` as turns; empty ones end the conversation earlier."""
+    turns = [(NUMBERED.fullmatch(name), row[name]) for name in _numbered_columns(row)]
+    return [{"role": found[1], "content": said} for found, said in turns if found and isinstance(said, str) and said]
+
+
+def _numbered_columns(row: JsonObject) -> list[str]:
+    """List the columns that are turns with a number, in order; [] unless each of two numbers has both roles."""
+    found = {name: match for name in row if (match := NUMBERED.fullmatch(name)) and role_named(match[1])}
+    roles = [role_named(match[1]) for match in found.values()]
+    if min(roles.count("user"), roles.count("assistant")) < 2:
+        return []
+    return sorted(found, key=lambda name: (int(found[name][2]), role_named(found[name][1]) != "user"))
 
 
 def completion_column(row: JsonObject) -> str:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from sft_app.data.formats.converters.turn_shapes import shaped_messages
 from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
+from sft_app.data.tool_calls import definitions_text, parse_json
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
+
+HISTORY_COLUMNS = ("history",)
+TOOL_COLUMNS = ("tools", "functions")
+OPTION_COLUMNS = ("choices", "options")
+THOUGHT_COLUMNS = (
+    *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "cot", "complex_cot", "chain_of_thought"),
+    *("thinking_trajectory", "thinking_trajectories", "think", "reasoning_trace", "reasoning_steps"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,17 +54,62 @@ def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> li
     if not strict:
         _check_columns(row, columns)
     parts = [_cell(row, columns.user, strict), _cell(row, columns.context, strict, optional=True)]
-    question = "\n".join(part for part in parts if part.strip())
+    question = "\n".join(part for part in [*parts, *_options(row, columns)] if part.strip())
     answer = _cell(row, columns.assistant, strict)
     for text, column, meaning in ((question, columns.user, "question"), (answer, columns.assistant, "answer")):
         if not text.strip():
             raise DataError(f"`{_in_one_line(column)}`, the {meaning}, is empty")
-    messages = [
-        {"role": "system", "content": _cell(row, columns.system, strict, optional=True)},
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
+    system = {"role": "system", "content": _cell(row, columns.system, strict, optional=True)}
+    tools = next((row[name] for name in TOOL_COLUMNS if definitions_text(row.get(name))), None)
+    if tools is not None:
+        system["tools"] = tools
+    history = [
+        turn for name in HISTORY_COLUMNS if name not in columns.used() for turn in shaped_messages(row.get(name))
     ]
-    return [messages if messages[0]["content"].strip() else messages[1:]]
+    replied = _answer(answer, tools is not None, _thought(row, columns))
+    messages = [*history, {"role": "user", "content": question}, replied]
+    return [[system, *messages] if system["content"].strip() or tools is not None else messages]
+
+
+def extra_columns(row: JsonObject, columns: ColumnMap) -> list[str]:
+    """List the columns that belong to the example by their names: history, reasoning, tools and options."""
+    used = columns.used()
+    thoughts = [name for name in row if _is_thought(name)][:1]
+    named = [name for name in (*HISTORY_COLUMNS, *TOOL_COLUMNS) if row.get(name)]
+    return [name for name in (*named, *thoughts, *_option_columns(row, used)) if name not in used]
+
+
+def _answer(text: str, has_tools: bool, thought: str) -> JsonObject:
+    """Make the answer's message; in a row with tools, one that is a JSON list of calls becomes calls (xLAM)."""
+    calls = parse_json(text) if has_tools else None
+    if isinstance(calls, list) and calls and all(isinstance(one, dict) and "name" in one for one in calls):
+        return {"role": "assistant", "content": "", "tool_calls": calls}
+    return {"role": "assistant", "content": text, **({"reasoning": thought} if thought else {})}
+
+
+def _is_thought(name: str) -> bool:
+    return re.sub(r"[\W_]+", "_", name.strip().lower()) in THOUGHT_COLUMNS
+
+
+def _thought(row: JsonObject, columns: ColumnMap) -> str:
+    """Return the reasoning that a row has in a column of its own; of several traces, the first."""
+    value = next((row[name] for name in row if _is_thought(name) and name not in columns.used()), "")
+    value = value[0] if isinstance(value, list) and value else value
+    return value if isinstance(value, str) else ""
+
+
+def _option_columns(row: JsonObject, used: Sequence[str]) -> list[str]:
+    """List the columns `A`, `B`, `C` … of a multiple-choice question, or the one that lists its options."""
+    letters = [name for name in row if name not in used and re.fullmatch("[A-H]", name)]
+    lists = [name for name in OPTION_COLUMNS if name not in used and isinstance(row.get(name), list)]
+    return letters if len(letters) > 2 else lists[:1]
+
+
+def _options(row: JsonObject, columns: ColumnMap) -> list[str]:
+    names = _option_columns(row, columns.used())
+    if len(names) == 1:
+        return [f"{chr(ord('A') + where)}. {option}" for where, option in enumerate(row[names[0]])]
+    return [f"{name}. {row[name]}" for name in names if row[name] not in (None, "")]
 
 
 def from_chosen_columns(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
@@ -84,7 +140,7 @@ def text_columns(row: JsonObject, settings: DataSettings) -> list[str]:
 
 def chosen_columns(row: JsonObject, settings: DataSettings) -> list[str]:
     """List the columns that `from_chosen_columns` reads."""
-    return list(settings.column_map().values())
+    return [*settings.column_map().values(), *extra_columns(row, ColumnMap(**settings.column_map()))]
 
 
 def fitting_map(maps: Sequence[ColumnMap], columns: Collection[str]) -> ColumnMap:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sft_app.data.formats.converters.rendered_chats import rendered_turns
 from sft_app.data.messages import CONTENT_KEYS, ROLES, RawMessages, role_name, role_named
 from sft_app.data.tool_calls import parse_json
 
@@ -174,6 +175,10 @@ def _texts(value: Any) -> RawMessages:
     return [{"role": ("user", "assistant")[where % 2], "content": text} for where, text in enumerate(value)]
 
 
+def _is_rendered(value: Any) -> bool:
+    return isinstance(value, str) and bool(rendered_turns(value))
+
+
 def _are_segments(value: Any) -> bool:
     return _are_dicts(value) and all(isinstance(one.get("label"), bool) and "text" in one for one in value)
 
@@ -210,6 +215,7 @@ def _said(message: dict[str, Any]) -> bool:
 
 
 SHAPES = (
+    TurnShape("rendered chat", _is_rendered, rendered_turns, "### Human: q\n### Assistant: a"),
     TurnShape("segments", _are_segments, _segments, [{"label": False, "text": "q"}, {"label": True, "text": "a"}]),
     TurnShape("turns with roles", _are_turns, _turns, [{"role": "user", "content": "q"}]),
     TurnShape("LangChain", _are_langchain, _langchain_messages, [{"type": "human", "data": {"content": "q"}}]),
