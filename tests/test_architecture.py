@@ -73,7 +73,7 @@ INNER_LAYERS = {
         "detection reading_notes",
     ],
     "data/formats/converters": [
-        "code_contests message_rows rendered_chats reply_trees",
+        "code_contests intents message_rows rendered_chats reply_trees",
         "turn_shapes",
         "tables",
         "chat",

@@ -20,6 +20,7 @@ Format = Literal[
     "preference",
     "turns",
     "message_rows",
+    "intents",
     "oasst",
     "code_contests",
     "text",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sft_app.data.formats.converters import chat, code_contests, message_rows, preference, reply_trees, tables
+from sft_app.data.formats.converters import chat, code_contests, intents, message_rows, preference, reply_trees, tables
 from sft_app.data.formats.converters.tables import ColumnMap
 from sft_app.data.messages import RawMessages
 from sft_app.data.rows import JsonObject, Rejected, Row
@@ -207,6 +207,17 @@ _LAYOUTS = (
         has_answers=False,
         is_part=message_rows.is_message,
         convert_rows=message_rows.conversations_of_messages,
+    ),
+    Layout(
+        name="intents",
+        label="Intents: patterns / responses",
+        documentation="`patterns`, `responses`: each pattern with each of its responses",
+        examples=("intents.json",),
+        convert=intents.from_intents,
+        columns_read=intents.intent_columns,
+        recognise=intents.patterns_column,
+        evidence="`{}` and `responses` are those of a chatbot's intents",
+        has_answers=False,
     ),
     Layout(
         name="oasst",

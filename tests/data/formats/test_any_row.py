@@ -54,6 +54,7 @@ KEYS = {
     "oasst": {"prompt", "message_id", "parent_id", "text", "role"},
     "turns": {"conversation", "dialog", "system", "tools"},
     "message_rows": {"role", "content", "conversation_id", "turn"},
+    "intents": {"patterns", "responses"},
     "code_contests": {"description", "solutions"},
     "columns": {"question", "answer", "system_prompt", "context"},
 }
