@@ -34,6 +34,7 @@ from sft_app.settings import DataSettings
 
 Certainty = Literal["chosen", "certain", "guess"]
 """How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
+QUESTION_WORDS = 3
 CONTEXTS = ("context", "article", "passage", "document", "schema", "background", "kontext", "contexte", "contexto")
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound", "author", "message")
 WRITERS = ("user", "username", "name", "author_id")
@@ -60,6 +61,11 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
     if layouts or not list_columns(rows):
         return layouts or _refuse([])
     columns = profile_columns(rows)
+    if len(rows) == 1 and sum(len(column.name.split()) >= QUESTION_WORDS for column in columns) > 1:
+        raise DataError(
+            "The file is one object whose names are texts, so it has one row. Write it as a list of rows, such as "
+            '[{"question": "…", "answer": "…"}].'
+        )
     if speaker := _speaker_column(columns, rows):
         return [DetectedLayout("message_rows", f"each row contains one message, and `{speaker}` names its author")]
     layouts = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]

@@ -259,3 +259,8 @@ def test_unknown_layout_is_told_with_some_of_its_columns(rows: Rows, columns: st
     )
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         detect_layouts(rows)
+
+
+def test_object_of_questions_and_answers_is_to_be_a_list_of_rows() -> None:
+    with pytest.raises(DataError, match="Write it as a list of rows"):
+        detect_layouts([{"How do I water it?": "Twice a week.", "Where does it stand?": "In the shade."}])
