@@ -43,6 +43,7 @@ SHOW_MAPPING = """(found, shown, ...now) => {
 }"""
 TREE_FIELDS = ("reply_paths", "text_language")
 SHEET_FIELDS = ("sheet",)
+CHAT_FIELDS = ("assistant", "reasoning")
 CONTEST_FIELDS = ("code_language", "solutions_per_problem")
 
 
@@ -106,6 +107,9 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
         for pair in (COLUMN_ROLES[:2], COLUMN_ROLES[2:]):
             with gr.Row():
                 mapping += [gr.Dropdown([], label=labels[role], min_width=140, elem_id=f"map-{role}") for role in pair]
+    with gr.Accordion("Chats and reasoning", open=False, elem_id="chat-options"), gr.Row():
+        for name in CHAT_FIELDS:
+            fields[name] = make_field(name, getattr(defaults, name), min_width=140, elem_id=name)
     options = (SHEET_FIELDS, TREE_FIELDS, CONTEST_FIELDS)
     sheet_box, tree_box, contest_box = (_build_options(fields, names) for names in options)
     with gr.Accordion("Skipped rows", open=True, visible=False, elem_id="left-out") as left_out_box:
