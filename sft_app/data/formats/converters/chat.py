@@ -104,10 +104,9 @@ def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawM
 
 def message_list_column(row: JsonObject) -> str:
     """Find the column that holds a row's messages: the first of the usual names that contains a list of turns."""
-    present = [name for name in MESSAGE_LIST_COLUMNS if name in row]
     is_table = isinstance(row.get("columns"), list)  # pandas' `columns`, `index` and `data`
+    present = [name for name in MESSAGE_LIST_COLUMNS if name in row and not (name == "data" and is_table)]
     fits = (name for name in present if (name != "text" or _is_alone(row, name)) and find_shape(row[name]))
-    fits = (name for name in fits if not (name == "data" and is_table))
     return next(fits, (present or ["messages"])[0])
 
 
