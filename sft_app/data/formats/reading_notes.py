@@ -36,7 +36,8 @@ def reading_notes(
     (`is_chosen`), because then no reason is shown.
     """
     marking = row_filter.columns_that("marks") if row_filter else []
-    names = [name for name in list_columns(rows) if name and name not in [*_used(rows, settings), *marking]]
+    known = {*_used(rows, settings), *marking}
+    names = [name for name in list_columns(rows) if name and name not in known]
     doubtful = row_filter.columns_that("may mark") if row_filter else []
     bad = [name for name in names if answer_mark(name) == "bad" and name not in doubtful]
     other = [name for name in names if name not in bad]

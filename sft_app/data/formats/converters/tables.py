@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sft_app.data.formats.converters.turn_shapes import shaped_messages
 from sft_app.data.messages import RawMessages, kind_of
@@ -87,6 +88,7 @@ def _answer(text: str, has_tools: bool, thought: str) -> JsonObject:
     return {"role": "assistant", "content": text, **({"reasoning": thought} if thought else {})}
 
 
+@lru_cache(maxsize=1024)
 def _is_thought(name: str) -> bool:
     return re.sub(r"[\W_]+", "_", name.strip().lower()) in THOUGHT_COLUMNS
 
@@ -100,7 +102,7 @@ def _thought(row: JsonObject, columns: ColumnMap) -> str:
 
 def _option_columns(row: JsonObject, used: Sequence[str]) -> list[str]:
     """List the columns `A`, `B`, `C` … of a multiple-choice question, or the one that lists its options."""
-    letters = [name for name in row if name not in used and re.fullmatch("[A-H]", name)]
+    letters = [name for name in row if len(name) == 1 and "A" <= name <= "H" and name not in used]
     lists = [name for name in OPTION_COLUMNS if name not in used and isinstance(row.get(name), list)]
     return letters if len(letters) > 2 else lists[:1]
 
