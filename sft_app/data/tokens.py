@@ -24,7 +24,7 @@ from sft_app.data.chat_templates import (
 from sft_app.data.conversation import Conversation
 from sft_app.data.messages import Message
 from sft_app.data.tool_templates import template_input, tools_form
-from sft_app.data.turn_positions import EncodedText, encode, lost_thoughts, turn_positions
+from sft_app.data.turn_positions import EncodedText, check_late_prompts, encode, lost_thoughts, turn_positions
 from sft_app.errors import DataError, NoChatTemplate
 
 IGNORED = -100
@@ -93,7 +93,7 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
         return _render_text(tokenizer, conversation.messages[0].content, max_length)
     chat, lost = _template_input(tokenizer, conversation)
     text = render_template(tokenizer, chat)
-    _check_late_prompts(conversation, text)
+    check_late_prompts(conversation, text)
     last = len(chat.messages) - 1
     untrained = {turn for turn in lost if turn != last and chat.enable_thinking and "weight" not in chat.messages[turn]}
     ids, offsets = encode(tokenizer, text)
@@ -128,16 +128,6 @@ def render_conversation(tokenizer: Any, conversation: Conversation, max_length: 
         is_last_thought_lost=last in lost,
         untrained_answers=len(untrained),
     )
-
-
-def _check_late_prompts(conversation: Conversation, text: str) -> None:
-    """Refuse a system message in the middle that the chat template drops or moves. Raises: DataError if it does."""
-    answered = 0
-    for message in conversation.messages:
-        if message.role == "assistant":
-            answered = max(answered, text.find(message.content.strip(), answered))
-        elif message.role == "system" and answered and text.find(message.content.strip(), answered) < 0:
-            raise DataError("the chat template has no place for a system message in the middle of a conversation")
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:

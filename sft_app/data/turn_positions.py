@@ -9,6 +9,7 @@ from os.path import commonprefix
 from typing import Any
 
 from sft_app.data.chat_templates import TemplateInput, render_template, unused_character
+from sft_app.data.conversation import Conversation
 from sft_app.data.messages import END_OF_THOUGHT, START_OF_THOUGHT
 from sft_app.errors import DataError
 
@@ -153,3 +154,13 @@ def _end_of_turn_positions(encoded: EncodedText, after: int) -> list[int]:
         if encoded.text[slice(*encoded.offsets[position])].strip():
             break
     return []
+
+
+def check_late_prompts(conversation: Conversation, text: str) -> None:
+    """Refuse a system message in the middle that the chat template drops or moves. Raises: DataError if it does."""
+    answered = 0
+    for message in conversation.messages:
+        if message.role == "assistant":
+            answered = max(answered, text.find(message.content.strip(), answered))
+        elif message.role == "system" and answered and text.find(message.content.strip(), answered) < 0:
+            raise DataError("the chat template has no place for a system message in the middle of a conversation")

@@ -97,6 +97,7 @@ def test_ids_and_labels_by_hand(tokenizer: Any):
         labels=[x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, 61, 83, 5, 2, x],
         kept=26,
         ends=(24,),
+        is_chat=True,
     )
 
 

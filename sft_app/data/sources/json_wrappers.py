@@ -26,7 +26,7 @@ def rows_in_object(value: JsonObject, notes: list[str]) -> list[Any] | None:
 
 
 def expand_rows(rows: Iterator[Row | Rejected], notes: list[str]) -> Iterator[Row | Rejected]:
-    """Replace each row of a SQuAD or intents file by one row for each question in it, and pass on all others."""
+    """Replace each row of a SQuAD file by one row for each question in it, and pass on all others."""
     number = 0
     for row in rows:
         expanded = _expanded(row.values, notes) if isinstance(row, Row) else None
@@ -123,17 +123,7 @@ def _faq(value: JsonObject) -> Found:
 
 
 def _expanded(row: JsonObject, notes: list[str]) -> list[JsonObject] | None:
-    found: list[Any] = [row.get(name) for name in ("patterns", "responses", "paragraphs")]
-    patterns, responses, paragraphs = found
-    if _is_list_of(patterns, str) and _is_list_of(responses, str):
-        _say_once(
-            notes,
-            "The file lists intents: each of the `patterns` is read as a question. The `responses` of an intent "
-            "take turns as its answer; `tag` and other names are not used.",
-        )
-        return [
-            {"question": pattern, "answer": responses[index % len(responses)]} for index, pattern in enumerate(patterns)
-        ]
+    paragraphs: Any = row.get("paragraphs")
     if _is_list_of(paragraphs, dict) and all(isinstance(paragraph.get("qas"), list) for paragraph in paragraphs):
         _say_once(
             notes, "The file is in the SQuAD format: each question is a row, below its context, with its first answer."

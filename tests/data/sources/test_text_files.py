@@ -142,11 +142,7 @@ def test_single_object_that_is_a_row_stays_one(row: Any):
     assert read(".json", json.dumps(row, indent=1))[0] in ([row], CHAT)
 
 
-def test_intents_and_squad_give_a_row_for_each_question():
-    intents = {"intents": [{"tag": "t", "patterns": ["a", "b", "c"], "responses": ["x", "y"]}]}
-    rows, notes = read(".json", json.dumps(intents))
-    assert [list(row.values()) for row in rows] == [["a", "x"], ["b", "y"], ["c", "x"]]
-    assert "`patterns`" in notes[0]
+def test_squad_gives_a_row_for_each_question():
     qas = [{"question": "Q1", "answers": [{"text": "A1"}]}, {"question": "Q2", "answers": []}]
     rows, notes = read(".json", json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "C", "qas": qas}]}]}))
     assert rows == [{"question": "C\n\nQ1", "answer": "A1"}, {"question": "C\n\nQ2", "answer": None}]
