@@ -499,7 +499,7 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),
         (
             ["inspect", "README.md"],
-            ["README.md must be a .jsonl, .ndjson, .json, .csv", ".parquet file (all but", "got '.md'"],
+            ["README.md is a text with markup.", "save it as .xlsx or .csv", "rename it to end in .txt."],
         ),
     ],
 )

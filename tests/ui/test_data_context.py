@@ -39,10 +39,10 @@ def test_events_of_one_change_read_the_file_once(home: Path, tmp_path: Path, mon
     reads: list[Path] = []
     all_ask, really = threading.Event(), reading.read_rows
 
-    def read_when_all_ask(path: Path, *rest: Any) -> Any:
+    def read_when_all_ask(path: Path, *rest: Any, **options: Any) -> Any:
         reads.append(path)
         all_ask.wait(10)
-        return really(path, *rest)
+        return really(path, *rest, **options)
 
     monkeypatch.setattr(reading, "read_rows", read_when_all_ask)
     context = PageContext(home)
