@@ -138,8 +138,10 @@ class Reading:
             try:
                 if self.file.row_filter and (column := self.file.row_filter.column_that_marks_bad(row.values)):
                     raise NotChosen(f"`{column}` marks its answer as bad")
-                read = LAYOUTS[settings.format].columns_read(row.values, settings)
-                yield row.number, convert(row.values, settings), unread_texts(row.values, read)
+                messages, unread = convert(row.values, settings), 0
+                if len(row.values) > 1:
+                    unread = unread_texts(row.values, LAYOUTS[settings.format].columns_read(row.values, settings))
+                yield row.number, messages, unread
             except DataError as error:
                 yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
 

@@ -51,9 +51,19 @@ def parsed_turns(value: Any) -> Any:
 
 
 def find_shape(value: Any) -> TurnShape | None:
-    """Find the shape of a list of turns; None if the value is something else."""
-    value = parsed_turns(value)
-    return next((shape for shape in SHAPES if value and shape.is_shape(value)), None)
+    """Find the shape of a list of turns; None if the value is something else.
+
+    Reading a row asks several times in a row about the same value, so the latest answer is kept.
+    """
+    known, shape = _latest[0]
+    if known is not value or value is None:
+        turns = parsed_turns(value)
+        shape = next((shape for shape in SHAPES if turns and shape.is_shape(turns)), None)
+        _latest[0] = value, shape
+    return shape
+
+
+_latest: list[tuple[Any, TurnShape | None]] = [(None, None)]
 
 
 def shaped_messages(value: Any) -> RawMessages:
