@@ -30,6 +30,7 @@ ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
 CONTENT_KEYS = ("content", "value", "text", "message", "body", "parts", "utterance", "mes")
 THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
 SAYING_KEYS = {*CONTENT_KEYS, "tool_calls", "function_call", "tools"}
+PLAIN_KEYS = {"role", "content"}
 TOOL_RESULT_KEYS = ("name", "tool_call_id")
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 THOUGHT_PARTS = ("thinking", "reasoning")
@@ -119,10 +120,19 @@ def said_in(message: dict[str, Any]) -> Any:
     return next((message[key] for key in CONTENT_KEYS if message.get(key) is not None), None)
 
 
+def plain_role(message: Any) -> Role | None:
+    """Return the role of a message that is nothing but a known role and a text, as most are; otherwise None."""
+    if not isinstance(message, dict) or message.keys() != PLAIN_KEYS or not isinstance(message["content"], str):
+        return None
+    return ROLES.get(message["role"]) if message["role"] in ("system", "user", "assistant") else None
+
+
 def read_message(position: int, message: Any) -> Message:
     """Check and convert a message. Raises: DataError, naming its `position`, which counts from 1."""
     if not isinstance(message, dict):
         raise DataError(f"message {position} needs a `role` and a `content`")
+    if (plain := plain_role(message)) and not _holds_half_a_character(message["content"]):
+        return Message(plain, message["content"])
     if isinstance(message.get("structure"), dict) and (copied := _read_copied(position, message)):
         return copied
     named = role_name(message)

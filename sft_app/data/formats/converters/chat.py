@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from sft_app.data.formats.converters.turn_shapes import find_shape, parsed_turns, shaped_messages
-from sft_app.data.messages import RawMessages, kind_of, role_name, role_named, role_of
+from sft_app.data.messages import RawMessages, kind_of, plain_role, role_name, role_named, role_of
 from sft_app.data.rows import JsonObject
 from sft_app.data.tool_calls import definitions_text
 from sft_app.errors import DataError
@@ -37,6 +37,9 @@ def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
     Source: OpenAI fine-tuning format; TRL conversational format; lm-sys/FastChat, dummy data (ShareGPT);
     LLaMA-Factory, data/README.md (`system` and `tools`).
     """
+    turns = row.get("messages") if len(row) == 1 and not settings.assistant else None
+    if isinstance(turns, list) and turns and all(map(plain_role, turns)):  # most files hold nothing else
+        return [turns]
     holder = unwrapped(row)
     column = message_list_column(holder)
     messages = with_speakers(shaped_messages(holder.get(column)) or numbered_turns(row), settings)
