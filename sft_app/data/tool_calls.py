@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+TOOL_COLUMNS = ("tools", "functions")
+"""The columns that hold a row's tool definitions."""
+
 
 def definitions_text(tools: Any) -> str:
     """Write a row's tool definitions, given as JSON or as its text, for the system message; "" if there are none."""

@@ -12,12 +12,10 @@ from sft_app.models.hardware import Hardware, cpu_hardware, detect_hardware
 from sft_app.models.shapes import read_shape
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
-from sft_app.runtime.resources import LOADED_MODEL_FACTOR, free_memory_gib, shortage
+from sft_app.runtime.resources import CUDA_CONTEXT_GIB, LOADED_MODEL_FACTOR, free_memory_gib, shortage
 
 # Bytes per weight in 4 bits, with its share of the scales.
 FOUR_BIT_BYTES = 0.55
-# What torch takes of a GPU before the first tensor.
-CUDA_CONTEXT_GIB = 0.5
 # How much more memory a run may take than it has so far, if no preflight has estimated it.
 RUN_GROWTH = 1.5
 

@@ -15,6 +15,8 @@ import psutil
 # The memory needed to load a model and generate, relative to its weights. Loading briefly holds a shard or layer
 # twice, and a conversation needs activations and a key-value cache.
 LOADED_MODEL_FACTOR = 1.2
+# What torch takes of a GPU before the first tensor: a CUDA context with its kernels.
+CUDA_CONTEXT_GIB = 0.5
 # What the libraries write when memory runs out without torch's own error: CUDA, HIP, Triton, NCCL and MPS ("out of
 # memory"), cuBLAS and cuDNN ("ALLOC_FAILED", and a handle that cannot be created), the driver, and torch on a CPU.
 OUT_OF_MEMORY_TEXT = re.compile(

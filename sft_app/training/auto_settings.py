@@ -23,9 +23,10 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import read_shape
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_json_atomically
+from sft_app.runtime.resources import CUDA_CONTEXT_GIB
 from sft_app.settings import RunSettings
 from sft_app.training.distributed import broadcast_from_first_rank, is_first_rank
-from sft_app.training.estimates.memory import CUDA_CONTEXT_GIB, checkpointed_layers
+from sft_app.training.estimates.memory import checkpointed_layers
 from sft_app.training.estimates.speed import measure_speed
 from sft_app.training.estimates.step_size import choose_step_size
 from sft_app.training.estimates.workload import Workload

@@ -14,7 +14,7 @@ from sft_app.errors import ModelError
 from sft_app.evaluation.score_run import keep_score
 from sft_app.export.report import report_markdown
 from sft_app.inference import device
-from sft_app.inference.device import CUDA_CONTEXT_GIB, choose_device, limit_gpu_memory, slowdown_note
+from sft_app.inference.device import choose_device, limit_gpu_memory, slowdown_note
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, Side, find_sides
 from sft_app.inference.stream import compare_prompt
@@ -22,7 +22,7 @@ from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import read_shape
 from sft_app.runtime.files import write_json_atomically
 from sft_app.runtime.processes import process_started
-from sft_app.runtime.resources import LOADED_MODEL_FACTOR
+from sft_app.runtime.resources import CUDA_CONTEXT_GIB, LOADED_MODEL_FACTOR
 from sft_app.ui.compare.scorecard_views import scorecard_view
 
 

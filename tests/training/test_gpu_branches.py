@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sft_app.models.hardware import Hardware
+from sft_app.runtime.resources import CUDA_CONTEXT_GIB
 from sft_app.settings import parse_settings
 from sft_app.training import callbacks, distributed
-from sft_app.training.estimates.memory import CUDA_CONTEXT_GIB
 from sft_app.training.fast_paths import gradient_check
 from sft_app.training.preflight import dry_run
 

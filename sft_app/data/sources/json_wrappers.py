@@ -56,7 +56,7 @@ def _split_rows(value: JsonObject) -> Found:
 
 
 def _rows_api(value: JsonObject) -> Found:
-    """Unwrap an answer of the Hub's rows API, whose rows stand under `row`."""
+    """Unwrap an answer of the Hub's rows API, whose rows are under `row`."""
     rows = value.get("rows")
     if not isinstance(rows, list) or not rows or not all(isinstance(_get(item, "row"), dict) for item in rows):
         return None

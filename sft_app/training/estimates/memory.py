@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sft_app.models.shapes import LinearShape, ModelShape
+from sft_app.runtime.resources import CUDA_CONTEXT_GIB
 from sft_app.settings import RunSettings
 from sft_app.training.fast_paths.attention import supports_separate_attention
 from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
@@ -16,8 +17,6 @@ from sft_app.training.fast_paths.step_plan import MAX_LOGITS_IN_MEMORY
 GIB = 2**30
 # Python with everything a worker imports before it loads a model, and its working memory.
 PROCESS_GIB = 0.63
-# A CUDA context with torch's kernels.
-CUDA_CONTEXT_GIB = 0.5
 # NF4: half a byte per weight, an 8-bit scale per 64 weights, and a 32-bit scale per 256 of those scales.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Margin added to the estimate, because its parts were counted for a few architectures only.

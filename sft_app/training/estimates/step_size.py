@@ -7,6 +7,7 @@ recomputing activations (checkpointing) costs up to a third of the time, so the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 
 import numpy as np
 
@@ -35,7 +36,6 @@ def choose_step_size(
     """
     if hardware.device != "cuda" or settings.fsdp:
         return settings
-    choices = list(_choices(settings))
     room = USABLE_SHARE * hardware.memory_free_gib
     dtype = settings.step_dtype(hardware.dtype, "cuda")
 
@@ -45,11 +45,12 @@ def choose_step_size(
     def seconds(choice: RunSettings) -> float:
         return step_seconds(choice, shape, speed, *computed_per_step(choice, work, "cuda"))
 
-    fitting = [choice for choice in choices if gib(choice) <= room]
+    choices = [(gib(choice), choice) for choice in _choices(settings)]
+    fitting = [(needed, seconds(choice), choice) for needed, choice in choices if needed <= room]
     if not fitting:
-        return min(choices, key=gib)
-    fastest = min(map(seconds, fitting))
-    return min((choice for choice in fitting if seconds(choice) <= SLOWER * fastest), key=gib)
+        return min(choices, key=itemgetter(0))[1]
+    fastest = min(duration for _, duration, _ in fitting)
+    return min((one for one in fitting if one[1] <= SLOWER * fastest), key=itemgetter(0))[2]
 
 
 def _choices(settings: RunSettings) -> Iterator[RunSettings]:

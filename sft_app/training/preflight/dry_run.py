@@ -27,10 +27,9 @@ from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
 from sft_app.runtime.children import end_with_parent
 from sft_app.runtime.files import write_json_atomically
-from sft_app.runtime.resources import is_out_of_memory, peak_resident_gib, reset_peak_resident
+from sft_app.runtime.resources import CUDA_CONTEXT_GIB, is_out_of_memory, peak_resident_gib, reset_peak_resident
 from sft_app.settings import RunSettings
 from sft_app.training.auto_settings import resolve_max_length
-from sft_app.training.estimates.memory import CUDA_CONTEXT_GIB
 from sft_app.training.estimates.workload import MEASURED_FILE
 from sft_app.training.termination import OUT_OF_MEMORY_EXIT
 from sft_app.training.tokenized_dataset import load_tokenized_dataset, tokenize_file

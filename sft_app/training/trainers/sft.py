@@ -45,6 +45,7 @@ from sft_app.training.trainers.arguments import TrainingJob, common_arguments, s
 from sft_app.training.trainers.gradient_check_mixin import CheckedPaddingMixin, GradientCheckMixin, make_probe
 from sft_app.training.trainers.heldout import HeldoutEvaluation
 
+UNPACKED = "held-out rows are scored one by one: %s: %s"
 logger = logging.getLogger(__name__)
 
 
@@ -109,10 +110,9 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
                 groups = group_by_tokens(self.heldout, HELDOUT_TOKENS)
                 return [score for group in groups for score in self._score_packed(group)]
             except Exception as error:  # a row of this length may fail in any way; one by one still works
-                logger.warning("held-out rows are scored one by one: %s: %s", type(error).__name__, error)
                 self.packs_heldout = False
-        if self.has_fused_head:
-            free_memory()
+                logger.warning(UNPACKED, type(error).__name__, error)
+            free_memory()  # once the error, which holds the failed row, is gone
         return super().score_heldout()
 
     def _packed_scores_agree(self) -> bool:
@@ -120,8 +120,9 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         try:
             return scores_agree(self._score_packed(row), score_conversations(self.model, row), step_dtype(self.args))
         except Exception as error:  # as above
-            logger.warning("held-out rows are scored one by one: %s: %s", type(error).__name__, error)
-            return False
+            logger.warning(UNPACKED, type(error).__name__, error)
+        free_memory()
+        return False
 
     @torch.no_grad()
     def _score_packed(self, conversations: list[RenderedConversation]) -> list[RowScore]:

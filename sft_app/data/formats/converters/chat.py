@@ -8,7 +8,7 @@ from typing import Any
 from sft_app.data.formats.converters.turn_shapes import find_shape, parsed_turns, shaped_messages
 from sft_app.data.messages import RawMessages, kind_of, plain_role, role_name, role_named, role_of
 from sft_app.data.rows import JsonObject
-from sft_app.data.tool_calls import definitions_text
+from sft_app.data.tool_calls import TOOL_COLUMNS, definitions_text
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
@@ -24,7 +24,6 @@ SYSTEM_COLUMNS = (
     *("system", "system_prompt", "system_message", "systemInstruction", "system_instruction", "meta_instruction"),
     "instructions",
 )
-TOOL_COLUMNS = ("tools", "functions")
 
 
 def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:

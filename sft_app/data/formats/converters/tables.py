@@ -10,12 +10,11 @@ from functools import lru_cache
 from sft_app.data.formats.converters.turn_shapes import shaped_messages
 from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
-from sft_app.data.tool_calls import definitions_text, parse_json
+from sft_app.data.tool_calls import TOOL_COLUMNS, definitions_text, parse_json
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
 HISTORY_COLUMNS = ("history",)
-TOOL_COLUMNS = ("tools", "functions")
 OPTION_COLUMNS = ("choices", "options")
 THOUGHT_COLUMNS = (
     *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "cot", "complex_cot", "chain_of_thought"),

@@ -5,7 +5,6 @@ To add a shape, add a record to `SHAPES`: how it is recognised, how it becomes m
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from sft_app.data.formats.converters.rendered_chats import rendered_turns
 from sft_app.data.messages import CONTENT_KEYS, ROLES, RawMessages, role_name, role_named
+from sft_app.data.sources.python_literals import parse_python_literal
 from sft_app.data.tool_calls import parse_json
 
 ASKING_KEYS = tuple(name for name, role in ROLES.items() if role == "user") + ("input", "question", "query", "prompt")
@@ -45,8 +45,8 @@ def parsed_turns(value: Any) -> Any:
     if isinstance(parsed := parse_json(value), (list, dict)):
         return parsed
     try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return parse_python_literal(value.strip())
+    except ValueError:
         return value
 
 
