@@ -15,10 +15,11 @@ demo: $(VENV)/.app
 	    --prompt "The pot I ordered came broken." \
 	    --prompt "Can I still change the delivery address?"
 
-# Two at a time; the tests of a file stay together, since they share a page or a run.
+# Two at a time; the tests of a file stay together, since they share a page or a run. A test process that crashes ends
+# the run: pytest-xdist would give its work to a new one and wait for ever.
 test: $(VENV)/.dev
 	scripts/require-chromium
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=10
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

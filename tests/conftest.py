@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def make_character_tokenizer(chat_template: str | None = CHATML, specials: list[
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: with one of them left at the end, the other process would have nothing to do."""
     items.sort(key=lambda item: not {"training", "ui"} & set(item.path.parts))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what fails as it fails: a run that is cut off prints no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stdout.write(f"\nFAILED {report.nodeid} ({report.when}): {str(report.longrepr).splitlines()[-1]}\n")
 
 
 def pytest_collection_finish() -> None:

@@ -171,8 +171,7 @@ def test_windows_process_ends_although_its_parents_pid_stays(monkeypatch: pytest
     parent = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
     ended: list[int] = []
     monkeypatch.setattr(children, "IS_WINDOWS", True)
-    monkeypatch.setattr(children.os, "getppid", lambda: parent.pid)
-    monkeypatch.setattr(children.os, "_exit", ended.append)
+    monkeypatch.setattr(children, "os", SimpleNamespace(getppid=lambda: parent.pid, _exit=ended.append))
     end_with_parent(parent.pid)
     assert not ended
     parent.kill()

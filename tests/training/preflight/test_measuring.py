@@ -137,6 +137,7 @@ def run_out(*_: Any, **__: Any) -> Any:
 def test_dry_run_exits_with_the_status_of_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run_process, "measure", run_out)
     monkeypatch.setattr(dry_run_process.logging, "disable", lambda level: None)  # it would last for all later tests
+    monkeypatch.setattr(dry_run_process, "end_with_parent", lambda *_: None)  # so would the thread that watches
     monkeypatch.setattr(Run, "record", lambda run: SimpleNamespace(settings=None))
     assert dry_run_process.main(str(tmp_path), str(os.getppid())) == OUT_OF_MEMORY_EXIT
 
