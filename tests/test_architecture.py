@@ -148,7 +148,7 @@ INNER_LAYERS = {
     ],
     "ui/services": ["visitors", "access", "data models uploads", "lengths runs", "checkup preflight sides"],
     "ui/serving": ["trusted_hosts zero_gpu", "api"],
-    "ui/data": ["views", "checkup reading_form token_view", "source_form", "tab"],
+    "ui/data": ["views", "checkup quick_sources reading_form token_view", "source_form", "tab"],
     "ui/train": ["preflight_views", "preflight_panel", "tab"],
     "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
     "ui/compare": [

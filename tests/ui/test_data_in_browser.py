@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,37 @@ def test_a_file_that_cannot_be_read_is_told_in_a_sentence(module_server: Any, qu
     expect(page.locator("#data-facts")).to_contain_text("parquet")
     page.locator("#use-example").click()
     expect(page.locator("#data-facts")).to_contain_text("252")
+
+
+def test_rows_are_pasted_a_file_is_dropped_and_both_are_recent(module_server: Any, quiet_page: Page) -> None:
+    page = quiet_page
+    page.goto(module_server.url)
+    page.locator("#paste-rows button").first.click()
+    page.locator("#use-pasted").click()
+    expect(page.locator(".toast-body")).to_contain_text("Paste some rows first")
+    page.locator("#pasted-rows textarea").fill("question\tanswer\nWhere is it?\tOn its way.\nIs it well?\tIt is.")
+    page.locator("#use-pasted").click()
+    expect(page.locator("#data-source")).to_contain_text("pasted.tsv")
+    expect(page.locator("#conversation-chat")).to_contain_text("On its way.")
+
+    file = page.evaluate_handle(
+        """() => {
+            const moved = new DataTransfer();
+            moved.items.add(new File(['prompt,completion\\nHi,Hello there\\nBye,See you'], 'dropped.csv'));
+            return moved;
+        }"""
+    )
+    page.dispatch_event("#data-facts", "dragover", {"dataTransfer": file})
+    expect(page.locator("html")).to_have_class(re.compile("ft-dropping"))
+    page.dispatch_event("#data-facts", "drop", {"dataTransfer": file})
+    expect(page.locator("html")).not_to_have_class(re.compile("ft-dropping"))
+    expect(page.locator("#data-source")).to_contain_text("dropped.csv")
+    expect(page.locator("#conversation-chat")).to_contain_text("Hello there")
+
+    page.locator("#recent-files button").first.click()
+    expect(page.get_by_label("dropped.csv (today")).to_be_checked()
+    page.get_by_label("pasted.tsv (today").check()
+    expect(page.locator("#data-source")).to_contain_text("pasted.tsv")
 
 
 def test_a_wrong_data_set_id_is_told_in_a_sentence(module_server: Any, quiet_page: Page) -> None:

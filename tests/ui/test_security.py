@@ -76,6 +76,21 @@ def test_no_text_leads_out_of_the_home(space: Space, text: str) -> None:
         assert told != "None" and "root:" not in told and "unexpected" not in told
 
 
+def test_recent_files_are_listed_at_home_alone(home: Path) -> None:
+    kept = [keep_upload(f"{name}.csv", name.encode(), home) for name in ("first", "second")]
+    os.utime(kept[0], (1e9, 1e9))
+    assert PageContext(home).uploads.recent(9) == kept[::-1]
+    assert PageContext(home).uploads.recent(1) == kept[1:]
+    assert PageContext(home, SPACE).uploads.recent(9) == []
+
+
+def test_pasted_text_may_be_as_large_as_a_file(home: Path) -> None:
+    uploads = PageContext(home, SPACE).uploads
+    uploads.check_size("The pasted text", 2**20)
+    with pytest.raises(AccessError, match="The pasted text is 300 MB, but files here can be at most"):
+        uploads.check_size("The pasted text", 300 * 2**20)
+
+
 def test_uploaded_names_stay_inside_the_uploads(space: Space) -> None:
     kept = Path(space.call("upload", "../../../evil.jsonl", "{}\n"))
     assert kept.is_relative_to(space.home / "uploads") and kept.name == "evil.jsonl"

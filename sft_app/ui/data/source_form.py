@@ -14,6 +14,7 @@ from sft_app.settings import EXAMPLE_DATA, DataSettings, RunSettings, parse_sett
 from sft_app.settings.data import clean_source
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup
+from sft_app.ui.data.quick_sources import QuickSources, build_quick_sources, wire_quick_sources
 from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.forms import form_updates, make_field, values_from_form
 from sft_app.ui.permissions import allowed, clear_error_after, open_to_all
@@ -29,6 +30,7 @@ class SourceChoice:
     upload: gr.UploadButton
     hub_id: gr.Textbox
     fetch: gr.Button
+    quick: QuickSources
     line: gr.Markdown
 
 
@@ -46,12 +48,16 @@ class CleanedBox:
         return {self.box: gr.Group(visible=bool(note)), self.note: note}
 
 
-def build_source(fields: dict[str, Any]) -> SourceChoice:
+def build_source(fields: dict[str, Any], lists_recent: bool) -> SourceChoice:
     """Build the components, and add the settings that they hold to `fields`."""
-    gr.Markdown("### Your examples\nConversations in which the assistant answers the way you want.")
+    gr.Markdown(
+        "### Your examples\nConversations in which the assistant answers the way you want. Upload a file, or drop it "
+        "anywhere on this tab."
+    )
     with gr.Row():
         example = gr.Button("Bundled example", size="md", elem_id="use-example")
         upload = gr.UploadButton("Upload a file", file_types=list(SUFFIXES), size="md", elem_id="upload")
+    quick = build_quick_sources(lists_recent)
     with gr.Accordion("From the Hugging Face Hub", open=False, elem_id="hub"):
         hub_id = gr.Textbox(
             label="Dataset",
@@ -72,7 +78,7 @@ def build_source(fields: dict[str, Any]) -> SourceChoice:
                 fields[name] = make_field(name, default, label=labels[name], min_width=140, elem_id=name)
         fetch = gr.Button("Fetch", size="md", elem_id="fetch")
     line = gr.Markdown(source_line(RunSettings()), elem_id="data-source")
-    return SourceChoice(example, upload, hub_id, fetch, line)
+    return SourceChoice(example, upload, hub_id, fetch, quick, line)
 
 
 def build_cleaned_box() -> CleanedBox:
@@ -120,7 +126,9 @@ def wire_source(
     slow["cancels"] = [cleaning, fetching]
     uploading = source.upload.upload(use_upload, source.upload, outputs, show_progress_on=source.line, **slow)
     clear_error_after(uploading, source.line)
-    quick: dict[str, Any] = {**PRIVATE, "cancels": [cleaning, fetching, uploading]}
+    loading = [cleaning, fetching, uploading]
+    loading += wire_quick_sources(context, source.quick, data, detect, source.line, loading)
+    quick: dict[str, Any] = {**PRIVATE, "cancels": loading}
     source.example.click(open_to_all(lambda: {data: EXAMPLE_DATA, **detect}), None, outputs, **quick)
     cleaned.back.click(use_original, fields["data"], list(fields.values()), **quick)
 

@@ -94,7 +94,7 @@ def build_data_tab(context: PageContext) -> DataTab:
     fields: dict[str, Any] = {"data": gr.Textbox(defaults.data, visible=False, elem_id="data")}
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            source = build_source(fields)
+            source = build_source(fields, lists_recent=not context.hosting.is_hosted)
             reading = build_reading(fields, loaded)
             cleaned = build_cleaned_box()
             lengths = gr.HTML(elem_id="lengths", render=False)

@@ -35,13 +35,26 @@ class UploadService:
                 f"{file.name} is a Parquet file, which can expand to a thousand times its "
                 f"size. Upload JSONL or CSV instead."
             )
-        limit, size = self.max_mb(), file.stat().st_size / 2**20
-        if size > limit:
-            raise AccessError(f"{file.name} is {size:.0f} MB, but files here can be at most {limit} MB.")
+        self.check_size(file.name, file.stat().st_size)
+
+    def check_size(self, name: str, size: int) -> None:
+        """Refuse a file of `size` bytes if that is too large for this visitor. Raises: AccessError."""
+        limit, megabytes = self.max_mb(), size / 2**20
+        if megabytes > limit:
+            raise AccessError(f"{name} is {megabytes:.0f} MB, but files here can be at most {limit} MB.")
 
     def keep(self, name: str, content: Path | bytes) -> Path:
         """Store a copy of a file under this name. Raises: DataError."""
         return keep_upload(name, content, self.home)
+
+    def recent(self, most: int) -> list[Path]:
+        """Return the newest uploads and cleaned copies; none on a Space, where they may be somebody else's."""
+        if self.access.hosting.is_hosted:
+            return []
+        uploads = uploads_dir(self.home).glob("*/*")
+        copies = cleaned_dir(self.home).glob("*.jsonl")
+        files = [file for file in (*uploads, *copies) if file.is_file() and not file.name.startswith(".")]
+        return sorted(files, key=lambda file: -file.stat().st_mtime)[:most]
 
     def cleaned_folder(self) -> Path:
         """Return the folder for a cleaned copy.
