@@ -22,7 +22,7 @@ AUTOMATIC = "automatic"
 def make_field(name: str, value: Any, **kwargs: Any) -> Any:
     """Create the component for one setting, showing `value`. `kwargs` go to the component."""
     field = RunSettings.model_fields[name]
-    common = {"label": kwargs.pop("label", label_of(name)), "info": field.description, **kwargs}
+    common = {"label": label_of(name), "info": field.description, **kwargs}
     shown, kind = to_form(name, value), _kind(name)
     if kind is bool:
         if takes_none(name):

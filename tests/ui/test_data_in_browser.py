@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from sft_app.runs.directory import list_runs
 from sft_app.runtime.files import read_jsonl
+from tests.data.sources.test_sheets import xlsx as write_workbook
 from tests.ui.test_browser import fill_settings
 
 
@@ -119,6 +120,22 @@ def test_the_second_reading_of_a_table_can_be_chosen(module_server: Any, quiet_p
     expect(page.locator("#data-facts")).to_contain_text("left → right")
     page.get_by_label("right → left").check()
     expect(page.locator("#data-facts")).to_contain_text("right → left")
+
+
+def test_another_sheet_of_a_workbook_can_be_chosen(module_server: Any, quiet_page: Page, tmp_path: Path) -> None:
+    book = write_workbook(
+        tmp_path / "shop.xlsx",
+        {"Orders": [["question", "answer"], ["Is it late?", "A little."]], "Care": [["q", "a"], ["Water?", "Weekly."]]},
+    )
+    page = quiet_page
+    page.goto(module_server.url)
+    upload(page, book)
+    expect(page.get_by_label("Orders", exact=True)).to_be_checked()
+    expect(page.locator("#conversation-chat")).to_contain_text("A little.")
+    page.get_by_label("Care", exact=True).check()
+    expect(page.locator("#conversation-chat")).to_contain_text("Weekly.")
+    page.locator("#use-example").click()
+    expect(page.locator("#sheets")).to_be_hidden()
 
 
 def test_a_file_that_cannot_be_read_is_told_in_a_sentence(module_server: Any, quiet_page: Page, tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def read_sheet_rows(
         on_progress(1.0)
 
 
+def sheet_names(path: Path) -> list[str]:
+    """Return the names of the sheets that can be read; none if the workbook cannot be opened."""
+    try:
+        return _visible_sheets(_open(path))
+    except (OSError, UnreadableFileError):
+        return []
+
+
 def _open(path: Path) -> CalamineWorkbook:
     from python_calamine import CalamineError, CalamineWorkbook
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from sft_app.data.reading import LoadedData, first_example, read_column_names
 from sft_app.data.sources.data_files import data_suffix
-from sft_app.data.sources.sheets import SHEET_SUFFIXES
+from sft_app.data.sources.sheets import SHEET_SUFFIXES, sheet_names
 from sft_app.errors import DataError
 from sft_app.settings import COLUMN_ROLES, DataSettings, RunSettings
 from sft_app.ui import views
@@ -18,7 +19,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.data import views as data_views
 from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.forms import make_field, settings_from_form, to_form
-from sft_app.ui.permissions import allowed
+from sft_app.ui.permissions import allowed, open_to_all
 
 NO_COLUMN = "(none)"
 COLUMNS_OFFERED = 1000
@@ -42,7 +43,6 @@ SHOW_MAPPING = """(found, shown, ...now) => {
     })];
 }"""
 TREE_FIELDS = ("reply_paths", "text_language")
-SHEET_FIELDS = ("sheet",)
 CHAT_FIELDS = ("assistant", "reasoning")
 CONTEST_FIELDS = ("code_language", "solutions_per_problem")
 
@@ -57,7 +57,8 @@ class ColumnList:
 
 @dataclass(frozen=True)
 class ReadingChoice:
-    """The components for the layout. `readings` lists the detected layouts if several; `mapping` selects columns.
+    """The components for the layout. `readings` lists the detected layouts and `sheets` a workbook's sheets, if
+    several; `mapping` selects columns.
 
     `mapping_found` is what `mapping` should offer for the data, and `mapping_shown` is what it currently offers.
     """
@@ -67,7 +68,7 @@ class ReadingChoice:
     readings: gr.Radio
     mapping_box: gr.Group
     mapping: list[gr.Dropdown]
-    sheet_box: gr.Group
+    sheets: gr.Radio
     tree_box: gr.Group
     contest_box: gr.Group
     left_out_box: gr.Accordion
@@ -76,7 +77,7 @@ class ReadingChoice:
     mapping_shown: gr.JSON
 
     def outputs(self) -> list[Any]:
-        boxes = [self.sheet_box, self.tree_box, self.contest_box, self.left_out_box, self.left_out]
+        boxes = [self.sheets, self.tree_box, self.contest_box, self.left_out_box, self.left_out]
         return [self.facts, self.guess, self.readings, self.mapping_box, self.mapping_found, *boxes]
 
     def offer_columns(self, settings: DataSettings, lists: list[ColumnList]) -> Updates:
@@ -95,10 +96,12 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     defaults = RunSettings()
     facts = gr.HTML(data_views.data_summary_card(loaded), elem_id="data-facts")
     guess = gr.HTML(guess_card(loaded), elem_id="guess")
+    sheets = gr.Radio([], label="Sheet", info="One sheet of a workbook is read.", visible=False, elem_id="sheets")
+    fields["sheet"] = make_field("sheet", defaults.sheet, visible=False, elem_id="sheet")
     readings = gr.Radio([], label="Detected layout", visible=False, elem_id="readings")
     choices = [(label, name) for name, label in data_views.FORMAT_LABELS.items()]
     fields["format"] = make_field(
-        "format", defaults.format, label="Layout of the rows", choices=choices, elem_id="format"
+        "format", defaults.format, label="Layout of the rows", info=None, choices=choices, elem_id="format"
     )
     fields["columns"] = make_field("columns", defaults.columns, visible=False, elem_id="columns")
     labels = {"user": "Question", "assistant": "Answer", "system": "System prompt", "context": "Context"}
@@ -110,12 +113,11 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     with gr.Accordion("Chats and reasoning", open=False, elem_id="chat-options"), gr.Row():
         for name in CHAT_FIELDS:
             fields[name] = make_field(name, getattr(defaults, name), min_width=140, elem_id=name)
-    options = (SHEET_FIELDS, TREE_FIELDS, CONTEST_FIELDS)
-    sheet_box, tree_box, contest_box = (_build_options(fields, names) for names in options)
+    tree_box, contest_box = (_build_options(fields, names) for names in (TREE_FIELDS, CONTEST_FIELDS))
     with gr.Accordion("Skipped rows", open=True, visible=False, elem_id="left-out") as left_out_box:
         left_out = gr.Markdown()
     found, shown = gr.JSON(None, visible=False), gr.JSON(None, visible=False)
-    boxes = (sheet_box, tree_box, contest_box, left_out_box, left_out)
+    boxes = (sheets, tree_box, contest_box, left_out_box, left_out)
     return ReadingChoice(facts, guess, readings, mapping_box, mapping, *boxes, found, shown)
 
 
@@ -133,12 +135,20 @@ def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSe
         reading.readings: gr.Radio(choices, value=chosen, visible=len(guesses) > 1),
         reading.mapping_box: gr.Group(visible=is_table),
         **reading.offer_columns(settings, column_lists(decided, loaded.file.column_names)),
-        reading.sheet_box: gr.Group(visible=data_suffix(loaded.file.path) in SHEET_SUFFIXES),
+        reading.sheets: _sheet_choice(loaded.file.path, settings.sheet),
         reading.tree_box: gr.Group(visible=decided.format == "oasst"),
         reading.contest_box: gr.Group(visible=decided.format == "code_contests"),
         reading.left_out_box: gr.Accordion(f"Skipped rows: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
         reading.left_out: data_views.left_out_list(loaded.rejected),
     }
+
+
+def _sheet_choice(path: Path, sheet: str | None) -> gr.Radio:
+    """Return the list of a workbook's sheets; hidden if there is only one, or for any other file."""
+    names = sheet_names(path) if data_suffix(path) in SHEET_SUFFIXES else []
+    wanted = (sheet or "").strip().lower()
+    matching = (name for name in names if name.strip().lower() == wanted or not wanted)
+    return gr.Radio(names, value=next(matching, None), visible=len(names) > 1)
 
 
 def guess_card(loaded: LoadedData) -> str:
@@ -153,7 +163,10 @@ def unreadable_updates(context: PageContext, reading: ReadingChoice, settings: D
     """Show why a file cannot be read. If it is a table, offer its columns."""
     columns = _columns_if_any(context, settings)
     lists = reading.offer_columns(settings, column_lists(settings, columns))
-    return {**refused_updates(reading, problem), reading.mapping_box: gr.Group(visible=bool(columns)), **lists}
+    others: Updates = {reading.mapping_box: gr.Group(visible=bool(columns))}
+    if data_suffix(settings.data) in SHEET_SUFFIXES:
+        others[reading.sheets] = _sheet_choice(Path(settings.data), settings.sheet)
+    return {**refused_updates(reading, problem), **others, **lists}
 
 
 def refused_updates(reading: ReadingChoice, problem: str) -> Updates:
@@ -162,6 +175,7 @@ def refused_updates(reading: ReadingChoice, problem: str) -> Updates:
         reading.facts: views.problem_card(problem),
         reading.guess: "",
         reading.readings: gr.Radio(visible=False),
+        reading.sheets: gr.Radio(visible=False),
         reading.mapping_box: gr.Group(visible=False),
         reading.tree_box: gr.Group(visible=False),
         reading.contest_box: gr.Group(visible=False),
@@ -179,6 +193,8 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
         guess = context.data.load(settings_from_form(names, shown).reading()).file.candidates[index]
         return {fields["format"]: guess.format, fields["columns"]: to_form("columns", guess.columns)}
 
+    choose_sheet = open_to_all(lambda name: name)
+    reading.sheets.input(choose_sheet, reading.sheets, fields["sheet"], **{**PRIVATE, "preprocess": False})
     reading.readings.input(apply_reading, [reading.readings, *inputs], layout, **PRIVATE)
     gr.on([field.input for field in reading.mapping], None, reading.mapping, layout, js=TAKE_MAPPING, **PRIVATE)
 

@@ -81,7 +81,7 @@ class DataTab:
 
     def changes(self) -> list[Any]:
         """Return the events after which the data must be read again."""
-        as_text = ("text_language", "sheet", "assistant")
+        as_text = ("text_language", "assistant")
         typed = [self.fields[name] for name in (*as_text, "max_rows")]
         chosen = [self.fields[name] for name in self.fields if name not in (*as_text, *HUB_FIELDS)]
         return [*(field.change for field in chosen), *(field.submit for field in typed), *(f.blur for f in typed)]
