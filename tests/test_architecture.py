@@ -67,7 +67,7 @@ INNER_LAYERS = {
     ],
     "data/formats": [
         "column_profiles usable_rows",
-        "column_names label_words",
+        "column_names label_words option_columns",
         "column_mapping converters row_filters",
         "registry",
         "detection reading_notes",

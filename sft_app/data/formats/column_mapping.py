@@ -25,6 +25,7 @@ from sft_app.data.formats.column_names import (
     question_score,
 )
 from sft_app.data.formats.column_profiles import PHRASE_WORDS, PROSE_WORDS, ColumnProfile, normalize
+from sft_app.data.formats.option_columns import option_columns
 from sft_app.errors import DataError
 
 Columns = list[ColumnProfile]
@@ -100,9 +101,8 @@ def other_texts(columns: Sequence[ColumnProfile], used: Sequence[str]) -> Column
 
 def _without_options(columns: Sequence[ColumnProfile]) -> Columns:
     """Leave out the options `A`, `B`, `C` … of a multiple-choice question, which become a part of it."""
-    options = [column for column in columns if len(column.name) == 1 and "A" <= column.name <= "H"]
-    is_choice = len(options) > 2 and any(answer_score(column.name) >= 5 for column in columns)
-    return [column for column in columns if not is_choice or column not in options]
+    options = option_columns(tuple(column.name for column in columns))
+    return [column for column in columns if column.name not in options]
 
 
 def _without_titles(columns: Sequence[ColumnProfile]) -> Columns:

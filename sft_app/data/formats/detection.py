@@ -15,7 +15,7 @@ from sft_app.data.formats.column_mapping import (
     how_to_choose,
     other_texts,
 )
-from sft_app.data.formats.column_names import answer_mark, answer_score, in_backticks, system_column
+from sft_app.data.formats.column_names import answer_mark, answer_score, in_backticks, question_score, system_column
 from sft_app.data.formats.column_profiles import (
     ENOUGH_ROWS,
     ColumnProfile,
@@ -27,6 +27,7 @@ from sft_app.data.formats.column_profiles import (
 )
 from sft_app.data.formats.converters import message_rows
 from sft_app.data.formats.converters.tables import ColumnMap, text_column
+from sft_app.data.formats.option_columns import is_option_answer, option_columns, option_list_column
 from sft_app.data.formats.registry import Layout, layouts_to_detect
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
@@ -68,7 +69,8 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
         )
     if speaker := _speaker_column(columns, rows):
         return [DetectedLayout("message_rows", f"each row contains one message, and `{speaker}` names its author")]
-    layouts = [*(_known_table(rows, columns) or _any_table(rows, columns)), *_plain_text(rows)]
+    tables = _multiple_choice(rows, columns) or _known_table(rows, columns) or _any_table(rows, columns)
+    layouts = [*tables, *_plain_text(rows)]
     return layouts or _refuse(columns)
 
 
@@ -117,6 +119,29 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayou
         DetectedLayout("columns", said, bare.entries(), is_certain=False),
         DetectedLayout(layout.name, f"{why}, with `{context.name}` added to every question", is_certain=False),
     ]
+
+
+def _multiple_choice(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]:
+    """Find a multiple-choice question with its options and the right one; [] if the columns are none."""
+    options = list(option_columns(tuple(column.name for column in columns)))
+    options = options or [name for row in rows[:1] if (name := option_list_column(row))]
+    rest = [column for column in columns if column.name not in options]
+    answers = [column.name for column in rest if is_option_answer(column.name)]
+    texts = [column for column in rest if column.is_text() and column.name not in answers]
+    asking = [column for column in texts if question_score(column.name) > 0] or texts
+    if not options or not answers or not asking:
+        return []
+    if len(answers) > 1:
+        raise DataError(
+            f"The options of a multiple-choice question are in {in_backticks(options)}, and {in_backticks(answers)} "
+            f"could each say which one is right. {how_to_choose(asking[0].name, answers[0])}"
+        )
+    map = ColumnMap(asking[0].name, answers[0], _system(columns))
+    map = replace(map, context=_context([column for column in texts if column != asking[0]], map))
+    why = f"`{map.user}` is a multiple-choice question answered by `{map.assistant}`, with the options in"
+    doubt = f", although {in_backticks([asking[1].name])} could also be the question" if len(asking) > 1 else ""
+    is_certain = len(asking) == 1 or asking[1].name == map.context
+    return [DetectedLayout("columns", f"{why} {in_backticks(options)}{doubt}", map.entries(), is_certain)]
 
 
 def _is_all(layout: Layout, columns: list[ColumnProfile]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sft_app.data.formats.converters.turn_shapes import shaped_messages
+from sft_app.data.formats.option_columns import check_option_answer, option_columns, option_list_column, options_of
 from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
 from sft_app.data.tool_calls import TOOL_COLUMNS, definitions_text, parse_json
@@ -15,7 +16,6 @@ from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
 HISTORY_COLUMNS = ("history",)
-OPTION_COLUMNS = ("choices", "options")
 THOUGHT_COLUMNS = (
     *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "cot", "complex_cot", "chain_of_thought"),
     *("thinking_trajectory", "thinking_trajectories", "think", "reasoning_trace", "reasoning_steps"),
@@ -53,9 +53,13 @@ def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> li
     """
     if not strict:
         _check_columns(row, columns)
+    options = options_of(row, columns.used())
     parts = [_cell(row, columns.user, strict), _cell(row, columns.context, strict, optional=True)]
-    question = "\n".join(part for part in [*parts, *_options(row, columns)] if part.strip())
+    parts += [f"{label}. {text}" for label, text in options]
+    question = "\n".join(part for part in parts if part.strip())
     answer = _cell(row, columns.assistant, strict)
+    if options:
+        check_option_answer(answer, options, columns.assistant)
     for text, column, meaning in ((question, columns.user, "question"), (answer, columns.assistant, "answer")):
         if not text.strip():
             raise DataError(f"`{_in_one_line(column)}`, the {meaning}, is empty")
@@ -100,17 +104,12 @@ def _thought(row: JsonObject, columns: ColumnMap) -> str:
 
 
 def _option_columns(row: JsonObject, used: Sequence[str]) -> list[str]:
-    """List the columns `A`, `B`, `C` … of a multiple-choice question, or the one that lists its options."""
-    letters = [name for name in row if len(name) == 1 and "A" <= name <= "H" and name not in used]
-    lists = [name for name in OPTION_COLUMNS if name not in used and isinstance(row.get(name), list)]
-    return letters if len(letters) > 2 else lists[:1]
-
-
-def _options(row: JsonObject, columns: ColumnMap) -> list[str]:
-    names = _option_columns(row, columns.used())
-    if len(names) == 1:
-        return [f"{chr(ord('A') + where)}. {option}" for where, option in enumerate(row[names[0]])]
-    return [f"{name}. {row[name]}" for name in names if row[name] not in (None, "")]
+    """List the columns that hold one option of a multiple-choice question each, or the one that lists its options."""
+    columns = option_columns(tuple(row))
+    if columns and not columns.keys() & set(used):
+        return list(columns)
+    listed = option_list_column(row, used)
+    return [listed] if listed else []
 
 
 def from_chosen_columns(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
