@@ -51,6 +51,7 @@ INNER_LAYERS = {
         "chat_templates conversation duplicates",
         "sources",
         "formats",
+        "first_rows",
         "reading tool_proof",
         "tool_templates",
         "turn_positions",
@@ -67,7 +68,7 @@ INNER_LAYERS = {
     ],
     "data/formats": [
         "column_profiles usable_rows",
-        "column_names label_words option_columns",
+        "column_names label_words option_columns row_chains",
         "column_mapping converters row_filters",
         "registry",
         "detection reading_notes",

@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.first_rows import ROWS_TO_DETECT_LAYOUT, first_rows, rows_of
 from sft_app.data.formats.column_profiles import list_columns
 from sft_app.data.formats.detection import Certainty, DetectedLayout, decide_layout, detect_unless_chosen
-from sft_app.data.formats.reading_notes import REASONING_NOTES, find_filter, reading_notes, why_uncertain
+from sft_app.data.formats.reading_notes import REASONING_NOTES, find_filter, reading_notes, used_columns, why_uncertain
 from sft_app.data.formats.registry import LAYOUTS, converter
-from sft_app.data.formats.row_filters import RowFilter, ValueCounts
-from sft_app.data.formats.usable_rows import unread_texts, usable_rows
+from sft_app.data.formats.row_chains import Converted, RowChain, find_chain, join_chains
+from sft_app.data.formats.row_filters import RowFilter
+from sft_app.data.formats.usable_rows import unread_texts
 from sft_app.data.rows import JsonObject, Rejected, Row
-from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data, read_rows
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
 from sft_app.errors import DataError, NotChosen
 from sft_app.runtime.home import datasets_dir
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import DataSettings
 
-ROWS_TO_DETECT_LAYOUT = 200
-ROWS_COUNTED = 20_000
-"""How many first rows decide which columns mark bad answers; a column that is empty there is judged cell by cell."""
 PREVIEWED = 20_000
 """How many conversations of a file the page can show; the check-up and training read all of them."""
 
@@ -37,7 +35,7 @@ class DataFile:
     """A file with a known layout: `settings.format` is no longer `auto`.
 
     `candidates` are the layouts that fit; `joins_rows` means several rows make up a conversation; `notes` describe what
-    is not trained on; rows that `row_filter` marks as bad are skipped.
+    is not trained on; rows that `row_filter` marks as bad are skipped; `chain` joins rows that continue each other.
     """
 
     path: Path
@@ -48,6 +46,7 @@ class DataFile:
     certainty: Certainty = "certain"
     notes: list[str] = field(default_factory=list)
     row_filter: RowFilter | None = None
+    chain: RowChain | None = None
 
     def open_candidates(self) -> list[DetectedLayout]:
         """List the layouts that the user can still choose from; empty once one has been chosen."""
@@ -97,9 +96,10 @@ class Reading:
                 self.rejected.append(item)
                 continue
             for messages in item[1]:
-                conversation = self._make_conversation(item[0], messages)
+                number = item[0].number
+                conversation = self._make_conversation(number, messages)
                 if conversation is not None:
-                    yield Example(item[0], self._with_reasoning(item[0], conversation), item[2])
+                    yield Example(number, self._with_reasoning(number, conversation), item[2])
 
     def _with_reasoning(self, row: int, conversation: Conversation) -> Conversation:
         """Keep the reasoning before answers or leave it out, as the settings say, and note it either way."""
@@ -122,14 +122,19 @@ class Reading:
                 self.rejected.append(Rejected(row, str(error)))
             return repaired if self.repair else None
 
-    def _message_lists(self) -> Iterator[tuple[int, list[Any], int] | Rejected]:
-        """Yield each row's number, message lists and hash of what is not read, or the rejected row."""
-        settings = self.file.settings
-        convert_rows = LAYOUTS[settings.format].convert_rows
+    def _message_lists(self) -> Iterator[Converted | Rejected]:
+        """Yield each row with its message lists and hash of what is not read, or the rejected row."""
+        convert_rows = LAYOUTS[self.file.settings.format].convert_rows
         if self.file.joins_rows and convert_rows:
-            for item in convert_rows(self._counted_rows(), settings):
-                yield item if isinstance(item, Rejected) else (item[0].number, [item[1]], 0)
-            return
+            for item in convert_rows(self._counted_rows(), self.file.settings):
+                yield item if isinstance(item, Rejected) else (item[0], [item[1]], 0)
+        elif self.file.chain:
+            yield from join_chains(self._converted_rows(), self.file.chain)
+        else:
+            yield from self._converted_rows()
+
+    def _converted_rows(self) -> Iterator[Converted | Rejected]:
+        settings = self.file.settings
         convert = converter(settings)
         for row in self._counted_rows():
             if isinstance(row, Rejected):
@@ -141,16 +146,13 @@ class Reading:
                 messages, unread = convert(row.values, settings), 0
                 if len(row.values) > 1:
                     unread = unread_texts(row.values, LAYOUTS[settings.format].columns_read(row.values, settings))
-                yield row.number, messages, unread
+                yield row, messages, unread
             except DataError as error:
                 yield Rejected(row.number, str(error), by_choice=isinstance(error, NotChosen))
 
-    def _rows(self) -> Iterator[Row | Rejected]:
-        path, sheet = self.file.path, self.file.settings.sheet
-        return _usable(path, read_rows(path, self.on_progress, sheet=sheet))
-
     def _counted_rows(self) -> Iterator[Row | Rejected]:
-        for row in islice(self._rows(), self.file.settings.max_rows):
+        rows = rows_of(self.file.path, self.file.settings.sheet, self.on_progress)
+        for row in islice(rows, self.file.settings.max_rows):
             self.rows += 1
             if isinstance(row, Row) and row.note:
                 self.noted[row.note].append(row.number)
@@ -180,21 +182,24 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         DataError: the data cannot be read, or fits no layout.
     """
     path = _locate(settings, home, on_progress)
-    first, readable, counts, file_notes = _look_ahead(path, settings.sheet)
-    if not readable:
-        if first is None:
+    first = first_rows(path, settings.sheet)
+    rows = first.readable
+    if not rows:
+        if first.refused is None:
             raise DataError(f"{path.name} contains no rows.")
-        raise DataError(f"{path.name} has no readable row. Row {first.row}: {first.reason}.")
-    candidates = detect_unless_chosen(readable, settings)
+        raise DataError(f"{path.name} has no readable row. Row {first.refused.row}: {first.refused.reason}.")
+    candidates = detect_unless_chosen(rows, settings)
     decided, certainty = decide_layout(candidates, settings)
     is_part = LAYOUTS[decided.format].is_part
-    joins_rows = is_part is not None and any(map(is_part, readable))
-    row_filter = find_filter(readable, counts, decided)
+    joins_rows = is_part is not None and any(map(is_part, rows))
+    row_filter = find_filter(rows, first.counts, decided)
     if certainty != "chosen" and row_filter and (why := why_uncertain(row_filter)):
         candidates = [replace(candidates[0], why=candidates[0].why + why, is_certain=False), *candidates[1:]]
         certainty = "guess"
-    notes = [*file_notes, *reading_notes(readable, decided, row_filter, certainty == "chosen")]
-    return DataFile(path, decided, candidates, list_columns(readable), joins_rows, certainty, notes, row_filter)
+    chain = find_chain(rows, used_columns(rows, decided)) if LAYOUTS[decided.format].is_exchange else None
+    notes = [*first.notes, *reading_notes(rows, decided, row_filter, certainty == "chosen", chain)]
+    columns = list_columns(rows)
+    return DataFile(path, decided, candidates, columns, joins_rows, certainty, notes, row_filter, chain)
 
 
 def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCallback | None = None) -> LoadedData:
@@ -232,7 +237,7 @@ def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Co
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:
     """List the columns of a table of unknown layout. Raises: DataError if it cannot be read."""
-    return list_columns(_look_ahead(_locate(settings, home, None), settings.sheet)[1])
+    return list_columns(first_rows(_locate(settings, home, None), settings.sheet).readable)
 
 
 def _locate(settings: DataSettings, home: Path, on_progress: ProgressCallback | None) -> Path:
@@ -254,41 +259,3 @@ def _repaired(messages: list[Any]) -> Conversation | None:
         return make_conversation(messages, repair=True)
     except DataError:
         return None
-
-
-def _look_ahead(path: Path, sheet: str | None) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
-    """Read the first `ROWS_COUNTED` rows, for layout detection and row filters.
-
-    Returns the first unreadable row, the rows to detect the layout from, the counted words, and the notes on the file.
-    The result is cached until the file changes, because the file is opened again for each choice of columns.
-    """
-    try:
-        stat = path.stat()
-    except OSError:  # reading reports what is wrong
-        return _first_rows.__wrapped__(path, sheet)
-    return _first_rows(path, sheet, stat.st_mtime_ns, stat.st_size)
-
-
-def _usable(path: Path, rows: Iterator[Row | Rejected]) -> Iterator[Row | Rejected]:
-    return usable_rows(rows, path.suffix.lower() == ".parquet")
-
-
-@lru_cache(maxsize=2)
-def _first_rows(
-    path: Path, sheet: str | None, *_stamp: int
-) -> tuple[Rejected | None, list[JsonObject], ValueCounts, list[str]]:
-    refused: Rejected | None = None
-    readable: list[JsonObject] = []
-    notes: list[str] = []
-    counts, most = ValueCounts(), ROWS_COUNTED
-    for row in _usable(path, read_rows(path, notes=notes, sheet=sheet)):
-        if isinstance(row, Row):
-            if len(readable) < ROWS_TO_DETECT_LAYOUT:
-                readable.append(row.values)
-            counts.add(row.values)
-            most -= 1
-        else:
-            refused = refused or row
-        if most == 0:
-            break
-    return refused, readable, counts, notes

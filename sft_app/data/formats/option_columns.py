@@ -40,11 +40,11 @@ def option_columns(names: tuple[str, ...]) -> dict[str, str]:
     for name in names:
         if found := OPTION_NAME.fullmatch(normalize(name)):
             stems.setdefault(found[1], {})[name] = found[2].upper()
-    for stem, found in stems.items():
-        has_answer = any(is_option_answer(name) for name in names if name not in found)
+    for stem, labels in stems.items():
+        has_answer = any(is_option_answer(name) for name in names if name not in labels)
         enough = 2 if stem in TELLING_STEMS else 3
-        if len(found) >= enough and has_answer and _count_on(list(found.values())):
-            return found
+        if len(labels) >= enough and has_answer and _count_on(list(labels.values())):
+            return labels
     return {}
 
 

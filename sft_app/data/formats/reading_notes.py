@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sft_app.data.formats.column_names import answer_mark, in_backticks
 from sft_app.data.formats.column_profiles import Rows, list_columns
 from sft_app.data.formats.registry import LAYOUTS
+from sft_app.data.formats.row_chains import RowChain
 from sft_app.data.formats.row_filters import LabelColumn, RowFilter, ValueCounts, find_row_filter, may_be_class
 from sft_app.settings import DataSettings
 
@@ -24,11 +25,15 @@ RATINGS = (
 
 def find_filter(rows: Rows, counts: ValueCounts, settings: DataSettings) -> RowFilter | None:
     """Find the columns that mark bad answers; None if the layout has no answers."""
-    return find_row_filter(counts, _used(rows, settings)) if LAYOUTS[settings.format].has_answers else None
+    return find_row_filter(counts, used_columns(rows, settings)) if LAYOUTS[settings.format].has_answers else None
 
 
 def reading_notes(
-    rows: Rows, settings: DataSettings, row_filter: RowFilter | None, is_chosen: bool = False
+    rows: Rows,
+    settings: DataSettings,
+    row_filter: RowFilter | None,
+    is_chosen: bool = False,
+    chain: RowChain | None = None,
 ) -> list[str]:
     """Return a sentence for each kind of column that is not trained on.
 
@@ -36,12 +41,13 @@ def reading_notes(
     (`is_chosen`), because then no reason is shown.
     """
     marking = row_filter.columns_that("marks") if row_filter else []
-    known = {*_used(rows, settings), *marking}
+    known = {*used_columns(rows, settings), *marking, *(vars(chain).values() if chain else ())}
     names = [name for name in list_columns(rows) if name and name not in known]
     doubtful = row_filter.columns_that("may mark") if row_filter else []
     bad = [name for name in names if answer_mark(name) == "bad" and name not in doubtful]
     other = [name for name in names if name not in bad]
     return [
+        *([chain.note()] if chain else []),
         *_note(bad, "{} {holds} rejected answers, which are never trained on."),
         *_note(marking, "{} {marks} good and bad answers: rows marked as bad are skipped."),
         *(_filter_notes(row_filter, is_chosen) if row_filter else []),
@@ -105,5 +111,6 @@ def _note(names: Sequence[str], sentence: str) -> list[str]:
     return [sentence.format(in_backticks(names, MAX_COLUMNS_IN_NOTE), holds=holds, marks=marks)] if names else []
 
 
-def _used(rows: Rows, settings: DataSettings) -> set[str]:
+def used_columns(rows: Rows, settings: DataSettings) -> set[str]:
+    """Return the columns that the layout reads in any of these rows."""
     return {name for row in rows for name in LAYOUTS[settings.format].columns_read(row, settings)}

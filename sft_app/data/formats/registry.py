@@ -46,6 +46,7 @@ class Layout:
     column_maps: the known columns of a table of texts.
     columns_are: the end of the sentence "the columns … are …".
     has_answers: False if no column can mark an answer as bad.
+    is_exchange: each row is one question and its answer, so that rows may continue each other (`row_chains`).
     is_part: returns whether a row is only part of a conversation; `convert_rows` then converts all rows together.
     """
 
@@ -61,6 +62,7 @@ class Layout:
     columns_are: str = ""
     precedence: int = 0
     has_answers: bool = True
+    is_exchange: bool = False
     is_part: Callable[[JsonObject], bool] | None = None
     convert_rows: RowsConverter | None = None
 
@@ -85,6 +87,7 @@ def _table(name: Format, label: str, documentation: str, example: str, columns_a
         partial(_table_columns, maps),
         column_maps=maps,
         columns_are=columns_are,
+        is_exchange=True,
     )
 
 
@@ -121,6 +124,7 @@ _LAYOUTS = (
         evidence="`prompt` and `completion` contain the question and the answer",
         column_maps=(ColumnMap("prompt", "completion"),),
         columns_are="a prompt and its completion",
+        is_exchange=True,
         precedence=-1,
     ),
     # Source: stanford_alpaca, README.
@@ -257,6 +261,7 @@ _LAYOUTS = (
         examples=("own_columns.tsv",),
         convert=tables.from_chosen_columns,
         columns_read=tables.chosen_columns,
+        is_exchange=True,
     ),
 )
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sft_app.data.checkup.inspection import inspect_data
+from sft_app.data.first_rows import ROWS_COUNTED
 from sft_app.data.formats.row_filters import ValueCounts, find_row_filter
-from sft_app.data.reading import ROWS_COUNTED, LoadedData, load_data, open_data
+from sft_app.data.reading import LoadedData, load_data, open_data
 from sft_app.settings import DataSettings, parse_settings
 
 ASK = "How often do I water fern {}, and with how much water?"
