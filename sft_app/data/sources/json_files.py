@@ -65,6 +65,10 @@ def read_json_rows(blocks: Iterator[bytes], notes: list[str] | None = None) -> I
         yield from expand_rows(_read_objects(text, notes), notes)
     elif begin:
         found = text.window[text.start : text.start + 20].split(b"\n")[0].decode(errors="replace").strip()
+        if found.startswith(("//", "/*", "#")):
+            raise UnreadableFileError(
+                f"the file begins with a comment ({found}), which JSON has not; delete the comments"
+            )
         raise UnreadableFileError(
             f"the file must contain a list of rows in [ ] or an object in {{ }}, but begins with {found}"
         )

@@ -14,6 +14,10 @@ RECORDS_EXAMINED = 30
 """The header is looked for in this many first records."""
 _SENTENCE_END = re.compile(r"[.!。！](?:[\"'”’)]|\s)*$")
 _NUMBER_OR_DATE = re.compile(r"[-+\d.,:/ TZ%€$£]*\d[-+\d.,:/ TZ%€$£]*")
+_TOTAL = re.compile(
+    r"(grand |sub)?total(s|e)?\b.{0,20}|sum|summe|gesamt|insgesamt|suma|somme|totale|totaal|итого|合计|合計|总计",
+    re.IGNORECASE,
+)
 _WIDE = re.compile(r"[぀-ヿ㐀-鿿가-힯]")
 
 
@@ -56,12 +60,42 @@ def read_table(records: Iterator[Record], head: TableHead, notes: list[str]) -> 
             "second as the answer. If that is wrong, add a first line with the names of the columns."
         )
     number = 0
-    for number, record in enumerate(records, start=1):
-        yield _as_row(number, names, record)
+    for number, record, is_last in _numbered(records):
+        if head.has_header and record.cells == header.cells:
+            yield Rejected(number, "it repeats the header", by_choice=True)
+        elif is_last and number > 1 and _is_total(record.cells):
+            yield Rejected(number, "it is the total below the table", by_choice=True)
+        else:
+            yield _as_row(number, names, record)
     if not number:
         raise UnreadableFileError(
             "there are no rows below its header" if names else "there is no header, only blank lines"
         )
+
+
+def _numbered(records: Iterator[Record]) -> Iterator[tuple[int, Record, bool]]:
+    """Number the records, and say of each whether it is the last; one before a fault in the file is not."""
+    number, waiting = 0, next(records, None)
+    while waiting is not None:
+        record, fault = waiting, None
+        try:
+            waiting = next(records, None)
+        except UnreadableFileError as error:
+            fault = error
+        number += 1
+        yield number, record, waiting is None
+        if fault:
+            raise fault
+
+
+def _is_total(cells: list[str]) -> bool:
+    """Return whether a record is a total: its first cell says so, and the others are numbers or empty."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return (
+        bool(filled)
+        and _TOTAL.fullmatch(filled[0]) is not None
+        and all(_NUMBER_OR_DATE.fullmatch(cell) for cell in filled[1:])
+    )
 
 
 def examine_head(records: list[list[str]]) -> TableHead:

@@ -211,3 +211,17 @@ def test_written_csv_is_read_back(records: list[list[str]]):
     csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["a", "b"], ["first", "row"], *records])
     expected = [Row(number, {"a": a, "b": b}) for number, (a, b) in enumerate(records, start=2)]
     assert rows_of(file.getvalue())[1:] == expected
+
+
+def test_repeated_headers_and_a_last_total_are_no_rows():
+    rows = rows_of("question,answer,minutes\nHow?,So.,3\nquestion,answer,minutes\nTotal,,2\nWhy?,Thus.,4\nTotal,2,7\n")
+    assert [row.values["question"] for row in rows if isinstance(row, Row)] == ["How?", "Total", "Why?"]
+    assert [(row.row, row.reason, row.by_choice) for row in rows if isinstance(row, Rejected)] == [
+        (2, "it repeats the header", True),
+        (5, "it is the total below the table", True),
+    ]
+
+
+@pytest.mark.parametrize("last", ["Total eclipse?,When the sun is hidden.,3", "Sum of it?,4,", "Why?,Total,3"])
+def test_last_row_that_is_no_total_is_read(last: str):
+    assert isinstance(rows_of(f"question,answer,minutes\nHow?,So.,3\n{last}\n")[-1], Row)
