@@ -74,7 +74,8 @@ INNER_LAYERS = {
         "detection reading_notes",
     ],
     "data/formats/converters": [
-        "code_contests intents message_rows rendered_chats reply_trees",
+        "code_contests intents rendered_chats reply_trees turn_order",
+        "message_rows",
         "turn_shapes",
         "tables",
         "chat",

@@ -17,17 +17,23 @@ RawMessages = list[Any]
 
 ROLE_WORDS: dict[Role, str] = {
     "system": "system developer",
-    "user": "user human prompter customer client patient student visitor caller buyer guest questioner asker inquirer",
+    "user": "user human prompter customer client patient student visitor caller buyer guest questioner asker inquirer "
+    "usuario cliente utilisateur benutzer nutzer kunde utente gebruiker пользователь 用户 ユーザー 사용자 "
+    "المستخدم משתמש",
     "assistant": "assistant gpt chatgpt ai model bot chatbot function_call agent doctor teacher tutor support advisor "
-    "adviser expert helper operator therapist counselor moss claude gemini llama",
+    "adviser expert helper operator therapist counselor moss claude gemini llama "
+    "asistente agente assistent assistente ассистент помощник 助手 アシスタント 어시스턴트 المساعد עוזר",
     "tool": "tool function observation tool_response tool_result",
     "text": "text",
 }
 ROLES: dict[str, Role] = {word: role for role, words in ROLE_WORDS.items() for word in words.split()}
 """The names that files use for roles. Source: OpenAI fine-tuning format; ShareGPT and OASST datasets."""
 MODEL_NAME = re.compile(r"(?:chat)?gpt[-_ ]?\d[\w.-]*|(?:claude|gemini|llama|mistral|qwen|deepseek)[-_ ]?\d[\w.-]*")
-ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
-CONTENT_KEYS = ("content", "value", "text", "message", "body", "parts", "utterance", "mes")
+ROLE_KEYS = ("role", "from", "speaker", "sender", "author", "rol", "rolle")
+CONTENT_KEYS = (
+    *("content", "value", "text", "message", "body", "parts", "utterance", "mes"),
+    *("contenido", "contenu", "conteudo", "contenuto", "inhalt"),
+)
 THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning", "thought", "thoughts")
 SAYING_KEYS = {*CONTENT_KEYS, "tool_calls", "function_call", "tools"}
 PLAIN_KEYS = {"role", "content"}

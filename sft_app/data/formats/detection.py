@@ -207,7 +207,7 @@ def _speaker_column(columns: list[ColumnProfile], rows: Rows) -> str:
         return "text"  # a chat exported as lines
     if any(answer_score(column.name) >= 5 for column in columns if column.is_text()):
         return ""
-    speakers = [column for column in columns if normalize(column.name) in SPEAKERS]
+    speakers = [column for column in columns if normalize(column.name) in SPEAKERS and column.kind != "prose"]
     if not speakers and any(normalize(column.name) in TIMESTAMPS for column in columns):
         speakers = [column for column in columns if normalize(column.name) in WRITERS]
     if sum(column.kind == "prose" for column in columns) > 1 and not speakers:

@@ -14,7 +14,18 @@ from sft_app.settings import DataSettings
 
 MESSAGE_LIST_COLUMNS = (
     *("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents", "chat_messages"),
-    *("mapping", "internal", "segments", "utterances", "data", "text"),
+    *(
+        "mensajes",
+        "mensagens",
+        "messaggi",
+        "nachrichten",
+        "mapping",
+        "internal",
+        "segments",
+        "utterances",
+        "data",
+        "text",
+    ),
 )
 SHORT_TEXT = 20
 ROW_OBJECTS = ("data", "request", "body", "conversation", "chat", "sample", "item", "row")

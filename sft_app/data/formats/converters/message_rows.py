@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from sft_app.data.formats.converters.turn_order import order_keys
 from sft_app.data.messages import RawMessages, Role, role_named, said_in
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.errors import DataError
@@ -130,7 +130,7 @@ def _spoken(row: Row) -> Spoken | None:
     text = said if isinstance(said, str) else _joined(said)
     if name is None or not text.strip():
         return None
-    group = next((str(values[key]) for key in ID_COLUMNS if values.get(key) not in (None, "")), "")
+    group = next((_id(values[key]) for key in ID_COLUMNS if values.get(key) not in (None, "")), "")
     return Spoken(row, name, text.strip(), role_named(name), group or str(values.get("ts", "")))
 
 
@@ -220,20 +220,7 @@ def _in_order(group: list[Spoken]) -> list[Spoken]:
     """Sort a conversation by its turns, ids or times; one that has none keeps the order of the file."""
     cells = [_cells(one.row.values) for one in group]
     for name in ORDER_COLUMNS:
-        keys = [_order_key(values.get(name)) for values in cells]
-        known = [key for key in keys if key is not None]
-        if len(known) == len(group) and len(set(known)) > 1:
-            return [group[where] for where in sorted(range(len(group)), key=lambda where: known[where])]
+        keys = order_keys([values.get(name) for values in cells])
+        if keys is not None:
+            return [group[where] for where in sorted(range(len(group)), key=lambda where: keys[where])]
     return group
-
-
-def _order_key(value: Any) -> float | None:
-    text = str(value).strip()
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
