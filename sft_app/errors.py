@@ -26,6 +26,27 @@ class DataError(AppError):
     """A data file, or one of its rows, cannot be used."""
 
 
+NAMES_SHOWN = 5
+
+
+class UnclearAssistantError(DataError):
+    """It is unclear which of the speakers is the assistant.
+
+    `speakers` maps each name to one of their messages, the most likely first; `question` does not say how to answer.
+    """
+
+    def __init__(self, problem: str, speakers: dict[str, str]) -> None:
+        names = list(speakers)
+        shown = ", ".join(f"“{name}”" for name in names[:NAMES_SHOWN])
+        more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+        super().__init__(
+            f"{problem} The speakers are {shown}{more}. Which of them is the assistant? Answer with the setting "
+            f'assistant, for example --assistant "{names[0]}".'
+        )
+        self.question = f"{problem} Which of them is the assistant?"
+        self.speakers = speakers
+
+
 class NoChatTemplate(DataError):
     """The model has no chat template, so it cannot read a conversation."""
 

@@ -71,7 +71,7 @@ INNER_LAYERS = {
         "column_names label_words option_columns row_chains",
         "column_mapping converters row_filters",
         "registry",
-        "detection reading_notes",
+        "detection reading_notes speakers",
     ],
     "data/formats/converters": [
         "code_contests intents rendered_chats reply_trees turn_order",

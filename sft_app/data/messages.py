@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -124,6 +125,16 @@ def role_name(message: Any) -> Any:
 def said_in(message: dict[str, Any]) -> Any:
     """Return the content of a message under any of the usual keys; None if it has none."""
     return next((message[key] for key in CONTENT_KEYS if message.get(key) is not None), None)
+
+
+def first_texts(spoken: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """Return the first text of each speaker from pairs of both, for those who speak most first."""
+    texts: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for name, said in spoken:
+        counts[name] += 1
+        texts.setdefault(name, said if isinstance(said, str) else "")
+    return {name: texts[name] for name, _ in counts.most_common()}
 
 
 def plain_role(message: Any) -> Role | None:

@@ -17,6 +17,7 @@ from sft_app.data.formats.reading_notes import REASONING_NOTES, find_filter, rea
 from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.formats.row_chains import Converted, RowChain, find_chain, join_chains
 from sft_app.data.formats.row_filters import RowFilter
+from sft_app.data.formats.speakers import unclear_assistant
 from sft_app.data.formats.usable_rows import unread_texts
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data
@@ -218,7 +219,9 @@ def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCall
 
 
 def no_conversation(file: DataFile, rejected: Iterable[Rejected], repairable: Sequence[int] = ()) -> DataError:
-    """Build the error for a file without a usable conversation: the first reason, and the fix if one helps."""
+    """Build the error for a file without a usable conversation: a question, or the first reason and what fixes it."""
+    if question := unclear_assistant(first_rows(file.path, file.settings.sheet).readable, file.settings):
+        return question
     worst = next(iter(rejected), Rejected(1, "it is empty"))
     said = f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}."
     if repairable:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from sft_app.data import reading
+from sft_app.data import first_rows, reading
 from sft_app.settings import DataSettings, RunSettings, parse_settings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.reading_form import (
@@ -37,14 +37,14 @@ def reading_of(loaded: reading.LoadedData) -> ReadingChoice:
 def test_events_of_one_change_read_the_file_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = write_rows(tmp_path / "a.jsonl", *[{"prompt": "Hi", "completion": "x"}] * 50)
     reads: list[Path] = []
-    all_ask, really = threading.Event(), reading.read_rows
+    all_ask, really = threading.Event(), first_rows.read_rows
 
     def read_when_all_ask(path: Path, *rest: Any, **options: Any) -> Any:
         reads.append(path)
         all_ask.wait(10)
         return really(path, *rest, **options)
 
-    monkeypatch.setattr(reading, "read_rows", read_when_all_ask)
+    monkeypatch.setattr(first_rows, "read_rows", read_when_all_ask)
     context = PageContext(home)
     threads = [threading.Thread(target=context.data.load, args=(settings,)) for _ in range(6)]
     for thread in threads:
@@ -71,7 +71,7 @@ def test_table_that_no_layout_fits_offers_its_columns(home: Path, tmp_path: Path
     settings = write_rows(tmp_path / "numbers.jsonl", *[{"a": 1, "b": 2}] * 3)
     context = PageContext(home)
     form = reading_of(context.data.load(RunSettings().reading()))
-    shown = unreadable_updates(context, form, settings, "The columns match no known layout.")
+    shown = unreadable_updates(context, form, settings, "The columns match no known layout.", None)
     user_choices = shown[form.mapping_found]["choices"][0]
     assert (shown[form.mapping_box].visible, [value for _, value in user_choices]) == (True, ["a", "b"])
 

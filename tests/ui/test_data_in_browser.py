@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,25 @@ def test_the_second_reading_of_a_table_can_be_chosen(module_server: Any, quiet_p
     expect(page.locator("#data-facts")).to_contain_text("left → right")
     page.get_by_label("right → left").check()
     expect(page.locator("#data-facts")).to_contain_text("right → left")
+
+
+def test_the_page_asks_who_of_the_speakers_is_the_assistant(
+    module_server: Any, quiet_page: Page, tmp_path: Path
+) -> None:
+    chats = tmp_path / "chats.jsonl"
+    asked = (("Tom", "Where is it?"), ("Ida", "Is it dead?"))
+    rows = [{"turns": [{"speaker": who, "text": said}, {"speaker": "Nell", "text": "Not yet."}]} for who, said in asked]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = quiet_page
+    page.goto(module_server.url)
+    upload(page, chats)
+    expect(page.locator("#data-facts")).to_contain_text("Which of them is the assistant?")
+    page.get_by_label("Nell: “Not yet.”").check()
+    expect(page.locator("#data-facts")).to_contain_text("Conversations")
+    expect(page.locator("#conversation-chat")).to_contain_text("Where is it?")
+    expect(page.locator("#who-answers")).to_be_hidden()
+    page.locator("#use-example").click()
+    expect(page.locator("#data-facts")).to_contain_text("252")
 
 
 def test_another_sheet_of_a_workbook_can_be_chosen(module_server: Any, quiet_page: Page, tmp_path: Path) -> None:

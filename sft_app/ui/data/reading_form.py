@@ -58,7 +58,8 @@ class ColumnList:
 @dataclass(frozen=True)
 class ReadingChoice:
     """The components for the layout. `readings` lists the detected layouts and `sheets` a workbook's sheets, if
-    several; `mapping` selects columns.
+    several; `speakers` asks who of them is the assistant, and `answered` changes with each answer; `mapping` selects
+    columns.
 
     `mapping_found` is what `mapping` should offer for the data, and `mapping_shown` is what it currently offers.
     """
@@ -69,6 +70,8 @@ class ReadingChoice:
     mapping_box: gr.Group
     mapping: list[gr.Dropdown]
     sheets: gr.Radio
+    speakers: gr.Radio
+    answered: gr.Textbox
     tree_box: gr.Group
     contest_box: gr.Group
     left_out_box: gr.Accordion
@@ -77,7 +80,7 @@ class ReadingChoice:
     mapping_shown: gr.JSON
 
     def outputs(self) -> list[Any]:
-        boxes = [self.sheets, self.tree_box, self.contest_box, self.left_out_box, self.left_out]
+        boxes = [self.sheets, self.speakers, self.tree_box, self.contest_box, self.left_out_box, self.left_out]
         return [self.facts, self.guess, self.readings, self.mapping_box, self.mapping_found, *boxes]
 
     def offer_columns(self, settings: DataSettings, lists: list[ColumnList]) -> Updates:
@@ -96,6 +99,8 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     defaults = RunSettings()
     facts = gr.HTML(data_views.data_summary_card(loaded), elem_id="data-facts")
     guess = gr.HTML(guess_card(loaded), elem_id="guess")
+    speakers = gr.Radio([], label="Which of them is the assistant?", visible=False, elem_id="who-answers")
+    answered = gr.Textbox(visible=False)
     sheets = gr.Radio([], label="Sheet", info="One sheet of a workbook is read.", visible=False, elem_id="sheets")
     fields["sheet"] = make_field("sheet", defaults.sheet, visible=False, elem_id="sheet")
     readings = gr.Radio([], label="Detected layout", visible=False, elem_id="readings")
@@ -117,7 +122,7 @@ def build_reading(fields: dict[str, Any], loaded: LoadedData) -> ReadingChoice:
     with gr.Accordion("Skipped rows", open=True, visible=False, elem_id="left-out") as left_out_box:
         left_out = gr.Markdown()
     found, shown = gr.JSON(None, visible=False), gr.JSON(None, visible=False)
-    boxes = (sheets, tree_box, contest_box, left_out_box, left_out)
+    boxes = (sheets, speakers, answered, tree_box, contest_box, left_out_box, left_out)
     return ReadingChoice(facts, guess, readings, mapping_box, mapping, *boxes, found, shown)
 
 
@@ -136,6 +141,7 @@ def reading_updates(reading: ReadingChoice, loaded: LoadedData, settings: DataSe
         reading.mapping_box: gr.Group(visible=is_table),
         **reading.offer_columns(settings, column_lists(decided, loaded.file.column_names)),
         reading.sheets: _sheet_choice(loaded.file.path, settings.sheet),
+        reading.speakers: gr.Radio(visible=False),
         reading.tree_box: gr.Group(visible=decided.format == "oasst"),
         reading.contest_box: gr.Group(visible=decided.format == "code_contests"),
         reading.left_out_box: gr.Accordion(f"Skipped rows: {len(loaded.rejected):,}", visible=bool(loaded.rejected)),
@@ -159,8 +165,14 @@ def guess_card(loaded: LoadedData) -> str:
     return data_views.reading_card(file.certainty, file.notes, guesses)
 
 
-def unreadable_updates(context: PageContext, reading: ReadingChoice, settings: DataSettings, problem: str) -> Updates:
-    """Show why a file cannot be read. If it is a table, offer its columns."""
+def unreadable_updates(
+    context: PageContext, reading: ReadingChoice, settings: DataSettings, problem: str, speakers: dict[str, str] | None
+) -> Updates:
+    """Show why a file cannot be read. If it is a chat between `speakers`, ask; if it is a table, offer its columns."""
+    if speakers:
+        choices = [(data_views.speaker_label(name, said), name) for name, said in speakers.items()]
+        asked = gr.Radio(choices, value=None, visible=True)
+        return {**refused_updates(reading, problem), reading.speakers: asked}
     columns = _columns_if_any(context, settings)
     lists = reading.offer_columns(settings, column_lists(settings, columns))
     others: Updates = {reading.mapping_box: gr.Group(visible=bool(columns))}
@@ -176,6 +188,7 @@ def refused_updates(reading: ReadingChoice, problem: str) -> Updates:
         reading.guess: "",
         reading.readings: gr.Radio(visible=False),
         reading.sheets: gr.Radio(visible=False),
+        reading.speakers: gr.Radio(visible=False),
         reading.mapping_box: gr.Group(visible=False),
         reading.tree_box: gr.Group(visible=False),
         reading.contest_box: gr.Group(visible=False),
@@ -194,6 +207,9 @@ def wire_reading(context: PageContext, reading: ReadingChoice, fields: dict[str,
         return {fields["format"]: guess.format, fields["columns"]: to_form("columns", guess.columns)}
 
     choose_sheet = open_to_all(lambda name: name)
+    answer = open_to_all(lambda name: [name, name])
+    answers = [fields["assistant"], reading.answered]
+    reading.speakers.input(answer, reading.speakers, answers, **{**PRIVATE, "preprocess": False})
     reading.sheets.input(choose_sheet, reading.sheets, fields["sheet"], **{**PRIVATE, "preprocess": False})
     reading.readings.input(apply_reading, [reading.readings, *inputs], layout, **PRIVATE)
     gr.on([field.input for field in reading.mapping], None, reading.mapping, layout, js=TAKE_MAPPING, **PRIVATE)

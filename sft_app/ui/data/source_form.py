@@ -19,6 +19,8 @@ from sft_app.ui.events import PRIVATE, Updates
 from sft_app.ui.forms import form_updates, make_field, values_from_form
 from sft_app.ui.permissions import allowed, clear_error_after, open_to_all
 
+DETECTED_FIELDS = ("format", "columns", "sheet", "assistant")
+"""What is found out about each source from scratch."""
 HUB_FIELDS = ("dataset_config", "dataset_split", "dataset_revision", "max_rows")
 
 
@@ -98,7 +100,7 @@ def wire_source(
     It also cancels a source that is still loading, such as a copy that is being cleaned (`cleaning`).
     """
     data = fields["data"]
-    detect: Updates = {fields["format"]: "auto", fields["columns"]: "", fields["sheet"]: ""}
+    detect: Updates = {fields[name]: "auto" if name == "format" else "" for name in DETECTED_FIELDS}
     outputs = [data, *detect]
 
     @allowed("upload", context)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from sft_app.errors import DataError, SettingsError
+from sft_app.errors import DataError, SettingsError, UnclearAssistantError
 from sft_app.runtime.home import uploads_dir
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.context import PageContext
@@ -84,6 +84,7 @@ class DataTab:
         as_text = ("text_language", "assistant")
         typed = [self.fields[name] for name in (*as_text, "max_rows")]
         chosen = [self.fields[name] for name in self.fields if name not in (*as_text, *HUB_FIELDS)]
+        chosen.append(self.reading.answered)
         return [*(field.change for field in chosen), *(field.submit for field in typed), *(f.blur for f in typed)]
 
 
@@ -226,7 +227,10 @@ def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings)
         file = Path(settings.data)
         is_gone = file.is_relative_to(uploads_dir(context.home)) and not file.is_file()
         problem = f"{file.name} no longer exists. Upload it again." if is_gone else str(error)
-        reading = unreadable_updates(context, tab.reading, settings, problem)
+        speakers = error.speakers if isinstance(error, UnclearAssistantError) else None
+        if isinstance(error, UnclearAssistantError):
+            problem = error.question
+        reading = unreadable_updates(context, tab.reading, settings, problem, speakers)
         return {**line, **reading, **tab.cleaned.show("")}
     note = checkup.cleaned_note(loaded.file.path)
     return {**line, **reading_updates(tab.reading, loaded, settings), **tab.cleaned.show(note)}

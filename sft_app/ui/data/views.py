@@ -20,7 +20,7 @@ from sft_app.templating import render_html
 FORMAT_LABELS: dict[str, str] = {"auto": "Auto-detect", **{layout.name: layout.label for layout in LAYOUTS.values()}}
 MAX_REASONS = 20
 MAX_ROW_NUMBERS = 10
-EXAMPLE_CHARACTERS = 140
+EXAMPLE_CHARACTERS, SAMPLE_CHARACTERS = 140, 70
 
 
 def data_summary_card(data: LoadedData) -> str:
@@ -60,6 +60,11 @@ def reading_label(guess: DetectedLayout) -> str:
     """Return the label of a detected layout in a list of choices."""
     columns = " → ".join(entry.partition("=")[2] for entry in guess.columns[:2])
     return columns or FORMAT_LABELS[guess.format]
+
+
+def speaker_label(name: str, said: str) -> str:
+    """Return who speaks with the start of one of their messages, to choose from."""
+    return f"{name}: “{_short(' '.join(said.split()), SAMPLE_CHARACTERS)}”" if said.strip() else name
 
 
 def left_out_list(rejected: Sequence[Rejected]) -> str:
@@ -173,8 +178,8 @@ def _capitalised(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS].rstrip()} …"
+def _short(text: str, most: int = EXAMPLE_CHARACTERS) -> str:
+    return text if len(text) <= most else f"{text[:most].rstrip()} …"
 
 
 def _percent(share: float) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.data.formats.converters.turn_order import order_keys
-from sft_app.data.messages import RawMessages, Role, role_named, said_in
+from sft_app.data.messages import RawMessages, Role, first_texts, role_named, said_in
 from sft_app.data.rows import JsonObject, Rejected, Row
-from sft_app.errors import DataError
+from sft_app.errors import DataError, UnclearAssistantError
 from sft_app.settings import DataSettings
 
 USER_FLAGS = {"is_user": True, "isuser": True, "inbound": True, "is_bot": False, "isbot": False, "from_me": False}
@@ -42,7 +42,6 @@ ORDER_COLUMNS = (
     *("message_index", "message_id", "tweet_id", "id", "ts", "timestamp", "time", "date", "datetime", "created_at"),
     *("sent_at", "send_date"),
 )
-NAMES_SHOWN = 6
 NO_ANSWER = "no one answered it"
 CHAT_LINE = re.compile(
     r"\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?\]?(?: -)?"
@@ -172,26 +171,18 @@ def _joined(value: Any) -> str:
 def _assign_roles(spoken: list[Spoken], settings: DataSettings) -> None:
     """Decide who the assistant is: as the settings say, or as the roles say. Raises: DataError if neither does."""
     wanted = settings.assistant.strip().lower()
-    names = list(dict.fromkeys(one.speaker for one in spoken))
-    if wanted and wanted not in map(str.lower, names):
-        raise DataError(f"No message is by {settings.assistant!r}; the speakers are {_listed(names)}.")
+    speakers = first_texts((one.speaker, one.text) for one in spoken)
+    if wanted and wanted not in map(str.lower, speakers):
+        raise UnclearAssistantError(f"No message is by {settings.assistant!r}.", speakers)
+    if not wanted and spoken and all(one.role != "assistant" for one in spoken):
+        raise UnclearAssistantError("Each row contains one message of a chat between people.", speakers)
     roles = {one.role for one in spoken}
-    if not wanted and spoken and "assistant" not in roles:
-        raise DataError(
-            f"Each row contains one message of a chat, by {_listed(names)}. Which of them is the assistant? "
-            f'Answer with the setting assistant, for example --assistant "{names[-1]}".'
-        )
     for one in spoken:
         if wanted:
             is_known = one.role in ("system", "tool")
             one.role = "assistant" if one.speaker.lower() == wanted else one.role if is_known else "user"
         elif "user" not in roles and one.role is None:
             one.role = "user"
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"“{name}”" for name in names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN:,} more"
 
 
 def _group_by_reply(spoken: list[Spoken]) -> None:

@@ -1,0 +1,35 @@
+"""Find out who speaks in chats between people, so that it can be asked which of them is the assistant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sft_app.data.formats.converters.chat import message_list_column, unwrapped
+from sft_app.data.formats.converters.turn_shapes import shaped_messages
+from sft_app.data.messages import RawMessages, first_texts, role_name, role_named, said_in
+from sft_app.data.rows import JsonObject
+from sft_app.errors import DataError, UnclearAssistantError
+from sft_app.settings import DataSettings
+
+
+def unclear_assistant(rows: Iterable[JsonObject], settings: DataSettings) -> DataError | None:
+    """Return the question who of the speakers in lists of turns is the assistant; None if that is not the problem."""
+    spoken = speakers_in(rows)
+    wanted = settings.assistant.strip()
+    if wanted and len(spoken) > 1 and wanted.lower() not in map(str.lower, spoken):
+        return UnclearAssistantError(f"No message is by {wanted!r}.", spoken)
+    roles = {role_named(name) for name in spoken}
+    if wanted or len(spoken) < 2 or "assistant" in roles or None not in roles:
+        return None
+    return UnclearAssistantError("The turns are by people.", spoken)
+
+
+def speakers_in(rows: Iterable[JsonObject]) -> dict[str, str]:
+    """Return who speaks in rows with lists of turns, those who speak most first, each with their first text."""
+    turns = [turn for row in rows for turn in _turns(row) if isinstance(role_name(turn), str)]
+    return first_texts((role_name(turn).strip(), said_in(turn)) for turn in turns)
+
+
+def _turns(row: JsonObject) -> RawMessages:
+    holder = unwrapped(row)
+    return shaped_messages(holder.get(message_list_column(holder))) or []
