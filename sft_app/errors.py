@@ -1,5 +1,7 @@
 """The project's errors. The text of each is a sentence for the user: what happened, what was expected, what to do."""
 
+from collections.abc import Sequence
+
 
 def first_line(error: Exception) -> str:
     """Return the first line of the error's text, or its type if the text is empty, for a message on one line."""
@@ -45,6 +47,17 @@ class UnclearAssistantError(DataError):
         )
         self.question = f"{problem} Which of them is the assistant?"
         self.speakers = speakers
+
+
+class NothingUsable(DataError):
+    """A file has no usable conversation; `reason` says why the first row has none.
+
+    `repairable` are the rows that the fix of empty and out-of-order turns would make usable.
+    """
+
+    def __init__(self, message: str, reason: str, repairable: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.reason, self.repairable = reason, list(repairable)
 
 
 class NoChatTemplate(DataError):

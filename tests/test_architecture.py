@@ -81,7 +81,12 @@ INNER_LAYERS = {
         "chat",
         "preference",
     ],
-    "data/checkup": ["lengths sampling text_checks", "checks fixes", "inspection"],
+    "data/checkup": [
+        "finding language_words lengths sampling text_checks",
+        "answers languages placeholders unused_text",
+        "checks fixes",
+        "inspection",
+    ],
     "models": [
         "apple_gpu gpu_state gpu_support precision starter",
         "catalog hardware",
@@ -138,7 +143,7 @@ INNER_LAYERS = {
         "gguf hub_push merge_worker",
         "package space",
     ],
-    "cli": ["options terminal", "compare data export runs train", "app", "__init__"],
+    "cli": ["options terminal", "data_output", "compare data export runs train", "app", "__init__"],
     "ui": [
         "events forms views run_files",
         "services",
@@ -150,7 +155,7 @@ INNER_LAYERS = {
     ],
     "ui/services": ["visitors", "access", "data models uploads", "lengths runs", "checkup preflight sides"],
     "ui/serving": ["trusted_hosts zero_gpu", "api"],
-    "ui/data": ["views", "checkup quick_sources reading_form token_view", "source_form", "tab"],
+    "ui/data": ["views", "checkup quick_sources reading_form row_view", "source_form token_view", "tab"],
     "ui/train": ["preflight_views", "preflight_panel", "tab"],
     "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
     "ui/compare": [

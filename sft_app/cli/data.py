@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sft_app.cli.data_output import print_cleaning, print_inspection
 from sft_app.cli.options import (
     AssistantOption,
     ChatTemplateOption,
@@ -17,8 +18,6 @@ from sft_app.cli.options import (
     read_chat_template,
 )
 from sft_app.cli.terminal import (
-    print_cleaning,
-    print_inspection,
     print_json,
     progress_bar,
 )

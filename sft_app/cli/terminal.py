@@ -22,7 +22,6 @@ from sft_app.runtime.files import json_text
 from sft_app.settings import OWN_TEMPLATE
 
 if TYPE_CHECKING:
-    from sft_app.data.checkup.fixes import Cleaning
     from sft_app.evaluation.prompt_job import PromptJob
     from sft_app.export.package import OllamaPackage
     from sft_app.inference.stream import PairUpdate
@@ -70,9 +69,6 @@ def _follow_in_lines(run: Run) -> None:
         time.sleep(FOLLOW_SECONDS)
 
 
-PREVIEW_CHARACTERS = 200
-
-
 def print_json(value: Any) -> None:
     """Print one JSON document. NaN and infinity, which JSON does not have, become null."""
     sys.stdout.write(json_text(value, indent=2) + "\n")
@@ -100,72 +96,9 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
         yield lambda share: progress.update(bar, completed=share)
 
 
-def print_inspection(report: dict[str, Any]) -> None:
-    tokens, turns, split = report["tokens"], report["turns"], report["split"]
-    counts = f"{report['conversations']:,} conversations in {report['rows']:,} rows"
-    console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
-    for guess in report["guesses"]:
-        console.print(f"layout: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")
-    print_reading(report["reading"], console)
-    print_notes(report["chat_template_notes"])
-    console.print(
-        f"turns: {turns['single']:,} with one answer, {turns['several']:,} with several, at most {turns['max']}"
-    )
-    parts = f"{split['train']:,} to train on, {split['heldout']:,} held out for evaluation"
-    console.print(f"split: {parts if split['heldout'] else 'too few to train on some and evaluate on others'}")
-    measured = "" if tokens["measured"] == tokens["of"] else f" (from a sample of {tokens['measured']:,})"
-    spread = f"half have at most {tokens['p50']:,}, 95% at most {tokens['p95']:,}, the longest has {tokens['max']:,}"
-    console.print(f"tokens: {spread}{measured}")
-    automatic = " (automatic)" if tokens["max_length"] == tokens["suggested_max_length"] else ""
-    console.print(f"max_length {tokens['max_length']:,}{automatic}")
-    for kept in tokens["kept"]:
-        shares = (
-            f"{kept['conversations']:.1%} of conversations whole and {kept['trained_tokens']:.1%} of the answer tokens"
-        )
-        console.print(f"  max_length {kept['max_length']:>7,} keeps {shares}")
-    for finding in report["findings"]:
-        rows = f" Rows {_numbers(finding['rows'])}." if finding["rows"] else ""
-        console.print(f"{finding['kind']}: {finding['message']}{rows}", style="yellow")
-    for kind in ("rejected", "not_chosen"):
-        _print_left_out(report[kind])
-
-
-def print_reading(reading: dict[str, Any], to: Console) -> None:
-    """Print what a file's layout leaves out, and an example if the layout is a guess."""
-    print_notes(reading["notes"], to)
-    if reading["certainty"] != "guess":
-        return
-    to.print(f"This layout is a guess: {reading['why']}. The first row becomes:", style="yellow", soft_wrap=True)
-    for message in reading["example"]:
-        line = f"  {message['role']}: {_shortened(message['content'])}"
-        to.print(line, markup=False, highlight=False, soft_wrap=True)
-    to.print("If this is wrong, choose the columns with --map, or the layout with --format.", style="yellow")
-
-
 def print_notes(notes: Sequence[str], to: Console = console) -> None:
     for note in notes:
         to.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= PREVIEW_CHARACTERS else f"{text[:PREVIEW_CHARACTERS].rstrip()} …"
-
-
-def print_cleaning(cleaning: Cleaning, out: Path) -> None:
-    for fix in cleaning.applied:
-        console.print(f"fixed: {fix.sentence()}", style="green")
-    console.print(f"Conversations written to {out}", soft_wrap=True)
-
-
-def _print_left_out(rows: list[dict[str, Any]]) -> None:
-    """Print one line per reason."""
-    by_reason: dict[str, list[int]] = {}
-    for row in rows:
-        by_reason.setdefault(row["reason"], []).append(row["row"])
-    for reason, numbers in by_reason.items():
-        label = "row" if len(numbers) == 1 else f"{len(numbers):,} rows,"
-        console.print(f"skipped: {label} {_numbers(numbers)}: {reason}", style="red")
 
 
 def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bool) -> None:
@@ -270,11 +203,6 @@ def print_scorecard(card: Scorecard) -> None:
         if note := note_before_numbers(part):
             console.print(note, style="yellow")
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
-
-
-def _numbers(rows: list[int], limit: int = 10) -> str:
-    shown = ", ".join(map(str, rows[:limit]))
-    return shown if len(rows) <= limit else f"{shown} and {len(rows) - limit} more"
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:

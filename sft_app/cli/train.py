@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sft_app.cli.data_output import print_reading
 from sft_app.cli.options import (
     AssistantOption,
     ChatTemplateOption,
@@ -24,7 +25,6 @@ from sft_app.cli.terminal import (
     print_json,
     print_notes,
     print_preflight,
-    print_reading,
     print_summary,
     progress_bar,
 )

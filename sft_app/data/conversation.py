@@ -69,6 +69,10 @@ class Conversation:
         first = next((n for n, message in enumerate(self.messages) if message.role == "assistant" and n > asked), 0)
         return "\n".join(message.content for message in self.messages[:first])
 
+    def first_user_text(self) -> str:
+        """Return the first message of the user; "" for plain text."""
+        return next((message.content for message in self.messages if message.role == "user"), "")
+
     def answers(self) -> list[str]:
         """List the texts that are trained on, turn by turn."""
         return [

@@ -22,7 +22,7 @@ from sft_app.data.formats.usable_rows import unread_texts
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data
 from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
-from sft_app.errors import DataError, NotChosen
+from sft_app.errors import DataError, NotChosen, NothingUsable
 from sft_app.runtime.home import datasets_dir
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import DataSettings
@@ -220,14 +220,15 @@ def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCall
 
 def no_conversation(file: DataFile, rejected: Iterable[Rejected], repairable: Sequence[int] = ()) -> DataError:
     """Build the error for a file without a usable conversation: a question, or the first reason and what fixes it."""
-    if question := unclear_assistant(first_rows(file.path, file.settings.sheet).readable, file.settings):
+    if question := unclear_assistant(rows_detected_from(file), file.settings):
         return question
-    worst = next(iter(rejected), Rejected(1, "it is empty"))
-    said = f"{file.path.name} has no usable conversation. Row {worst.row}: {worst.reason}."
+    worst, name = next(iter(rejected), Rejected(1, "it is empty")), file.path.name
+    reason = f"Row {worst.row}: {worst.reason}."
+    said = f"{name} has no usable conversation. {reason}"
     if repairable:
         rows = "1 row" if len(repairable) == 1 else f"{len(repairable):,} rows"
-        said += f" {rows} can be fixed: run `inspect {file.path.name} --fix --out fixed.jsonl`, then use fixed.jsonl."
-    return DataError(said)
+        said += f" {rows} can be fixed: run `inspect {name} --fix --out fixed.jsonl`, then use fixed.jsonl."
+    return NothingUsable(said, reason, repairable)
 
 
 def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Conversation | None:
@@ -236,6 +237,11 @@ def first_example(file: DataFile, candidate: DetectedLayout | None = None) -> Co
     other = {"format": candidate.format, "columns": candidate.columns} if candidate else {}
     settings = file.settings.model_copy(update={**other, "max_rows": rows})
     return next((example.conversation for example in Reading(replace(file, settings=settings))), None)
+
+
+def rows_detected_from(file: DataFile) -> list[JsonObject]:
+    """Return the rows from which the layout was detected."""
+    return first_rows(file.path, file.settings.sheet).readable
 
 
 def read_column_names(settings: DataSettings, home: Path) -> list[str]:

@@ -144,7 +144,7 @@ def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Spl
     for example in reading:
         related.add(example.row, example.conversation)
     if not len(related.rows):
-        raise no_conversation(file, reading.rejected)
+        raise no_conversation(file, reading.rejected, reading.repairable)
     return reading, hold_out(related.groups(), settings)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sft_app import curves
-from sft_app.data.checkup.checks import Finding
+from sft_app.data.checkup.finding import Finding
 from sft_app.data.checkup.fixes import AppliedFix, Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
@@ -49,6 +49,7 @@ from tests.ui.test_views import SUMMARY, snapshot
 BAD = """<script>alert(1)</script>"'>&{{7*7}}{%x%}<img src=x onerror=alert(1)>"""
 TAGS = {"script", "img"}
 ATTRIBUTES = {"class", "style", "id", "role", "title", "colspan", "aria-label", "aria-valuenow", "data-side"}
+ROW_ATTRIBUTES = {"type", "data-row", "data-step", "aria-live", "tabindex"}
 SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d", "fill", "stroke"}
 METRICS = [StepMetrics(step=step, loss=3.0 - step, heldout_loss=2.0, learning_rate=0.1) for step in range(3)]
 BROKEN = [*METRICS, StepMetrics(step=3, loss=float("nan"))]
@@ -180,6 +181,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     "data/facts.html": data_facts,
     "data/reading.html": lambda folder: readings(),
     "data/findings.html": findings,
+    "data/row.html": lambda folder: data_views.row_card(3, None, BAD, BAD),
     "data/cleaned.html": lambda folder: data_views.cleaned_card(
         Cleaning(BAD.replace("/", ""), {}, [AppliedFix("drop_duplicates", [3, 4])], [Rejected(7, BAD)])
     ),
@@ -256,7 +258,7 @@ def test_text_of_others_is_shown_and_never_becomes_markup(template: str, tmp_pat
     parts = [shown] if isinstance(shown, str) else shown
     for html in parts:
         read = Reader(html)
-        assert read.tags.isdisjoint(TAGS) and read.attributes <= ATTRIBUTES | SVG_ATTRIBUTES, html
+        assert read.tags.isdisjoint(TAGS) and read.attributes <= ATTRIBUTES | SVG_ATTRIBUTES | ROW_ATTRIBUTES, html
         assert "&49" not in read.text
     if template not in WITHOUT_TEXT_OF_OTHERS:
         needle = BAD.replace("/", "") if template == "data/cleaned.html" else BAD

@@ -8,24 +8,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sft_app.data.checkup.answers import Answers
+from sft_app.data.checkup.finding import Finding, Severity, count_of, rows_are
+from sft_app.data.checkup.languages import Languages
 from sft_app.data.checkup.lengths import TokenLengths
-from sft_app.data.checkup.sampling import Sample
+from sft_app.data.checkup.placeholders import Placeholders
 from sft_app.data.checkup.text_checks import suspicious
 from sft_app.data.duplicates import equal_groups, repeats
+from sft_app.data.formats.reading_notes import REASONING_NOTES
 from sft_app.data.reading import Example, Reading
 from sft_app.data.split import RelatedRows, Split, as_array
 
-LANGUAGE_SAMPLE = 600
-LANGUAGE_LETTERS = 40
-"""The language of shorter texts cannot be identified reliably."""
 OPENING_WORDS = 3
 OPENING_CHARACTERS = 60
 """In scripts without spaces, the opening would otherwise be the whole answer."""
 OPENINGS_KEPT = 20_000
-LANGUAGE_MARGIN = 10.0
-"""How far the log-likelihood of the best language must be ahead of the second."""
 FEW_CONVERSATIONS = 50
 SHARED_BY = 5
+MANY, MANY_COPIES = 10, 0.2
+"""So many copies, and such a share of the conversations, mean that something went wrong."""
+MUCH_LOST = 0.2
 ARE, HAVE = ("is", "are"), ("has", "have")
 
 TEXT_WORDS = {
@@ -51,19 +53,6 @@ TEXT_FIXES = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One problem in a dataset.
-
-    `rows` are numbered from 1, as in the file. `fix` is a key of `fixes.LABELS`, or "" if there is no fix.
-    """
-
-    kind: str
-    rows: list[int]
-    message: str
-    fix: str = ""
-
-
 @dataclass
 class Examination:
     """Collects what the checks need from every conversation: numbers, not texts, so that a million fit in memory."""
@@ -72,7 +61,9 @@ class Examination:
     indexes: dict[str, array[int]] = field(default_factory=dict)
     openings: array[int] = field(default_factory=lambda: array("q"))
     opening_texts: dict[int, str] = field(default_factory=dict)
-    language_sample: Sample[tuple[int, str]] = field(default_factory=lambda: Sample(LANGUAGE_SAMPLE))
+    answers: Answers = field(default_factory=Answers)
+    placeholders: Placeholders = field(default_factory=Placeholders)
+    languages: Languages = field(default_factory=Languages)
 
     def add(self, example: Example) -> None:
         """Add an example."""
@@ -80,9 +71,11 @@ class Examination:
         self.related.add(example.row, conversation, example.unread)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
             self.indexes.setdefault(kind, array("q")).append(index)
-        answer = conversation.answers()[0]
-        self._note_opening(answer)
-        self.language_sample.offer((index, answer[:1000]))
+        answers = conversation.answers()
+        self.answers.add(conversation.is_text(), answers)
+        self.placeholders.add(conversation)
+        self._note_opening(answers[0])
+        self.languages.add(index, conversation.first_user_text(), answers[0])
 
     def __len__(self) -> int:
         return len(self.related.rows)
@@ -112,9 +105,15 @@ def find_duplicates(examined: Examination) -> list[Finding]:
     questions, answers = as_array(related.questions), as_array(related.answers)
     several = np.flatnonzero(_differ_within(questions, answers))
     shared = np.flatnonzero(_differ_within(answers, questions, max(SHARED_BY, round(0.01 * len(examined)))))
+    if examined.answers.are_labels():  # of a class
+        shared = shared[:0]
     question_count = len(np.unique(questions[several]))
+    are_many = len(copies) >= max(MANY, MANY_COPIES * len(examined))
+    severity: Severity = "serious" if are_many else "check"
     return [
-        *_finding(examined, "duplicate", copies, "{} the same as an earlier row.", "drop_duplicates"),
+        *_finding(
+            examined, "duplicate", copies, "{} the same as an earlier row.", "drop_duplicates", severity=severity
+        ),
         *_finding(
             examined, "near_duplicate", near_copies, "{} almost the same as another row.", "drop_near_duplicates"
         ),
@@ -122,7 +121,7 @@ def find_duplicates(examined: Examination) -> list[Finding]:
             examined,
             "same_question",
             several,
-            f"{{}} different answers to the same question ({_count(question_count, 'question')}).",
+            f"{{}} different answers to the same question ({count_of(question_count, 'question')}).",
             "keep_first_answer",
             HAVE,
         ),
@@ -137,7 +136,9 @@ def find_suspicious_text(examined: Examination) -> list[Finding]:
         rows = examined.rows_at(examined.indexes.get(kind, ()))
         if rows:
             said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
-            findings.append(Finding(kind, rows, f"{_count(len(rows), 'row')} {said}.", TEXT_FIXES.get(kind, "")))
+            severity: Severity = "serious" if kind.startswith("personal") else "note" if kind == "control" else "check"
+            message = f"{count_of(len(rows), 'row')} {said}."
+            findings.append(Finding(kind, rows, message, TEXT_FIXES.get(kind, ""), severity))
     return findings
 
 
@@ -151,34 +152,7 @@ def find_style(examined: Examination) -> list[Finding]:
         return []
     indexes = np.flatnonzero(openings == openings[most])
     message = f"{share:.0%} of the answers begin with “{opening}”; the model will learn to begin that way."
-    return [Finding("style", examined.rows_at(indexes), message)]
-
-
-def find_languages(examined: Examination) -> list[Finding]:
-    """Find out whether the answers are in several languages, from a sample of answers long enough to identify."""
-    by_language: dict[str, list[int]] = {}
-    for index, answer in examined.language_sample.items:
-        if language := _language(answer):
-            by_language.setdefault(language, []).append(index)
-    total = sum(map(len, by_language.values()))
-    ordered = sorted(by_language.items(), key=lambda entry: -len(entry[1]))
-    others = [(language, indexes) for language, indexes in ordered[1:] if len(indexes) >= max(2, 0.02 * total)]
-    if not others:
-        return []
-    shares = ", ".join(f"{len(indexes) / total:.0%} {language}" for language, indexes in [ordered[0], *others])
-    rows = examined.rows_at(index for _, indexes in others for index in indexes)
-    sample = f" (from a sample of {total:,})" if not examined.language_sample.is_whole() else ""
-    return [Finding("language", rows, f"The answers are in several languages: {shares}{sample}.")]
-
-
-def _language(text: str) -> str:
-    """Identify the language, such as "en"; "" for short texts, code, and texts that may well be in either of two."""
-    if "```" in text or sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
-        return ""
-    from py3langid import rank
-
-    (first, likelihood), (_, second), *_ = rank(text)
-    return first if likelihood - second > LANGUAGE_MARGIN else ""
+    return [Finding("style", examined.rows_at(indexes), message, severity="note")]
 
 
 def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[Finding]:
@@ -189,20 +163,25 @@ def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[
     trained = np.unique(groups[~split.is_heldout])
     leaked = np.flatnonzero(split.is_heldout & np.isin(groups, trained))
     message = "{} held out for evaluation, but nearly the same as rows in training; the results will look too good."
-    return _finding(examined, "leak", leaked, message)
+    return _finding(examined, "leak", leaked, message, severity="serious")
 
 
 def find_reading_problems(reading: Reading) -> list[Finding]:
     """Find rows that could only be read with a guess, and skipped rows that could be repaired."""
     findings = [
-        Finding("reading_guess", rows, f"{_rows_are(len(rows))} {note}.") for note, rows in reading.noted.items()
+        Finding("reading_guess", rows, f"{rows_are(len(rows))} {note}.", severity=_severity_of(note))
+        for note, rows in reading.noted.items()
     ]
     if reading.repairable:
         message = (
-            f"{_rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
+            f"{rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
         )
         findings.append(Finding("turns", reading.repairable, message, "repair_turns"))
     return findings
+
+
+def _severity_of(note: str) -> Severity:
+    return "note" if note in REASONING_NOTES.values() else "check"
 
 
 def find_too_few(conversations: int, passes: float) -> list[Finding]:
@@ -210,13 +189,13 @@ def find_too_few(conversations: int, passes: float) -> list[Finding]:
     findings = []
     if conversations < FEW_CONVERSATIONS:
         message = (
-            f"Only {_count(conversations, 'conversation')}: enough to try it out. Results become "
+            f"Only {count_of(conversations, 'conversation')}: enough to try it out. Results become "
             f"reliable from about 100."
         )
-        findings.append(Finding("few", [], message))
+        findings.append(Finding("few", [], message, severity="note"))
     if passes > 8:
         message = f"With these settings every example is seen about {passes:.0f} times and will be memorised."
-        findings.append(Finding("passes", [], message))
+        findings.append(Finding("passes", [], message, severity="note"))
     return findings
 
 
@@ -227,10 +206,11 @@ def _finding(
     message: str,
     fix: str = "",
     verbs: tuple[str, str] = ARE,
+    severity: Severity = "check",
 ) -> list[Finding]:
     """Make one finding, or none if there are no indexes; `{}` in `message` becomes a phrase such as "3 rows are"."""
     rows = examined.rows_at(int(index) for index in indexes)
-    return [Finding(kind, rows, message.format(_rows_are(len(rows), *verbs)), fix)] if rows else []
+    return [Finding(kind, rows, message.format(rows_are(len(rows), *verbs)), fix, severity)] if rows else []
 
 
 def _differ_within(groups: np.ndarray, values: np.ndarray, least: int = 2) -> np.ndarray:
@@ -241,14 +221,6 @@ def _differ_within(groups: np.ndarray, values: np.ndarray, least: int = 2) -> np
     return np.bincount(pairs // len(values), minlength=len(sizes))[group] >= least
 
 
-def _rows_are(rows: int, one: str = "was", several: str = "were") -> str:
-    return f"{_count(rows, 'row')} {one if rows == 1 else several}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
     """Find conversations longer than `max_length`, and report how much of their answers is cut off."""
     findings = []
@@ -257,14 +229,15 @@ def find_truncated(lengths: TokenLengths, max_length: int) -> list[Finding]:
         lost = 1 - lengths.kept(max_length).trained_tokens
         enough = next((kept.max_length for kept in lengths.kept_table() if kept.trained_tokens == 1.0), None)
         message = (
-            f"{_rows_are(len(rows), 'is', 'are')} longer than max_length {max_length} and will be cut off at the end; "
+            f"{rows_are(len(rows), 'is', 'are')} longer than max_length {max_length} and will be cut off at the end; "
             f"{lost:.1%} of the answer tokens are lost."
         )
         advice = f" max_length {enough:,} keeps everything." if enough else ""
         sample = f" (In a sample of {len(lengths.rows):,}.)" if len(lengths.rows) < lengths.total else ""
-        findings.append(Finding("cut", rows, message + advice + sample))
+        severity: Severity = "serious" if lost >= MUCH_LOST else "check"
+        findings.append(Finding("cut", rows, message + advice + sample, severity=severity))
     if lengths.refused:
         refused = [row.row for row in lengths.refused]
-        message = f"{_rows_are(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
+        message = f"{rows_are(len(refused), 'is', 'are')} rejected by the model's chat template and skipped."
         findings.append(Finding("template", refused, message))
     return findings

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sft_app.data.checkup.placeholders import Placeholders
 from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers, repair_encoding, strip_html
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
@@ -25,11 +26,19 @@ LABELS = {
     "strip_html": "Convert HTML to plain text",
     "remove_markers": "Remove chat template markers",
     "mask_personal_data": "Replace addresses, numbers and keys with [email], [phone], …",
+    "drop_placeholders": "Remove rows with a placeholder such as #N/A, TODO or [deleted]",
     "drop_duplicates": "Remove exact duplicates",
     "drop_near_duplicates": "Remove near duplicates",
     "keep_first_answer": "Keep only the first answer to each question",
 }
-RECOMMENDED = ("repair_turns", "repair_encoding", "remove_markers", "mask_personal_data", "drop_duplicates")
+RECOMMENDED = (
+    "repair_turns",
+    "repair_encoding",
+    "remove_markers",
+    "mask_personal_data",
+    "drop_placeholders",
+    "drop_duplicates",
+)
 """Fixes that hardly ever remove anything the author intended."""
 REWRITES: dict[str, Callable[[str], str]] = {
     "repair_encoding": repair_encoding,
@@ -89,12 +98,17 @@ def write_cleaned_copy(
         raise DataError(f"There is no fix {unknown[0]!r}. Choose from {', '.join(LABELS)}.")
     _check_destination(file.path, copy)
     first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
-    related = RelatedRows()
+    related, placeholders = RelatedRows(), Placeholders()
     for example in first:
         related.add(example.row, example.conversation, example.unread)
+        placeholders.add(example.conversation)
     if not len(related.rows):
         raise no_conversation(file, first.reading.rejected)
-    dropped = _dropped(related, fixes)
+    dropped = _dropped(related, placeholders, fixes)
+    if sum(map(len, dropped.values())) == len(related.rows):
+        raise DataError(
+            f"The fixes would remove every row of {file.path.name}. Check which columns hold the questions and answers."
+        )
     second = _FixedReading(file, fixes, lambda share: on_progress(0.5 + share / 2) if on_progress else None)
     removed = set().union(*(set(indexes.tolist()) for indexes in dropped.values()))
     kept = (example for index, example in enumerate(second) if index not in removed)
@@ -155,10 +169,11 @@ def _map_texts(conversation: Conversation, rewrite: Callable[[str], str]) -> Con
     return Conversation(tuple(message.rewritten(rewrite) for message in conversation.messages))
 
 
-def _dropped(related: RelatedRows, fixes: Sequence[str]) -> dict[str, np.ndarray]:
+def _dropped(related: RelatedRows, placeholders: Placeholders, fixes: Sequence[str]) -> dict[str, np.ndarray]:
     """Find the indexes that each fix removes, apart from those that earlier fixes already removed."""
     questions, answers = as_array(related.questions), as_array(related.answers)
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "drop_placeholders": lambda left: np.array(placeholders.fixable(), dtype=np.int64),
         "drop_duplicates": lambda left: repeats(equal_groups(as_array(related.whole)[left])),
         "drop_near_duplicates": lambda left: repeats(equal_groups(related.near.groups()[left])),
         "keep_first_answer": lambda left: _other_answers(questions[left], answers[left]),

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sft_app.data.checkup.answers import find_constant_answers, find_odd_answers
 from sft_app.data.checkup.checks import (
     Examination,
-    Finding,
     find_duplicates,
-    find_languages,
     find_leaks,
     find_reading_problems,
     find_style,
@@ -21,9 +20,13 @@ from sft_app.data.checkup.checks import (
     find_too_few,
     find_truncated,
 )
+from sft_app.data.checkup.finding import Finding, by_severity
+from sft_app.data.checkup.languages import find_languages
 from sft_app.data.checkup.lengths import COVERED, TokenLengths, measure_lengths
 from sft_app.data.checkup.sampling import Sample
+from sft_app.data.checkup.unused_text import find_short_answers, unused_texts
 from sft_app.data.conversation import Conversation
+from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
 from sft_app.data.rows import JsonObject, Rejected
 from sft_app.data.split import hold_out
@@ -152,23 +155,40 @@ def _template_notes(tokenizer: Any, example: Conversation) -> list[str]:
 def _find_all(
     reading: Reading, examined: Examination, lengths: TokenLengths | None, settings: RunSettings
 ) -> tuple[int, list[Finding]]:
-    """Return how many conversations would be held out, and all findings."""
+    """Return how many conversations would be held out, and all findings, the most serious first."""
+    constant = find_constant_answers(examined.answers, examined.rows_at)
+    repeated = find_duplicates(examined)
+    if constant:  # which tells more about the same rows
+        repeated = [finding for finding in repeated if finding.kind != "shared_answer"]
     findings = [
         *find_reading_problems(reading),
-        *find_duplicates(examined),
+        *constant,
+        *_find_wrong_column(reading, examined),
+        *repeated,
         *(_find_truncated(lengths, settings) if lengths else []),
         *find_suspicious_text(examined),
+        *examined.placeholders.find(examined.rows_at),
         *find_style(examined),
-        *find_languages(examined),
+        *find_languages(examined.languages, examined.rows_at),
     ]
     groups = examined.related.groups()
     try:
         split = hold_out(groups, settings)
     except DataError as error:
-        return 0, [*findings, Finding("few", [], str(error))]
+        return 0, by_severity([*findings, Finding("few", [], str(error), severity="serious")])
     findings += find_leaks(examined, groups, split)
     findings += find_too_few(len(examined), _passes(settings, lengths))
-    return int(split.is_heldout.sum()), findings
+    return int(split.is_heldout.sum()), by_severity(findings)
+
+
+def _find_wrong_column(reading: Reading, examined: Examination) -> list[Finding]:
+    """Find signs that the answers come from the wrong column."""
+    file, answers = reading.file, examined.answers
+    if not LAYOUTS[file.settings.format].has_answers or file.joins_rows:
+        return []
+    unused = unused_texts(file)
+    odd = find_odd_answers(answers, examined.rows_at, [column.name for column in unused])
+    return [*odd, *find_short_answers(file, unused, answers.mean_length())]
 
 
 def _find_truncated(lengths: TokenLengths, settings: RunSettings) -> list[Finding]:

@@ -130,7 +130,7 @@ def _kind(name: str, rows: Rows, texts: list[str], different: int) -> ColumnKind
     sentences = _share(texts, lambda text: bool(SENTENCE.search(text)))
     if _are_few(len(set(texts)), different, is_short=words < PHRASE_WORDS or sentences < 0.3):
         return "category"
-    if _share(texts, _looks_like_a_name) >= MOST:
+    if _share(texts, looks_like_a_name) >= MOST:
         return "name"
     if words >= PROSE_WORDS or sentences >= 0.3:
         return "prose"
@@ -149,16 +149,16 @@ def _are_identifiers(texts: list[str]) -> bool:
 
 
 def _looks_like_an_identifier(text: str) -> bool:
-    return len(text) <= ID_LENGTH and (ID.fullmatch(text) is not None or _looks_like_a_date(text))
+    return len(text) <= ID_LENGTH and (ID.fullmatch(text) is not None or looks_like_a_date(text))
 
 
-def _looks_like_a_date(text: str) -> bool:
+def looks_like_a_date(text: str) -> bool:
     """Return whether a text consists of digits and words for months, days and times."""
     words = WORD.findall(normalize(text))
     return any(map(str.isdigit, text)) and len(words) <= 6 and all(word[:3] in TIME_WORDS for word in words)
 
 
-def _looks_like_a_name(text: str) -> bool:
+def looks_like_a_name(text: str) -> bool:
     """Return whether a text may be a person's name, such as `Orla`, `Dr. A. van Dyke` or `ORLA S.`, but not `Yes.`"""
     words = [word for word in re.split(r"[\s,/&]+", text) if word]
     if not words or len(words) > NAME_WORDS or re.search(r"[!?:;\d]|[^\W\d_]{3,}[.]$", text):

@@ -14,7 +14,7 @@ import gradio as gr
 from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, read_cleaning, write_cleaned_copy
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.reading import DataFile
-from sft_app.errors import DataError
+from sft_app.errors import DataError, NothingUsable, UnclearAssistantError
 from sft_app.runtime.progress import ProgressCallback
 from sft_app.settings import RunSettings
 from sft_app.ui import views
@@ -23,6 +23,7 @@ from sft_app.ui.events import PRIVATE, Updates, with_javascript
 from sft_app.ui.permissions import open_to_all
 
 CHECKUP_PENDING = "The check-up starts once the data has been read."
+CREATE_COPY = "Create cleaned copy"
 NO_FIXES: tuple[str, list[str]] = ("", [])
 OFFER_FIXES = f"""(found, offered, ticked) => {{
     if (JSON.stringify(found) === JSON.stringify(offered)) return [undefined, undefined, undefined];
@@ -64,7 +65,7 @@ def build_checkup(lengths: gr.HTML) -> Checkup:
     findings = gr.HTML(views.empty_card(CHECKUP_PENDING), elem_id="findings")
     with gr.Group(visible=False) as fixing:
         fixes = gr.CheckboxGroup([], label="Fixes to apply", info="Your file is not changed.", elem_id="fixes")
-        clean = gr.Button("Create cleaned copy", size="md", elem_id="make-copy")
+        clean = gr.Button(CREATE_COPY, size="md", elem_id="make-copy")
     found, offered = (gr.JSON(list(NO_FIXES), visible=False) for _ in range(2))
     return Checkup(findings, lengths, fixing, fixes, clean, gr.State(None), found, offered)
 
@@ -88,6 +89,25 @@ def checkup_problem(check: Checkup, message: str) -> Updates:
         check.found: list(NO_FIXES),
         check.seen: None,
     }
+
+
+def repair_offer(check: Checkup, error: NothingUsable, settings: RunSettings) -> Updates:
+    """Show why no row can be read, and offer the fix of turns if it helps."""
+    updates = checkup_problem(check, problem_of(error))
+    if error.repairable:
+        updates[check.findings] = data_views.repair_card(error)
+        updates[check.found] = [settings.data, ["repair_turns"]]
+    return updates
+
+
+def problem_of(error: DataError) -> str:
+    """Return the text of an error, in the words of the page."""
+    if isinstance(error, UnclearAssistantError):
+        return error.question
+    if not isinstance(error, NothingUsable) or not error.repairable:
+        return str(error)
+    advice = f"This can be fixed: press “{CREATE_COPY}” under “Check-up”."
+    return f"There is no usable conversation yet. {error.reason} {advice}"
 
 
 def wire_fixes(check: Checkup, examined: Any) -> None:

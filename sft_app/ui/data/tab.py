@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from sft_app.errors import DataError, SettingsError, UnclearAssistantError
+from sft_app.errors import DataError, NothingUsable, SettingsError, UnclearAssistantError
 from sft_app.runtime.home import uploads_dir
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.context import PageContext
@@ -25,6 +25,7 @@ from sft_app.ui.data.reading_form import (
     wire_mapping,
     wire_reading,
 )
+from sft_app.ui.data.row_view import wire_row_view
 from sft_app.ui.data.source_form import (
     HUB_FIELDS,
     CleanedBox,
@@ -77,7 +78,8 @@ class DataTab:
     seen: gr.State
 
     def overview(self) -> list[Block]:
-        return [self.source.line, *self.reading.outputs(), self.cleaned.box, self.cleaned.note, self.seen]
+        shown = [self.source.line, *self.reading.outputs(), self.cleaned.box, self.cleaned.note, self.view.row.card]
+        return [*shown, self.seen]
 
     def changes(self) -> list[Any]:
         """Return the events after which the data must be read again."""
@@ -122,6 +124,7 @@ def wire_with_model(tab: DataTab, context: PageContext, demo: gr.Blocks, fields:
     with_run = {name: fields[name] for name in (*with_model, *CHECKUP_FIELDS)}
     _wire_overview(context, tab, with_run, settled(read_again))
     _wire_conversation(context, tab, settled([*read_again, number]))
+    wire_row_view(context, tab.view.row, tab.view.number, tab.fields)
     _wire_tokens(context, tab, with_model, settled([*read_again, number, *cut]))
     _wire_checkup(context, tab, with_run, settled([*read_again, *cut, *others], tab.checkup.findings))
 
@@ -192,13 +195,15 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], ch
             )
         except Superseded:
             return NO_UPDATES
+        except NothingUsable as error:
+            return checkup.repair_offer(check, error, settings)
         except Exception as error:  # any error: the next change must still update the tab
             return checkup.checkup_problem(check, error_message(error))
         return checkup.checkup_updates(check, inspection, settings, key)
 
     @allowed("clean", context)
     def clean(fixes: list[str], shown: list[Any], progress: Any = gr.Progress()) -> Updates:  # noqa: B008
-        file = context.data.load(settings_from_form(names, shown).reading()).file
+        file = context.data.open(settings_from_form(names, shown).reading())
         folder = context.uploads.cleaned_folder()
         copy = checkup.make_cleaned_copy(file, fixes, folder, lambda share: progress(share, desc="Copying"))
         download = gr.DownloadButton(value=checkup.for_download(copy), visible=True)
@@ -220,16 +225,14 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], ch
 
 def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings) -> Updates:
     """Show the data of a source, or why it cannot be read."""
-    line: Updates = {tab.source.line: source_line(settings)}
+    line: Updates = {tab.source.line: source_line(settings), tab.view.row.card: ""}
     try:
         loaded = context.data.load(settings)
     except DataError as error:
         file = Path(settings.data)
         is_gone = file.is_relative_to(uploads_dir(context.home)) and not file.is_file()
-        problem = f"{file.name} no longer exists. Upload it again." if is_gone else str(error)
+        problem = f"{file.name} no longer exists. Upload it again." if is_gone else checkup.problem_of(error)
         speakers = error.speakers if isinstance(error, UnclearAssistantError) else None
-        if isinstance(error, UnclearAssistantError):
-            problem = error.question
         reading = unreadable_updates(context, tab.reading, settings, problem, speakers)
         return {**line, **reading, **tab.cleaned.show("")}
     note = checkup.cleaned_note(loaded.file.path)

@@ -15,6 +15,7 @@ from sft_app.models.starter import starter_is_ready
 from sft_app.settings import RunSettings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import views as data_views
+from sft_app.ui.data.row_view import RowView, build_row_view
 from sft_app.ui.events import Updates
 
 TOKEN_COLOURS = {
@@ -28,9 +29,13 @@ TOKEN_COLOURS = {
 
 @dataclass(frozen=True)
 class TokenView:
-    """The components that show one conversation. `number` selects it, counting from 1."""
+    """The components that show one conversation. `number` selects it, counting from 1.
+
+    `row` shows a row that a finding names.
+    """
 
     number: gr.Number
+    row: RowView
     chat: gr.Chatbot
     note: gr.Markdown
     tokens: gr.HighlightedText
@@ -51,6 +56,7 @@ def build_token_view(context: PageContext, loaded: LoadedData) -> TokenView:
         )
     return TokenView(
         number=number,
+        row=build_row_view(),
         chat=gr.Chatbot(
             chat_at(loaded, 1),
             label="As a chat",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft_app.data.checkup.finding import SEVERITIES, Finding, Severity, rows_are
 from sft_app.data.checkup.fixes import Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
@@ -15,11 +18,15 @@ from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.reading import LoadedData
 from sft_app.data.rows import Rejected
 from sft_app.data.tokens import IGNORED, RenderedConversation
+from sft_app.errors import NothingUsable
 from sft_app.templating import render_html
 
 FORMAT_LABELS: dict[str, str] = {"auto": "Auto-detect", **{layout.name: layout.label for layout in LAYOUTS.values()}}
 MAX_REASONS = 20
 MAX_ROW_NUMBERS = 10
+MAX_LISTED_ROWS = 200
+SEVERITY_WORDS: dict[Severity, str] = {"serious": "Serious", "check": "Check", "note": "Note"}
+SEVERITY_COUNTED: dict[Severity, str] = {"serious": "serious", "check": "to check", "note": "to note"}
 EXAMPLE_CHARACTERS, SAMPLE_CHARACTERS = 140, 70
 
 
@@ -86,17 +93,51 @@ def rows_in_words(rows: Sequence[int]) -> str:
     return f"{len(rows):,} rows ({shown}{', …' if len(rows) > MAX_ROW_NUMBERS else ''})"
 
 
+@dataclass(frozen=True)
+class RowLinks:
+    """The rows of a finding: those shown at once, those behind “more”, and how many are not listed."""
+
+    title: str
+    first: Sequence[int]
+    more: Sequence[int]
+    unlisted: int
+
+
+def row_links(rows: Sequence[int]) -> RowLinks:
+    """Return which of these rows are listed as buttons that show them."""
+    title = "row" if len(rows) == 1 else f"{len(rows):,} rows"
+    listed = rows[:MAX_LISTED_ROWS]
+    return RowLinks(title, listed[:MAX_ROW_NUMBERS], listed[MAX_ROW_NUMBERS:], len(rows) - len(listed))
+
+
 def findings_list(inspection: Inspection) -> str:
-    """Show the result of the check-up, with fixable findings first."""
-    findings = sorted(inspection.findings, key=lambda finding: not finding.fix)
+    """Show the result of the check-up: the most serious findings first, and of these the fixable ones."""
+    return _findings_card(inspection.findings, inspection.conversations - inspection.heldout, inspection.heldout)
+
+
+def repair_card(error: NothingUsable) -> str:
+    """Show that no row can be used before the fix of empty and out-of-order turns."""
+    rows = error.repairable
+    said = f"{rows_are(len(rows), 'has', 'have')} empty or out-of-order turns, so no row can be used yet."
+    advice = " This can be fixed: create a cleaned copy below."
+    return _findings_card([Finding("turns", rows, said + advice, "repair_turns", "serious")])
+
+
+def _findings_card(findings: Sequence[Finding], training: int | None = None, heldout: int = 0) -> str:
+    """Show findings and, unless nothing can be read, how many conversations are trained on and held out."""
+    counts = Counter(finding.severity for finding in findings)
     return render_html(
         "data/findings.html",
-        findings=[
-            (finding.message, rows_in_words(finding.rows) if finding.rows else "", finding.fix) for finding in findings
-        ],
-        training=inspection.conversations - inspection.heldout,
-        heldout=inspection.heldout,
+        findings=[(finding, SEVERITY_WORDS[finding.severity], row_links(finding.rows)) for finding in findings],
+        counted=", ".join(f"{counts[name]} {SEVERITY_COUNTED[name]}" for name in SEVERITIES if counts[name]),
+        training=training,
+        heldout=heldout,
     )
+
+
+def row_card(row: int, conversation: int | None, text: str = "", note: str = "") -> str:
+    """Show which row of the file is shown; with `text`, the row as it is in the file."""
+    return render_html("data/row.html", row=row, conversation=conversation, text=text, note=note)
 
 
 def cleaned_card(cleaning: Cleaning) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft_app.data.reading import PREVIEWED, LoadedData, load_data, open_data
+from sft_app.data.reading import PREVIEWED, DataFile, LoadedData, load_data, open_data
 from sft_app.data.sources.data_files import locate_data
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
@@ -32,6 +32,11 @@ class DataService:
             if self._loaded is None or self._loaded[0] != key:
                 self._loaded = (key, load_data(open_data(settings, self.home), PREVIEWED))
             return self._loaded[1]
+
+    def open(self, settings: DataSettings) -> DataFile:
+        """Return the file and its layout, also of a file without a usable conversation. Raises: AppError."""
+        self.access.check_data(settings)
+        return open_data(settings, self.home)
 
     def fetch(self, settings: DataSettings, on_progress: ProgressCallback) -> None:
         """Download a dataset from the Hub, or update it if it has changed there. Raises: DataError."""

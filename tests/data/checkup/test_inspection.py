@@ -100,13 +100,13 @@ def test_every_finding_of_a_file_names_its_rows(inspect: Any):
         row("Five?", "x" * 600),
     ]
     assert kinds(inspect(rows, max_length=512)) == [
+        ("personal_email", [8]),
         ("turns", [3]),
         ("duplicate", [4]),
         ("near_duplicate", [6]),
         ("same_question", [7, 8]),
-        ("cut", [9]),
         ("html", [7]),
-        ("personal_email", [8]),
+        ("cut", [9]),
     ]
 
 
