@@ -126,6 +126,7 @@ def print_summary(summary: RunSummary) -> None:
     console.print(f"steps {summary.steps}/{summary.total_steps}, {clock(summary.seconds)}")
     if summary.heldout_loss_tuned is not None:
         console.print(f"held-out loss {loss_change(summary)}")
+    print_notes(summary.data_notes)
     if summary.state != "failed" and (note := unjudged_note(summary)):
         console.print(note, style="yellow")
     if summary.chat_template and summary.chat_template != OWN_TEMPLATE:

@@ -98,7 +98,8 @@ def training_data_facts(run: Run, record: RunRecord) -> list[Fact]:
     facts += [("Rows", f"{source.rows:,}"), ("Conversations", f"{source.conversations:,}")]
     facts += [("Trained on", f"{source.conversations - heldout:,}"), ("Held out", f"{heldout:,}")]
     facts += [("Rejected", f"{source.rejected:,} rows could not be used" if source.rejected else "none")]
-    return facts + ([("Excluded by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else [])
+    facts += [("Excluded by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else []
+    return facts + ([("Notes on the columns", public_text(run, " ".join(source.notes)))] if source.notes else [])
 
 
 def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) -> list[Fact]:

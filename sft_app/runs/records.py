@@ -102,7 +102,10 @@ class Snapshot(Record):
 
 
 class SourceRecord(BaseModel):
-    """The source of a run's data, and what became of its rows. `hub` has a Hub dataset's commit and licence."""
+    """The source of a run's data, and what became of its rows. `hub` has a Hub dataset's commit and licence.
+
+    `notes` say what of the source is not trained on, such as unused columns, and why; missing in earlier versions.
+    """
 
     path: str
     sha256: str
@@ -112,6 +115,7 @@ class SourceRecord(BaseModel):
     rows: int
     conversations: int
     rejected: int
+    notes: list[str] = []
 
 
 class ModelRecord(BaseModel):

@@ -19,7 +19,7 @@ LARGEST_PLAIN_NUMBER = 1e6
 class RunSummary(Record):
     """A run as `runs --json` lists it. Unknown values are None; losses that are not a number are NaN.
 
-    Losses are means over trained tokens, seconds are wall clock.
+    Losses are means over trained tokens, seconds are wall clock. `data_notes` say what of the data is not trained on.
     """
 
     run: str
@@ -27,6 +27,7 @@ class RunSummary(Record):
     model: str | None = None
     method: str | None = None
     data: str | None = None
+    data_notes: list[str] = []
     chat_template: str | None = None
     state: RunState
     message: str = ""
@@ -43,7 +44,8 @@ class RunSummary(Record):
 
 def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> RunSummary:
     """Summarise the run as of now. Pass `metrics` if they have already been read."""
-    status, settings = run.status(), _settings_of(run)
+    status, record = run.status(), record_of(run)
+    settings = record.settings if record else None
     metrics = run.metrics() if metrics is None else metrics
     losses = [row.loss for row in metrics if row.loss is not None]
     speeds = sorted(speed for row in metrics if math.isfinite(speed := as_float(row.tokens_per_second)))
@@ -54,6 +56,7 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
         model=settings.model if settings else None,
         method=settings.method if settings else None,
         data=settings.data if settings else None,
+        data_notes=record.source.notes if record else [],
         chat_template=settings.describe_chat_template() if settings else None,
         state=status.state,
         message=status.message,
@@ -171,9 +174,9 @@ def setting_text(settings: RunSettings, name: str) -> str:
     return "not set" if value is None else str(value) or "none"
 
 
-def _settings_of(run: Run) -> RunSettings | None:
-    """Return the run's settings; None if they cannot be read."""
+def record_of(run: Run) -> RunRecord | None:
+    """Return the run's record; None if it cannot be read."""
     try:
-        return run.record().settings
+        return run.record()
     except RunError:
         return None

@@ -64,6 +64,7 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
             rows=reading.rows,
             conversations=len(split.is_heldout),
             rejected=sum(not row.by_choice for row in reading.rejected),
+            notes=file.notes,
         ),
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
         versions=package_versions(),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sft_app.runs.records import RunStatus, Snapshot, StepMetrics, WatchAnswer
+from sft_app.runs.records import RunRecord, RunStatus, Snapshot, StepMetrics, WatchAnswer
 from sft_app.runs.summary import RunSummary, as_float, clock, loss_change, unjudged_note
 from sft_app.templating import render_html
 
@@ -51,6 +51,20 @@ def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMe
         facts=facts,
         notes=[text for text in (status.message, status.hint, unjudged) if text],
     )
+
+
+def data_card(record: RunRecord | None) -> str:
+    """Show a run's data: its layout, its rows and what is not used of them; "" if the record cannot be read."""
+    if record is None:
+        return ""
+    source = record.source
+    facts = [
+        ("Data", Path(record.settings.data).name),
+        ("Layout", " ".join([source.format, *source.columns])),
+        ("Rows", f"{source.rows:,}"),
+        ("Conversations", f"{source.conversations:,}"),
+    ]
+    return render_html("runs/data.html", facts=facts, notes=source.notes)
 
 
 def empty_card(text: str) -> str:

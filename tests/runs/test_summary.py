@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def test_queued_run_has_no_numbers_yet(run: Run):
         "model": "starter",
         "method": "lora",
         "data": "shop.jsonl",
+        "data_notes": [],
         "chat_template": "the model's own",
         "state": "queued",
         "message": "",
@@ -108,7 +110,18 @@ def test_run_whose_settings_cannot_be_read_is_still_listed(run: Run, content: st
         (run.path / "settings.json").write_text(content)
     summary = summarise_run(run)
     assert (summary.name, summary.model, summary.method, summary.data) == ("", None, None, None)
+    assert summary.data_notes == []
     assert summary.state == "queued"
+
+
+def test_notes_on_the_data_are_in_the_summary_and_missing_in_older_runs(run: Run):
+    record = json.loads((run.path / "settings.json").read_text())
+    record["source"]["notes"] = ["Not used: `agent`."]
+    (run.path / "settings.json").write_text(json.dumps(record))
+    assert summarise_run(run).data_notes == ["Not used: `agent`."]
+    del record["source"]["notes"]
+    (run.path / "settings.json").write_text(json.dumps(record))
+    assert summarise_run(run).data_notes == []
 
 
 def test_run_whose_process_is_gone_is_summed_up_as_interrupted(run: Run):

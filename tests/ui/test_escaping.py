@@ -29,8 +29,8 @@ from sft_app.export.ollama import OllamaModel
 from sft_app.export.package import OllamaPackage
 from sft_app.inference.chat import Exchange, PairChat
 from sft_app.inference.next_tokens import TokenCandidate
-from sft_app.runs.records import RunStatus, Snapshot, StepMetrics
-from sft_app.settings import DataSettings
+from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, Snapshot, SourceRecord, StepMetrics
+from sft_app.settings import DataSettings, RunSettings
 from sft_app.templating import TEMPLATES
 from sft_app.training.preflight.fitting import Suggestion
 from sft_app.ui import views
@@ -181,7 +181,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     "data/facts.html": data_facts,
     "data/reading.html": lambda folder: readings(),
     "data/findings.html": findings,
-    "data/row.html": lambda folder: data_views.row_card(3, None, BAD, BAD),
+    "data/row.html": lambda folder: data_views.row_card(data_views.ShownRow(3, True), None, BAD, BAD),
     "data/cleaned.html": lambda folder: data_views.cleaned_card(
         Cleaning(BAD.replace("/", ""), {}, [AppliedFix("drop_duplicates", [3, 4])], [Rejected(7, BAD)])
     ),
@@ -211,6 +211,17 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     "compare/scorecard.html": lambda folder: scorecards(),
     "compare/changed_rows.html": lambda folder: changed_rows(),
     "runs/comparison.html": lambda folder: comparisons(),
+    "runs/data.html": lambda folder: views.data_card(
+        RunRecord(
+            settings=RunSettings(data=BAD),
+            source=SourceRecord(
+                path=BAD, sha256="", format=BAD, columns=(BAD,), rows=1, conversations=1, rejected=0, notes=[BAD]
+            ),
+            model=ModelRecord(name=BAD, location=BAD, revision=None, source=BAD),
+            versions={},
+            created_utc=None,
+        )
+    ),
     "curves/plot.html": lambda folder: curves.plot([curves.Series(BAD, ((1, 2.0), (2, 1.0)), "#111")]),
     "curves/run.html": lambda folder: [curves.run_curves(METRICS), curves.run_curves(BROKEN)],
     "curves/runs.html": lambda folder: [

@@ -15,6 +15,7 @@ from sft_app.errors import NothingUsable
 from sft_app.settings import DataSettings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import views as data_views
+from sft_app.ui.data.views import ShownRow
 from sft_app.ui.events import PRIVATE, Updates, filled_in
 from sft_app.ui.forms import settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
@@ -25,7 +26,7 @@ MAX_CHARACTERS = 4000
 # A finding's rows are buttons. A click passes the row on; the buttons of the row shown step through the same finding.
 ROW_BUTTONS = (
     "(()=>{let rows=[],at=0;const show=()=>{const field=document.querySelector('#wanted-row :is(textarea,input)');"
-    "field.value=rows[at]+' '+Date.now();field.dispatchEvent(new Event('input',{bubbles:true}))};"
+    "field.value=[rows[at],rows.length,Date.now()].join(' ');field.dispatchEvent(new Event('input',{bubbles:true}))};"
     "document.addEventListener('click',({target})=>{"
     "const row=target.closest('.ft-row'),step=target.closest('.ft-step');"
     "if(row){const all=[...row.closest('li').querySelectorAll('.ft-row')];rows=all.map(one=>one.dataset.row);"
@@ -53,25 +54,29 @@ def wire_row_view(context: PageContext, row: RowView, number: gr.Number, fields:
 
     @allowed("look", context)
     def show_row(wanted: str, shown: list[Any]) -> Updates:
-        return row_updates(context, row, number, settings_from_form(names, shown).reading(), int(wanted.split()[0]))
+        chosen, of, _ = wanted.split()
+        reading = settings_from_form(names, shown).reading()
+        return row_updates(context, row, number, reading, ShownRow(int(chosen), int(of) > 1))
 
-    filled, form = filled_in(row.wanted.input, fields.values())
+    filled, form = filled_in(row.wanted.change, fields.values())
     filled.success(show_row, [row.wanted, form], [row.card, number], **PRIVATE)
     number.input(open_to_all(lambda: ""), None, row.card, js="() => ''", **PRIVATE)
 
 
-def row_updates(context: PageContext, view: RowView, number: gr.Number, settings: DataSettings, row: int) -> Updates:
+def row_updates(
+    context: PageContext, view: RowView, number: gr.Number, settings: DataSettings, row: ShownRow
+) -> Updates:
     """Show the row's conversation or, if the page has none, the row as it is in the file. Raises: AppError."""
     try:
         loaded = context.data.load(settings)
     except NothingUsable:
-        text, problem = _raw_row(context.data.open(settings), row)
+        text, problem = _raw_row(context.data.open(settings), row.number)
         return {view.card: data_views.row_card(row, None, text, problem or "it cannot be used as it is in the file:")}
-    conversation = next((place for place, one in enumerate(loaded.examples, start=1) if one.row == row), None)
+    conversation = next((place for place, one in enumerate(loaded.examples, start=1) if one.row == row.number), None)
     if conversation is not None:
         return {view.card: data_views.row_card(row, conversation), number: conversation}
-    text, problem = _raw_row(loaded.file, row)
-    return {view.card: data_views.row_card(row, None, text, problem or _why_no_chat(loaded, row))}
+    text, problem = _raw_row(loaded.file, row.number)
+    return {view.card: data_views.row_card(row, None, text, problem or _why_no_chat(loaded, row.number))}
 
 
 def _why_no_chat(loaded: LoadedData, row: int) -> str:

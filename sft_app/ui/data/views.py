@@ -135,9 +135,19 @@ def _findings_card(findings: Sequence[Finding], training: int | None = None, hel
     )
 
 
-def row_card(row: int, conversation: int | None, text: str = "", note: str = "") -> str:
+@dataclass(frozen=True)
+class ShownRow:
+    """A row that a finding names; `has_others` if the finding names others too."""
+
+    number: int
+    has_others: bool = False
+
+
+def row_card(row: ShownRow, conversation: int | None, text: str = "", note: str = "") -> str:
     """Show which row of the file is shown; with `text`, the row as it is in the file."""
-    return render_html("data/row.html", row=row, conversation=conversation, text=text, note=note)
+    return render_html(
+        "data/row.html", row=row.number, has_others=row.has_others, conversation=conversation, text=text, note=note
+    )
 
 
 def cleaned_card(cleaning: Cleaning) -> str:

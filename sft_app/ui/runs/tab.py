@@ -12,6 +12,7 @@ import gradio as gr
 
 from sft_app.export.adapter import zip_adapter
 from sft_app.runs.directory import move_in_queue
+from sft_app.runs.summary import record_of
 from sft_app.storage.copies import delete_run_and_copy
 from sft_app.training.launch import stop_run
 from sft_app.ui import views
@@ -75,6 +76,7 @@ def build_runs_tab(context: PageContext) -> RunsTab:
     with gr.Column(visible=False) as content:
         queue = _build_queue()
         chosen = gr.Dropdown([], label="Selected run", info="Select a run here, or click a row.", elem_id="chosen-run")
+        data = gr.HTML(elem_id="run-data")
         with gr.Row():
             open_train = gr.Button("Open in Train", size="md", min_width=140)
             open_compare = gr.Button("Open in Compare", size="md", min_width=140)
@@ -96,7 +98,7 @@ def build_runs_tab(context: PageContext) -> RunsTab:
     tab = RunsTab(no_runs, table, content, chosen, open_train, open_compare, queue, several, seen, timer, refresh)
     timer.tick(**refresh)
     timer.tick(**several.refresh)
-    _wire_choice(context, tab)
+    _wire_choice(context, tab, data)
     _wire_download(context, tab, download, file)
     _wire_deletion(context, tab, delete, deletion)
     _wire_queue(context, tab)
@@ -136,14 +138,20 @@ def _kept_or_first(chosen: str | None, choices: list[tuple[str, str]]) -> str | 
     return chosen if chosen in ids else next(iter(ids), None)
 
 
-def _wire_choice(context: PageContext, tab: RunsTab) -> None:
+def _wire_choice(context: PageContext, tab: RunsTab, data: gr.HTML) -> None:
     @allowed("look", context)
     def choose_row(event: gr.SelectData) -> str | None:
         runs = context.runs.visible()
         row = event.index[0]
         return runs[row].id if row < len(runs) else None
 
+    @allowed("look", context)
+    def show_data(run_id: str | None) -> str:
+        run = context.runs.find(run_id)
+        return views.data_card(record_of(run) if run else None)
+
     tab.table.select(choose_row, None, tab.chosen, **PRIVATE)
+    tab.chosen.change(show_data, tab.chosen, data, **UNCHECKED)
 
 
 def _wire_download(context: PageContext, tab: RunsTab, download: gr.Button, file: gr.DownloadButton) -> None:
