@@ -17,6 +17,8 @@ SEVERITY_STYLES = {"serious": "bold red", "check": "yellow", "note": "dim"}
 
 
 def print_inspection(report: dict[str, Any]) -> None:
+    from sft_app.data.checkup.fixes import RECOMMENDED
+
     tokens, turns, split = report["tokens"], report["turns"], report["split"]
     counts = f"{report['conversations']:,} conversations in {report['rows']:,} rows"
     console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
@@ -41,8 +43,9 @@ def print_inspection(report: dict[str, Any]) -> None:
         console.print(f"  max_length {kept['max_length']:>7,} keeps {shares}")
     for finding in report["findings"]:
         rows = f" Rows {_numbers(finding['rows'])}." if finding["rows"] else ""
-        severity = finding["severity"]
-        console.print(f"{severity} ({finding['kind']}): {finding['message']}{rows}", style=SEVERITY_STYLES[severity])
+        severity, fixable = finding["severity"], " --fix repairs this." if finding["fix"] in RECOMMENDED else ""
+        said = f"{severity} ({finding['kind']}): {finding['message']}{rows}{fixable}"
+        console.print(said, style=SEVERITY_STYLES[severity])
     for kind in ("rejected", "not_chosen"):
         _print_left_out(report[kind])
 

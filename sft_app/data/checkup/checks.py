@@ -173,9 +173,7 @@ def find_reading_problems(reading: Reading) -> list[Finding]:
         for note, rows in reading.noted.items()
     ]
     if reading.repairable:
-        message = (
-            f"{rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns. This can be fixed."
-        )
+        message = f"{rows_are(len(reading.repairable))} skipped because of empty or out-of-order turns."
         findings.append(Finding("turns", reading.repairable, message, "repair_turns"))
     return findings
 

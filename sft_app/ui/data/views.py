@@ -119,8 +119,7 @@ def repair_card(error: NothingUsable) -> str:
     """Show that no row can be used before the fix of empty and out-of-order turns."""
     rows = error.repairable
     said = f"{rows_are(len(rows), 'has', 'have')} empty or out-of-order turns, so no row can be used yet."
-    advice = " This can be fixed: create a cleaned copy below."
-    return _findings_card([Finding("turns", rows, said + advice, "repair_turns", "serious")])
+    return _findings_card([Finding("turns", rows, said, "repair_turns", "serious")])
 
 
 def _findings_card(findings: Sequence[Finding], training: int | None = None, heldout: int = 0) -> str:
