@@ -10,7 +10,7 @@ from pathlib import Path
 from sft_app.data.formats.row_filters import ValueCounts
 from sft_app.data.formats.usable_rows import usable_rows
 from sft_app.data.rows import JsonObject, Rejected, Row
-from sft_app.data.sources.data_files import read_rows
+from sft_app.data.sources.data_files import holds_parquet, read_rows
 from sft_app.runtime.progress import ProgressCallback
 
 ROWS_TO_DETECT_LAYOUT = 200
@@ -47,7 +47,7 @@ def rows_of(
     path: Path, sheet: str | None, on_progress: ProgressCallback | None = None, notes: list[str] | None = None
 ) -> Iterator[Row | Rejected]:
     """Read every row of a file; rows with pictures or sound as `Rejected`. Raises: DataError, as `read_rows`."""
-    return usable_rows(read_rows(path, on_progress, notes, sheet), path.suffix.lower() == ".parquet")
+    return usable_rows(read_rows(path, on_progress, notes, sheet), holds_parquet(path))
 
 
 @lru_cache(maxsize=2)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import UnreadableFileError
-from sft_app.data.sources.packed_files import COMPRESSED, MAX_MEMBERS, TEXT_SUFFIXES, find_member, name_some
+from sft_app.data.sources.packed_files import (
+    BINARY_SUFFIXES,
+    COMPRESSED,
+    MAX_MEMBERS,
+    TEXT_SUFFIXES,
+    find_member,
+    name_some,
+    unpacked_blocks,
+    without_descriptions,
+)
 from sft_app.data.sources.parquet_files import read_parquet_rows
 from sft_app.data.sources.sheets import SHEET_SUFFIXES, read_sheet_rows
 from sft_app.data.sources.text_blocks import refuse_other_texts, text_blocks
@@ -23,7 +33,7 @@ SUFFIXES: tuple[str, ...] = (
     *TEXT_SUFFIXES,
     ".parquet",
     *SHEET_SUFFIXES,
-    *(f"{suffix}{packed}" for suffix in TEXT_SUFFIXES for packed in COMPRESSED),
+    *(f"{suffix}{packed}" for suffix in (*TEXT_SUFFIXES, *BINARY_SUFFIXES) for packed in COMPRESSED),
     ".zip",
 )
 HUB_NAMES = "To use a dataset on the Hub, enter the id shown on its page: owner/name."
@@ -35,8 +45,15 @@ _NEXT_STEPS = {
     (".doc", ".docx", ".odt", ".rtf", ".pages"): f"a text document. To teach answers, {_ANSWERS_IN_A_TABLE}. To train "
     "on the text itself, save it as .txt",
     (".pdf",): f"a PDF. To teach answers, {_ANSWERS_IN_A_TABLE}. To train on the text itself, save it as .txt",
-    (".md", ".markdown", ".rst"): f"a text with markup. To teach answers, {_ANSWERS_IN_A_TABLE}. To train on the text "
+    (
+        ".markdown",
+        ".rst",
+        ".adoc",
+        ".tex",
+    ): f"a text with markup. To teach answers, {_ANSWERS_IN_A_TABLE}. To train on the text "
     "itself, rename it to end in .txt",
+    (".eml", ".mbox", ".msg", ".pst"): "an export of mails. Put each question and the reply to it in a table with a "
+    "column for each, without signatures and quoted mails, and save it as .xlsx or .csv",
     (".xls", ".xlsb", ".numbers"): "a workbook in a format that the app does not read. Open it in Excel, Numbers or "
     "LibreOffice, and save it as Excel workbook (.xlsx) or CSV",
     (".html", ".htm", ".mhtml"): "a web page (HTML), not data. On the page, look for a link that downloads the file as "
@@ -109,21 +126,52 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def holds_parquet(path: Path) -> bool:
+    """Return whether a file is Parquet, also packed."""
+    try:
+        return _kind(path) == ".parquet"
+    except (UnreadableFileError, OSError):  # reading reports what is wrong
+        return False
+
+
+def _kind(path: Path) -> str:
+    """Return the ending of a file without that of its compression, or the ending of the file in an archive."""
+    name = find_member(path) if data_suffix(path) == ".zip" else path.name
+    return Path(data_suffix(name)).stem if data_suffix(name) else ""
+
+
 def _reader(
     path: Path, on_progress: ProgressCallback | None, notes: list[str], sheet: str | None
 ) -> Iterator[Row | Rejected]:
-    if data_suffix(path) in (".parquet", *SHEET_SUFFIXES):
-        with path.open("rb") as file:
-            refuse_other_texts(file.read(1024))
-    if data_suffix(path) in SHEET_SUFFIXES:
-        return read_sheet_rows(path, notes, sheet, on_progress)
-    if data_suffix(path) == ".parquet":
-        return read_parquet_rows(path, on_progress)
-    name = path.name
+    kind = _kind(path)
     if data_suffix(path) == ".zip":
-        name = find_member(path)
-        notes.append(f"The file `{name}` in the archive is read.")
-    return read_text_rows(Path(data_suffix(name)).stem, text_blocks(path, on_progress, notes), notes)
+        notes.append(f"The file `{find_member(path)}` in the archive is read.")
+    if kind not in BINARY_SUFFIXES:
+        return read_text_rows(kind, text_blocks(path, on_progress, notes), notes)
+    if data_suffix(path) != kind:
+        return _read_unpacked(path, kind, on_progress, notes, sheet)
+    return _read_binary(path, kind, on_progress, notes, sheet)
+
+
+def _read_binary(
+    path: Path, kind: str, on_progress: ProgressCallback | None, notes: list[str], sheet: str | None
+) -> Iterator[Row | Rejected]:
+    with path.open("rb") as file:
+        refuse_other_texts(file.read(1024))
+    if kind == ".parquet":
+        return read_parquet_rows(path, on_progress)
+    return read_sheet_rows(path, notes, sheet, on_progress)
+
+
+def _read_unpacked(
+    path: Path, kind: str, on_progress: ProgressCallback | None, notes: list[str], sheet: str | None
+) -> Iterator[Row | Rejected]:
+    """Read a packed workbook or Parquet file through a temporary copy, because both are read from back to front."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"unpacked{kind}"
+        with copy.open("wb") as file:
+            file.writelines(unpacked_blocks(path))
+        yield from _read_binary(copy, kind, on_progress, notes, sheet)
 
 
 def _next_step(path: Path) -> str:
@@ -149,6 +197,7 @@ def _only_file(data: str, folder: Path) -> Path:
     except OSError as error:
         raise DataError(f"{data} cannot be read: {error.strerror or error}.") from error
     found = [name for name in names if data_suffix(name) in SUFFIXES and not name.startswith(".")]
+    found = without_descriptions(found)
     if len(found) == 1:
         return folder / found[0]
     several = f" It has several: {name_some(found)}." if found else " It has none."

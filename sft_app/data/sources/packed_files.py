@@ -34,7 +34,12 @@ class _Decoder(Protocol):
         ...
 
 
-TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
+MARKDOWN_SUFFIXES = (".md",)
+TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", *MARKDOWN_SUFFIXES)
+BINARY_SUFFIXES = (".parquet", ".xlsx", ".ods")
+
+
+_READ = (*TEXT_SUFFIXES, *BINARY_SUFFIXES)
 
 
 def unpacked_blocks(path: Path, on_progress: ProgressCallback | None = None) -> Iterator[bytes]:
@@ -52,7 +57,7 @@ def unpacked_blocks(path: Path, on_progress: ProgressCallback | None = None) -> 
 
 
 def find_member(path: Path) -> str:
-    """Find the one text file with data in a ZIP archive.
+    """Find the one data file in a ZIP archive.
 
     Raises:
         UnreadableFileError: it is not a ZIP archive, or has no such file, or several.
@@ -64,17 +69,23 @@ def find_member(path: Path) -> str:
         raise UnreadableFileError("the .zip file is damaged or cut off; compress or download it again") from error
     if len(names) > MAX_MEMBERS:
         raise UnreadableFileError(f"the .zip file has more than {MAX_MEMBERS:,} files; unzip it and choose one")
-    found = [name for name in names if PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES and not _is_hidden(name)]
+    shown = [name for name in names if not _is_hidden(name)]
+    found = without_descriptions([name for name in shown if PurePosixPath(name).suffix.lower() in _READ])
     if len(found) == 1:
         return found[0]
     if not found:
         raise UnreadableFileError(
             f"there is no data file in the .zip file, only {name_some(names)}; it must hold one file that ends in "
-            f"{', '.join(TEXT_SUFFIXES)}"
+            f"{', '.join(_READ)}"
             if names
             else "the .zip file is empty"
         )
     raise UnreadableFileError(f"the .zip file has several data files: {name_some(found)}; unzip it and choose one")
+
+
+def without_descriptions(names: list[str]) -> list[str]:
+    """Leave out Markdown texts next to other data files, because they describe them."""
+    return [name for name in names if PurePosixPath(name).suffix.lower() not in MARKDOWN_SUFFIXES] or names
 
 
 def name_some(names: list[str], most: int = 8) -> str:

@@ -10,10 +10,12 @@ from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.csv_files import CONSISTENT, consistency, first_records, read_csv_rows
 from sft_app.data.sources.json_files import parse_row, read_json_rows, read_jsonl_rows, read_python_rows
 from sft_app.data.sources.json_values import Text
-from sft_app.data.sources.lines import HEAD_BYTES, take_head
+from sft_app.data.sources.lines import HEAD_BYTES, UnreadableFileError, take_head
+from sft_app.data.sources.packed_files import MARKDOWN_SUFFIXES
+from sft_app.data.sources.question_texts import are_questions, is_markdown_table, read_markdown_table, read_questions
 from sft_app.data.sources.txt_files import read_txt_rows
 
-Kind = Literal["lines", "json", "python", "table", "text"]
+Kind = Literal["lines", "json", "python", "table", "text", "markdown table", "questions"]
 _USUAL: dict[str, Kind] = {
     ".jsonl": "lines",
     ".ndjson": "lines",
@@ -21,16 +23,24 @@ _USUAL: dict[str, Kind] = {
     ".csv": "table",
     ".tsv": "table",
     ".txt": "text",
+    ".md": "text",
 }
 _SAID = {
     "lines": "JSON Lines",
     "json": "JSON over several lines, or a single list",
     "python": "a Python literal",
     "table": "a table",
+    "markdown table": "a Markdown table",
+    "questions": "questions and answers",
 }
 _PYTHON = re.compile(rb"(?:array\(|[\[{\s(])+'")
 _JSON_LIST = re.compile(rb'\[\s*[\[{"\]]')
 _DELIMITERS = ("\t", ";", "|", ",")
+PLAIN_MARKDOWN = (
+    "this is a text with markup, without a table or lines that begin with `Q:` and `A:`. To teach answers, write each "
+    "question in a line that begins with `Q:` and its answer below it with `A:`, or put both in a table with a column "
+    "for each. To train on the text itself, rename it to end in .txt"
+)
 MOST_NAME_CHARACTERS = 40
 
 
@@ -51,6 +61,12 @@ def read_text_rows(suffix: str, blocks: Iterator[bytes], notes: list[str]) -> It
         return read_json_rows(blocks, notes)
     if kind == "python":
         return read_python_rows(blocks, notes)
+    if kind == "markdown table":
+        return read_markdown_table(blocks, notes)
+    if kind == "questions":
+        return read_questions(blocks, notes)
+    if suffix in MARKDOWN_SUFFIXES and kind == "text":
+        raise UnreadableFileError(PLAIN_MARKDOWN)
     if kind == "table":
         return read_csv_rows(blocks, "\t" if suffix == ".tsv" else None, notes)
     return read_txt_rows(blocks)
@@ -60,9 +76,15 @@ def _recognise(usual: Kind, head: bytes) -> Kind:
     text = head[:HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] in (b"{", b"[") or text.startswith(b"array("):
         return _json_kind(usual, text)
-    if usual == "text" and _is_table(text.decode(errors="replace")):
-        return "table"
-    return usual
+    return _text_kind(text.decode(errors="replace")) if usual == "text" else usual
+
+
+def _text_kind(text: str) -> Kind:
+    if is_markdown_table(text):
+        return "markdown table"
+    if are_questions(text):
+        return "questions"
+    return "table" if _is_table(text) else "text"
 
 
 def _json_kind(usual: Kind, text: bytes) -> Kind:

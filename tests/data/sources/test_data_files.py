@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import zstandard
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256, locate_data, read_rows
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256, holds_parquet, locate_data, read_rows
 from sft_app.errors import DataError
 from sft_app.runtime.environment import PROJECT_DIR
 from sft_app.settings import EXAMPLE_DATA
@@ -102,11 +103,10 @@ def test_address_is_told(data: str):
     [
         ("data", "no ending"),
         ("a.gz", ".gz"),
-        ("a.parquet.gz", ".parquet.gz"),
     ],
 )
 def test_other_kind_of_file_is_told_with_the_kinds_there_are(write: Any, name: str, got: str):
-    kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.parquet, \.xlsx, \.ods file"
+    kinds = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.txt, \.md, \.parquet, \.xlsx, \.ods file"
     with pytest.raises(
         DataError, match=rf"^{name} must be a {kinds} \(also \.gz, \.bz2, \.xz, \.zst or \.zip\), got '{got}'\.$"
     ):
@@ -118,7 +118,7 @@ def test_other_kind_of_file_is_told_with_the_kinds_there_are(write: Any, name: s
     [
         ("a.docx", "is a text document. To teach answers, put the questions and answers in a table"),
         ("A.PDF", "is a PDF. To teach answers, put"),
-        ("a.md", "is a text with markup. To teach answers, put"),
+        ("a.rst", "is a text with markup. To teach answers, put"),
         ("a.xls", "is a workbook in a format that the app does not read. Open it in Excel"),
         ("a.ipynb", "is a Jupyter notebook. Save the data"),
         ("a.tar.gz", "is an archive. Unpack it"),
@@ -149,7 +149,7 @@ def test_sha256_is_of_the_bytes(write: Any):
 
 # reading
 
-BINARY = (".parquet", ".zip", ".xlsx", ".ods")
+BINARY = (".parquet", ".zip", ".xlsx", ".ods", ".md")
 PACK: dict[str, Any] = {
     "": bytes,
     ".gz": gzip.compress,
@@ -167,13 +167,36 @@ CONTENTS = {
 }
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix.removesuffix(".zst") not in BINARY])
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if not suffix.startswith(BINARY)])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_every_kind_is_read_packed_or_not_in_any_encoding(write: Any, suffix: str, encoding: str):
     kind, packed = Path("A" + suffix).suffixes if suffix.count(".") == 2 else (suffix, "")
     path = write("A" + suffix.upper(), PACK[packed](CONTENTS[kind].encode(encoding)))
     assert locate_data(str(path)) == path
     assert list(read_rows(path)) == [Row(1, {"text": "x"})]
+
+
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst", ".zip"])
+def test_parquet_is_read_packed(tmp_path: Path, packed: str):
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["x"]}), tmp_path / "a.parquet")
+    path = tmp_path / f"a.parquet{packed}"
+    if packed == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(tmp_path / "a.parquet", "a.parquet")
+    else:
+        path.write_bytes(PACK[packed]((tmp_path / "a.parquet").read_bytes()))
+    assert locate_data(str(path)) == path
+    assert holds_parquet(path)
+    assert list(read_rows(path)) == [Row(1, {"text": "x"})]
+
+
+def test_packed_file_that_is_cut_off_is_told(tmp_path: Path):
+    path = tmp_path / "a.xlsx.gz"
+    path.write_bytes(gzip.compress(b"x" * 10_000)[:-20])
+    with pytest.raises(DataError, match="cut off"):
+        list(read_rows(path))
 
 
 def test_parquet_is_read(tmp_path: Path):
