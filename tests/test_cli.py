@@ -29,6 +29,7 @@ from sft_app.runs.summary import summarise_run
 from sft_app.settings import parse_settings
 from sft_app.training.launch import create_queued_run
 from tests.commands import Ended, assert_one_clear_line
+from tests.data.sources.test_sheets import xlsx
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -319,6 +320,14 @@ def guessed_table(tmp_path: Path) -> Path:
     table = tmp_path / "table.csv"
     table.write_text("left,right,agent\n" + "".join(f"It is surely {n},What is {n} and {n}?,Joe\n" for n in range(12)))
     return table
+
+
+def test_inspect_reads_the_sheet_that_is_named(cli: Any, tmp_path: Path, tiny_model_dir: Path) -> None:
+    rows = [["question", "answer"], ["How do I reset it?", "Hold the red button."]]
+    book = xlsx(tmp_path / "a.xlsx", {"Prices": [["item", "price"], ["lamp", 5]], "Help": rows})
+    ended = cli("inspect", book, "--model", tiny_model_dir, "--sheet", "help", "--json")
+    assert json.loads(ended.out)["reading"]["example"][1]["content"] == "Hold the red button."
+    assert_one_clear_line(cli("inspect", book, "--sheet", "Faq"), "no sheet 'Faq'; choose one of: Help, Prices")
 
 
 def test_inspect_says_that_a_reading_is_a_guess_with_an_example(

@@ -15,6 +15,7 @@ from sft_app.cli.options import (
     JsonFlag,
     MapOption,
     SetOption,
+    SheetOption,
     read_chat_template,
 )
 from sft_app.cli.terminal import (
@@ -34,6 +35,7 @@ def inspect(
     format: FormatOption = None,
     columns: MapOption = None,
     assistant: AssistantOption = None,
+    sheet: SheetOption = None,
     model: Annotated[str, typer.Option(help="Model whose tokenizer counts the tokens.")] = "starter",
     chat_template: ChatTemplateOption = None,
     max_length: Annotated[int | None, typer.Option(help="Maximum tokens per conversation; default: automatic.")] = None,
@@ -58,6 +60,7 @@ def inspect(
         "format": format or "auto",
         "columns": columns or (),
         "assistant": assistant or "",
+        "sheet": sheet,
         "model": model,
         "chat_template": read_chat_template(chat_template) or "",
         "max_length": max_length,

@@ -23,6 +23,9 @@ AssistantOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Who the assistant is in a chat between people; the name as in the file."),
 ]
+SheetOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Sheet of an Excel or OpenDocument file; default: the first.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, for example max_steps=20; can be repeated."),

@@ -17,6 +17,7 @@ from sft_app.cli.options import (
     JsonFlag,
     MapOption,
     SetOption,
+    SheetOption,
     read_chat_template,
 )
 from sft_app.cli.terminal import (
@@ -53,6 +54,7 @@ def train(
     format: FormatOption = None,
     columns: MapOption = None,
     assistant: AssistantOption = None,
+    sheet: SheetOption = None,
     chat_template: ChatTemplateOption = None,
     assignments: SetOption = None,
     name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
@@ -73,6 +75,7 @@ def train(
         "format": format,
         "columns": columns or None,
         "assistant": assistant,
+        "sheet": sheet,
         "model": model,
     }
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}

@@ -27,8 +27,9 @@ from sft_app.data.formats.column_profiles import (
 )
 from sft_app.data.formats.converters import message_rows
 from sft_app.data.formats.converters.tables import ColumnMap, text_column
+from sft_app.data.formats.layout import Layout
 from sft_app.data.formats.option_columns import is_option_answer, option_columns, option_list_column
-from sft_app.data.formats.registry import Layout, layouts_to_detect
+from sft_app.data.formats.registry import layouts_to_detect
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings

@@ -40,6 +40,7 @@ def reading_notes(
     `why_uncertain` covers classes of the text that may mark bad answers, unless the user chose the layout
     (`is_chosen`), because then no reason is shown.
     """
+    layout = LAYOUTS[settings.format]
     marking = row_filter.columns_that("marks") if row_filter else []
     known = {*used_columns(rows, settings), *marking, *(vars(chain).values() if chain else ())}
     names = [name for name in list_columns(rows) if name and name not in known]
@@ -48,6 +49,7 @@ def reading_notes(
     other = [name for name in names if name not in bad]
     return [
         *([chain.note()] if chain else []),
+        *(layout.notes(list(rows), settings) if layout.notes else []),
         *_note(bad, "{} {holds} rejected answers, which are never trained on."),
         *_note(marking, "{} {marks} good and bad answers: rows marked as bad are skipped."),
         *(_filter_notes(row_filter, is_chosen) if row_filter else []),

@@ -6,90 +6,22 @@ Detection, conversion, the page's choices and the README's table all come from t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-
-from sft_app.data.formats.converters import chat, code_contests, intents, message_rows, preference, reply_trees, tables
+from sft_app.data.formats.converters import (
+    batches,
+    candidates,
+    chat,
+    code_contests,
+    exports,
+    intents,
+    message_rows,
+    preference,
+    reply_trees,
+    tables,
+)
 from sft_app.data.formats.converters.tables import ColumnMap
-from sft_app.data.messages import RawMessages
-from sft_app.data.rows import JsonObject, Rejected, Row
+from sft_app.data.formats.layout import Converter, Layout, table_layout
 from sft_app.errors import DataError
-from sft_app.settings import DataSettings, Format
-
-Converter = Callable[[JsonObject, DataSettings], list[RawMessages]]
-"""Turns a row into message lists, several if the row has several answers. Raises `DataError` for a row that cannot be
-used, and `NotChosen` for one that the settings exclude."""
-RowsConverter = Callable[[Iterable[Row | Rejected], DataSettings], Iterator[tuple[Row, RawMessages] | Rejected]]
-"""Joins rows that only together make conversations into message lists, and yields each with the row it ends with."""
-
-
-def _all_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    return list(row)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Everything the app knows about one layout of data files.
-
-    A layout is recognised by the shape of its values (`recognise`, `evidence`), or as a table with the columns of one
-    of its `column_maps`. If several layouts fit, the one with the highest `precedence` is used.
-
-    name: the value of the setting `format`.
-    label: the layout in the page's list of choices and in the README.
-    documentation: its columns, in a Markdown phrase for the README.
-    examples: its files in `examples/formats`, with three conversations each.
-    convert: turns a row into message lists.
-    columns_read: lists the columns of a row that `convert` reads; the others are reported as not used.
-    recognise: returns the column of a row that identifies the layout, "" if the row has another layout.
-    evidence: why the rows have this layout, with `{}` for that column.
-    column_maps: the known columns of a table of texts.
-    columns_are: the end of the sentence "the columns … are …".
-    has_answers: False if no column can mark an answer as bad.
-    is_exchange: each row is one question and its answer, so that rows may continue each other (`row_chains`).
-    is_part: returns whether a row is only part of a conversation; `convert_rows` then converts all rows together.
-    """
-
-    name: Format
-    label: str
-    documentation: str
-    examples: tuple[str, ...]
-    convert: Converter
-    columns_read: Callable[[JsonObject, DataSettings], list[str]] = _all_columns
-    recognise: Callable[[JsonObject], str] | None = None
-    evidence: str = ""
-    column_maps: tuple[ColumnMap, ...] = ()
-    columns_are: str = ""
-    precedence: int = 0
-    has_answers: bool = True
-    is_exchange: bool = False
-    is_part: Callable[[JsonObject], bool] | None = None
-    convert_rows: RowsConverter | None = None
-
-
-def _convert_table(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSettings) -> list[RawMessages]:
-    return tables.from_columns(row, tables.fitting_map(maps, row))
-
-
-def _table_columns(maps: Sequence[ColumnMap], row: JsonObject, settings: DataSettings) -> list[str]:
-    map = tables.fitting_map(maps, row)
-    return [*map.used(), *tables.extra_columns(row, map)]
-
-
-def _table(name: Format, label: str, documentation: str, example: str, columns_are: str, *maps: ColumnMap) -> Layout:
-    """Build the record of a well-known table of texts; if a row fits several of `maps`, the first is used."""
-    return Layout(
-        name,
-        label,
-        documentation,
-        (example,),
-        partial(_convert_table, maps),
-        partial(_table_columns, maps),
-        column_maps=maps,
-        columns_are=columns_are,
-        is_exchange=True,
-    )
-
+from sft_app.settings import DataSettings
 
 _LAYOUTS = (
     Layout(
@@ -128,7 +60,7 @@ _LAYOUTS = (
         precedence=-1,
     ),
     # Source: stanford_alpaca, README.
-    _table(
+    table_layout(
         "alpaca",
         "Alpaca: instruction / input / output",
         "`instruction`, `output`, also `input`",
@@ -137,7 +69,7 @@ _LAYOUTS = (
         ColumnMap("instruction", "output", context="input"),
     ),
     # Source: databricks-dolly-15k, dataset card.
-    _table(
+    table_layout(
         "dolly",
         "Dolly: instruction / context / response",
         "`instruction`, `response`, also `context`",
@@ -146,7 +78,7 @@ _LAYOUTS = (
         ColumnMap("instruction", "response", context="context"),
     ),
     # Source: teknium1/GPTeacher; its README says `output`, its files `response`.
-    _table(
+    table_layout(
         "gpteacher",
         "GPTeacher: instruction / input / response",
         "`instruction`, `response` or `output`, also `input`",
@@ -155,7 +87,7 @@ _LAYOUTS = (
         *(ColumnMap("instruction", answer, context="input") for answer in ("response", "output")),
     ),
     # Source: nomic-ai/gpt4all-j-prompt-generations, dataset card.
-    _table(
+    table_layout(
         "gpt4all",
         "GPT4All: prompt / response",
         "`prompt`, `response`",
@@ -164,7 +96,7 @@ _LAYOUTS = (
         ColumnMap("prompt", "response"),
     ),
     # Source: Open-Orca/OpenOrca, dataset card, for the system prompt.
-    _table(
+    table_layout(
         "question_answer",
         "Question / answer",
         "`question` or `query`, `answer` or `response`, also `system_prompt`",
@@ -189,6 +121,18 @@ _LAYOUTS = (
         precedence=1,  # the prompt may be a list of messages too
     ),
     Layout(
+        name="candidates",
+        label="Ranked answers",
+        documentation="`prompt`, `responses` with `rank` or `score`: only the best answer is trained on",
+        examples=("candidates.jsonl",),
+        convert=candidates.from_candidates,
+        columns_read=candidates.candidates_columns,
+        recognise=candidates.candidates_column,
+        evidence="`{}` lists several answers to a question",
+        precedence=-3,
+        notes=candidates.candidates_notes,
+    ),
+    Layout(
         name="turns",
         label="Other chats (trainers, providers, exports)",
         documentation="lists of turns of any shape: speaker / text, question and answer in pairs, texts in turn, "
@@ -211,6 +155,34 @@ _LAYOUTS = (
         has_answers=False,
         is_part=message_rows.is_message,
         convert_rows=message_rows.conversations_of_messages,
+    ),
+    Layout(
+        name="exports",
+        label="Exports of help desks and annotation tools",
+        documentation="JSON of Zendesk, Freshdesk, Intercom, Front, Discourse, Label Studio, Argilla and Prodigy; "
+        "internal notes are left out",
+        examples=("exports.json",),
+        convert=exports.from_export,
+        columns_read=exports.export_columns,
+        recognise=exports.export_column,
+        evidence="`{}` is that of an export of a help desk, a forum or an annotation tool",
+        precedence=2,
+        has_answers=False,
+        notes=exports.left_out_notes,
+    ),
+    Layout(
+        name="openai_batch",
+        label="OpenAI batch",
+        documentation="`custom_id` with `body` and with `response`: the lines of the input and of the output file",
+        examples=("openai_batch.jsonl",),
+        convert=batches.from_batch_line,
+        columns_read=batches.batch_columns,
+        recognise=batches.batch_column,
+        evidence="every row is a line of an OpenAI batch",
+        precedence=2,
+        has_answers=False,
+        is_part=batches.is_batch_line,
+        convert_rows=batches.conversations_of_batch,
     ),
     Layout(
         name="intents",

@@ -146,6 +146,8 @@ def _reader(
     kind = _kind(path)
     if data_suffix(path) == ".zip":
         notes.append(f"The file `{find_member(path)}` in the archive is read.")
+    if sheet is not None and kind not in SHEET_SUFFIXES:
+        notes.append(f"The sheet {sheet!r} is ignored, because the file is not a workbook.")
     if kind not in BINARY_SUFFIXES:
         return read_text_rows(kind, text_blocks(path, on_progress, notes), notes)
     if data_suffix(path) != kind:
