@@ -83,10 +83,10 @@ INNER_LAYERS = {
         "preference",
     ],
     "data/checkup": [
-        "finding language_words lengths sampling text_checks",
+        "finding language_words lengths pages sampling text_checks",
         "answers languages placeholders unused_text",
         "checks fixes",
-        "inspection",
+        "edits inspection",
     ],
     "models": [
         "apple_gpu gpu_state gpu_support precision starter",

@@ -31,6 +31,8 @@ LABELS = {
     "drop_near_duplicates": "Remove near duplicates",
     "keep_first_answer": "Keep only the first answer to each question",
 }
+BY_HAND = {"edited": "Edited by hand", "removed": "Removed by hand", "added": "Added by hand"}
+"""What a person did to a copy (`edits`), under the names that its record has."""
 RECOMMENDED = (
     "repair_turns",
     "repair_encoding",
@@ -48,16 +50,21 @@ REWRITES: dict[str, Callable[[str], str]] = {
 }
 
 
+MOST_COPIES = 1000
+"""Records of copies that name each other as their source would go on for ever."""
+
+
 @dataclass(frozen=True)
 class AppliedFix:
-    """A fix and the rows it changed or removed."""
+    """A fix, or what was done by hand, and the rows it changed, removed or added (those of the copy)."""
 
     fix: str
     rows: list[int]
 
     def sentence(self) -> str:
         """Return a sentence that says what the fix did and to how many rows."""
-        return f"{LABELS[self.fix]}: {len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
+        label = {**LABELS, **BY_HAND}[self.fix]
+        return f"{label}: {len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,15 @@ def read_cleaning(copy: Path) -> Cleaning | None:
         return None
 
 
+def cleaning_history(copy: Path) -> list[Cleaning]:
+    """List how a copy came about, from the original on: a copy can be made of another. [] for any other file."""
+    history: list[Cleaning] = []
+    while (cleaning := read_cleaning(copy)) and len(history) < MOST_COPIES:
+        history.insert(0, cleaning)
+        copy = Path(cleaning.source)
+    return history
+
+
 def write_cleaned_copy(
     file: DataFile, fixes: Sequence[str], copy: Path, on_progress: ProgressCallback | None = None
 ) -> Cleaning:
@@ -96,7 +112,7 @@ def write_cleaned_copy(
     unknown = sorted(set(fixes) - set(LABELS))
     if unknown:
         raise DataError(f"There is no fix {unknown[0]!r}. Choose from {', '.join(LABELS)}.")
-    _check_destination(file.path, copy)
+    check_destination(file.path, copy)
     first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
     related, placeholders = RelatedRows(), Placeholders()
     for example in first:
@@ -111,24 +127,33 @@ def write_cleaned_copy(
         )
     second = _FixedReading(file, fixes, lambda share: on_progress(0.5 + share / 2) if on_progress else None)
     removed = set().union(*(set(indexes.tolist()) for indexes in dropped.values()))
-    kept = (example for index, example in enumerate(second) if index not in removed)
+    kept = (example.conversation for index, example in enumerate(second) if index not in removed)
     applied = [AppliedFix(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
     applied += [AppliedFix(fix, sorted({related.rows[index] for index in indexes})) for fix, indexes in dropped.items()]
     cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, first.reading.rejected)
+    write_copy(copy, kept, lambda: cleaning)
+    return cleaning
+
+
+def write_copy(copy: Path, conversations: Iterable[Conversation], record: Callable[[], Cleaning]) -> None:
+    """Write conversations to `copy` one by one, then what `record` returns next to it.
+
+    Raises: DataError if they cannot be written.
+    """
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl_atomically(copy, ({"messages": example.conversation.as_copied()} for example in kept))
-        write_json_atomically(_record_path(copy), asdict(cleaning))
+        write_jsonl_atomically(copy, ({"messages": conversation.as_copied()} for conversation in conversations))
+        write_json_atomically(_record_path(copy), asdict(record()))
     except OSError as error:
         raise DataError(f"The cleaned copy could not be written to {copy}: {error.strerror or error}.") from error
-    return cleaning
 
 
 def _record_path(copy: Path) -> Path:
     return copy.with_name(f"{copy.name}.cleaning.json")
 
 
-def _check_destination(source: Path, copy: Path) -> None:
+def check_destination(source: Path, copy: Path) -> None:
+    """Raises: DataError if the copy is not called JSONL, or it or its record would overwrite the source."""
     if copy.suffix.lower() not in (".jsonl", ".ndjson"):
         raise DataError(
             f"The cleaned copy is written as JSONL, got the name {copy.name}. Choose a name that ends in .jsonl."
