@@ -156,7 +156,13 @@ INNER_LAYERS = {
     ],
     "ui/services": ["visitors", "access", "data models uploads", "lengths runs", "checkup preflight sides"],
     "ui/serving": ["trusted_hosts zero_gpu", "api"],
-    "ui/data": ["views", "checkup quick_sources reading_form row_view", "source_form token_view", "tab"],
+    "ui/data": [
+        "views example_views",
+        "checkup quick_sources reading_form row_view",
+        "editing token_view writing",
+        "source_form",
+        "tab",
+    ],
     "ui/train": ["preflight_views", "preflight_panel", "tab"],
     "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
     "ui/compare": [

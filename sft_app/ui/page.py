@@ -24,6 +24,7 @@ from sft_app.training.supervisor import ensure_supervisor
 from sft_app.ui.compare.blind_test import VOTE_KEYS
 from sft_app.ui.compare.tab import SIDE_IDS, CompareTab, build_compare_tab, side_updates
 from sft_app.ui.context import PageContext
+from sft_app.ui.data.editing import EXAMPLE_TABLES
 from sft_app.ui.data.quick_sources import DROP_FILES
 from sft_app.ui.data.row_view import ROW_BUTTONS
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
@@ -53,7 +54,7 @@ NO_LIST_ANIMATION = (
     "const animate=Element.prototype.animate;Element.prototype.animate=function(frames,how){"
     "return animate.call(this,frames,this.matches('.options')?{...how,duration:0}:how)}"
 )
-SCRIPTS = ";".join((NO_LIST_ANIMATION, VOTE_KEYS, CLEAR_MESSAGES, DROP_FILES, ROW_BUTTONS))
+SCRIPTS = ";".join((NO_LIST_ANIMATION, VOTE_KEYS, CLEAR_MESSAGES, DROP_FILES, ROW_BUTTONS, EXAMPLE_TABLES))
 # Model text is escaped. This is the second line of defence: no remote images, forms or frames, whatever the text is.
 POLICY = "img-src 'self' data: blob:; form-action 'self'; frame-src 'none'; object-src 'none'"
 

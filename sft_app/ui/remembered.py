@@ -18,8 +18,8 @@ from sft_app.ui.events import PRIVATE, settled
 
 NOT_YET = "?"
 """The visitor's name until the page has loaded it. Nothing is saved before that."""
-NO_FORM = ("watch-position", "next-position", "voter")
-"""Components that are not saved: sliders over current results, and the voter's name, as the next voter may differ."""
+NO_FORM = ("watch-position", "next-position", "voter", "edit-row")
+"""Components that are not saved: sliders over current results, a row to go to, and the voter's name, who may change."""
 SAVE = """(whose, tab, run, ...values) => {
     const names = %(names)s, usual = %(usual)s, form = {};
     if (whose === "%(not_yet)s") return [undefined];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 
 from sft_app import curves
+from sft_app.data.checkup.edits import Change
 from sft_app.data.checkup.finding import Finding
 from sft_app.data.checkup.fixes import AppliedFix, Cleaning
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.checkup.lengths import TokenLengths
+from sft_app.data.checkup.pages import ExamplePage
 from sft_app.data.conversation import make_conversation
 from sft_app.data.formats.detection import DetectedLayout
-from sft_app.data.reading import load_data, open_data
+from sft_app.data.reading import Example, load_data, open_data
 from sft_app.data.rows import Rejected
 from sft_app.evaluation.answer_pairs import AnswerPair
 from sft_app.evaluation.prompt_job import PromptJob
@@ -36,7 +39,9 @@ from sft_app.training.preflight.fitting import Suggestion
 from sft_app.ui import views
 from sft_app.ui.compare import blind_views, prompt_set_views, scorecard_views
 from sft_app.ui.compare import views as compare_views
+from sft_app.ui.data import example_views
 from sft_app.ui.data import views as data_views
+from sft_app.ui.data.example_views import Draft, Request
 from sft_app.ui.export import views as export_views
 from sft_app.ui.runs import run_views
 from sft_app.ui.train import preflight_views
@@ -49,7 +54,8 @@ from tests.ui.test_views import SUMMARY, snapshot
 BAD = """<script>alert(1)</script>"'>&{{7*7}}{%x%}<img src=x onerror=alert(1)>"""
 TAGS = {"script", "img"}
 ATTRIBUTES = {"class", "style", "id", "role", "title", "colspan", "aria-label", "aria-valuenow", "data-side"}
-ROW_ATTRIBUTES = {"type", "data-row", "data-step", "aria-live", "tabindex"}
+ROW_ATTRIBUTES = {"type", "aria-live", "tabindex"}
+TABLE_ATTRIBUTES = {"rows", "type", "scope", "hidden", "disabled"}
 SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d", "fill", "stroke"}
 METRICS = [StepMetrics(step=step, loss=3.0 - step, heldout_loss=2.0, learning_rate=0.1) for step in range(3)]
 BROKEN = [*METRICS, StepMetrics(step=3, loss=float("nan"))]
@@ -186,6 +192,8 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
         Cleaning(BAD.replace("/", ""), {}, [AppliedFix("drop_duplicates", [3, 4])], [Rejected(7, BAD)])
     ),
     "data/lengths.html": lambda folder: lengths(),
+    "data/example_message.html": lambda folder: example_views.table_message(BAD),
+    "data/example_table.html": lambda folder: example_tables(),
     "train/preflight.html": lambda folder: preflights(),
     "export/progress.html": lambda folder: export_views.merge_progress_card(Step(0.254, BAD)),
     "export/merged.html": merged,
@@ -243,6 +251,16 @@ def bad_pair(base: str, tuned: str) -> AnswerPair:
     return AnswerPair(prompt=BAD, base=base, tuned=tuned)
 
 
+def example_tables() -> list[str]:
+    """Examples as they are in the file, edited, removed and new, with text that is locked."""
+    messages = [{"role": role, "content": BAD} for role in ("system", "user", "assistant", "tool", "assistant")]
+    example = Example(3, make_conversation(messages))
+    changes = {0: Change(BAD, {1: f"{BAD}!", 2: BAD}), 1: Change(BAD, removed=True)}
+    request = Request({BAD: Draft(changes, [{"user": BAD, "assistant": BAD}]), "other": Draft()})
+    tables = [example_views.edit_table(ExamplePage(0, [example] * 2, 2), request, key, BAD, [BAD]) for key in (BAD, "")]
+    return [*tables, example_views.writing_table()]
+
+
 class Reader(HTMLParser):
     """The tags, the names of attributes and the text of HTML, entities undone."""
 
@@ -269,7 +287,9 @@ def test_text_of_others_is_shown_and_never_becomes_markup(template: str, tmp_pat
     parts = [shown] if isinstance(shown, str) else shown
     for html in parts:
         read = Reader(html)
-        assert read.tags.isdisjoint(TAGS) and read.attributes <= ATTRIBUTES | SVG_ATTRIBUTES | ROW_ATTRIBUTES, html
+        named = {name for name in read.attributes if not re.fullmatch(r"data-[a-z]+", name)}
+        allowed = ATTRIBUTES | SVG_ATTRIBUTES | ROW_ATTRIBUTES | TABLE_ATTRIBUTES
+        assert read.tags.isdisjoint(TAGS) and named <= allowed, html
         assert "&49" not in read.text
     if template not in WITHOUT_TEXT_OF_OTHERS:
         needle = BAD.replace("/", "") if template == "data/cleaned.html" else BAD

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,11 @@ def test_recent_files_are_listed_at_home_alone(home: Path) -> None:
 
 
 def test_pasted_text_may_be_as_large_as_a_file(home: Path) -> None:
-    uploads = PageContext(home, SPACE).uploads
-    uploads.check_size("The pasted text", 2**20)
-    with pytest.raises(AccessError, match="The pasted text is 300 MB, but files here can be at most"):
-        uploads.check_size("The pasted text", 300 * 2**20)
+    limits = replace(SPACE.limits, upload_mb=1)
+    uploads = PageContext(home, replace(SPACE, limits=limits)).uploads
+    assert uploads.keep_written("pasted.tsv", b"x" * 2**20).is_file()
+    with pytest.raises(AccessError, match="pasted.tsv is 2 MB, but files here can be at most 1 MB"):
+        uploads.keep_written("pasted.tsv", b"x" * 2**21)
 
 
 def test_uploaded_names_stay_inside_the_uploads(space: Space) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, read_cleaning, write_cleaned_copy
+from sft_app.data.checkup.fixes import LABELS, RECOMMENDED, cleaning_history, write_cleaned_copy
 from sft_app.data.checkup.inspection import Inspection
 from sft_app.data.reading import DataFile
 from sft_app.errors import DataError, NothingUsable, UnclearAssistantError
@@ -134,25 +134,31 @@ def make_cleaned_copy(file: DataFile, fixes: list[str], folder: Path, on_progres
     fixes = [name for name in LABELS if name in fixes]
     if not fixes:
         raise DataError("Choose at least one fix first.")
-    stem = file.path.name.partition(".")[0]
-    copies = (folder / f"{stem}-cleaned{number or ''}.jsonl" for number in range(10_000))
-    copy = next(path for path in copies if not path.exists())
+    copy = unused_name(folder, f"{file.path.name.partition('.')[0]}-cleaned")
     write_cleaned_copy(file, fixes, copy, on_progress)
     return copy
 
 
-def cleaned_note(path: Path) -> str:
-    """Return a card with the fixes of a cleaned copy; "" for any other file."""
-    cleaning = read_cleaning(path)
-    return "" if cleaning is None else data_views.cleaned_card(cleaning)
+def unused_name(folder: Path, stem: str) -> Path:
+    """Return a name for a copy that no file in the folder has."""
+    return next(path for number in range(10_000) if not (path := folder / f"{stem}{number or ''}.jsonl").exists())
 
 
-def source_settings(path: Path) -> dict[str, Any]:
-    """Return the data settings of a cleaned copy's source. Raises: DataError if the file is not a cleaned copy."""
-    cleaning = read_cleaning(path)
-    if cleaning is None:
+def cleaned_note(path: Path) -> tuple[str, int]:
+    """Return a card with what was done to a copy, and how many copies led to it; "" and 0 for any other file."""
+    history = cleaning_history(path)
+    return data_views.cleaned_card(*history) if history else "", len(history)
+
+
+def source_settings(path: Path, steps: int | None = None) -> dict[str, Any]:
+    """Return the data settings of a copy's original, or of the file that many copies before it.
+
+    Raises: DataError if the file is not a copy.
+    """
+    history = cleaning_history(path)
+    if not history:
         raise DataError(f"{path.name} is not a cleaned copy.")
-    return cleaning.settings
+    return history[-steps if steps else 0].settings
 
 
 def for_download(path: Path) -> str:

@@ -84,9 +84,8 @@ def wire_quick_sources(
     def use_pasted(text: str) -> Updates:
         if not text.strip():
             raise DataError("Paste some rows first: a header and at least one row, or one JSON object per line.")
-        content = text.encode(errors="replace")
-        context.uploads.check_size("The pasted text", len(content))
-        return {data: str(context.uploads.keep(pasted_name(text), content)), **detect}
+        kept = context.uploads.keep_written(pasted_name(text), text.encode(errors="replace"))
+        return {data: str(kept), **detect}
 
     @allowed("look", context)
     def list_recent(current: str) -> Updates:

@@ -16,6 +16,7 @@ from sft_app.settings import DataSettings, RunSettings
 from sft_app.ui.context import PageContext
 from sft_app.ui.data import checkup, token_view
 from sft_app.ui.data.checkup import Checkup
+from sft_app.ui.data.editing import Editor, build_editor, warn_before_leaving, wire_editor
 from sft_app.ui.data.reading_form import (
     ReadingChoice,
     build_reading,
@@ -36,6 +37,7 @@ from sft_app.ui.data.source_form import (
     wire_source,
 )
 from sft_app.ui.data.token_view import TokenView
+from sft_app.ui.data.writing import WritingPanel, build_writing
 from sft_app.ui.events import FOLLOWING, NO_UPDATES, QUIETLY_FOLLOWING, Updates, error_message, filled_in, settled
 from sft_app.ui.forms import form_updates, settings_from_form
 from sft_app.ui.permissions import allowed, clear_error_after
@@ -76,9 +78,11 @@ class DataTab:
     view: TokenView
     checkup: Checkup
     seen: gr.State
+    written: WritingPanel
+    editor: Editor
 
     def overview(self) -> list[Block]:
-        shown = [self.source.line, *self.reading.outputs(), self.cleaned.box, self.cleaned.note, self.view.row.card]
+        shown = [self.source.line, *self.reading.outputs(), *self.cleaned.outputs(), self.view.row.card]
         return [*shown, self.seen]
 
     def changes(self) -> list[Any]:
@@ -95,6 +99,7 @@ def build_data_tab(context: PageContext) -> DataTab:
     defaults = RunSettings()
     loaded = context.data.load(defaults.reading())
     fields: dict[str, Any] = {"data": gr.Textbox(defaults.data, visible=False, elem_id="data")}
+    written = build_writing()
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             source = build_source(fields, lists_recent=not context.hosting.is_hosted)
@@ -106,7 +111,8 @@ def build_data_tab(context: PageContext) -> DataTab:
         with gr.Column(scale=3, min_width=300):
             view = token_view.build_token_view(context, loaded)
             lengths.render()  # type: ignore[no-untyped-call]
-    tab = DataTab(fields, to_train, source, reading, cleaned, view, check, gr.State(None))
+    editor = build_editor()
+    tab = DataTab(fields, to_train, source, reading, cleaned, view, check, gr.State(None), written, editor)
     wire_reading(context, reading, fields)
     return tab
 
@@ -220,7 +226,9 @@ def _wire_checkup(context: PageContext, tab: DataTab, fields: dict[str, Any], ch
     shown: dict[str, Any] = {"show_progress_on": check.findings, "api_visibility": "private", "preprocess": False}
     cleaning = filled.success(clean, [check.fixes, form], copied, **shown)
     clear_error_after(cleaning, check.findings)
-    wire_source(context, tab.source, tab.cleaned, tab.fields, cleaning)
+    saving = wire_editor(context, tab.editor, tab.fields, copied, tab.seen.change)
+    warn_before_leaving(tab.to_train.click)
+    wire_source(context, tab.source, tab.cleaned, tab.written, tab.fields, [cleaning, saving])
 
 
 def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings) -> Updates:
@@ -235,8 +243,8 @@ def overview_updates(context: PageContext, tab: DataTab, settings: DataSettings)
         speakers = error.speakers if isinstance(error, UnclearAssistantError) else None
         reading = unreadable_updates(context, tab.reading, settings, problem, speakers)
         return {**line, **reading, **tab.cleaned.show("")}
-    note = checkup.cleaned_note(loaded.file.path)
-    return {**line, **reading_updates(tab.reading, loaded, settings), **tab.cleaned.show(note)}
+    copied = tab.cleaned.show(*checkup.cleaned_note(loaded.file.path))
+    return {**line, **reading_updates(tab.reading, loaded, settings), **copied}
 
 
 def _reading_of(tab: DataTab, names: list[str], shown: Sequence[Any]) -> DataSettings:

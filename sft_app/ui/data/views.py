@@ -149,13 +149,15 @@ def row_card(row: ShownRow, conversation: int | None, text: str = "", note: str 
     )
 
 
-def cleaned_card(cleaning: Cleaning) -> str:
-    """Show a cleaned copy's source, its fixes, and the rows that were skipped."""
-    items = [fix.sentence() for fix in cleaning.applied]
-    if cleaning.left_out:
-        rows = [row.row for row in cleaning.left_out]
-        items.append(f"Skipped because they could not be used: {rows_in_words(rows)}")
-    return render_html("data/cleaned.html", source=Path(cleaning.source).name, items=items)
+def cleaned_card(*history: Cleaning) -> str:
+    """Show a copy's original, all that was done since then, and the rows that were skipped."""
+    items = []
+    for cleaning in history:
+        items += [fix.sentence() for fix in cleaning.applied]
+        if cleaning.left_out:
+            rows = [row.row for row in cleaning.left_out]
+            items.append(f"Skipped because they could not be used: {rows_in_words(rows)}")
+    return render_html("data/cleaned.html", source=Path(history[0].source).name, items=items)
 
 
 def length_chart(lengths: TokenLengths) -> str:

@@ -35,13 +35,17 @@ class UploadService:
                 f"{file.name} is a Parquet file, which can expand to a thousand times its "
                 f"size. Upload JSONL or CSV instead."
             )
-        self.check_size(file.name, file.stat().st_size)
+        self._check_size(file.name, file.stat().st_size)
 
-    def check_size(self, name: str, size: int) -> None:
-        """Refuse a file of `size` bytes if that is too large for this visitor. Raises: AccessError."""
-        limit, megabytes = self.max_mb(), size / 2**20
-        if megabytes > limit:
-            raise AccessError(f"{name} is {megabytes:.0f} MB, but files here can be at most {limit} MB.")
+    def keep_written(self, name: str, content: bytes) -> Path:
+        """Store what was written on the page, as an upload. Raises: AccessError, DataError."""
+        self._check_size(name, len(content))
+        return self.keep(name, content)
+
+    def _check_size(self, name: str, size_bytes: int) -> None:
+        limit, size = self.max_mb(), size_bytes / 2**20
+        if size > limit:
+            raise AccessError(f"{name} is {size:.0f} MB, but files here can be at most {limit} MB.")
 
     def keep(self, name: str, content: Path | bytes) -> Path:
         """Store a copy of a file under this name. Raises: DataError."""
