@@ -61,7 +61,7 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
     """
     layouts = _by_shape(rows)
     if layouts or not list_columns(rows):
-        return layouts or _refuse([])
+        return layouts or _refuse([], rows)
     columns = profile_columns(rows)
     if len(rows) == 1 and sum(len(column.name.split()) >= QUESTION_WORDS for column in columns) > 1:
         raise DataError(
@@ -72,7 +72,7 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
         return [DetectedLayout("message_rows", f"each row contains one message, and `{speaker}` names its author")]
     tables = _multiple_choice(rows, columns) or _known_table(rows, columns) or _any_table(rows, columns)
     layouts = [*tables, *_plain_text(rows)]
-    return layouts or _refuse(columns)
+    return layouts or _refuse(columns, rows)
 
 
 def _by_shape(rows: Rows) -> list[DetectedLayout]:
@@ -228,8 +228,9 @@ def _plain_text(rows: Rows) -> list[DetectedLayout]:
     return [DetectedLayout("text", why)]
 
 
-def _refuse(columns: list[ColumnProfile]) -> list[DetectedLayout]:
+def _refuse(columns: list[ColumnProfile], rows: Rows) -> list[DetectedLayout]:
     """Refuse rows that fit no layout. Raises: DataError that says what the columns hold and what you can do."""
+    values = [column.name for column in columns if answer_score(column.name) >= 5 and _holds_values(column.name, rows)]
     nested = [column.name for column in columns if column.kind == "nested"]
     bad = [column.name for column in columns if column.is_text() and answer_mark(column.name) == "bad"]
     few = [column.name for column in columns if column.kind in ("category", "constant")]
@@ -238,6 +239,7 @@ def _refuse(columns: list[ColumnProfile]) -> list[DetectedLayout]:
     said = [
         f"The columns {in_backticks([column.name for column in columns])} match no known layout.",
         *_about(nested, "{} {holds} lists or objects, which this layout cannot read."),
+        *_about(values, "{} {holds} values that are not text, such as true or 5."),
         *_about(bad, "{} {holds} answers marked as bad."),
         *_about(few, "{} {holds} too few different texts for a question or an answer."),
         how_to_choose(*offered[:2])
@@ -245,6 +247,10 @@ def _refuse(columns: list[ColumnProfile]) -> list[DetectedLayout]:
         else "Provide a question and its answer in two text columns, or a list of `messages`.",
     ]
     raise DataError(" ".join(said))
+
+
+def _holds_values(name: str, rows: Rows) -> bool:
+    return any(isinstance(row.get(name), (bool, int, float)) and row[name] == row[name] for row in rows)
 
 
 def _about(names: list[str], sentence: str) -> list[str]:
