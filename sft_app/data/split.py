@@ -99,8 +99,9 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
     """Return how many conversations to hold out. Raises: DataError if none would be left to train on."""
     size = min(max(round(total * fraction), minimum), maximum)
     if size >= total:
+        are = "conversation is" if total == 1 else "conversations are"
         raise DataError(
-            f"{total} conversations are too few: {size} are held out for evaluation, so none are left to train on. "
+            f"{total} {are} too few: {size} are held out for evaluation, so none are left to train on. "
             "Add conversations, or lower heldout min."
         )
     return size

@@ -61,9 +61,8 @@ def test_size_is_the_fraction_between_minimum_and_maximum(
 
 @pytest.mark.parametrize(("total", "minimum"), [(0, 1), (1, 1), (8, 8), (3, 8)])
 def test_too_few_conversations_are_told(total: int, minimum: int):
-    expected = (
-        f"^{total} conversations are too few: {minimum} are held out for evaluation, so none are left to train on"
-    )
+    are = "conversation is" if total == 1 else "conversations are"
+    expected = f"^{total} {are} too few: {minimum} are held out for evaluation, so none are left to train on"
     with pytest.raises(DataError, match=expected):
         heldout_size(total, 0.1, minimum, 200)
 
