@@ -17,10 +17,11 @@ SEVERITY_STYLES = {"serious": "bold red", "check": "yellow", "note": "dim"}
 
 
 def print_inspection(report: dict[str, Any]) -> None:
+    from sft_app.data.checkup.finding import count_of
     from sft_app.data.checkup.fixes import RECOMMENDED
 
     tokens, turns, split = report["tokens"], report["turns"], report["split"]
-    counts = f"{report['conversations']:,} conversations in {report['rows']:,} rows"
+    counts = f"{count_of(report['conversations'], 'conversation')} in {count_of(report['rows'], 'row')}"
     console.print(f"{counts}, read as {' '.join([report['format'], *report['columns']])}", style="bold")
     for guess in report["guesses"]:
         console.print(f"layout: {' '.join([guess['format'], *guess['columns']])}: {guess['why']}")

@@ -109,3 +109,25 @@ def decode_line(line: bytes, unit: str = "line") -> tuple[str, str]:
 def _raise_when_reached(error: UnreadableFileError) -> Iterator[bytes]:
     raise error
     yield b""
+
+
+def whole_lines(head: bytes) -> str:
+    """Return the text of the first `HEAD_BYTES` of a file (`take_head`) without a last line that is cut."""
+    begin = head[:HEAD_BYTES]
+    return (begin if len(head) <= HEAD_BYTES else begin[: begin.rfind(b"\n") + 1]).decode(errors="replace")
+
+
+def decoded_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of each line, its text, and what was guessed to read it.
+
+    Raises:
+        UnreadableFileError: a line is too long or no text.
+    """
+    for number, line in enumerate(split_lines(blocks), start=1):
+        if isinstance(line, TooLong):
+            raise UnreadableFileError(line.reason)
+        try:
+            text, note = decode_line(line.removesuffix(b"\r"))
+        except UndecodableError as error:
+            raise UnreadableFileError(f"on line {number} of the file, {error}") from error
+        yield number, text.removeprefix("\ufeff"), note

@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.lines import (
-    MAX_ROW_BYTES,
-    TooLong,
-    UndecodableError,
-    UnreadableFileError,
-    decode_line,
-    split_lines,
-)
+from sft_app.data.sources.lines import MAX_ROW_BYTES, UnreadableFileError, decoded_lines
 from sft_app.data.sources.tables import Record, TableHead, read_table
 
 QUESTION_MARKS = (
@@ -53,7 +46,7 @@ def read_questions(blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row | 
     notes.append("Lines that begin with a mark such as `Q:` are read as questions, and those with `A:` as answers.")
     number, last, note, above = 0, "", "", ""
     row = {"question": "", "answer": ""}
-    for line, guessed in _lines(blocks):
+    for _, line, guessed in decoded_lines(blocks):
         kind, text = _kind(line)
         if kind == "question" and any(row.values()):
             number += 1
@@ -76,8 +69,8 @@ def read_markdown_table(blocks: Iterator[bytes], notes: list[str]) -> Iterator[R
     Raises:
         UnreadableFileError: the table has no rows.
     """
-    noted = list(_lines(blocks))
-    lines = [line for line, _ in noted]
+    noted = list(decoded_lines(blocks))
+    lines = [line for _, line, _ in noted]
     rule = _rule_of(lines)
     end = next((where for where in range(rule + 1, len(lines)) if "|" not in lines[where]), len(lines))
     others = [line.strip() for line in [*lines[: rule - 1], *lines[end:]] if line.strip()]
@@ -85,7 +78,7 @@ def read_markdown_table(blocks: Iterator[bytes], notes: list[str]) -> Iterator[R
     if others:
         count = "1 line" if len(others) == 1 else f"{len(others)} lines"
         notes.append(f"{count} outside the table left out: “{others[0][:40]}”{' …' if len(others) > 1 else ''}")
-    records = [Record(_cells(line), note) for line, note in [noted[rule - 1], *noted[rule + 1 : end]]]
+    records = [Record(_cells(line), note) for _, line, note in [noted[rule - 1], *noted[rule + 1 : end]]]
     yield from read_table(iter(records), TableHead(), notes)
 
 
@@ -102,18 +95,6 @@ def _pair(number: int, row: dict[str, str], note: str) -> Row | Rejected:
     if not texts["answer"]:
         return Rejected(number, f"the question “{texts['question'][:40]}” has no answer")
     return Row(number, texts, note)
-
-
-def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[str, str]]:
-    """Yield each line and what was guessed to read it. Raises: UnreadableFileError if a line is no text."""
-    for number, line in enumerate(split_lines(blocks), start=1):
-        if isinstance(line, TooLong):
-            raise UnreadableFileError(line.reason)
-        try:
-            text, note = decode_line(line.removesuffix(b"\r"))
-        except UndecodableError as error:
-            raise UnreadableFileError(f"on line {number} of the file, {error}") from error
-        yield text.removeprefix("\ufeff"), note
 
 
 def _rule_of(lines: list[str]) -> int:

@@ -50,9 +50,8 @@ def test_text_around_a_table_is_named(tmp_path: Path) -> None:
     assert any("2 lines outside the table" in note and "# Shop" in note for note in notes)
 
 
-@pytest.mark.parametrize("text", ["Customer: Hi\nAgent: Hello\nCustomer: Bye\nAgent: Bye", "A: one\nB: two\nA: three"])
-def test_chats_are_no_pairs(text: str, tmp_path: Path) -> None:
-    rows, _ = rows_of(tmp_path, "a.txt", text)
+def test_points_of_a_list_are_no_pairs(tmp_path: Path) -> None:
+    rows, _ = rows_of(tmp_path, "a.txt", "A: one\nB: two\nA: three")
     assert all(isinstance(row, Row) and row.values.keys() == {"text"} for row in rows)
 
 

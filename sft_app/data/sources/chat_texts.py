@@ -1,0 +1,98 @@
+"""Read chats that are written as text: lines that begin with who speaks, such as `User:` and `Assistant:`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from sft_app.data.messages import role_named
+from sft_app.data.rows import Rejected, Row
+from sft_app.data.sources.lines import MAX_ROW_BYTES, UnreadableFileError, decoded_lines
+
+_MARK = re.compile(r"\s{0,3}(?:#{1,4}\s+|>\s+)?(?:\*\*|__)?([^\W\d_][^:：*]{0,24}?)\s?[:：](?:\*\*|__)?(?:\s+|$)")
+_RULE = re.compile(r"\s*([-=*_#])\1{2,}\s*")
+LEAST_TURNS = 2
+"""Of the user, and of the assistant: one of each may be a dialogue in prose."""
+BLANK = "Blank lines separate the conversations."
+RULED = "Lines such as `---` separate the conversations."
+WHOLE = "The file is one conversation. Put a line with `---` between several."
+
+
+def is_chat(text: str) -> bool:
+    """Return whether a text begins with a turn, and both user and assistant have several."""
+    lines = [line for line in text.splitlines() if line.strip() and not _RULE.fullmatch(line)]
+    roles = [role for line in lines if (role := _mark(line)[0])]
+    starts = bool(lines) and bool(_mark(lines[0])[0])
+    return starts and min(roles.count("user"), roles.count("assistant")) >= LEAST_TURNS
+
+
+def read_chats(head: str, blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row | Rejected]:
+    """Read each conversation as a row with `messages`; `head` is the beginning of the text, which shows what separates.
+
+    Raises:
+        UnreadableFileError: a line is no text, or a conversation is larger than a row may be.
+    """
+    is_ruled, is_blank = _separators(head.splitlines())
+    notes.append("Lines that begin with who speaks, such as `User:`, are read as turns of a chat.")
+    notes.append(RULED if is_ruled else BLANK if is_blank else WHOLE)
+    for number, lines in _conversations(decoded_lines(blocks), is_ruled, is_blank):
+        yield _row(number, lines)
+
+
+def _mark(line: str) -> tuple[str, str]:
+    """Return the role that a line names, "" if none, and the text after it."""
+    found = _MARK.match(line)
+    role = role_named(found[1]) if found else None
+    return (role, line[found.end() :]) if found and role else ("", line)
+
+
+def _separators(lines: list[str]) -> tuple[bool, bool]:
+    """Return whether rules, and whether blank lines, separate conversations."""
+    filled = [line for line in lines if line.strip()]
+    after_rules = [line for before, line in pairwise(filled) if _RULE.fullmatch(before)]
+    after_blanks = [line for before, line in pairwise(lines) if line.strip() and not before.strip()]
+    return _are_beginnings(after_rules), _are_beginnings(after_blanks)
+
+
+def _are_beginnings(lines: list[str]) -> bool:
+    """Return whether every line can begin a conversation: it is a turn, but not the assistant's."""
+    return bool(lines) and all(_mark(line)[0] in ("user", "system") for line in lines)
+
+
+def _conversations(
+    lines: Iterable[tuple[int, str, str]], is_ruled: bool, is_blank: bool
+) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Yield the (text, note) of the lines of each conversation, and the number of the first."""
+    begins, size, part = 1, 0, list[tuple[str, str]]()
+    for number, line, note in lines:
+        is_end = bool(_RULE.fullmatch(line)) if is_ruled else is_blank and not line.strip()
+        if is_end:
+            if part:
+                yield begins, part
+            part, size = [], 0
+            continue
+        if not part and not line.strip():
+            continue
+        begins = begins if part else number
+        part.append((line, note))
+        size += len(line)
+        if size > MAX_ROW_BYTES:
+            raise UnreadableFileError("a conversation is larger than a row may be; the rest of the file was not read")
+    if part:
+        yield begins, part
+
+
+def _row(number: int, lines: list[tuple[str, str]]) -> Row | Rejected:
+    messages: list[dict[str, str]] = []
+    for line, _ in lines:
+        role, text = _mark(line)
+        if role:
+            messages.append({"role": role, "content": text})
+        elif messages:
+            messages[-1]["content"] += f"\n{line}"
+        else:
+            return Rejected(number, f"it begins with no speaker: “{line.strip()[:40]}”")
+    for message in messages:
+        message["content"] = message["content"].strip()
+    return Row(number, {"messages": messages}, max(note for _, note in lines))
