@@ -9,8 +9,7 @@ from typing import Any
 
 from sft_app.data.formats.column_profiles import normalize
 from sft_app.data.rows import JsonObject
-from sft_app.data.sources.python_literals import parse_python_literal
-from sft_app.data.tool_calls import parse_json
+from sft_app.data.sources.python_literals import parsed_cell
 from sft_app.errors import DataError
 
 OPTION_NAME = re.compile(
@@ -73,7 +72,7 @@ def listed_options(value: Any) -> Options:
 
     Source: ARC and CommonsenseQA (`{"label": […], "text": […]}`), MMLU (a list of texts), MedQA (`{"A": …}`).
     """
-    value = _parsed(value)
+    value = parsed_cell(value)
     if isinstance(value, dict):
         texts = next((value[key] for key in TEXT_KEYS if isinstance(value.get(key), list)), None)
         labels = next((value[key] for key in LABEL_KEYS if isinstance(value.get(key), list)), None)
@@ -120,14 +119,3 @@ def _labelled(texts: Any, labels: Any) -> Options:
     if not isinstance(labels, list) or len(labels) != len(texts):
         labels = [chr(ord("A") + where) for where in range(len(texts))]
     return [(str(label), str(text)) for label, text in zip(labels, texts, strict=True)]
-
-
-def _parsed(value: Any) -> Any:
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
-        return value
-    if isinstance(parsed := parse_json(value), (list, dict)):
-        return parsed
-    try:
-        return parse_python_literal(value.strip())
-    except ValueError:
-        return None

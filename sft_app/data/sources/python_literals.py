@@ -6,6 +6,8 @@ import ast
 import re
 from typing import Any
 
+from sft_app.data.tool_calls import parse_json
+
 MAX_LITERAL_BYTES = 2_000_000
 """A parsed literal takes up to 200 times its size."""
 # A complete string in one of the two quotes, or the text up to the next string.
@@ -16,6 +18,18 @@ _BYTES = re.compile(r"[bBrR]")
 _ALLOWED = re.compile(
     r"(?:[\s\[\]{}(),:]|-?\d[\d._]*(?:[eE][-+]?\d+)?|\b(?:None|True|False|nan|inf|array|dtype=\w+|np\.\w+|numpy\.\w+)\b)*"
 )
+
+
+def parsed_cell(value: Any) -> Any:
+    """Parse a cell that holds a list or an object as JSON or as Python prints it; other cells stay."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    if isinstance(parsed := parse_json(value), (list, dict)):
+        return parsed
+    try:
+        return parse_python_literal(value.strip())
+    except ValueError:
+        return value
 
 
 def parse_python_literal(text: str) -> Any:

@@ -8,18 +8,8 @@ import pytest
 
 from sft_app.data.checkup.finding import Finding
 from sft_app.data.checkup.languages import Languages, find_languages, guess_language
+from tests.data.checkup.test_checks import ENGLISH, GERMAN
 
-ENGLISH = [
-    "Thank you for writing to us about your parcel, which left our house on Monday.",
-    "We are sorry that the blue kettle was broken when it came to you last week.",
-    "Please send us the number of your order, and we will look where it has gone.",
-    "The shop is open every day from nine in the morning until six in the evening.",
-]
-GERMAN = [
-    "Vielen Dank für Ihre Nachricht, das Paket hat unser Haus am Montag verlassen.",
-    "Es tut uns leid, dass der blaue Kessel in der letzten Woche zerbrochen ankam.",
-    "Bitte schicken Sie uns die Nummer Ihrer Bestellung, dann sehen wir gleich nach.",
-]
 SPANISH = "Gracias por escribirnos; su pedido salió de la tienda el lunes y está en camino."
 RUSSIAN = "Спасибо за ваше сообщение, посылка ушла в понедельник и скоро придёт к вам."
 JAPANESE = "ご連絡ありがとうございます。荷物は月曜日に発送されました。もう少しお待ちください。"

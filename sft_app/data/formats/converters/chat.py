@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sft_app.data.formats.converters.turn_shapes import find_shape, parsed_turns, shaped_messages
+from sft_app.data.formats.converters.turn_shapes import find_shape, shaped_messages
 from sft_app.data.messages import RawMessages, kind_of, plain_role, role_name, role_named, role_of
 from sft_app.data.rows import JsonObject
+from sft_app.data.sources.python_literals import parsed_cell
 from sft_app.data.tool_calls import TOOL_COLUMNS, definitions_text
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
@@ -203,7 +204,7 @@ def with_tools(messages: RawMessages, row: JsonObject) -> RawMessages:
 
 def _column_of_turns(row: JsonObject, key: str) -> str:
     column = message_list_column(row)
-    turns = parsed_turns(row.get(column))
+    turns = parsed_cell(row.get(column))
     has_key = isinstance(turns, list) and any(isinstance(turn, dict) and key in turn for turn in turns)
     return column if has_key else ""
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from sft_app.data.formats.converters.rendered_chats import rendered_turns
 from sft_app.data.messages import CONTENT_KEYS, ROLES, RawMessages, role_name, role_named
-from sft_app.data.sources.python_literals import parse_python_literal
-from sft_app.data.tool_calls import parse_json
+from sft_app.data.sources.python_literals import parsed_cell
 
 ASKING_KEYS = tuple(name for name, role in ROLES.items() if role == "user") + ("input", "question", "query", "prompt")
 ANSWERING_KEYS = tuple(name for name, role in ROLES.items() if role == "assistant") + (
@@ -38,18 +37,6 @@ class TurnShape:
     is_telling: bool = True
 
 
-def parsed_turns(value: Any) -> Any:
-    """Parse a cell that holds a list or an object as JSON or as Python prints it; other cells stay."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
-        return value
-    if isinstance(parsed := parse_json(value), (list, dict)):
-        return parsed
-    try:
-        return parse_python_literal(value.strip())
-    except ValueError:
-        return value
-
-
 def find_shape(value: Any) -> TurnShape | None:
     """Find the shape of a list of turns; None if the value is something else.
 
@@ -57,7 +44,7 @@ def find_shape(value: Any) -> TurnShape | None:
     """
     known, shape = _latest[0]
     if known is not value or value is None:
-        turns = parsed_turns(value)
+        turns = parsed_cell(value)
         shape = next((shape for shape in SHAPES if turns and shape.is_shape(turns)), None)
         _latest[0] = value, shape
     return shape
@@ -69,7 +56,7 @@ _latest: list[tuple[Any, TurnShape | None]] = [(None, None)]
 def shaped_messages(value: Any) -> RawMessages:
     """Convert a list of turns in any of the shapes; [] if it has none of them."""
     shape = find_shape(value)
-    return shape.messages(parsed_turns(value)) if shape else []
+    return shape.messages(parsed_cell(value)) if shape else []
 
 
 def _are_dicts(value: Any) -> bool:
