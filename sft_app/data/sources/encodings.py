@@ -98,6 +98,8 @@ def guess_encoding(text: bytes) -> str:
 
     lines = [line for line in text.split(b"\n") if not line.isascii()]
     sample = _whole_lines(lines)
+    if found := next((name for name in _LETTERS_OF if name != _WESTERN and _is_written_in(sample, name)), ""):
+        return found
     if _is_western(sample):
         return ""
     if japanese := next((name for name in ("cp932", "euc_jp") if _is_japanese(sample, name)), ""):
@@ -155,6 +157,29 @@ def _is_western(sample: bytes) -> bool:
         and not _EASTERN_LETTERS & set(sample)
         and _decodes(sample, _WESTERN)
     )
+
+
+_LETTERS_OF = {
+    _WESTERN: (
+        *("àâæçéèêëîïôœùûüÿ", "àèéìíîòóùú", "áéíñóúüªº", "ãáâàçéêíóôõúüªº", "äöüß", "åäöæøéèêóòôáíúýü", "éèëïöüáóíúê"),
+        *("äöõüšž", "àçèéíïòóúü·", "áéíóúýðþæö"),
+    ),
+    "cp1250": ("áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ąćęłńóśźż", "ăâîşţ"),
+    "cp1254": ("çğıöşüâîû\u0307",),  # the lower case of İ is i with a dot above
+}
+"""The letters beyond ASCII of the languages that are written in each encoding."""
+
+
+def _is_written_in(sample: bytes, encoding: str) -> bool:
+    """Return whether the letters are those of one language of this encoding, and of no western one."""
+    return _best_share(sample, encoding) >= 0.97 and _best_share(sample, _WESTERN) < 0.9
+
+
+def _best_share(sample: bytes, encoding: str) -> float:
+    """Return the largest share of the letters beyond ASCII that belong to one of the encoding's languages."""
+    letters = [one for one in sample.decode(encoding, "replace").lower() if not one.isascii() and one not in "„“”’–—…€"]
+    shares = (sum(one in known for one in letters) / max(1, len(letters)) for known in _LETTERS_OF[encoding])
+    return max(shares) if letters else 0.0
 
 
 def _decodes(sample: bytes, encoding: str) -> bool:

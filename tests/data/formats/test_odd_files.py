@@ -61,7 +61,7 @@ READ = {
 REFUSED = {
     "group.csv": (
         table("time,name,message", [("10:00", "Ana", "Open?"), ("10:01", "Bo", "At nine."), ("", "Cy", "No.")]),
-        "by “Ana”, “Bo”, “Cy”. Which of them is the assistant",
+        "speakers are “Ana”, “Bo”, “Cy”. Which of them is the assistant",
     ),
     "comments.json": ('// by hand\n[{"question": "a", "answer": "b"}]', "begins with a comment .*delete the comments"),
     "booleans.jsonl": (

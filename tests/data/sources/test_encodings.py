@@ -19,6 +19,25 @@ TEXTS = {
 SAID = {"gb18030": "GBK", "cp932": "Shift-JIS", "cp1251": "Windows-1251", "koi8_r": "KOI8-R"}
 
 
+CENTRAL = {
+    "Když zavolám, kdy přijede můj balík?;Zítra kolem deváté, doručíme ho domů.\n": "cp1250",
+    "Mikor jön az őszi csomag?;Holnap reggel, a fűzfa utcába.\n": "cp1250",
+    "Jak długo trwa wysyłka?;Zwykle dwa dni, później łatwo ją śledzić.\n": "cp1250",
+    "Otázka;Odpověď\n": "cp1250",
+    "Ne zaman açıyorsunuz?;Şimdi değil, sabah dokuzda açarız. Işığı görürsünüz, İyi günler.\n": "cp1254",
+}
+"""Written like Windows-1252, with other letters in a few places."""
+
+
+@pytest.mark.parametrize("text", CENTRAL)
+def test_letters_tell_neighbours_of_windows_1252_apart(text: str):
+    said = {"cp1250": "Windows-1250", "cp1254": "Windows-1254"}[CENTRAL[text]]
+    assert converted(text.encode(CENTRAL[text])) == (
+        text,
+        [f"The file is not UTF-8; it is read as {said}. Check the letters."],
+    )
+
+
 def converted(content: bytes) -> tuple[str, list[str]]:
     notes: list[str] = []
     return b"".join(as_utf8(iter([content]), notes)).decode(), notes
@@ -41,6 +60,9 @@ def test_encoding_is_found_out_and_said(encoding: str, repeated: int):
         "¿Cuándo abren?;Mañana a las nueve, señor.\n",
         "It’s £5 at the café\n",
         "Quando abrem?;Amanhã às nove, não há exceções.\n",
+        "Hvornår åbner I?;Klokken ni, også når det regner, på Ærø.\n",
+        "Hvenær opnið þið?;Klukkan níu, á hverjum degi, líka þegar rignir.\n",
+        "Quand ?;À neuf heures, même l’été.\nWann?;Um neun, für alle, die früh da sind, außer größeren Gruppen.\n",
     ],
 )
 def test_western_text_is_left_to_the_lines(text: str):
@@ -51,8 +73,7 @@ def test_western_text_is_left_to_the_lines(text: str):
 @pytest.mark.parametrize(
     ("text", "encoding", "name"),
     [
-        ("Jak długo trwa wysyłka?;Zwykle dwa dni, później łatwo ją śledzić.\n", "cp1250", "Windows-1250"),
-        ("Ne zaman açıyorsunuz?;Şimdi değil, sabah dokuzda açarız. Işığı görürsünüz.\n", "cp1254", "Windows-1254"),
+        ("מתי אתם פותחים?;אנחנו פותחים בתשע בבוקר, בכל יום.\n", "cp1255", "Windows-1255"),
     ],
 )
 def test_uncertain_encoding_is_refused_by_name(text: str, encoding: str, name: str):
