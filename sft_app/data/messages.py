@@ -128,13 +128,14 @@ def said_in(message: dict[str, Any]) -> Any:
 
 
 def first_texts(spoken: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """Return the first text of each speaker from pairs of both, for those who speak most first."""
+    """Return the first text of each speaker from pairs of both: first those whose name is no role, who speak most."""
     texts: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for name, said in spoken:
         counts[name] += 1
         texts.setdefault(name, said if isinstance(said, str) else "")
-    return {name: texts[name] for name, _ in counts.most_common()}
+    names = [name for name, _ in counts.most_common()]
+    return {name: texts[name] for name in sorted(names, key=lambda name: role_named(name) is not None)}
 
 
 def plain_role(message: Any) -> Role | None:

@@ -26,6 +26,10 @@ def test_those_who_speak_most_come_first_with_their_first_words() -> None:
     assert list(speakers_in(CHATS).items()) == [("Nell", "Here."), ("Tom", "Where is it?"), ("Ida", "Is it dead?")]
 
 
+def test_a_name_that_is_a_role_is_the_last_to_be_suggested() -> None:
+    assert list(speakers_in([chat(("User", "Hi"), ("User", "Anyone?"), ("Nell", "Yes."))])) == ["Nell", "User"]
+
+
 def test_people_without_an_assistant_are_asked_about() -> None:
     question = unclear_assistant(CHATS, settings())
     assert isinstance(question, UnclearAssistantError)
