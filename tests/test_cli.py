@@ -507,8 +507,8 @@ def test_train_that_fails_prints_its_summary_and_one_line(
         (["train", "--model", "not a model"], ["Model 'not a model': expected starter, a Hub id"]),
         (["inspect", "no/such.csv"], ["There is no data file no/such.csv."]),
         (
-            ["inspect", "README.md"],
-            ["README.md is a text with markup.", "save it as .xlsx or .csv", "rename it to end in .txt."],
+            ["inspect", "docs/LOG.md"],
+            ["LOG.md: this is a text with markup, without a table", "rename it to end in .txt."],
         ),
     ],
 )
