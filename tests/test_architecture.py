@@ -75,8 +75,9 @@ INNER_LAYERS = {
         "detection reading_notes speakers",
     ],
     "data/formats/converters": [
-        "annotation_tools candidates code_contests intents rendered_chats reply_trees turn_order",
-        "exports message_rows",
+        "annotation_tools candidates code_contests intents message_cells rendered_chats reply_trees turn_order",
+        "exports message_order",
+        "message_rows",
         "turn_shapes",
         "batches tables",
         "chat",

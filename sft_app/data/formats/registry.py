@@ -153,6 +153,7 @@ _LAYOUTS = (
         convert=message_rows.from_single_row,
         columns_read=message_rows.message_columns,
         has_answers=False,
+        notes=message_rows.message_notes,
         is_part=message_rows.is_message,
         convert_rows=message_rows.conversations_of_messages,
     ),

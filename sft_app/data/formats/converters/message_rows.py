@@ -5,50 +5,44 @@ Source: exports of Discord, Telegram, Slack, WhatsApp and SillyTavern; Customer 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from sft_app.data.formats.converters.turn_order import order_keys
+from sft_app.data.formats.column_names import in_backticks
+from sft_app.data.formats.column_profiles import ID
+from sft_app.data.formats.converters.message_cells import (
+    ID_COLUMNS,
+    KNOWN,
+    MESSAGE_IDS,
+    PARENT_COLUMNS,
+    TEXT_COLUMNS,
+    as_written,
+    cells_of,
+    id_in,
+    internal_column,
+    plain_name,
+    speaker_in,
+)
+from sft_app.data.formats.converters.message_order import in_order, telling_ids, unread_times
 from sft_app.data.messages import RawMessages, Role, first_texts, role_named, said_in
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.errors import DataError, UnclearAssistantError
 from sft_app.settings import DataSettings
 
-USER_FLAGS = {"is_user": True, "isuser": True, "inbound": True, "is_bot": False, "isbot": False, "from_me": False}
-"""Columns of true and false, and which of them means the user."""
-SPEAKER_COLUMNS = (
-    "role",
-    "speaker",
-    "sender",
-    "from",
-    "author",
-    "author_id",
-    "user",
-    "username",
-    "sender_name",
-    "name",
-)
-TEXT_COLUMNS = ("content", "text", "message", "body", "mes", "utterance", "msg", "value")
-ID_COLUMNS = (
-    *("conversation_id", "conversationid", "conversation", "dialogue_id", "dialog_id", "chat_id", "session_id"),
-    *("sessionid", "thread_id", "thread_ts", "ticket_id", "case_id", "channel_id"),
-)
-PARENT_COLUMNS = ("in_response_to_tweet_id", "in_reply_to", "reply_to_id", "parent_id")
-MESSAGE_IDS = ("tweet_id", "message_id", "id", "uuid")
-ORDER_COLUMNS = (
-    *("turn", "turn_id", "turn_index", "turn_number", "position", "index", "order", "sequence", "seq", "step"),
-    *("message_index", "message_id", "tweet_id", "id", "ts", "timestamp", "time", "date", "datetime", "created_at"),
-    *("sent_at", "send_date"),
-)
 NO_ANSWER = "no one answered it"
-CHAT_LINE = re.compile(
-    r"\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?\]?(?: -)?"
-    r" ([^:\n]{1,60}): (.+)",
-    re.DOTALL,
+NO_CONVERSATION = "it does not say which conversation it belongs to, as other rows do"
+INTERNAL = "it is an internal note (`{}`), which the user did not see"
+SEVERAL = "{} are read as the assistant. To leave out what one of them says, delete its rows from the file."
+LEFT_OUT = "Internal notes, which {} marks, are left out."
+ONE_CONVERSATION = "Nothing says which messages belong together, so the file is read as one conversation."
+UNREAD_TIMES = "{} could not be read as times, so messages without a turn number stay in the order of the file."
+ONE_OR_MANY = (
+    "All {:,} messages would become one conversation, but `{}` may say which belong together: each of its {:,} values "
+    "is shared by a user and the assistant. If it does, rename the column to `conversation_id`. If all rows are one "
+    "conversation, delete the column."
 )
-"""A line of a chat that WhatsApp exported."""
 
 
 @dataclass
@@ -59,13 +53,33 @@ class Spoken:
     speaker: str
     text: str
     role: Role | None
+    cells: JsonObject
     group: str = ""
 
 
 def message_columns(row: JsonObject, settings: DataSettings) -> list[str]:
-    """List the columns that are read: speaker, text, conversation and order."""
-    names = (*USER_FLAGS, *SPEAKER_COLUMNS, *TEXT_COLUMNS, *ID_COLUMNS, *PARENT_COLUMNS, *ORDER_COLUMNS)
-    return [name for name in row if name.strip().lower() in names]
+    """List the columns that are read: speaker, text, conversation, order, and what marks internal notes."""
+    internal = internal_column(cells_of(row))
+    return [name for name in row if plain_name(str(name)) in KNOWN or plain_name(str(name)) == internal]
+
+
+def message_notes(rows: list[JsonObject], settings: DataSettings) -> list[str]:
+    """Say who the assistant is if several are, what is left out, and what puts messages together and in order."""
+    internal = [column for row in rows if (column := internal_column(cells_of(row)))]
+    spoken = [one for row in rows if not internal_column(cells_of(row)) and (one := _spoken(Row(0, row)))]
+    assistants = list(dict.fromkeys(one.speaker for one in spoken if one.role == "assistant"))
+    is_asked = len(assistants) > 1 and not settings.assistant.strip()
+    is_one = not any(one.group or id_in(one.cells, PARENT_COLUMNS) for one in spoken)
+    groups: dict[str, list[JsonObject]] = {}
+    for one in spoken:
+        groups.setdefault(one.group, []).append(one.cells)
+    unread = next((column for group in groups.values() if (column := unread_times(group))), "")
+    return [
+        *([SEVERAL.format(in_backticks(assistants, 5))] if is_asked else []),
+        *([LEFT_OUT.format(in_backticks([as_written(internal[0], rows)]))] if internal else []),
+        *([ONE_CONVERSATION] if is_one and spoken else []),
+        *([UNREAD_TIMES.format(in_backticks([as_written(unread, rows)]))] if unread else []),
+    ]
 
 
 def is_message(row: JsonObject) -> bool:
@@ -96,17 +110,22 @@ def conversations_of_messages(
     for row in rows:
         if isinstance(row, Rejected):
             yield row
+        elif column := internal_column(cells_of(row.values)):
+            yield Rejected(row.number, INTERNAL.format(as_written(column, [row.values])), by_choice=True)
         elif one := _spoken(row):
             spoken.append(one)
         else:
             yield Rejected(row.number, "it contains no message", by_choice=True)
     _assign_roles(spoken, settings)
-    _group_by_reply(spoken)
     groups: dict[str, list[Spoken]] = {}
-    for one in spoken:
-        groups.setdefault(one.group, []).append(one)
+    for item in _group(spoken):
+        if isinstance(item, Rejected):
+            yield item
+        else:
+            groups.setdefault(item.group, []).append(item)
+    ids = telling_ids([one.cells for one in spoken])
     for group in groups.values():
-        yield from _conversation(_in_order(group))
+        yield from _conversation([group[where] for where in in_order([one.cells for one in group], ids)])
 
 
 def _conversation(group: list[Spoken]) -> Iterator[tuple[Row, RawMessages] | Rejected]:
@@ -124,38 +143,12 @@ def _conversation(group: list[Spoken]) -> Iterator[tuple[Row, RawMessages] | Rej
 
 
 def _spoken(row: Row) -> Spoken | None:
-    values = _cells(row.values)
-    name, said = _speaker(values), said_in({key: values[key] for key in TEXT_COLUMNS if key in values})
+    cells = cells_of(row.values)
+    name, said = speaker_in(cells), said_in({key: cells[key] for key in TEXT_COLUMNS if key in cells})
     text = said if isinstance(said, str) else _joined(said)
     if name is None or not text.strip():
         return None
-    group = next((_id(values[key]) for key in ID_COLUMNS if values.get(key) not in (None, "")), "")
-    return Spoken(row, name, text.strip(), role_named(name), group or str(values.get("ts", "")))
-
-
-def _cells(row: JsonObject) -> JsonObject:
-    """Return a row's cells under lower-case names, with those of an inner message; a line of a chat as its parts."""
-    values = {str(name).strip().lower(): value for name, value in row.items()}
-    inner = values.get("message")
-    if isinstance(inner, dict):
-        return {**values, **_cells(inner)}
-    line = values.get("text") if len(values) == 1 else None
-    found = CHAT_LINE.match(line) if isinstance(line, str) else None
-    return {"speaker": found[1], "text": found[2]} if found else values
-
-
-def _speaker(values: JsonObject) -> str | None:
-    """Return who speaks: user or assistant by a flag, else a name or a role."""
-    author: JsonObject = next(
-        (values[key] for key in ("author", "from", "sender", "user") if isinstance(values.get(key), dict)), {}
-    )
-    flags = {**values, **{str(key).lower(): value for key, value in author.items()}}
-    for flag, means_user in USER_FLAGS.items():
-        if str(flags.get(flag, "")).strip().lower() in ("true", "false", "0", "1"):
-            return "user" if (str(flags[flag]).strip().lower() in ("true", "1")) == means_user else "assistant"
-    named = next((values[key] for key in SPEAKER_COLUMNS if isinstance(values.get(key), (str, int))), None)
-    named = author.get("role", author.get("name", author.get("id"))) if author else named
-    return None if named is None or not str(named).strip() else str(named).strip()
+    return Spoken(row, name, text.strip(), role_named(name), cells, id_in(cells, ID_COLUMNS))
 
 
 def _joined(value: Any) -> str:
@@ -185,15 +178,27 @@ def _assign_roles(spoken: list[Spoken], settings: DataSettings) -> None:
             one.role = "user"
 
 
+def _group(spoken: list[Spoken]) -> Iterator[Spoken | Rejected]:
+    """Yield messages with their conversation: the one they name, the one they reply to, or one for all.
+
+    Raises:
+        DataError: none is named, but an unknown column looks as if it did.
+    """
+    is_named = any(one.group for one in spoken)
+    if not is_named:
+        _group_by_reply(spoken)
+    if len({one.group for one in spoken}) == 1 and (doubt := _unknown_id(spoken)):
+        raise DataError(doubt)
+    for one in spoken:
+        one.group = one.group or (id_in(one.cells, ("ts",)) if is_named else "")
+        yield one if one.group or not is_named else Rejected(one.row.number, NO_CONVERSATION)
+
+
 def _group_by_reply(spoken: list[Spoken]) -> None:
     """Give messages that reply to others the conversation of the first one."""
-    parents: dict[str, str] = {}
-    ids: list[str] = []
-    for one in spoken:
-        values = _cells(one.row.values)
-        ids.append(next((_id(values[key]) for key in MESSAGE_IDS if values.get(key) not in (None, "")), ""))
-        parents[ids[-1]] = next((_id(values[key]) for key in PARENT_COLUMNS if values.get(key) not in (None, "")), "")
-    if not any(parents.values()) or any(one.group for one in spoken):
+    ids = [id_in(one.cells, MESSAGE_IDS) for one in spoken]
+    parents = {id: id_in(one.cells, PARENT_COLUMNS) for id, one in zip(ids, spoken, strict=True)}
+    if not any(parents.values()):
         return
     for one, id in zip(spoken, ids, strict=True):
         seen = {id}
@@ -203,15 +208,22 @@ def _group_by_reply(spoken: list[Spoken]) -> None:
         one.group = id
 
 
-def _id(value: Any) -> str:
-    return str(value).strip().removesuffix(".0")  # pandas writes ids as 1.0 where some cells are empty
+def _unknown_id(spoken: list[Spoken]) -> str:
+    """Return the question whether an unknown column names the conversations; "" if none looks like it."""
+    for name in dict.fromkeys(name for one in spoken for name in one.cells if name not in KNOWN):
+        values = [id_in(one.cells, (name,)) for one in spoken]
+        roles: dict[str, set[Role | None]] = {}
+        for one, value in zip(spoken, values, strict=True):
+            roles.setdefault(value, set()).add(one.role)
+        if _are_ids(values) and all({"user", "assistant"} <= found for found in roles.values()):
+            column = as_written(name, (one.row.values for one in spoken))
+            return ONE_OR_MANY.format(len(spoken), column, len(roles))
+    return ""
 
 
-def _in_order(group: list[Spoken]) -> list[Spoken]:
-    """Sort a conversation by its turns, ids or times; one that has none keeps the order of the file."""
-    cells = [_cells(one.row.values) for one in group]
-    for name in ORDER_COLUMNS:
-        keys = order_keys([values.get(name) for values in cells])
-        if keys is not None:
-            return [group[where] for where in sorted(range(len(group)), key=lambda where: keys[where])]
-    return group
+def _are_ids(values: list[str]) -> bool:
+    """Return whether values look as if each named a conversation: several runs of rows, or few rows each."""
+    distinct = set(values)
+    runs = sum(before != after for before, after in pairwise(values)) + 1
+    is_several = len(distinct) > 2 or len(distinct) == 2 and all(map(ID.fullmatch, distinct))
+    return "" not in distinct and is_several and (runs == len(distinct) or len(distinct) >= len(values) / 4)

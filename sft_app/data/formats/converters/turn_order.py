@@ -27,10 +27,21 @@ def order_keys(values: Sequence[Any]) -> list[float] | None:
             return keys if len(set(keys)) > 1 else None
     texts = [re.sub(r"\s+", " ", text.replace(",", " ")) for text in texts]
     found = [keys for style in _styles(_shape(texts[0])) if (keys := _all(texts, _reader(style))) is not None]
-    if not found or len(set(found[0])) < 2:
+    if not found:
+        return _numbers_in(texts)
+    if len(set(found[0])) < 2:
         return None
     in_file_order = (keys for keys in found if keys == sorted(keys))
     return next(in_file_order, found[0])
+
+
+def _numbers_in(texts: Sequence[str]) -> list[float] | None:
+    """Return the only number in each text, such as 10 in `turn 10`; None unless all else is the same, or all are."""
+    found = [re.fullmatch(r"(\D*)(\d{1,15})(\D*)", text) for text in texts]
+    numbers = [(int(one[2]), one[1], one[3]) for one in found if one]
+    if len(numbers) < len(texts) or len({one[1:] for one in numbers}) > 1 or len(set(numbers)) < 2:
+        return None
+    return [float(one[0]) for one in numbers]
 
 
 def _shape(text: str) -> str:
