@@ -40,10 +40,17 @@ ANSWERING = _words(
 SIDE_NOTES = word_set(
     "comment comments remark remarks note notes feedback reviewer rating score reason rationale explanation "
     "reasoning thought thinking cot subject title headline topic category status tag tags internal metadata url "
-    "text content description product kommentar bemerkung notiz betreff titel thema kategorie commentaire "
+    "kommentar bemerkung notiz betreff titel thema kategorie commentaire intern interne interno erklarung "
     "remarque objet titre sujet comentario asunto titulo tema oggetto titolo"
 )
 """Columns that come along with a question and its answer, and are used as either only if nothing else is there."""
+VAGUE = word_set("text content description product")
+"""Side notes too, unless the name has a word for question or answer: `reply text`."""
+ABOUT_TEXTS = word_set(
+    "time date source by id ids length language lang type count number no zeit datum quelle lange sprache typ anzahl "
+    "nummer fecha fuente idioma heure langue"
+)
+"""Facts about a text if the name ends in one of them: `answer_source`, `response time`; not `source` alone."""
 EDITED = word_set(
     "edited edit corrected correction final revised gold golden human improved reviewed fixed rewritten verified "
     "korrigiert korrektur korrigierte uberarbeitet uberarbeitete corrige corrigee corregida corregido"
@@ -153,7 +160,10 @@ def paired_names(names: Sequence[str]) -> list[str]:
 
 def is_side_note(name: str) -> bool:
     """Return whether a name means a remark, a title or similar rather than a question or an answer."""
-    return any(word in SIDE_NOTES for word in _words_of(name))
+    words = _words_of(name)
+    if any(word in SIDE_NOTES for word in words) or len(words) > 1 and words[-1] in ABOUT_TEXTS:
+        return True
+    return bool(VAGUE & set(words)) and not (_rank(name, ASKING) or _rank(name, ANSWERING))
 
 
 def is_class(name: str) -> bool:
