@@ -69,6 +69,7 @@ INNER_LAYERS = {
     "data/formats": [
         "column_profiles usable_rows",
         "column_names label_words option_columns row_chains",
+        "column_advice",
         "column_mapping converters row_filters",
         "layout",
         "registry",

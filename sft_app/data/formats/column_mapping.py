@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from sft_app.data.formats.column_advice import best_example, how_to_choose
 from sft_app.data.formats.column_names import (
     DESCRIPTION_WORDS,
     SUMMARY_WORDS,
@@ -20,7 +21,6 @@ from sft_app.data.formats.column_names import (
     is_exact_answer,
     is_side_note,
     is_speaker,
-    one_line,
     paired_names,
     question_score,
 )
@@ -245,13 +245,7 @@ def _highest(columns: Columns, rank: Callable[[str], int]) -> Columns:
 def _ambiguity(what: str, possible: Columns, known: Columns, role: str) -> str:
     """Explain what is ambiguous and how to choose; `role` (`user`, `assistant`) is that of one of `possible`."""
     names = in_backticks([column.name for column in possible])
-    first = possible[0].name
-    other = known[0].name if known else possible[1].name
-    user, assistant = (other, first) if role == "assistant" and known else (first, other)
+    first, second = best_example(possible), "" if role else possible[1].name
+    other = known[0].name if known else second
+    user, assistant = (other, first) if role == "assistant" else (first, other)
     return f"{names} could each be {what}, and it is unclear which. {how_to_choose(user, assistant)}"
-
-
-def how_to_choose(user: str, assistant: str) -> str:
-    """Explain how to choose the columns, with two columns of this file as an example."""
-    example = f'--map "user={one_line(user)}" --map "assistant={one_line(assistant)}"'
-    return f"Choose the columns on the page or on the command line, for example {example}."

@@ -65,6 +65,9 @@ REFERENCES = word_set("reference ref truth groundtruth target expected")
 SUMMARY_WORDS = word_set("summary zusammenfassung resumen resume sommaire riassunto resumo")
 DESCRIPTION_WORDS = word_set("description beschreibung descripcion descrizione descricao")
 """Next to one of these, a summary is the title of a ticket."""
+AVOIDED = word_set("unsafe harmful toxic old init initial previous alt alte ancienne antigua vecchia intern internal")
+"""With these words or those of a draft, an answer is hardly the one that a person wants."""
+CONTEXTS = ("context", "article", "passage", "document", "schema", "background", "kontext", "contexte", "contexto")
 CLASSES = word_set("sentiment label class emotion intent")
 PAIRED_NAME = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
 MAX_COLUMNS_LISTED = 8
@@ -123,6 +126,11 @@ def draft_order(name: str) -> int:
     """Rank versions of an answer by name: 1 for an edited one, -1 for a draft or a model's, 0 if unclear."""
     words = set(_words_of(name))
     return 1 if words & EDITED or answer_mark(name) == "good" else -1 if words & DRAFTED else 0
+
+
+def is_avoided(name: str) -> bool:
+    """Return whether a name says that its answers are old, unsafe, drafted or bad, so that nobody is told to use it."""
+    return bool(set(_words_of(name)) & AVOIDED) or draft_order(name) < 0 or answer_mark(name) == "bad"
 
 
 def could_answer(name: str) -> bool:

@@ -5,19 +5,21 @@ A layout is only offered if it can read the file. If two layouts can, both are o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sft_app.data.formats.column_advice import constant_note, how_to_choose, refuse
 from sft_app.data.formats.column_mapping import (
+    ColumnPair,
     choose_question_and_answer,
     competing_answers,
-    how_to_choose,
     other_texts,
 )
-from sft_app.data.formats.column_names import answer_mark, answer_score, in_backticks, question_score, system_column
+from sft_app.data.formats.column_names import CONTEXTS, answer_score, in_backticks, question_score, system_column
 from sft_app.data.formats.column_profiles import (
     ENOUGH_ROWS,
+    PHRASE_WORDS,
     ColumnProfile,
     Rows,
     list_columns,
@@ -37,7 +39,6 @@ from sft_app.settings import DataSettings
 Certainty = Literal["chosen", "certain", "guess"]
 """How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
 QUESTION_WORDS = 3
-CONTEXTS = ("context", "article", "passage", "document", "schema", "background", "kontext", "contexte", "contexto")
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound", "author", "message")
 WRITERS = ("user", "username", "name", "author_id")
 TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at", "date", "time", "created_at", "send_date")
@@ -60,8 +61,10 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
         DataError: no layout fits, or it is unclear which column is the answer; the message names the columns.
     """
     layouts = _by_shape(rows)
-    if layouts or not list_columns(rows):
-        return layouts or _refuse([], rows)
+    if layouts:
+        return layouts
+    if not list_columns(rows):
+        raise refuse([], rows)
     columns = profile_columns(rows)
     if len(rows) == 1 and sum(len(column.name.split()) >= QUESTION_WORDS for column in columns) > 1:
         raise DataError(
@@ -72,7 +75,9 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
         return [DetectedLayout("message_rows", f"each row contains one message, and `{speaker}` names its author")]
     tables = _multiple_choice(rows, columns) or _known_table(rows, columns) or _any_table(rows, columns)
     layouts = [*tables, *_plain_text(rows)]
-    return layouts or _refuse(columns, rows)
+    if not layouts:
+        raise refuse(columns, rows)
+    return layouts
 
 
 def _by_shape(rows: Rows) -> list[DetectedLayout]:
@@ -113,9 +118,9 @@ def _known_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayou
         return [DetectedLayout("columns", why, full.entries(), is_certain)]
     context = named.get(map.context)
     if context is None or context.kind != "constant":
-        return [DetectedLayout(layout.name, why + _constant_note(columns, used, rows), is_certain=is_certain)]
+        return [DetectedLayout(layout.name, why + constant_note(columns, used, rows), is_certain=is_certain)]
     bare = ColumnMap(map.user, map.assistant)
-    said = f"`{map.user}` is answered by `{map.assistant}`{_constant_note(columns, bare.used(), rows)}"
+    said = f"`{map.user}` is answered by `{map.assistant}`{constant_note(columns, bare.used(), rows)}"
     return [
         DetectedLayout("columns", said, bare.entries(), is_certain=False),
         DetectedLayout(layout.name, f"{why}, with `{context.name}` added to every question", is_certain=False),
@@ -169,18 +174,40 @@ def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]
     pair = choose_question_and_answer([column for column in columns if column.name not in inputs])
     if pair is None or pair.is_unnamed and any(column.kind == "nested" for column in columns):
         return []
-    used = [pair.question, pair.answer]
-    why = f"{in_backticks([pair.question])} looks like the question and {in_backticks([pair.answer])} like the answer"
-    context = inputs[0] if inputs and normalize(pair.question) == "instruction" else ""
-    context = context or _context(columns, ColumnMap(pair.question, pair.answer))
-    map = ColumnMap(pair.question, pair.answer, _system(columns), context)
-    basis = f", judging by {pair.basis}" if pair.basis else ""
-    first = DetectedLayout(
-        "columns", why + basis + _constant_note(columns, used, rows), map.entries(), is_certain=not pair.basis
-    )
-    reversed = replace(map, user=pair.answer, assistant=pair.question)
+    map = _completed(pair, columns, inputs)
+    is_instructed = map.user != pair.question
+    if is_instructed and answer_score(pair.answer) >= 5:
+        pair = replace(pair, basis="", is_reversible=False)
+    why = f"{in_backticks([map.user])} looks like the question and {in_backticks([pair.answer])} like the answer"
+    why += f", with {in_backticks([map.context])} added to every question" if is_instructed else ""
+    why += f", judging by {pair.basis}" if pair.basis else ""
+    why += constant_note(columns, map.used(), rows)
+    first = DetectedLayout("columns", why, map.entries(), is_certain=not pair.basis)
+    asked = {"context": pair.answer} if is_instructed else {"user": pair.answer}
+    reversed = replace(map, assistant=pair.question, **asked)
     other = DetectedLayout("columns", "the same two columns the other way round", reversed.entries(), is_certain=False)
     return [first, other] if pair.is_reversible else [first]
+
+
+def _completed(pair: ColumnPair, columns: list[ColumnProfile], inputs: list[str]) -> ColumnMap:
+    """Add the system prompt and the text that the question is about.
+
+    An instruction that is the same in all rows is a part of every question; what varies is what it is about.
+    """
+    used = [pair.question, pair.answer]
+    instruction = next((column.name for column in columns if column.name not in used and _instructs(column)), "")
+    if instruction:
+        return ColumnMap(instruction, pair.answer, _system(columns), pair.question)
+    context = inputs[0] if inputs and normalize(pair.question) == "instruction" else ""
+    context = context or _context(columns, ColumnMap(pair.question, pair.answer))
+    return ColumnMap(pair.question, pair.answer, _system(columns), context)
+
+
+def _instructs(column: ColumnProfile) -> bool:
+    """Return whether a column repeats one question or instruction of a few words or more."""
+    is_system = bool(system_column([column.name]))
+    is_long = column.words >= PHRASE_WORDS
+    return column.kind == "constant" and question_score(column.name) >= 5 and is_long and not is_system
 
 
 def _inputs(columns: list[ColumnProfile]) -> list[str]:
@@ -228,47 +255,10 @@ def _plain_text(rows: Rows) -> list[DetectedLayout]:
     return [DetectedLayout("text", why)]
 
 
-def _refuse(columns: list[ColumnProfile], rows: Rows) -> list[DetectedLayout]:
-    """Refuse rows that fit no layout. Raises: DataError that says what the columns hold and what you can do."""
-    values = [column.name for column in columns if answer_score(column.name) >= 5 and _holds_values(column.name, rows)]
-    nested = [column.name for column in columns if column.kind == "nested"]
-    bad = [column.name for column in columns if column.is_text() and answer_mark(column.name) == "bad"]
-    few = [column.name for column in columns if column.kind in ("category", "constant")]
-    texts = [column.name for column in columns if column.is_text()]
-    offered = [name for name in [*texts, *sorted(few, key=answer_score, reverse=True)] if answer_mark(name) != "bad"]
-    said = [
-        f"The columns {in_backticks([column.name for column in columns])} match no known layout.",
-        *_about(nested, "{} {holds} lists or objects, which this layout cannot read."),
-        *_about(values, "{} {holds} values that are not text, such as true or 5."),
-        *_about(bad, "{} {holds} answers marked as bad."),
-        *_about(few, "{} {holds} too few different texts for a question or an answer."),
-        how_to_choose(*offered[:2])
-        if len(offered) >= 2
-        else "Provide a question and its answer in two text columns, or a list of `messages`.",
-    ]
-    raise DataError(" ".join(said))
-
-
-def _holds_values(name: str, rows: Rows) -> bool:
-    return any(isinstance(row.get(name), (bool, int, float)) and row[name] == row[name] for row in rows)
-
-
-def _about(names: list[str], sentence: str) -> list[str]:
-    return [sentence.format(in_backticks(names), holds="contains" if len(names) == 1 else "contain")] if names else []
-
-
 def _holds_text(columns: dict[str, ColumnProfile], map: ColumnMap) -> bool:
     """Return whether both columns exist and hold text in at least half of the rows."""
     needed = [columns.get(map.user), columns.get(map.assistant)]
     return all(column is not None and column.filled >= 0.5 for column in needed)
-
-
-def _constant_note(columns: Sequence[ColumnProfile], used: Sequence[str], rows: Rows) -> str:
-    constant = [column.name for column in columns if column.kind == "constant" and column.name not in used]
-    if not constant:
-        return ""
-    subject = f"{in_backticks(constant)} {'contains' if len(constant) == 1 else 'contain'}"
-    return f"; {subject} the same text in all {len(rows)} rows checked and can be left out"
 
 
 def _share(rows: Rows, fits: Callable[[JsonObject], bool]) -> float:

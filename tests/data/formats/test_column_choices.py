@@ -43,3 +43,45 @@ def columns_of(rows: Rows) -> tuple[str, ...]:
 def test_fact_about_an_answer_is_not_the_answer(question: str, note: str, answer: str) -> None:
     rows = table(**{question: QUESTION, note: NOTE, answer: ANSWER})
     assert columns_of(rows) == (f"user={question}".replace("_", " "), f"assistant={answer}".replace("_", " "))
+
+
+@pytest.mark.parametrize(
+    ("instruction", "text", "answer"),
+    [("prompt", "article", "summary"), ("question", "context", "answer"), ("Task", "Text", "Output")],
+)
+def test_constant_instruction_is_a_part_of_every_question(instruction: str, text: str, answer: str) -> None:
+    [best] = detect_layouts(table(**{answer: ANSWER, text: QUESTION, instruction: "Say it in one line."}))
+    assert best.columns == (f"user={instruction}", f"assistant={answer}", f"context={text}")
+    assert best.is_certain and "left out" not in best.why
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"Rolle": ["Kunde", "Berater"], "Text": QUESTION},
+        {"title": "Help with {} please.", "selftext": QUESTION, "comments": [[{"body": "lol"}]]},
+        {"question": QUESTION, "passage": ANSWER, "answer": [True, False]},
+    ],
+)
+def test_nobody_is_told_to_learn_a_role_a_title_or_a_passage(columns: dict[str, Any]) -> None:
+    with pytest.raises(DataError) as refusal:
+        detect_layouts(table(**columns))
+    assert "assistant=" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("unsafe_response", "safe_response"), ("Old answer", "New answer"), ("init_response", "revision_response")],
+)
+def test_example_names_the_answer_that_a_person_wants(first: str, second: str) -> None:
+    rows = [{"prompt": QUESTION.format(n), first: NOTE.format(n), second: ANSWER.format(n)} for n in range(12)]
+    with pytest.raises(DataError, match=f'--map "assistant={second}"'):
+        detect_layouts(rows)
+
+
+def test_name_of_a_column_is_never_cut_in_an_example() -> None:
+    name = "What the customers of our shop in Malta asked us by letter"
+    rows = [{name: QUESTION.format(n), "Old answer": NOTE.format(n), "New answer": ANSWER.format(n)} for n in range(12)]
+    with pytest.raises(DataError) as refusal:
+        detect_layouts(rows)
+    assert f'--map "user={name}"' in str(refusal.value) or "--map " not in str(refusal.value)

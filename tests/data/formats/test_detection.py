@@ -109,8 +109,8 @@ def test_constant_context_is_left_out_first_and_offered_second():
     first, second = detect_layouts(support_table(10))
     assert (first.format, first.columns) == ("columns", ("user=instruction", "assistant=response"))
     assert first.why == (
-        "`instruction` is answered by `response`; `role`, `context`, `category` contain the same text in all 10 rows "
-        "checked and can be left out"
+        "`instruction` is answered by `response`; `role`, `category` contain the same text in all 10 rows checked and "
+        "can be left out; `context` contains the same text in all 10 rows checked and is not used"
     )
     assert (second.format, second.columns) == ("dolly", ())
     assert second.why.endswith(", with `context` added to every question")
