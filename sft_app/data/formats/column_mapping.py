@@ -19,8 +19,10 @@ from sft_app.data.formats.column_names import (
     in_backticks,
     is_class,
     is_exact_answer,
+    is_remark,
     is_side_note,
     is_speaker,
+    is_truth,
     paired_names,
     question_score,
 )
@@ -143,7 +145,8 @@ def _likeliest(versions: Columns, asking: Columns) -> ColumnProfile:
     best = max(draft_order(column.name) for column in versions)
     left = [column for column in versions if draft_order(column.name) == best]
     top = left if best < 0 or len(left) == 1 else _highest(left, answer_score) or left
-    if len(top) > 1:
+    is_compared = best == 0 and len({is_truth(column.name) for column in left}) > 1
+    if len(top) > 1 or is_compared:
         raise DataError(_ambiguity("the answer", versions, asking[:1], "assistant"))
     return top[0]
 
@@ -173,10 +176,9 @@ def _candidates(columns: Sequence[ColumnProfile]) -> Columns:
 
 
 def _short_answers(columns: Sequence[ColumnProfile], candidates: Columns) -> Columns:
-    """Find columns of words that can only be the answer, such as the classes of a text in a two-column table."""
-    short = [
-        column for column in columns if column.is_text() and column not in candidates and is_exact_answer(column.name)
-    ]
+    """Find columns that can only be the answer though they hold words, numbers or a few texts."""
+    others = [column for column in columns if column not in candidates]
+    short = [column for column in others if column.is_short() and is_exact_answer(column.name)]
     telling = [column for column in columns if column.kind != "identifier"]
     classes = [column for column in telling if column.kind == "category" and is_class(column.name)]
     return short or (classes if len(telling) == 2 else [])
@@ -197,11 +199,15 @@ def _question_for(answer: ColumnProfile, others: Columns) -> ColumnPair | None:
 
 
 def _answer_to(asking: Columns, candidates: Columns, short: Columns, repeated: Columns) -> ColumnPair | None:
-    possible = _without_side_notes(
-        [column for column in candidates if not question_score(column.name) and answer_mark(column.name) != "bad"]
-    )
+    left = [column for column in candidates if not question_score(column.name) and answer_mark(column.name) != "bad"]
+    possible = _without_side_notes([column for column in left if not (short and is_remark(column.name))])
+    if len(possible) == 1 and draft_order(possible[0].name) < 0:
+        possible = left  # beside a draft, any other text may be what was sent
     if len(possible) > 1 or possible and repeated:
         raise DataError(_ambiguity("the answer", [*repeated, *possible], asking[:1], "assistant"))
+    if possible and question_score(asking[0].name) == 1:
+        unclear = sorted([asking[0], possible[0]], key=lambda one: (not is_side_note(one.name), candidates.index(one)))
+        raise DataError(_ambiguity("the question or the answer", unclear, [], ""))
     if possible:
         return ColumnPair(asking[0].name, possible[0].name, "the name of one of them", is_reversible=True)
     return ColumnPair(asking[0].name, short[0].name, _doubt(asking, short[0])) if len(short) == 1 else None
@@ -224,7 +230,8 @@ def _doubt(asking: Columns, answer: ColumnProfile) -> str:
     if len(asking) > 1:
         others = in_backticks([column.name for column in asking[1:]])
         return f"the order of the columns, because {others} could also be the question"
-    return "its name, although it contains names or categories" if answer.kind in ("name", "category") else ""
+    kinds = {"name": "names or categories", "category": "names or categories", "identifier": "numbers, dates or ids"}
+    return f"its name, although it contains {kinds[answer.kind]}" if answer.kind in kinds else ""
 
 
 def _without_side_notes(columns: Columns) -> Columns:

@@ -133,6 +133,11 @@ def is_avoided(name: str) -> bool:
     return bool(set(_words_of(name)) & AVOIDED) or draft_order(name) < 0 or answer_mark(name) == "bad"
 
 
+def is_truth(name: str) -> bool:
+    """Return whether a name means the right answer, which a model's is compared with: `ground_truth`."""
+    return bool(set(_words_of(name)) & {"truth", "groundtruth"})
+
+
 def could_answer(name: str) -> bool:
     """Return whether a column of sentences with this name may hold the answer or a version of it."""
     if is_side_note(name) or answer_mark(name) == "bad":
@@ -168,10 +173,15 @@ def paired_names(names: Sequence[str]) -> list[str]:
 
 def is_side_note(name: str) -> bool:
     """Return whether a name means a remark, a title or similar rather than a question or an answer."""
-    words = _words_of(name)
-    if any(word in SIDE_NOTES for word in words) or len(words) > 1 and words[-1] in ABOUT_TEXTS:
+    if is_remark(name):
         return True
-    return bool(VAGUE & set(words)) and not (_rank(name, ASKING) or _rank(name, ANSWERING))
+    return bool(VAGUE & set(_words_of(name))) and not (_rank(name, ASKING) or _rank(name, ANSWERING))
+
+
+def is_remark(name: str) -> bool:
+    """Return whether a name can only mean a remark, a title or a fact about a text: `explanation`, `response time`."""
+    words = _words_of(name)
+    return any(word in SIDE_NOTES for word in words) or len(words) > 1 and words[-1] in ABOUT_TEXTS
 
 
 def is_class(name: str) -> bool:

@@ -67,6 +67,10 @@ class ColumnProfile:
         """Return whether the column could be a question or an answer."""
         return self.kind in ("name", "label", "phrase", "prose")
 
+    def is_short(self) -> bool:
+        """Return whether the column could hold short answers: words, numbers, or a few words that are repeated."""
+        return self.is_text() or self.kind == "identifier" or self.kind == "category" and self.words < PHRASE_WORDS
+
     def is_prose(self) -> bool:
         """Return whether the column holds sentences or phrases."""
         return self.kind in ("phrase", "prose")
@@ -93,6 +97,15 @@ def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
         )
         if column.name == joined
     )
+
+
+def spell_numbers(rows: Rows, names: Sequence[str]) -> Rows:
+    """Return the rows with the numbers in some columns as text, as the layout of chosen columns reads them."""
+    return [{**row, **{name: str(row[name]) for name in names if _is_number(row.get(name))}} for row in rows]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
 def list_columns(rows: Rows) -> list[str]:

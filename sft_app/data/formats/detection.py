@@ -16,7 +16,14 @@ from sft_app.data.formats.column_mapping import (
     competing_answers,
     other_texts,
 )
-from sft_app.data.formats.column_names import CONTEXTS, answer_score, in_backticks, question_score, system_column
+from sft_app.data.formats.column_names import (
+    CONTEXTS,
+    answer_score,
+    in_backticks,
+    is_exact_answer,
+    question_score,
+    system_column,
+)
 from sft_app.data.formats.column_profiles import (
     ENOUGH_ROWS,
     PHRASE_WORDS,
@@ -26,6 +33,7 @@ from sft_app.data.formats.column_profiles import (
     normalize,
     profile_columns,
     profile_joined,
+    spell_numbers,
 )
 from sft_app.data.formats.converters import message_rows
 from sft_app.data.formats.converters.tables import ColumnMap, text_column
@@ -73,7 +81,8 @@ def detect_layouts(rows: Rows) -> list[DetectedLayout]:
         )
     if speaker := _speaker_column(columns, rows):
         return [DetectedLayout("message_rows", f"each row contains one message, and `{speaker}` names its author")]
-    tables = _multiple_choice(rows, columns) or _known_table(rows, columns) or _any_table(rows, columns)
+    tables = _multiple_choice(rows, columns) or _known_table(rows, columns)
+    tables = tables or _any_table(spell_numbers(rows, [name for name in list_columns(rows) if is_exact_answer(name)]))
     layouts = [*tables, *_plain_text(rows)]
     if not layouts:
         raise refuse(columns, rows)
@@ -168,8 +177,9 @@ def _texts(number: int) -> str:
     return "1 text" if number == 1 else f"{number} different texts"
 
 
-def _any_table(rows: Rows, columns: list[ColumnProfile]) -> list[DetectedLayout]:
+def _any_table(rows: Rows) -> list[DetectedLayout]:
     """Find question, answer, system prompt and an instruction's input in a table of unknown columns."""
+    columns = profile_columns(rows)
     inputs = _inputs(columns)
     pair = choose_question_and_answer([column for column in columns if column.name not in inputs])
     if pair is None or pair.is_unnamed and any(column.kind == "nested" for column in columns):

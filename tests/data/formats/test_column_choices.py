@@ -85,3 +85,28 @@ def test_name_of_a_column_is_never_cut_in_an_example() -> None:
     with pytest.raises(DataError) as refusal:
         detect_layouts(rows)
     assert f'--map "user={name}"' in str(refusal.value) or "--map " not in str(refusal.value)
+
+
+@pytest.mark.parametrize("answers", ["{}", ["A", "B"], ["Yes", "No"], list(range(12))])
+@pytest.mark.parametrize(("question", "answer"), [("Problem", "Answer"), ("question", "answer"), ("Frage", "Antwort")])
+def test_short_answer_is_read_whatever_its_header(question: str, answer: str, answers: Any) -> None:
+    rows = table(**{question: QUESTION, answer: answers})
+    [best] = detect_layouts(rows)
+    assert not best.is_certain
+    rows = table(**{question: QUESTION, answer: answers, "explanation": "Because of {}, as we know well."})
+    best = detect_layouts(rows)[0]
+    assert (best.columns or best.format) in ((f"user={question}", f"assistant={answer}"), "question_answer")
+
+
+@pytest.mark.parametrize(
+    ("columns", "example"),
+    [
+        ({"input": QUESTION, "ai_draft": NOTE, "sent_text": ANSWER}, "assistant=sent text"),
+        ({"question": QUESTION, "ground_truth": ANSWER, "response": NOTE}, "assistant=ground truth"),
+        ({"Article_Body": ANSWER, "Article_Title": QUESTION}, "assistant=Article Body"),
+        ({"diff": QUESTION, "commit_message": ANSWER}, "assistant=commit message"),
+    ],
+)
+def test_columns_that_compete_are_asked_about(columns: dict[str, str], example: str) -> None:
+    with pytest.raises(DataError, match=f"could each be.*{example}"):
+        detect_layouts(table(**columns))
