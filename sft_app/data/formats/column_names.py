@@ -73,7 +73,10 @@ PAIRED_NAME = re.compile(r"(.+[^a-z0-9][ _-]?|.+(?=\d))(?:[ab]|\d)")
 MAX_COLUMNS_LISTED = 8
 NAME_SHOWN = 40
 FILLERS = ("", "text", "content", "message", "messages", "conversation", "one")
-SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system prompt")
+SYSTEM_NAMES = (
+    *("system", "system_prompt", "system_message", "system prompt", "system_instruction", "system_instructions"),
+    *("systeminstruction", "systeminstructions", "systemprompt", "systemmessage", "meta_instruction"),
+)
 BAD_NAME = re.compile(
     r"reject|declin|hallucinat|incorrect|dispref|unprefer|(non|not|un)[\W_]*(preferred|chosen|accepted|correct)|falsch|schlecht|abgelehnt"
     r"|rejet|mauvais|rechaz|rejeit|rifiut|scorrett"
@@ -100,7 +103,7 @@ def one_line(name: str) -> str:
 
 def system_column(names: Iterable[str]) -> str:
     """Find the column with the system prompt by its name; "" if there is none."""
-    return next((name for name in names if normalize(str(name)) in SYSTEM_NAMES), "")
+    return next((name for name in names if re.sub(r"[\s-]+", "_", normalize(str(name))) in SYSTEM_NAMES), "")
 
 
 def question_score(name: str) -> int:

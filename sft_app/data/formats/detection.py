@@ -181,7 +181,7 @@ def _any_table(rows: Rows) -> list[DetectedLayout]:
     """Find question, answer, system prompt and an instruction's input in a table of unknown columns."""
     columns = profile_columns(rows)
     inputs = _inputs(columns)
-    pair = choose_question_and_answer([column for column in columns if column.name not in inputs])
+    pair = choose_question_and_answer([column for column in columns if column.name not in (*inputs, _system(columns))])
     if pair is None or pair.is_unnamed and any(column.kind == "nested" for column in columns):
         return []
     map = _completed(pair, columns, inputs)
@@ -204,7 +204,7 @@ def _completed(pair: ColumnPair, columns: list[ColumnProfile], inputs: list[str]
 
     An instruction that is the same in all rows is a part of every question; what varies is what it is about.
     """
-    used = [pair.question, pair.answer]
+    used = [pair.question, pair.answer, _system(columns)]
     instruction = next((column.name for column in columns if column.name not in used and _instructs(column)), "")
     if instruction:
         return ColumnMap(instruction, pair.answer, _system(columns), pair.question)
@@ -215,9 +215,7 @@ def _completed(pair: ColumnPair, columns: list[ColumnProfile], inputs: list[str]
 
 def _instructs(column: ColumnProfile) -> bool:
     """Return whether a column repeats one question or instruction of a few words or more."""
-    is_system = bool(system_column([column.name]))
-    is_long = column.words >= PHRASE_WORDS
-    return column.kind == "constant" and question_score(column.name) >= 5 and is_long and not is_system
+    return column.kind == "constant" and question_score(column.name) >= 5 and column.words >= PHRASE_WORDS
 
 
 def _inputs(columns: list[ColumnProfile]) -> list[str]:
@@ -234,7 +232,12 @@ def _context(columns: list[ColumnProfile], map: ColumnMap) -> str:
 
 
 def _system(columns: list[ColumnProfile]) -> str:
-    return system_column(column.name for column in columns if column.filled)
+    """Find the system prompt; `instructions` are one beside a question and an answer."""
+    names = [column.name for column in columns if column.filled]
+    texts = [column.name for column in columns if column.is_text() and normalize(column.name) != "instructions"]
+    is_asked = any(question_score(name) >= 5 for name in texts) and any(answer_score(name) >= 5 for name in texts)
+    instructions = [name for name in names if normalize(name) == "instructions" and is_asked]
+    return system_column(names) or next(iter(instructions), "")
 
 
 def _speaker_column(columns: list[ColumnProfile], rows: Rows) -> str:

@@ -110,3 +110,23 @@ def test_short_answer_is_read_whatever_its_header(question: str, answer: str, an
 def test_columns_that_compete_are_asked_about(columns: dict[str, str], example: str) -> None:
     with pytest.raises(DataError, match=f"could each be.*{example}"):
         detect_layouts(table(**columns))
+
+
+@pytest.mark.parametrize(
+    ("system", "question", "answer"),
+    [
+        ("system_instruction", "question", "answer"),
+        ("instructions", "input", "output"),
+        ("systemInstruction", "user_input", "model_output"),
+    ],
+)
+@pytest.mark.parametrize("told", ["Answer as pirate number {} would.", ["Answer as a pirate would."]])
+def test_system_prompt_has_many_names(system: str, question: str, answer: str, told: Any) -> None:
+    [best] = detect_layouts(table(**{system: told, question: QUESTION, answer: ANSWER}))
+    expected = [f"user={question}", f"assistant={answer}", f"system={system}"]
+    assert best.columns == tuple(column.replace("_", " ") for column in expected) and best.is_certain
+    assert "left out" not in best.why
+
+
+def test_instructions_alone_are_the_question() -> None:
+    assert columns_of(table(instructions=QUESTION, output=ANSWER)) == ("user=instructions", "assistant=output")
