@@ -85,8 +85,8 @@ INNER_LAYERS = {
         "preference",
     ],
     "data/checkup": [
-        "finding language_words lengths pages sampling text_checks",
-        "answers languages placeholders unused_text",
+        "finding language_words lengths pages personal_data sampling text_checks",
+        "answers languages personal_rows placeholders unused_text",
         "checks fixes",
         "edits inspection",
     ],

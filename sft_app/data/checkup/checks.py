@@ -12,6 +12,7 @@ from sft_app.data.checkup.answers import Answers
 from sft_app.data.checkup.finding import Finding, Severity, count_of, rows_are
 from sft_app.data.checkup.languages import Languages
 from sft_app.data.checkup.lengths import TokenLengths
+from sft_app.data.checkup.personal_rows import PersonalRows
 from sft_app.data.checkup.placeholders import Placeholders
 from sft_app.data.checkup.text_checks import suspicious
 from sft_app.data.duplicates import equal_groups, repeats
@@ -41,6 +42,7 @@ TEXT_WORDS = {
     "personal_card": "contain what looks like a card number",
     "personal_key": "contain what looks like a password or an access key",
 }
+MEANT = " So many answers have one that it seems to be meant. If it is not, replace these in the file."
 TEXT_FIXES = {
     "encoding": "repair_encoding",
     "control": "repair_encoding",
@@ -63,6 +65,7 @@ class Examination:
     opening_texts: dict[int, str] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     placeholders: Placeholders = field(default_factory=Placeholders)
+    personal: PersonalRows = field(default_factory=PersonalRows)
     languages: Languages = field(default_factory=Languages)
 
     def add(self, example: Example) -> None:
@@ -71,6 +74,7 @@ class Examination:
         self.related.add(example.row, conversation, example.unread)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
             self.indexes.setdefault(kind, array("q")).append(index)
+        self.personal.add(conversation)
         answers = conversation.answers()
         self.answers.add(conversation.is_text(), answers)
         self.placeholders.add(conversation)
@@ -131,14 +135,18 @@ def find_duplicates(examined: Examination) -> list[Finding]:
 
 def find_suspicious_text(examined: Examination) -> list[Finding]:
     """Find suspicious text of each kind, in the order of `TEXT_WORDS`."""
-    findings = []
+    findings, personal, tasks = [], examined.personal, examined.personal.tasks()
     for kind, words in TEXT_WORDS.items():
-        rows = examined.rows_at(examined.indexes.get(kind, ()))
-        if rows:
-            said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
-            severity: Severity = "serious" if kind.startswith("personal") else "note" if kind == "control" else "check"
-            message = f"{count_of(len(rows), 'row')} {said}."
-            findings.append(Finding(kind, rows, message, TEXT_FIXES.get(kind, ""), severity))
+        rows = examined.rows_at(personal.indexes(kind) or examined.indexes.get(kind, ()))
+        if not rows:
+            continue
+        said = words.replace("contain", "contains", 1) if len(rows) == 1 else words
+        message = f"{count_of(len(rows), 'row')} {said}."
+        if kind in tasks:
+            findings.append(Finding(kind, rows, message + MEANT))
+            continue
+        severity: Severity = "serious" if kind.startswith("personal") else "note" if kind == "control" else "check"
+        findings.append(Finding(kind, rows, message, TEXT_FIXES.get(kind, ""), severity))
     return findings
 
 

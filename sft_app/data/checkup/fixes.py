@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sft_app.data.checkup.personal_data import mask_personal_data
+from sft_app.data.checkup.personal_rows import PersonalRows
 from sft_app.data.checkup.placeholders import Placeholders
-from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers, repair_encoding, strip_html
+from sft_app.data.checkup.text_checks import remove_markers, repair_encoding, strip_html
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
@@ -114,10 +116,12 @@ def write_cleaned_copy(
         raise DataError(f"There is no fix {unknown[0]!r}. Choose from {', '.join(LABELS)}.")
     check_destination(file.path, copy)
     first = _FixedReading(file, fixes, lambda share: on_progress(share / 2) if on_progress else None)
-    related, placeholders = RelatedRows(), Placeholders()
-    for example in first:
+    related, placeholders, personal = RelatedRows(), Placeholders(), PersonalRows()
+    for example in first.reading:  # a row that only a fix makes equal to another is no duplicate
         related.add(example.row, example.conversation, example.unread)
         placeholders.add(example.conversation)
+        if "mask_personal_data" in fixes:
+            personal.add(first.rewrite(example))
     if not len(related.rows):
         raise no_conversation(file, first.reading.rejected)
     dropped = _dropped(related, placeholders, fixes)
@@ -125,27 +129,33 @@ def write_cleaned_copy(
         raise DataError(
             f"The fixes would remove every row of {file.path.name}. Check which columns hold the questions and answers."
         )
-    second = _FixedReading(file, fixes, lambda share: on_progress(0.5 + share / 2) if on_progress else None)
+    report = (lambda share: on_progress(0.5 + share / 2)) if on_progress else (lambda share: None)
+    second = _FixedReading(file, fixes, report, personal.kept())
     removed = set().union(*(set(indexes.tolist()) for indexes in dropped.values()))
     kept = (example.conversation for index, example in enumerate(second) if index not in removed)
-    applied = [AppliedFix(fix, sorted(set(rows))) for fix, rows in first.changed.items()]
-    applied += [AppliedFix(fix, sorted({related.rows[index] for index in indexes})) for fix, indexes in dropped.items()]
-    cleaning = Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, first.reading.rejected)
-    write_copy(copy, kept, lambda: cleaning)
-    return cleaning
+
+    def record() -> Cleaning:
+        applied = [AppliedFix(fix, sorted(set(rows))) for fix, rows in second.changed.items()]
+        rows = related.rows
+        applied += [AppliedFix(fix, sorted({rows[index] for index in indexes})) for fix, indexes in dropped.items()]
+        return Cleaning(str(file.path), file.settings.model_dump(mode="json"), applied, second.reading.rejected)
+
+    return write_copy(copy, kept, record)
 
 
-def write_copy(copy: Path, conversations: Iterable[Conversation], record: Callable[[], Cleaning]) -> None:
-    """Write conversations to `copy` one by one, then what `record` returns next to it.
+def write_copy(copy: Path, conversations: Iterable[Conversation], record: Callable[[], Cleaning]) -> Cleaning:
+    """Write conversations to `copy` one by one, then what `record` returns next to it, and return this.
 
     Raises: DataError if they cannot be written.
     """
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl_atomically(copy, ({"messages": conversation.as_copied()} for conversation in conversations))
-        write_json_atomically(_record_path(copy), asdict(record()))
+        cleaning = record()
+        write_json_atomically(_record_path(copy), asdict(cleaning))
     except OSError as error:
         raise DataError(f"The cleaned copy could not be written to {copy}: {error.strerror or error}.") from error
+    return cleaning
 
 
 def _record_path(copy: Path) -> Path:
@@ -163,26 +173,40 @@ def check_destination(source: Path, copy: Path) -> None:
 
 
 class _FixedReading:
-    """Reads the source once and rewrites its texts; `changed` lists the rows each fix changed."""
+    """Reads the source and rewrites its texts; `changed` lists the rows each fix changed.
 
-    def __init__(self, file: DataFile, fixes: Iterable[str], on_progress: ProgressCallback) -> None:
+    Without `kept`, which are the kinds and values that are not masked, nothing is masked.
+    """
+
+    def __init__(
+        self,
+        file: DataFile,
+        fixes: Iterable[str],
+        on_progress: ProgressCallback,
+        kept: Collection[str] | None = None,
+    ) -> None:
         self.repairs = "repair_turns" in fixes
         self.reading = Reading(file, on_progress, repair=self.repairs)
-        self.changed: dict[str, list[int]] = {fix: [] for fix in LABELS if fix in REWRITES and fix in set(fixes)}
+        self.rewrites = {fix: rewrite for fix, rewrite in REWRITES.items() if fix in set(fixes)}
+        if kept is None:
+            self.rewrites.pop("mask_personal_data", None)
+        elif "mask_personal_data" in self.rewrites:
+            self.rewrites["mask_personal_data"] = lambda text: mask_personal_data(text, kept)
+        self.changed: dict[str, list[int]] = {fix: [] for fix in LABELS if fix in self.rewrites}
 
     def __iter__(self) -> Iterator[Example]:
         for example in self.reading:
-            yield Example(example.row, self._rewrite(example), example.unread)
+            yield Example(example.row, self.rewrite(example), example.unread)
         if self.repairs:
             self.changed = {"repair_turns": self.reading.repairable, **self.changed}
 
-    def _rewrite(self, example: Example) -> Conversation:
+    def rewrite(self, example: Example) -> Conversation:
         """Rewrite until nothing changes, because a decoded entity may be a character that an earlier fix removes."""
         before, conversation = None, example.conversation
         while conversation != before:
             before = conversation
             for fix, rows in self.changed.items():
-                after = _map_texts(conversation, REWRITES[fix])
+                after = _map_texts(conversation, self.rewrites[fix])
                 if after != conversation:
                     rows.append(example.row)
                     conversation = after

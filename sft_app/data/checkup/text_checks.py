@@ -67,49 +67,18 @@ _MARKER = re.compile(
 _ASKING = re.compile(r"^[^\S\n]*(?:User|Human):[^\S\n]*", re.MULTILINE)
 _ANSWERING = re.compile(r"^[^\S\n]*Assistant:[^\S\n]*", re.MULTILINE)
 
-_EMAIL = re.compile(
-    r"(?<![\w.+@-])[\w.+-]{1,64}@(?!example\.(?:com|net|org)\b)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"
-)
-_KEY_SIGNS = ("_", "sk-", "AKIA", "xox", "KEY-", "earer ")
-# `Bearer` may precede anything, so only long values count; the other patterns identify themselves.
-_KEY = re.compile(
-    r"""-----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----|\Z)
-    |(?<![\w-])(?:sk-(?=[A-Za-z_-]*\d)[\w-]{20,}|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|hf_[A-Za-z0-9]{30,}
-    |AKIA[0-9A-Z]{16}|xox[abeoprs]-[A-Za-z0-9-]{10,})
-    |(?<=[Bb]earer[ ])(?=[A-Za-z._~+/-]*\d)[\w.~+/-]{24,}=*""",
-    re.DOTALL | re.VERBOSE,
-)
-_DIGITS_AS_ZERO = bytes(ord("0" if 48 <= byte <= 57 else "x") for byte in range(256))
-_CARD = re.compile(r"(?<![\w.,-])(?:(?:\d{4}[ -]?){3}\d{1,7}|3\d{3}[ -]?\d{6}[ -]?\d{4,5})(?!\w|[.,-]\d)")
-# International numbers; North American ones with brackets, hyphens or dots; European ones with a leading 0, in groups.
-# Other long numbers are mostly order numbers, so they are left alone.
-_PHONE = re.compile(
-    r"""(?<![\w.,\#/=$€£+-])(?<!\d[ ])(?:
-    \+[1-9]\d{0,2}(?:[ -]?\(0\))?[ -]?\(?\d{1,5}\)?(?:[ /-]?\d{2,8}){1,5}
-    |(?:1[ .-])?\(\d{3}\)[ ]?\d{3}[ .-]\d{4}|(?:1-)?\d{3}-\d{3}-\d{4}|(?:1\.)?\d{3}\.\d{3}\.\d{4}
-    |\(0[1-9]\d{1,3}\)[ ]?\d{2,4}(?:[ -]?\d{2,5}){1,2}
-    |(?:0[1-9]\d{1,4}[ /-]\d{5,8}|0[1-9]\d{1,3}[ -]\d{3,4}[ -]\d{3,4}|0[1-9](?:[ ]\d\d){4})(?![ ]?\d)
-    )(?!\w|[.,/-]\d)""",
-    re.VERBOSE,
-)
-
 
 def suspicious(text: str) -> tuple[str, ...]:
-    """List the kinds of fault found: "encoding", "replacement", "control", "html", "marker", "personal_…", in order.
+    """List the kinds of fault found: "encoding", "replacement", "control", "html" and "marker", in order.
 
     If wrong decoding has lost characters, it cannot be undone, so `repair_encoding` leaves the fault visible.
     """
-    has_number = _has_long_number(text)
     faults = {
         "encoding": _has_bad_encoding(text),
         "replacement": "\ufffd" in text,
         "control": _has_control(text),
         "html": _strip_html_once(text) != text,
         "marker": _remove_markers_once(text) != text,
-        "personal_email": _mask_emails(text) != text,
-        "personal_phone": has_number and _mask_phones(text) != text,
-        "personal_card": has_number and _mask_cards(text) != text,
-        "personal_key": _mask_keys(text) != text,
     }
     return tuple(kind for kind, is_found in faults.items() if is_found)
 
@@ -130,11 +99,6 @@ def strip_html(text: str) -> str:
 def remove_markers(text: str) -> str:
     """Remove leftover chat template markers, together with the role they name."""
     return _repeat(_remove_markers_once, text)
-
-
-def mask_personal_data(text: str) -> str:
-    """Replace what looks like personal data with [email], [phone], [card number] or [key]."""
-    return _repeat(_mask_once, text)
 
 
 def _repeat(repair: Callable[[str], str], text: str) -> str:
@@ -213,45 +177,3 @@ def _remove_markers_once(text: str) -> str:
     if _ASKING.search(removed) and _ANSWERING.search(removed):
         removed = _ANSWERING.sub("", _ASKING.sub("", removed))
     return removed.strip() if removed != text else text
-
-
-def _mask_once(text: str) -> str:
-    text = _mask_emails(_mask_keys(text))
-    return _mask_phones(_mask_cards(text)) if _has_long_number(text) else text
-
-
-def _mask_emails(text: str) -> str:
-    return _EMAIL.sub("[email]", text) if "@" in text else text
-
-
-def _has_long_number(text: str) -> bool:
-    """Return whether the text has nine digits with only separators between them; ten times as fast as a regex."""
-    return b"000000000" in text.encode(errors="ignore").translate(_DIGITS_AS_ZERO, b" ()./-")
-
-
-def _mask_phones(text: str) -> str:
-    return _PHONE.sub(_mask_phone, text)
-
-
-def _mask_phone(match: re.Match[str]) -> str:
-    digits = sum(character.isdigit() for character in match.group())
-    return "[phone]" if 9 <= digits <= 15 else match.group()
-
-
-def _mask_cards(text: str) -> str:
-    return _CARD.sub(_mask_card, text)
-
-
-def _mask_card(match: re.Match[str]) -> str:
-    digits = [int(character) for character in match.group() if character.isdigit()]
-    return "[card number]" if digits[0] in (2, 3, 4, 5, 6) and _passes_luhn(digits) else match.group()
-
-
-def _passes_luhn(digits: list[int]) -> bool:
-    """Check the Luhn digit of a card number. Source: ISO/IEC 7812-1, annex B."""
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(doubled) + sum(digits[::-2])) % 10 == 0
-
-
-def _mask_keys(text: str) -> str:
-    return _KEY.sub("[key]", text) if any(sign in text for sign in _KEY_SIGNS) else text

@@ -141,10 +141,29 @@ def test_mended_row_that_becomes_a_copy_is_left_out(clean: Any):
     assert applied == [AppliedFix("repair_turns", [2]), AppliedFix("drop_duplicates", [2])]
 
 
-def test_rewritten_row_that_becomes_a_copy_is_left_out(clean: Any):
-    applied, cleaned = clean([row("One?", "<i>a</i>"), row("One?", "a")], "strip_html", "drop_duplicates")
-    assert cleaned == [row("One?", "a")]
-    assert applied == [AppliedFix("strip_html", [1]), AppliedFix("drop_duplicates", [2])]
+def test_rows_that_only_a_fix_makes_equal_are_no_copies(clean: Any):
+    rows = [row(f"Who wrote {name}@mailbox.co.uk?", "A customer.") for name in ("nell", "orla")]
+    applied, cleaned = clean(rows, "mask_personal_data", "drop_duplicates")
+    assert cleaned == [row("Who wrote [email]?", "A customer.")] * 2
+    assert applied == [AppliedFix("mask_personal_data", [1, 2]), AppliedFix("drop_duplicates", [])]
+
+
+def test_address_of_the_shop_is_kept_and_that_of_a_customer_is_not(clean: Any, tmp_path: Path):
+    rows = [row(f"Where is parcel {n}?", f"{n} days. Ask help@fern-hill.co.uk.") for n in range(12)]
+    _, cleaned = clean([*rows, row("I am nell@mailbox.co.uk", "Hello!")], *RECOMMENDED)
+    assert cleaned == [*rows, row("I am [email]", "Hello!")]
+    assert kinds_in(tmp_path / "source.jsonl") == ["personal_email"]
+    assert kinds_in(tmp_path / "clean.jsonl") == []
+
+
+def test_addresses_that_most_answers_consist_of_are_told_and_kept(clean: Any, tmp_path: Path):
+    rows = [row(f"Find it: write to nell{n}@mailbox.co.uk", f"nell{n}@mailbox.co.uk") for n in range(12)]
+    _, cleaned = clean(rows, *RECOMMENDED)
+    assert cleaned == rows
+    settings = parse_settings({"data": str(tmp_path / "source.jsonl"), "heldout_min": 1})
+    findings = inspect_data(open_file(tmp_path / "source.jsonl"), settings, None).findings
+    [finding] = [finding for finding in findings if finding.kind == "personal_email"]
+    assert (finding.fix, finding.severity) == ("", "check") and "seems to be meant" in finding.message
 
 
 def test_row_that_two_fixes_leave_out_counts_for_the_first(clean: Any):
@@ -189,7 +208,8 @@ def test_fault_that_another_fix_uncovers_is_mended_too(clean: Any, tmp_path: Pat
 
 
 def test_cleaning_the_copy_again_changes_nothing(clean: Any, tmp_path: Path):
-    rows = [*(bad for _, rows in ONE_OF_EACH.values() for bad in rows), row("Two?", "b"), row("Two?", "b")]
+    bad_rows = [bad for fix, (_, rows) in ONE_OF_EACH.items() if fix != "strip_html" for bad in rows]
+    rows = [*bad_rows, row("Two?", "b"), row("Two?", "b"), row("Who?", "<p>So</p>")]
     _, cleaned = clean(rows, *LABELS)
     again = write_cleaned_copy(open_file(tmp_path / "clean.jsonl"), list(LABELS), tmp_path / "again.jsonl").applied
     assert all(applied_fix.rows == [] for applied_fix in again)

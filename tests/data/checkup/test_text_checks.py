@@ -11,7 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sft_app.data.checkup.text_checks import mask_personal_data, remove_markers, repair_encoding, strip_html, suspicious
+from sft_app.data.checkup.personal_data import mask_personal_data, personal_kinds
+from sft_app.data.checkup.text_checks import remove_markers, repair_encoding, strip_html
+from sft_app.data.checkup.text_checks import suspicious as suspicious_text
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "customer_service.jsonl"
 GITHUB_KEY = "ghp_" + "a1B2" * 9
@@ -27,6 +29,10 @@ PIECES = (
     "\nAssistant: me@host.org 555-123-4567 4111111111111111 sk- AKIA 🙂 क ् م <!-- --> <html"
 )
 MESSY = st.lists(st.sampled_from(PIECES.split(" ")) | st.just(" ") | st.text(max_size=3), max_size=20).map("".join)
+
+
+def suspicious(text: str) -> tuple[str, ...]:
+    return suspicious_text(text) + personal_kinds(text)
 
 
 # suspicious
