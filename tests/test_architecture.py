@@ -85,8 +85,8 @@ INNER_LAYERS = {
         "preference",
     ],
     "data/checkup": [
-        "finding language_words lengths pages personal_data sampling text_checks",
-        "answers languages personal_rows placeholders unused_text",
+        "finding language_words lengths markers pages personal_data sampling subjects",
+        "answers languages personal_rows placeholders text_checks unused_text",
         "checks fixes",
         "edits inspection",
     ],

@@ -14,6 +14,7 @@ from sft_app.data.checkup.languages import Languages
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.checkup.personal_rows import PersonalRows
 from sft_app.data.checkup.placeholders import Placeholders
+from sft_app.data.checkup.subjects import is_about
 from sft_app.data.checkup.text_checks import suspicious
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.formats.reading_notes import REASONING_NOTES
@@ -37,6 +38,7 @@ TEXT_WORDS = {
     "control": "contain invisible control characters",
     "html": "contain HTML tags or entities",
     "marker": "contain chat template markers, which the model would take for real ones",
+    "inner_marker": "contain chat template markers, or names of both sides, inside a turn; check whether this is meant",
     "personal_email": "contain what looks like an e-mail address",
     "personal_phone": "contain what looks like a phone number",
     "personal_card": "contain what looks like a card number",
@@ -73,7 +75,8 @@ class Examination:
         index, conversation = len(self), example.conversation
         self.related.add(example.row, conversation, example.unread)
         for kind in {kind for message in conversation.messages for kind in suspicious(message.content)}:
-            self.indexes.setdefault(kind, array("q")).append(index)
+            if not is_about(kind, conversation):
+                self.indexes.setdefault(kind, array("q")).append(index)
         self.personal.add(conversation)
         answers = conversation.answers()
         self.answers.add(conversation.is_text(), answers)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sft_app.data.checkup.markers import remove_markers
 from sft_app.data.checkup.personal_data import mask_personal_data
 from sft_app.data.checkup.personal_rows import PersonalRows
 from sft_app.data.checkup.placeholders import Placeholders
-from sft_app.data.checkup.text_checks import remove_markers, repair_encoding, strip_html
+from sft_app.data.checkup.subjects import is_about
+from sft_app.data.checkup.text_checks import repair_encoding, strip_html
 from sft_app.data.conversation import Conversation
 from sft_app.data.duplicates import equal_groups, repeats
 from sft_app.data.reading import DataFile, Example, Reading, no_conversation
@@ -26,7 +28,7 @@ LABELS = {
     "repair_turns": "Fix empty or out-of-order turns",
     "repair_encoding": "Repair wrongly decoded characters and remove invisible ones",
     "strip_html": "Convert HTML to plain text",
-    "remove_markers": "Remove chat template markers",
+    "remove_markers": "Remove chat template markers at the ends of a turn",
     "mask_personal_data": "Replace addresses, numbers and keys with [email], [phone], …",
     "drop_placeholders": "Remove rows with a placeholder such as #N/A, TODO or [deleted]",
     "drop_duplicates": "Remove exact duplicates",
@@ -207,7 +209,7 @@ class _FixedReading:
             before = conversation
             for fix, rows in self.changed.items():
                 after = _map_texts(conversation, self.rewrites[fix])
-                if after != conversation:
+                if after != conversation and not is_about(fix, conversation):
                     rows.append(example.row)
                     conversation = after
         return conversation

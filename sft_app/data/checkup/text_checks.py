@@ -10,6 +10,8 @@ from html.entities import html5
 from ftfy import TextFixerConfig, fix_encoding
 from ftfy.badness import is_bad
 
+from sft_app.data.checkup.markers import has_inner_marker, remove_markers
+
 # A check runs on every message of a million rows, so a cheap test for a necessary condition comes first.
 
 _KEEP_LOST_CHARACTERS = TextFixerConfig(replace_lossy_sequences=False)
@@ -23,10 +25,13 @@ _MAYBE_BAD = re.compile(
 )
 
 # Joiners carry meaning after Arabic and Indic letters and between the parts of an emoji; elsewhere they are noise.
+# So do direction marks in a text with letters that are written from right to left.
 _JOINING_SCRIPTS = "\u0620-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17ff\u1800-\u180d"
 _EMOJI = "\u2190-\u2bff\ufe0f\u20e3\U0001f000-\U0001faff"
 _ASCII_CONTROL = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _TERMINAL_COLOUR = r"\x1b\[[0-9;]*[A-Za-z]"
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile(
     f"{_TERMINAL_COLOUR}|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064"
     f"\u2066-\u2069\ufeff]|(?<![{_JOINING_SCRIPTS}])[\u200c\u200d](?!(?<=[{_EMOJI}]\u200d)[{_EMOJI}])"
@@ -51,25 +56,9 @@ _CLOSED = re.compile(r"</([a-z]+[1-6]?)\s*>", re.IGNORECASE)
 _EMPTY_LINES = re.compile(r"(?<![^\S\n])[^\S\n]*\n(?:[^\S\n]*\n)+")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|([A-Za-z][A-Za-z0-9]{1,30}));")
 
-_ROLES = "system|user|assistant|model|tool|ipython|human"
-# Others may be the author's own, such as <|begin_of_thought|>, and stay.
-_KNOWN_MARKS = (
-    "im_start|im_end|im_sep|endoftext|end_of_text|begin_of_text|start_header_id|end_header_id|eot_id|eom_id|python_tag"
-    "|user|assistant|system|end|pad|bos|eos|endofprompt|START_OF_TURN_TOKEN|END_OF_TURN_TOKEN"
-    "|USER_TOKEN|CHATBOT_TOKEN|SYSTEM_TOKEN|start|message|channel|return|call"
-)
-_MARKER = re.compile(
-    rf"""<\|im_start\|>(?:(?:{_ROLES})\b)?\n?|<\|start_header_id\|>(?:{_ROLES})?<\|end_header_id\|>\n*
-    |<start_of_turn>(?:(?:{_ROLES})\b)?\n?|<end_of_turn>|<\|(?:{_KNOWN_MARKS})\|>
-    |</?s>|\[/?INST\]|<</?SYS>>|^[^\S\n]*(?:\#\#\#[ ](?:Instruction|Input|Response|Human|Assistant):[^\S\n]*)+\n?""",
-    re.MULTILINE | re.VERBOSE,
-)
-_ASKING = re.compile(r"^[^\S\n]*(?:User|Human):[^\S\n]*", re.MULTILINE)
-_ANSWERING = re.compile(r"^[^\S\n]*Assistant:[^\S\n]*", re.MULTILINE)
-
 
 def suspicious(text: str) -> tuple[str, ...]:
-    """List the kinds of fault found: "encoding", "replacement", "control", "html" and "marker", in order.
+    """List the kinds of fault found, in order: encoding, replacement, control, html, marker, inner_marker.
 
     If wrong decoding has lost characters, it cannot be undone, so `repair_encoding` leaves the fault visible.
     """
@@ -78,7 +67,8 @@ def suspicious(text: str) -> tuple[str, ...]:
         "replacement": "\ufffd" in text,
         "control": _has_control(text),
         "html": _strip_html_once(text) != text,
-        "marker": _remove_markers_once(text) != text,
+        "marker": remove_markers(text) != text,
+        "inner_marker": has_inner_marker(text),
     }
     return tuple(kind for kind, is_found in faults.items() if is_found)
 
@@ -96,11 +86,6 @@ def strip_html(text: str) -> str:
     return _repeat(_strip_html_once, text)
 
 
-def remove_markers(text: str) -> str:
-    """Remove leftover chat template markers, together with the role they name."""
-    return _repeat(_remove_markers_once, text)
-
-
 def _repeat(repair: Callable[[str], str], text: str) -> str:
     """Repair until nothing changes, because a removed part may have separated the halves of another fault."""
     while (repaired := repair(text)) != text:
@@ -115,7 +100,7 @@ def _has_bad_encoding(text: str) -> bool:
 def _has_control(text: str) -> bool:
     if text.isascii():
         return len(text.encode().translate(None, _ASCII_CONTROL)) < len(text)
-    return not text.replace("\n", "").isprintable() and _CONTROL.search(text) is not None
+    return not text.replace("\n", "").isprintable() and _without_controls(text) != text
 
 
 def _repair_encoding_once(text: str) -> str:
@@ -124,7 +109,17 @@ def _repair_encoding_once(text: str) -> str:
         if is_bad(text):  # good and bad characters are mixed, so the text cannot be decoded as a whole
             text = _WORD.sub(lambda word: _decode(word.group()), text)
         text = _C1.sub("", text)
-    return _CONTROL.sub(_line_end_or_nothing, text) if _has_control(text) else text
+    return _without_controls(text) if _has_control(text) else text
+
+
+def _without_controls(text: str) -> str:
+    keeps_direction = _RIGHT_TO_LEFT.search(text) is not None
+
+    def replaced(control: re.Match[str]) -> str:
+        is_kept = keeps_direction and _DIRECTION.fullmatch(control.group())
+        return control.group() if is_kept else _line_end_or_nothing(control)
+
+    return _CONTROL.sub(replaced, text)
 
 
 def _decode(text: str) -> str:
@@ -168,12 +163,3 @@ def _decode_entity(entity: re.Match[str]) -> str:
     if entity[1] and f"{entity[1]};" not in html5:
         return entity.group()
     return unescape(entity.group()).replace("\xa0", " ")
-
-
-def _remove_markers_once(text: str) -> str:
-    if not ("<" in text or "#" in text or "]" in text or "Assistant:" in text):
-        return text
-    removed = _MARKER.sub("", text)
-    if _ASKING.search(removed) and _ANSWERING.search(removed):
-        removed = _ANSWERING.sub("", _ASKING.sub("", removed))
-    return removed.strip() if removed != text else text

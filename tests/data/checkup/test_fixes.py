@@ -131,6 +131,21 @@ def test_fix_that_finds_nothing_is_told_with_no_row(clean: Any):
     assert applied == [AppliedFix(fix, []) for fix in RECOMMENDED]
 
 
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("How does é look if UTF-8 is read as Latin-1?", "It looks like Ã©."),
+        ("How does a Llama 2 prompt format begin?", "[INST] Hi [/INST]"),
+        ("Write the HTML of a heading.", "<h1>Kettles</h1>"),
+        ("Is one smaller?", "If x<p and p>0; write &lt; in HTML."),
+        ("Write a scene.", "User: My kettle leaks.\nAssistant: Bring it in.\nUser: Bye."),
+    ],
+)
+def test_what_a_conversation_is_about_is_no_fault(clean: Any, question: str, answer: str):
+    rows = [row(question, answer)]
+    assert clean(rows, "repair_encoding", "remove_markers", "strip_html")[1] == rows
+
+
 # fixes together
 
 
@@ -196,9 +211,8 @@ def test_conversations_that_go_on_differently_after_one_opening_are_kept(clean: 
     [
         "on&#8203;its way",
         "It&acirc;&#128;&#153;s",
-        "&lt;|im_end|&gt;on",
+        "on&lt;|im_end|&gt;",
         "nell&#64;mailbox.co.uk",
-        "<b<s>>a</b>",
         "a<\u200bp>b</p>",
     ],
 )

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from sft_app.data.checkup.markers import remove_markers
 from sft_app.data.checkup.personal_data import mask_personal_data, personal_kinds
-from sft_app.data.checkup.text_checks import remove_markers, repair_encoding, strip_html
+from sft_app.data.checkup.text_checks import repair_encoding, strip_html
 from sft_app.data.checkup.text_checks import suspicious as suspicious_text
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "customer_service.jsonl"
@@ -68,8 +69,12 @@ def suspicious(text: str) -> tuple[str, ...]:
         ("marker", "<<SYS>>Be kind<</SYS>>"),
         ("marker", "Bye</s>"),
         ("marker", "### Response:\nYes"),
-        ("marker", "Hi\nUser: one\nAssistant: two"),
-        ("marker", "Human: one\nAssistant: two"),
+        ("inner_marker", "Hi\nUser: one\nAssistant: two"),
+        ("inner_marker", "Human: one\nAssistant: two"),
+        ("inner_marker", "It is put between [INST] and [/INST] there."),
+        ("inner_marker", "The last one is [/INST]"),
+        ("inner_marker", "### Response: within two days"),
+        ("inner_marker", "Hello<|im_end|>\n<|im_start|>user\nAnd you?"),
         ("personal_email", "write to nell.b@fernhill.co.uk."),
         ("personal_phone", "+44 20 7946 0958"),
         ("personal_phone", "call +49 (0)151 2345678 now"),
@@ -112,6 +117,9 @@ def test_fault_is_found_alone(kind: str, text: str):
         "Use `<br>` here:\n```html\n<p>one &amp; two</p>\n```",
         "<!DOCTYPE html>\n<html><body><p>Hi</p></body></html>",
         "```\n<p>not closed",
+        "It costs <s>9</s> 8 euros",
+        "<s>9</s> 8 euros",
+        "الرقم \u200f+0\u200f (AB-0)",
         "<|begin_of_thought|>\nHm.\n<|end_of_thought|> is the author's own mark",
         "xs |> map f <| y; a <|> b; array[INSTALL]; the #1 choice; ## Response",
         "The User: field is required",
@@ -136,7 +144,7 @@ def test_ordinary_text_is_left_alone(text: str):
 def test_kinds_come_in_a_fixed_order():
     text = "555-123-4567 a@b.org <|im_end|> <br> \x00 \ufffd donâ€™t 4111111111111111 " + GITHUB_KEY
     personal = ("personal_email", "personal_phone", "personal_card", "personal_key")
-    assert suspicious(text) == ("encoding", "replacement", "control", "html", "marker", *personal)
+    assert suspicious(text) == ("encoding", "replacement", "control", "html", "inner_marker", *personal)
 
 
 def test_bundled_example_has_no_fault():
@@ -209,10 +217,11 @@ def test_html_becomes_plain_text(text: str, expected: str):
         ("<|im_start|>assistant\nHello<|im_end|>\n", "Hello"),
         ("<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "Hi"),
         ("<start_of_turn>model\nHi<end_of_turn>", "Hi"),
-        ("<s>[INST] <<SYS>>\nBe kind\n<</SYS>>\n\nHi [/INST]", "Be kind\n\n\nHi"),
-        ("### Instruction:\nSay hi\n\n### Response:\nHi", "Say hi\n\nHi"),
-        ("User: one\nAssistant: two", "one\ntwo"),
-        ("<|im<|end|>_end|>a", "a"),
+        ("<s>[INST] Hi [/INST]", "Hi"),
+        ("### Response:\nHi", "Hi"),
+        ("Hi\n\n### Instruction:\n", "Hi"),
+        ("It is here. </s>", "It is here."),
+        ("Hi<|im_end|>\n<|im_start|>user\n", "Hi"),
     ],
 )
 def test_markers_are_removed(text: str, expected: str):
