@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,6 +95,15 @@ def find_constant_answers(answers: Answers, rows_at: RowsAt) -> list[Finding]:
     said = f"{share} of the answers are one of {len(top)} texts, such as {_quoted(answers.texts.get(most, ''))}."
     advice = " The model will learn only these. Check which column is the answer."
     return [_of_values(answers, [value for value, _ in top], rows_at, said + advice, "serious")]
+
+
+def find_echoes(echoes: Sequence[int], total: int, rows_at: RowsAt) -> list[Finding]:
+    """Find out whether nearly all answers repeat their question; `echoes` are the indexes of those that do."""
+    if total < ENOUGH or len(echoes) < NEARLY_ALL * total:
+        return []
+    said = f"{_percent(len(echoes), total)} of the answers are the same as the question."
+    advice = " The model will learn to repeat what it is asked. Check which column is the answer."
+    return [Finding("answer_is_question", rows_at(echoes), said + advice, "", "serious")]
 
 
 def find_odd_answers(answers: Answers, rows_at: RowsAt, unused: Iterable[str]) -> list[Finding]:

@@ -67,6 +67,7 @@ class Examination:
     opening_texts: dict[int, str] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     placeholders: Placeholders = field(default_factory=Placeholders)
+    echoes: array[int] = field(default_factory=lambda: array("q"))
     personal: PersonalRows = field(default_factory=PersonalRows)
     languages: Languages = field(default_factory=Languages)
 
@@ -78,6 +79,8 @@ class Examination:
             if not is_about(kind, conversation):
                 self.indexes.setdefault(kind, array("q")).append(index)
         self.personal.add(conversation)
+        if conversation.answers()[0].strip() == conversation.first_user_text().strip():
+            self.echoes.append(index)
         answers = conversation.answers()
         self.answers.add(conversation.is_text(), answers)
         self.placeholders.add(conversation)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_app.data.checkup.answers import find_constant_answers, find_odd_answers
+from sft_app.data.checkup.answers import find_constant_answers, find_echoes, find_odd_answers
 from sft_app.data.checkup.checks import (
     Examination,
     find_duplicates,
@@ -163,6 +163,7 @@ def _find_all(
     findings = [
         *find_reading_problems(reading),
         *constant,
+        *find_echoes(examined.echoes, len(examined), examined.rows_at),
         *_find_wrong_column(reading, examined),
         *repeated,
         *(_find_truncated(lengths, settings) if lengths else []),

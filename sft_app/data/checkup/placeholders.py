@@ -69,7 +69,26 @@ UNWRITTEN = {
     *("testtest", "asdf", "asdfasdf", "asdfgh", "asdfghjkl", "qwerty", "qwertz", "qwer", "foo", "bar", "foobar"),
     *("xx", "xxx", "xxxx", "xxxxx", "abc", "blah", "blah blah", "dummy", "sample text", "your answer here"),
 }
-MAYBE_ANSWERS = EMPTY | UNWRITTEN
+NOTES = {
+    *("wip", "work in progress", "coming soon", "see above", "no answer", "string", "null null", "answer pending"),
+    *("your answer", "answer goes here", "answer here", "antwort folgt", "folgt", "wird ergänzt", "à compléter"),
+    *("a completar", "por completar", "pendiente", "da completare", "待补充", "待定", "тест"),
+}
+"""Written in place of an answer. A person may well write one of these as a question, or `test`, `asdf` or `?`."""
+MAYBE_ANSWERS = EMPTY | UNWRITTEN | NOTES
+TYPED = (UNWRITTEN - {"todo", "tbd", "tba", "tbc", "fixme", "placeholder"}) | NOTES | {"?", "??", "???", ".", "..."}
+_NOTE = re.compile(
+    r"""(?:todo|tbd|fixme|wip)\s?[:–—-]\s.{1,60}|n/a\s*[–—-]\s*.{1,40}|\#n/a\ requesting\ data\W*
+    |(?:\[|<|\(|\{{1,2})\s*(?:(?:insert|enter|add|write|put)\s+)?(?:(?:your|the|an)\s+)?(?:answer|response|reply)
+    (?:\s+(?:goes\s+)?here)?\s*(?:\]|>|\)|\}{1,2})
+    |(?:api\s)?error\s?:\s(?:request|connection|read|gateway|server|rate\slimit|internal\sserver|timeout)\b.{0,60}
+    |(?:the\s)?request\stimed\sout\.?|\{\s*"error"\s*:\s*[{"].{1,250}\}""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_ABOUT_NOTES = re.compile(
+    r"\b(?:to-?do|tbd|n/a|wip|placeholder|template|variable|tag|api|json|error|timed? ?out|log)s?\b|\{\{", re.IGNORECASE
+)
+_LONGEST_NOTE = 300
 _LOREM = re.compile(r"lorem ipsum( dolor sit amet\b.*)?[.…]*", re.DOTALL)
 _ABOUT_SHEETS = re.compile(
     r"error|excel|sheet|formula|vlookup|fehler|formel|erreur|formule|hoja|fórmula|#", re.IGNORECASE
@@ -85,8 +104,8 @@ class _Turns:
     others: int = 0
     sentences: int = 0
 
-    def add(self, index: int, text: str) -> None:
-        if text.lower() in MAYBE_ANSWERS:
+    def add(self, index: int, text: str, is_placeholder: bool) -> None:
+        if is_placeholder:
             self.maybe[index] = text
             return
         self.others += 1
@@ -116,17 +135,20 @@ class Placeholders:
                 if not _is_about_sheets(message.content, others):
                     self.sure.setdefault(index, message.content.strip())
         if index not in self.sure and [message.role for message in spoken] == ["user", "assistant"]:
-            self.questions.add(index, spoken[0].content.strip())
-            self.answers.add(index, spoken[1].content.strip())
+            question, answer = spoken[0].content.strip(), spoken[1].content.strip()
+            self.questions.add(index, question, question.lower() in MAYBE_ANSWERS)
+            is_note = _is_note(answer) and not _ABOUT_NOTES.search(question)
+            is_word = answer.lower() in MAYBE_ANSWERS and not _is_named(answer, conversation)
+            self.answers.add(index, answer, is_note or is_word)
 
     def fixable(self) -> list[int]:
         """Return the indexes of the conversations that the fix removes, ascending."""
-        return sorted({*self.sure, *(self._maybe() if self._are_rare() else ())})
+        return sorted({*self.sure, *(self._maybe().keys() - self._typed() if self._are_rare() else ())})
 
     def find(self, rows_at: RowsAt) -> list[Finding]:
         """Return the placeholders with a fix, and those that are too frequent to be removed unseen."""
         fixable = self.fixable()
-        others = [] if self._are_rare() else sorted(self._maybe())
+        others = sorted(self._maybe().keys() - fixable)
         return [
             *([self._finding(fixable, rows_at, "drop_placeholders")] if fixable else []),
             *([self._finding(others, rows_at, "")] if others else []),
@@ -146,6 +168,11 @@ class Placeholders:
     def _maybe(self) -> dict[int, str]:
         return {**self.questions.found(), **self.answers.found()}
 
+    def _typed(self) -> set[int]:
+        """Return the indexes of questions that a person may have typed, and whose answer is none of these."""
+        answers = self.answers.found()
+        return {index for index, text in self.questions.found().items() if text.lower() in TYPED} - answers.keys()
+
     def _are_rare(self) -> bool:
         return len(self._maybe()) <= max(FEW, RARE * self.total)
 
@@ -155,6 +182,19 @@ def _is_sure(content: str) -> bool:
         return content.lstrip()[:5].lower() == "lorem" and _LOREM.fullmatch(content.strip().lower()) is not None
     text = content.strip().lower()
     return text in ERRORS or text in GONE or text == "lorem ipsum"
+
+
+def _is_note(text: str) -> bool:
+    """Return whether a text stands in place of an answer: a note to write it, an empty slot, or an error message."""
+    return len(text) <= _LONGEST_NOTE and _NOTE.fullmatch(text) is not None
+
+
+def _is_named(answer: str, conversation: Conversation) -> bool:
+    """Return whether a word is an answer that the system message or the question names."""
+    word = re.escape(answer)
+    named = rf"(?<!\w){word}(?!\w)" if answer[0].isalnum() else rf"[\"'“‘«„`(]{word}[\"'”’»“`)]"
+    asked = (message.content for message in conversation.messages if message.role in ("system", "user"))
+    return any(re.search(named, text, re.IGNORECASE) for text in asked)
 
 
 def _is_about_sheets(content: str, others: Iterable[str]) -> bool:

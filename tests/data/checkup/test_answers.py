@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from sft_app.data.checkup.answers import Answers, find_constant_answers, find_odd_answers
+from sft_app.data.checkup.answers import Answers, find_constant_answers, find_echoes, find_odd_answers
 from sft_app.data.checkup.finding import Finding
 
 REPLIES = [f"We have sent parcel {n} to you by the morning post of day {n}." for n in range(100)]
@@ -98,3 +98,9 @@ def test_a_plain_text_has_no_shape():
     for number in range(20):
         answers.add(True, [f"TCK-{number}"])
     assert find_odd_answers(answers, rows_at, []) == []
+
+
+@pytest.mark.parametrize(("echoes", "found"), [(12, 1), (11, 1), (6, 0), (0, 0)])
+def test_answers_that_repeat_the_question_are_found_if_nearly_all_do(echoes: int, found: int):
+    findings = find_echoes(range(echoes), 12, lambda indexes: list(indexes))
+    assert [finding.severity for finding in findings] == ["serious"] * found
