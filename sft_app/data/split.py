@@ -44,6 +44,7 @@ class RelatedRows:
     def __init__(self) -> None:
         self.rows, self.whole = array("q"), array("q")
         self.questions, self.answers = array("q"), array("q")
+        self.systems = array("q")
         self.near = NearDuplicates()
         self._long_lines: dict[int, int] = {}
 
@@ -54,7 +55,14 @@ class RelatedRows:
         self.whole.append(hash((conversation, unread)) if unread else hash(conversation))
         self.questions.append(hash(question) if question else hash(conversation))
         self.answers.append(hash(answer) if question else hash(conversation))
+        self.systems.append(hash(tuple(message for message in conversation.messages if message.role == "system")))
         self.near.add(self._without_shared_lines(conversation.spoken()))
+
+    def near_copies(self) -> np.ndarray:
+        """Group near duplicates with the same system messages, int64 (conversations,)."""
+        near = self.near.groups()
+        _, system = np.unique(as_array(self.systems), return_inverse=True)
+        return equal_groups(near * (len(near) + 1) + system)
 
     def groups(self) -> np.ndarray:
         """Return a group number for each conversation, int64 (conversations,); related ones have the same number."""

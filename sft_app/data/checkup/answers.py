@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,17 @@ _ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9#_./-]{3,}")
 SHAPES = {"address": "e-mail or web addresses", "date": "dates", "number": "numbers", "id": "ids", "name": "names"}
 
 
+_COUNTED = r"num(?:ber|éro|ero)s?|número|nummern?|numer|codes?|ids?|sku|referen\w+|referenz|models?|versions?"
+_ASKS_FOR = {
+    "address": r"e-?mails?|mails?|address(?:es)?|adresse\w*|urls?|links?|web ?sites?",
+    "date": r"when|dates?|days?|years?|wann|datum|quand|cuándo|fecha",
+    "number": rf"{_COUNTED}|how (?:many|much)|wie ?viele?|combien|cuánt\w+",
+    "id": _COUNTED,
+    "name": r"who|names?|wer|namen?|qui|quién",
+}
+_ASKING = {shape: re.compile(rf"\b(?:{words})\b", re.IGNORECASE) for shape, words in _ASKS_FOR.items()}
+
+
 @dataclass
 class Answers:
     """Collects hashes and shapes of all answers, and the text of the first different ones."""
@@ -37,11 +49,12 @@ class Answers:
     hashes: array[int] = field(default_factory=lambda: array("q"))
     texts: dict[int, str] = field(default_factory=dict)
     shapes: dict[str, array[int]] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
     characters: int = 0
     labels: int = 0
 
-    def add(self, is_text: bool, answers: list[str]) -> None:
-        """Add the answers of the next conversation, or a plain text."""
+    def add(self, is_text: bool, answers: list[str], question: str = "") -> None:
+        """Add the answers of the next conversation, or a plain text, and the first question."""
         whole = answers[0] if len(answers) == 1 else "\n".join(answers)
         index, key = len(self.hashes), hash(whole)
         self.hashes.append(key)
@@ -52,6 +65,7 @@ class Answers:
             self.labels += is_label(whole)
             if shape := _shape(whole.strip()):
                 self.shapes.setdefault(shape, array("q")).append(index)
+                self.asked[shape] += _ASKING[shape].search(question) is not None
 
     def mean_length(self) -> float:
         """Return the mean length of an answer in characters."""
@@ -117,6 +131,8 @@ def find_odd_answers(answers: Answers, rows_at: RowsAt, unused: Iterable[str]) -
     for shape, words in SHAPES.items():
         indexes = answers.shapes.get(shape, array("q"))
         if len(indexes) < NEARLY_ALL * total or different < min(ENOUGH, total / 2):
+            continue
+        if answers.asked[shape] >= NEARLY_ALL * len(indexes):  # the questions ask for this
             continue
         is_doubtful = bool(list(unused)) or shape in ("address", "id")
         said = f"{_percent(len(indexes), total)} of the answers are {words}. Check which column is the answer."

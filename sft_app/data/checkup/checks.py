@@ -82,7 +82,7 @@ class Examination:
         if conversation.answers()[0].strip() == conversation.first_user_text().strip():
             self.echoes.append(index)
         answers = conversation.answers()
-        self.answers.add(conversation.is_text(), answers)
+        self.answers.add(conversation.is_text(), answers, conversation.first_user_text())
         self.placeholders.add(conversation)
         self._note_opening(answers[0])
         self.languages.add(index, conversation.first_user_text(), answers[0])
@@ -109,7 +109,7 @@ class Examination:
 def find_duplicates(examined: Examination) -> list[Finding]:
     """Find duplicates, near duplicates, questions with several answers, and answers shared by many questions."""
     related = examined.related
-    near, whole = related.near.groups(), equal_groups(as_array(related.whole))
+    near, whole = related.near_copies(), equal_groups(as_array(related.whole))
     copies = repeats(whole)
     near_copies = np.setdiff1d(repeats(near), copies)
     questions, answers = as_array(related.questions), as_array(related.answers)

@@ -226,7 +226,7 @@ def _dropped(related: RelatedRows, placeholders: Placeholders, fixes: Sequence[s
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "drop_placeholders": lambda left: np.array(placeholders.fixable(), dtype=np.int64),
         "drop_duplicates": lambda left: repeats(equal_groups(as_array(related.whole)[left])),
-        "drop_near_duplicates": lambda left: repeats(equal_groups(related.near.groups()[left])),
+        "drop_near_duplicates": lambda left: repeats(equal_groups(related.near_copies()[left])),
         "keep_first_answer": lambda left: _other_answers(questions[left], answers[left]),
     }
     left = np.arange(len(related.rows))

@@ -140,10 +140,10 @@ def _several(languages: Languages, rows_at: RowsAt) -> list[Finding]:
     others = [(language, rows) for language, rows in ordered[1:] if len(rows) >= max(2, SECOND_LANGUAGE * total)]
     if not others:
         return []
-    shares = ", ".join(f"{len(rows) / total:.0%} {_name(language)}" for language, rows in [ordered[0], *others])
+    named = ", ".join(_name(language) for language, _ in [ordered[0], *others])  # not all are identified, so no shares
     rows = rows_at(index for _, indexes in others for index in indexes)
     sample = f" (from a sample of {total:,})" if not languages.sample.is_whole() else ""
-    return [Finding("language", rows, f"The answers are in several languages: {shares}{sample}.")]
+    return [Finding("language", rows, f"The answers are in several languages: {named}{sample}.")]
 
 
 def _exceptions(languages: Languages, rows_at: RowsAt) -> list[Finding]:

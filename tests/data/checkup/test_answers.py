@@ -104,3 +104,11 @@ def test_a_plain_text_has_no_shape():
 def test_answers_that_repeat_the_question_are_found_if_nearly_all_do(echoes: int, found: int):
     findings = find_echoes(range(echoes), 12, lambda indexes: list(indexes))
     assert [finding.severity for finding in findings] == ["serious"] * found
+
+
+@pytest.mark.parametrize(("question", "found"), [("Which article number has lamp {}?", 0), ("Is lamp {} here?", 1)])
+def test_ids_that_the_questions_ask_for_are_meant(question: str, found: int):
+    answers = Answers()
+    for n in range(12):
+        answers.add(False, [f"LX-{n}04"], question.format(n))
+    assert len(find_odd_answers(answers, lambda indexes: list(indexes), [])) == found

@@ -381,3 +381,12 @@ def test_rows_that_differ_in_what_is_not_read_are_no_copies(clean: Any):
     pair = {"prompt": "And then?", "completion": "Half as much."}
     rows = [{**pair, "notes": f"the customer had asked about {plant} before"} for plant in ("ferns", "figs")]
     assert len(clean([*rows, rows[0]], "drop_duplicates")[1]) == 2
+
+
+def test_rows_with_different_system_messages_are_no_near_copies(clean: Any, tmp_path: Path):
+    rows = [
+        {"messages": [{"role": "system", "content": f"Answer {way}."}, *row("Who?", LONG)["messages"]]}
+        for way in ("formally", "casually")
+    ]
+    assert clean(rows, "drop_near_duplicates")[1] == rows
+    assert "near_duplicate" not in kinds_in(tmp_path / "source.jsonl")
