@@ -48,7 +48,7 @@ INNER_LAYERS = {
     "data": [
         "rows tool_calls",
         "messages",
-        "chat_templates conversation duplicates",
+        "chat_templates conversation duplicates spoken_lines",
         "sources",
         "formats",
         "first_rows",

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from sft_app.data.messages import role_named
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import MAX_ROW_BYTES, UnreadableFileError, decoded_lines
+from sft_app.data.spoken_lines import marked_role
 
-_MARK = re.compile(r"\s{0,3}(?:#{1,4}\s+|>\s+)?(?:\*\*|__)?([^\W\d_][^:：*]{0,24}?)\s?[:：](?:\*\*|__)?(?:\s+|$)")
 _RULE = re.compile(r"\s*([-=*_#])\1{2,}\s*")
 LEAST_TURNS = 2
 """Of the user, and of the assistant: one of each may be a dialogue in prose."""
@@ -22,8 +21,8 @@ WHOLE = "The file is one conversation. Put a line with `---` between several."
 def is_chat(text: str) -> bool:
     """Return whether a text begins with a turn, and both user and assistant have several."""
     lines = [line for line in text.splitlines() if line.strip() and not _RULE.fullmatch(line)]
-    roles = [role for line in lines if (role := _mark(line)[0])]
-    starts = bool(lines) and bool(_mark(lines[0])[0])
+    roles = [role for line in lines if (role := marked_role(line)[0])]
+    starts = bool(lines) and bool(marked_role(lines[0])[0])
     return starts and min(roles.count("user"), roles.count("assistant")) >= LEAST_TURNS
 
 
@@ -40,13 +39,6 @@ def read_chats(head: str, blocks: Iterator[bytes], notes: list[str]) -> Iterator
         yield _row(number, lines)
 
 
-def _mark(line: str) -> tuple[str, str]:
-    """Return the role that a line names, "" if none, and the text after it."""
-    found = _MARK.match(line)
-    role = role_named(found[1]) if found else None
-    return (role, line[found.end() :]) if found and role else ("", line)
-
-
 def _separators(lines: list[str]) -> tuple[bool, bool]:
     """Return whether rules, and whether blank lines, separate conversations."""
     filled = [line for line in lines if line.strip()]
@@ -57,7 +49,7 @@ def _separators(lines: list[str]) -> tuple[bool, bool]:
 
 def _are_beginnings(lines: list[str]) -> bool:
     """Return whether every line can begin a conversation: it is a turn, but not the assistant's."""
-    return bool(lines) and all(_mark(line)[0] in ("user", "system") for line in lines)
+    return bool(lines) and all(marked_role(line)[0] in ("user", "system") for line in lines)
 
 
 def _conversations(
@@ -86,7 +78,7 @@ def _conversations(
 def _row(number: int, lines: list[tuple[str, str]]) -> Row | Rejected:
     messages: list[dict[str, str]] = []
     for line, _ in lines:
-        role, text = _mark(line)
+        role, text = marked_role(line)
         if role:
             messages.append({"role": role, "content": text})
         elif messages:

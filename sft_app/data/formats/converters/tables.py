@@ -7,15 +7,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sft_app.data.formats.converters.message_cells import plain_name
 from sft_app.data.formats.converters.turn_shapes import shaped_messages
 from sft_app.data.formats.option_columns import check_option_answer, option_columns, option_list_column, options_of
 from sft_app.data.messages import RawMessages, kind_of
 from sft_app.data.rows import JsonObject
+from sft_app.data.spoken_lines import spoken_turns
 from sft_app.data.tool_calls import TOOL_COLUMNS, definitions_text, parse_json
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
 
-HISTORY_COLUMNS = ("history",)
+HISTORY_COLUMNS = ("history", *(f"{one}_history" for one in ("conversation", "chat", "dialogue", "dialog", "message")))
+EMPTY_HISTORIES = ("", "[]", "{}", "none", "null", "nan", "n/a", "-")
 THOUGHT_COLUMNS = (
     *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "cot", "complex_cot", "chain_of_thought"),
     *("thinking_trajectory", "thinking_trajectories", "think", "reasoning_trace", "reasoning_steps"),
@@ -54,9 +57,10 @@ def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> li
     if not strict:
         _check_columns(row, columns)
     options = options_of(row, columns.used())
-    parts = [_cell(row, columns.user, strict), _cell(row, columns.context, strict, optional=True)]
+    history, before = _history(row, columns)
+    parts = [before, _cell(row, columns.user, strict), _cell(row, columns.context, strict, optional=True)]
     parts += [f"{label}. {text}" for label, text in options]
-    question = "\n".join(part for part in parts if part.strip())
+    question = "\n".join(part for part in parts if part.strip()) if any(map(str.strip, parts[1:])) else ""
     answer = _cell(row, columns.assistant, strict)
     if options:
         check_option_answer(answer, options, columns.assistant)
@@ -67,9 +71,6 @@ def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> li
     tools = next((row[name] for name in TOOL_COLUMNS if definitions_text(row.get(name))), None)
     if tools is not None:
         system["tools"] = tools
-    history = [
-        turn for name in HISTORY_COLUMNS if name not in columns.used() for turn in shaped_messages(row.get(name))
-    ]
     replied = _answer(answer, tools is not None, _thought(row, columns))
     messages = [*history, {"role": "user", "content": question}, replied]
     return [[system, *messages] if system["content"].strip() or tools is not None else messages]
@@ -79,8 +80,33 @@ def extra_columns(row: JsonObject, columns: ColumnMap) -> list[str]:
     """List the columns that belong to the example by their names: history, reasoning, tools and options."""
     used = columns.used()
     thoughts = [name for name in row if _is_thought(name)][:1]
-    named = [name for name in (*HISTORY_COLUMNS, *TOOL_COLUMNS) if row.get(name)]
+    named = [
+        *(name for name in row if _is_history(name) and row[name]),
+        *(name for name in TOOL_COLUMNS if row.get(name)),
+    ]
     return [name for name in (*named, *thoughts, *_option_columns(row, used)) if name not in used]
+
+
+def _history(row: JsonObject, columns: ColumnMap) -> tuple[RawMessages, str]:
+    """Return the turns before the question, and what is text without turns. Raises: DataError if it is neither."""
+    turns: RawMessages = []
+    texts: list[str] = []
+    for name in (name for name in row if _is_history(name) and name not in columns.used()):
+        value = row[name]
+        if read := shaped_messages(value) or (spoken_turns(value) if isinstance(value, str) else []):
+            turns += read
+        elif isinstance(value, str):
+            texts += [value.strip()] if value.strip().lower() not in EMPTY_HISTORIES else []
+        elif isinstance(value, list) and all(isinstance(one, str) for one in value):
+            texts += value
+        elif isinstance(value, (list, dict)) and value:
+            raise DataError(f"`{_in_one_line(name)}` contains {kind_of(value)} that is no list of turns")
+    return turns, "\n".join(texts)
+
+
+@lru_cache(maxsize=1024)
+def _is_history(name: str) -> bool:
+    return plain_name(name) in HISTORY_COLUMNS
 
 
 def _answer(text: str, has_tools: bool, thought: str) -> JsonObject:

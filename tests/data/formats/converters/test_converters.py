@@ -344,3 +344,32 @@ def test_column_map_comes_back_from_the_settings():
     columns = ColumnMap("a=b", "Antwort", context="c d")
     assert columns.entries() == ("user=a=b", "assistant=Antwort", "context=c d")
     assert ColumnMap(**DataSettings(columns=columns.entries()).column_map()) == columns
+
+
+@pytest.mark.parametrize("name", ["history", "Chat History", "conversation_history"])
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ("User: Hi\nBot: Hello\nthere", ["Hi", "Hello\nthere", "Open?"]),
+        ([["Hi", "Hello"]], ["Hi", "Hello", "Open?"]),
+        ("earlier: Hi / Hello", ["earlier: Hi / Hello\nOpen?"]),
+        ("Bot: Hello\nUser: Hi", ["Bot: Hello\nUser: Hi\nOpen?"]),
+        (["Hi"], ["Hi\nOpen?"]),
+        ("[]", ["Open?"]),
+        (None, ["Open?"]),
+    ],
+)
+def test_history_comes_before_the_question(name: str, history: Any, expected: list[str]):
+    row = {name: history, "question": "Open?", "answer": "Yes."}
+    settings = DataSettings(format="question_answer")
+    messages = converter(settings)(row, settings)[0]
+    assert [message["content"] for message in messages] == [*expected, "Yes."]
+
+
+def test_history_that_cannot_be_read_is_told():
+    row = {"history": {"seen": [1, 2]}, "question": "Open?", "answer": "Yes."}
+    settings = DataSettings(format="question_answer")
+    with pytest.raises(DataError, match="`history` contains an object that is no list of turns"):
+        converter(settings)(row, settings)
+    with pytest.raises(DataError, match="the question, is empty"):
+        converter(settings)({**row, "history": "Hi", "question": " "}, settings)

@@ -1,0 +1,34 @@
+"""Read lines that begin with who speaks, such as `User:` and `Assistant:`."""
+
+from __future__ import annotations
+
+import re
+
+from sft_app.data.messages import RawMessages, role_named
+
+_MARK = re.compile(r"\s{0,3}(?:#{1,4}\s+|>\s+)?(?:\*\*|__)?([^\W\d_][^:：*]{0,24}?)\s?[:：](?:\*\*|__)?(?:\s+|$)")
+
+
+def marked_role(line: str) -> tuple[str, str]:
+    """Return the role that a line names, "" if none, and the text after it."""
+    found = _MARK.match(line)
+    role = role_named(found[1]) if found else None
+    return (role, line[found.end() :]) if found and role else ("", line)
+
+
+def spoken_turns(text: str) -> RawMessages:
+    """Read the turns of a text; [] unless it begins with one, user and assistant alternate, and each says something."""
+    messages: RawMessages = []
+    for line in text.strip().splitlines():
+        role, said = marked_role(line)
+        if role:
+            messages.append({"role": role, "content": said})
+        elif messages:
+            messages[-1]["content"] += f"\n{line}"
+        else:
+            return []
+    roles = [message["role"] for message in messages if message["role"] != "system"]
+    expected = [("user", "assistant")[at % 2] for at in range(len(roles))]
+    is_chat = roles == expected and bool(roles) and len(messages) - len(roles) <= (messages[0]["role"] == "system")
+    messages = [{**message, "content": message["content"].strip()} for message in messages]
+    return messages if is_chat and all(message["content"] for message in messages) else []
