@@ -23,7 +23,7 @@ CLEAR_BAD = _words(
     "fail failed disliked unhelpful downvote downvoted thumbs_down thumb_down thumbdown thumbsdown 👎 ✗ ✘ ❌ "
     "worse worst lose schlecht falsch "
     "inkorrekt abgelehnt mauvais mauvaise incorrecte faux rejete refuse incorrecto incorrecta malo mala rechazado "
-    "scorretto sbagliato rifiutato errado ruim rejeitado fout slecht 错误 坏 неправильно неверно плохо"
+    "scorretto sbagliato rifiutato errado ruim rejeitado fout slecht 错误 坏 差 неправильно неверно плохо"
 )
 SENTIMENTS_GOOD = _words("positive positiv positif positivo positiva")
 SENTIMENTS_BAD = _words("negative negativ negatif negativo negativa")
@@ -39,9 +39,12 @@ NO_MEANS_BAD = _words(
     "good correct right accurate approved approve accept accepted acceptable desirable liked like preferred chosen "
     "selected helpful useful thumb thumbs up pass passed upvote upvoted richtig korrekt gut freigegeben akzeptiert "
     "angenommen hilfreich approuve accepte bon bonne correcte utile juste aprobado aceptado bueno buena correcto "
-    "correcta util corretto giusto buono goed 正确 правильно верно"
+    "correcta util corretto giusto buono goed 正确 правильно верно "
+    "use freigabe genehmigt validee validado validada convalidato convalidata approvata approuvee aprobada aprovada"
 )
-YES_MEANS_BAD = _words(
+DISCARDED = _words("deleted removed geloscht entfernt supprime supprimee eliminado eliminada spam")
+"""A row with one of these marks is not wanted any more; in most files, no row has one."""
+YES_MEANS_BAD = DISCARDED | _words(
     "bad wrong incorrect inaccurate rejected reject declined down disliked dislike undesirable unhelpful flagged flag "
     "downvote downvoted fail failed falsch schlecht abgelehnt inkorrekt mauvais mauvaise incorrecte faux rejete malo "
     "mala incorrecto rechazado scorretto sbagliato errado 错误 неправильно"
@@ -54,9 +57,17 @@ OPINIONS = _words(
     "daumen"
 )
 """Under these names, a plain yes or no is about the answer."""
+ORDINARY = _words(
+    "urgent dringend public private active inactive paid vip new customer customers client clients kunde kunden "
+    "caller offentlich aktiv neu"
+)
+"""Under a name with one of these, a yes or no, or a sentiment, is a fact about the case or its customer."""
+MESSAGE_VERDICTS = OPINIONS - CLASS_NAMES - {"labels", "preference"}
+"""Names under which a message in a list may hold a verdict of its own."""
 RATES = _words(
     "rating ratings rate score scores star stars quality reward rewards helpfulness correctness coherence usefulness "
-    "accuracy relevance satisfaction rank bewertung note puntuacion valoracion valutazione avaliacao оценка"
+    "accuracy relevance satisfaction rank bewertung note puntuacion valoracion valutazione avaliacao оценка "
+    "评价 评分 评级"
 )
 JUDGES = RATES | _words(
     "status state grade review result outcome decision assessment check tag mark annotation comparison qa qc qualitat "
@@ -68,6 +79,7 @@ NEUTRAL_NAME_WORDS = _words(
     "is was are the of by for an it user users human model ai bot llm assistant agent gpt expert annotator reviewer "
     "rater admin moderator editor final overall answer answers response responses reply completion output antwort "
     "reponse respuesta risposta resposta metadata meta info extra extras data value values name text key field column "
-    "col var unnamed attributes properties annotations details additional quick binary ist die der das est la le"
+    "col var unnamed attributes properties annotations details additional quick binary training finetuning ist die der das est la "
+    "le"
 )
 """Words in a name that do not say what is judged, or say that it is the answer."""

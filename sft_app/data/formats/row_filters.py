@@ -28,6 +28,7 @@ LONGEST_OBJECT = 2000
 OTHER = "…"
 """Replaces texts that are too long to be a label, or too many."""
 DEEPEST = 3
+IN_MESSAGES = "[]."
 SIGNS = {"-1", "0", "1"}
 NUMBER = re.compile(r"[+-]?\d+([.,/]\d+)?%?")
 
@@ -90,7 +91,7 @@ def find_row_filter(counts: ValueCounts, used: Set[str]) -> RowFilter:
     columns = {
         name: _interpret(name, words, is_compared)
         for name, words in counts.words.items()
-        if name not in used and name.split(".")[0] not in used
+        if name not in used and name.split(".")[0] not in used and not _is_unmarked(name, words)
     }
     return RowFilter(frozenset(used), columns, is_compared)
 
@@ -98,6 +99,11 @@ def find_row_filter(counts: ValueCounts, used: Set[str]) -> RowFilter:
 def may_be_class(name: str) -> bool:
     """Return whether a column, such as `label`, may hold classes of the text rather than verdicts on the answer."""
     return bool(_name_words(name) & known.CLASS_NAMES)
+
+
+def _is_unmarked(name: str, words: Counter[str]) -> bool:
+    """Return whether a column such as `deleted` has marked no row so far, so that it is judged cell by cell."""
+    return bool(_name_words(name) & known.DISCARDED) and not words.keys() & _interpret_words(name, words).bad
 
 
 def _interpret(name: str, words: Counter[str], is_compared: bool) -> LabelColumn:
@@ -154,6 +160,9 @@ def _is_about_answers(name_words: Set[str], words: Set[str]) -> bool:
 def _may_mark(name: str, name_words: Set[str], words: Set[str], bad: Set[str], is_mostly_clear: bool) -> bool:
     """Return whether words may mark bad answers; under an unrelated name, only if they split the rows in two."""
     matches = words & bad
+    sentiments = known.SENTIMENTS_GOOD | known.SENTIMENTS_BAD | {"neutral"}
+    if name_words & known.ORDINARY and words <= known.WEAK_GOOD | known.WEAK_BAD | sentiments:
+        return False
     if name_words and _names_answers(name_words):
         return bool(matches - known.WEAK_BAD - known.WEAK_GOOD) or bool(matches) and len(words) > 1
     return (
@@ -178,12 +187,23 @@ def _cells(
     for key, value in row.items():
         name = f"{above}{key}"
         if name in used:
+            yield from _message_verdicts(name, value)
             continue
         inner = _object(value)
         if inner is not None and depth < DEEPEST:
             yield from _cells(inner, used, f"{name}.", depth + 1)
+        elif isinstance(value, list) and not depth:
+            yield from _message_verdicts(name, value)
         elif not isinstance(value, (list, dict)) and value is not None and value != "" and value == value:
             yield name, _word(value)
+
+
+def _message_verdicts(name: str, turns: Any) -> Iterator[tuple[str, str]]:
+    """Yield the verdicts on single messages in a list, such as `messages[].feedback`."""
+    for turn in turns if isinstance(turns, list) else []:
+        for key, value in turn.items() if isinstance(turn, dict) else []:
+            if isinstance(value, (str, bool, int)) and value != "" and _name_words(str(key)) & known.MESSAGE_VERDICTS:
+                yield f"{name}{IN_MESSAGES}{key}", _word(value)
 
 
 def _object(value: Any) -> dict[str, Any] | None:
@@ -211,6 +231,6 @@ def _word(value: Any) -> str:
 
 def _name_words(name: str) -> frozenset[str]:
     """Return the words in a name that say something about the answer: `good` in `metadata.answer_is_good`."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.rpartition(IN_MESSAGES)[2])
     words = {word for word in re.split(r"[\W\d_]+", normalize(spaced)) if len(word) > 1 or not word.isascii()}
     return frozenset(words) - known.NEUTRAL_NAME_WORDS

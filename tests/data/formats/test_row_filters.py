@@ -73,6 +73,11 @@ def read(tmp_path: Path, cells: list[Any], name: str, rows: int = 12, **settings
         ("feedback", "positiv", "negativ"),
         ("label", "✓", "✗"),
         ("feedback.rating", "good", "bad"),
+        ("deleted", False, True),
+        ("use_for_training", "yes", "no"),
+        ("Freigabe", "ja", "nein"),
+        ("Validée", "oui", "non"),
+        ("评价", "好", "差"),
     ],
 )
 @pytest.mark.parametrize("rows", [2, 12])
@@ -97,7 +102,7 @@ def test_odd_word_is_told_and_the_words_that_say_bad_still_count(odd: str, tmp_p
 @pytest.mark.parametrize(
     ("name", "cells"),
     [
-        ("sentiment_of_customer", ["positive", "negative", "neutral"]),
+        ("sentiment_of_text", ["positive", "negative", "neutral"]),
         ("resolved", ["yes", "no"]),
         ("delivery", ["accepted", "rejected"]),
         ("condition", ["good", "bad", "good"]),
@@ -168,6 +173,10 @@ def test_numeric_ratings_are_told_and_leave_nothing_out(name: str, cells: list[A
         ("replies", [0, 1]),
         ("metadata.edited", [True, False]),
         ("deleted", [False]),
+        ("urgent", ["no", "yes"]),
+        ("public", ["yes", "no"]),
+        ("active", [True, False]),
+        ("customer_sentiment", ["positive", "negative", "neutral"]),
         ("toxic", [False]),
         ("topic", ["cups", "plants"]),
         ("label", ["cups", "plants"]),
@@ -224,3 +233,19 @@ def test_doubt_about_a_verdict_is_told_where_the_columns_are_a_guess_already(tmp
     file = open_data(DataSettings(data=str(path)), tmp_path)
     assert file.certainty == "guess"
     assert "`label` may mark bad answers (`negative`)" in file.candidates[0].why
+
+
+@pytest.mark.parametrize(("good", "bad"), [("thumbs_up", "thumbs_down"), (True, False)])
+def test_verdict_on_a_message_leaves_its_conversation_out(good: Any, bad: Any, tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    chats = [
+        [
+            {"role": "user", "content": ASK.format(n)},
+            {"role": "assistant", "content": ANSWER.format(n), "feedback": mark},
+        ]
+        for n, mark in enumerate([bad, good, good])
+    ]
+    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    loaded = load_data(open_data(DataSettings(data=str(path)), tmp_path))
+    assert [example.row for example in loaded.examples] == [2, 3]
+    assert [left.reason for left in loaded.rejected] == ["`messages[].feedback` marks its answer as bad"]
