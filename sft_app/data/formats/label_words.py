@@ -79,7 +79,7 @@ NEUTRAL_NAME_WORDS = _words(
     "is was are the of by for an it user users human model ai bot llm assistant agent gpt expert annotator reviewer "
     "rater admin moderator editor final overall answer answers response responses reply completion output antwort "
     "reponse respuesta risposta resposta metadata meta info extra extras data value values name text key field column "
-    "col var unnamed attributes properties annotations details additional quick binary training finetuning ist die der das est la "
-    "le"
+    "col var unnamed attributes properties annotations details additional quick binary ist die der "
+    "training finetuning das est la le"
 )
 """Words in a name that do not say what is judged, or say that it is the answer."""
