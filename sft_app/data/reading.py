@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -227,7 +228,8 @@ def no_conversation(file: DataFile, rejected: Iterable[Rejected], repairable: Se
     said = f"{name} has no usable conversation. {reason}"
     if repairable:
         rows = "1 row" if len(repairable) == 1 else f"{len(repairable):,} rows"
-        said += f" {rows} can be fixed: run `inspect {name} --fix --out fixed.jsonl`, then use fixed.jsonl."
+        command = f"inspect {shlex.quote(file.settings.data)} --fix --out fixed.jsonl"
+        said += f" {rows} can be fixed: run `{command}`, then use fixed.jsonl."
     return NothingUsable(said, reason, repairable)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -229,6 +230,14 @@ def test_file_without_a_conversation_is_told_with_its_first_reason(open_rows: An
         match=r"^a\.jsonl has no usable conversation\. Row 1: message 2 \(assistant\) is empty\. 1 row can be fixed",
     ):
         load_data(open_rows([EMPTY, TWO_QUESTIONS]))
+
+
+def test_the_command_that_repairs_a_file_names_it_as_the_person_did(tmp_path: Path):
+    path = tmp_path / "my shop" / "a.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(TWO_QUESTIONS) + "\n")
+    with pytest.raises(DataError, match=re.escape(f"run `inspect '{path}' --fix --out fixed.jsonl`")):
+        load_data(open_data(DataSettings(data=str(path)), tmp_path))
 
 
 @pytest.mark.parametrize("name", ["label", "kinds"])
