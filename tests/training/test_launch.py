@@ -60,7 +60,6 @@ def test_rows_that_the_settings_leave_out_are_not_counted_as_rejected(
     assert (source.rows, source.conversations, source.rejected) == (11, 9, 1)
 
 
-@pytest.mark.parametrize("rows_then", [20, 30])
 def test_what_is_not_trained_on_is_kept_with_the_run(tiny_model_dir: Path, home: Path, tmp_path: Path) -> None:
     data = tmp_path / "tickets.jsonl"
     rows = [{"question": f"Where is {n}?", "answer": f"It is in box {n}.", "team": "North"} for n in range(9)]
@@ -69,6 +68,7 @@ def test_what_is_not_trained_on_is_kept_with_the_run(tiny_model_dir: Path, home:
     assert create_queued_run(settings, home).record().source.notes == ["Not used: `team`."]
 
 
+@pytest.mark.parametrize("rows_then", [20, 30])
 def test_file_that_changes_while_it_is_read_is_told_and_leaves_no_run(
     settings: Any, home: Path, data_file: Path, rows_then: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
