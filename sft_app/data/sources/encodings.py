@@ -98,8 +98,8 @@ def guess_encoding(text: bytes) -> str:
 
     lines = [line for line in text.split(b"\n") if not line.isascii()]
     sample = _whole_lines(lines)
-    if found := next((name for name in _LETTERS_OF if name != _WESTERN and _is_written_in(sample, name)), ""):
-        return found
+    if by_letters := next((name for name in _LETTERS_OF if name != _WESTERN and _is_written_in(sample, name)), ""):
+        return by_letters
     if _is_western(sample):
         return ""
     if japanese := next((name for name in ("cp932", "euc_jp") if _is_japanese(sample, name)), ""):
