@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from sft_app.data.formats.row_filters import ValueCounts
 from sft_app.data.formats.usable_rows import usable_rows
@@ -20,12 +21,16 @@ ROWS_COUNTED = 20_000
 
 @dataclass
 class FirstRows:
-    """The rows to detect the layout from, the first unreadable one, the counted words, and the notes on the file."""
+    """The rows to detect the layout from, the first unreadable one, the counted words, and the notes on the file.
+
+    `late` has the columns that are empty in the rows of the layout, and filled in a later one, with their first value.
+    """
 
     readable: list[JsonObject] = field(default_factory=list)
     refused: Rejected | None = None
     counts: ValueCounts = field(default_factory=ValueCounts)
     notes: list[str] = field(default_factory=list)
+    late: JsonObject = field(default_factory=dict)
 
 
 def first_rows(path: Path, sheet: str | None) -> FirstRows:
@@ -53,10 +58,15 @@ def rows_of(
 @lru_cache(maxsize=2)
 def _first_rows(path: Path, sheet: str | None, *_stamp: int) -> FirstRows:
     first, most = FirstRows(), ROWS_COUNTED
+    filled: set[str] = set()
     for row in rows_of(path, sheet, notes=first.notes):
         if isinstance(row, Row):
+            new = {name: value for name, value in row.values.items() if name not in filled and _is_filled(value)}
+            filled |= new.keys()
             if len(first.readable) < ROWS_TO_DETECT_LAYOUT:
                 first.readable.append(row.values)
+            else:
+                first.late |= new
             first.counts.add(row.values)
             most -= 1
         else:
@@ -64,3 +74,7 @@ def _first_rows(path: Path, sheet: str | None, *_stamp: int) -> FirstRows:
         if most == 0:
             break
     return first
+
+
+def _is_filled(value: Any) -> bool:
+    return value not in (None, "", [], {}) and value == value

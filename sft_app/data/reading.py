@@ -14,7 +14,14 @@ from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.first_rows import ROWS_TO_DETECT_LAYOUT, first_rows, rows_of
 from sft_app.data.formats.column_profiles import list_columns
 from sft_app.data.formats.detection import Certainty, DetectedLayout, decide_layout, detect_unless_chosen
-from sft_app.data.formats.reading_notes import REASONING_NOTES, find_filter, reading_notes, used_columns, why_uncertain
+from sft_app.data.formats.reading_notes import (
+    REASONING_NOTES,
+    find_filter,
+    late_notes,
+    reading_notes,
+    used_columns,
+    why_uncertain,
+)
 from sft_app.data.formats.registry import LAYOUTS, converter
 from sft_app.data.formats.row_chains import Converted, RowChain, find_chain, join_chains
 from sft_app.data.formats.row_filters import RowFilter
@@ -200,6 +207,7 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         certainty = "guess"
     chain = find_chain(rows, used_columns(rows, decided)) if LAYOUTS[decided.format].is_exchange else None
     notes = [*first.notes, *reading_notes(rows, decided, row_filter, certainty == "chosen", chain)]
+    notes += late_notes(rows, first.late, decided)
     columns = list_columns(rows)
     return DataFile(path, decided, candidates, columns, joins_rows, certainty, notes, row_filter, chain)
 

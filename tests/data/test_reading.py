@@ -249,3 +249,15 @@ def test_a_file_that_has_changed_is_looked_at_again(open_rows: Callable[..., Dat
 
     open_rows(rows("other"))
     assert open_rows(rows(name)).column_names == ["prompt", "completion", name]
+
+
+def test_a_column_that_is_first_filled_late_is_named(tmp_path: Path):
+    rows = [{"question": f"Question {n}?", "answer": f"Answer {n} is long.", "tone": ""} for n in range(250)]
+    rows[240] |= {"tone": "calm and kind", "history": "User: Hi\nBot: Hello"}
+    path = tmp_path / "late.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    notes = open_data(DataSettings(data=str(path)), tmp_path).notes
+    late = [note for note in notes if "up to row 200" in note]
+    assert len(late) == 1
+    assert "`tone`" in late[0]
+    assert "history" not in late[0]
