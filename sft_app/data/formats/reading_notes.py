@@ -19,8 +19,8 @@ REASONING_NOTES = {
     "leave_out": "read without the reasoning before the answer, because reasoning is set to leave_out",
 }
 LATE = (
-    "Not used, because no row up to row {1:,} fills them: {0}. If they are needed, move rows that fill them to the "
-    "top of the file."
+    "Not used, because no row up to row {1:,} fills them: {0}. If they are needed, give every row these columns, and "
+    "move rows that fill them to the top of the file."
 )
 RATINGS = (
     "{} may rate the answers, but rows with a low rating are used for training like the others. "
