@@ -8,6 +8,12 @@ from sft_app.data.messages import RawMessages, role_named
 
 _MARK = re.compile(r"\s{0,3}(?:#{1,4}\s+|>\s+)?(?:\*\*|__)?([^\W\d_][^:：*]{0,24}?)\s?[:：](?:\*\*|__)?(?:\s+|$)")
 
+CHAT_DATE = re.compile(
+    r"[\u200e\u200f\s]*\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}:\d{2}(?::\d{2})?"
+    r"(?:\s?[AaPp]\.?\s?[Mm]\.?)?\]?(?: -)? "
+)
+"""What a line of a chat that WhatsApp exported begins with; marks of the direction of writing may precede it."""
+
 
 def marked_role(line: str) -> tuple[str, str]:
     """Return the role that a line names, "" if none, and the text after it."""

@@ -9,6 +9,7 @@ from typing import Literal
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.chat_texts import is_chat, read_chats
 from sft_app.data.sources.csv_files import CONSISTENT, consistency, first_records, read_csv_rows
+from sft_app.data.sources.dated_chats import is_dated_chat, read_dated_chat
 from sft_app.data.sources.json_files import parse_row, read_json_rows, read_jsonl_rows, read_python_rows
 from sft_app.data.sources.json_values import Text
 from sft_app.data.sources.lines import HEAD_BYTES, UnreadableFileError, take_head, whole_lines
@@ -16,7 +17,7 @@ from sft_app.data.sources.packed_files import MARKDOWN_SUFFIXES
 from sft_app.data.sources.question_texts import are_questions, is_markdown_table, read_markdown_table, read_questions
 from sft_app.data.sources.txt_files import read_txt_rows
 
-Kind = Literal["lines", "json", "python", "table", "text", "markdown table", "questions", "chat"]
+Kind = Literal["lines", "json", "python", "table", "text", "markdown table", "questions", "chat", "dated chat"]
 _USUAL: dict[str, Kind] = {
     ".jsonl": "lines",
     ".ndjson": "lines",
@@ -34,6 +35,7 @@ _SAID = {
     "markdown table": "a Markdown table",
     "questions": "questions and answers",
     "chat": "a chat",
+    "dated chat": "the export of a chat",
 }
 _PYTHON = re.compile(rb"(?:array\(|[\[{\s(])+'")
 _JSON_LIST = re.compile(rb'\[\s*[\[{"\]]')
@@ -67,6 +69,8 @@ def read_text_rows(suffix: str, blocks: Iterator[bytes], notes: list[str]) -> It
         return read_markdown_table(blocks, notes)
     if kind == "questions":
         return read_questions(blocks, notes)
+    if kind == "dated chat":
+        return read_dated_chat(blocks, notes)
     if kind == "chat":
         return read_chats(whole_lines(head), blocks, notes)
     if suffix in MARKDOWN_SUFFIXES and kind == "text":
@@ -79,7 +83,7 @@ def read_text_rows(suffix: str, blocks: Iterator[bytes], notes: list[str]) -> It
 def _recognise(usual: Kind, head: bytes) -> Kind:
     text = head[:HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] in (b"{", b"[") or text.startswith(b"array("):
-        return _json_kind(usual, text)
+        usual = _json_kind(usual, text)
     return _text_kind(text.decode(errors="replace")) if usual == "text" else usual
 
 
@@ -88,6 +92,8 @@ def _text_kind(text: str) -> Kind:
         return "markdown table"
     if are_questions(text):
         return "questions"
+    if is_dated_chat(text):
+        return "dated chat"
     if is_chat(text):
         return "chat"
     return "table" if _is_table(text) else "text"

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from sft_app.data.rows import JsonObject
+from sft_app.data.spoken_lines import CHAT_DATE
 
 USER_FLAGS = {"is_user": True, "isuser": True, "inbound": True, "is_bot": False, "isbot": False, "from_me": False}
 """Columns of true and false, and which of them means the user."""
@@ -66,12 +67,14 @@ KNOWN = frozenset(
     (*USER_FLAGS, *SPEAKER_COLUMNS, *TEXT_COLUMNS, *ID_COLUMNS, *PARENT_COLUMNS, *TURN_COLUMNS, *PLACE_COLUMNS)
     + (*TIME_COLUMNS, *ROW_IDS, *INTERNAL_FLAGS)
 )
-CHAT_LINE = re.compile(
-    r"\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?\]?(?: -)?"
-    r" ([^:\n]{1,60}): (.+)",
-    re.DOTALL,
-)
+CHAT_LINE = re.compile(rf"{CHAT_DATE.pattern}([^:\n]{{1,60}}): (.+)", re.DOTALL)
 """A line of a chat that WhatsApp exported."""
+NO_MESSAGE = re.compile(
+    r"\u200e.*|<[^<>\n]{3,40}>|(?:this message was deleted|you deleted this message|diese nachricht wurde gelöscht"
+    r"|ce message a été supprimé|(?:se )?elimin[óo] este mensaje|mensagem apagada|messaggio eliminato)\.?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What WhatsApp writes in place of a picture or a deleted message, and its notices, which have a mark in front."""
 
 
 @lru_cache(maxsize=4096)
@@ -91,7 +94,9 @@ def cells_of(row: JsonObject) -> JsonObject:
         return {**values, **cells_of(inner)}
     line = values.get("text") if len(values) == 1 else None
     found = CHAT_LINE.match(line) if isinstance(line, str) else None
-    return {"speaker": found[1], "text": found[2]} if found else values
+    if found is None:
+        return values
+    return {"speaker": found[1], "text": "" if NO_MESSAGE.fullmatch(found[2].strip()) else found[2]}
 
 
 def speaker_in(cells: JsonObject) -> str | None:
