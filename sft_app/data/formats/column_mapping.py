@@ -205,7 +205,7 @@ def _answer_to(asking: Columns, candidates: Columns, short: Columns, repeated: C
         possible = left  # beside a draft, any other text may be what was sent
     if len(possible) > 1 or possible and repeated:
         raise DataError(_ambiguity("the answer", [*repeated, *possible], asking[:1], "assistant"))
-    if possible and question_score(asking[0].name) == 1:
+    if possible and question_score(asking[0].name) == 1 and asking[0].asking < ASKING_MARGIN:
         unclear = sorted([asking[0], possible[0]], key=lambda one: (not is_side_note(one.name), candidates.index(one)))
         raise DataError(_ambiguity("the question or the answer", unclear, [], ""))
     if possible:
