@@ -62,7 +62,7 @@ INNER_LAYERS = {
         "hub_rows json_wrappers lines python_literals",
         "encodings json_values packed_files tables",
         "text_blocks",
-        "chat_texts dated_chats hub csv_files json_files parquet_files question_texts sheets txt_files",
+        "chat_texts hub csv_files json_files parquet_files question_texts sheets txt_files",
         "text_files",
         "data_files",
     ],

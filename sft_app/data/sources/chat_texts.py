@@ -1,4 +1,7 @@
-"""Read chats that are written as text: lines that begin with who speaks, such as `User:` and `Assistant:`."""
+"""Read chats that are written as text: lines that begin with who speaks, such as `User:`, or with a date.
+
+WhatsApp exports the latter; the lines of a message below its first have no date.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from itertools import pairwise
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import MAX_ROW_BYTES, UnreadableFileError, decoded_lines
-from sft_app.data.spoken_lines import marked_role
+from sft_app.data.spoken_lines import CHAT_DATE, marked_role
 
 _RULE = re.compile(r"\s*([-=*_#])\1{2,}\s*")
 LEAST_TURNS = 2
@@ -16,6 +19,10 @@ LEAST_TURNS = 2
 BLANK = "Blank lines separate the conversations."
 RULED = "Lines such as `---` separate the conversations."
 WHOLE = "The file is one conversation. Put a line with `---` between several."
+LEAST_MESSAGES = 3
+LEAST_DATED = 0.2
+"""At least this share of the lines begins with a date; the others continue a message."""
+DATED = "Each line that begins with a date is read as a message, with the lines below it up to the next date."
 
 
 def is_chat(text: str) -> bool:
@@ -88,3 +95,34 @@ def _row(number: int, lines: list[tuple[str, str]]) -> Row | Rejected:
     for message in messages:
         message["content"] = message["content"].strip()
     return Row(number, {"messages": messages}, max(note for _, note in lines))
+
+
+def is_dated_chat(text: str) -> bool:
+    """Return whether the first line and enough of the others begin with a date and a time, as a chat's export does."""
+    dated = [CHAT_DATE.match(line) is not None for line in text.splitlines() if line.strip()]
+    return any(dated[:1]) and sum(dated) >= max(LEAST_MESSAGES, LEAST_DATED * len(dated))
+
+
+def read_dated_chat(blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row]:
+    """Read each message as a row with `text`, which begins with its date, numbered by its first line.
+
+    Raises:
+        UnreadableFileError: a line is no text, or a message is larger than a row may be.
+    """
+    notes.append(DATED)
+    begins, message, guessed, size = 1, list[str](), "", 0
+    for number, line, note in decoded_lines(blocks):
+        if CHAT_DATE.match(line):
+            if message:
+                yield _message(begins, message, guessed)
+            begins, message, guessed, size = number, [], "", 0
+        message.append(line)
+        guessed, size = guessed or note, size + len(line)
+        if size > MAX_ROW_BYTES:
+            raise UnreadableFileError("a message is larger than a row may be; the rest of the file was not read")
+    if message:
+        yield _message(begins, message, guessed)
+
+
+def _message(number: int, lines: list[str], note: str) -> Row:
+    return Row(number, {"text": "\n".join(lines).strip()}, note)

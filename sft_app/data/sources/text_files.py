@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.chat_texts import is_chat, read_chats
+from sft_app.data.sources.chat_texts import is_chat, is_dated_chat, read_chats, read_dated_chat
 from sft_app.data.sources.csv_files import CONSISTENT, consistency, first_records, read_csv_rows
-from sft_app.data.sources.dated_chats import is_dated_chat, read_dated_chat
 from sft_app.data.sources.json_files import parse_row, read_json_rows, read_jsonl_rows, read_python_rows
 from sft_app.data.sources.json_values import Text
 from sft_app.data.sources.lines import HEAD_BYTES, UnreadableFileError, take_head, whole_lines
