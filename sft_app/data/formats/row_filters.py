@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from sft_app.data.formats import label_words as known
@@ -229,6 +230,7 @@ def _word(value: Any) -> str:
     return "_".join(re.split(r"[\s_-]+", word))
 
 
+@lru_cache(maxsize=4096)  # the keys of every message in a file are looked at
 def _name_words(name: str) -> frozenset[str]:
     """Return the words in a name that say something about the answer: `good` in `metadata.answer_is_good`."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.rpartition(IN_MESSAGES)[2])
