@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,12 +180,17 @@ def test_an_oversized_upload_is_refused(space: Space) -> None:
     assert answer.status_code == 413
 
 
-def test_a_visitor_brings_no_parquet(home: Path) -> None:
-    """Whose values can stand in the file once and in every row."""
-    (home / "small.parquet").write_bytes(b"PAR1")
+@pytest.mark.parametrize("name", ["small.parquet", "small.PARQUET", "small.parquet.gz", "small.zip"])
+def test_a_visitor_brings_no_parquet(name: str, home: Path) -> None:
+    """Whose values can stand in the file once and in every row, and which may be packed."""
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(home / name, "w") as archive:
+            archive.writestr("small.parquet", b"PAR1")
+    else:
+        (home / name).write_bytes(gzip.compress(b"PAR1") if name.endswith(".gz") else b"PAR1")
     with pytest.raises(AccessError, match="Upload JSONL or CSV instead"):
-        PageContext(home, SPACE).uploads.check(home / "small.parquet")
-    PageContext(home).uploads.check(home / "small.parquet")
+        PageContext(home, SPACE).uploads.check(home / name)
+    PageContext(home).uploads.check(home / name)
 
 
 def test_the_name_of_an_upload_cannot_be_told_from_its_contents(home: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_app.data.sources.data_files import file_sha256
+from sft_app.data.sources.data_files import file_sha256, holds_parquet
 from sft_app.errors import AccessError, DataError
 from sft_app.runtime.files import write_text_atomically
 from sft_app.runtime.home import cleaned_dir, uploads_dir
@@ -30,7 +30,7 @@ class UploadService:
 
     def check(self, file: Path) -> None:
         """Refuse a file that is too large for this visitor, or could be after unpacking. Raises: AccessError."""
-        if file.suffix == ".parquet" and not self.access.is_trusted():
+        if not self.access.is_trusted() and holds_parquet(file):
             raise AccessError(
                 f"{file.name} is a Parquet file, which can expand to a thousand times its "
                 f"size. Upload JSONL or CSV instead."
