@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from sft_app.data.messages import RawMessages, role_named
 
@@ -22,10 +23,10 @@ def marked_role(line: str) -> tuple[str, str]:
     return (role, line[found.end() :]) if found and role else ("", line)
 
 
-def spoken_turns(text: str) -> RawMessages:
-    """Read the turns of a text; [] unless it begins with one, user and assistant alternate, and each says something."""
+def turns_of(lines: Iterable[str]) -> RawMessages:
+    """Read lines as turns, each with the lines up to the next; [] unless the first line begins one."""
     messages: RawMessages = []
-    for line in text.strip().splitlines():
+    for line in lines:
         role, said = marked_role(line)
         if role:
             messages.append({"role": role, "content": said})
@@ -33,8 +34,13 @@ def spoken_turns(text: str) -> RawMessages:
             messages[-1]["content"] += f"\n{line}"
         else:
             return []
+    return [{**message, "content": message["content"].strip()} for message in messages]
+
+
+def spoken_turns(text: str) -> RawMessages:
+    """Read the turns of a text; [] unless it begins with one, user and assistant alternate, and each says something."""
+    messages = turns_of(text.strip().splitlines())
     roles = [message["role"] for message in messages if message["role"] != "system"]
     expected = [("user", "assistant")[at % 2] for at in range(len(roles))]
     is_chat = roles == expected and bool(roles) and len(messages) - len(roles) <= (messages[0]["role"] == "system")
-    messages = [{**message, "content": message["content"].strip()} for message in messages]
     return messages if is_chat and all(message["content"] for message in messages) else []

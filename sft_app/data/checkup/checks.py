@@ -79,13 +79,13 @@ class Examination:
             if not is_about(kind, conversation):
                 self.indexes.setdefault(kind, array("q")).append(index)
         self.personal.add(conversation)
-        if conversation.answers()[0].strip() == conversation.first_user_text().strip():
+        question, answers = conversation.first_user_text(), conversation.answers()
+        if answers[0].strip() == question.strip():
             self.echoes.append(index)
-        answers = conversation.answers()
-        self.answers.add(conversation.is_text(), answers, conversation.first_user_text())
+        self.answers.add(conversation.is_text(), answers, question)
         self.placeholders.add(conversation)
         self._note_opening(answers[0])
-        self.languages.add(index, conversation.first_user_text(), answers[0])
+        self.languages.add(index, question, answers[0])
 
     def __len__(self) -> int:
         return len(self.related.rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.data.checkup.markers import remove_markers
 from sft_app.data.checkup.personal_data import mask_personal_data
 from sft_app.data.checkup.personal_rows import PersonalRows
@@ -68,7 +69,7 @@ class AppliedFix:
     def sentence(self) -> str:
         """Return a sentence that says what the fix did and to how many rows."""
         label = {**LABELS, **BY_HAND}[self.fix]
-        return f"{label}: {len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
+        return f"{label}: {count_of(len(self.rows), 'row')}"
 
 
 @dataclass(frozen=True)

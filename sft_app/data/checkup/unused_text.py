@@ -5,7 +5,7 @@ from __future__ import annotations
 from sft_app.data.checkup.finding import Finding
 from sft_app.data.formats.column_names import answer_mark, in_backticks, is_exact_answer
 from sft_app.data.formats.column_profiles import ColumnProfile, profile_columns
-from sft_app.data.formats.registry import LAYOUTS
+from sft_app.data.formats.reading_notes import used_columns
 from sft_app.data.reading import DataFile, rows_detected_from
 
 MUCH_SHORTER = 5.0
@@ -16,8 +16,7 @@ SHORT_ANSWER = 60.0
 def unused_texts(file: DataFile) -> list[ColumnProfile]:
     """List the columns of sentences that are not read, apart from those of rejected answers."""
     rows = rows_detected_from(file)
-    layout = LAYOUTS[file.settings.format]
-    read = {name for row in rows for name in layout.columns_read(row, file.settings)}
+    read = used_columns(rows, file.settings)
     return [
         column
         for column in profile_columns(rows)

@@ -101,10 +101,11 @@ def profile_joined(names: Sequence[str], rows: Rows) -> ColumnProfile:
 
 def spell_numbers(rows: Rows, names: Sequence[str]) -> Rows:
     """Return the rows with the numbers in some columns as text, as the layout of chosen columns reads them."""
-    return [{**row, **{name: str(row[name]) for name in names if _is_number(row.get(name))}} for row in rows]
+    return [{**row, **{name: str(row[name]) for name in names if is_number(row.get(name))}} for row in rows]
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value is a number, and neither true, false nor NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 

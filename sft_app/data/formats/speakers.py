@@ -14,7 +14,7 @@ from sft_app.settings import DataSettings
 
 def unclear_assistant(rows: Iterable[JsonObject], settings: DataSettings) -> DataError | None:
     """Return the question who of the speakers in lists of turns is the assistant; None if that is not the problem."""
-    spoken = speakers_in(rows)
+    spoken = turn_speakers(rows)
     wanted = settings.assistant.strip()
     if wanted and len(spoken) > 1 and wanted.lower() not in map(str.lower, spoken):
         return UnclearAssistantError(f"No message is by {wanted!r}.", spoken)
@@ -24,7 +24,7 @@ def unclear_assistant(rows: Iterable[JsonObject], settings: DataSettings) -> Dat
     return UnclearAssistantError("The turns are by people.", spoken)
 
 
-def speakers_in(rows: Iterable[JsonObject]) -> dict[str, str]:
+def turn_speakers(rows: Iterable[JsonObject]) -> dict[str, str]:
     """Return who speaks in rows with lists of turns, those who speak most first, each with their first text."""
     turns = [turn for row in rows for turn in _turns(row) if isinstance(role_name(turn), str)]
     return first_texts((role_name(turn).strip(), said_in(turn)) for turn in turns)

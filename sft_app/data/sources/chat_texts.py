@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import MAX_ROW_BYTES, UnreadableFileError, decoded_lines
-from sft_app.data.spoken_lines import CHAT_DATE, marked_role
+from sft_app.data.spoken_lines import CHAT_DATE, marked_role, turns_of
 
 _RULE = re.compile(r"\s*([-=*_#])\1{2,}\s*")
 LEAST_TURNS = 2
@@ -83,17 +83,9 @@ def _conversations(
 
 
 def _row(number: int, lines: list[tuple[str, str]]) -> Row | Rejected:
-    messages: list[dict[str, str]] = []
-    for line, _ in lines:
-        role, text = marked_role(line)
-        if role:
-            messages.append({"role": role, "content": text})
-        elif messages:
-            messages[-1]["content"] += f"\n{line}"
-        else:
-            return Rejected(number, f"it begins with no speaker: “{line.strip()[:40]}”")
-    for message in messages:
-        message["content"] = message["content"].strip()
+    messages = turns_of(line for line, _ in lines)
+    if not messages:
+        return Rejected(number, f"it begins with no speaker: “{lines[0][0].strip()[:40]}”")
     return Row(number, {"messages": messages}, max(note for _, note in lines))
 
 

@@ -178,8 +178,7 @@ def _is_written_in(sample: bytes, encoding: str) -> bool:
 def _best_share(sample: bytes, encoding: str) -> float:
     """Return the largest share of the letters beyond ASCII that belong to one of the encoding's languages."""
     letters = [one for one in sample.decode(encoding, "replace").lower() if not one.isascii() and one not in "„“”’–—…€"]
-    shares = (sum(one in known for one in letters) / max(1, len(letters)) for known in _LETTERS_OF[encoding])
-    return max(shares) if letters else 0.0
+    return max(sum(one in known for one in letters) for known in _LETTERS_OF[encoding]) / max(1, len(letters))
 
 
 def _decodes(sample: bytes, encoding: str) -> bool:

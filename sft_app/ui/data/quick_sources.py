@@ -19,7 +19,7 @@ RECENT_SHOWN = 8
 NOTHING_RECENT = "Nothing yet. Files that you upload, and cleaned copies, appear here."
 # A file that is dropped anywhere on the tab goes to the upload button. Only there: other tabs have their own uploads.
 DROP_FILES = """(() => {
-    const input = () => [...document.querySelectorAll('input[type=file][data-testid="file-upload"], input[type=file]')]
+    const input = () => [...document.querySelectorAll('input[type=file]')]
         .find(field => field.parentElement.querySelector('#upload'));
     const isOpen = () => document.getElementById('upload')?.offsetParent;
     const isFile = event => [...(event.dataTransfer?.types ?? [])].includes('Files') && isOpen();
@@ -45,9 +45,8 @@ DROP_FILES = """(() => {
 
 @dataclass(frozen=True)
 class QuickSources:
-    """The components to paste rows and to choose a recent file. `pasting` and `listing` are their accordions."""
+    """The components to paste rows and to choose a recent file. `listing` is the accordion of the latter."""
 
-    pasting: gr.Accordion
     pasted: gr.Textbox
     use_pasted: gr.Button
     listing: gr.Accordion
@@ -56,7 +55,7 @@ class QuickSources:
 
 
 def build_quick_sources(lists_recent: bool) -> QuickSources:
-    with gr.Accordion("Paste rows or a table", open=False, elem_id="paste-rows") as pasting:
+    with gr.Accordion("Paste rows or a table", open=False, elem_id="paste-rows"):
         pasted = gr.Textbox(
             label="Rows",
             info="Cells copied from a spreadsheet with their header, CSV, or JSON lines.",
@@ -69,7 +68,7 @@ def build_quick_sources(lists_recent: bool) -> QuickSources:
     with gr.Accordion("Recent files", open=False, visible=lists_recent, elem_id="recent-files") as listing:
         note = gr.Markdown(NOTHING_RECENT)
         recent = gr.Radio([], show_label=False, container=False, visible=False, elem_id="recent")
-    return QuickSources(pasting, pasted, use_pasted, listing, recent, note)
+    return QuickSources(pasted, use_pasted, listing, recent, note)
 
 
 def wire_quick_sources(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sft_app.data.formats.speakers import speakers_in, unclear_assistant
+from sft_app.data.formats.speakers import turn_speakers, unclear_assistant
 from sft_app.errors import UnclearAssistantError
 from sft_app.settings import DataSettings, parse_settings
 
@@ -23,11 +23,11 @@ CHATS = [chat(("Tom", "Where is it?"), ("Nell", "Here.")), chat(("Ida", "Is it d
 
 
 def test_those_who_speak_most_come_first_with_their_first_words() -> None:
-    assert list(speakers_in(CHATS).items()) == [("Nell", "Here."), ("Tom", "Where is it?"), ("Ida", "Is it dead?")]
+    assert list(turn_speakers(CHATS).items()) == [("Nell", "Here."), ("Tom", "Where is it?"), ("Ida", "Is it dead?")]
 
 
 def test_a_name_that_is_a_role_is_the_last_to_be_suggested() -> None:
-    assert list(speakers_in([chat(("User", "Hi"), ("User", "Anyone?"), ("Nell", "Yes."))])) == ["Nell", "User"]
+    assert list(turn_speakers([chat(("User", "Hi"), ("User", "Anyone?"), ("Nell", "Yes."))])) == ["Nell", "User"]
 
 
 def test_people_without_an_assistant_are_asked_about() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sft_app.data.formats.column_names import question_score, system_column
+from sft_app.data.formats.column_profiles import is_number
 from sft_app.data.messages import RawMessages
 from sft_app.data.rows import JsonObject
 from sft_app.errors import DataError
@@ -84,7 +85,7 @@ def _goodness(row: JsonObject, column: str) -> list[float]:
     inside = [({name: [_get(item, name) for item in items]}, name) for name in (*RANKS, *SCORES)]
     for holder, name in [*inside, *((row, name) for name in (*RANK_LISTS, *SCORE_LISTS))]:
         given = holder.get(name)
-        if isinstance(given, list) and len(given) == len(items) and all(map(_is_number, given)):
+        if isinstance(given, list) and len(given) == len(items) and all(map(is_number, given)):
             sign = -1.0 if name in (*RANKS, *RANK_LISTS) else 1.0
             return [sign * float(number) for number in given]
     return []
@@ -92,7 +93,3 @@ def _goodness(row: JsonObject, column: str) -> list[float]:
 
 def _get(item: Any, name: str) -> Any:
     return item.get(name) if isinstance(item, dict) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
