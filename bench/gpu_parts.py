@@ -168,8 +168,8 @@ class Check:
         trainer = make_trainer(self.base, self.step_tokens, method="lora")
         trainer.train()
         trainer.heldout = conversations(8 if self.tiny else 64, trainer.model.config.vocab_size, self.base.tokens)
-        trainer.score_heldout()  # compares them on the first row
-        packed, packed_seconds = _timed(trainer.score_heldout)
+        trainer.score_rows(trainer.heldout)  # compares them on the first row
+        packed, packed_seconds = _timed(lambda: trainer.score_rows(trainer.heldout))
         plain, plain_seconds = _timed(lambda: score_conversations(trainer.model, trainer.heldout))
         apart = max(abs(one.loss - other.loss) for one, other in zip(packed, plain, strict=True))
         return {

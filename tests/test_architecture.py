@@ -111,9 +111,9 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "intervals tables word_diff",
+        "exact intervals tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
-        "verdicts",
+        "selection verdicts",
         "prompt_job score_run votes",
     ],
     "training": [

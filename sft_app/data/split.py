@@ -25,17 +25,28 @@ SHARED_LINE_TIMES = 20
 """A line of this length in this many conversations is a shared instruction, which does not make them related."""
 LINES_COUNTED = 100_000
 
+FEWEST_TO_DIVIDE = 24
+"""With fewer held-out conversations, the part that judges would be too small to see anything."""
+VALIDATION_SHARE = 1 / 3
+
 
 @dataclass(frozen=True)
 class Split:
-    """Which conversations are held out.
+    """Which conversations are held out, and which of these choose the weights to keep instead of judging them.
 
-    `is_heldout` is a bool mask (conversations,); `is_clean` is False if related groups were too large to
-    keep together.
+    `is_heldout` and `is_validation` are bool masks (conversations,), the second a part of the first; `groups` numbers
+    related conversations, int64 (conversations,); `is_clean` is False if they were too many to keep together.
     """
 
     is_heldout: np.ndarray
+    is_validation: np.ndarray
+    groups: np.ndarray
     is_clean: bool
+
+    @property
+    def is_judging(self) -> np.ndarray:
+        judging: np.ndarray = self.is_heldout & ~self.is_validation
+        return judging
 
 
 class RelatedRows:
@@ -118,13 +129,29 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
 def hold_out(groups: np.ndarray, settings: RunSettings) -> Split:
     """Split the way a run with these settings does; `groups` is (conversations,). Raises: as `heldout_size`."""
     size = heldout_size(len(groups), settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
-    return split_heldout(groups, size, settings.seed)
+    is_heldout, is_clean = choose_groups(groups, size, settings.seed)
+    is_validation = np.zeros_like(is_heldout)
+    of_heldout, validation = np.flatnonzero(is_heldout), validation_size(int(is_heldout.sum()), settings)
+    if validation:
+        numbers = np.unique(groups[of_heldout], return_inverse=True)[1]
+        is_chosen, divides_clean = choose_groups(numbers, validation, settings.seed)
+        if divides_clean:  # otherwise all of them judge, and the choice is corrected for
+            is_validation[of_heldout[is_chosen]] = True
+    return Split(is_heldout, is_validation, groups, is_clean)
 
 
-def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:
-    """Hold out whole groups with `size` conversations in total, or slightly fewer; reproducible for the same seed.
+def validation_size(heldout: int, settings: RunSettings) -> int:
+    """Return how many held-out conversations choose the weights to keep; 0 if none are chosen, or they are too few."""
+    if heldout < FEWEST_TO_DIVIDE or not settings.chooses_weights():
+        return 0
+    return round(heldout * VALIDATION_SHARE)
 
-    If the groups are so large that not even half of `size` fits, single conversations are held out instead.
+
+def choose_groups(groups: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Choose whole groups with `size` conversations in total, or slightly fewer; reproducible for the same seed.
+
+    Returns a bool mask (conversations,), and whether related conversations stayed together: if the groups are so large
+    that not even half of `size` fits, single conversations are chosen instead.
     """
     order = random.Random(seed).sample(range(len(groups)), len(groups))
     sizes = np.bincount(groups, minlength=len(groups))
@@ -138,7 +165,7 @@ def split_heldout(groups: np.ndarray, size: int, seed: int) -> Split:
         if held_out == size:
             break
     if 2 * held_out >= size:
-        return Split(np.isin(groups, list(chosen)), is_clean=True)
+        return np.isin(groups, list(chosen)), True
     mask = np.zeros(len(groups), dtype=bool)
     mask[order[:size]] = True
-    return Split(mask, is_clean=False)
+    return mask, False

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sft_app.evaluation.intervals import paired_intervals
-from sft_app.runs.scorecard import AnswerScores, Broken, SideScores
+from sft_app.evaluation.exact import mcnemar, paired_share_interval, sign_flip_test
+from sft_app.evaluation.intervals import paired_intervals, sum_groups
+from sft_app.runs.scorecard import AnswerScores, Broken, Interval, SideScores
 
 if TYPE_CHECKING:
     from sft_app.inference.generation import Answer
@@ -39,9 +40,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class AnswerMetric(Metric):
-    """A metric of generated answers; `score` computes it from an answer and its reference."""
+    """A metric of generated answers; `score` computes it from an answer and its reference.
+
+    One that `is_yes_or_no` is 0 or 1 for each answer, so that exact intervals and tests apply.
+    """
 
     score: Callable[[Answer, str], float]
+    is_yes_or_no: bool = False
 
 
 def rouge_l(answer: Answer, reference: str) -> float:
@@ -77,8 +82,8 @@ def repeated_ngrams(answer: Answer, reference: str) -> float:
 ANSWER_METRICS = {
     "rouge_l": AnswerMetric("ROUGE-L vs. reference", "{:.1%}", 1, rouge_l),
     "chrf": AnswerMetric("chrF vs. reference", "{:.1%}", 1, chrf),
-    "exact_match": AnswerMetric("exact match", "{:.1%}", 1, exact_match),
-    "stopped": AnswerMetric("ended with EOS", "{:.1%}", 1, stopped),
+    "exact_match": AnswerMetric("exact match", "{:.1%}", 1, exact_match, is_yes_or_no=True),
+    "stopped": AnswerMetric("ended with EOS", "{:.1%}", 1, stopped, is_yes_or_no=True),
     "length_ratio": AnswerMetric("length ratio", "{:.2f}", 0, length_ratio),
     "repetition": AnswerMetric("repeated 4-grams", "{:.1%}", -1, repeated_ngrams),
 }
@@ -97,22 +102,52 @@ def repetition(words: Sequence[str]) -> float:
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-def summarise_answers(base: Sequence[SideScores], tuned: Sequence[SideScores]) -> AnswerScores:
-    """Compute both sides' means and the differences, as in `scorecard.json`.
+def summarise_answers(
+    base: Sequence[SideScores], tuned: Sequence[SideScores], groups: np.ndarray | None = None
+) -> AnswerScores:
+    """Compute both sides' means and the differences, as in `scorecard.json`; `groups` numbers related rows `(rows,)`.
 
     `broken` counts the broken answers. A side with a broken answer has no means, because the means of its other
     answers would be biased.
     """
     names = list(ANSWER_METRICS)
     one, other = (np.array([[scores[name] for name in names] for scores in side]) for side in (base, tuned))
-    intervals = paired_intervals(one, other, lambda tables: tables.mean(axis=-2))
+    numbers = np.arange(len(base)) if groups is None else groups
     return AnswerScores(
         prompts=len(base),
+        groups=len(np.unique(numbers)),
         broken=Broken(base=_count_broken(one), tuned=_count_broken(other)),
         base=dict(zip(names, one.mean(axis=0).tolist(), strict=True)),
         tuned=dict(zip(names, other.mean(axis=0).tolist(), strict=True)),
-        difference=dict(zip(names, intervals, strict=True)),
+        difference=dict(zip(names, _differences(one, other, numbers), strict=True)),
     )
+
+
+def _differences(base: np.ndarray, tuned: np.ndarray, groups: np.ndarray) -> list[Interval]:
+    """Return each metric's difference, `(rows, metrics)` on both sides: exact for a yes or no, else by resampling."""
+    rows = np.ones((len(base), 1))
+    intervals = paired_intervals(np.hstack([base, rows]), np.hstack([tuned, rows]), _means, groups=groups)
+    p_values = sign_flip_test(sum_groups(tuned - base, groups)).tolist()
+    found = [one.model_copy(update={"p_value": p}) for one, p in zip(intervals, p_values, strict=True)]
+    if len(np.unique(groups)) < len(base):  # the exact ones need rows that are independent
+        return found
+    for column, metric in enumerate(ANSWER_METRICS.values()):
+        if metric.is_yes_or_no and np.isfinite(found[column].value):
+            found[column] = _exact(found[column], base[:, column], tuned[:, column])
+    return found
+
+
+def _exact(interval: Interval, base: np.ndarray, tuned: np.ndarray) -> Interval:
+    lost, gained = int((base > tuned).sum()), int((tuned > base).sum())
+    low, high = paired_share_interval(lost, gained, len(base))
+    return interval.model_copy(update={"low": low, "high": high, "p_value": mcnemar(lost, gained)})
+
+
+def _means(tables: np.ndarray) -> np.ndarray:
+    """Return the means of all columns but the last, which counts the rows."""
+    sums = tables.sum(axis=-2)
+    means: np.ndarray = sums[..., :-1] / sums[..., -1:]
+    return means
 
 
 def _count_broken(table: np.ndarray) -> int:

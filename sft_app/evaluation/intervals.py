@@ -18,14 +18,19 @@ ROWS_AT_ONCE = 1_000_000
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, seed: int = 0) -> list[Interval]:
+def paired_intervals(
+    base: np.ndarray, tuned: np.ndarray, statistic: Statistic, seed: int = 0, groups: np.ndarray | None = None
+) -> list[Interval]:
     """Return the difference, with its 95 % interval, of each number that `statistic` computes from `(rows, columns)`.
 
     `statistic` maps tables `(..., rows, columns)` to `(..., numbers)`, so that many resamples take one call. Both sides
-    are resampled together, row by row, so that hard and easy rows do not count as a difference.
+    are resampled together, row by row, so that hard and easy rows do not count as a difference. Rows with the same
+    number in `groups` `(rows,)` share a cause and count as one; `statistic` must then be made of sums over rows.
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval; expanded for few rows as
     in Hesterberg 2015, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279.
     """
+    if groups is not None:
+        base, tuned = sum_groups(base, groups), sum_groups(tuned, groups)
     values = (statistic(tuned) - statistic(base)).tolist()
     rows = len(base)
     if rows < FEWEST_ROWS:
@@ -38,6 +43,14 @@ def paired_intervals(base: np.ndarray, tuned: np.ndarray, statistic: Statistic, 
     tail = expanded_tail(rows)
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0).tolist()
     return [Interval(value=value, low=low, high=high) for value, low, high in zip(values, lows, highs, strict=True)]
+
+
+def sum_groups(table: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sum the rows of each group, `(groups, columns)`, in the order in which the groups begin."""
+    _, first, index = np.unique(groups, return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), table.shape[1]))
+    np.add.at(sums, np.argsort(np.argsort(first))[index], table)
+    return sums
 
 
 def expanded_tail(rows: int) -> float:

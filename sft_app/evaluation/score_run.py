@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import RenderedConversation, render_conversation, render_last_prompt
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
-from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations, score_copies
+from sft_app.evaluation.scorecard import (
+    RowScore,
+    correct_for_several,
+    make_scorecard,
+    score_conversations,
+    score_copies,
+)
+from sft_app.evaluation.selection import without_selection
 from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import LoadedSide
@@ -32,11 +41,15 @@ BothAnswers = tuple[Answer, Answer]
 
 @dataclass(frozen=True)
 class ScorableRow:
-    """A conversation with at least one trained token, its row number in the data file, and its tokens."""
+    """A conversation with at least one trained token, its row number in the data file, and its tokens.
+
+    Rows with the same `group` are related, and count as one.
+    """
 
     number: int
     conversation: Conversation
     rendered: RenderedConversation
+    group: int
 
 
 def keep_score(
@@ -87,7 +100,12 @@ def score_run(
     }
     if answered:
         measured["answers"] = _compared(answered)
-    card = make_scorecard(*known).model_copy(update=measured)
+    groups = np.array([row.group for row in heldout])
+    judged, selection = without_selection(run, known[1], groups)
+    if selection:
+        measured["selection"] = selection
+    card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
+    card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
     return card, [_as_pair(row, *both) for row, both in complete]
 
@@ -118,7 +136,8 @@ def read_scorable_rows(file: Path, tokenizer: Any, max_length: int | None) -> li
         except DataError:  # training skipped it too and reported it
             continue
         if rendered.trained:
-            rows.append(ScorableRow(row.get("row", number), conversation, rendered))
+            place = row.get("row", number)
+            rows.append(ScorableRow(place, conversation, rendered, row.get("group", place)))
     if not rows:
         raise DataError(f"{file.name} contains no conversation this model can be measured on.")
     return rows
@@ -155,7 +174,7 @@ def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScor
     """Compare both sides' answers with the reference answers."""
     references = [(row.conversation.messages[-1].content, both) for row, both in answered]
     base, tuned = ([score_answer(both[side], reference) for reference, both in references] for side in (0, 1))
-    return summarise_answers(base, tuned)
+    return summarise_answers(base, tuned, np.array([row.group for row, _ in answered]))
 
 
 def _as_pair(row: ScorableRow, base: Answer, tuned: Answer) -> AnswerPair:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from sft_app.data.tokens import IGNORED, RenderedConversation
-from sft_app.evaluation.intervals import paired_intervals
+from sft_app.evaluation.exact import holm, sign_flip_test
+from sft_app.evaluation.intervals import paired_intervals, sum_groups
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number
 from sft_app.runs.scorecard import ChangedRows, Counted, Interval, Scorecard
@@ -53,8 +54,18 @@ def mean_loss(scores: Sequence[RowScore]) -> float:
     return sum(score.loss_sum for score in scores) / sum(score.tokens for score in scores)
 
 
-def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: int = 0) -> Scorecard:
-    """Make the scorecard of these rows, with paired bootstrap 95 % intervals over conversations."""
+def make_scorecard(
+    base: Sequence[RowScore],
+    tuned: Sequence[RowScore],
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+    judged: Sequence[RowScore] | None = None,
+) -> Scorecard:
+    """Make the scorecard of these rows, with paired bootstrap 95 % intervals over groups of related conversations.
+
+    `groups` numbers related rows `(rows,)`; by default, every row is a group. `judged` are the scores to take the
+    differences from if the tuned side's own would flatter it (`selection.without_selection`).
+    """
     changes = [after.loss - before.loss for before, after in zip(base, tuned, strict=True)]
     numbers = list(filter(math.isfinite, changes))
     counted = ChangedRows(
@@ -65,12 +76,46 @@ def make_scorecard(base: Sequence[RowScore], tuned: Sequence[RowScore], seed: in
     if broken := len(changes) - len(numbers):
         counted = counted.model_copy(update={"not_a_number": broken})
     return Scorecard(
-        heldout=Counted(conversations=len(base), trained_tokens=sum(score.tokens for score in base)),
+        heldout=_counted(base, groups),
         base=_summary(_table(base)),
         tuned=_summary(_table(tuned)),
-        difference=_differences(_table(base), _table(tuned), seed),
+        difference=_differences(_table(base), _table(tuned if judged is None else judged), seed, groups),
         rows=counted,
     )
+
+
+def correct_for_several(card: Scorecard) -> Scorecard:
+    """Return the card with the p-values of all measures but the primary one corrected for their number (`p_holm`).
+
+    Answers of weights that were chosen on the same rows get none, since only the loss can be corrected for the choice.
+    """
+    parts = {"heldout": card.difference}
+    parts |= {"general": card.general.difference} if card.general else {}
+    judges_answers = card.answers and not (card.selection and card.selection.rows == "same")
+    parts |= {"answers": card.answers.difference} if card.answers and judges_answers else {}
+    p_values = {
+        f"{part}/{name}": math.nan if change.p_value is None else change.p_value
+        for part, changes in parts.items()
+        for name, change in changes.items()
+        if name != "loss" or (part == "heldout" and card.primary != "loss")
+    }
+    corrected = holm(p_values)
+
+    def with_holm(part: str) -> dict[str, dict[str, Interval]]:
+        changes = {
+            name: change.model_copy(update={"p_holm": corrected[key]})
+            if (key := f"{part}/{name}") in corrected
+            else change
+            for name, change in parts[part].items()
+        }
+        return {"difference": changes}
+
+    changed: dict[str, Any] = with_holm("heldout")
+    if card.general:
+        changed["general"] = card.general.model_copy(update=with_holm("general"))
+    if card.answers and judges_answers:
+        changed["answers"] = card.answers.model_copy(update=with_holm("answers"))
+    return card.model_copy(update=changed)
 
 
 def write_base_scores(run: Run, scores: Iterable[RowScore]) -> None:
@@ -128,9 +173,19 @@ def _perplexity(loss: float) -> float:
         return math.inf
 
 
-def _differences(base: np.ndarray, tuned: np.ndarray, seed: int) -> dict[str, Interval]:
-    intervals = paired_intervals(base, tuned, _ratios, seed)
-    return dict(zip(("loss", "token_accuracy"), intervals, strict=True))
+def _counted(scores: Sequence[RowScore], groups: np.ndarray | None) -> Counted:
+    counted = Counted(conversations=len(scores), trained_tokens=sum(score.tokens for score in scores))
+    return counted if groups is None else counted.model_copy(update={"groups": len(np.unique(groups))})
+
+
+def _differences(base: np.ndarray, tuned: np.ndarray, seed: int, groups: np.ndarray | None) -> dict[str, Interval]:
+    intervals = paired_intervals(base, tuned, _ratios, seed, groups)
+    changes = (tuned - base)[:, ::2]  # both sides predicted the same tokens
+    p_values = sign_flip_test(changes if groups is None else sum_groups(changes, groups), seed).tolist()
+    return {
+        name: interval.model_copy(update={"p_value": p_value})
+        for name, interval, p_value in zip(("loss", "token_accuracy"), intervals, p_values, strict=True)
+    }
 
 
 def _ratios(tables: np.ndarray) -> np.ndarray:

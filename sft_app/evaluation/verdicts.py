@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS, Metric
-from sft_app.runs.scorecard import AnswerScores, Interval, PredictedScores, Scorecard, Scores, SideScores
+from sft_app.runs.scorecard import AnswerScores, Interval, PredictedScores, Scorecard, Scores, Selection, SideScores
 from sft_app.runs.summary import as_float, number_text, relative_change
 
 Verdict = Literal["better", "worse", "changed", "not enough rows to tell", "not a number: cannot be judged", ""]
@@ -20,6 +20,7 @@ FEWEST_TO_JUDGE = 6
 # misses the truth, if differences have no longer tail than a lognormal with sigma 1. Longer tails have no such bound.
 MISSED_ONE_IN = {8: 4, 16: 5, 40: 7}
 FEW_ROWS = max(MISSED_ONE_IN)
+CHANCE = 0.05
 # The largest exponent of e that a float can represent.
 LARGEST_EXPONENT = 709.0
 
@@ -108,7 +109,7 @@ def note_before_numbers(part: Scores) -> str:
 
 def rows_note(part: Scores) -> str:
     """Return what it means that a part of the scorecard has few rows; "" if it has enough."""
-    rows = part.row_count
+    rows = part.independent_rows
     if rows >= FEW_ROWS or not rows:
         return ""
     counted, more = f"{rows} {'row' if rows == 1 else 'rows'}", "Measure more held-out rows to be more certain."
@@ -123,8 +124,30 @@ def rows_note(part: Scores) -> str:
 
 
 def computed_note(card: Scorecard) -> str:
-    """Return what is unusual about how a scorecard was computed; "" if nothing, or if it is not recorded."""
-    return f"{card.note[0].upper()}{card.note[1:]}." if card.note else ""
+    """Return what decides, how the weights were chosen, and what is unusual about how the scorecard was computed; "" if
+    nothing of this is recorded."""
+    is_corrected = any(change.p_holm is not None for change in card.difference.values())
+    unusual = f"{card.note[0].upper()}{card.note[1:]}." if card.note else ""
+    return " ".join(
+        filter(None, [_primary_note(card) if is_corrected else "", _selection_note(card.selection), unusual])
+    )
+
+
+def _primary_note(card: Scorecard) -> str:
+    decides = "The loss decides" if card.primary == "loss" else "Your tests decide"
+    return f"{decides}, as set before training; verdicts on the other measures are corrected for their number (Holm)."
+
+
+def _selection_note(selection: Selection | None) -> str:
+    if selection is None:
+        return ""
+    if selection.rows == "other":
+        return "Other held-out conversations chose which weights to keep, so these only judge them."
+    return (
+        f"The weights were chosen from {selection.evaluations} evaluations on these same conversations, which makes "
+        "them look better than they are. The change in loss and token accuracy is corrected for that (two-fold "
+        "cross-fitting); the measures of generated answers cannot be, so they have no verdict."
+    )
 
 
 def drawn_interval(difference: Interval) -> tuple[float, float, float] | None:
@@ -171,6 +194,7 @@ def _value(side: SideScores, name: str) -> float:
 
 
 def _verdict(name: str, part: Scores) -> Verdict:
+    """Return the verdict of the primary measure by its interval, and of every other one by its corrected p-value."""
     if cannot_be_judged(part):
         return UNJUDGED
     base, tuned = (_value(side, name) for side in (part.base, part.tuned))
@@ -184,15 +208,26 @@ def _verdict(name: str, part: Scores) -> Verdict:
         return ""
     if span is None and not math.isfinite(as_float(difference.low)):
         return TOO_FEW
-    if part.row_count < FEWEST_TO_JUDGE or (span and span[0] <= 0 <= span[2]):
+    if part.independent_rows < FEWEST_TO_JUDGE:
+        return TOO_FEW
+    if _is_primary(name, part):
+        if span and span[0] <= 0 <= span[2]:
+            return TOO_FEW
+    elif difference.p_holm is None:
+        return ""
+    elif difference.p_holm >= CHANCE:
         return TOO_FEW
     if direction == 0:
         return "changed"
     return "better" if (difference.value > 0) == (direction > 0) else "worse"
 
 
+def _is_primary(name: str, part: Scores) -> bool:
+    return name == "loss" and not (isinstance(part, Scorecard) and part.primary != "loss")
+
+
 def _why_too_few(part: Scores) -> str:
-    if part.row_count < FEWEST_TO_JUDGE:
+    if part.independent_rows < FEWEST_TO_JUDGE:
         return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
     return "the interval for the change in loss includes zero"
 
@@ -225,7 +260,9 @@ def _broken_note(part: Scores) -> str:
 
 def _change_of_loss(part: PredictedScores) -> str:
     """Return the relative change in percent, or the absolute change if the loss was zero."""
-    base, tuned = (part.base["loss"], part.tuned["loss"])
+    base, tuned = part.base["loss"], part.tuned["loss"]
+    if (change := part.difference.get("loss")) and math.isfinite(as_float(change.value)):
+        tuned = base + change.value
     share = relative_change(base, tuned)
     if share is None:
         return _signed(METRICS["loss"], tuned - base)

@@ -254,7 +254,7 @@ def _files_in(folder: Path) -> dict[str, Path]:
 
 
 def _data_files(run: Run) -> dict[str, Path]:
-    return {f"data/{file.name}": file for file in (run.train_file, run.heldout_file)}
+    return {f"data/{file.name}": file for file in run.data_files()}
 
 
 def _upload_large_files(repository: Repository, added: Sequence[Any], on_progress: ProgressCallback) -> None:

@@ -90,13 +90,15 @@ def file_name(path: str) -> str:
 
 def training_data_facts(run: Run, record: RunRecord) -> list[Fact]:
     """Return the facts about the training data and what became of its rows."""
-    source, heldout = record.source, len(read_jsonl(run.heldout_file))
+    source, heldout, validation = record.source, *(len(read_jsonl(f)) for f in (run.heldout_file, run.validation_file))
     not_chosen = source.rows - source.conversations - source.rejected
     facts = [("Source", data_name(record)), *_hub_facts(source.hub)]
     facts += [("Contents (sha256)", source.sha256)]
     facts += [("Layout", " ".join([source.format, *source.columns]))]
     facts += [("Rows", f"{source.rows:,}"), ("Conversations", f"{source.conversations:,}")]
-    facts += [("Trained on", f"{source.conversations - heldout:,}"), ("Held out", f"{heldout:,}")]
+    facts += [("Trained on", f"{source.conversations - heldout - validation:,}")]
+    facts += [("Held out to choose the weights", f"{validation:,}")] if validation else []
+    facts += [("Held out to judge" if validation else "Held out", f"{heldout:,}")]
     facts += [("Rejected", f"{source.rejected:,} rows could not be used" if source.rejected else "none")]
     facts += [("Excluded by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else []
     return facts + ([("Notes on the columns", public_text(run, " ".join(source.notes)))] if source.notes else [])

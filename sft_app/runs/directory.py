@@ -19,9 +19,15 @@ ID_DIGITS = "23456789abcdefghijkmnopqrstuvwxyz"  # without characters that are e
 
 
 def create_run(
-    home: Path, record: RunRecord, train: Iterable[dict[str, Any]], heldout: Iterable[dict[str, Any]]
+    home: Path,
+    record: RunRecord,
+    train: Iterable[dict[str, Any]],
+    heldout: Iterable[dict[str, Any]],
+    validation: Iterable[dict[str, Any]] | None = None,
 ) -> Run:
     """Write a queued run. The folder appears only once it is complete, so a supervisor never sees part of it.
+
+    `validation` are the held-out conversations that choose the weights; without them, `heldout` does that too.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
@@ -33,6 +39,8 @@ def create_run(
         (draft.path / "data").mkdir(parents=True)
         write_jsonl_atomically(draft.train_file, train)
         write_jsonl_atomically(draft.heldout_file, heldout)
+        if validation is not None:
+            write_jsonl_atomically(draft.validation_file, validation)
         write_json_atomically(draft.settings_file, record.model_dump())
         write_json_atomically(draft.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
         draft.path.rename(run.path)

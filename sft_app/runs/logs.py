@@ -45,7 +45,7 @@ class RunLogs(RunPaths):
         """Drop what was logged after `step`, which a resumed run logs again, and pairs answered by weights that will be
         replaced."""
         self.pairs_file.unlink(missing_ok=True)
-        for file in (self.metrics_file, self.snapshots_file):
+        for file in (self.metrics_file, self.snapshots_file, self.evaluations_file):
             if file.exists():
                 write_jsonl_atomically(file, [row for row in iterate_jsonl(file) if _step_of(row) <= step])
 

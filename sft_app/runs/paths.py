@@ -29,7 +29,8 @@ class RunPaths:
     settings_file = RunPath("settings.json")
     status_file = RunPath("status.json")
     train_file = RunPath("data", "train.jsonl")
-    heldout_file = RunPath("data", "heldout.jsonl")
+    heldout_file = RunPath("data", "heldout.jsonl")  # judges the run
+    validation_file = RunPath("data", "validation.jsonl")  # chooses the weights; absent if the held-out rows do
     tokens_dir = RunPath("tokens")
     checkpoints_dir = RunPath("checkpoints")
     adapter_dir = RunPath("adapter")
@@ -37,6 +38,7 @@ class RunPaths:
     snapshots_file = RunPath("snapshots.jsonl")
     log_file = RunPath("train.log")
     base_scores_file = RunPath("base_scores.jsonl")
+    evaluations_file = RunPath("evaluations.jsonl")
     scorecard_file = RunPath("scorecard.json")
     pairs_file = RunPath("answer_pairs.jsonl")
     votes_file = RunPath("votes.jsonl")
@@ -57,6 +59,10 @@ class RunPaths:
     def merged_dir(self) -> Path:
         """Return the folder of the merged model, which is outside the run folder, so that it is never copied."""
         return exports_dir(self.home) / f"{self.id}-merged"
+
+    def data_files(self) -> list[Path]:
+        """List the files of conversations: for training, for judging and, if other rows choose, for choosing."""
+        return [self.train_file, self.heldout_file, *([self.validation_file] if self.validation_file.exists() else [])]
 
     def has_adapter(self) -> bool:
         return self.adapter_dir.is_dir()

@@ -5,7 +5,7 @@ Only the loss of both sides is required; anything else that is missing in a file
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
@@ -27,19 +27,27 @@ IntervalEnd = Annotated[float | None, PlainSerializer(null_for_nan)]
 class Interval(Record):
     """A difference, tuned minus base, with its 95 % interval; both ends are None if there are too few rows.
 
-    If the difference is the same in every row, both ends equal the value, because the rows show no spread.
+    If the difference is the same in every row, both ends equal the value, because the rows show no spread. `p_value` is
+    that of a paired test that neither side is better, `p_holm` the same corrected for the number of measures; None if
+    it was not computed, or if no verdict may be made of it.
     """
 
     value: Number
     low: IntervalEnd = None
     high: IntervalEnd = None
+    p_value: IntervalEnd = None
+    p_holm: IntervalEnd = None
 
 
 class Counted(Record):
-    """The number of conversations and trained tokens that were predicted."""
+    """The number of conversations and trained tokens that were predicted.
+
+    `groups` counts related conversations (copies, one question with several answers, one row) once; None if unknown.
+    """
 
     conversations: int = 0
     trained_tokens: int = 0
+    groups: int | None = None
 
 
 class ChangedRows(Record):
@@ -49,6 +57,13 @@ class ChangedRows(Record):
     worse: int = 0
     equal: int = 0
     not_a_number: int = 0
+
+
+class Selection(Record):
+    """How the kept weights were chosen from `evaluations`: on `other` rows than those that judge, or on the `same`."""
+
+    rows: Literal["other", "same"]
+    evaluations: int = 0
 
 
 class PredictedScores(Record):
@@ -63,6 +78,10 @@ class PredictedScores(Record):
     @property
     def row_count(self) -> int:
         return self.heldout.conversations
+
+    @property
+    def independent_rows(self) -> int:
+        return self.row_count if self.heldout.groups is None else self.heldout.groups
 
 
 class Broken(Record):
@@ -79,6 +98,7 @@ class AnswerScores(Record):
     """
 
     prompts: int = 0
+    groups: int | None = None
     broken: Broken | None = None
     base: SideScores = {}
     tuned: SideScores = {}
@@ -87,6 +107,10 @@ class AnswerScores(Record):
     @property
     def row_count(self) -> int:
         return self.prompts
+
+    @property
+    def independent_rows(self) -> int:
+        return self.prompts if self.groups is None else self.groups
 
 
 Scores = PredictedScores | AnswerScores
@@ -122,11 +146,15 @@ class MostChanged(Record):
 class Scorecard(PredictedScores):
     """The whole file: the held-out rows and, if measured, the `general` questions and the `answers`.
 
-    `dtype` is the precision both sides computed in, `note` what is unusual about it.
+    `dtype` is the precision both sides computed in, `note` what is unusual about it. `primary` is the measure that was
+    named before training to decide; all other p-values are corrected for their number. `selection` says how the weights
+    were chosen; if on the same rows, the difference in loss is corrected for it, so that it is not tuned minus base.
     """
 
     dtype: str = ""
     note: str = ""
+    primary: Literal["loss", "tests"] = "loss"
+    selection: Selection | None = None
     general: PredictedScores | None = None
     answers: AnswerScores | None = None
     most_changed: MostChanged = MostChanged()

@@ -212,6 +212,10 @@ class RunSettings(DataSettings):
         rate = 2e-5 if self.method == "full" else 2e-4
         return 5 * rate if self.preset == "quick" else rate  # few steps must be large ones
 
+    def chooses_weights(self) -> bool:
+        """Return whether evaluations during training decide which weights are kept."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None
+
     def rows_per_step(self) -> int:
         """Return the number of rows per optimizer step; a row is a conversation unless `row_length` says otherwise."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes

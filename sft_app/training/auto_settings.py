@@ -50,7 +50,7 @@ def resolve_max_length(run: Run, tokenizer: PreTrainedTokenizerBase) -> int:
     if record.settings.max_length is not None:
         return record.settings.max_length
     sample: Sample[Example] = Sample(LENGTH_SAMPLE_SIZE)
-    for row in heapq.merge(*map(iterate_jsonl, (run.train_file, run.heldout_file)), key=lambda row: row["row"]):
+    for row in heapq.merge(*map(iterate_jsonl, run.data_files()), key=lambda row: row["row"]):
         sample.offer(Example(row["row"], make_conversation(row["messages"])))
     max_length = measure_lengths(tokenizer, sample.items, None, sample.offered).max_length
     record.settings = record.settings.model_copy(update={"max_length": max_length})

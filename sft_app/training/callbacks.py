@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback
 
 from sft_app.evaluation.scorecard import write_base_scores
+from sft_app.evaluation.selection import record_evaluation
 from sft_app.runs.folder import Run
 from sft_app.runs.records import WatchAnswer
 from sft_app.runtime.files import put_on_disk
@@ -126,9 +127,12 @@ class RunReporter(TrainerCallback):
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0 and state.is_world_process_zero:
+        if state.is_world_process_zero:
             # Written at once, since a resumed run cannot measure the base again.
-            write_base_scores(self.run, self.trainer.scores[0])
+            if state.global_step == 0:
+                write_base_scores(self.run, self.trainer.base_scores)
+            elif self.trainer.judging is None and self.settings.chooses_weights():
+                record_evaluation(self.run, state.global_step, self.trainer.scores[state.global_step])
         answers = self._watch_answers(state, control)
         if answers:
             self.run.log_snapshot(step=state.global_step, answers=answers)

@@ -73,7 +73,9 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
         memory_gib=memory_gib,
         created_utc=utc_now(),
     )
-    return create_run(home, record, _rows_where(file, ~split.is_heldout), _rows_where(file, split.is_heldout))
+    validation = _rows_where(file, split, split.is_validation) if split.is_validation.any() else None
+    trained, judging = (_rows_where(file, split, part) for part in (~split.is_heldout, split.is_judging))
+    return create_run(home, record, trained, judging, validation)
 
 
 def stop_run(run: Run) -> None:
@@ -149,16 +151,16 @@ def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Spl
     return reading, hold_out(related.groups(), settings)
 
 
-def _rows_where(file: DataFile, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Read the data again and yield the conversations at the indices where `chosen` is true.
+def _rows_where(file: DataFile, split: Split, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Read the data again and yield the conversations at the indices where `chosen` is true, with their group.
 
     Raises: DataError if the file has more or fewer conversations than before.
     """
-    for example, is_chosen in zip_longest(Reading(file), chosen):
+    for example, is_chosen, group in zip_longest(Reading(file), chosen, split.groups):
         if example is None or is_chosen is None:
             raise DataError(f"{file.path.name} changed while it was being read. Try again.")
         if is_chosen:
-            yield {"row": example.row, "messages": example.conversation.as_structured()}
+            yield {"row": example.row, "group": int(group), "messages": example.conversation.as_structured()}
 
 
 def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:

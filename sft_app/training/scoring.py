@@ -9,7 +9,8 @@ from contextlib import nullcontext
 
 from sft_app.errors import AppError
 from sft_app.evaluation.score_run import keep_score
-from sft_app.evaluation.scorecard import RowScore, make_scorecard, read_base_scores
+from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard, read_base_scores
+from sft_app.evaluation.selection import without_selection
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
@@ -27,7 +28,10 @@ def write_heldout_scorecard(run: Run, tuned: Sequence[RowScore]) -> None:
     where a fresh adapter changes nothing; if they are incomplete, both sides are measured afterwards instead."""
     base = read_base_scores(run)
     if len(base) == len(tuned):
-        run.keep_scorecard(make_scorecard(base, tuned))
+        judged, selection = without_selection(run, tuned)
+        card = make_scorecard(base, tuned, judged=judged)
+        card = card.model_copy(update={"selection": selection}) if selection else card
+        run.keep_scorecard(correct_for_several(card))
 
 
 def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termination: Termination) -> str:

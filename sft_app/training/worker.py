@@ -20,7 +20,7 @@ import transformers
 
 from sft_app.data.tokens import encode_question, stop_ids
 from sft_app.errors import AppError, kind_and_first_line
-from sft_app.evaluation.scorecard import RowScore, score_conversations
+from sft_app.evaluation.scorecard import RowScore
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import ADAPTER_NAME, load_tokenizer
@@ -159,7 +159,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
 
     was_stopped = trainer.state.global_step < trainer.state.max_steps and not reporter.has_stopped_early
     run.update_status(state="scoring", step=trainer.state.global_step, message="Saving the adapter.")
-    scores = _kept_scores(trainer)
+    scores = trainer.kept_scores()
     trainer.refuse_broken_weights()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
     distributed.leave_ranks()
@@ -182,7 +182,9 @@ def _prepare(
         settings = settings.model_copy(update={"max_length": max_length})
         train = load_tokenized_dataset(run, tokenizer, max_length, settings.block_size)
     settings = resolve_step_size(run, settings, train, distributed.this_rank_hardware(settings))
-    heldout = list(tokenize_file(run.heldout_file, tokenizer, max_length))
+    heldout, judging = list(tokenize_file(run.heldout_file, tokenizer, max_length)), None
+    if run.validation_file.exists():
+        heldout, judging = list(tokenize_file(run.validation_file, tokenizer, max_length)), heldout
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     reporter = RunReporter(run, settings, termination, _make_watch_function(tokenizer, settings))
     model = load_trainable(run, settings, train[0]["input_ids"])
@@ -192,6 +194,7 @@ def _prepare(
         *(model, tokenizer, train, heldout, settings, run.checkpoints_dir, [reporter]),
         is_resumed=checkpoint is not None,
         step_precision=began_in,
+        judging=judging,
     )
     configure_tracker(run)
     trainer = reporter.trainer = build_trainer(job)
@@ -269,11 +272,6 @@ def _make_watch_function(tokenizer: PreTrainedTokenizerBase, settings: RunSettin
 def _watch_answer(prompt: str, answer: Answer) -> WatchAnswer:
     watch_answer = WatchAnswer(prompt=prompt, answer=answer.text, finished=answer.finished)
     return watch_answer.model_copy(update={"broken": True}) if answer.broken else watch_answer
-
-
-def _kept_scores(trainer: Any) -> list[RowScore]:
-    """Return the held-out scores of the kept weights."""
-    return trainer.scores.get(trainer.kept_step()) or score_conversations(trainer.model, trainer.heldout)
 
 
 def _failure_message(error: Exception) -> str:

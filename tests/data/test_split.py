@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.split import RelatedRows, heldout_size, split_heldout
+from sft_app.data.split import RelatedRows, choose_groups, heldout_size, hold_out
 from sft_app.errors import DataError
+from sft_app.settings import RunSettings
 from tests.chat_styles import conversation_of
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -34,7 +36,7 @@ def groups_of(conversations: list[Conversation], rows: list[int] | None = None) 
 
 
 def heldout_of(groups: list[int] | np.ndarray, size: int, seed: int = 42) -> list[int]:
-    return np.flatnonzero(split_heldout(np.array(groups), size, seed).is_heldout).tolist()
+    return np.flatnonzero(choose_groups(np.array(groups), size, seed)[0]).tolist()
 
 
 # how many
@@ -132,8 +134,8 @@ def test_groups_are_held_out_whole():
 
 def test_a_little_less_is_held_out_when_the_groups_do_not_add_up():
     """Pairs cannot make five."""
-    split = split_heldout(np.arange(20) // 2 * 2, 5, seed=1)
-    assert (split.is_heldout.sum(), split.is_clean) == (4, True)
+    is_heldout, is_clean = choose_groups(np.arange(20) // 2 * 2, 5, seed=1)
+    assert (is_heldout.sum(), is_clean) == (4, True)
 
 
 def test_group_that_is_too_large_is_passed_over():
@@ -148,21 +150,21 @@ def test_group_that_is_too_large_is_passed_over():
 @pytest.mark.parametrize(("sizes", "size"), [((10, 10), 4), ((20,), 8), ((9, 9, 1, 1), 5)])
 def test_single_conversations_are_held_out_where_whole_groups_would_not_make_half(sizes: tuple[int, ...], size: int):
     groups = np.concatenate([[place] * count for place, count in enumerate(sizes)])
-    split = split_heldout(groups, size, seed=3)
-    assert (split.is_heldout.sum(), split.is_clean) == (size, False)
+    is_heldout, is_clean = choose_groups(groups, size, seed=3)
+    assert (is_heldout.sum(), is_clean) == (size, False)
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.integers(1, 30), st.integers(0, 9))
 def test_clean_split_never_parts_a_group(labels: list[int], size: int, seed: int):
     groups = np.array([labels.index(label) for label in labels])
     size = min(size, len(groups) - 1)
-    split = split_heldout(groups, size, seed)
-    parted = set(groups[split.is_heldout]) & set(groups[~split.is_heldout])
-    if split.is_clean:
+    is_heldout, is_clean = choose_groups(groups, size, seed)
+    parted = set(groups[is_heldout]) & set(groups[~is_heldout])
+    if is_clean:
         assert not parted
-        assert size / 2 <= split.is_heldout.sum() <= size
+        assert size / 2 <= is_heldout.sum() <= size
     else:
-        assert split.is_heldout.sum() == size
+        assert is_heldout.sum() == size
 
 
 def random_conversations(chance: random.Random) -> tuple[list[int], list[Conversation]]:
@@ -187,11 +189,11 @@ def random_conversations(chance: random.Random) -> tuple[list[int], list[Convers
 def test_heldout_conversations_have_no_kin_among_the_trained(seed: int):
     rows, conversations = random_conversations(random.Random(seed))
     size = heldout_size(len(rows), 0.2, 8, 200)
-    split = split_heldout(np.array(groups_of(conversations, rows)), size, seed)
-    assert split.is_clean
+    is_heldout, is_clean = choose_groups(np.array(groups_of(conversations, rows)), size, seed)
+    assert is_clean
     sides: tuple[list[int], list[int]] = ([], [])
-    for place, is_heldout in enumerate(split.is_heldout.tolist()):
-        sides[is_heldout].append(place)
+    for place, held in enumerate(is_heldout.tolist()):
+        sides[held].append(place)
     for kin_of in (
         lambda place: rows[place],
         lambda place: conversations[place],
@@ -272,8 +274,8 @@ def test_hundreds_of_chats_with_one_greeting_are_split_cleanly():
     for row in range(300):
         question, answer = (" ".join(dice.choices(WORDS, k=12)) + f" {row}" for _ in range(2))
         related.add(row, chat("Hi", "Hello!", question, answer))
-    split = split_heldout(related.groups(), 30, seed=42)
-    assert (split.is_clean, int(split.is_heldout.sum())) == (True, 30)
+    is_heldout, is_clean = choose_groups(related.groups(), 30, seed=42)
+    assert (is_clean, int(is_heldout.sum())) == (True, 30)
 
 
 # instructions that rows share
@@ -296,3 +298,31 @@ def test_near_copies_without_a_line_that_many_share_stay_together():
     for row in range(10):
         related.add(row, ask("Tell me about it, please do.", f"{long} {row}"))
     assert related.near.groups().tolist() == [0] * 10
+
+
+# which held-out conversations choose the weights
+
+
+def test_a_third_of_enough_heldout_conversations_chooses_and_the_rest_judges():
+    split = hold_out(np.arange(300), RunSettings(data="x"))
+    assert (split.is_heldout.sum(), split.is_validation.sum(), split.is_judging.sum()) == (30, 10, 20)
+    assert not (split.is_validation & ~split.is_heldout).any()
+
+
+@pytest.mark.parametrize("settings", [{"heldout_max": 23}, {"load_best_model_at_end": False}])
+def test_all_of_them_judge_where_they_are_few_or_nothing_is_chosen(settings: dict[str, Any]):
+    split = hold_out(np.arange(300), RunSettings(data="x", **settings))
+    assert not split.is_validation.any()
+    assert split.is_judging.sum() == split.is_heldout.sum() >= 23
+
+
+def test_stopping_early_is_a_choice_too():
+    settings = RunSettings(data="x", load_best_model_at_end=False, early_stopping_patience=3)
+    assert hold_out(np.arange(300), settings).is_validation.sum() == 10
+
+
+@given(st.lists(st.integers(0, 40), min_size=60, max_size=200), st.integers(0, 9))
+def test_related_conversations_never_both_choose_and_judge(labels: list[int], seed: int):
+    groups = np.array([labels.index(label) for label in labels])
+    split = hold_out(groups, RunSettings(data="x", heldout_fraction=0.5, seed=seed))
+    assert not set(groups[split.is_validation]) & set(groups[split.is_judging])

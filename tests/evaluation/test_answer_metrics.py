@@ -56,7 +56,9 @@ def test_both_sides_are_summed_up_with_their_difference() -> None:
     card = summarise_answers(base, tuned)
     assert card.prompts == 4
     assert (card.base["exact_match"], card.tuned["exact_match"]) == (0, 1)
-    assert card.difference["stopped"] == Interval(value=1, low=1, high=1)
+    stopped = card.difference["stopped"]
+    assert (stopped.value, stopped.high, stopped.p_value) == (1, 1, pytest.approx(2 / 16))
+    assert stopped.low == pytest.approx(2 * 0.0125 ** (1 / 4) - 1)  # exact: four rows cannot show more
 
 
 @pytest.mark.parametrize("broken", [1, 8])

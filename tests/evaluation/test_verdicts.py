@@ -10,6 +10,7 @@ import pytest
 from sft_app.evaluation.verdicts import (
     METRICS,
     UNJUDGED,
+    computed_note,
     forgetting_sentence,
     judgeable_answers,
     note_before_numbers,
@@ -34,7 +35,9 @@ def card(low: float | None, value: float, high: float | None, name: str = "loss"
         "heldout": {"conversations": rows, "trained_tokens": 400},
         "base": {name: 4.0},
         "tuned": {name: 4.0 + value},
-        "difference": {name: {"value": value, "low": low, "high": high}},
+        "difference": {
+            name: {"value": value, "low": low, "high": high, **({} if name == "loss" else {"p_holm": 0.01})}
+        },
         "rows": {"better": 15, "worse": 5, "equal": 0},
     }
 
@@ -211,3 +214,39 @@ def test_uncounted_answers_of_a_side_without_a_loss_are_not_judged() -> None:
 def test_a_note_promises_nothing_about_rows_that_were_not_drawn(rows: int) -> None:
     note = rows_note(scores({"prompts": rows}))
     assert "ordinary differences" in note and "no interval can show them" in note
+
+
+def test_only_the_measure_named_before_training_is_judged_by_its_own_interval() -> None:
+    told = card(0.1, 0.2, 0.3, "rouge_l")
+    for p_holm, verdict in ((0.04, "better"), (0.2, "not enough rows to tell"), (None, "")):
+        told["difference"]["rouge_l"]["p_holm"] = p_holm
+        assert scorecard_lines(scores(told))[0].verdict == verdict
+    by_tests = {**card(-2.0, -1.0, -0.5), "primary": "tests"}
+    assert scorecard_lines(scores(by_tests))[0].verdict == ""
+    by_tests["difference"]["loss"]["p_holm"] = 0.03
+    assert scorecard_lines(scores(by_tests))[0].verdict == "better"
+
+
+def test_related_rows_do_not_make_a_verdict() -> None:
+    told = card(-2.0, -1.0, -0.5)
+    told["heldout"]["groups"] = 5
+    assert scorecard_lines(scores(told))[0].verdict == "not enough rows to tell"
+    assert rows_note(scores(told)).startswith("With 5 rows")
+
+
+def test_the_sentence_takes_the_change_that_was_corrected_for_the_choice() -> None:
+    told = card(-2.0, -1.0, -0.5)
+    told["tuned"]["loss"] = 2.5  # flattered
+    assert "loss −25%" in summary_sentence(scores(told))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [("other", "these only judge"), ("same", "from 4 evaluations on these same")]
+)
+def test_it_is_said_who_chose_the_weights_and_what_decides(rows: str, said: str) -> None:
+    told = {**card(-2.0, -1.0, -0.5), "selection": {"rows": rows, "evaluations": 4}}
+    told["difference"]["token_accuracy"] = {"value": 0.1, "low": 0.0, "high": 0.2, "p_value": 0.1, "p_holm": 0.1}
+    note = computed_note(Scorecard.model_validate(told))
+    assert said in note
+    assert note.startswith("The loss decides, as set before training")
+    assert computed_note(Scorecard.model_validate(card(-2.0, -1.0, -0.5))) == ""

@@ -169,13 +169,10 @@ def find_style(examined: Examination) -> list[Finding]:
     return [Finding("style", examined.rows_at(indexes), message, severity="note")]
 
 
-def find_leaks(examined: Examination, groups: np.ndarray, split: Split) -> list[Finding]:
-    """Find held-out conversations with a duplicate or near duplicate in training.
-
-    `groups` is int64 (conversations,), as returned by `RelatedRows.groups`.
-    """
-    trained = np.unique(groups[~split.is_heldout])
-    leaked = np.flatnonzero(split.is_heldout & np.isin(groups, trained))
+def find_leaks(examined: Examination, split: Split) -> list[Finding]:
+    """Find held-out conversations with a duplicate or near duplicate in training."""
+    trained = np.unique(split.groups[~split.is_heldout])
+    leaked = np.flatnonzero(split.is_heldout & np.isin(split.groups, trained))
     message = "{} held out for evaluation, but nearly the same as rows in training; the results will look too good."
     return _finding(examined, "leak", leaked, message, severity="serious")
 

@@ -172,12 +172,11 @@ def _find_all(
         *find_style(examined),
         *find_languages(examined.languages, examined.rows_at),
     ]
-    groups = examined.related.groups()
     try:
-        split = hold_out(groups, settings)
+        split = hold_out(examined.related.groups(), settings)
     except DataError as error:
         return 0, by_severity([*findings, Finding("few", [], str(error), severity="serious")])
-    findings += find_leaks(examined, groups, split)
+    findings += find_leaks(examined, split)
     findings += find_too_few(len(examined), _passes(settings, lengths))
     return int(split.is_heldout.sum()), by_severity(findings)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class TrainingJob:
     """Holds what a trainer is built from. `train` has the columns `input_ids` and `labels`.
 
+    `heldout` are evaluated during training; `judging` are the held-out conversations that the result is judged by, if
+    these are others.
+
     A job that `is_resumed` continues from a checkpoint and already knows the base's held-out loss, and computes its
     steps in the `step_precision` it began with.
     """
@@ -37,6 +40,7 @@ class TrainingJob:
     callbacks: list[Any]
     is_resumed: bool = False
     step_precision: str = ""
+    judging: list[RenderedConversation] | None = None
 
 
 def common_arguments(job: TrainingJob) -> dict[str, Any]:

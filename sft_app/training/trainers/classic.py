@@ -33,5 +33,6 @@ def build_classic_trainer(job: TrainingJob) -> ClassicTrainer:
         processing_class=job.tokenizer,
         callbacks=job.callbacks,
         heldout=job.heldout,
+        judging=job.judging,
         probe=[] if job.settings.block_size else make_probe(job),
     )

@@ -26,8 +26,10 @@ logger = logging.getLogger(__name__)
 class HeldoutEvaluation:
     """Adds evaluation to a transformers `Trainer`: the scorecard's mean loss over trained tokens.
 
-    `scores[step]` keeps the results. `tokens_seen` counts tokens without padding, and `evaluation_seconds` the time not
-    spent training, so that tokens/s is accurate. `notice` is what the user should know about how the run trains.
+    `scores[step]` keeps the results on `heldout`; `base_scores` are the base's on `judging`, which are not evaluated
+    during training, or on `heldout` if these judge as well. `tokens_seen` counts tokens without padding, and
+    `evaluation_seconds` the time not spent training, so that tokens/s is accurate. `notice` is what the user should
+    know about how the run trains.
     SIGTERM (`termination`) interrupts an evaluation, and what was learned is saved first. A stop interrupts a long
     step, and the evaluation of the base.
 
@@ -35,9 +37,16 @@ class HeldoutEvaluation:
     before the optimizer takes the step. So the weights of the step before are saved.
     """
 
-    def __init__(self, *args: Any, heldout: list[RenderedConversation], **kwargs: Any) -> None:
-        self.heldout = heldout
+    def __init__(
+        self,
+        *args: Any,
+        heldout: list[RenderedConversation],
+        judging: list[RenderedConversation] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.heldout, self.judging = heldout, judging
         self.scores: dict[int, list[RowScore]] = {}
+        self.base_scores: list[RowScore] = []
         self.tokens_seen = 0
         self.evaluation_seconds = 0.0
         self.notice = ""
@@ -66,7 +75,9 @@ class HeldoutEvaluation:
         start = time.monotonic()
         has_learned = self.state.global_step > 0  # otherwise a stop leaves nothing to measure
         with nullcontext() if has_learned or not is_single_process() else self.termination.stoppable():
-            scores = self.score_heldout()
+            scores = self.score_rows(self.heldout)
+            if not has_learned:
+                self.base_scores = scores if self.judging is None else self.score_rows(self.judging)
         self.scores[self.state.global_step] = scores
         metrics = {"eval_loss": mean_loss(scores)}
         self._refuse_unless_finite("the held-out loss", metrics["eval_loss"], self.state.global_step)
@@ -75,9 +86,16 @@ class HeldoutEvaluation:
         self.evaluation_seconds += time.monotonic() - start
         return metrics
 
-    def score_heldout(self: Any) -> list[RowScore]:
-        """Score each held-out conversation with the current weights."""
-        return score_conversations(self.model, self.heldout)
+    def score_rows(self: Any, rows: list[RenderedConversation]) -> list[RowScore]:
+        """Score each conversation with the current weights."""
+        return score_conversations(self.model, rows)
+
+    def kept_scores(self: Any) -> list[RowScore]:
+        """Return the scores of the conversations that judge, with the weights the model has after training."""
+        if self.judging is not None:
+            scores: list[RowScore] = self.score_rows(self.judging)
+            return scores
+        return self.scores.get(self.kept_step()) or score_conversations(self.model, self.heldout)
 
     def _run_epoch(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Train an epoch, unless the run was cut off after its last step; transformers would take one more."""

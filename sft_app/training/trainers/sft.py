@@ -95,8 +95,8 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
         loss = self.normalise_loss(loss, trained, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
-    def score_heldout(self) -> list[RowScore]:
-        """Score the held-out conversations in packed rows on a GPU, if that gives what scoring them one by one gives.
+    def score_rows(self, rows: list[RenderedConversation]) -> list[RowScore]:
+        """Score held-out conversations in packed rows on a GPU, if that gives what scoring them one by one gives.
 
         The first evaluation compares them on a row with the longest and the shortest ones. A failure, such as too
         little memory for a whole row, means one by one.
@@ -107,16 +107,16 @@ class PackedTrainer(GradientCheckMixin, HeldoutEvaluation, SFTTrainer):
             self.packs_heldout = self.in_all_processes(packs)
         if self.packs_heldout:
             try:
-                groups = group_by_tokens(self.heldout, HELDOUT_TOKENS)
+                groups = group_by_tokens(rows, HELDOUT_TOKENS)
                 return [score for group in groups for score in self._score_packed(group)]
             except Exception as error:  # a row of this length may fail in any way; one by one still works
                 self.packs_heldout = False
                 logger.warning(UNPACKED, type(error).__name__, error)
             free_memory()  # once the error, which holds the failed row, is gone
-        return super().score_heldout()
+        return super().score_rows(rows)
 
     def _packed_scores_agree(self) -> bool:
-        row = hardest_row(self.heldout, HELDOUT_TOKENS)
+        row = hardest_row([*self.heldout, *(self.judging or [])], HELDOUT_TOKENS)
         try:
             return scores_agree(self._score_packed(row), score_conversations(self.model, row), step_dtype(self.args))
         except Exception as error:  # as above
@@ -246,5 +246,6 @@ def build_sft_trainer(job: TrainingJob) -> SFTTrainer:
         processing_class=job.tokenizer,
         callbacks=job.callbacks,
         heldout=job.heldout,
+        judging=job.judging,
         probe=make_probe(job),
     )

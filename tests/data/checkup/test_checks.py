@@ -184,10 +184,13 @@ def test_beginning_of_a_script_without_spaces_is_short():
 def test_heldout_conversations_with_kin_in_training_are_leaks():
     examined = examine([talk("a"), talk("b"), talk("a"), talk("c")], [3, 4, 5, 6])
     groups = examined.related.groups()
-    heldout = np.array([False, True, True, False])
-    [finding] = find_leaks(examined, groups, Split(heldout, is_clean=False))
+
+    def split(*is_heldout: bool) -> Split:
+        return Split(np.array(is_heldout), np.zeros(4, dtype=bool), groups, is_clean=False)
+
+    [finding] = find_leaks(examined, split(False, True, True, False))
     assert kinds([finding]) == [("leak", [5], "")]
-    assert find_leaks(examined, groups, Split(np.array([True, False, True, False]), is_clean=True)) == []
+    assert find_leaks(examined, split(True, False, True, False)) == []
 
 
 def test_guessed_encodings_and_rows_to_mend_are_told():

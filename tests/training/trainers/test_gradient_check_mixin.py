@@ -294,7 +294,7 @@ def test_a_gpu_scores_the_held_out_rows_packed_as_one_by_one(
     monkeypatch.setattr(sft, "HELDOUT_TOKENS", most_tokens)
     trainer, _ = train(tiny_model(name), **PACKED)
     trainer.heldout = conversations
-    packed, plain = trainer.score_heldout(), score_conversations(trainer.model, conversations)
+    packed, plain = trainer.score_rows(trainer.heldout), score_conversations(trainer.model, conversations)
     assert trainer.packs_heldout is True
     assert [(score.tokens, score.correct) for score in packed] == [(score.tokens, score.correct) for score in plain]
     assert [score.loss for score in packed] == pytest.approx([score.loss for score in plain], rel=1e-4)
@@ -309,7 +309,7 @@ def test_packed_scores_that_are_wrong_are_not_used(
     monkeypatch.setattr(sft, "row_scores", shifted)
     trainer, _ = train(tiny_model("llama"), **PACKED)
     trainer.heldout = conversations
-    assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
+    assert trainer.score_rows(trainer.heldout) == score_conversations(trainer.model, conversations)
     assert trainer.packs_heldout is False
 
 
@@ -320,7 +320,7 @@ def test_a_model_that_attends_to_the_whole_row_is_scored_one_by_one(
     monkeypatch.setattr(sft, "FUSED_HEAD_DEVICE", "cpu")
     trainer, _ = train(tiny_model("gemma2"), **PACKED)
     trainer.heldout = conversations
-    assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
+    assert trainer.score_rows(trainer.heldout) == score_conversations(trainer.model, conversations)
     assert trainer.plan.layout == "packed" and trainer.packs_heldout is False
 
 
@@ -338,7 +338,7 @@ def test_packed_scores_that_fail_are_computed_one_by_one(
     trainer, _ = train(tiny_model("llama"), **PACKED)
     trainer.heldout = conversations
     monkeypatch.setattr(sft, "row_scores", run_out)
-    assert trainer.score_heldout() == score_conversations(trainer.model, conversations)
+    assert trainer.score_rows(trainer.heldout) == score_conversations(trainer.model, conversations)
     assert trainer.packs_heldout is False
 
 

@@ -1,0 +1,104 @@
+"""Keep the choice of weights from flattering the result.
+
+Training keeps the weights of its best evaluation. On the rows that made this choice, the chosen weights look better
+than they are: the more evaluations there were, the more so. So either other rows choose (`data.split.hold_out`), or the
+change is cross-fitted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sft_app.evaluation.scorecard import RowScore, mean_loss
+from sft_app.runs.folder import Run
+from sft_app.runs.records import Number, Record
+from sft_app.runs.scorecard import Selection
+from sft_app.runtime.files import append_jsonl, read_records
+
+Evaluations = Mapping[int, Sequence[RowScore]]
+
+
+class Evaluation(Record):
+    """A line of `evaluations.jsonl`: summed loss, tokens and correct predictions of each row after `step` steps."""
+
+    step: int
+    loss_sums: list[Number]
+    tokens: list[int]
+    correct: list[int]
+
+
+def record_evaluation(run: Run, step: int, scores: Sequence[RowScore]) -> None:
+    """Append an evaluation, from which the kept weights may be chosen."""
+    columns: dict[str, Any] = {
+        "loss_sums": [score.loss_sum for score in scores],
+        "tokens": [score.tokens for score in scores],
+        "correct": [score.correct for score in scores],
+    }
+    append_jsonl(run.evaluations_file, Evaluation(step=step, **columns).as_record())
+
+
+def read_evaluations(run: Run) -> dict[int, list[RowScore]]:
+    """Read the evaluations that could be chosen, by step: all but that of the base."""
+    return {
+        found.step: [RowScore(*row) for row in zip(found.loss_sums, found.tokens, found.correct, strict=False)]
+        for found in read_records(run.evaluations_file, Evaluation)
+        if found.step > 0
+    }
+
+
+def without_selection(
+    run: Run, tuned: Sequence[RowScore], groups: np.ndarray | None = None
+) -> tuple[list[RowScore], Selection | None]:
+    """Return the scores to judge the kept weights by, and how they were chosen; None if nothing was chosen.
+
+    `tuned` are the kept weights' scores of the judging rows, `groups` numbers related rows `(rows,)`.
+    """
+    if run.validation_file.exists():
+        return list(tuned), Selection(rows="other", evaluations=_count_evaluations(run))
+    if not run.record().settings.chooses_weights():
+        return list(tuned), None
+    usable = {step: scores for step, scores in read_evaluations(run).items() if len(scores) == len(tuned)}
+    if len(usable) < 2:
+        return list(tuned), None
+    return cross_fit(usable, tuned, groups), Selection(rows="same", evaluations=len(usable))
+
+
+def cross_fit(evaluations: Evaluations, tuned: Sequence[RowScore], groups: np.ndarray | None = None) -> list[RowScore]:
+    """Return what the rows would show if others had chosen: each half has the scores of the weights that the other half
+    would have kept. Related rows stay in one half.
+
+    `tuned` are the scores of the weights that all rows chose; they may have been computed in another precision, so only
+    the difference between two evaluations is taken from `evaluations`. Simulated in `tests/evaluation/test_selection`.
+    Source: Chernozhukov et al. 2018, "Double/debiased machine learning", two folds.
+    """
+    numbers = np.arange(len(tuned)) if groups is None else np.asarray(groups)
+    _, first, index = np.unique(numbers, return_index=True, return_inverse=True)
+    is_second = (np.argsort(np.argsort(first)) % 2 == 1)[index]
+    kept = _best(evaluations, np.ones(len(tuned), dtype=bool))
+    if is_second.all() or not is_second.any():
+        return list(tuned)
+    chosen = [_best(evaluations, ~is_second), _best(evaluations, is_second)]
+    return [
+        _moved(score, evaluations[kept][row], evaluations[chosen[0 if second else 1]][row])
+        for row, (score, second) in enumerate(zip(tuned, is_second, strict=True))
+    ]
+
+
+def _best(evaluations: Evaluations, rows: np.ndarray) -> int:
+    """Return the step with the lowest mean loss on these rows."""
+    indices: list[int] = np.flatnonzero(rows).tolist()
+    losses = {step: mean_loss([scores[index] for index in indices]) for step, scores in evaluations.items()}
+    return min(losses, key=lambda step: (losses[step] != losses[step], losses[step]))
+
+
+def _moved(score: RowScore, before: RowScore, after: RowScore) -> RowScore:
+    return RowScore(
+        score.loss_sum + after.loss_sum - before.loss_sum, score.tokens, score.correct + after.correct - before.correct
+    )
+
+
+def _count_evaluations(run: Run) -> int:
+    return sum(row.heldout_loss is not None and row.step > 0 for row in run.metrics())
