@@ -36,7 +36,7 @@ LAYERS = [
 ]
 # The same inside every folder.
 INNER_LAYERS = {
-    "settings": ["data", "run", "parsing", "__init__"],
+    "settings": ["data", "heldout", "run", "parsing", "__init__"],
     "runtime": [
         "environment operating_system progress",
         "files locks processes resources",
@@ -127,6 +127,7 @@ INNER_LAYERS = {
         "supervisor",
         "worker",
         "preflight",
+        "run_data",
         "launch",
     ],
     "training/fast_paths": [

@@ -23,6 +23,14 @@ AssistantOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Who the assistant is in a chat between people; the name as in the file."),
 ]
+HeldoutOption = Annotated[
+    str | None,
+    typer.Option("--heldout", help="A file that only judges the result, instead of some of the examples."),
+]
+ValidationOption = Annotated[
+    str | None,
+    typer.Option("--validation", help="A file that chooses which weights are kept, instead of some of the examples."),
+]
 SheetOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Sheet of an Excel or OpenDocument file; default: the first.")
 ]

@@ -14,10 +14,12 @@ from sft_app.cli.options import (
     AssistantOption,
     ChatTemplateOption,
     FormatOption,
+    HeldoutOption,
     JsonFlag,
     MapOption,
     SetOption,
     SheetOption,
+    ValidationOption,
     read_chat_template,
 )
 from sft_app.cli.terminal import (
@@ -45,6 +47,8 @@ from sft_app.settings import (
 def train(
     config: Annotated[Path | None, typer.Option(help="A JSON file with settings.")] = None,
     data: Annotated[str | None, typer.Option(help=f"Data file or Hub id; default: {EXAMPLE_DATA}.")] = None,
+    heldout: HeldoutOption = None,
+    validation: ValidationOption = None,
     model: Annotated[str | None, typer.Option(help="`starter`, a Hub id, or a folder.")] = None,
     method: Annotated[
         Method | None, typer.Option(help="Default: qlora on a GPU, lora on a CPU, full with the classic trainer.")
@@ -72,6 +76,8 @@ def train(
 
     flags: dict[str, Any] = {
         "data": data,
+        "heldout_data": heldout,
+        "validation_data": validation,
         "format": format,
         "columns": columns or None,
         "assistant": assistant,

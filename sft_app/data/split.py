@@ -128,8 +128,7 @@ def heldout_size(total: int, fraction: float, minimum: int, maximum: int) -> int
 
 def hold_out(groups: np.ndarray, settings: RunSettings) -> Split:
     """Split the way a run with these settings does; `groups` is (conversations,). Raises: as `heldout_size`."""
-    size = heldout_size(len(groups), settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
-    is_heldout, is_clean = choose_groups(groups, size, settings.seed)
+    is_heldout, is_clean = choose_groups(groups, size_to_hold_out(len(groups), settings), settings.seed)
     is_validation = np.zeros_like(is_heldout)
     of_heldout, validation = np.flatnonzero(is_heldout), validation_size(int(is_heldout.sum()), settings)
     if validation:
@@ -140,9 +139,24 @@ def hold_out(groups: np.ndarray, settings: RunSettings) -> Split:
     return Split(is_heldout, is_validation, groups, is_clean)
 
 
+def size_to_hold_out(total: int, settings: RunSettings) -> int:
+    """Return how many of these conversations a run holds out; 0 if files of their own do all that is needed.
+
+    Raises: as `heldout_size`.
+    """
+    if settings.heldout_data and (settings.validation_data or not settings.chooses_weights()):
+        return 0
+    return heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+
+
 def validation_size(heldout: int, settings: RunSettings) -> int:
-    """Return how many held-out conversations choose the weights to keep; 0 if none are chosen, or they are too few."""
-    if heldout < FEWEST_TO_DIVIDE or not settings.chooses_weights():
+    """Return how many held-out conversations choose the weights to keep.
+
+    All if a file judges; none if a file chooses, nothing is chosen, or they are too few; else a third.
+    """
+    if settings.heldout_data:
+        return heldout
+    if heldout < FEWEST_TO_DIVIDE or settings.validation_data or not settings.chooses_weights():
         return 0
     return round(heldout * VALIDATION_SHARE)
 

@@ -14,7 +14,6 @@ from sft_app.models.hardware import describe_machine
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunRecord, RunStatus, StepMetrics
 from sft_app.runs.summary import RunSummary, as_float, clock, setting_text
-from sft_app.runtime.files import read_jsonl
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
 Fact = tuple[str, str]
@@ -90,18 +89,26 @@ def file_name(path: str) -> str:
 
 def training_data_facts(run: Run, record: RunRecord) -> list[Fact]:
     """Return the facts about the training data and what became of its rows."""
-    source, heldout, validation = record.source, *(len(read_jsonl(f)) for f in (run.heldout_file, run.validation_file))
+    source, heldout, validation = record.source, *map(_count_lines, (run.heldout_file, run.validation_file))
     not_chosen = source.rows - source.conversations - source.rejected
     facts = [("Source", data_name(record)), *_hub_facts(source.hub)]
     facts += [("Contents (sha256)", source.sha256)]
     facts += [("Layout", " ".join([source.format, *source.columns]))]
     facts += [("Rows", f"{source.rows:,}"), ("Conversations", f"{source.conversations:,}")]
-    facts += [("Trained on", f"{source.conversations - heldout - validation:,}")]
+    facts += [("Trained on", f"{_count_lines(run.train_file):,}")]
     facts += [("Held out to choose the weights", f"{validation:,}")] if validation else []
     facts += [("Held out to judge" if validation else "Held out", f"{heldout:,}")]
     facts += [("Rejected", f"{source.rejected:,} rows could not be used" if source.rejected else "none")]
     facts += [("Excluded by the settings", f"{not_chosen:,} rows")] if not_chosen > 0 else []
     return facts + ([("Notes on the columns", public_text(run, " ".join(source.notes)))] if source.notes else [])
+
+
+def _count_lines(file: Path) -> int:
+    """Count the lines of a file; 0 if it does not exist."""
+    if not file.exists():
+        return 0
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
 def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) -> list[Fact]:

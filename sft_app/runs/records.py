@@ -105,6 +105,7 @@ class SourceRecord(BaseModel):
     """The source of a run's data, and what became of its rows. `hub` has a Hub dataset's commit and licence.
 
     `notes` say what of the source is not trained on, such as unused columns, and why; missing in earlier versions.
+    `heldout_sha256` has the contents of the files that were held out, by the name of their setting.
     """
 
     path: str
@@ -116,6 +117,7 @@ class SourceRecord(BaseModel):
     conversations: int
     rejected: int
     notes: list[str] = []
+    heldout_sha256: dict[str, str] = {}
 
 
 class ModelRecord(BaseModel):

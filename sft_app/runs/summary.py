@@ -19,7 +19,8 @@ LARGEST_PLAIN_NUMBER = 1e6
 class RunSummary(Record):
     """A run as `runs --json` lists it. Unknown values are None; losses that are not a number are NaN.
 
-    Losses are means over trained tokens, seconds are wall clock. `data_notes` say what of the data is not trained on.
+    Losses are means over trained tokens; the held-out ones are the scorecard's, or until it exists the curve's. Seconds
+    are wall clock. `data_notes` say what of the data is not trained on.
     """
 
     run: str
@@ -49,7 +50,7 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
     metrics = run.metrics() if metrics is None else metrics
     losses = [row.loss for row in metrics if row.loss is not None]
     speeds = sorted(speed for row in metrics if math.isfinite(speed := as_float(row.tokens_per_second)))
-    before, after = heldout_losses(metrics, status.kept_step if status.has_ended() else None)
+    before, after = _judged_losses(run) or heldout_losses(metrics, status.kept_step if status.has_ended() else None)
     return RunSummary(
         run=run.id,
         name=settings.name if settings else "",
@@ -70,6 +71,12 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
         seconds=round(status.elapsed_seconds(), 1),
         adapter=str(run.adapter_dir) if run.has_adapter() else None,
     )
+
+
+def _judged_losses(run: Run) -> tuple[float, float] | None:
+    """Return both sides' loss on the rows that judge, if these are others than the curve's and have been measured."""
+    card = run.scorecard() if run.validation_file.exists() else None
+    return (as_float(card.base["loss"]), as_float(card.tuned["loss"])) if card else None
 
 
 def heldout_losses(metrics: Sequence[StepMetrics], kept_step: int | None = None) -> tuple[float | None, float | None]:

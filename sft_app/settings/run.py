@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from sft_app.settings.data import DataSettings, setting
+from sft_app.settings.data import setting
+from sft_app.settings.heldout import HeldoutSettings
 
 Method = Literal["qlora", "lora", "full"]
 TrainerKind = Literal["sft", "classic"]
@@ -23,7 +24,7 @@ EXAMPLE_ADAPTER = "examples/adapter"
 EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
 
 
-class RunSettings(DataSettings):
+class RunSettings(HeldoutSettings):
     """All settings of a run; the same settings and data give the same run.
 
     Raises:
@@ -32,11 +33,6 @@ class RunSettings(DataSettings):
     """
 
     name: str = setting("data", "", "A name that helps you recognise the run.", max_length=80)
-    heldout_fraction: float = setting(
-        "data", 0.1, "Share of the conversations held out of training for evaluation.", ge=0.0, le=0.5
-    )
-    heldout_min: int = setting("data", 8, "Hold out at least this many conversations.", ge=1, le=1000)
-    heldout_max: int = setting("data", 200, "Hold out at most this many conversations.", ge=1, le=10_000)
     max_length: int | None = setting(
         "data",
         None,
@@ -288,10 +284,4 @@ class RunSettings(DataSettings):
             raise ValueError("fsdp does not work with a 4-bit model here; choose lora")
         if self.method == "full" and (self.use_dora or self.use_rslora):
             raise ValueError("use_dora and use_rslora are for adapters; full trains every weight")
-        return self
-
-    @model_validator(mode="after")
-    def _heldout_range(self) -> RunSettings:
-        if self.heldout_min > self.heldout_max:
-            raise ValueError(f"heldout_min {self.heldout_min} is more than heldout_max {self.heldout_max}")
         return self

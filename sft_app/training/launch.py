@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
+from sft_app.data.reading import open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
-from sft_app.data.split import RelatedRows, Split, hold_out
-from sft_app.errors import DataError, RunError
+from sft_app.errors import RunError
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
 from sft_app.runs.directory import create_run, list_runs
@@ -26,6 +20,7 @@ from sft_app.settings import RunSettings
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.optional_deps import check_optional_deps
 from sft_app.training.preflight.template_check import check_template_of_run
+from sft_app.training.run_data import divide_data, open_heldout_files
 from sft_app.training.supervisor import ensure_supervisor
 
 DOUBLE_CLICK_SECONDS = 5.0
@@ -48,7 +43,8 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     """Create a run as `submit_run` does, without starting anything."""
     check_optional_deps(settings)
     file = open_data(settings, home)
-    reading, split = _read_and_split(file, settings)
+    heldout = open_heldout_files(settings, home)
+    data = divide_data(file, heldout, settings)
     model = resolve_model(settings.model, settings.revision, home)
     if file.settings.format != "text":
         check_template_of_run(settings, model, home)
@@ -61,10 +57,11 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
             format=file.settings.format,
             columns=file.settings.columns,
             hub=read_source(file.path),
-            rows=reading.rows,
-            conversations=len(split.is_heldout),
-            rejected=sum(not row.by_choice for row in reading.rejected),
-            notes=file.notes,
+            rows=data.reading.rows,
+            conversations=data.conversations,
+            rejected=sum(not row.by_choice for row in data.reading.rejected),
+            notes=[*file.notes, *data.notes],
+            heldout_sha256={name: file_sha256(other.path) for name, other in heldout.items()},
         ),
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
         versions=package_versions(),
@@ -73,9 +70,8 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
         memory_gib=memory_gib,
         created_utc=utc_now(),
     )
-    validation = _rows_where(file, split, split.is_validation) if split.is_validation.any() else None
-    trained, judging = (_rows_where(file, split, part) for part in (~split.is_heldout, split.is_judging))
-    return create_run(home, record, trained, judging, validation)
+    validation = data.validation.rows() if data.validation else None
+    return create_run(home, record, data.train.rows(), data.judging.rows(), validation)
 
 
 def stop_run(run: Run) -> None:
@@ -136,31 +132,6 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
         if is_same and 0 <= age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
             return run
     return None
-
-
-def _read_and_split(file: DataFile, settings: RunSettings) -> tuple[Reading, Split]:
-    """Read the data once, without keeping conversations, and split it.
-
-    Raises: DataError if there are too few.
-    """
-    reading, related = Reading(file), RelatedRows()
-    for example in reading:
-        related.add(example.row, example.conversation)
-    if not len(related.rows):
-        raise no_conversation(file, reading.rejected, reading.repairable)
-    return reading, hold_out(related.groups(), settings)
-
-
-def _rows_where(file: DataFile, split: Split, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Read the data again and yield the conversations at the indices where `chosen` is true, with their group.
-
-    Raises: DataError if the file has more or fewer conversations than before.
-    """
-    for example, is_chosen, group in zip_longest(Reading(file), chosen, split.groups):
-        if example is None or is_chosen is None:
-            raise DataError(f"{file.path.name} changed while it was being read. Try again.")
-        if is_chosen:
-            yield {"row": example.row, "group": int(group), "messages": example.conversation.as_structured()}
 
 
 def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS, repetition, score_answer, summarise_answers
 from sft_app.evaluation.verdicts import note_before_numbers, scorecard_lines
 from sft_app.inference.generation import Answer
-from sft_app.runs.scorecard import Interval, SideScores
+from sft_app.runs.scorecard import SideScores
 
 
 def scored(text: str, reference: str, finished: bool = True) -> SideScores:

@@ -30,15 +30,15 @@ SMALL = {
 }
 
 
-def queue_run(home: Path, model: Path, **settings: Any) -> Any:
-    """A queued run of four steps on 24 short conversations."""
+def queue_run(home: Path, model: Path, conversations: int = 24, **settings: Any) -> Any:
+    """A queued run of four steps on short conversations."""
     from sft_app.settings import parse_settings
     from sft_app.training.launch import create_queued_run
 
     data = home / "examples.jsonl"
     rows = [
         {"messages": [{"role": "user", "content": f"Where is order {i}?"}, {"role": "assistant", "content": "Soon!"}]}
-        for i in range(24)
+        for i in range(conversations)
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return create_queued_run(parse_settings({"model": str(model), "data": str(data), **SMALL, **settings}), home)

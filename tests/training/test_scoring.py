@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from sft_app.errors import ModelError
+from sft_app.evaluation.scorecard import mean_loss, read_base_scores
+from sft_app.evaluation.selection import read_evaluations
 from sft_app.runs.folder import Run
+from sft_app.runs.summary import summarise_run
+from sft_app.runtime.files import read_jsonl
 from sft_app.training import scoring
 
 Make = Callable[..., Run]
@@ -94,3 +98,38 @@ def test_what_training_measured_in_another_precision_is_measured_again(
     assert work(run) == 0
     assert run.status().precision == trained_in
     assert given == [("float32", is_known)]
+
+
+def test_the_weights_are_judged_on_conversations_that_did_not_choose_them(make_run: Make, work: Work) -> None:
+    run = make_run(conversations=60, heldout_min=30, heldout_max=30, max_steps=4, eval_steps=1)
+    assert work(run) == 0
+    card, measured = run.scorecard(), [row.heldout_loss for row in run.metrics() if row.heldout_loss is not None]
+    assert card is not None and card.selection is not None
+    assert (card.heldout.conversations, card.selection.rows, card.selection.evaluations) == (20, "other", 4)
+    assert not run.evaluations_file.exists()
+    base, tuned = read_base_scores(run), read_jsonl(run.validation_file)
+    assert (len(base), len(tuned)) == (20, 10)
+    assert mean_loss(base) == pytest.approx(card.base["loss"], rel=1e-4)
+    assert card.base["loss"] != pytest.approx(measured[0], rel=1e-6)  # the curve's rows are others
+    summary = summarise_run(run)
+    assert (summary.heldout_loss_base, summary.heldout_loss_tuned) == (card.base["loss"], card.tuned["loss"])
+
+
+def test_few_rows_that_choose_and_judge_are_corrected_for_it(make_run: Make, work: Work) -> None:
+    run = make_run(max_steps=4, eval_steps=1)
+    assert work(run) == 0
+    card = run.scorecard()
+    assert card is not None and card.selection is not None and card.answers is not None
+    assert (card.selection.rows, card.selection.evaluations) == ("same", 4)
+    assert list(read_evaluations(run)) == [1, 2, 3, 4]
+    assert card.difference["token_accuracy"].p_holm is not None
+    assert all(change.p_holm is None for change in card.answers.difference.values())
+
+
+def test_weights_that_were_not_chosen_need_no_correction(make_run: Make, work: Work) -> None:
+    run = make_run(load_best_model_at_end=False, max_steps=4, eval_steps=1)
+    assert work(run) == 0
+    card = run.scorecard()
+    assert card is not None and card.selection is None and card.answers is not None
+    assert all(change.p_holm is not None for change in card.answers.difference.values())
+    assert card.difference["loss"].value == pytest.approx(card.tuned["loss"] - card.base["loss"])

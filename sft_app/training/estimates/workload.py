@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft_app.data.checkup.lengths import TokenLengths
-from sft_app.data.split import heldout_size
+from sft_app.data.split import size_to_hold_out
 from sft_app.settings import RunSettings
 
 # The file in the run folder that a dry run writes its `DryRunResult` to.
@@ -55,5 +55,5 @@ def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
     tokens = np.minimum(lengths.lengths[order], max_length)
     trained = lengths.trained_of(max_length)[order]
     total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
-    heldout = heldout_size(total, settings.heldout_fraction, settings.heldout_min, settings.heldout_max)
+    heldout = size_to_hold_out(total, settings)
     return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)

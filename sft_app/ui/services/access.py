@@ -103,7 +103,8 @@ class Access:
 
     def check_settings(self, settings: RunSettings) -> None:
         """Check the data and the model. Raises: AccessError."""
-        self.check_data(settings)
+        for source in filter(None, (settings.data, settings.heldout_data, settings.validation_data)):
+            self.check_data(settings.model_copy(update={"data": source}))
         self.check_model(settings.model)
 
     def check_side(self, name: str) -> None:

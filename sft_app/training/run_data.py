@@ -1,0 +1,129 @@
+"""Divide a run's conversations into those that train, choose the weights, and judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
+from sft_app.data.split import RelatedRows, hold_out
+from sft_app.errors import DataError
+from sft_app.settings import RunSettings
+
+# Rows of another file are not related to the rows with the same numbers.
+ROWS_PER_FILE = 2**40
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a file's conversations: `chosen` is a bool mask, `groups` numbers related ones (conversations,)."""
+
+    file: DataFile
+    chosen: np.ndarray
+    groups: np.ndarray
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Read the file again and yield its chosen conversations, with their groups.
+
+        Raises: DataError if the file has more or fewer conversations than before.
+        """
+        for example, is_chosen, group in zip_longest(Reading(self.file), self.chosen, self.groups):
+            if example is None or is_chosen is None:
+                raise DataError(f"{self.file.path.name} changed while it was being read. Try again.")
+            if is_chosen:
+                yield {"row": example.row, "group": int(group), "messages": example.conversation.as_structured()}
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The parts of a run's data; `validation` is None if the judging conversations also choose the weights.
+
+    `reading` is the pass over the file to train on. `notes` say what of it is not trained on because of other files.
+    """
+
+    reading: Reading
+    conversations: int
+    train: Part
+    judging: Part
+    validation: Part | None
+    notes: list[str] = field(default_factory=list)
+
+
+def open_heldout_files(settings: RunSettings, home: Path) -> dict[str, DataFile]:
+    """Open the files that are held out, by the name of their setting, each with a layout of its own.
+
+    Raises: DataError that names the file.
+    """
+    named = {name: getattr(settings, name) for name in ("heldout_data", "validation_data")}
+    auto: dict[str, Any] = {"format": "auto", "columns": (), "max_rows": None, "sheet": None}
+    opened = {}
+    for name, source in named.items():
+        try:
+            if source:
+                opened[name] = open_data(settings.reading().model_copy(update={**auto, "data": source}), home)
+        except DataError as error:
+            raise DataError(f"{name.replace('_', ' ').capitalize()} ({source}): {error}") from error
+    return opened
+
+
+def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSettings) -> RunData:
+    """Read all files once, without keeping conversations, and divide them.
+
+    Conversations of `file` that are related to one of a held-out file are not trained on, because a model would be
+    measured on what it has seen; for the same reason, the judging file's are not chosen by.
+
+    Raises: DataError if there are too few.
+    """
+    related, reading = RelatedRows(), Reading(file)
+    for example in reading:
+        related.add(example.row, example.conversation)
+    if not (total := len(related.rows)):
+        raise no_conversation(file, reading.rejected, reading.repairable)
+    ends = [total]
+    for number, other in enumerate(heldout.values(), start=1):
+        pass_over = Reading(other)
+        for example in pass_over:
+            related.add(number * ROWS_PER_FILE + example.row, example.conversation)
+        if len(related.rows) == ends[-1]:
+            raise no_conversation(other, pass_over.rejected, pass_over.repairable)
+        ends.append(len(related.rows))
+    groups = related.groups()
+    own = dict(zip(heldout, np.split(groups, ends)[1:], strict=False))
+    split = hold_out(groups[:total], settings)
+    is_copy = np.isin(groups[:total], np.concatenate([*own.values(), np.empty(0, groups.dtype)]))
+    train, judging, validation = (
+        Part(file, chosen & ~is_copy, groups[:total])
+        for chosen in (~split.is_heldout, split.is_judging, split.is_validation)
+    )
+    if not train.chosen.any():
+        raise DataError(
+            f"Nothing is left to train on: every conversation of {file.path.name} is a copy of a held-out one."
+        )
+    if "heldout_data" in own:
+        judging = _whole(heldout["heldout_data"], own["heldout_data"])
+    if "validation_data" in own:
+        is_judged = np.isin(own["validation_data"], judging.groups[judging.chosen])
+        validation = Part(heldout["validation_data"], ~is_judged, own["validation_data"])
+    chosen_by = validation if validation.chosen.any() else None
+    return RunData(reading, total, train, judging, chosen_by, _notes(heldout, judging, int(is_copy.sum())))
+
+
+def _whole(file: DataFile, groups: np.ndarray) -> Part:
+    return Part(file, np.ones(len(groups), dtype=bool), groups)
+
+
+def _notes(heldout: dict[str, DataFile], judging: Part, copies: int) -> list[str]:
+    notes = []
+    if file := heldout.get("heldout_data"):
+        notes.append(f"The result is judged on the {int(judging.chosen.sum()):,} conversations of {file.path.name}.")
+    if file := heldout.get("validation_data"):
+        notes.append(f"The weights are chosen on {file.path.name}.")
+    if copies:
+        are = "1 conversation is" if copies == 1 else f"{copies:,} conversations are"
+        notes.append(f"{are} not trained on, because of being nearly the same as held-out ones.")
+    return notes

@@ -1,0 +1,133 @@
+"""Which conversations train, choose the weights, and judge them, also with files of one's own for the last two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.data.reading import open_data
+from sft_app.errors import DataError
+from sft_app.settings import parse_settings
+from sft_app.training.run_data import Part, RunData, divide_data, open_heldout_files
+
+WORDS = [
+    "order",
+    "parcel",
+    "refund",
+    "invoice",
+    "garden",
+    "apple",
+    "blue",
+    "window",
+    "paper",
+    "winter",
+    "road",
+    "river",
+    "lamp",
+    "stone",
+    "cloud",
+]
+
+
+def question(number: int) -> str:
+    return (
+        " ".join(WORDS[(number * step + number // step) % len(WORDS)] for step in range(2, 12))
+        + f" {number} {number * 7}?"
+    )
+
+
+def write(folder: Path, name: str, numbers: Sequence[int]) -> str:
+    rows = [
+        {"prompt": question(number), "completion": f"Answer {number} about {WORDS[number % 15]}."} for number in numbers
+    ]
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / name)
+
+
+def divide(folder: Path, **settings: Any) -> RunData:
+    parsed = parse_settings({"data": write(folder, "data.jsonl", range(60)), "heldout_min": 4, **settings})
+    return divide_data(open_data(parsed, folder), open_heldout_files(parsed, folder), parsed)
+
+
+def questions(part: Part | None) -> set[str]:
+    return {row["messages"][0]["content"] for row in part.rows()} if part else set()
+
+
+def asked(numbers: Sequence[int]) -> set[str]:
+    return set(map(question, numbers))
+
+
+def test_without_other_files_some_are_held_out(tmp_path: Path) -> None:
+    data = divide(tmp_path)
+    assert data.validation is None and data.notes == []
+    assert len(questions(data.judging)) == 6
+    assert questions(data.train) | questions(data.judging) == asked(range(60))
+    assert not questions(data.train) & questions(data.judging)
+
+
+def test_enough_held_out_are_divided_in_three(tmp_path: Path) -> None:
+    data = divide(tmp_path, heldout_fraction=0.5)
+    parts = [questions(part) for part in (data.train, data.judging, data.validation)]
+    assert list(map(len, parts)) == [30, 20, 10]
+    assert set.union(*parts) == asked(range(60))
+
+
+def test_a_file_that_judges_leaves_the_held_out_to_choose(tmp_path: Path) -> None:
+    data = divide(tmp_path, heldout_data=write(tmp_path, "test.jsonl", range(100, 112)))
+    assert questions(data.judging) == asked(range(100, 112))
+    assert len(questions(data.validation)) == 6
+    assert len(questions(data.train)) == 54
+    assert data.notes == ["The result is judged on the 12 conversations of test.jsonl."]
+
+
+def test_nothing_is_held_out_where_files_choose_and_judge(tmp_path: Path) -> None:
+    judging, choosing = (write(tmp_path, f"{first}.jsonl", range(first, first + 9)) for first in (100, 200))
+    data = divide(tmp_path, heldout_data=judging, validation_data=choosing)
+    assert questions(data.train) == asked(range(60))
+    assert questions(data.validation) == asked(range(200, 209))
+    assert questions(data.judging) == asked(range(100, 109))
+
+
+def test_a_file_that_chooses_leaves_the_held_out_to_judge(tmp_path: Path) -> None:
+    data = divide(tmp_path, heldout_fraction=0.5, validation_data=write(tmp_path, "v.jsonl", range(200, 209)))
+    assert questions(data.validation) == asked(range(200, 209))
+    assert len(questions(data.judging)) == len(questions(data.train)) == 30
+
+
+def test_what_is_judged_is_neither_trained_on_nor_chosen_by(tmp_path: Path) -> None:
+    judging = write(tmp_path, "test.jsonl", [*range(100, 106), 3, 8])
+    choosing = write(tmp_path, "choose.jsonl", [*range(200, 206), 101])
+    data = divide(tmp_path, heldout_data=judging, validation_data=choosing)
+    assert questions(data.train) == asked(range(60)) - asked([3, 8])
+    assert questions(data.validation) == asked(range(200, 206))
+    assert data.notes[-1] == "2 conversations are not trained on, because of being nearly the same as held-out ones."
+
+
+def test_rows_of_different_files_are_not_related_by_their_numbers(tmp_path: Path) -> None:
+    data = divide(tmp_path, heldout_data=write(tmp_path, "test.jsonl", range(100, 160)))
+    assert len(questions(data.train)) == 54
+
+
+def test_a_file_with_everything_leaves_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Nothing is left to train on"):
+        divide(tmp_path, heldout_data=write(tmp_path, "test.jsonl", range(60)))
+
+
+@pytest.mark.parametrize("name", ["heldout_data", "validation_data"])
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
+        divide(tmp_path, **{name: str(tmp_path / "nowhere.jsonl")})
+    (tmp_path / "odd.jsonl").write_text('{"prompt": "", "completion": ""}\n')
+    with pytest.raises(DataError, match=r"odd\.jsonl\): "):
+        divide(tmp_path, **{name: str(tmp_path / "odd.jsonl")})
+
+
+def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
+    data = divide(tmp_path)
+    write(tmp_path, "data.jsonl", range(50))
+    with pytest.raises(DataError, match="changed while it was being read"):
+        list(data.train.rows())
