@@ -54,6 +54,7 @@ def coverage(kind: str, rows: int) -> float:
         *(("exponential", 4, 0.81), ("exponential", 8, 0.89), ("exponential", 16, 0.92), ("exponential", 40, 0.93)),
         *(("lognormal", 4, 0.73), ("lognormal", 8, 0.82), ("lognormal", 16, 0.86), ("lognormal", 40, 0.89)),
         ("lognormal", 6, 0.79),
+        *(("normal", 200, 0.94), ("t3", 200, 0.945), ("exponential", 200, 0.94), ("lognormal", 200, 0.92)),
     ],
 )
 def test_intervals_of_few_rows_hold_the_truth_as_often_as_stated(
