@@ -111,10 +111,11 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "exact intervals tables word_diff",
+        "anytime exact intervals tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
         "selection verdicts",
         "prompt_job score_run votes",
+        "vote_files",
     ],
     "training": [
         "distributed termination optional_deps divergence tokenized_dataset",

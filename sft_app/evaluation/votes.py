@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
-from sft_app.evaluation.tables import csv_text, jsonl_text
+from sft_app.evaluation.anytime import ENOUGH, confidence_sequence, e_value, percent
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Record
 from sft_app.runtime.files import append_jsonl, read_records
 
 Choice = Literal["base", "tuned", "tie", "both bad"]
 Key = Literal["1", "2", "0", "-"]
-WITHDRAWN = "withdrawn"
-COLUMNS = ("voter", "pair", "prompt", "base", "tuned", "base_was", "choice")
-CHANCE = 0.05
+SIDES = ("base", "tuned")
+WITHDRAWN, FINISHED = "withdrawn", "finished"
+ANY_TIME = "The interval stays valid however often someone looks and whenever voting stops."
 
 
 class Vote(Record):
-    """A line of `votes.jsonl`: a voter's choice for a pair, and the side the base's answer was on."""
+    """A line of `votes.jsonl`: a voter's choice for a pair, and the side the base's answer was on.
+
+    A line without a pair says that the voter has finished. `told` says whether the voter learned right after the vote
+    which side it was for, as in earlier versions; such votes have nothing to hide.
+    """
 
     pair: str
     voter: str
-    choice: Choice | Literal["withdrawn"]
+    choice: Choice | Literal["withdrawn", "finished"]
     base_was: str = ""
     prompt: str = ""
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Tally:
     """The result of a set of votes.
 
     `win_rate` is the tuned side's share of decisive votes, with its 95 % interval; None without decisive votes.
-    `p_value` is that of a two-sided sign test: how often fair coins would be at least as uneven.
+    `evidence` is the e-value against a share of one half. Both are valid at any time (`evaluation/anytime`).
     """
 
     tuned: int
@@ -72,7 +76,12 @@ class Tally:
     win_rate: float | None
     low: float | None
     high: float | None
-    p_value: float | None
+    evidence: float | None
+
+    @property
+    def is_decided(self) -> bool:
+        """Return whether the votes prefer one side: then the interval excludes one half."""
+        return self.evidence is not None and self.evidence >= ENOUGH
 
 
 @dataclass(frozen=True)
@@ -110,27 +119,49 @@ def voting_progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vot
 
 
 def cast_vote(run: Run, ballot: Ballot, key: Key, voter: str) -> None:
-    """Record a vote. Raises: RunError if the key is not one of the four, or the voter has no name."""
+    """Record a vote.
+
+    Raises: RunError if the key is not one of the four, or the voter has no name or has finished.
+    """
     if key not in get_args(Key):
         raise RunError(f"Vote with 1 (first), 2 (second), 0 (tie) or - (both bad), not {key!r}.")
+    name = voter_name(voter)
+    _refuse_if_finished(run, name)
     side = "left" if ballot.base_is_left else "right"
     vote = Vote(
         pair=ballot.pair.id,
-        voter=voter_name(voter),
+        voter=name,
         choice=ballot.choice(key),
         base_was=side,
         prompt=ballot.pair.prompt,
+        told=False,
     )
     append_jsonl(run.votes_file, vote.as_record())
 
 
 def withdraw_last(run: Run, voter: str) -> str:
-    """Withdraw the voter's last vote, and return the id of its pair. Raises: RunError if there is none."""
+    """Withdraw the voter's last vote, and return the id of its pair.
+
+    Raises: RunError if there is none, or the voter has finished.
+    """
+    _refuse_if_finished(run, voter)
     last = next((vote for vote in reversed(read_votes(run)) if vote.voter == voter), None)
     if last is None:
         raise RunError("You have no vote to undo.")
     append_jsonl(run.votes_file, last.model_copy(update={"choice": WITHDRAWN}).as_record())
     return last.pair
+
+
+def finish_voting(run: Run, voter: str) -> None:
+    """Close the voter's votes, which are counted from now on. Raises: RunError if the voter has no name."""
+    name = voter_name(voter)
+    if name not in finished_voters(run):
+        append_jsonl(run.votes_file, Vote(pair="", voter=name, choice=FINISHED).as_record())
+
+
+def finished_voters(run: Run) -> set[str]:
+    """Return who has finished, may see results, and can no longer vote."""
+    return {vote.voter for vote in read_records(run.votes_file, Vote) if vote.choice == FINISHED}
 
 
 def read_votes(run: Run) -> list[Vote]:
@@ -139,7 +170,23 @@ def read_votes(run: Run) -> list[Vote]:
     for vote in read_records(run.votes_file, Vote):
         latest.pop((vote.voter, vote.pair), None)
         latest[vote.voter, vote.pair] = vote
-    return [vote for vote in latest.values() if vote.choice != WITHDRAWN]
+    return [vote for vote in latest.values() if vote.choice not in (WITHDRAWN, FINISHED)]
+
+
+def counted_votes(run: Run) -> list[Vote]:
+    """Read the votes that a result may show: those of voters who have finished, or who knew the sides anyway."""
+    finished = finished_voters(run)
+    return [vote for vote in read_votes(run) if vote.told or vote.voter in finished]
+
+
+def waiting_sentence(run: Run) -> str:
+    """Say how many people are still voting, whose votes no result shows yet; "" if none."""
+    finished = finished_voters(run)
+    waiting = {vote.voter for vote in read_votes(run) if not vote.told and vote.voter not in finished}
+    if not waiting:
+        return ""
+    people = "1 person is" if len(waiting) == 1 else f"{len(waiting)} people are"
+    return f"{people} still voting. Their votes are counted once they press “I'm finished”."
 
 
 def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
@@ -150,32 +197,18 @@ def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
     return dict(sorted(grouped.items()))
 
 
-def majority_choices(votes: Iterable[Vote]) -> dict[str, Choice]:
-    """Return the majority choice for each pair, by its id.
+def first_choices(votes: Iterable[Vote]) -> dict[str, str]:
+    """Return one choice for each pair, by its id: the first that prefers a side, or else the first.
 
-    Several people's votes on one pair are not independent, and a sign test may only count independent trials.
+    Several people's votes on one pair are not independent, so only one of them counts. A majority would not stay valid
+    at any time: as more people vote, it moves from one side to the other and back.
     """
-    choices_by_pair: dict[str, list[str]] = defaultdict(list)
+    choices: dict[str, str] = {}
     for vote in votes:
-        choices_by_pair[vote.pair].append(vote.choice)
-    return {pair: _majority(choices) for pair, choices in choices_by_pair.items()}
-
-
-def votes_table(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> list[dict[str, Any]]:
-    """Return each vote with its two answers, with the columns `COLUMNS`."""
-    known = {pair.id: pair for pair in pairs}
-    answers = {id: {"base": pair.base, "tuned": pair.tuned} for id, pair in known.items()}
-    return [
-        {name: {**answers.get(vote.pair, {}), **vote.as_record()}.get(name, "") for name in COLUMNS} for vote in votes
-    ]
-
-
-def votes_csv(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> str:
-    return csv_text(COLUMNS, votes_table(votes, pairs))
-
-
-def votes_jsonl(votes: Iterable[Vote], pairs: Iterable[AnswerPair]) -> str:
-    return jsonl_text(votes_table(votes, pairs))
+        known = choices.get(vote.pair)
+        if known is None or (known not in SIDES and vote.choice in SIDES):
+            choices[vote.pair] = vote.choice
+    return choices
 
 
 def tally(votes: Iterable[Vote]) -> Tally:
@@ -187,7 +220,7 @@ def tally_choices(choices: Sequence[str]) -> Tally:
     """Tally choices as `tally` does."""
     tuned, base = choices.count("tuned"), choices.count("base")
     total = tuned + base
-    low, high = wilson_interval(tuned, total) if total else (None, None)
+    low, high = confidence_sequence(tuned, base) if total else (None, None)
     return Tally(
         tuned=tuned,
         base=base,
@@ -196,24 +229,28 @@ def tally_choices(choices: Sequence[str]) -> Tally:
         win_rate=tuned / total if total else None,
         low=low,
         high=high,
-        p_value=sign_test(tuned, base) if total else None,
+        evidence=e_value(tuned, base) if total else None,
     )
+
+
+def tally_by_pair(votes: Iterable[Vote]) -> Tally:
+    """Tally votes of several people, with each pair counted once."""
+    return tally_choices(list(first_choices(votes).values()))
 
 
 def tally_sentence(result: Tally) -> str:
     """Say what the votes show, and whether there are enough of them."""
     total = result.tuned + result.base
-    if result.win_rate is None or result.low is None or result.high is None or result.p_value is None:
+    if result.win_rate is None or result.low is None or result.high is None:
         return "No one has voted for either side yet, so there is nothing to conclude."
-    if result.p_value < CHANCE:
-        doubt = "That is unlikely to be chance"
+    if result.is_decided:
+        winner = "fine-tuned model’s" if result.tuned > result.base else "base model’s"
+        verdict = f"The interval excludes 50%: people prefer the {winner} answers"
     else:
-        doubt = "That could well be chance; more votes would settle it"
-    p_value = "p < 0.001" if result.p_value < 0.001 else f"p = {result.p_value:.3f}"
+        verdict = "The interval includes 50%, so this could be chance; more votes would help"
     return (
         f"The fine-tuned answer won {result.tuned} of the {total} decisive {'vote' if total == 1 else 'votes'}: "
-        f"{result.win_rate:.0%} (95% interval {result.low:.0%} to {result.high:.0%}). "
-        f"{doubt} (sign test, {p_value})."
+        f"{result.win_rate:.0%} (95% interval {percent(result.low)} to {percent(result.high)}). {verdict}."
     )
 
 
@@ -222,35 +259,19 @@ def votes_sentence(votes: Sequence[Vote]) -> str:
     voters = len(by_voter(votes))
     if voters == 1:
         return tally_sentence(tally(votes))
-    sentence = f"{voters} people voted without seeing which answer was which; each pair counts once, by majority vote."
-    return f"{sentence} {tally_sentence(tally_choices(list(majority_choices(votes).values())))}"
+    sentence = f"{voters} people voted without seeing which answer was which."
+    once = "Each pair counts once, by the first vote for one of its answers."
+    return f"{sentence} {once} {tally_sentence(tally_by_pair(votes))}"
 
 
-def wilson_interval(wins: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % score interval of a share. Source: Wilson 1927, "Probable inference"."""
-    share, spread = wins / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Return the probability that fair coins are at least as uneven, in either direction."""
-    total, most = wins + losses, max(wins, losses)
-    tail: float = sum(math.comb(total, count) for count in range(most, total + 1)) / 2**total
-    return min(1.0, 2 * tail)
+def _refuse_if_finished(run: Run, voter: str) -> None:
+    if voter in finished_voters(run):
+        raise RunError(f"{voter} has finished voting on this run, so these votes can't be changed.")
 
 
 def _differing(pairs: Iterable[AnswerPair]) -> dict[str, AnswerPair]:
     """Return the pairs with two different answers, by id."""
     return {pair.id: pair for pair in pairs if pair.base != pair.tuned}
-
-
-def _majority(choices: Sequence[str]) -> Choice:
-    tuned, base = choices.count("tuned"), choices.count("base")
-    if tuned != base:
-        return "tuned" if tuned > base else "base"
-    return "both bad" if choices.count("both bad") > len(choices) / 2 else "tie"
 
 
 def _draw(*names: str) -> int:

@@ -18,7 +18,16 @@ from sft_app.evaluation.verdicts import (
     scorecard_lines,
     summary_sentence,
 )
-from sft_app.evaluation.votes import Tally, by_voter, read_votes, tally, votes_sentence
+from sft_app.evaluation.votes import (
+    ANY_TIME,
+    Tally,
+    by_voter,
+    counted_votes,
+    tally,
+    tally_by_pair,
+    votes_sentence,
+    waiting_sentence,
+)
 from sft_app.evaluation.word_diff import Passage, compare_words
 from sft_app.export.public_facts import (
     Fact,
@@ -75,7 +84,7 @@ class ShownPair:
 
 @dataclass(frozen=True)
 class Votes:
-    """The result of the blind test; `rows` are the tallies of all voters together and, if several, of each one."""
+    """The result of the blind test; `rows` are the tallies of all voters together, if several, and of each one."""
 
     sentence: str
     rows: list[tuple[str, Tally]]
@@ -173,7 +182,7 @@ def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) 
         right = lines.get("token_accuracy")
         facts += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
         facts += [("Loss on general questions", _both_losses(card.general))] if card.general else []
-    share = votes.rows[0][1].win_rate if votes else None
+    share = votes.rows[0][1].win_rate if votes and votes.rows else None
     facts += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
     return facts
 
@@ -227,8 +236,10 @@ def _pairs_note(shown: int, known: int, is_default: bool) -> str:
 
 
 def _votes(run: Run) -> Votes | None:
-    votes = read_votes(run)
+    votes, waiting = counted_votes(run), waiting_sentence(run)
     if not votes:
-        return None
+        return Votes(waiting, []) if waiting else None
     each = [(name, tally(theirs)) for name, theirs in by_voter(votes).items()]
-    return Votes(votes_sentence(votes), [("All votes", tally(votes)), *each] if len(each) > 1 else each)
+    together = [("All voters, each pair once", tally_by_pair(votes))] if len(each) > 1 else []
+    sentence = " ".join(filter(None, [votes_sentence(votes), ANY_TIME, waiting]))
+    return Votes(sentence, [*together, *each])

@@ -1,4 +1,4 @@
-"""The blind test: no side shows which it is, no vote is lost, and the numbers are those of the textbooks."""
+"""The blind test: no side shows which it is, no vote is lost or added late, and the result says how sure it is."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import pytest
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.anytime import confidence_sequence, percent
+from sft_app.evaluation.vote_files import votes_csv, votes_jsonl
 from sft_app.evaluation.votes import (
     Ballot,
     Vote,
     VotingProgress,
     by_voter,
     cast_vote,
-    majority_choices,
+    counted_votes,
+    finish_voting,
+    first_choices,
     open_ballots,
     read_votes,
-    sign_test,
     tally,
+    tally_by_pair,
     tally_choices,
     tally_sentence,
     voter_name,
-    votes_csv,
-    votes_jsonl,
     voting_progress,
-    wilson_interval,
+    waiting_sentence,
     withdraw_last,
 )
 from sft_app.runs.folder import Run
@@ -105,23 +107,13 @@ def test_tally_counts_every_kind() -> None:
     votes = [Vote(pair="p", voter="Ada", choice=choice) for choice in EVERY_KIND]
     found = tally(votes)
     assert (found.tuned, found.base, found.tie, found.both_bad, found.win_rate) == (15, 5, 3, 1, 0.75)
-    assert found.p_value == pytest.approx(0.0414, abs=1e-4)
-    assert found.low == pytest.approx(0.531, abs=1e-3) and found.high == pytest.approx(0.888, abs=1e-3)
+    assert found.evidence == pytest.approx(2**20 / (21 * 15504))  # 15,504 ways to choose 5 of 20
+    assert (found.low, found.high) == confidence_sequence(15, 5) and not found.is_decided
 
 
 def test_no_votes_for_a_side_say_nothing() -> None:
     found = tally_choices(["tie"])
-    assert (found.win_rate, found.low, found.p_value) == (None, None, None)
-
-
-@pytest.mark.parametrize(("wins", "losses", "chance"), [(5, 5, 1.0), (6, 0, 0.03125), (9, 1, 0.021484375), (0, 1, 1.0)])
-def test_sign_test_by_hand(wins: int, losses: int, chance: float) -> None:
-    assert sign_test(wins, losses) == sign_test(losses, wins) == pytest.approx(chance)
-
-
-def test_wilson_interval_stays_between_0_and_1() -> None:
-    assert wilson_interval(0, 10) == (pytest.approx(0, abs=1e-9), pytest.approx(0.2775, abs=1e-4))
-    assert wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert (found.win_rate, found.low, found.evidence, found.is_decided) == (None, None, None, False)
 
 
 def test_a_vote_taken_back_is_open_again_and_the_one_before_it_is_the_last(run: Run) -> None:
@@ -158,25 +150,57 @@ def test_the_same_name_is_the_same_voter() -> None:
         voter_name(" \t")
 
 
-def test_a_majority_is_one_vote_for_a_pair() -> None:
-    choices = {"a": ["tuned", "tuned", "base"], "b": ["tuned", "base"], "c": ["both bad", "both bad", "tie"]}
+def test_with_several_voters_a_pair_counts_once_by_its_first_vote_for_a_side() -> None:
+    choices = {"a": ["tuned", "base", "base"], "b": ["tie", "base", "tuned"], "c": ["both bad", "tie"]}
     votes = [Vote(pair=pair, voter="Ada", choice=choice) for pair, several in choices.items() for choice in several]
-    assert majority_choices(votes) == {"a": "tuned", "b": "tie", "c": "both bad"}
+    assert first_choices(votes) == {"a": "tuned", "b": "base", "c": "both bad"}
+    found = tally_by_pair(votes)
+    assert (found.tuned, found.base, found.tie, found.both_bad) == (1, 1, 0, 1)
 
 
 @pytest.mark.parametrize(
     ("tuned", "base", "words"),
     [
-        (15, 5, "won 15 of the 20 decisive votes: 75% (95% interval 53% to 89%)"),
-        (15, 5, "unlikely to be chance (sign test, p = 0.041)"),
-        (6, 4, "could well be chance"),
-        (40, 0, "p < 0.001"),
+        (15, 5, "won 15 of the 20 decisive votes: 75% (95% interval 42% to 95%)."),
+        (15, 5, "includes 50%, so this could be chance"),
+        (8, 0, "excludes 50%: people prefer the fine-tuned model’s answers."),
+        (0, 8, "excludes 50%: people prefer the base model’s answers."),
         (0, 1, "won 0 of the 1 decisive vote: 0%"),
         (0, 0, "nothing to conclude"),
     ],
 )
 def test_a_tally_in_plain_words(tuned: int, base: int, words: str) -> None:
     assert words in tally_sentence(tally_choices(["tuned"] * tuned + ["base"] * base))
+
+
+def test_an_edge_next_to_one_half_is_not_rounded_to_it() -> None:
+    assert [percent(share) for share in (0.496, 0.5, 0.502, 0.506)] == ["49.6%", "50%", "50.2%", "51%"]
+
+
+def test_votes_count_once_their_voter_has_finished(run: Run) -> None:
+    for voter in ("Ada", "Bo"):
+        cast_vote(run, open_ballots(PAIRS, voter, [])[0], "0", voter)
+    assert counted_votes(run) == [] and waiting_sentence(run).startswith("2 people are still voting")
+    finish_voting(run, " Ada ")
+    finish_voting(run, "Ada")
+    assert [vote.voter for vote in counted_votes(run)] == ["Ada"]
+    assert waiting_sentence(run).startswith("1 person is") and len(read_votes(run)) == 2
+    assert run.votes_file.read_text().count("finished") == 1
+
+
+def test_votes_of_a_finished_voter_stay_as_they_are(run: Run) -> None:
+    first, second = open_ballots(PAIRS[:2], "Ada", [])
+    cast_vote(run, first, "1", "Ada")
+    finish_voting(run, "Ada")
+    for change in (lambda: cast_vote(run, second, "1", "Ada"), lambda: withdraw_last(run, "Ada")):
+        with pytest.raises(RunError, match="Ada has finished voting"):
+            change()
+    assert len(read_votes(run)) == 1
+
+
+def test_votes_of_earlier_versions_count_at_once(run: Run) -> None:
+    run.votes_file.write_text('{"pair": "p", "voter": "Ada", "choice": "tuned", "base_was": "left"}\n')
+    assert [vote.choice for vote in counted_votes(run)] == ["tuned"] and waiting_sentence(run) == ""
 
 
 def test_votes_leave_with_the_answers_they_are_about(run: Run) -> None:

@@ -13,7 +13,6 @@ from gradio.state_holder import SessionState
 
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.inference.chat import PairChat
-from sft_app.ui.compare.blind_test import BlindTest
 from sft_app.ui.page import build_page
 from tests.ui.test_run_panel import make_run
 
@@ -56,7 +55,7 @@ def updates_of(blocks: gr.Blocks, handler: str, *inputs: Any) -> list[dict[Any, 
         ("page.open_in_compare", ["r1", None, None], "compare-right", "r1"),
         ("scorecard_panel.show", ["base"], "scorecard", "Choose a run on the right"),
         ("blind_test.close", ["base"], "blind-invitation", "Choose a run on the right"),
-        ("blind_test.show_result", [BlindTest()], "blind-result", "No one has voted yet"),
+        ("blind_test.ask_first", [], "finishing-blind", "visible"),
         ("one_prompt.as_left", [PairChat(), "Answers"], "base-answer", "<section"),
         ("many_prompts.as_left", [PromptJob()], "many-progress", "<section"),
         ("many_prompts.take_file", [None], "prompt-column", "choices"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,6 +11,7 @@ from gradio.blocks import Block
 
 from sft_app.errors import AppError, RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, read_pairs
+from sft_app.evaluation.vote_files import write_votes
 from sft_app.evaluation.votes import (
     Ballot,
     Key,
@@ -20,19 +19,21 @@ from sft_app.evaluation.votes import (
     VotingProgress,
     by_voter,
     cast_vote,
+    counted_votes,
+    finish_voting,
+    finished_voters,
     open_ballots,
     read_votes,
     voter_name,
-    votes_csv,
-    votes_jsonl,
     voting_progress,
+    waiting_sentence,
     withdraw_last,
 )
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, Updates
-from sft_app.ui.permissions import allowed
+from sft_app.ui.permissions import allowed, open_to_all
 
 KEYS: dict[str, tuple[Key, str]] = {
     "vote-1": ("1", "1  First"),
@@ -71,19 +72,31 @@ class BlindTest:
         self.advance()
 
     def advance(self, pair_id: str = "") -> None:
-        """Show this pair, or else the next one that the voter has not voted on."""
-        ballots = open_ballots(self.pairs, self.voter, self.votes())
+        """Show this pair, or else the next one that the voter has not voted on; none if the voter has finished."""
+        ballots = [] if self.has_finished() else open_ballots(self.pairs, self.voter, self.votes())
         matching = (ballot for ballot in ballots if ballot.pair.id == pair_id)
         self.ballot = next(matching, ballots[0] if ballots else None)
 
     def vote(self, key: Key) -> str:
-        """Vote on the ballot shown, and return a message that reveals the choice. Raises: RunError without a ballot."""
+        """Vote on the ballot shown, and return a message that names no side.
+
+        Raises: RunError without a ballot, or if the voter has finished on another page.
+        """
         if self.run is None or self.ballot is None:
             raise RunError("No pair of answers is shown. Press Start / continue.")
-        ballot = self.ballot
-        cast_vote(self.run, ballot, key, self.voter)
+        cast_vote(self.run, self.ballot, key, self.voter)
         self.advance()
-        return blind_views.reveal_message(ballot, ballot.choice(key), self.progress().voted)
+        return blind_views.note(f"Vote {self.progress().voted} is saved.")
+
+    def finish(self) -> None:
+        """Close the voter's votes and show no more ballots. Raises: RunError before the test has begun."""
+        if self.run is None:
+            raise RunError("The test has not begun. Press Start / continue.")
+        finish_voting(self.run, self.voter)
+        self.ballot = None
+
+    def has_finished(self) -> bool:
+        return self.run is not None and self.voter in finished_voters(self.run)
 
     def undo(self) -> None:
         """Withdraw the voter's last vote and show its pair again. Raises: RunError if there is no vote."""
@@ -110,7 +123,8 @@ class StartPanel:
 
 @dataclass(frozen=True)
 class VotingPanel:
-    """The components during a test. `buttons` are visible with a ballot, `downloads` with the result."""
+    """The components during a test. `buttons` are visible with a ballot, `finishing` once the voter wants to finish,
+    `downloads` with the result."""
 
     box: gr.Column
     position: gr.HTML
@@ -119,37 +133,40 @@ class VotingPanel:
     buttons: gr.Row
     keys: list[gr.Button]
     undo: gr.Button
-    show: gr.Button
+    finish: gr.Button
     leave: gr.Button
+    finishing: gr.Column
+    show: gr.Button
+    go_on: gr.Button
     result: gr.HTML
     downloads: gr.Row
     files: list[gr.DownloadButton]
 
-    def ballot_outputs(self) -> list[Block]:
-        return [self.position, self.message, self.ballot, self.buttons, self.show, *self.result_outputs()]
-
-    def result_outputs(self) -> list[Block]:
-        return [self.result, self.downloads, *self.files]
+    def outputs(self) -> list[Block]:
+        ballot = [self.position, self.message, self.ballot, self.buttons, self.undo, self.finish, self.finishing]
+        return [*ballot, self.result, self.downloads, *self.files]
 
     def show_ballot(self, test: BlindTest, message: str = "") -> Updates:
-        """Show the next ballot, or the result when the voter has voted on every pair."""
-        is_open = test.ballot is not None
+        """Show the next ballot, or the result once the voter has finished. Until then, nothing names a side."""
+        has_finished = test.has_finished()
         no_result: Updates = {self.result: "", self.downloads: gr.Row(visible=False), **dict.fromkeys(self.files)}
         return {
-            self.position: blind_views.progress_line(test.progress(), test.voter, test.label),
+            self.position: blind_views.progress_line(test.progress(), test.voter, test.label, has_finished),
             self.message: message,
             self.ballot: blind_views.ballot_card(test.ballot) if test.ballot else "",
-            self.buttons: gr.Row(visible=is_open),
-            self.show: gr.Button(visible=is_open),
-            **(no_result if is_open else self.show_result(test)),
+            self.buttons: gr.Row(visible=test.ballot is not None),
+            self.undo: gr.Button(visible=not has_finished),
+            self.finish: gr.Button(visible=not has_finished),
+            self.finishing: gr.Column(visible=False),
+            **(self._result(test) if has_finished else no_result),
         }
 
-    def show_result(self, test: BlindTest) -> Updates:
-        """Show the result, with all votes as files."""
-        votes = test.votes()
+    def _result(self, test: BlindTest) -> Updates:
+        """Show the result, with all votes that count as files."""
+        votes, waiting = (counted_votes(test.run), waiting_sentence(test.run)) if test.run else ([], "")
         files: Sequence[str | None] = write_votes(votes, test.pairs) if votes else (None, None)
         return {
-            self.result: blind_views.result_card(votes, test.voter),
+            self.result: blind_views.result_card(votes, test.voter, waiting),
             self.downloads: gr.Row(visible=bool(votes)),
             **dict(zip(self.files, files, strict=True)),
         }
@@ -177,8 +194,13 @@ def _build_voting_panel() -> VotingPanel:
             keys = [gr.Button(label, size="md", min_width=130, elem_id=id) for id, (_, label) in KEYS.items()]
         with gr.Row():
             undo = gr.Button("Undo last vote", size="sm", min_width=120, elem_id="undo-vote")
-            show = gr.Button("Show results so far (may bias you)", size="sm", min_width=120, elem_id="show-result")
+            finish = gr.Button("I'm finished …", size="sm", min_width=120, elem_id="finish-blind")
             leave = gr.Button("Change voter", size="sm", min_width=120, elem_id="leave-blind")
+        with gr.Column(visible=False, elem_id="finishing-blind") as finishing:
+            gr.HTML(blind_views.note(blind_views.FINISHING))
+            with gr.Row():
+                show = gr.Button("Show results", variant="primary", size="sm", min_width=120, elem_id="show-result")
+                go_on = gr.Button("Keep voting", size="sm", min_width=120, elem_id="keep-voting")
         result = gr.HTML(elem_id="blind-result")
         with gr.Row(visible=False) as downloads:
             files = [
@@ -187,7 +209,8 @@ def _build_voting_panel() -> VotingPanel:
                 )
                 for kind in ("CSV", "JSONL")
             ]
-    return VotingPanel(box, position, message, ballot, buttons, keys, undo, show, leave, result, downloads, files)
+    shown = (box, position, message, ballot, buttons, keys, undo, finish, leave, finishing, show, go_on)
+    return VotingPanel(*shown, result, downloads, files)
 
 
 def _wire_start_panel(
@@ -212,7 +235,7 @@ def _wire_start_panel(
 
     boxes = [start_panel.box, voting_panel.box]
     starts = [start_panel.start.click, start_panel.voter.submit]
-    gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.ballot_outputs()], **VOTE_EVENT)
+    gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.outputs()], **VOTE_EVENT)
     gr.on([voting_panel.leave.click, right.change], close, right, [start_panel.invitation, *boxes], **PRIVATE)
     item.select(
         allowed("look", context)(lambda name: current_invitation(context, name)),
@@ -233,12 +256,25 @@ def _wire_votes(context: PageContext, test: gr.State, voting_panel: VotingPanel)
         test.undo()
         return voting_panel.show_ballot(test, blind_views.note("Your last vote was undone. Vote again:"))
 
+    @allowed("compare", context)
+    def finish(test: BlindTest) -> Updates:
+        test.finish()
+        return voting_panel.show_ballot(test)
+
+    @open_to_all
+    def ask_first() -> Any:
+        return gr.Column(visible=True)
+
+    @open_to_all
+    def keep_voting() -> Any:
+        return gr.Column(visible=False)
+
     # One event for all four, so that a second click waits for the next ballot.
-    gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.ballot_outputs(), **VOTE_EVENT)
-    voting_panel.undo.click(undo, test, voting_panel.ballot_outputs(), **VOTE_EVENT)
-    voting_panel.show.click(
-        allowed("compare", context)(voting_panel.show_result), test, voting_panel.result_outputs(), **PRIVATE
-    )
+    gr.on([button.click for button in voting_panel.keys], vote, test, voting_panel.outputs(), **VOTE_EVENT)
+    voting_panel.undo.click(undo, test, voting_panel.outputs(), **VOTE_EVENT)
+    voting_panel.show.click(finish, test, voting_panel.outputs(), **VOTE_EVENT)
+    voting_panel.finish.click(ask_first, None, voting_panel.finishing, **PRIVATE)
+    voting_panel.go_on.click(keep_voting, None, voting_panel.finishing, **PRIVATE)
 
 
 def clicked_key(event: gr.EventData) -> Key:
@@ -262,12 +298,3 @@ def current_invitation(context: PageContext, name: str | None) -> str:
         return blind_views.invitation_card("", 0, 0, [])
     found = voting_progress(read_pairs(run), "", [])
     return blind_views.invitation_card(display_name(run), found.total, found.alike, list(by_voter(read_votes(run))))
-
-
-def write_votes(votes: list[Vote], pairs: Sequence[AnswerPair]) -> list[str]:
-    """Write all votes as CSV and as JSONL, and return the paths."""
-    folder = Path(tempfile.mkdtemp(prefix="votes-"))
-    files = [folder / "votes.csv", folder / "votes.jsonl"]
-    for file, write in zip(files, (votes_csv, votes_jsonl), strict=True):
-        file.write_text(write(votes, pairs), encoding="utf-8", newline="")
-    return [str(file) for file in files]

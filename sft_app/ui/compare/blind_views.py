@@ -1,30 +1,29 @@
-"""Turn the blind test into HTML: an unlabelled ballot, what a vote was for, and the result. Without Gradio."""
+"""Turn the blind test into HTML: an unlabelled ballot, and the result for voters who have finished. Without Gradio."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sft_app.evaluation.anytime import percent
 from sft_app.evaluation.votes import (
+    ANY_TIME,
     Ballot,
-    Choice,
+    Tally,
     Vote,
     VotingProgress,
     by_voter,
     tally,
+    tally_by_pair,
     tally_sentence,
     votes_sentence,
 )
 from sft_app.templating import render_html
 from sft_app.ui import views
 
-CHOICE_TEXTS = {
-    "tuned": "you chose the fine-tuned answer",
-    "base": "you chose the base model’s answer",
-    "tie": "a tie",
-    "both bad": "both bad",
-}
-BASE_POSITIONS = {True: "The first answer was the base model’s.", False: "The second answer was the base model’s."}
 TALLY_COLUMNS = ("Votes", "Fine-tuned better", "Base better", "Tie", "Both bad")
+FINISHING = (
+    "The results show which side you voted for. After that, you can’t add or change votes under this name on this run."
+)
 
 
 def invitation_card(run: str, pairs: int, alike: int, voters: Sequence[str]) -> str:
@@ -46,20 +45,16 @@ def ballot_card(ballot: Ballot) -> str:
     return render_html("compare/ballot.html", prompt=ballot.pair.prompt, answers=answers)
 
 
-def progress_line(done: VotingProgress, voter: str, run: str) -> str:
+def progress_line(done: VotingProgress, voter: str, run: str, has_finished: bool = False) -> str:
     """Show how many pairs the voter has voted on."""
+    title = "All pairs voted on" if done.voted >= done.total else f"{done.voted + 1} of {done.total}"
     return render_html(
         "compare/voting_progress.html",
-        title="All pairs voted on" if done.voted >= done.total else f"{done.voted + 1} of {done.total}",
+        title=f"Finished: {done.voted} of {done.total} pairs voted on" if has_finished else title,
         voter=voter,
         run=run,
         percent=100 * done.voted / done.total if done.total else 0,
     )
-
-
-def reveal_message(ballot: Ballot, choice: Choice, number: int) -> str:
-    """Show what the last vote was for. The vote's number makes each message new, so that a voter notices it."""
-    return note(f"Vote {number}: {CHOICE_TEXTS[choice]}. {BASE_POSITIONS[ballot.base_is_left]}")
 
 
 def note(text: str) -> str:
@@ -67,27 +62,34 @@ def note(text: str) -> str:
     return render_html("paragraph.html", kind="ft-revealed", text=text)
 
 
-def result_card(votes: Sequence[Vote], voter: str) -> str:
-    """Show this voter's result, the result of all voters, and a table with a row for each voter."""
+def result_card(votes: Sequence[Vote], voter: str, waiting: str = "") -> str:
+    """Show this voter's result, the result of all voters, and a table with a row for each voter.
+
+    `waiting` is a sentence about votes that do not count yet.
+    """
     if not votes:
-        return views.empty_card("No one has voted yet.")
+        return views.empty_card(" ".join(filter(None, ["No vote counts yet.", waiting])))
     voters = by_voter(votes)
     parts = [(voter, tally_sentence(tally(voters[voter])))] if voter in voters else []
     if set(voters) != {voter}:
         parts.append(("All voters", votes_sentence(votes)))
-    rows = [*voters.items(), *([("All voters", list(votes))] if len(voters) > 1 else [])]
+    rows = [(name, _cells(tally(theirs))) for name, theirs in voters.items()]
+    together = [("All voters, each pair once", _cells(tally_by_pair(votes)))] if len(voters) > 1 else []
     return render_html(
         "compare/votes.html",
         parts=parts,
         titles=["Voter", *TALLY_COLUMNS, "Fine-tuned win rate"],
-        rows=[(name, _cells(voter_votes)) for name, voter_votes in rows],
+        rows=[*rows, *together],
+        notes=[note for note in (waiting, ANY_TIME) if note],
     )
 
 
-def _cells(votes: Sequence[Vote]) -> list[int | str]:
-    found = tally(votes)
-    share = "–" if found.win_rate is None else f"{found.win_rate:.0%} ({found.low:.0%} to {found.high:.0%})"
-    return [len(votes), found.tuned, found.base, found.tie, found.both_bad, share]
+def _cells(found: Tally) -> list[int | str]:
+    share = "–"
+    if found.win_rate is not None and found.low is not None and found.high is not None:
+        share = f"{found.win_rate:.0%} ({percent(found.low)} to {percent(found.high)})"
+    total = found.tuned + found.base + found.tie + found.both_bad
+    return [total, found.tuned, found.base, found.tie, found.both_bad, share]
 
 
 def _how_to_get_pairs(alike: int) -> str:

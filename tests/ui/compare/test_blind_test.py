@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from sft_app.errors import RunError
@@ -11,9 +13,10 @@ from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import Ballot, Vote, VotingProgress, read_votes
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
-from sft_app.ui.compare.blind_test import BlindTest, current_invitation
+from sft_app.ui.compare.blind_test import BlindTest, _build_voting_panel, current_invitation
 from sft_app.ui.context import PageContext
 
+SIDE = re.compile(r"base|tuned|won", re.I)
 BAD = "<script>alert(1)</script>"
 PAIRS = [
     AnswerPair(prompt=f"Q{number}", base=f"plain {number}", tuned=f"warm {number}", reference="given")
@@ -80,12 +83,12 @@ def test_the_door_says_what_there_is_to_vote_on(run: Run, home: Path) -> None:
         context.sides.get_run("owner/adapter")
 
 
-def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> None:
+def test_a_vote_leads_to_the_next_ballot_and_names_no_side(run: Run) -> None:
     test = begun(run)
     first = test.ballot
     assert first is not None
     told = test.vote("1")
-    assert ("fine-tuned" if not first.base_is_left else "base model’s answer") in told and "Vote 1:" in told
+    assert "Vote 1 is saved." in told and not SIDE.search(told)
     assert test.ballot is not None and test.ballot.pair != first.pair
     test.undo()
     assert test.ballot == first and read_votes(run) == []
@@ -94,6 +97,40 @@ def test_a_vote_leads_to_the_next_ballot_and_tells_what_it_was_for(run: Run) -> 
     assert test.ballot is None and test.progress() == VotingProgress(4, 4, 1)
     with pytest.raises(RunError, match="No pair of answers is shown"):
         test.vote("0")
+
+
+def test_a_voter_who_has_finished_votes_no_more_on_any_page(run: Run) -> None:
+    test, other = begun(run), begun(run)
+    test.vote("1")
+    assert not test.has_finished()
+    test.finish()
+    assert test.ballot is None and test.has_finished()
+    for change in (lambda: other.vote("2"), other.undo, test.undo):
+        with pytest.raises(RunError, match="Ada has finished voting"):
+            change()
+    again = begun(run)
+    assert again.ballot is None and again.has_finished() and len(read_votes(run)) == 1
+    assert begun(run, "Bo").ballot is not None
+    with pytest.raises(RunError, match="Press Start"):
+        BlindTest().finish()
+
+
+def test_nothing_on_the_page_names_a_side_before_the_voter_has_finished(run: Run, home: Path) -> None:
+    with gr.Blocks():
+        panel = _build_voting_panel()
+    done = begun(run, "Bo")
+    done.vote("1")
+    done.finish()
+    test = begun(run)
+    for _ in range(5):
+        shown = panel.show_ballot(test, test.vote("1") if test.ballot else "")
+        html = "".join(str(value) for value in shown.values())
+        assert not SIDE.search(html)
+        assert [shown[file] for file in panel.files] == [None, None] and shown[panel.result] == ""
+    test.finish()
+    shown = panel.show_ballot(test)
+    assert "Fine-tuned win rate" in shown[panel.result] and all(shown[file] for file in panel.files)
+    assert len(Path(shown[panel.files[1]]).read_text().splitlines()) == 5
 
 
 def test_another_page_of_the_same_voter_goes_on_where_this_one_is(run: Run) -> None:
@@ -125,10 +162,12 @@ def test_a_test_needs_a_name_and_answers(run: Run) -> None:
 def test_the_result_is_told_for_the_voter_and_for_all() -> None:
     mine = votes(tuned=9, base=1, tie=2, bad=1)
     card = views.result_card(mine, "Ada")
-    assert "won 9 of the 10 decisive votes: 90%" in card and "unlikely to be chance" in card
+    assert "won 9 of the 10 decisive votes: 90%" in card and "includes 50%" in card
     assert "<td>13</td><td>9</td><td>1</td><td>2</td><td>1</td>" in card and "<h4>All voters</h4>" not in card
     both = [*mine, *(vote.model_copy(update={"voter": "Bo"}) for vote in mine)]
     card = views.result_card(both, "Ada")
-    assert card.count("<tr>") == 4 and "each pair counts once" in card
-    assert card.count("won 9 of the 10") == 2  # a second voter who agrees makes it no more certain
-    assert "No one has voted yet" in views.result_card([], "Ada")
+    assert card.count("<tr>") == 4 and "Each pair counts once" in card and "All voters, each pair once" in card
+    assert (
+        card.count("won 9 of the 10") == 2 and card.count("whenever voting stops") == 1
+    )  # a second voter who agrees makes it no more certain
+    assert "No vote counts yet. 1 person is" in views.result_card([], "Ada", "1 person is still voting.")
