@@ -111,11 +111,10 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "anytime exact intervals tables word_diff",
+        "anytime exact intervals json_checks tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
-        "selection verdicts",
-        "prompt_job score_run votes",
-        "vote_files",
+        "answer_checks prompt_job selection verdicts votes",
+        "checks score_run vote_files",
     ],
     "training": [
         "distributed termination optional_deps divergence tokenized_dataset",

@@ -1,0 +1,157 @@
+"""The checks that tests are made of: what passes, what fails and with which sentence, and what cannot be a check."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sft_app.errors import DataError
+from sft_app.evaluation.checks import CHECKS, failures, parse_check, parse_checks
+
+GERMAN = "Vielen Dank für Ihre Nachricht, wir kümmern uns sofort darum."
+SCHEMA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "pattern": "^A"}}}
+BOMB = {"$ref": "#/$defs/a0", "$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}}
+BOMB["$defs"]["a40"] = {"type": "integer"}
+
+
+def failed(check: dict[str, object], text: str, finished: bool = True) -> str:
+    return " ".join(failures(parse_checks([check]), text, finished))
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        ({"contains": "Order number"}, "your order\nNUMBER please"),
+        ({"contains": "can't"}, "We can’t do that."),
+        ({"contains": 5}, "It has 5 legs."),
+        ({"contains_any": ["Paris", "London"]}, "It is london."),
+        ({"contains_any": "Paris"}, "Paris"),
+        ({"contains_none": ["as an AI"]}, ""),
+        ({"regex": r"\bFH-\d{5}\b"}, "under FH-39046."),
+        ({"json": True}, ' {"a": [1, null]}\n'),
+        ({"json": SCHEMA}, '{"name": "Anna"}'),
+        ({"words": [2, 3]}, "two words"),
+        ({"words": [None, 3]}, ""),
+        ({"characters": [3, None]}, " abc "),
+        ({"ended": True}, ""),
+        ({"asks_question": True}, "Which one? Tell me."),
+        ({"asks_question": True}, "“Which one?”"),
+        ({"asks_question": True}, "哪一个？"),
+        ({"asks_question": False}, "See https://shop.example/?id=3 for it."),
+        ({"language": "en"}, "The capital of France is Paris."),
+        ({"language": "German"}, GERMAN),
+        ({"language": "zh"}, "你好，今天怎么样"),
+        ({"equals": "spam"}, " “Spam”. "),
+        ({"equals": "-1"}, "-1"),
+        ({"no_repetition": True}, "Yes. No. Yes. Thank you. It is on its way. Thank you."),
+        ({"signs_as": "Anna"}, "It is on its way.\n\nKind regards,\nAnna"),
+        ({"signs_as": "Anna"}, "It is on its way. Kind regards, Anna."),
+        ({"signs_as": "Anna"}, "It is on its way.\n— Anna\nCustomer Care"),
+        ({"signs_as": "Anna"}, "It is on its way.\nAnna, Customer Care"),
+        ({"signs_as": "Nell at Fernhill"}, "It is on its way. Nell at Fernhill"),
+    ],
+)
+def test_an_answer_that_passes(check: dict[str, object], text: str) -> None:
+    assert failed(check, text) == ""
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "sentence"),
+    [
+        ({"contains": "order number"}, "Order it.", "The answer does not contain “order number”."),
+        ({"contains_any": ["a b", "c"]}, "x", "The answer contains none of “a b”, “c”."),
+        ({"contains_none": ["as an AI"]}, "As an ai, I", "The answer contains “as an AI”, which it must not."),
+        ({"regex": r"^\d+$"}, "12 of them", "does not match the regular expression “^\\d+$”."),
+        ({"json": True}, "", "not valid JSON: it is empty."),
+        ({"json": True}, '```json\n{"a": 1}\n```', "wrapped in a code block"),
+        ({"json": True}, '{"a": NaN}', "NaN is not a JSON value"),
+        ({"json": True}, "[" * 100_000, "nested too deeply"),
+        ({"json": SCHEMA}, "{}", "does not fit the schema: 'name' is a required property."),
+        ({"json": SCHEMA}, '{"name": "Bo"}', "at $.name: 'Bo' does not match '^A'."),
+        ({"words": [2, 3]}, "one", "The answer has 1 word, expected at least 2 words."),
+        ({"words": [0, 3]}, "a b c d", "The answer has 4 words, expected at most 3 words."),
+        ({"characters": [0, 1]}, "ab", "The answer has 2 characters, expected at most 1 character."),
+        ({"asks_question": True}, "No.", "The answer asks no question."),
+        ({"asks_question": False}, "Why?", "The answer asks a question, which it must not."),
+        ({"language": "en"}, GERMAN, "The answer is in German, not in English."),
+        ({"language": "en"}, "Yes.", "too short to tell its language, so it is not certain that it is in English."),
+        ({"language": "en"}, "", "too short to tell its language"),
+        ({"equals": "spam"}, "not spam", "The answer is “not spam”, not “spam”."),
+        (
+            {"no_repetition": True},
+            "It is on its way. Fine. It is on its way!",
+            "a sentence twice: “It is on its way!”.",
+        ),
+        ({"no_repetition": True}, "go on " * 20, "repeats itself: 95% of its 4-word sequences"),
+        ({"no_repetition": 0}, "a b c d e a b c d", "17% of its 4-word sequences occur earlier in it."),
+        ({"signs_as": "Anna"}, "Ask Anna", "The answer is not signed “Anna”; it ends with “Ask Anna”."),
+        ({"signs_as": "Anna"}, "Annabel", "not signed “Anna”"),
+        ({"signs_as": "Anna"}, "", "not signed “Anna”"),
+    ],
+)
+def test_an_answer_that_fails_says_why(check: dict[str, object], text: str, sentence: str) -> None:
+    assert sentence in failed(check, text)
+
+
+def test_an_answer_that_was_cut_off_has_not_ended() -> None:
+    assert "cut off at the length limit" in failed({"ended": True}, "It is", finished=False)
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "sentence"),
+    [
+        ({"regex": r"^(a|aa)+$"}, "a" * 60 + "b", "took more than 1 s on this answer"),
+        ({"json": {"pattern": r"^(a|aa)+$"}}, f'"{"a" * 60}b"', "took more than 2 s on this answer"),
+        ({"json": BOMB}, "1", "took more than 2 s on this answer"),
+        ({"json": {"$ref": "#"}}, "1", "could not be compared with the JSON schema"),
+    ],
+)
+def test_a_check_from_a_stranger_ends(check: dict[str, object], text: str, sentence: str) -> None:
+    started = time.monotonic()
+    assert sentence in failed(check, text)
+    assert time.monotonic() - started < 100
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("contains", "Checks must be a list, such as - contains: order number, got 'contains'."),
+        (["contains"], "Check 1 must be a name and an argument, such as contains: hello, got 'contains'."),
+        ([{"ended": True}, {"contain": "a"}], "Check 2: There is no check 'contain'. Did you mean 'contains'?"),
+        ([{"xyz": "a"}], "There is no check 'xyz'. The checks are: contains, contains_any"),
+        ([{"contains": ""}], "'contains' cannot be used with ''. It needs a text, for example contains: order number."),
+        ([{"contains_any": []}], "'contains_any' cannot be used with \\[\\]. It needs a list of texts"),
+        ([{"regex": "("}], "cannot be used with '\\(': missing \\)"),
+        ([{"regex": "a" * 1001}], "it has more than 1,000 characters"),
+        ([{"json": False}], "It needs true, or a JSON schema"),
+        ([{"json": {"type": "nothing"}}], "the JSON schema is not valid: 'nothing' is not valid"),
+        ([{"json": {"$ref": "http://127.0.0.1/s"}}], "only references inside the file are allowed"),
+        ([{"json": {"items": {"patternProperties": {}}}}], "uses patternProperties, which cannot be checked here"),
+        ([{"words": [5, 3]}], "the smaller number comes first"),
+        ([{"words": 5}], "It needs the least and the most words, for example words: \\[5, 110\\]."),
+        ([{"words": [True, 3]}], "It needs the least and the most words"),
+        ([{"ended": False}], "It needs true; to leave it out, delete the check"),
+        ([{"language": "tlh"}], "this language is unknown"),
+        ([{"no_repetition": 3}], "the largest share of repeated 4-word sequences"),
+        ([{"signs_as": None}], "It needs a name"),
+    ],
+)
+def test_what_cannot_be_a_check(value: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_checks(value)
+
+
+def test_checks_are_read_from_a_list_or_a_mapping_and_written_as_they_were() -> None:
+    checks = parse_checks([{"contains": "a", "ended": True}, {"words": [1, None]}])
+    assert [check.as_dict() for check in checks] == [{"contains": "a"}, {"ended": True}, {"words": [1, None]}]
+    assert parse_checks({"contains": "a"}) == parse_checks([{"contains": "a"}])
+    assert parse_checks(None) == ()
+    assert str(checks[2]) == "words: [1, null]"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_each_check_accepts_its_own_example(name: str) -> None:
+    import yaml
+
+    assert parse_check(name, yaml.safe_load(CHECKS[name].example)).name == name
