@@ -42,7 +42,7 @@ INNER_LAYERS = {
         "files locks processes resources",
         "children home",
     ],
-    "runs": ["paths records checkpoints", "scorecard", "logs", "folder", "directory summary"],
+    "runs": ["paths records checkpoints", "known", "scorecard", "logs", "folder", "directory summary"],
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
     "data": [
@@ -114,7 +114,10 @@ INNER_LAYERS = {
         "anytime exact intervals json_checks tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
         "answer_checks prompt_job selection verdicts votes",
-        "checks score_run vote_files",
+        "checks vote_files",
+        "general_questions",
+        "known",
+        "score_run",
     ],
     "training": [
         "distributed termination optional_deps divergence tokenized_dataset",

@@ -203,7 +203,7 @@ def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, traine
     ended = cli("score", "latest", "--prompts", "2", "--json")
     assert ended.status == 0, ended.err
     card = ended.json
-    compared = {"heldout", "base", "tuned", "difference", "rows", "general", "answers", "most_changed"}
+    compared = {"heldout", "base", "tuned", "difference", "rows", "general", "known", "answers", "most_changed"}
     assert set(card) == compared | {"dtype", "note"}
     assert set(card["heldout"]) == {"conversations", "trained_tokens"}
     assert set(card["difference"]["loss"]) == {"value", "low", "high"}

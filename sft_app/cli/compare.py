@@ -90,9 +90,14 @@ def score(
         int | None,
         typer.Option(min=0, help="Number of held-out questions that both sides answer; default: the run's setting."),
     ] = None,
+    general: Annotated[
+        Path | None,
+        typer.Option(help="A file of general questions (JSONL, JSON, YAML), kept with the run; default: the run's."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
+    from sft_app.evaluation.general_questions import keep_general_questions, read_general_questions
     from sft_app.evaluation.score_run import keep_score
     from sft_app.inference.pair import load_pair
     from sft_app.inference.sides import BASE, find_sides
@@ -100,7 +105,10 @@ def score(
     found = find_run(app_home(), run)
     check_settled(found, "measure it once it has ended")
     count = found.record().settings.scorecard_prompts if prompts is None else prompts
+    questions = None if general is None else read_general_questions(general.expanduser())
     pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
+    if questions is not None:
+        keep_general_questions(found.general_file, questions)
     with progress_bar("Measuring both sides", quiet=as_json) as report:
         card = keep_score(found, pair, count, report)
     print_json(card.as_record()) if as_json else print_scorecard(card)

@@ -15,6 +15,8 @@ from sft_app.data.tokens import RenderedConversation, render_conversation, rende
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
+from sft_app.evaluation.general_questions import general_questions_file, questions_by_number
+from sft_app.evaluation.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import (
     RowScore,
@@ -29,11 +31,11 @@ from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, activate_both_sides, activate_side
 from sft_app.runs.folder import Run
+from sft_app.runs.known import Known
 from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, RowMessage, Scorecard
 from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.progress import ProgressCallback
 
-GENERAL_QUESTIONS_FILE = Path(__file__).with_name("general.jsonl")
 MOST_CHANGED = 10
 BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
 BothAnswers = tuple[Answer, Answer]
@@ -76,26 +78,30 @@ def score_run(
     """Compute the complete scorecard and the answers; `pair` is the base on the left and the run on the right.
 
     `dtype` is the precision of both sides, `note` what is unusual about it. `general` has the same numbers for the
-    first `general_prompts` of the bundled questions, which are unrelated to the training data. `answers` compares both
-    sides' answers to the first `prompts` held-out questions with the reference answers. `known` are both sides' scores
-    of the held-out conversations, if training already computed them in the same precision.
+    first `general_prompts` general questions, which are unrelated to the training data, and `known` what of them was
+    lost. `answers` compares both sides' answers to the first `prompts` held-out questions with the reference answers;
+    without prompts, no general question is answered either. `known` are both sides' scores of the held-out
+    conversations, if training already computed them in the same precision.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
     """
     settings = run.record().settings
     heldout = read_scorable_rows(run.heldout_file, pair.tokenizer, settings.max_length)
-    general = read_scorable_rows(GENERAL_QUESTIONS_FILE, pair.tokenizer, None)[: settings.general_prompts]
+    general_file = general_questions_file(run)
+    general = read_scorable_rows(general_file, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
     questions = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 1.0))
+    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 0.8))
+    to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
         "general": make_scorecard(*of_general) if general else None,
+        "known": _known(pair, general_file, general, of_general, to_answer, _part(on_progress, 0.8, 1.0)),
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
     }
     if answered:
@@ -108,6 +114,32 @@ def score_run(
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
     return card, [_as_pair(row, *both) for row, both in complete]
+
+
+def _known(
+    pair: LoadedPair,
+    file: Path,
+    rows: Sequence[ScorableRow],
+    scores: BothScores,
+    to_answer: int,
+    on_progress: ProgressCallback,
+) -> Known | None:
+    """Answer the first `to_answer` of the general questions that have checks, and find what was lost."""
+    if not rows:
+        return None
+    asked = set(questions_to_answer(file, [row.number for row in rows], to_answer))
+    answered = _answer_rows(
+        pair, [row for row in rows if row.number in asked], Sampling(max_new_tokens=ANSWER_TOKENS), on_progress
+    )
+    on_progress(1.0)
+    questions, answers = questions_by_number(file), {row.number: both for row, both in answered}
+    return find_known(
+        file,
+        [
+            MeasuredQuestion(questions[row.number], both, answers.get(row.number))
+            for row, both in zip(rows, zip(*scores, strict=True), strict=True)
+        ],
+    )
 
 
 def score_both(

@@ -17,6 +17,7 @@ from sft_app.runs.summary import RunSummary, as_float, clock, setting_text
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
 Fact = tuple[str, str]
+_NAMED = ("data", "model", "revision", "general_questions")  # shown without the path on this machine
 SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 METHODS = {
@@ -44,13 +45,14 @@ def public_values(record: RunRecord) -> dict[str, Any]:
     """Return the settings that repeat the run, with the revision of the model it used."""
     values = record.settings.model_dump(mode="json")
     model = public_model(record) if record.model.source == LOCAL_FOLDER else values["model"]
-    return {**values, "data": data_name(record), "model": model, "revision": record.model.revision}
+    named = {"data": data_name(record), "general_questions": file_name(record.settings.general_questions)}
+    return {**values, **named, "model": model, "revision": record.model.revision}
 
 
 def every_setting(record: RunRecord) -> list[Fact]:
     """Return all settings with their values in words."""
     values = public_values(record)
-    settings = record.settings.model_copy(update={name: values[name] for name in ("data", "model", "revision")})
+    settings = record.settings.model_copy(update={name: values[name] for name in _NAMED})
     return [(name, setting_text(settings, name)) for name in type(settings).model_fields]
 
 
@@ -69,6 +71,9 @@ def needed_to_repeat(record: RunRecord) -> list[str]:
     needs = []
     if not record.source.hub and record.settings.data != EXAMPLE_DATA:
         needs.append(f"the data file {data_name(record)} in the current folder (sha256 {record.source.sha256})")
+    if record.settings.general_questions:
+        name = file_name(record.settings.general_questions)
+        needs.append(f"the general questions {name} in the current folder")
     if record.model.source == LOCAL_FOLDER:
         needs.append(f"the model folder {public_model(record)} in the current folder")
     return needs

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sft_app.errors import RunError
@@ -23,11 +24,11 @@ def create_run(
     record: RunRecord,
     train: Iterable[dict[str, Any]],
     heldout: Iterable[dict[str, Any]],
-    validation: Iterable[dict[str, Any]] | None = None,
+    others: Mapping[str, Iterable[dict[str, Any]]] = MappingProxyType({}),
 ) -> Run:
     """Write a queued run. The folder appears only once it is complete, so a supervisor never sees part of it.
 
-    `validation` are the held-out conversations that choose the weights; without them, `heldout` does that too.
+    `others` are the rows of further files, by the name of their path in `RunPaths`.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
@@ -39,8 +40,8 @@ def create_run(
         (draft.path / "data").mkdir(parents=True)
         write_jsonl_atomically(draft.train_file, train)
         write_jsonl_atomically(draft.heldout_file, heldout)
-        if validation is not None:
-            write_jsonl_atomically(draft.validation_file, validation)
+        for name, rows in others.items():
+            write_jsonl_atomically(getattr(draft, name), rows)
         write_json_atomically(draft.settings_file, record.model_dump())
         write_json_atomically(draft.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
         draft.path.rename(run.path)

@@ -31,6 +31,7 @@ class RunPaths:
     train_file = RunPath("data", "train.jsonl")
     heldout_file = RunPath("data", "heldout.jsonl")  # judges the run
     validation_file = RunPath("data", "validation.jsonl")  # chooses the weights; absent if the held-out rows do
+    general_file = RunPath("data", "general.jsonl")  # absent if the general questions are ours
     tokens_dir = RunPath("tokens")
     checkpoints_dir = RunPath("checkpoints")
     adapter_dir = RunPath("adapter")

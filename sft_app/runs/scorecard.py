@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
+from sft_app.runs.known import Known
 from sft_app.runs.records import Number, Record, null_for_nan
 
 SideScores = dict[str, Number]  # by the metric's name
@@ -144,7 +145,8 @@ class MostChanged(Record):
 
 
 class Scorecard(PredictedScores):
-    """The whole file: the held-out rows and, if measured, the `general` questions and the `answers`.
+    """The whole file: the held-out rows and, if measured, the `general` questions, what of them was `known`, and
+    the `answers`.
 
     `dtype` is the precision both sides computed in, `note` what is unusual about it. `primary` is the measure that was
     named before training to decide; all other p-values are corrected for their number. `selection` says how the weights
@@ -158,3 +160,4 @@ class Scorecard(PredictedScores):
     general: PredictedScores | None = None
     answers: AnswerScores | None = None
     most_changed: MostChanged = MostChanged()
+    known: Known | None = None

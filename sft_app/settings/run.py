@@ -178,19 +178,19 @@ class RunSettings(HeldoutSettings):
         "generation", (EXAMPLE_PROMPT,), "Prompts answered during training, so you can watch it learn.", max_length=8
     )
     scorecard_prompts: int = setting(
-        "generation",
-        16,
-        "Held-out questions both models answer at the end of a run, for comparison.",
-        ge=0,
-        le=1000,
+        "generation", 16, "Held-out questions both models answer at the end of a run, for comparison.", ge=0, le=1000
     )
     general_prompts: int = setting(
+        "generation", 142, "General questions, unrelated to your data, scored to see what the model forgot.", ge=0
+    )
+    general_answers: int = setting(
         "generation",
-        40,
-        "General questions, unrelated to your data, scored at the end of a run to check whether the model forgot "
-        "anything.",
+        48,
+        "General questions both models also answer, to be checked. None if scorecard prompts is 0 or the model thinks.",
         ge=0,
-        le=40,
+    )
+    general_questions: str = setting(
+        "generation", "", "A .jsonl, .json or .yaml file with general questions of your own. Leave empty for the app's."
     )
     system_prompt: str = setting(
         "generation", "", "Added before every prompt in Compare. Leave empty for the model's own."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sft_app.data.reading import open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
 from sft_app.errors import RunError
+from sft_app.evaluation.general_questions import read_general_questions
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
 from sft_app.runs.directory import create_run, list_runs
@@ -42,6 +44,7 @@ def submit_run(settings: RunSettings, home: Path, owner: str = "", memory_gib: f
 def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory_gib: float | None = None) -> Run:
     """Create a run as `submit_run` does, without starting anything."""
     check_optional_deps(settings)
+    general = _general_questions(settings)
     file = open_data(settings, home)
     heldout = open_heldout_files(settings, home)
     data = divide_data(file, heldout, settings)
@@ -70,8 +73,9 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
         memory_gib=memory_gib,
         created_utc=utc_now(),
     )
-    validation = data.validation.rows() if data.validation else None
-    return create_run(home, record, data.train.rows(), data.judging.rows(), validation)
+    others = {"validation_file": data.validation.rows()} if data.validation else {}
+    others |= {"general_file": iter(general)} if general else {}
+    return create_run(home, record, data.train.rows(), data.judging.rows(), others)
 
 
 def stop_run(run: Run) -> None:
@@ -116,6 +120,12 @@ def resume_run(run: Run, home: Path) -> None:
     run.withdraw_stop()
     run.update_status(state="queued", message="", hint="", pid=None, pid_started=None, started_utc=None)
     ensure_supervisor(home)
+
+
+def _general_questions(settings: RunSettings) -> list[dict[str, Any]]:
+    """Read the person's own general questions; [] if there are none. Raises: DataError."""
+    path = settings.general_questions
+    return [question.as_row() for question in read_general_questions(Path(path).expanduser())] if path else []
 
 
 def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sft_app.evaluation.known import ANSWER_TOKENS
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
@@ -37,6 +38,8 @@ WATCH_TOKENS = 100
 # Seconds for loading the base model and the adapter again to measure what was saved.
 LOADING_SECONDS = 5.0
 TOKENS_PER_GENERAL_PROMPT = 50
+# How many general questions the app has; a file of your own may have more.
+GENERAL_QUESTIONS = 142
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,11 @@ def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, sp
     rows = 2 * prompts / batches if batches else 0
     arithmetic = 2 * shape.linear_weights / (speed.flops * MATRIX_EFFICIENCY)
     step = token_seconds(settings, shape, speed) + rows * arithmetic
-    general = settings.general_prompts * TOKENS_PER_GENERAL_PROMPT
-    return LOADING_SECONDS + 2 * general * arithmetic + batches * settings.max_new_tokens * step
+    general = min(settings.general_prompts, GENERAL_QUESTIONS) * TOKENS_PER_GENERAL_PROMPT
+    known = min(settings.general_answers, settings.general_prompts, GENERAL_QUESTIONS) if prompts else 0
+    full = token_seconds(settings, shape, speed) + 2 * PROMPTS_AT_ONCE * arithmetic
+    checked = -(-known // PROMPTS_AT_ONCE) * ANSWER_TOKENS * full
+    return LOADING_SECONDS + 2 * general * arithmetic + batches * settings.max_new_tokens * step + checked
 
 
 def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:

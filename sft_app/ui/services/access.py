@@ -102,10 +102,19 @@ class Access:
             raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Use a Hub id, or `starter`.")
 
     def check_settings(self, settings: RunSettings) -> None:
-        """Check the data and the model. Raises: AccessError."""
+        """Check the data, the model and the general questions. Raises: AccessError."""
         for source in filter(None, (settings.data, settings.heldout_data, settings.validation_data)):
             self.check_data(settings.model_copy(update={"data": source}))
+        self._check_general_questions(settings.general_questions)
         self.check_model(settings.model)
+
+    def _check_general_questions(self, path: str) -> None:
+        if (
+            self.hosting.is_hosted
+            and path
+            and not Path(path).expanduser().resolve().is_relative_to(uploads_dir(self.home).resolve())
+        ):
+            raise AccessError(f"General questions {path[:80]!r}: {NO_FOLDERS}. Upload the file.")
 
     def check_side(self, name: str) -> None:
         """Raises: AccessError if the name is a folder on this machine, or not the adapter that this Space compares."""

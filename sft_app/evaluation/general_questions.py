@@ -1,0 +1,121 @@
+"""Read general questions: ours, or those of a file of your own. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.errors import DataError
+from sft_app.evaluation.checks import Check, parse_checks
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import iterate_jsonl, write_jsonl_atomically
+
+GENERAL_QUESTIONS_FILE = Path(__file__).with_name("general.jsonl")
+OTHER = "other"
+"""The kind of a question that names none."""
+LARGEST_FILE = 20_000_000
+_FORM = (
+    'Each question needs "messages" that end with the assistant\'s reference answer; "kind" and "checks" are optional.'
+)
+
+
+@dataclass(frozen=True)
+class GeneralQuestion:
+    """A question with its reference answer; `checks` are what a good answer passes."""
+
+    kind: str
+    conversation: Conversation
+    checks: tuple[Check, ...] = ()
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the question as a run folder holds it."""
+        checks = [check.as_dict() for check in self.checks]
+        return {"kind": self.kind, "messages": self.conversation.as_structured(), "checks": checks}
+
+
+def read_general_questions(path: Path) -> list[GeneralQuestion]:
+    """Read a JSONL file with a question per line, or a JSON or YAML file with a list of them, alone or under the key
+    `questions`.
+
+    Raises:
+        DataError: the file cannot be read, or one of its questions cannot be used; the message says which and why.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise DataError(f"{path.name} is larger than {LARGEST_FILE // 1_000_000} MB. Use fewer general questions.")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"The general questions in {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not a text file in UTF-8. Save the general questions as JSONL.") from error
+    questions = [_question(path.name, place, row) for place, row in _entries(path, text)]
+    if not questions:
+        raise DataError(f"{path.name} contains no general questions. {_FORM}")
+    return questions
+
+
+def keep_general_questions(path: Path, questions: Sequence[GeneralQuestion]) -> None:
+    """Write the questions to a run folder, so that its scorecard can be repeated."""
+    write_jsonl_atomically(path, (question.as_row() for question in questions))
+
+
+def general_questions_file(run: Run) -> Path:
+    """Return the file of the questions for this run: its own copy if it was given others than ours."""
+    return run.general_file if run.general_file.exists() else GENERAL_QUESTIONS_FILE
+
+
+def questions_by_number(path: Path) -> dict[int, GeneralQuestion]:
+    """Read the questions of a run folder by their line, the first of which is 1."""
+    return {number: _question(path.name, f"line {number}", row) for number, row in enumerate(iterate_jsonl(path), 1)}
+
+
+def _entries(path: Path, text: str) -> Iterable[tuple[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return _lines(path.name, text)
+    if suffix not in (".json", ".yaml", ".yml"):
+        raise DataError(f"{path.name} must be a .jsonl, .json, .yaml or .yml file with general questions.")
+    value = _parse(path.name, text, is_json=suffix == ".json")
+    rows = value.get("questions") if isinstance(value, dict) else value
+    if not isinstance(rows, list):
+        raise DataError(f"{path.name} must contain a list of general questions. {_FORM}")
+    return [(f"question {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _lines(name: str, text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{name}, line {number}: this is not JSON: {error}.") from error
+
+
+def _parse(name: str, text: str, is_json: bool) -> Any:
+    import yaml
+
+    try:
+        return json.loads(text) if is_json else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{name} cannot be read as {'JSON' if is_json else 'YAML'}: {reason}.") from error
+
+
+def _question(name: str, place: str, row: Any) -> GeneralQuestion:
+    if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
+        raise DataError(f"{name}, {place}: there are no messages. {_FORM}")
+    kind = row.get("kind", OTHER)
+    if not isinstance(kind, str) or not kind.strip():
+        raise DataError(f"{name}, {place}: the kind must be a text, such as facts, got {kind!r:.80}.")
+    try:
+        conversation = make_conversation(row["messages"])
+        checks = parse_checks(row.get("checks"))
+    except DataError as error:
+        raise DataError(f"{name}, {place}: {error}") from error
+    if conversation.is_text():
+        raise DataError(f"{name}, {place}: there is no question. {_FORM}")
+    return GeneralQuestion(kind.strip(), conversation, checks)
