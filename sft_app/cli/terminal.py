@@ -204,6 +204,24 @@ def print_scorecard(card: Scorecard) -> None:
         if note := note_before_numbers(part):
             console.print(note, style="yellow")
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
+    _print_known(card)
+
+
+def _print_known(card: Scorecard) -> None:
+    from sft_app.evaluation.forgetting import KNOWN_COLUMNS, describe_known
+
+    if (known := describe_known(card.known)) is None:
+        return
+    for title, rows in known.tables:
+        table = Table(*KNOWN_COLUMNS, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for lost in known.lost:
+        console.print(f"lost: {lost.question} ({lost.detail})")
+        for name, text in lost.texts:
+            console.print(f"  {name}: {text}")
+    console.print(known.sentence, style="bold red" if known.is_worse else "yellow" if known.is_unclear else None)
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:

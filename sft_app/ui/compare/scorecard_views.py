@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sft_app.evaluation.forgetting import KNOWN_COLUMNS, describe_known
 from sft_app.evaluation.verdicts import (
     Line,
     cannot_be_judged,
@@ -63,6 +64,8 @@ def scorecard_view(card: Scorecard) -> str:
         kind=SCORE_CLASSES.get(verdict_of_loss(card), ""),
         summary=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
         parts=[task, _general(card), _answers(card)],
+        known=describe_known(card.known),
+        known_columns=KNOWN_COLUMNS,
     )
 
 
