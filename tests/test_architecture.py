@@ -114,7 +114,7 @@ INNER_LAYERS = {
         "anytime exact forgetting intervals json_checks tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
         "answer_checks prompt_job selection verdicts votes",
-        "checks vote_files",
+        "checks power vote_files",
         "general_questions",
         "known",
         "score_run",

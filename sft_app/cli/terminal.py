@@ -102,7 +102,7 @@ def print_notes(notes: Sequence[str], to: Console = console) -> None:
 
 
 def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bool) -> None:
-    from sft_app.ui.train.preflight_views import memory_parts, preflight_facts, preflight_notes
+    from sft_app.ui.train.preflight_views import heldout_sentence, memory_parts, preflight_facts, preflight_notes
 
     if as_json:
         changed = {"changes": suggestion.changes, "sentence": suggestion.sentence} if suggestion else None
@@ -114,6 +114,7 @@ def print_preflight(found: Preflight, suggestion: Suggestion | None, as_json: bo
     if found.measured is not None:
         measured = found.measured
         console.print(f"  measured {measured.peak_gib:.2f} GiB, {measured.seconds_per_step:.1f} s per step")
+    console.print(heldout_sentence(found, "Add --measure"))
     for note in preflight_notes(found, suggestion):
         console.print(note, style="yellow")
     if suggestion is not None:

@@ -33,6 +33,7 @@ from sft_app.cli.terminal import (
 )
 from sft_app.errors import AppError, SettingsError
 from sft_app.runs.summary import summarise_run
+from sft_app.runtime.files import read_jsonl
 from sft_app.runtime.home import app_home
 from sft_app.settings import (
     EXAMPLE_DATA,
@@ -72,6 +73,7 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Fine-tune a model, and follow the run until it ends."""
+    from sft_app.evaluation.power import rows_sentence
     from sft_app.training.launch import submit_run
 
     flags: dict[str, Any] = {
@@ -92,6 +94,8 @@ def train(
     if dry_run or measure:
         return _look_ahead(settings, measure, as_json)
     run = submit_run(settings, app_home())
+    if not as_json:
+        console.print(rows_sentence(len(read_jsonl(run.heldout_file))))
     if not detach:
         follow_run(run, quiet=as_json)
     summary = summarise_run(run)

@@ -18,7 +18,8 @@ from sft_app.runtime.files import append_jsonl, read_records
 Choice = Literal["base", "tuned", "tie", "both bad"]
 Key = Literal["1", "2", "0", "-"]
 SIDES = ("base", "tuned")
-WITHDRAWN, FINISHED = "withdrawn", "finished"
+WITHDRAWN: Literal["withdrawn"] = "withdrawn"
+FINISHED: Literal["finished"] = "finished"
 ANY_TIME = "The interval stays valid however often someone looks and whenever voting stops."
 
 

@@ -101,6 +101,16 @@ def test_card_says_what_was_measured() -> None:
     assert "2.8 of 21.0 GiB" in card and "Activations" not in card
 
 
+def test_card_says_what_the_held_out_rows_can_show() -> None:
+    found = replace(FOUND, heldout=8)
+    assert "must change by at least 75 percentage points (6 answers) to be more than chance. Press Measure" in (
+        preflight_card(found, None)
+    )
+    card = preflight_card(replace(found, measured=DryRunResult(2.5, 3.0, 700.0, 300.0, 0.3)), None)
+    assert "you will see changes of the loss above about 0.35; smaller" in card and "Press Measure" not in card
+    assert "Press Measure" not in preflight_card(replace(FOUND, heldout=4), None)
+
+
 def test_card_of_what_does_not_fit_says_what_to_do() -> None:
     suggestion = Suggestion({"max_length": 128}, "To make it fit: cut conversations off at <128> tokens.", FOUND)
     card = preflight_card(TOO_LARGE, suggestion)

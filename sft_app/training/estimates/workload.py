@@ -40,12 +40,16 @@ class Workload:
 
 @dataclass(frozen=True)
 class DryRunResult:
-    """What a dry run measured. `seconds_per_step` is for a step of `tokens_per_step`, with the largest batch."""
+    """What a dry run measured. `seconds_per_step` is for a step of `tokens_per_step`, with the largest batch.
+
+    `loss_spread` is that of the base model (`evaluation/power`), None if it is not known.
+    """
 
     peak_gib: float
     seconds_per_step: float
     tokens_per_step: float
     trained_per_step: float
+    loss_spread: float | None = None
 
 
 def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:

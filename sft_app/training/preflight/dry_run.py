@@ -1,7 +1,8 @@
 """Measure what a run takes with a dry run: a few optimizer steps on the largest batch, in its own process.
 
 Run as `python -m sft_app.training.preflight.dry_run RUN_DIR PARENT_PID`; the training data in that folder are the
-conversations of the batch. It uses the worker's trainer without evaluation and checkpoints.
+conversations of the batch, and the base model scores the held-out ones first. It uses the worker's trainer without
+evaluation and checkpoints.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from sft_app.errors import AppError
+from sft_app.evaluation.power import loss_spread
+from sft_app.evaluation.scorecard import score_conversations
 from sft_app.models.catalog import recorded_model
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
@@ -87,7 +90,7 @@ def main(run_dir: str, parent: str) -> int:
     return 0
 
 
-def measure(run: Run, settings: RunSettings) -> dict[str, float]:
+def measure(run: Run, settings: RunSettings) -> dict[str, float | None]:
     """Train a few steps and return the values of a `DryRunResult`.
 
     `peak_gib` is the memory of the whole process, or of the GPU if there is one.
@@ -102,9 +105,11 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
     rows = load_tokenized_dataset(run, tokenizer, settings.max_length or 0, settings.block_size)
     heldout = list(tokenize_file(run.heldout_file, tokenizer, settings.max_length or 0))
     clock, model = StepClock(run), load_trainable(run, short, rows[0]["input_ids"])
+    spread = loss_spread(score_conversations(model, heldout))  # before training: a new adapter changes nothing
     trainer = _trainer(
         TrainingJob(model, tokenizer, _repeated(rows, batches), heldout, short, run.checkpoints_dir, [clock])
     )
+    forget_peak_of_gpu()
     reset_peak_resident()  # reading the model's file counts too, although that memory can be reclaimed
     trainer.train()
     per_step = settings.gradient_accumulation_steps
@@ -113,6 +118,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float]:
         "seconds_per_step": clock.seconds_per_step() * per_step / accumulation,
         "tokens_per_step": trainer.tokens_seen / batches * per_step,
         "trained_per_step": sum(label >= 0 for labels in rows["labels"] for label in labels) * per_step,
+        "loss_spread": spread,
     }
 
 
@@ -127,6 +133,13 @@ def _trainer(job: TrainingJob) -> Any:
 def _repeated(rows: Dataset, batches: int) -> Dataset:
     """Repeat the rows so that every batch contains all of them, whatever the order."""
     return rows.select(list(range(len(rows))) * batches)
+
+
+def forget_peak_of_gpu() -> None:
+    """Free what scoring has cached on a GPU, so that only training counts."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_gib() -> float:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +33,8 @@ from sft_app.training.supervisor import ensure_supervisor, ran_out_of_memory, wo
 
 # The share of the progress that is assigned to loading Python, the libraries and the model.
 LOADING_SHARE = 0.4
+# How many conversations the base model scores, to estimate how much their losses are spread.
+SCORED = 24
 
 
 class DryRunOutOfMemory(AppError):
@@ -50,7 +54,9 @@ def measure_run(
         DryRunOutOfMemory: the run does not fit into memory.
         AppError: a run is in progress on this machine, or the dry run failed.
     """
-    run = _write_dry_run(settings, _longest(settings, examples, lengths), lengths, home)
+    usable = _usable(settings, examples, lengths)
+    sample = random.Random(settings.seed).sample(usable, min(SCORED, len(usable)))
+    run = _write_dry_run(settings, _longest(settings, usable, lengths), sample, lengths, home)
     try:
         with FileLock(machine_lock_file(home), timeout=0):
             exit_status = _work(run, on_progress or (lambda share: None))
@@ -62,31 +68,37 @@ def measure_run(
         ensure_supervisor(home)  # a run may have been queued meanwhile
 
 
-def _longest(settings: RunSettings, examples: Sequence[Example], lengths: TokenLengths) -> list[Example]:
-    """Return the longest examples, enough for a batch, or to fill its rows if they have a fixed length.
+def _usable(settings: RunSettings, examples: Sequence[Example], lengths: TokenLengths) -> list[Example]:
+    """Return the examples, longest first, without those whose answer is cut off entirely, as in a run, unless there are
+    no others."""
+    tokens = _tokens_by_row(lengths)
+    usable = sorted((one for one in examples if one.row in tokens), key=lambda one: -tokens[one.row])
+    answered = set(lengths.rows[lengths.trained_of(lengths.max_length_for(settings.max_length)) > 0].tolist())
+    return [one for one in usable if one.row in answered] or usable
 
-    Examples whose answer is cut off entirely are left out, as in a run, unless there are no others.
-    """
-    by_row = {example.row: example for example in examples}
-    tokens = {row: size for row, size in zip(lengths.rows.tolist(), lengths.lengths.tolist(), strict=True)}
-    rows = sorted((row for row in by_row if row in tokens), key=lambda row: -tokens[row])
-    max_length = lengths.max_length_for(settings.max_length)
-    answered = set(lengths.rows[lengths.trained_of(max_length) > 0].tolist())
-    rows = [row for row in rows if row in answered] or rows
+
+def _longest(settings: RunSettings, usable: Sequence[Example], lengths: TokenLengths) -> list[Example]:
+    """Return the longest examples, enough for a batch, or to fill its rows if they have a fixed length."""
+    tokens, max_length = _tokens_by_row(lengths), lengths.max_length_for(settings.max_length)
     batch, filled = settings.per_device_train_batch_size, settings.row_length(max_length)
     if filled is None:
-        return [by_row[rows[index % len(rows)]] for index in range(batch)]
+        return [usable[index % len(usable)] for index in range(batch)]
     chosen: list[Example] = []
     missing = batch * filled
     while missing > 0:
-        row = rows[len(chosen) % len(rows)]
-        chosen.append(by_row[row])
-        missing -= min(tokens[row], max_length)
+        chosen.append(usable[len(chosen) % len(usable)])
+        missing -= min(tokens[chosen[-1].row], max_length)
     return chosen
 
 
-def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: TokenLengths, home: Path) -> Run:
-    """Write a run folder that is not listed as a run."""
+def _tokens_by_row(lengths: TokenLengths) -> dict[int, int]:
+    return dict(zip(lengths.rows.tolist(), lengths.lengths.tolist(), strict=True))
+
+
+def _write_dry_run(
+    settings: RunSettings, examples: list[Example], sample: list[Example], lengths: TokenLengths, home: Path
+) -> Run:
+    """Write a run folder that is not listed as a run; the base model scores `sample`."""
     model = resolve_model(settings.model, settings.revision, home)
     max_length = lengths.max_length_for(settings.max_length)
     record = RunRecord(
@@ -100,14 +112,17 @@ def _write_dry_run(settings: RunSettings, examples: list[Example], lengths: Toke
     )
     run = Run(dry_runs_dir(home) / new_run_id())
     run.train_file.parent.mkdir(parents=True)
-    rows = [
-        {"row": number, "messages": example.conversation.as_structured()} for number, example in enumerate(examples, 1)
-    ]
-    write_jsonl_atomically(run.train_file, rows)
-    write_jsonl_atomically(run.heldout_file, rows[:1])
+    write_jsonl_atomically(run.train_file, _numbered(examples))
+    write_jsonl_atomically(run.heldout_file, _numbered(sample))
     write_json_atomically(run.settings_file, record.model_dump())
     write_json_atomically(run.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
     return run
+
+
+def _numbered(examples: list[Example]) -> list[dict[str, Any]]:
+    return [
+        {"row": number, "messages": example.conversation.as_structured()} for number, example in enumerate(examples, 1)
+    ]
 
 
 def _work(run: Run, on_progress: ProgressCallback) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
+from sft_app.evaluation.power import rows_sentence
+from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE
 from sft_app.models.apple_gpu import apple_gpu_problem
 from sft_app.models.gpu_support import gpu_problem
 from sft_app.templating import render_html
@@ -57,6 +59,7 @@ def preflight_card(found: Preflight, suggestion: Suggestion | None, is_guess: bo
         is_problem=not (found.fits_memory and found.fits_disk),
         how="measured" if found.measured else "estimated",
         data=" ".join([data_sentence(found), *([GUESSED] if is_guess else [])]),
+        heldout=heldout_sentence(found, "Press Measure"),
         facts=preflight_facts(found),
         parts=_memory_segments(found),
         notes=preflight_notes(found, suggestion),
@@ -68,6 +71,14 @@ def data_sentence(found: Preflight) -> str:
     data, total = Path(found.data), found.conversations + found.heldout
     name = data.name if data_suffix(data) in SUFFIXES else found.data
     return f"Training on {name}: {total:,} conversations, about {found.heldout:,} of them held out for evaluation."
+
+
+def heldout_sentence(found: Preflight, how: str = "") -> str:
+    """Say which changes the held-out rows can show; `how` says how to measure those of the loss."""
+    spread = found.measured.loss_spread if found.measured else None
+    measuring = f"{how} to see how small a change of the loss shows." if how and spread is None else ""
+    enough = found.heldout >= FEWEST_TO_JUDGE
+    return " ".join(filter(None, [rows_sentence(found.heldout, spread), measuring if enough else ""]))
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:

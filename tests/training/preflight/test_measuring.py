@@ -51,6 +51,7 @@ def test_dry_run_measures_the_longest_batch_and_leaves_nothing(
     found = measure(told.append, **asked)
     assert found.peak_gib > 0.2
     assert found.seconds_per_step > 0
+    assert found.loss_spread > 0
     longest = len("SuserNWhere is order 10?ENSassistantNSoon!EN")  # S, E and N stand for start, end and newline
     rows = 2 * asked.get("gradient_accumulation_steps", 1)
     assert found.tokens_per_step == rows * longest
@@ -114,6 +115,9 @@ def test_command_line_says_it_in_words(cli: Callable[..., Ended], tiny_model_dir
     assert ended.status == 0, ended.err
     assert "steps: 44 × 4 conversations" in ended.out
     assert "GiB" in ended.out and "time: " in ended.out
+    assert "With 4 held-out conversations, even the same change in all of them could be chance." in " ".join(
+        ended.out.split()
+    )
 
 
 def test_command_line_suggests_what_fits(cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path) -> None:
