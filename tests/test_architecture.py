@@ -111,7 +111,7 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "anytime exact forgetting intervals json_checks tables word_diff",
+        "anytime exact forgetting intervals json_checks nearest tables word_diff",
         "answer_metrics answer_pairs prompt_sets scorecard",
         "answer_checks prompt_job selection verdicts votes",
         "checks power vote_files",
