@@ -104,10 +104,10 @@ INNER_LAYERS = {
     ],
     "evaluation": [
         "anytime exact forgetting intervals json_checks memorised nearest tables word_diff",
-        "answer_metrics answer_pairs prompt_sets scorecard",
-        "answer_checks prompt_job selection verdicts votes",
-        "checks power vote_files",
-        "general_questions",
+        "answer_metrics answer_pairs examples prompt_sets scorecard",
+        "answer_checks prompt_job prompted selection verdicts votes",
+        "checks power prompted_verdicts vote_files",
+        "beside_training general_questions",
         "known",
         "score_run",
     ],
@@ -142,7 +142,7 @@ INNER_LAYERS = {
         "gguf hub_push merge_worker",
         "package space",
     ],
-    "cli": ["options terminal", "data_output", "compare data export runs train", "app", "__init__"],
+    "cli": ["options score_tables", "terminal", "data_output", "compare data export runs train", "app", "__init__"],
     "ui": [
         "events forms views run_files",
         "services",

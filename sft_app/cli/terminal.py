@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sft_app.cli.score_tables import print_beside_training
 from sft_app.errors import AppError
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import RunSummary, clock, loss_change, unjudged_note
@@ -204,6 +205,7 @@ def print_scorecard(card: Scorecard) -> None:
         console.print(table)
         if note := note_before_numbers(part):
             console.print(note, style="yellow")
+    print_beside_training(card, console)
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
     _print_known(card)
 

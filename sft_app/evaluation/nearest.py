@@ -47,10 +47,7 @@ class NearestTexts:
         self._starts = np.concatenate([[0], np.cumsum(frequency)])
 
     def nearest(self, query: str, count: int) -> list[Neighbour]:
-        """Return the `count` most similar texts, the most similar first; of equally similar ones, the earlier first.
-
-        A text that shares nothing with the query is not returned.
-        """
+        """Return the `count` most similar texts, the most similar first; of equally similar ones, the earlier first."""
         _, grams, counts = _count_grams([query], self._read, 0)
         weights = _weights(counts, self._rarity[grams])
         similarity = np.zeros(self._total, np.float32)
@@ -58,7 +55,7 @@ class NearestTexts:
             span = slice(self._starts[gram], self._starts[gram + 1])
             similarity[self._owners[span]] += weight * self._weights[span]  # no text is in a span twice
         best = np.argsort(-similarity, kind="stable")[:count]
-        return [Neighbour(int(at), min(1.0, float(similarity[at]))) for at in best if similarity[at] > 0]
+        return [Neighbour(int(at), min(1.0, float(similarity[at]))) for at in best]
 
 
 def _weights(counts: np.ndarray, rarity: np.ndarray) -> np.ndarray:

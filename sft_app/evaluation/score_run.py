@@ -17,7 +17,9 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.general_questions import general_questions_file, questions_by_number
 from sft_app.evaluation.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
+from sft_app.evaluation.memorised import AnsweredQuestion, find_memorised
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
+from sft_app.evaluation.prompted import AnsweredRow, score_prompted
 from sft_app.evaluation.scorecard import (
     RowScore,
     correct_for_several,
@@ -95,13 +97,13 @@ def score_run(
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
     questions = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 0.8))
+    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 0.7))
     to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
         "general": make_scorecard(*of_general) if general else None,
-        "known": _known(pair, general_file, general, of_general, to_answer, _part(on_progress, 0.8, 1.0)),
+        "known": _known(pair, general_file, general, of_general, to_answer, _part(on_progress, 0.7, 0.85)),
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
     }
     if answered:
@@ -110,6 +112,9 @@ def score_run(
     judged, selection = without_selection(run, known[1], groups)
     if selection:
         measured["selection"] = selection
+    if answered:
+        both = (known[0], judged)
+        measured |= _beside_training(run, pair, heldout, both, answered, _part(on_progress, 0.85, 1.0))
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
@@ -207,6 +212,28 @@ def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScor
     references = [(row.conversation.messages[-1].content, both) for row, both in answered]
     base, tuned = ([score_answer(both[side], reference) for reference, both in references] for side in (0, 1))
     return summarise_answers(base, tuned, np.array([row.group for row, _ in answered]))
+
+
+def _beside_training(
+    run: Run,
+    pair: LoadedPair,
+    heldout: Sequence[ScorableRow],
+    known: BothScores,
+    answered: Sequence[tuple[ScorableRow, BothAnswers]],
+    on_progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Measure what a prompt does instead of training, and how much the answers repeat the training answers."""
+    settings = run.record().settings
+    scores = {id(row): (base, tuned) for row, base, tuned in zip(heldout, *known, strict=True)}
+    rows = [AnsweredRow(row.conversation, row.rendered, answers, scores[id(row)]) for row, answers in answered]
+    sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
+    count, system = settings.scorecard_prompted, settings.system_prompt
+    prompted = score_prompted(pair, run.train_file, rows, count, system, sampling, on_progress)
+    on_progress(1.0)
+    texts = [(row.number, _as_pair(row, *both)) for row, both in answered if not any(one.broken for one in both)]
+    questions = [AnsweredQuestion(row, one.prompt, one.reference, one.base, one.tuned) for row, one in texts]
+    found = {"prompted": prompted, "memorised": find_memorised(run.train_file, questions)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _as_pair(row: ScorableRow, base: Answer, tuned: Answer) -> AnswerPair:

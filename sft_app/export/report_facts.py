@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
+from sft_app.evaluation.beside_training import BesideTraining, beside_training
 from sft_app.evaluation.forgetting import KnownText, describe_known
 from sft_app.evaluation.verdicts import (
     Line,
@@ -105,6 +106,7 @@ class ReportFacts:
     unmeasured: str
     forgetting: ScoreTable | None
     known: KnownText | None
+    beside: BesideTraining
     metrics: list[StepMetrics]
     pairs: list[ShownPair]
     pairs_note: str
@@ -141,6 +143,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         unmeasured=_unmeasured(run, card),
         forgetting=_forgetting(card),
         known=describe_known(card.known) if card else None,
+        beside=beside_training(card),
         metrics=metrics,
         pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
         pairs_note=_pairs_note(len(pairs), len(known), chosen is None),

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
 from sft_app.runs.known import Known
+from sft_app.runs.memorised import Memorised
 from sft_app.runs.records import Number, Record, null_for_nan
 
 SideScores = dict[str, Number]  # by the metric's name
@@ -144,6 +145,26 @@ class MostChanged(Record):
     damaged: list[ChangedRow] = []
 
 
+class PromptedScores(Record):
+    """What a prompt does instead of training: the base model with the nearest training examples as earlier turns.
+
+    In `predicted` and `answers`, the side called base is the base model with this prompt; only the last answer of each
+    conversation counts. `base` has the base model's numbers without the prompt, on the same questions. `examples` were
+    wanted in front of each question, and `used` is their mean number. `left_out` questions had no room for a prompt,
+    `note` says why none could be asked. `seconds` is the time that all of it took.
+    """
+
+    examples: int
+    used: Number = 0.0
+    has_system: bool = False
+    left_out: int = 0
+    note: str = ""
+    predicted: PredictedScores | None = None
+    answers: AnswerScores | None = None
+    base: SideScores = {}
+    seconds: Number = 0.0
+
+
 class Scorecard(PredictedScores):
     """The whole file: the held-out rows and, if measured, the `general` questions, what of them was `known`, and
     the `answers`.
@@ -161,3 +182,5 @@ class Scorecard(PredictedScores):
     answers: AnswerScores | None = None
     most_changed: MostChanged = MostChanged()
     known: Known | None = None
+    prompted: PromptedScores | None = None
+    memorised: Memorised | None = None

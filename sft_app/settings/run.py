@@ -180,6 +180,13 @@ class RunSettings(HeldoutSettings):
     scorecard_prompts: int = setting(
         "generation", 16, "Held-out questions both models answer at the end of a run, for comparison.", ge=0, le=1000
     )
+    scorecard_prompted: int = setting(
+        "generation",
+        3,
+        "Nearest training examples in the base model's prompt, to check whether a prompt does as well. 0: no check.",
+        ge=0,
+        le=32,
+    )
     general_prompts: int = setting(
         "generation", 142, "General questions, unrelated to your data, scored to see what the model forgot.", ge=0
     )

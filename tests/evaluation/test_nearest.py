@@ -45,9 +45,10 @@ def test_an_equal_text_has_similarity_one_whatever_its_case_and_spaces() -> None
     assert 0 < found[1].similarity < 0.9
 
 
-def test_texts_that_share_nothing_are_not_returned() -> None:
+def test_texts_that_share_nothing_come_last_in_their_order() -> None:
     index = NearestTexts(QUESTIONS)
-    assert index.nearest("0000", 5) == [] and index.nearest("", 5) == [] and index.nearest("Where", 0) == []
+    assert [(one.position, one.similarity) for one in index.nearest("0000", 2)] == [(0, 0), (1, 0)]
+    assert len(index.nearest("", 50)) == len(QUESTIONS) and index.nearest("Where", 0) == []
     assert NearestTexts([]).nearest("Where?", 3) == []
 
 

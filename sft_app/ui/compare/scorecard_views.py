@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sft_app.evaluation.beside_training import beside_training
 from sft_app.evaluation.forgetting import KNOWN_COLUMNS, describe_known
 from sft_app.evaluation.verdicts import (
     Line,
@@ -66,6 +67,8 @@ def scorecard_view(card: Scorecard) -> str:
         parts=[task, _general(card), _answers(card)],
         known=describe_known(card.known),
         known_columns=KNOWN_COLUMNS,
+        beside=beside_training(card),
+        classes=SCORE_CLASSES,
     )
 
 
