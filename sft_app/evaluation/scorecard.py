@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from sft_app.evaluation.exact import holm, sign_flip_test
 from sft_app.evaluation.intervals import paired_intervals, sum_groups
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number
-from sft_app.runs.scorecard import ChangedRows, Counted, Interval, Scorecard
+from sft_app.runs.scorecard import ChangedRows, Counted, Interval, PromptedScores, Scorecard, Scores
 from sft_app.runtime.files import read_records, write_jsonl_atomically
 
 MAX_LOGITS_IN_PASS = 2**26
@@ -87,35 +87,51 @@ def make_scorecard(
 def correct_for_several(card: Scorecard) -> Scorecard:
     """Return the card with the p-values of all measures but the primary one corrected for their number (`p_holm`).
 
-    Answers of weights that were chosen on the same rows get none, since only the loss can be corrected for the choice.
+    Whether a prompt does as well is a question of its own, whose primary measure is the loss. Answers of weights that
+    were chosen on the same rows get no corrected value, since only the loss can be corrected for the choice.
     """
-    parts = {"heldout": card.difference}
-    parts |= {"general": card.general.difference} if card.general else {}
-    judges_answers = card.answers and not (card.selection and card.selection.rows == "same")
-    parts |= {"answers": card.answers.difference} if card.answers and judges_answers else {}
+    chosen_here = card.selection is not None and card.selection.rows == "same"
+    answers, prompted = (None, None) if chosen_here else (card.answers, card.prompted)
+    primary = {"held out"} if card.primary == "loss" else set()
+    parts: dict[str, Scores | None] = {"held out": card, "general": card.general, "answers": answers}
+    changes = _corrected(parts, {*primary, "general"})
+    changed: dict[str, Any] = {"difference": changes["held out"]}
+    if card.general:
+        changed["general"] = card.general.model_copy(update={"difference": changes["general"]})
+    if answers:
+        changed["answers"] = answers.model_copy(update={"difference": changes["answers"]})
+    if prompted:
+        changed["prompted"] = prompted.model_copy(update=_corrected_prompt(prompted))
+    return card.model_copy(update=changed)
+
+
+def _corrected_prompt(prompted: PromptedScores) -> dict[str, Any]:
+    parts: dict[str, Scores | None] = {"predicted": prompted.predicted, "answers": prompted.answers}
+    changes = _corrected(parts, {"predicted"})
+    return {
+        name: part.model_copy(update={"difference": changes[name]}) for name, part in parts.items() if part is not None
+    }
+
+
+def _corrected(parts: Mapping[str, Scores | None], primary: Collection[str]) -> dict[str, dict[str, Interval]]:
+    """Return each part's differences with `p_holm`, but not for the loss of the parts in which it is `primary`."""
+    measured = {name: part.difference for name, part in parts.items() if part is not None}
     p_values = {
-        f"{part}/{name}": math.nan if change.p_value is None else change.p_value
-        for part, changes in parts.items()
-        for name, change in changes.items()
-        if name != "loss" or (part == "heldout" and card.primary != "loss")
+        f"{name}/{metric}": math.nan if change.p_value is None else change.p_value
+        for name, changes in measured.items()
+        for metric, change in changes.items()
+        if metric != "loss" or name not in primary
     }
     corrected = holm(p_values)
-
-    def with_holm(part: str) -> dict[str, dict[str, Interval]]:
-        changes = {
-            name: change.model_copy(update={"p_holm": corrected[key]})
-            if (key := f"{part}/{name}") in corrected
+    return {
+        name: {
+            metric: change.model_copy(update={"p_holm": corrected[key]})
+            if (key := f"{name}/{metric}") in corrected
             else change
-            for name, change in parts[part].items()
+            for metric, change in changes.items()
         }
-        return {"difference": changes}
-
-    changed: dict[str, Any] = with_holm("heldout")
-    if card.general:
-        changed["general"] = card.general.model_copy(update=with_holm("general"))
-    if card.answers and judges_answers:
-        changed["answers"] = card.answers.model_copy(update=with_holm("answers"))
-    return card.model_copy(update=changed)
+        for name, changes in measured.items()
+    }
 
 
 def write_base_scores(run: Run, scores: Iterable[RowScore]) -> None:

@@ -14,6 +14,7 @@ from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversati
 from sft_app.evaluation import scorecard
 from sft_app.evaluation.scorecard import (
     RowScore,
+    correct_for_several,
     make_scorecard,
     mean_loss,
     read_base_scores,
@@ -23,6 +24,7 @@ from sft_app.evaluation.scorecard import (
 )
 from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.runs.folder import Run
+from sft_app.runs.scorecard import AnswerScores, Interval, Selection
 
 
 def conversations(tokenizer: Any, max_length: int = 512) -> list[RenderedConversation]:
@@ -231,3 +233,23 @@ def test_scores_survive_their_file_form(tmp_path: Path) -> None:
     assert read_base_scores(run) == scores
     write_base_scores(run, [RowScore(math.nan, 3, 1)])
     assert math.isnan(read_base_scores(run)[0].loss)
+
+
+def test_all_measures_but_the_primary_one_are_corrected_for_their_number() -> None:
+    base, tuned = random_scores(1, 30, 0.0), random_scores(2, 30, -0.2)
+    answers = AnswerScores(prompts=30, difference={"chrf": Interval(value=0.1, low=0.0, high=0.2, p_value=0.02)})
+    card = make_scorecard(base, tuned).model_copy(update={"general": make_scorecard(base, tuned), "answers": answers})
+    found = correct_for_several(card)
+    assert found.difference["loss"].p_holm is None
+    assert found.general is not None and found.general.difference["loss"].p_holm is None
+    assert found.answers is not None and found.answers.difference["chrf"].p_holm == pytest.approx(0.06)  # of three
+    by_tests = correct_for_several(card.model_copy(update={"primary": "tests"}))
+    assert by_tests.difference["loss"].p_holm is not None
+
+
+def test_answers_of_weights_chosen_on_the_same_rows_are_not_judged() -> None:
+    scores = random_scores(1, 30, 0.0)
+    answers = AnswerScores(prompts=30, difference={"chrf": Interval(value=0.1, low=0.0, high=0.2, p_value=0.02)})
+    update = {"answers": answers, "selection": Selection(rows="same", evaluations=4)}
+    found = correct_for_several(make_scorecard(scores, scores).model_copy(update=update))
+    assert found.answers is not None and found.answers.difference["chrf"].p_holm is None
