@@ -59,8 +59,8 @@ INNER_LAYERS = {
         "data_files",
     ],
     "data/formats": [
-        "column_profiles usable_rows",
-        "column_names label_words option_columns row_chains",
+        "column_profiles media",
+        "column_names label_words option_columns row_chains usable_rows",
         "column_advice",
         "column_mapping converters row_filters",
         "layout",

@@ -1,73 +1,35 @@
-"""Refuse rows with pictures or sound, and drop what Parquet adds to rows."""
+"""Refuse rows with pictures or sound, name what is attached to others, and drop what Parquet adds to rows."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from sft_app.data.formats.media import attached_note, attached_to_messages, media_reason
 from sft_app.data.rows import JsonObject, Rejected, Row
 
-MEDIA = {
-    "picture": ("image", "images", "img", "picture", "pictures", "photo", "photos", "image_path", "image_url"),
-    "sound": ("audio", "audios", "speech", "audio_path"),
-    "video": ("video", "videos", "video_path"),
-}
-_WORDS = {"picture": "a picture (image)", "sound": "sound", "video": "a video", "file": "a picture (image) or sound"}
-MEDIA_NAMES = {name: kind for kind, names in MEDIA.items() for name in names}
-MEDIA_FILE = re.compile(
-    r"\Adata:|\A\S+\.(?:jpe?g|png|gif|webp|bmp|tiff?|mp3|wav|flac|ogg|m4a|mp4|avi|mov|webm|mkv)(?:\?\S*)?\s*\Z", re.I
-)
-MEDIA_MARKS = re.compile(r"<\|?(image)(?:_placeholder)?\|?>|<\|?(audio|video)\|?>(?!.*</(?:audio|video)>)", re.DOTALL)
 SENTENCE_WORDS = 4
 PADDED = ("tools", "functions", "tool_calls", "function_call", "arguments", "parameters")
 """Parquet gives every object under these names the keys of all others, as nulls."""
 
 
 def usable_rows(rows: Iterable[Row | Rejected], is_parquet: bool) -> Iterator[Row | Rejected]:
-    """Yield rows, those with media as `Rejected`; from Parquet, without nulls in the definitions and calls of tools."""
+    """Yield rows, those with media as `Rejected`; from Parquet, without nulls in the definitions and calls of tools.
+
+    A row with messages that something else is attached to gets a note.
+    """
     for row in rows:
-        if isinstance(row, Row) and (reason := media_reason(row.values)):
-            yield Rejected(row.number, reason)
-        elif isinstance(row, Row) and is_parquet:
-            yield Row(row.number, without_padding(row.values), row.note)
-        else:
+        if isinstance(row, Rejected):
             yield row
-
-
-def media_reason(row: JsonObject) -> str:
-    """Explain which column contains a picture, sound or a video; "" if none does."""
-    for name, value in row.items():
-        kind = MEDIA_NAMES.get(str(name).strip().lower())
-        if kind and _is_media(value) or _is_file_struct(value):
-            return f"`{name}` contains {_WORDS[kind or 'file']}, and only text can be trained on"
-    for name, text in _texts(row):
-        if "<" in text and (found := MEDIA_MARKS.search(text)):
-            return f"`{name}` refers to a picture or sound ({found[0]}), and only text can be trained on"
-    return ""
-
-
-def _is_media(value: Any) -> bool:
-    if isinstance(value, str):
-        return MEDIA_FILE.search(value) is not None
-    return bool(value) and not isinstance(value, (int, float))
-
-
-def _is_file_struct(value: Any) -> bool:
-    """Return whether a value is a file as the Hub's Parquet files hold it, or a list of them."""
-    first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, dict) and {"bytes", "path"} <= first.keys()
-
-
-def _texts(row: JsonObject) -> Iterator[tuple[str, str]]:
-    for name, value in row.items():
-        if isinstance(value, str):
-            yield name, value
-        elif isinstance(value, list):
-            for item in value:
-                said = item.get("content", item.get("value")) if isinstance(item, dict) else item
-                if isinstance(said, str):
-                    yield name, said
+            continue
+        attached = attached_to_messages(row.values)
+        if reason := media_reason(row.values, attached):
+            yield Rejected(row.number, reason)
+            continue
+        if is_parquet:
+            row = Row(row.number, without_padding(row.values), row.note)
+        note = attached_note(attached) if attached else ""
+        yield Row(row.number, row.values, ", and ".join(filter(None, (row.note, note)))) if note else row
 
 
 def without_padding(value: Any, is_inside: bool = False) -> Any:
