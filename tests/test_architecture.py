@@ -72,7 +72,7 @@ INNER_LAYERS = {
         "exports message_order",
         "message_rows",
         "turn_shapes",
-        "batches tables",
+        "api_logs batches tables",
         "chat",
         "preference",
     ],

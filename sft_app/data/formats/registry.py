@@ -136,7 +136,8 @@ _LAYOUTS = (
         name="turns",
         label="Other chats (trainers, providers, exports)",
         documentation="lists of turns of any shape: speaker / text, question and answer in pairs, texts in turn, "
-        "Gemini, Bedrock, LangChain, Firefly, XTuner, UltraChat, LIMA, MOSS, exports of ChatGPT and Claude",
+        "Gemini, Bedrock, LangChain, Firefly, XTuner, UltraChat, LIMA, MOSS, exports of ChatGPT and Claude, "
+        "logs of API calls",
         examples=("turns.jsonl",),
         convert=chat.from_messages,
         columns_read=chat.messages_columns,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sft_app.data.formats.converters.api_logs import answer_in, is_response, log_columns, logged_call
 from sft_app.data.formats.converters.turn_shapes import find_shape, shaped_messages
 from sft_app.data.messages import RawMessages, kind_of, plain_role, role_name, role_named, role_of
 from sft_app.data.rows import JsonObject
@@ -51,13 +52,15 @@ def from_messages(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
     turns = row.get("messages") if len(row) == 1 and not settings.assistant else None
     if isinstance(turns, list) and turns and all(map(plain_role, turns)):  # most files hold nothing else
         return [turns]
+    if call := logged_call(row):
+        return [with_tools(with_system(with_speakers(call.messages, settings), system_text(call.body)), call.body)]
     holder = unwrapped(row)
     column = message_list_column(holder)
     messages = with_speakers(shaped_messages(holder.get(column)) or numbered_turns(row), settings)
     if not messages:
         raise DataError(f"`{column}` must be a list with at least one message")
-    if "response" in row:
-        messages = [*messages, *_logged_answer(row["response"])]
+    if _is_answered_by_response(row, messages):
+        messages = [*messages, *answer_in(row["response"], "response")]
     return [with_tools(with_system(messages, system_text(holder)), holder)]
 
 
@@ -97,12 +100,11 @@ def _text_of(value: Any) -> str:
     return ""
 
 
-def _logged_answer(response: Any) -> RawMessages:
-    """Read the answer in a log of requests to an API. Source: OpenAI, "Chat completions"."""
-    body = response.get("body", response) if isinstance(response, dict) else {}
-    choices = body.get("choices") if isinstance(body, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return [first["message"]] if isinstance(first, dict) and isinstance(first.get("message"), dict) else []
+def _is_answered_by_response(row: JsonObject, messages: RawMessages) -> bool:
+    """Return whether the answer to a row's messages is in its `response`."""
+    response = row.get("response")
+    is_open = bool(messages) and role_of(messages[-1]) in ("user", "tool")
+    return bool(response) and (is_response(response) or is_open and isinstance(response, str))
 
 
 def from_prompt_completion(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
@@ -134,8 +136,12 @@ def messages_columns(row: JsonObject, settings: DataSettings) -> list[str]:
     """List the columns that `from_messages` reads."""
     if numbered := _numbered_columns(row):
         return [*numbered, *SYSTEM_COLUMNS]
+    if logged := log_columns(row):
+        return [*logged]
     column = message_list_column(row)
-    nested = [] if find_shape(row.get(column)) else [name for name in (*ROW_OBJECTS, "response") if name in row]
+    turns = shaped_messages(row.get(column))
+    nested = ["response"] if _is_answered_by_response(row, turns) else []
+    nested += [] if turns else [name for name in (*ROW_OBJECTS, "response") if name in row]
     return [column, *nested, *SYSTEM_COLUMNS, *TOOL_COLUMNS]
 
 
@@ -158,6 +164,8 @@ def turns_column(row: JsonObject) -> str:
     """Return the column that holds turns in any other shape; "" if there is none."""
     if numbered := _numbered_columns(row):
         return numbered[0]
+    if logged := log_columns(row):
+        return logged[0]
     holder = unwrapped(row)
     column = message_list_column(holder)
     return column if find_shape(holder.get(column)) else ""
