@@ -69,13 +69,21 @@ def from_export(row: JsonObject, settings: DataSettings) -> list[RawMessages]:
     return [messages]
 
 
+def said_in_export(row: JsonObject) -> list[Said]:
+    """List the texts of a ticket, topic or task before their roles are known; [] if the row is no readable export."""
+    export = export_of(row)
+    try:
+        return [one for one in export.said(row) if one.text.strip()] if export else []
+    except DataError:
+        return []
+
+
 def left_out_notes(rows: list[JsonObject], settings: DataSettings) -> list[str]:
     """Say how many internal notes, and texts after the last answer, are not read."""
     internal = after = 0
     for row in rows:
-        export = export_of(row)
+        said = said_in_export(row)
         try:
-            said = [one for one in export.said(row) if one.text.strip()] if export else []
             internal += sum(one.role is None and not one.name for one in said)
             public = _with_roles(said, settings)
         except DataError:
@@ -125,6 +133,11 @@ def _zendesk(row: JsonObject) -> Iterator[Said]:
     for one in comments:
         author = one.get("author_id", get(one, "author", "id"))
         role = str(get(one, "author", "role") or "").lower()
+        named = text(one, "author_name", "author") or str(get(one, "author", "name") or "")
+        if (author is None or requester is None) and not role and named:
+            is_internal = one.get("public") is False
+            yield Said(None, text(one, "plain_body", "body", "html_body"), "" if is_internal else named)
+            continue
         if author is None and not role or author is not None and requester is None:
             raise DataError("it does not say who asked: `requester_id` and `author_id` are needed in every ticket")
         answers = role in STAFF or not role and author != requester

@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.data.formats.converters.exports import EXPORTS, Export, export_of, from_export
 from sft_app.data.reading import LoadedData, load_data, open_data
-from sft_app.errors import DataError, NotChosen
+from sft_app.errors import DataError, NotChosen, UnclearAssistantError
 from sft_app.settings import DataSettings
 
 ASKED = {"custom_id": "r1", "body": {"messages": [{"role": "user", "content": "q"}]}}
@@ -52,7 +52,7 @@ def test_ticket_without_requester_is_refused(tmp_path: Path) -> None:
 
 def test_names_of_a_forum_are_asked_about_or_given(tmp_path: Path) -> None:
     posts = [{"username": name, "raw": text} for name, text in (("ana", "q"), ("bo", "a"), ("cy", "no"))]
-    with pytest.raises(DataError, match="its messages are by “ana”, “bo”, “cy”; say who the assistant is"):
+    with pytest.raises(UnclearAssistantError, match="does not say who of its authors answers. The speakers are “ana”"):
         loaded(tmp_path, {"post_stream": {"posts": posts}})
     assert texts(loaded(tmp_path, {"post_stream": {"posts": posts}}, assistant="Bo")) == [["user: q", "assistant: a"]]
 
@@ -108,3 +108,17 @@ def test_best_of_several_answers_is_learnt(row: dict[str, Any], tmp_path: Path) 
 def test_answers_without_a_best_one_are_refused(row: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         loaded(tmp_path, {"prompt": "q", **row})
+
+
+def test_names_in_tickets_without_ids_are_asked_about(tmp_path: Path) -> None:
+    comments = [
+        {"author": {"name": name}, "public": name != "eve", "body": text}
+        for name, text in (("ana", "Where is it?"), ("eve", "a note"), ("bo", "On its way."))
+    ]
+    with pytest.raises(UnclearAssistantError) as question:
+        loaded(tmp_path, {"comments": comments})
+    assert question.value.speakers == {"ana": "Where is it?", "bo": "On its way."}
+    answered = loaded(tmp_path, {"comments": comments}, assistant="bo")
+    assert [one.content for one in answered.conversations[0].messages] == ["Where is it?", "On its way."]
+    with pytest.raises(UnclearAssistantError, match="No message is by 'cy'"):
+        loaded(tmp_path, {"comments": comments}, assistant="cy")
