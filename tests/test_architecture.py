@@ -66,6 +66,7 @@ INNER_LAYERS = {
         "layout",
         "registry",
         "detection reading_notes speakers",
+        "late_columns",
     ],
     "data/formats/converters": [
         "annotation_tools candidates code_contests intents message_cells rendered_chats reply_trees turn_order",

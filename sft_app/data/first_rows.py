@@ -24,6 +24,7 @@ class FirstRows:
     """The rows to detect the layout from, the first unreadable one, the counted words, and the notes on the file.
 
     `late` has the columns that are empty in the rows of the layout, and filled in a later one, with their first value.
+    `filled` are the columns that any of these rows fills.
     """
 
     readable: list[JsonObject] = field(default_factory=list)
@@ -31,6 +32,7 @@ class FirstRows:
     counts: ValueCounts = field(default_factory=ValueCounts)
     notes: list[str] = field(default_factory=list)
     late: JsonObject = field(default_factory=dict)
+    filled: frozenset[str] = frozenset()
 
 
 def first_rows(path: Path, sheet: str | None) -> FirstRows:
@@ -61,7 +63,7 @@ def _first_rows(path: Path, sheet: str | None, *_stamp: int) -> FirstRows:
     filled: set[str] = set()
     for row in rows_of(path, sheet, notes=first.notes):
         if isinstance(row, Row):
-            new = {name: value for name, value in row.values.items() if name not in filled and _is_filled(value)}
+            new = {name: value for name, value in row.values.items() if name not in filled and is_filled(value)}
             filled |= new.keys()
             if len(first.readable) < ROWS_TO_DETECT_LAYOUT:
                 first.readable.append(row.values)
@@ -73,8 +75,10 @@ def _first_rows(path: Path, sheet: str | None, *_stamp: int) -> FirstRows:
             first.refused = first.refused or row
         if most == 0:
             break
+    first.filled = frozenset(filled)
     return first
 
 
-def _is_filled(value: Any) -> bool:
+def is_filled(value: Any) -> bool:
+    """Return whether a cell holds something."""
     return value not in (None, "", [], {}) and value == value

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.first_rows import ROWS_TO_DETECT_LAYOUT, first_rows, rows_of
+from sft_app.data.first_rows import ROWS_COUNTED, ROWS_TO_DETECT_LAYOUT, first_rows, is_filled, rows_of
 from sft_app.data.formats.column_profiles import list_columns
 from sft_app.data.formats.detection import Certainty, DetectedLayout, decide_layout, detect_unless_chosen
+from sft_app.data.formats.late_columns import BEYOND, add_late_columns, check_named_columns
 from sft_app.data.formats.reading_notes import (
     REASONING_NOTES,
     find_filter,
-    late_notes,
     reading_notes,
     used_columns,
     why_uncertain,
@@ -45,6 +45,7 @@ class DataFile:
 
     `candidates` are the layouts that fit; `joins_rows` means several rows make up a conversation; `notes` describe what
     is not trained on; rows that `row_filter` marks as bad are skipped; `chain` joins rows that continue each other.
+    `filled` are the columns that the first rows fill.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class DataFile:
     notes: list[str] = field(default_factory=list)
     row_filter: RowFilter | None = None
     chain: RowChain | None = None
+    filled: frozenset[str] = frozenset()
 
     def open_candidates(self) -> list[DetectedLayout]:
         """List the layouts that the user can still choose from; empty once one has been chosen."""
@@ -165,7 +167,17 @@ class Reading:
             self.rows += 1
             if isinstance(row, Row) and row.note:
                 self.noted[row.note].append(row.number)
+            if isinstance(row, Row) and (new := row.values.keys() - self.file.filled):
+                self._note_unread(row, new)
             yield row
+
+    def _note_unread(self, row: Row, new: set[str]) -> None:
+        """Note the columns that no first row fills, this row does, and the layout does not read."""
+        settings = self.file.settings
+        if filled := [name for name in new if is_filled(row.values[name])]:
+            read = LAYOUTS[settings.format].columns_read(row.values, settings)
+            for name in sorted(set(filled).difference(read)):
+                self.noted[BEYOND.format(name, ROWS_COUNTED)].append(row.number)
 
 
 @dataclass(frozen=True)
@@ -199,6 +211,11 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         raise DataError(f"{path.name} has no readable row. Row {first.refused.row}: {first.refused.reason}.")
     candidates = detect_unless_chosen(rows, settings)
     decided, certainty = decide_layout(candidates, settings)
+    late = add_late_columns(rows, first.late, decided, certainty == "chosen")
+    if late.settings != decided:
+        best = DetectedLayout("columns", candidates[0].why, late.settings.columns, candidates[0].is_certain)
+        decided, candidates = late.settings, [best, *candidates[1:]]
+    check_named_columns([*list_columns(rows), *first.late], decided)
     is_part = LAYOUTS[decided.format].is_part
     joins_rows = is_part is not None and any(map(is_part, rows))
     row_filter = find_filter(rows, first.counts, decided)
@@ -207,9 +224,9 @@ def open_data(settings: DataSettings, home: Path, on_progress: ProgressCallback 
         certainty = "guess"
     chain = find_chain(rows, used_columns(rows, decided)) if LAYOUTS[decided.format].is_exchange else None
     notes = [*first.notes, *reading_notes(rows, decided, row_filter, certainty == "chosen", chain)]
-    notes += late_notes(rows, first.late, decided)
+    notes += late.notes
     columns = list_columns(rows)
-    return DataFile(path, decided, candidates, columns, joins_rows, certainty, notes, row_filter, chain)
+    return DataFile(path, decided, candidates, columns, joins_rows, certainty, notes, row_filter, chain, first.filled)
 
 
 def load_data(file: DataFile, most: int | None = None, on_progress: ProgressCallback | None = None) -> LoadedData:

@@ -9,7 +9,6 @@ from sft_app.data.formats.column_profiles import Rows, list_columns
 from sft_app.data.formats.registry import LAYOUTS
 from sft_app.data.formats.row_chains import RowChain
 from sft_app.data.formats.row_filters import LabelColumn, RowFilter, ValueCounts, find_row_filter, may_be_class
-from sft_app.data.rows import JsonObject
 from sft_app.settings import DataSettings
 
 MAX_COLUMNS_IN_NOTE = 40
@@ -18,10 +17,6 @@ REASONING_NOTES = {
     "keep": "read with the reasoning before the answer, in <think> tags; to leave it out, set reasoning=leave_out",
     "leave_out": "read without the reasoning before the answer, because reasoning is set to leave_out",
 }
-LATE = (
-    "Not used, because no row up to row {1:,} fills them: {0}. If they are needed, give every row these columns, and "
-    "move rows that fill them to the top of the file."
-)
 RATINGS = (
     "{} may rate the answers, but rows with a low rating are used for training like the others. "
     "To leave them out, delete them from the file."
@@ -116,12 +111,6 @@ def _unclear(name: str, words: Sequence[str]) -> str:
 def _note(names: Sequence[str], sentence: str) -> list[str]:
     holds, marks = ("contains", "marks") if len(names) == 1 else ("contain", "mark")
     return [sentence.format(in_backticks(names, MAX_COLUMNS_IN_NOTE), holds=holds, marks=marks)] if names else []
-
-
-def late_notes(rows: Rows, late: JsonObject, settings: DataSettings) -> list[str]:
-    """Name the columns that are first filled after the `rows` of the layout, and that it does not read."""
-    used = used_columns([*rows, {**rows[0], **late}], settings)
-    return _note([name for name in late if name not in used], LATE.format("{}", len(rows)))
 
 
 def used_columns(rows: Rows, settings: DataSettings) -> set[str]:

@@ -49,7 +49,7 @@ class ColumnMap:
 def from_columns(row: JsonObject, columns: ColumnMap, strict: bool = True) -> list[RawMessages]:
     """Convert a row of a table to a question and its answer, preceded by a system prompt if there is one.
 
-    Unless `strict`, numbers count as text, and every named column must exist.
+    Unless `strict`, numbers count as text, and the columns of the question and the answer must exist.
 
     Raises:
         DataError: a column is missing or holds no text, or the question or answer is empty.
@@ -175,7 +175,7 @@ def fitting_map(maps: Sequence[ColumnMap], columns: Collection[str]) -> ColumnMa
 
 
 def _check_columns(row: JsonObject, columns: ColumnMap) -> None:
-    missing = next((column for column in columns.used() if column not in row), None)
+    missing = next((column for column in (columns.user, columns.assistant) if column not in row), None)
     if missing is not None:
         shown = ", ".join(_in_one_line(str(name)) for name in list(row)[:8])
         raise DataError(f"there is no column `{missing}`; the columns are {shown}{' …' if len(row) > 8 else ''}")
