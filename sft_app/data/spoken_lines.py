@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sft_app.data.messages import RawMessages, role_named
+from sft_app.data.messages import RawMessages, Role, role_named
 
 _MARK = re.compile(r"\s{0,3}(?:#{1,4}\s+|>\s+)?(?:\*\*|__)?([^\W\d_][^:：*]{0,24}?)\s?[:：](?:\*\*|__)?(?:\s+|$)")
 
@@ -19,8 +19,14 @@ CHAT_DATE = re.compile(
 def marked_role(line: str) -> tuple[str, str]:
     """Return the role that a line names, "" if none, and the text after it."""
     found = _MARK.match(line)
-    role = role_named(found[1]) if found else None
+    role = _role_of_speaker(found[1]) if found else None
     return (role, line[found.end() :]) if found and role else ("", line)
+
+
+def _role_of_speaker(name: str) -> Role | None:
+    """Return the role of a name, also in `You said` and `ChatGPT said`, which copying from a page of a chat gives."""
+    speaker = name.lower().removesuffix(" said")
+    return "user" if speaker == "you" and speaker != name.lower() else role_named(speaker)
 
 
 def turns_of(lines: Iterable[str]) -> RawMessages:

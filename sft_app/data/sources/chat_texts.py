@@ -13,6 +13,18 @@ from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import MAX_ROW_BYTES, UnreadableFileError, decoded_lines
 from sft_app.data.spoken_lines import CHAT_DATE, marked_role, turns_of
 
+_NAMED = re.compile(
+    r"(?:\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d\d(?::\d\d)?\]?\s+)?<(?P<irc>[@+%&~ ]?[^\W\d][^<>\s/]{0,30})>\s"
+    r"|\d{1,2}:\d\d(?: ?[AaPp][Mm])?\t(?P<line>[^\t\n]{1,60})\t"
+)
+"""A line of IRC's logs, `[12:01] <nick> text`, or of LINE's exports, time, name and text between tabs."""
+_NOTICE = re.compile(
+    r"\s*(?:\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d\d(?::\d\d)?\]?\s+(?:\*|-!-|-->|<--|---|={2,})|\*{1,3} |--- "
+    r"|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\d{1,2}:\d\d(?: ?[AaPp][Mm])?\t[^\t]*$)"
+)
+"""A line that is no message: who joined or left, or the date of those below."""
+NAMED = "Lines that name who says them are read as messages; notices and dates between them are left out."
+LEAST_NAMED = 0.6
 _RULE = re.compile(r"\s*([-=*_#])\1{2,}\s*")
 LEAST_TURNS = 2
 """Of the user, and of the assistant: one of each may be a dialogue in prose."""
@@ -118,3 +130,42 @@ def read_dated_chat(blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row]:
 
 def _message(number: int, lines: list[str], note: str) -> Row:
     return Row(number, {"text": "\n".join(lines).strip()}, note)
+
+
+def is_named_chat(text: str) -> bool:
+    """Return whether most lines name who says them, as the logs of IRC and the exports of LINE do."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = [one for line in lines if (one := _NAMED.match(line))]
+    has_header = any("\t" in line and not _NAMED.match(line) for line in lines[:4])
+    named = {one["irc"] or one["line"] for one in found}
+    is_markup = any(f"</{name}>" in text for name in named)
+    return (
+        len(found) >= max(LEAST_MESSAGES, LEAST_NAMED * len(lines)) and len(named) > 1 and not (is_markup or has_header)
+    )
+
+
+def read_named_chat(blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row]:
+    """Read each message as a row with `time`, `speaker` and `text`; what stands above the first is named in a note.
+
+    Raises:
+        UnreadableFileError: a line is no text, or a message is larger than a row may be.
+    """
+    notes.append(NAMED)
+    row: Row | None = None
+    above = ""
+    for number, line, note in decoded_lines(blocks):
+        found = _NAMED.match(line)
+        if found:
+            if row:
+                yield row
+            speaker = found["irc"] or found["line"]
+            row = Row(number, {"speaker": speaker.strip("@+%&~ "), "text": line[found.end() :].strip()}, note)
+        elif row and line.strip() and not _NOTICE.match(line):
+            row = Row(row.number, {**row.values, "text": f"{row.values['text']}\n{line.strip()}"}, row.note or note)
+            if len(row.values["text"]) > MAX_ROW_BYTES:
+                raise UnreadableFileError("a message is larger than a row may be; the rest of the file was not read")
+        elif line.strip() and not row and not above:
+            above = line.strip()
+            notes.append(f"The text above the first message is left out: “{above[:40]}”.")
+    if row:
+        yield row

@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, takewhile
 
 from sft_app.data.rows import Rejected, Row
 from sft_app.data.sources.lines import (
@@ -19,22 +20,30 @@ from sft_app.data.sources.lines import (
     split_lines,
     take_head,
 )
-from sft_app.data.sources.tables import RECORDS_EXAMINED, Record, examine_head, read_table
+from sft_app.data.sources.tables import RECORDS_EXAMINED, Record, TableHead, examine_head, read_table
 
-_DELIMITERS = (",", ";", "\t", "|")
-_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+DELIMITERS = (",", ";", "\t", "|", "^", "~")
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", "^": "carets", "~": "tildes"}
 _QUOTED = re.compile(r'"[^"]*("|$)')
+_ANKI_LINE = re.compile(r"#([a-z ]+):(.*)")
+_ANKI_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|", "colon": ":"}
+ANKI = "The file is an export of Anki: the first field of each card is read as the question, the second as the answer."
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)
+LONGEST_NAME_WORDS = 5
 CONSISTENT = 0.8
 """At least this share of the records of a table has the same number of cells."""
 
 
 def read_csv_rows(
-    blocks: Iterator[bytes], delimiter: str | None = None, notes: list[str] | None = None
+    blocks: Iterator[bytes],
+    delimiter: str | None = None,
+    notes: list[str] | None = None,
+    is_text: bool = False,
 ) -> Iterator[Row | Rejected]:
     """Read rows under the names in the header. The default `delimiter` is found out from the first records.
 
     Excel's first line `sep=;` names the delimiter. A `delimiter` that the table does not have is not used.
+    A text file (`is_text`) of two columns may begin with data, as Quizlet writes it.
 
     Raises:
         UnreadableFileError: there is no header or nothing below it, or a quote is never closed.
@@ -47,10 +56,45 @@ def read_csv_rows(
     found = named[1] if named else _find_delimiter(text, delimiter)
     if delimiter and found != delimiter:
         notes.append(f"The cells are separated by {_NAMES.get(found, found)}, not by {_NAMES[delimiter]}.")
+    first = first_records(text, found)
+    if is_text and _begins_with_data(first):
+        head_of = TableHead(has_header=False)
+    else:
+        head_of = examine_head(first[1 if named else 0 :])
     records = _read_records(_CsvLines(blocks), found)
     if named:
         next(records)
-    yield from read_table(records, examine_head(first_records(text, found)[1 if named else 0 :]), notes)
+    yield from read_table(records, head_of, notes)
+
+
+def is_anki(text: str) -> bool:
+    """Return whether a text begins with the lines of an export of Anki, such as `#separator:tab`."""
+    return text.startswith("#") and "separator" in _anki_lines(text)
+
+
+def read_anki(head: str, blocks: Iterator[bytes], notes: list[str]) -> Iterator[Row | Rejected]:
+    """Read the cards of an export of Anki; `head` is the beginning of the text, with what its first lines say.
+
+    Raises:
+        UnreadableFileError: there are no cards, or a quote is never closed.
+    """
+    notes.append(ANKI)
+    said = _anki_lines(head)
+    separator = _ANKI_SEPARATORS.get(said["separator"].strip().lower(), said["separator"][:1] or "\t")
+    lines = _CsvLines(blocks)
+    for _ in said:
+        next(lines)
+    width = max(map(len, first_records("\n".join(head.splitlines()[len(said) :]), separator)), default=0)
+    special = {int(said[key]): key.removesuffix(" column") for key in said if key.endswith(" column")}
+    fields = iter(["question", "answer"])
+    names = [special.get(at) or next(fields, f"field {at}") for at in range(1, width + 1)]
+    yield from read_table(chain([Record(names)], _read_records(lines, separator)), TableHead(), notes)
+
+
+def _anki_lines(text: str) -> dict[str, str]:
+    """Return what the first lines say, in their order."""
+    found = map(_ANKI_LINE.fullmatch, (line.rstrip("\r") for line in text.split("\n")))
+    return {line[1]: line[2] for line in takewhile(bool, found) if line}
 
 
 def first_records(text: str, delimiter: str) -> list[list[str]]:
@@ -67,6 +111,13 @@ def first_records(text: str, delimiter: str) -> list[list[str]]:
     return records[:-1] if is_cut and len(records) > 1 else records[:RECORDS_EXAMINED]
 
 
+def _begins_with_data(records: list[list[str]]) -> bool:
+    """Return whether two columns begin with a term and its definition, which is longer than a name would be."""
+    cells = records[0] if records else []
+    is_long = any(len(cell.split()) >= LONGEST_NAME_WORDS for cell in cells)
+    return len(cells) == 2 and is_long and not any(cell.rstrip().endswith("?") for cell in cells)
+
+
 def consistency(records: list[list[str]]) -> float:
     """Return the share of the records that have the most frequent number of cells, if that is more than one."""
     widths = Counter(map(len, records)).most_common(1)
@@ -78,10 +129,10 @@ def _find_delimiter(text: str, expected: str | None) -> str:
     header = _QUOTED.sub("", text.lstrip().partition("\n")[0])
     if expected and expected in header:
         return expected
-    likely = expected or max(_DELIMITERS, key=header.count)
+    likely = expected or max(DELIMITERS, key=header.count)
     if consistency(first_records(text, likely)) >= 0.6:
         return likely
-    shares = {delimiter: consistency(first_records(text, delimiter)) for delimiter in _DELIMITERS}
+    shares = {delimiter: consistency(first_records(text, delimiter)) for delimiter in DELIMITERS}
     best = max(shares, key=lambda delimiter: (shares[delimiter], header.count(delimiter)))
     return best if shares[best] >= (CONSISTENT if expected else 0.5) else likely
 

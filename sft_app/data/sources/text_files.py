@@ -7,8 +7,23 @@ from collections.abc import Iterator
 from typing import Literal
 
 from sft_app.data.rows import Rejected, Row
-from sft_app.data.sources.chat_texts import is_chat, is_dated_chat, read_chats, read_dated_chat
-from sft_app.data.sources.csv_files import CONSISTENT, consistency, first_records, read_csv_rows
+from sft_app.data.sources.chat_texts import (
+    is_chat,
+    is_dated_chat,
+    is_named_chat,
+    read_chats,
+    read_dated_chat,
+    read_named_chat,
+)
+from sft_app.data.sources.csv_files import (
+    CONSISTENT,
+    DELIMITERS,
+    consistency,
+    first_records,
+    is_anki,
+    read_anki,
+    read_csv_rows,
+)
 from sft_app.data.sources.json_files import parse_row, read_json_rows, read_jsonl_rows, read_python_rows
 from sft_app.data.sources.json_values import Text
 from sft_app.data.sources.lines import HEAD_BYTES, UnreadableFileError, take_head, whole_lines
@@ -16,7 +31,19 @@ from sft_app.data.sources.packed_files import MARKDOWN_SUFFIXES
 from sft_app.data.sources.question_texts import are_questions, is_markdown_table, read_markdown_table, read_questions
 from sft_app.data.sources.txt_files import read_txt_rows
 
-Kind = Literal["lines", "json", "python", "table", "text", "markdown table", "questions", "chat", "dated chat"]
+Kind = Literal[
+    "lines",
+    "json",
+    "python",
+    "table",
+    "text",
+    "markdown table",
+    "questions",
+    "chat",
+    "dated chat",
+    "named chat",
+    "anki",
+]
 _USUAL: dict[str, Kind] = {
     ".jsonl": "lines",
     ".ndjson": "lines",
@@ -35,10 +62,11 @@ _SAID = {
     "questions": "questions and answers",
     "chat": "a chat",
     "dated chat": "the export of a chat",
+    "named chat": "a chat",
+    "anki": "cards",
 }
 _PYTHON = re.compile(rb"(?:array\(|[\[{\s(])+'")
 _JSON_LIST = re.compile(rb'\[\s*[\[{"\]]')
-_DELIMITERS = ("\t", ";", "|", ",")
 PLAIN_MARKDOWN = (
     "this is a text with markup, without a table or lines that begin with `Q:` and `A:`. To teach answers, write each "
     "question in a line that begins with `Q:` and its answer below it with `A:`, or put both in a table with a column "
@@ -70,12 +98,16 @@ def read_text_rows(suffix: str, blocks: Iterator[bytes], notes: list[str]) -> It
         return read_questions(blocks, notes)
     if kind == "dated chat":
         return read_dated_chat(blocks, notes)
+    if kind == "named chat":
+        return read_named_chat(blocks, notes)
+    if kind == "anki":
+        return read_anki(whole_lines(head), blocks, notes)
     if kind == "chat":
         return read_chats(whole_lines(head), blocks, notes)
     if suffix in MARKDOWN_SUFFIXES and kind == "text":
         raise UnreadableFileError(PLAIN_MARKDOWN)
     if kind == "table":
-        return read_csv_rows(blocks, "\t" if suffix == ".tsv" else None, notes)
+        return read_csv_rows(blocks, "\t" if suffix == ".tsv" else None, notes, suffix == ".txt")
     return read_txt_rows(blocks)
 
 
@@ -87,10 +119,14 @@ def _recognise(usual: Kind, head: bytes) -> Kind:
 
 
 def _text_kind(text: str) -> Kind:
+    if is_anki(text):
+        return "anki"
     if is_markdown_table(text):
         return "markdown table"
     if are_questions(text):
         return "questions"
+    if is_named_chat(text):
+        return "named chat"
     if is_dated_chat(text):
         return "dated chat"
     if is_chat(text):
@@ -137,7 +173,7 @@ def _is_over_several_lines(text: bytes) -> bool:
 
 def _is_table(text: str) -> bool:
     """Return whether every record has as many cells as the first, which are short names."""
-    for delimiter in _DELIMITERS:
+    for delimiter in sorted(DELIMITERS, key="\t;|^~,".index):
         records = first_records(text, delimiter)
         if consistency(records) < (CONSISTENT if delimiter == "\t" else 1) or len(records[0]) < 2:
             continue
