@@ -36,6 +36,9 @@ _NAMES = {
     "cp1256": "Windows-1256",
 }
 _WESTERN = "cp1252"
+_OLD_WESTERN = {"mac_roman": "Mac Roman, which Excel for Mac writes", "cp850": "CP850, which DOS programs write"}
+LEAST_FIT = 0.93
+"""How much of the letters must fit one language for text to be called one of the old encodings."""
 _CERTAIN = {"gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1251", "koi8_r", "cp1253", "cp1256"}
 """Those that are read if no other comes close; the rest differ from Windows-1252 in a few letters only."""
 SAMPLE_BYTES = 2**14
@@ -98,6 +101,8 @@ def guess_encoding(text: bytes) -> str:
 
     lines = [line for line in text.split(b"\n") if not line.isascii()]
     sample = _whole_lines(lines)
+    if old := next((name for name in _OLD_WESTERN if _is_old_western(sample, name)), ""):
+        raise UnreadableFileError(f"the text is not UTF-8; it is probably {_OLD_WESTERN[old]}; {_SAVE}")
     if by_letters := next((name for name in _LETTERS_OF if name != _WESTERN and _is_written_in(sample, name)), ""):
         return by_letters
     if _is_western(sample):
@@ -159,6 +164,8 @@ def _is_western(sample: bytes) -> bool:
     )
 
 
+_PUNCTUATION = "„“”’‘–—…€«»°¿¡\u00a0"
+_CAPITAL_IN_WORD = re.compile(r"[a-z][ÀÂÆÇÈÉÊËÎÏÔŒÙÛÜŸÌÍÒÓÚÑÃÁÕÄÖÅØÝŠŽÐÞ]")
 _LETTERS_OF = {
     _WESTERN: (
         *("àâæçéèêëîïôœùûüÿ", "àèéìíîòóùú", "áéíñóúüªº", "ãáâàçéêíóôõúüªº", "äöüß", "åäöæøéèêóòôáíúýü", "éèëïöüáóíúê"),
@@ -177,8 +184,25 @@ def _is_written_in(sample: bytes, encoding: str) -> bool:
 
 def _best_share(sample: bytes, encoding: str) -> float:
     """Return the largest share of the letters beyond ASCII that belong to one of the encoding's languages."""
-    letters = [one for one in sample.decode(encoding, "replace").lower() if not one.isascii() and one not in "„“”’–—…€"]
+    letters = [
+        one for one in sample.decode(encoding, "replace").lower() if not one.isascii() and one not in _PUNCTUATION
+    ]
     return max(sum(one in known for one in letters) for known in _LETTERS_OF[encoding]) / max(1, len(letters))
+
+
+def _is_old_western(sample: bytes, encoding: str) -> bool:
+    """Return whether the letters fit a western language in this encoding, and do not in any similar one."""
+    others = [_fit(sample, name) for name in (_WESTERN, *_OLD_WESTERN) if name != encoding]
+    return _fit(sample, encoding) >= max(LEAST_FIT, *(other + 0.1 for other in others))
+
+
+def _fit(sample: bytes, encoding: str) -> float:
+    """Return the share of the letters beyond ASCII that fit one western language, without capitals inside of words."""
+    text = sample.decode(encoding, "replace")
+    letters = [one for one in text if not one.isascii() and one not in _PUNCTUATION]
+    odd = len(_CAPITAL_IN_WORD.findall(text)) / max(1, len(letters))
+    known = max(sum(one in group for one in map(str.lower, letters)) for group in _LETTERS_OF[_WESTERN])
+    return known / max(1, len(letters)) - odd
 
 
 def _decodes(sample: bytes, encoding: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sft_app.data.sources.encodings import as_utf8
+from sft_app.data.sources.encodings import as_utf8, guess_encoding
 from sft_app.data.sources.lines import UnreadableFileError
 
 TEXTS = {
@@ -97,3 +97,19 @@ def test_encoding_that_changes_within_the_file_is_a_fault():
     assert next(blocks).startswith(b"plain")
     with pytest.raises(UnreadableFileError, match="^the text from here on looks like Windows-1251, not UTF-8; save"):
         list(blocks)
+
+
+@pytest.mark.parametrize("encoding", ["mac_roman", "cp850"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Où est la clé de l'hôtel ? Désolé, elle a été à côté, très sûr.",
+        "Wo hängen die Schlüssel für größere Räume? Über der Tür.",
+        "¿Dónde está la habitación del niño? Sí, mañana en el jardín.",
+    ],
+)
+def test_old_western_encodings_are_refused_by_name(text: str, encoding: str) -> None:
+    name = {"mac_roman": "Mac Roman", "cp850": "CP850"}[encoding]
+    with pytest.raises(UnreadableFileError, match=f"probably {name}"):
+        guess_encoding(text.encode(encoding))
+    assert guess_encoding(text.encode("cp1252")) == ""
