@@ -18,7 +18,8 @@ RawMessages = list[Any]
 
 ROLE_WORDS: dict[Role, str] = {
     "system": "system developer",
-    "user": "user human prompter customer client patient student visitor caller buyer guest questioner asker inquirer "
+    "user": "user end-user end_user human prompter customer client patient student visitor caller buyer guest "
+    "questioner asker inquirer "
     "usuario cliente utilisateur benutzer nutzer kunde utente gebruiker пользователь 用户 ユーザー 사용자 "
     "المستخدم משתמש",
     "assistant": "assistant gpt chatgpt ai model bot chatbot function_call agent doctor teacher tutor support advisor "

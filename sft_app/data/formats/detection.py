@@ -48,6 +48,7 @@ Certainty = Literal["chosen", "certain", "guess"]
 """How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
 QUESTION_WORDS = 3
 SPEAKERS = ("role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound", "author", "message")
+SPEAKERS += ("author_type", "sender_type", "author_role", "sender_role", "incoming", "is_incoming")
 WRITERS = ("user", "username", "name", "author_id")
 TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at", "date", "time", "created_at", "send_date")
 
@@ -227,7 +228,7 @@ def _inputs(columns: list[ColumnProfile]) -> list[str]:
 def _context(columns: list[ColumnProfile], map: ColumnMap) -> str:
     """Find the text that a question is about, such as an article or a table's schema; "" if there is none."""
     used = [map.user, map.assistant, _system(columns)]
-    texts = [column for column in columns if column.name not in used and column.filled >= 0.5]
+    texts = [one for one in columns if one.name not in used and one.filled >= 0.5]
     return next((one.name for one in texts if normalize(one.name) in CONTEXTS and one.kind != "constant"), "")
 
 

@@ -14,12 +14,15 @@ from sft_app.data.rows import JsonObject
 from sft_app.data.spoken_lines import CHAT_DATE
 
 USER_FLAGS = {"is_user": True, "isuser": True, "inbound": True, "is_bot": False, "isbot": False, "from_me": False}
+USER_FLAGS |= {"incoming": True, "is_incoming": True, "is_created_by_user": True}
 """Columns of true and false, and which of them means the user."""
 SPEAKER_COLUMNS = (
     *("role", "author_type", "sender_type", "author_role", "sender_role", "speaker", "sender", "from", "author"),
     *("author_id", "user", "username", "sender_name", "name"),
 )
 TEXT_COLUMNS = ("content", "text", "message", "body", "mes", "utterance", "msg", "value")
+OTHER_TEXT_COLUMNS = ("body_text", "plain_body", "comment", "comment_body", "message_body", "message_text")
+"""They hold the text of a message if none of the usual columns does."""
 _CHATS = ("conversation", "conv", "convo", "dialogue", "dialog", "chat", "session", "thread", "ticket", "case", "call")
 _ENDINGS = ("_id", "id", "_uuid", "_key", "_number", "_no", "_num", "_nr", "_ref")
 ID_COLUMNS = (
@@ -64,7 +67,16 @@ KINDS = {
 """Columns of words, and which of them mark such a note. A `type` may be that of the chat, which may be private."""
 YES, NO = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 KNOWN = frozenset(
-    (*USER_FLAGS, *SPEAKER_COLUMNS, *TEXT_COLUMNS, *ID_COLUMNS, *PARENT_COLUMNS, *TURN_COLUMNS, *PLACE_COLUMNS)
+    (
+        *USER_FLAGS,
+        *SPEAKER_COLUMNS,
+        *TEXT_COLUMNS,
+        *OTHER_TEXT_COLUMNS,
+        *ID_COLUMNS,
+        *PARENT_COLUMNS,
+        *TURN_COLUMNS,
+        *PLACE_COLUMNS,
+    )
     + (*TIME_COLUMNS, *ROW_IDS, *INTERNAL_FLAGS)
 )
 CHAT_LINE = re.compile(rf"{CHAT_DATE.pattern}([^:\n]{{1,60}}): (.+)", re.DOTALL)

@@ -16,6 +16,7 @@ from sft_app.data.formats.converters.message_cells import (
     ID_COLUMNS,
     KNOWN,
     MESSAGE_IDS,
+    OTHER_TEXT_COLUMNS,
     PARENT_COLUMNS,
     TEXT_COLUMNS,
     as_written,
@@ -145,6 +146,8 @@ def _conversation(group: list[Spoken]) -> Iterator[tuple[Row, RawMessages] | Rej
 def _spoken(row: Row) -> Spoken | None:
     cells = cells_of(row.values)
     name, said = speaker_in(cells), said_in({key: cells[key] for key in TEXT_COLUMNS if key in cells})
+    if said is None:
+        said = next((cells[key] for key in OTHER_TEXT_COLUMNS if cells.get(key) is not None), None)
     text = said if isinstance(said, str) else _joined(said)
     if name is None or not text.strip():
         return None

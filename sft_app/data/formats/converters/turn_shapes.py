@@ -205,6 +205,22 @@ def _mapped(value: Any) -> RawMessages:
     return path[::-1]
 
 
+def _are_nested(value: Any) -> bool:
+    return _are_dicts(value) and any(turn.get("children") and _are_dicts(turn["children"]) for turn in value)
+
+
+def _nested(value: Any) -> RawMessages:
+    """Follow LibreChat's replies: the last root, and below each message the last reply, which the person saw last."""
+    messages: RawMessages = []
+    while value and _are_dicts(value):
+        turn = value[-1]
+        by_user = turn.get("isCreatedByUser")
+        role = {"role": "user" if by_user else "assistant"} if isinstance(by_user, bool) else {}
+        messages.append({**{key: inner for key, inner in turn.items() if key != "children"}, **role})
+        value = turn.get("children")
+    return messages
+
+
 def _said(message: dict[str, Any]) -> bool:
     content = message.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None
@@ -214,6 +230,12 @@ def _said(message: dict[str, Any]) -> bool:
 SHAPES = (
     TurnShape("rendered chat", _is_rendered, rendered_turns, "### Human: q\n### Assistant: a"),
     TurnShape("segments", _are_segments, _segments, [{"label": False, "text": "q"}, {"label": True, "text": "a"}]),
+    TurnShape(
+        "nested replies",
+        _are_nested,
+        _nested,
+        [{"role": "user", "text": "q", "children": [{"role": "gpt", "text": "a"}]}],
+    ),
     TurnShape("turns with roles", _are_turns, _turns, [{"role": "user", "content": "q"}]),
     TurnShape("LangChain", _are_langchain, _langchain_messages, [{"type": "human", "data": {"content": "q"}}]),
     TurnShape("exchanges", _are_exchanges, _exchanges, [{"human": "q", "assistant": "a"}]),
@@ -230,5 +252,5 @@ SHAPES = (
 """In the order in which they are tried.
 
 Source: axolotl (segments), LangChain, Firefly and XTuner (exchanges), MOSS, text-generation-webui (pairs), UltraChat,
-LIMA (alternating texts), ChatGPT's export (tree of messages).
+LIMA (alternating texts), ChatGPT's export (tree of messages), LibreChat (nested replies).
 """

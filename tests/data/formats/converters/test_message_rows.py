@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sft_app.data.formats.converters.message_rows import conversations_of_messages, message_columns, message_notes
+from sft_app.data.formats.detection import detect_layouts
 from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings
@@ -164,3 +165,19 @@ def test_notes_say_what_was_assumed() -> None:
     assert times.startswith("`Time` could not be read")
     told = [{**row, "chat_id": 1, "Time": f"2025-05-05 10:0{at}"} for at, row in enumerate(rows)]
     assert message_notes(told, DataSettings(assistant="agent")) == []
+
+
+@pytest.mark.parametrize(
+    ("speaker", "names"),
+    [("author_type", ("customer", "agent")), ("incoming", (True, False)), ("sender_role", ("end-user", "agent"))],
+)
+@pytest.mark.parametrize("text", ["body", "body_text", "comment"])
+def test_help_desk_rows_say_who_speaks(speaker: str, names: tuple[Any, Any], text: str) -> None:
+    said = ("Where do I find the valve?", "It is below the lid.")
+    rows = [{"ticket_id": at // 2, speaker: names[at % 2], text: f"{said[at % 2]} {at}"} for at in range(6)]
+    assert detect_layouts(rows)[0].format == "message_rows"
+    numbered = [Row(at, row) for at, row in enumerate(rows, start=1)]
+    read = list(conversations_of_messages(numbered, DataSettings(data="tickets.csv")))
+    assert [[one["role"] for one in item[1]] for item in read if not isinstance(item, Rejected)] == [
+        ["user", "assistant"]
+    ] * 3

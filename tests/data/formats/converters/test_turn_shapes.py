@@ -61,3 +61,9 @@ def test_calls_and_results_of_anthropic_are_turns_of_their_own() -> None:
     ]
     text = 'Let me see.\n<tool_call>\n{"name": "f", "arguments": {"q": 1}}\n</tool_call>'
     assert turns(value) == [("user", "Hi"), ("assistant", text), ("tool", "12"), ("assistant", "Yo!")]
+
+
+def test_nested_replies_of_librechat_are_followed_to_the_last() -> None:
+    answers = [{"sender": "GPT-4", "isCreatedByUser": False, "text": text, "children": []} for text in ("old", "new")]
+    asked = [{"sender": "User", "isCreatedByUser": True, "text": "q", "children": answers}]
+    assert [(turn["role"], turn["text"]) for turn in shaped_messages(asked)] == [("user", "q"), ("assistant", "new")]
