@@ -76,16 +76,8 @@ def train(
     from sft_app.evaluation.power import rows_sentence
     from sft_app.training.launch import submit_run
 
-    flags: dict[str, Any] = {
-        "data": data,
-        "heldout_data": heldout,
-        "validation_data": validation,
-        "format": format,
-        "columns": columns or None,
-        "assistant": assistant,
-        "sheet": sheet,
-        "model": model,
-    }
+    flags: dict[str, Any] = {"data": data, "heldout_data": heldout, "validation_data": validation, "model": model}
+    flags |= {"format": format, "columns": columns or None, "assistant": assistant, "sheet": sheet}
     flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
     flags |= {"chat_template": read_chat_template(chat_template)}
     options = {key: value for key, value in flags.items() if value is not None}

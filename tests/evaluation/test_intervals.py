@@ -10,7 +10,6 @@ import pytest
 from sft_app.evaluation import intervals
 from sft_app.evaluation.intervals import expanded_tail, paired_intervals, student_limit
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, MISSED_ONE_IN, rows_note
-from sft_app.evaluation.votes import wilson_interval
 from sft_app.runs.scorecard import AnswerScores
 
 TRIALS = 1000
@@ -119,15 +118,6 @@ def test_too_few_rows_have_no_interval(rows: int) -> None:
     table = np.arange(rows, dtype=float)[:, None]
     (found,) = paired_intervals(np.zeros_like(table), table, mean)
     assert (found.value, found.low, found.high) == ((rows - 1) / 2, None, None)
-
-
-@pytest.mark.parametrize("total", [4, 8, 16, 40])
-@pytest.mark.parametrize("share", [0.2, 0.35, 0.5, 0.7])
-def test_intervals_of_a_share_of_few_votes_hold_the_truth(total: int, share: float) -> None:
-    """Exactly, over every outcome."""
-    chances = [math.comb(total, wins) * share**wins * (1 - share) ** (total - wins) for wins in range(total + 1)]
-    held = [low <= share <= high for low, high in (wilson_interval(wins, total) for wins in range(total + 1))]
-    assert sum(chance for chance, is_held in zip(chances, held, strict=True) if is_held) > 0.87
 
 
 def test_pairing_takes_out_what_is_hard_for_both_sides() -> None:

@@ -15,7 +15,7 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.examples import NearestExamples, with_examples
 from sft_app.evaluation.prompted_verdicts import prompt_verdict, prompted_lines, prompted_note, prompted_sentence
 from sft_app.evaluation.score_run import read_scorable_rows, score_run
-from sft_app.evaluation.scorecard import RowScore, make_scorecard
+from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
@@ -180,6 +180,14 @@ def test_three_rows_that_agree_are_too_few() -> None:
     assert prompt_verdict(found) == "too few"
 
 
+def corrected(found: PromptedScores) -> PromptedScores:
+    """As in a scorecard, where verdicts are corrected for the number of measures."""
+    scores = [RowScore(2.0, 1, 0)] * 8
+    card = correct_for_several(make_scorecard(scores, scores).model_copy(update={"prompted": found}))
+    assert card.prompted is not None
+    return card.prompted
+
+
 def test_answers_that_say_the_opposite_are_mentioned() -> None:
     reference = "The parcel is on its way to you and will arrive tomorrow."
     near, far = (
@@ -187,9 +195,9 @@ def test_answers_that_say_the_opposite_are_mentioned() -> None:
         for text in (reference[:50], "No idea.")
     )
     found = outcome(SPREAD, [loss - 0.4 for loss in SPREAD])
-    found = found.model_copy(update={"answers": summarise_answers(near, far)})
+    found = corrected(found.model_copy(update={"answers": summarise_answers(near, far)}))
     assert "But the answers with the prompt are closer to the reference answers" in prompted_sentence(found)
-    found = found.model_copy(update={"answers": summarise_answers(far, near)})
+    found = corrected(found.model_copy(update={"answers": summarise_answers(far, near)}))
     assert "But" not in prompted_sentence(found)
 
 
