@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sft_app.runs.known import Known, KnownCounts, LostQuestion
-from sft_app.runs.summary import number_text
+from sft_app.runs.summary import NOT_A_NUMBER, number_text
 
 Situation = Literal["nothing lost", "some lost", "too few known", "none known", "not a number"]
 FEWEST_KNOWN = 10
@@ -33,9 +33,11 @@ class LostText:
 @dataclass(frozen=True)
 class KnownText:
     """What was lost, as it is shown everywhere: a sentence, a (title, rows) for each way of measuring, and the lost
-    questions. `is_worse` and `is_unclear` say how the sentence is marked."""
+    questions. `counted` has the lost and the known questions as numbers. `is_worse` and `is_unclear` say how the
+    sentence is marked."""
 
     sentence: str
+    counted: str
     is_worse: bool
     is_unclear: bool
     tables: list[tuple[str, list[tuple[str, ...]]]]
@@ -49,6 +51,7 @@ def describe_known(known: Known | None) -> KnownText | None:
     is_worse = lost_more_than_gained(known)
     return KnownText(
         sentence=known_sentence(known),
+        counted=_counted(known),
         is_worse=is_worse,
         is_unclear=situation(known) == "some lost" and not is_worse,
         tables=known_tables(known),
@@ -105,6 +108,11 @@ def _lost_text(lost: LostQuestion) -> LostText:
         failed=lost.failed,
         texts=[("reference", lost.reference), *((name, text) for name, text in answers if text is not None)],
     )
+
+
+def _counted(known: Known) -> str:
+    counts = next(iter(_measured(known)), None)
+    return NOT_A_NUMBER if known.is_broken or counts is None else f"{counts.lost} of {counts.known}"
 
 
 def _rows(counts: KnownCounts) -> list[tuple[str, ...]]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sft_app.inference.generation import Answer
 
 KNOWN_LOSS = 1.0
-"""The largest loss per token, in nats, of a reference answer that a model predicts well: it gives each token a
-probability of 37 % on average. docs/LOG.md has what the starter predicts so well."""
+"""The largest loss per token, in nats, of a reference answer that a model predicts well: the geometric mean of its
+tokens' probabilities is at least 37 %. A choice: docs/LOG.md has the counts at other limits."""
 LEAST_RISE = 0.3
 """The least change of the loss that counts, so that a question just below the limit is not lost by a trifle."""
 ANSWER_TOKENS = 48

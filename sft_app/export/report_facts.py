@@ -188,6 +188,8 @@ def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) 
         right = lines.get("token_accuracy")
         facts += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
         facts += [("Loss on general questions", _both_losses(card.general))] if card.general else []
+        lost = describe_known(card.known)
+        facts += [("Known before, lost now", lost.counted)] if lost else []
     share = votes.rows[0][1].win_rate if votes and votes.rows else None
     facts += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
     return facts

@@ -188,11 +188,11 @@ class RunSettings(HeldoutSettings):
         le=32,
     )
     general_prompts: int = setting(
-        "generation", 142, "General questions, unrelated to your data, scored to see what the model forgot.", ge=0
+        "generation", 64, "General questions, unrelated to your data, scored to see what the model forgot.", ge=0
     )
     general_answers: int = setting(
         "generation",
-        48,
+        24,
         "General questions both models also answer, to be checked. None if scorecard prompts is 0 or the model thinks.",
         ge=0,
     )
