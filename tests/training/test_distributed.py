@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sft_app.runtime.environment import LAUNCHER_PID_VARIABLE
 from sft_app.training import distributed, supervisor
 from sft_app.training.distributed import exit_as
+from tests.waiting import started_by, supervisors
 
 STEPS = {"max_steps": 4, "eval_steps": 2, "watch_prompts": ("Where is it?",)}
 
@@ -32,15 +32,9 @@ def train(run: Any) -> Any:
     return run
 
 
-def ranks_of(launcher: psutil.Process) -> list[psutil.Process]:
-    return [child for child in launcher.children() if "sft_app.training.worker" in child.cmdline()]
-
-
-def command_of(pid: int | None) -> list[str]:
-    try:
-        return psutil.Process(pid).cmdline() if pid else []
-    except psutil.NoSuchProcess:
-        return []
+def launchers_of(run: Any) -> list[psutil.Process]:
+    started = [process for boss in supervisors() for process in started_by(boss.pid, "sft_app.training.distributed")]
+    return [process for process in started if process.pid == run.status().pid]
 
 
 @pytest.mark.parametrize(
@@ -86,17 +80,16 @@ def test_both_processes_end_where_a_number_is_not_finite(make_run: Any, tiny_mod
 
 
 @pytest.fixture
-def started(plain_processes: None, home: Path, make_run: Any, wait_until: Any) -> Any:
+def started(home: Path, make_run: Any, wait_until: Any) -> Any:
     """A long run in two processes that has taken a step: its run, launcher and ranks. Nothing outlives the test."""
     run = make_run(method="lora", num_processes=2, max_steps=100_000, eval_steps=50_000, save_minutes=1e4)
     supervisor.ensure_supervisor(home)
     begun: list[psutil.Process] = []
     try:
-        wait_until(lambda: "sft_app.training.distributed" in " ".join(command_of(run.status().pid)), seconds=60)
-        begun.append(psutil.Process(run.status().pid))
+        begun += wait_until(lambda: launchers_of(run), seconds=60)
         wait_until(lambda: losses(run, "loss") or run.status().has_ended(), seconds=120)
         assert not run.status().has_ended(), run.log_tail(60)
-        begun += ranks_of(begun[0])
+        begun += started_by(begun[0].pid, "sft_app.training.worker")
         assert len(begun) == 3
         assert run.status().pid == begun[0].pid
         yield run, begun[0], begun[1:]
@@ -141,18 +134,6 @@ def test_request_to_end_reaches_both_processes_and_saves_a_checkpoint(started: A
     assert any(run.checkpoints_dir.glob("checkpoint-*/adapter_model.safetensors"))
 
 
-LAUNCH = """
-import sys
-from sft_app.training import distributed
-from accelerate.commands import launch
-launch_command_parser = launch.launch_command_parser
-class Other:
-    def parse_args(self, arguments):
-        return launch_command_parser().parse_args(
-            ["stand_in" if a == "sft_app.training.worker" else a for a in arguments])
-launch.launch_command_parser = Other
-distributed.exit_as(distributed.main(*sys.argv[1:]))
-"""
 STAND_IN = """
 import os, sys, time
 if os.environ["RANK"] == "1":
@@ -167,9 +148,8 @@ def test_launcher_ends_as_the_process_that_failed_first(tmp_path: Path, ending: 
     import subprocess
 
     (tmp_path / "stand_in.py").write_text(STAND_IN)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", LAUNCH, "2", ending]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, timeout=120)
+    command = [sys.executable, "-m", "tests.training.launching_stand_in", "2", ending]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
     assert done.returncode == code, done.stderr.decode()[-2000:]
 
 

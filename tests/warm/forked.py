@@ -27,6 +27,7 @@ FORKED_MODULES = (
     "sft_app.export.merge_worker",
     "bench.compare",
     "bench.train",
+    "tests.training.launching_stand_in",
 )
 # Those of `subprocess.Popen` that the template can follow.
 OPTIONS = {"cwd", "env", "stdin", "stdout", "stderr", "pass_fds", "start_new_session", "text"}

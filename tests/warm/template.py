@@ -65,7 +65,7 @@ def main(address: str) -> None:
             tell_endings(clients)
         if listener in readable:
             client, _ = listener.accept()
-            if (pid := fork_for(client, [listener])) is not None:
+            if (pid := fork_for(client, [listener], address)) is not None:
                 clients[pid] = client
 
 
@@ -83,8 +83,11 @@ def tell_endings(clients: dict[int, socket.socket]) -> None:
         client.close()
 
 
-def fork_for(client: socket.socket, inherited: list[socket.socket]) -> int | None:
-    """The pid of the new process; it never returns from here."""
+def fork_for(client: socket.socket, inherited: list[socket.socket], address: str) -> int | None:
+    """The pid of the new process; it never returns from here.
+
+    A file beside the address tells who has asked for it and its module, which the system does not: see `started_by`.
+    """
     request, descriptors = receive(client)
     if request is None:
         client.close()
@@ -96,6 +99,10 @@ def fork_for(client: socket.socket, inherited: list[socket.socket]) -> int | Non
         os._exit(run(request, descriptors))
     for descriptor in descriptors:
         os.close(descriptor)
+    told = {"template": os.getpid(), "parent": request["parent"], "module": request["module"]}
+    whole = Path(f"{address}-{pid}")
+    whole.write_text(json.dumps(told))
+    whole.rename(f"{address}.{pid}")
     with suppress(OSError):  # who asked has been killed meanwhile; the process goes on, as its child would
         client.sendall(f"{pid}\n".encode())
     return pid
