@@ -168,7 +168,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.seconds, arguments.settling = 1, 4.0, 1.0
+        arguments.rounds, arguments.seconds, arguments.settling = 1, 2.0, 0.5
     return arguments
 
 

@@ -110,6 +110,7 @@ def test_gpu_check_runs_on_a_cpu_but_for_what_only_a_gpu_can_tell(tmp_path: Path
     assert learned["losses"][1] < learned["losses"][0]
 
 
+@pytest.mark.usefixtures("plain_processes")  # the one measurement that starts as it does outside the tests
 def test_gpu_check_says_that_there_is_no_gpu() -> None:
     done = subprocess.run([sys.executable, "-m", "bench.gpu"], cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode != 0) == ("Add --tiny to try the script on a CPU" in done.stderr)

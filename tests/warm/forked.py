@@ -26,6 +26,9 @@ FORKED_MODULES = (
     "sft_app.training.preflight.dry_run",
     "sft_app.export.merge_worker",
     "bench.compare",
+    "bench.data",
+    "bench.gpu",
+    "bench.page",
     "bench.train",
     "tests.training.launching_stand_in",
 )
