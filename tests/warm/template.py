@@ -34,6 +34,12 @@ MODULES = (
     "sft_app.ui.page",
     "sft_app.inference.stream",
     "sft_app.evaluation.score_run",
+    # what they import only when they need it
+    "sft_app.training.trainers.sft",
+    "sft_app.training.trainers.classic",
+    "rouge_score.rouge_scorer",
+    "sacrebleu",
+    "transformers.models.llama.modeling_llama",
 )
 MOST_DESCRIPTORS = 64
 
@@ -41,8 +47,7 @@ MOST_DESCRIPTORS = 64
 def main(address: str) -> None:
     if os.fork():
         return  # some tests end all children that they find they have; this is none of theirs
-    for module in MODULES:
-        importlib.import_module(module)
+    import_all()
     assert threading.active_count() == 1, f"only a process with one thread may fork: {threading.enumerate()}"
     gc.collect()
     gc.freeze()  # so that the collector does not write to pages that all processes share
@@ -67,6 +72,13 @@ def main(address: str) -> None:
             client, _ = listener.accept()
             if (pid := fork_for(client, [listener], address)) is not None:
                 clients[pid] = client
+
+
+def import_all() -> None:
+    """Also builds the table that transformers makes when it loads its first model: a second for a thousand patterns."""
+    for module in MODULES:
+        importlib.import_module(module)
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
 
 
 def tell_endings(clients: dict[int, socket.socket]) -> None:
