@@ -41,7 +41,7 @@ from sft_app.models.hardware import detect_hardware
 from sft_app.runs.folder import Run
 from sft_app.runtime import resources
 from tests.made_runs import make_run, randomise_adapter  # noqa: F401
-from tests.waiting import wait_until
+from tests.waiting import started_by, wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IDS = torch.tensor([[1, 20, 30, 40, 50, 2]])
@@ -253,11 +253,7 @@ class EnoughError(Exception):
 
 
 def workers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "sft_app.export.merge_worker" in child.cmdline()
-    ]
+    return started_by(os.getpid(), "sft_app.export.merge_worker")
 
 
 @pytest.mark.parametrize("at", ["Starting", "Merging", "Checking that it answers the same"])
@@ -276,7 +272,6 @@ def test_an_interrupted_merge_leaves_nothing_half(made: Any, tmp_path: Path, at:
     assert sorted((file.name, file.stat().st_mtime_ns) for file in (tmp_path / "model").iterdir()) == before
 
 
-@pytest.mark.usefixtures("plain_processes")
 def test_a_closed_generator_ends_the_process(made: Any, tmp_path: Path) -> None:
     steps = merge_steps(made.run, tmp_path / "model")
     next(steps)
@@ -285,7 +280,6 @@ def test_a_closed_generator_ends_the_process(made: Any, tmp_path: Path) -> None:
     assert workers() == [] and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("plain_processes")
 def test_a_killed_process_is_told_and_leaves_nothing(made: Any, tmp_path: Path) -> None:
     def kill(step: Step) -> None:
         for worker in workers():

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from filelock import FileLock
 
@@ -29,6 +28,7 @@ from sft_app.training.termination import OUT_OF_MEMORY_EXIT
 from sft_app.ui.context import PageContext
 from sft_app.ui.train.preflight_views import preflight_card, preflight_notes
 from tests.commands import Ended, assert_one_clear_line
+from tests.waiting import started_by
 
 
 @pytest.fixture
@@ -65,7 +65,6 @@ def test_only_one_thing_at_a_time_has_the_machine(measure: Callable[..., Any], h
         measure()
 
 
-@pytest.mark.usefixtures("plain_processes")
 def test_dry_run_that_is_broken_off_leaves_no_process(measure: Callable[..., Any], home: Path) -> None:
     class EnoughError(Exception):
         pass
@@ -75,7 +74,7 @@ def test_dry_run_that_is_broken_off_leaves_no_process(measure: Callable[..., Any
 
     with pytest.raises(EnoughError):
         measure(stop)
-    assert [child for child in psutil.Process().children() if "dry_run" in " ".join(child.cmdline())] == []
+    assert started_by(os.getpid(), "sft_app.training.preflight.dry_run") == []
     assert list((home / "dry_runs").iterdir()) == []
 
 
