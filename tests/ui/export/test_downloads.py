@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from playwright.sync_api import Page, expect
 
 from bench.browser import open_tab
-from tests.waiting import wait_until
+from tests.waiting import started_by, wait_until
 
 
 def open_downloads(page: Page, url: str, run_id: str) -> None:
@@ -27,11 +25,7 @@ def choose(page: Page, beginning: str) -> None:
 
 
 def mergers(server: Any) -> list[psutil.Process]:
-    children, found = psutil.Process(server.process.pid).children(recursive=True), []
-    for child in children:
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            found += [child] if "sft_app.export.merge_worker" in child.cmdline() else []
-    return found
+    return started_by(server.process.pid, "sft_app.export.merge_worker")
 
 
 def test_a_run_is_merged_for_ollama_and_saved(finished_run: Any, server: Any, quiet_page: Page, tmp_path: Path) -> None:
@@ -61,7 +55,6 @@ def test_a_run_is_merged_for_ollama_and_saved(finished_run: Any, server: Any, qu
     expect(page.locator("#ollama-commands")).to_be_hidden()
 
 
-@pytest.mark.usefixtures("plain_processes")
 def test_stop_ends_the_merge_and_leaves_nothing(finished_run: Any, server: Any, quiet_page: Page) -> None:
     page = quiet_page
     open_downloads(page, server.url, finished_run.id)
@@ -77,7 +70,6 @@ def test_stop_ends_the_merge_and_leaves_nothing(finished_run: Any, server: Any, 
     expect(page.locator("#make-export")).to_be_enabled()
 
 
-@pytest.mark.usefixtures("plain_processes")
 def test_a_tab_that_is_closed_ends_the_merge(finished_run: Any, server: Any, quiet_page: Page) -> None:
     page = quiet_page
     open_downloads(page, server.url, finished_run.id)
