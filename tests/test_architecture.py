@@ -113,11 +113,11 @@ INNER_LAYERS = {
     ],
     "evaluation": [
         "anytime exact forgetting intervals json_checks memorised nearest tables word_diff",
-        "answer_metrics answer_pairs examples prompt_sets scorecard",
-        "answer_checks prompt_job prompted selection verdicts votes",
-        "checks power prompted_verdicts vote_files",
-        "beside_training general_questions",
-        "known",
+        "answer_metrics answer_pairs examples scorecard",
+        "answer_checks more_sides selection verdicts votes",
+        "checks power prompt_sets prompted_verdicts vote_files",
+        "beside_training general_questions prompt_job prompted recorded side_metrics",
+        "known side_names",
         "score_run",
     ],
     "training": [
@@ -151,7 +151,14 @@ INNER_LAYERS = {
         "gguf hub_push merge_worker",
         "package space",
     ],
-    "cli": ["options score_tables", "terminal", "data_output", "compare data export runs train", "app", "__init__"],
+    "cli": [
+        "options score_tables",
+        "terminal",
+        "data_output prompt_tables",
+        "compare data export runs train",
+        "app",
+        "__init__",
+    ],
     "ui": [
         "events forms views run_files",
         "services",

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from sft_app.cli.options import JsonFlag, RunArgument, ThinkingOption
+from sft_app.cli.prompt_tables import print_prompt_job
 from sft_app.cli.terminal import (
     print_json,
     print_pair,
-    print_prompt_job,
     print_scorecard,
     progress_bar,
     without_library_warnings,
@@ -39,6 +39,21 @@ def compare(
     reference_column: Annotated[
         str, typer.Option(help="Reference column of the file; default: detected by name.")
     ] = "",
+    side: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --prompts: a further side; can be repeated. Anything that RUN can be, `base`, `prompted` (the "
+            "base with the nearest training examples in front), or a file of recorded answers."
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, max=32, help="Examples in front of each prompt for `prompted`.")] = 3,
+    not_worse_than: Annotated[
+        str | None, typer.Option(metavar="SIDE", help="With --prompts: check that RUN is not worse than this side.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="How much worse is acceptable, for example 0.05 for five percentage points.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What to judge by: chrf, rouge_l, exact_match …")] = "chrf",
     out: Annotated[Path | None, typer.Option(help="With --prompts: the .csv or .jsonl file to write.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer, in tokens.")] = None,
@@ -53,25 +68,32 @@ def compare(
     """Answer prompts with the base and fine-tuned models, side by side."""
     from sft_app.evaluation.prompt_job import answer_all, check_answers_ending, write_results
     from sft_app.evaluation.prompt_sets import read_prompt_file
+    from sft_app.evaluation.side_metrics import not_worse_than as judge
+    from sft_app.evaluation.side_names import find_pair_and_more
     from sft_app.inference.pair import load_pair
-    from sft_app.inference.sides import conditions_of, find_sides
+    from sft_app.inference.sides import conditions_of
     from sft_app.inference.stream import compare_prompt
 
     if prompts is not None and (prompt or strength != 1.0):
         raise SettingsError("--prompts cannot be combined with --prompt or --strength.")
+    if prompts is None and (side or not_worse_than):
+        raise SettingsError("--side and --not-worse-than require --prompts FILE.")
+    if (not_worse_than is None) != (margin is None):
+        raise SettingsError("Give --not-worse-than SIDE and --margin together: how much worse would be acceptable?")
     if out is not None:
         if prompts is None:
             raise SettingsError("--out requires --prompts FILE.")
         check_answers_ending(out)
-    sides = find_sides(against, run, app_home(), enable_thinking)
+    sides, more = find_pair_and_more(against, run, side or [], app_home(), enable_thinking, examples)
     system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
     if prompts is not None:
         found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts
         with progress_bar("Answering", quiet=as_json) as report:
-            job = answer_all(sides, found_prompts, system, sampling, app_home(), report)
+            job = answer_all(sides, found_prompts, system, sampling, app_home(), report, more)
         if out is not None:
             write_results(job, out)
-        return print_prompt_job(job, out, as_json)
+        judged = judge(job.results, job.names, not_worse_than, margin, metric) if not_worse_than and margin else None
+        return print_prompt_job(job, out, as_json, judged)
     pair = load_pair(sides, app_home())
     results = []
     for text in prompt or [EXAMPLE_PROMPT]:

@@ -23,7 +23,6 @@ from sft_app.runtime.files import json_text
 from sft_app.settings import OWN_TEMPLATE
 
 if TYPE_CHECKING:
-    from sft_app.evaluation.prompt_job import PromptJob
     from sft_app.export.package import OllamaPackage
     from sft_app.inference.stream import PairUpdate
     from sft_app.runs.scorecard import Scorecard, Scores
@@ -160,25 +159,6 @@ def print_ollama(package: OllamaPackage) -> None:
         console.print("For a GGUF file, or if Ollama does not support the architecture:", soft_wrap=True)
         for command in package.manual_commands:
             console.print(f"  {command}", soft_wrap=True)
-
-
-def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool) -> None:
-    from sft_app.evaluation.prompt_sets import result_rows
-
-    if as_json:
-        return print_json({"run": job.run, "results": result_rows(job.results, job.names)})
-    summary = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
-    if out is not None:
-        return console.print(f"{summary}, written to {out}")
-    table = Table(
-        "", "Prompt", *job.labels, "Change", title=summary, title_justify="left", show_lines=True, expand=True
-    )
-    for column, ratio in zip(table.columns, (None, 2, 4, 4, None), strict=True):
-        column.ratio = ratio
-    for result in job.results:
-        answers = (f"Not answered: {result.problem}", "") if result.problem else (result.base, result.tuned)
-        table.add_row(str(result.number), result.prompt, *answers, result.change_text)
-    console.print(table)
 
 
 def print_scorecard(card: Scorecard) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sft_app.errors import DataError
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, read_pair_ids
+from sft_app.evaluation.more_sides import MoreSide, template_notes
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl
 from sft_app.inference.sides import BASE, Side, run_of_side
 from sft_app.runs.directory import list_runs
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 class PromptJob:
     """A prompt set and the answers so far.
 
-    `labels` name the two sides on the page, `names` in files; `run` is the name of the right side. Once `is_stopping`
-    is set, no further batch begins.
+    `labels` name the sides on the page, `names` in files, the two of the pair first; `run` is the name of the right
+    side. `notes` say what is unusual about a side. Once `is_stopping` is set, no further batch begins.
     """
 
     total: int = 0
     run: str = ""
-    labels: tuple[str, str] = ("Base model", "Fine-tuned")
-    names: tuple[str, str] = ("base", "tuned")
+    labels: tuple[str, ...] = ("Base model", "Fine-tuned")
+    names: tuple[str, ...] = ("base", "tuned")
+    notes: list[str] = field(default_factory=list)
     results: list[PromptResult] = field(default_factory=list)
     seconds: float = 0.0
     is_kept: bool = False
@@ -39,9 +41,11 @@ class PromptJob:
     is_stopping: bool = False
     most_changed_first: bool = False
 
-    def begin(self, sides: tuple[Side, Side], total: int) -> None:
+    def begin(self, sides: tuple[Side, Side], total: int, more: Sequence[MoreSide] = ()) -> None:
         self.total, self.results, self.seconds, self.run = total, [], 0.0, sides[1].name
-        self.labels, self.names = (sides[0].label, sides[1].label), file_names(sides)
+        self.labels = (sides[0].label, sides[1].label, *(side.label for side in more))
+        self.names = (*file_names(sides), *(side.name for side in more))
+        self.notes = template_notes(sides, more)
         self.is_kept, self.is_stopping = False, False
 
     def work(self, batches: Iterator[list[PromptResult]], run: Run | None) -> Generator[None]:
@@ -83,14 +87,15 @@ def answer_all(
     sampling: Sampling,
     home: Path,
     on_progress: ProgressCallback,
+    more: Sequence[MoreSide] = (),
 ) -> PromptJob:
     """Answer all prompts and return the finished job. Raises: ModelError if the sides cannot be loaded."""
     from sft_app.inference.pair import load_pair
 
     job = PromptJob()
-    job.begin(sides, len(prompts))
+    job.begin(sides, len(prompts), more)
     run = run_of_side(sides[1].name, list_runs(home))
-    batches = answer_prompt_set(load_pair(sides, home), prompts, system, sampling)
+    batches = answer_prompt_set(load_pair(sides, home), prompts, system, sampling, more)
     for _ in job.work(batches, run_to_keep_pairs_in(sides, run)):
         on_progress(len(job.results) / job.total)
     return job

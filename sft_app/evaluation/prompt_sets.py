@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from sft_app.data.conversation import prompt_messages
 from sft_app.data.rows import Row
 from sft_app.data.sources.data_files import read_rows
 from sft_app.errors import DataError, ModelError
+from sft_app.evaluation.more_sides import MoreSide, SideText
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.evaluation.word_diff import change_between
 
@@ -47,7 +48,8 @@ class PromptFile:
 @dataclass(frozen=True)
 class PromptResult:
     """Both answers to a prompt. `change` is 0 if they are the same, 1 if they share no words, and None if one is
-    missing; then `problem` says why."""
+    missing; then `problem` says why. `finished` says whether each model ended its answer. `more` are the answers of
+    further sides."""
 
     number: int
     prompt: str
@@ -56,6 +58,8 @@ class PromptResult:
     tuned: str
     change: float | None
     problem: str = ""
+    finished: tuple[bool, bool] = (True, True)
+    more: tuple[SideText, ...] = ()
 
     @property
     def change_text(self) -> str:
@@ -102,17 +106,26 @@ def prompt_column_names(path: Path) -> list[str]:
 
 
 def answer_prompt_set(
-    pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling
+    pair: LoadedPair, prompts: Sequence[Prompt], system: str, sampling: Sampling, more: Sequence[MoreSide] = ()
 ) -> Iterator[list[PromptResult]]:
-    """Yield the results batch by batch, in the order of the prompts. Closing the generator stops the work."""
+    """Yield the results batch by batch, in the order of the prompts. Closing the generator stops the work.
+
+    Further sides answer each batch after the pair, one after the other.
+    """
     from sft_app.data.tokens import render_prompt
     from sft_app.inference.batch_generation import answer_each
+    from sft_app.inference.pair import load_pair
 
+    further = [side.open(pair) for side in more]
+    if further:  # loading an adapter may have wrapped the model of the pair
+        pair = load_pair(pair.sides, pair.models.home, pair.models)
     for start in range(0, len(prompts), PROMPTS_AT_ONCE):
         batch = prompts[start : start + PROMPTS_AT_ONCE]
         rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
         answered = zip(batch, answer_each(pair, rendered, sampling), strict=True)
-        yield [_result(number, prompt, both) for number, (prompt, both) in enumerate(answered, start=start + 1)]
+        results = [_result(number, prompt, both) for number, (prompt, both) in enumerate(answered, start=start + 1)]
+        texts = [answer([prompt.text for prompt in batch], system, sampling) for answer in further]
+        yield [replace(result, more=tuple(side[index] for side in texts)) for index, result in enumerate(results)]
 
 
 @dataclass(frozen=True)
@@ -122,31 +135,40 @@ class PromptSetTask:
     prompts: Sequence[Prompt]
     system: str
     sampling: Sampling
+    more: tuple[MoreSide, ...] = ()
 
     @property
     def steps(self) -> int:
-        return 2 * self.sampling.max_new_tokens * -(-len(self.prompts) // PROMPTS_AT_ONCE)
+        return (2 + len(self.more)) * self.sampling.max_new_tokens * -(-len(self.prompts) // PROMPTS_AT_ONCE)
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
-        return answer_prompt_set(pair, self.prompts, self.system, self.sampling)
+        return answer_prompt_set(pair, self.prompts, self.system, self.sampling, self.more)
 
 
-def as_csv(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
-    """Return the results as CSV for spreadsheets; `names` are the headers of the two answers."""
-    return csv_text(list(_row(PromptResult(0, "", "", "", "", 0.0), names)), result_rows(results, names))
+def as_csv(results: Sequence[PromptResult], names: Sequence[str] = ("base", "tuned")) -> str:
+    """Return the results as CSV for spreadsheets; `names` are the headers of the answers, of all sides."""
+    empty = PromptResult(0, "", "", "", "", 0.0, more=(SideText(),) * (len(names) - 2))
+    return csv_text(list(_row(empty, names)), result_rows(results, names))
 
 
-def as_jsonl(results: Sequence[PromptResult], names: tuple[str, str] = ("base", "tuned")) -> str:
+def as_jsonl(results: Sequence[PromptResult], names: Sequence[str] = ("base", "tuned")) -> str:
     return jsonl_text(result_rows(results, names))
 
 
-def result_rows(results: Sequence[PromptResult], names: tuple[str, str]) -> list[dict[str, Any]]:
+def result_rows(results: Sequence[PromptResult], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row per prompt with a column per side; `problem` names the sides that have no answer."""
     return [_row(result, names) for result in results]
 
 
-def _row(result: PromptResult, names: tuple[str, str]) -> dict[str, Any]:
-    called = {"base": names[0], "tuned": names[1]}
-    return {called.get(name, name): value for name, value in asdict(result).items()}
+def _row(result: PromptResult, names: Sequence[str]) -> dict[str, Any]:
+    more = dict(zip(names[2:], result.more, strict=True))
+    problems = [result.problem, *(f"{name}: {side.problem}" for name, side in more.items() if side.problem)]
+    return {
+        **{"number": result.number, "prompt": result.prompt, "reference": result.reference},
+        **{names[0]: result.base, names[1]: result.tuned},
+        **{name: side.text for name, side in more.items()},
+        **{"change": result.change, "problem": " ".join(filter(None, problems))},
+    }
 
 
 def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
@@ -159,7 +181,8 @@ def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelErro
         )
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
     base, tuned = (answer.text for answer in both)
-    return PromptResult(number, prompt.text, prompt.reference, base, tuned, change_between(base, tuned))
+    change, finished = change_between(base, tuned), (both[0].finished, both[1].finished)
+    return PromptResult(number, prompt.text, prompt.reference, base, tuned, change, finished=finished)
 
 
 def _text_prompts(path: Path) -> tuple[Prompt, ...]:

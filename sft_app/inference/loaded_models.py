@@ -111,6 +111,12 @@ class LoadedModels:
                 self._attach(side.folder, keep=[other.folder for other in (left, right)])
         return self._loaded_side(left), self._loaded_side(right)
 
+    def loaded_beside(self, side: Side, others: tuple[Side, Side]) -> LoadedSide:
+        """Return a further side next to a pair, whose adapters stay in memory. Raises: as `loaded_sides`."""
+        if side.folder is not None and not side.is_full_model():
+            self._attach(side.folder, keep=[other.folder for other in (*others, side)])
+        return self._loaded_side(side)
+
     def _loaded_side(self, side: Side) -> LoadedSide:
         if side.folder is None:
             return LoadedSide(self.model, is_base=True)

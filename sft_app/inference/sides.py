@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,21 +82,35 @@ def find_sides(left: str, right: str, home: Path, enable_thinking: bool | None =
         ModelError: both are the base, their bases differ, or a name is none of these.
         RunError: the run does not exist or has saved nothing yet.
     """
-    names = [name.strip() or BASE for name in (left, right)]
-    if names == [BASE, BASE]:
+    one, other, *_ = find_all_sides((left, right), home, enable_thinking)
+    return one, other
+
+
+def find_all_sides(names: Sequence[str], home: Path, enable_thinking: bool | None = None) -> tuple[Side, ...]:
+    """Find two or more sides that share one base model, as `find_sides` does; the second one is the right side.
+
+    Raises: as `find_sides`.
+    """
+    names = [name.strip() or BASE for name in names]
+    if set(names) == {BASE}:
         raise ModelError("Both sides are the base model. Choose a run or an adapter for at least one side.")
-    one, other = (None if name == BASE else _find(name, home) for name in names)
-    one, other = one or _base_of(other), other or _base_of(one)
-    base = _shared_base(one, other)
+    found = [None if name == BASE else _find(name, home) for name in names]
+    named = [side for side in found if side is not None]
+    right = found[1] or named[0]
+    sides = [side or _base_of(right) for side in found]
+    base = _shared_base(sides)
     if not base.source:
         base = resolve_model("starter" if base.location == STARTER_HUB_ID else base.location, base.revision, home)
-    in_4bit = one.in_4bit or other.in_4bit
-    asked = {side.dtype for side in (one, other)} - {"auto"}
+    in_4bit = any(side.in_4bit for side in sides)
+    asked = {side.dtype for side in sides} - {"auto"}
     dtype = asked.pop() if len(asked) == 1 else "auto"
-    thinking = other.enable_thinking if enable_thinking is None else enable_thinking
-    one, other = (replace(side, note=_revision_note(side, base), enable_thinking=thinking) for side in (one, other))
-    left_side, right_side = (replace(side, base=base, in_4bit=in_4bit, dtype=dtype) for side in (one, other))
-    return left_side, right_side
+    thinking = sides[1].enable_thinking if enable_thinking is None else enable_thinking
+    return tuple(
+        replace(
+            side, note=_revision_note(side, base), enable_thinking=thinking, base=base, in_4bit=in_4bit, dtype=dtype
+        )
+        for side in sides
+    )
 
 
 def run_of_side(name: str, runs: Iterable[Run]) -> Run | None:
@@ -198,22 +212,24 @@ def _adapter_side(name: str, folder: Path) -> Side:
     return Side(name, Path(name).name, ref, folder, chat_template=template, eos_token=eos_token)
 
 
-def _base_of(side: Side | None) -> Side:
-    assert side is not None  # one of the two is not the base
+def _base_of(side: Side) -> Side:
     return replace(side, name=BASE, label=BASE_CHOICE[0], folder=None)
 
 
-def _shared_base(one: Side, other: Side) -> ModelRef:
-    """Return the base of both sides. An adapter from elsewhere uses the other side's base if the names match."""
-    if one.base.public_id != other.base.public_id:
-        raise ModelError(
-            f"Both sides must share one base model, but {one.label} belongs to {one.base.public_id} "
-            f"and {other.label} to {other.base.public_id}."
-        )
-    known = {(side.base.location, side.base.revision): side.base for side in (one, other) if side.base.source}
+def _shared_base(sides: Sequence[Side]) -> ModelRef:
+    """Return the base of all sides. An adapter from elsewhere uses the other sides' base if the names match."""
+    one = sides[0]
+    for other in sides[1:]:
+        if one.base.public_id != other.base.public_id:
+            raise ModelError(
+                f"{'Both' if len(sides) == 2 else 'All'} sides must share one base model, but {one.label} belongs to "
+                f"{one.base.public_id} and {other.label} to {other.base.public_id}."
+            )
+    known = {(side.base.location, side.base.revision): side for side in sides if side.base.source}
     if len(known) > 1:
+        one, other = list(known.values())[:2]
         raise ModelError(f"{one.label} and {other.label} were trained on different copies of {one.base.public_id}.")
-    return next(iter(known.values()), one.base)
+    return next((side.base for side in known.values()), one.base)
 
 
 def _revision_note(side: Side, base: ModelRef) -> str:

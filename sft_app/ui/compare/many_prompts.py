@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
+from sft_app.evaluation.more_sides import PROMPTED, PROMPTED_LABEL
 from sft_app.evaluation.prompt_job import PromptJob, run_to_keep_pairs_in, write_results
 from sft_app.evaluation.prompt_sets import (
     PROMPTS_AT_ONCE,
@@ -30,6 +31,8 @@ from sft_app.ui.forms import settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
+PROMPTED_CHOICE = (PROMPTED_LABEL, PROMPTED)
+MOST_MORE_SIDES = 6
 FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
 
@@ -91,17 +94,40 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
     job, source = gr.State(PromptJob()), _build_source()
     with gr.Accordion("Generation settings (the same for both sides)", open=False), gr.Row():
         conditions, thinking = make_conditions("many"), make_thinking("many")
+    more = _build_more_sides(context)
     with gr.Row():
         ask = gr.Button("Answer all prompts", variant="primary", size="md", min_width=140, elem_id="answer-all")
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
     results = _build_results()
     handler = _answering(context, results, list(conditions))
-    inputs = [job, left, right, *source.inputs(), thinking, *conditions.values()]
+    inputs = [job, left, right, more, *source.inputs(), thinking, *conditions.values()]
     work = ask.click(handler, inputs, [*results.outputs(), results.detail], **MODEL_EVENT)
     work.failure(open_to_all(results.as_left), job, results.outputs(), **PRIVATE)
     stop.click(_stop, job, results.progress, **PRIVATE)
     _wire_source(context, source)
     _wire_results(job, results)
+
+
+def _build_more_sides(context: PageContext) -> gr.Dropdown:
+    more = gr.Dropdown(
+        [PROMPTED_CHOICE],
+        value=[],
+        label="More sides",
+        info="Runs or adapters of the same base model, or the base with the nearest training examples in front of each "
+        f"prompt.{'' if context.hosting.is_hosted else ' Or type the path of a file with recorded answers.'}",
+        multiselect=True,
+        allow_custom_value=True,
+        max_choices=MOST_MORE_SIDES,
+        visible=not context.hosting.adapter,
+        elem_id="more-sides",
+    )
+
+    @allowed("look", context)
+    def list_choices() -> gr.Dropdown:
+        return gr.Dropdown([PROMPTED_CHOICE, *context.sides.choices()])
+
+    more.focus(list_choices, None, more, **PRIVATE)
+    return more
 
 
 def _build_source() -> Source:
@@ -199,6 +225,7 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
         job: PromptJob,
         left: str,
         right: str,
+        more: list[str] | None,
         pasted: str,
         file: str | None,
         prompt_column: str,
@@ -207,16 +234,14 @@ def _answering(context: PageContext, results: Results, names: list[str]) -> Any:
         *shown: Any,
     ) -> Iterator[Updates]:
         settings = settings_from_form(names, shown)
-        prompts, sides = (
-            chosen_prompts(context, pasted, file, prompt_column, reference_column),
-            context.sides.find(left, right, THINKING_CHOICES[think]),
-        )
+        prompts = chosen_prompts(context, pasted, file, prompt_column, reference_column)
+        sides, further = context.sides.find_with_more(left, right, more or [], THINKING_CHOICES[think])
         context.access.check_questions(
             [prompt.text for prompt in prompts], settings.system_prompt, settings.max_new_tokens
         )
-        job.begin(sides, len(prompts))
+        job.begin(sides, len(prompts), further)
         yield {**results.show(job, "Loading the model …"), results.detail: prompt_set_views.click_a_row()}
-        task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings))
+        task = PromptSetTask(prompts, settings.system_prompt, sampling_of(settings), further)
         batches, kept_with = (
             results_of(context.models, sides, task),
             run_to_keep_pairs_in(sides, context.runs.find(sides[1].name)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
+from sft_app.evaluation.answer_metrics import ANSWER_METRICS
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import PromptFile, PromptResult
+from sft_app.evaluation.side_metrics import side_metrics
 from sft_app.runs.summary import clock
 from sft_app.templating import render_html
 from sft_app.ui import views
@@ -34,9 +37,9 @@ def results_table(job: PromptJob) -> ResultsTable:
     results = job.listed()[:MAX_TABLE_ROWS]
     with_reference = any(result.reference for result in results)
     columns = [NUMBER_COLUMN, "Prompt", *(["Reference"] if with_reference else [])]
-    columns += [f"Left: {job.labels[0]}", f"Right: {job.labels[1]}", CHANGE_COLUMN]
+    columns += [f"Left: {job.labels[0]}", f"Right: {job.labels[1]}", *job.labels[2:], CHANGE_COLUMN]
     texts: list[ColumnType] = ["str"] * (len(columns) - 2)
-    widths = ["64px", "240px", *(["180px"] if with_reference else []), "380px", "380px", "110px"]
+    widths = ["64px", "240px", *(["180px"] if with_reference else []), *("380px" for _ in job.labels), "110px"]
     frame = pd.DataFrame([_cells(result, with_reference) for result in results], columns=columns, dtype=object)
     return ResultsTable(frame, ["number", *texts, "number"], widths)
 
@@ -47,8 +50,11 @@ def prompts_progress_card(job: PromptJob, note: str = "") -> str:
         return views.empty_card(
             "Paste prompts or choose a file, then press “Answer all prompts”. Both sides answer each prompt."
         )
+    sides = [] if job.is_at_work or len(job.labels) < 3 else side_metrics(job.results, job.names, job.labels)
     return render_html(
         "compare/progress.html",
+        sides=sides,
+        metrics=ANSWER_METRICS,
         title=note or progress_text(job),
         percent=100 * len(job.results) / job.total,
         remarks=_remarks(job),
@@ -76,10 +82,11 @@ def rounded_time(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def pair_card(result: PromptResult, labels: tuple[str, str]) -> str:
-    """Show one prompt with both answers in full and their differences marked."""
-    panes = [] if result.problem else both_in_full(result.base, result.tuned, labels)
-    return render_html("compare/prompt.html", result=result, panes=panes)
+def pair_card(result: PromptResult, labels: Sequence[str]) -> str:
+    """Show one prompt with all answers in full, and the differences between the first two marked."""
+    panes = [] if result.problem else both_in_full(result.base, result.tuned, (labels[0], labels[1]))
+    more = list(zip(labels[2:], result.more, strict=True))
+    return render_html("compare/prompt.html", result=result, panes=panes, more=more)
 
 
 def click_a_row() -> str:
@@ -102,6 +109,7 @@ def file_note(found: PromptFile) -> str:
 def _cells(result: PromptResult, with_reference: bool) -> list[object]:
     texts = [result.prompt, *([result.reference] if with_reference else [])]
     answers = [f"Not answered: {result.problem}", ""] if result.problem else [result.base, result.tuned]
+    answers += [f"Not answered: {side.problem}" if side.problem else side.text for side in result.more]
     change = None if result.change is None else round(100 * result.change)
     return [result.number, *(_short(text) for text in (*texts, *answers)), change]
 
@@ -112,7 +120,10 @@ def _short(text: str) -> str:
 
 
 def _remarks(job: PromptJob) -> list[str]:
-    remarks = []
+    remarks = list(job.notes)
+    for place, label in enumerate(job.labels[2:]):
+        if missing := sum(bool(result.more[place].problem) for result in job.results if result.more):
+            remarks.append(f"{label}: no answer to {missing:,} of {len(job.results):,} prompts. Each row says why.")
     if problems := sum(bool(result.problem) for result in job.results):
         remarks.append(f"{problems:,} could not be answered. Each row says why.")
     if len(job.results) > MAX_TABLE_ROWS:

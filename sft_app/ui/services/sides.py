@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from sft_app.ui.services.models import ModelService
 from sft_app.ui.services.runs import RunService
 
 if TYPE_CHECKING:
+    from sft_app.evaluation.more_sides import MoreSide
     from sft_app.inference.sides import Side
 
 
@@ -41,6 +43,17 @@ class SideService:
         from sft_app.inference.sides import find_sides
 
         return find_sides(self._full_name(left or ""), self._full_name(right or ""), self.home, enable_thinking)
+
+    def find_with_more(
+        self, left: str, right: str, more: Sequence[str], enable_thinking: bool | None = None
+    ) -> tuple[tuple[Side, Side], tuple[MoreSide, ...]]:
+        """Return both sides and further ones, such as `prompted`. Raises: AppError as `find`."""
+        from sft_app.evaluation.more_sides import PROMPTED
+        from sft_app.evaluation.side_names import find_pair_and_more
+
+        names = [name if name == PROMPTED else self._full_name(name) for name in more]
+        pair = self._full_name(left or ""), self._full_name(right or "")
+        return find_pair_and_more(*pair, names, self.home, enable_thinking)
 
     def find_run(self, name: str | None) -> Run | None:
         """Return the run of a side that is a run or its checkpoint; None for other sides."""

@@ -1,0 +1,178 @@
+"""Answer prompts with sides beyond the two of a pair: models, a prompt with examples, recorded answers.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sft_app.data.conversation import Conversation, prompt_messages
+from sft_app.data.messages import Message
+from sft_app.errors import ModelError
+from sft_app.evaluation.examples import NearestExamples, prompt_room, with_examples
+from sft_app.inference.sides import BASE_CHOICE, Side
+
+if TYPE_CHECKING:
+    from sft_app.inference.generation import Answer, Sampling
+    from sft_app.inference.loaded_models import LoadedSide
+    from sft_app.inference.pair import LoadedPair
+
+PROMPTED = "prompted"
+PROMPTED_LABEL = "Base with nearest examples"
+NO_RECORDED_ANSWER = "The file has no answer to this prompt."
+
+
+@dataclass(frozen=True)
+class SideText:
+    """A side's answer to a prompt, or the problem that left none.
+
+    `finished` says whether the model ended it; None if unknown.
+    """
+
+    text: str = ""
+    problem: str = ""
+    finished: bool | None = None
+
+
+class MoreSide(Protocol):
+    """A further side. `name` is its column in files and `label` its name on the page."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
+        """Load what the side needs, and return a function that answers prompts with a system prompt.
+
+        Raises: AppError if it cannot be loaded.
+        """
+
+
+@dataclass(frozen=True)
+class ModelSide:
+    """The base, a run, a checkpoint or an adapter that shares the pair's base model and is asked as the pair is."""
+
+    side: Side
+
+    @property
+    def name(self) -> str:
+        return self.side.name
+
+    @property
+    def label(self) -> str:
+        return self.side.label
+
+    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
+        from sft_app.data.tokens import render_prompt
+
+        pair.models.loaded_beside(self.side, pair.sides)
+
+        def answer(prompts: Sequence[str], system: str, sampling: Sampling) -> list[SideText]:
+            loaded = pair.models.loaded_beside(self.side, pair.sides)  # other sides may have taken its place in memory
+            rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt, system)) for prompt in prompts]
+            return _answer(pair, loaded, rendered, sampling)
+
+        return answer
+
+
+@dataclass(frozen=True)
+class PromptedSide:
+    """The base with the nearest training examples of a run as earlier turns in front of each prompt."""
+
+    base: Side
+    train_file: Path
+    count: int
+    name: str = PROMPTED
+    label: str = PROMPTED_LABEL
+
+    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
+        from sft_app.data.tokens import render_last_prompt
+
+        loaded, index = pair.models.loaded_beside(self.base, pair.sides), NearestExamples(self.train_file)
+        context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+        def answer(prompts: Sequence[str], system: str, sampling: Sampling) -> list[SideText]:
+            asked = [_unanswered(prompt, system) for prompt in prompts]
+            room = prompt_room(context, sampling.max_new_tokens)
+            made = [
+                with_examples(pair.tokenizer, conversation, examples, "", room).conversation
+                for conversation, examples in zip(asked, index.find(asked, self.count), strict=True)
+            ]
+            rendered = [render_last_prompt(pair.tokenizer, conversation) for conversation in made]
+            return _answer(pair, loaded, rendered, sampling)
+
+        return answer
+
+
+@dataclass(frozen=True)
+class RecordedSide:
+    """Answers from elsewhere, by prompt; white space around and inside a prompt does not matter."""
+
+    name: str
+    answers: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return f"Recorded: {self.name}"
+
+    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
+        return lambda prompts, system, sampling: [self.answer(prompt) for prompt in prompts]
+
+    def answer(self, prompt: str) -> SideText:
+        """Return the recorded answer, or that there is none."""
+        found = self.answers.get(prompt_key(prompt))
+        return SideText(problem=NO_RECORDED_ANSWER) if found is None else SideText(found)
+
+
+def prompt_key(prompt: str) -> str:
+    """Return what equal prompts have in common."""
+    return " ".join(prompt.split())
+
+
+def base_side(side: Side) -> Side:
+    """Return the base of a side as a side of its own."""
+    return replace(side, name="base", label=BASE_CHOICE[0], folder=None)
+
+
+def template_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> list[str]:
+    """Say which further models were made for another chat template than the one all sides are asked with."""
+    right = pair_sides[1]
+    return [
+        f"{one.label} has another chat template; all sides use that of {right.label}."
+        for one in more
+        if isinstance(one, ModelSide) and one.side.folder is not None and one.side.chat_template != right.chat_template
+    ]
+
+
+def _unanswered(prompt: str, system: str) -> Conversation:
+    """Return a conversation that ends with a place for the answer, which no prompt contains."""
+    given = [Message("system", system)] if system else []
+    return Conversation((*given, Message("user", prompt), Message("assistant", "-")))
+
+
+def _answer(pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], sampling: Sampling) -> list[SideText]:
+    """Return one side's answers, each as it would be alone; a prompt that is too long costs only its own answer."""
+    from sft_app.data.tokens import stop_ids
+    from sft_app.inference.generation import answer_prompts
+    from sft_app.inference.pair import activate_side
+
+    try:
+        with pair.models.lock, activate_side(loaded, 1.0) as model:
+            answers = answer_prompts(model, pair.tokenizer, prompts, sampling, stop_ids(pair.tokenizer))
+    except ModelError as error:
+        if len(prompts) == 1:
+            return [SideText(problem=str(error))]
+        return [text for prompt in prompts for text in _answer(pair, loaded, [prompt], sampling)]
+    return [_side_text(answer) for answer in answers]
+
+
+def _side_text(answer: Answer) -> SideText:
+    if answer.broken:
+        return SideText(problem="The model produced NaN or infinite values, so there is no complete answer.")
+    return SideText(answer.text, finished=answer.finished)
