@@ -22,15 +22,10 @@ def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool, judged: No
 
     metrics = side_metrics(job.results, job.names, job.labels)
     if as_json:
-        return print_json(
-            {
-                "run": job.run,
-                "results": result_rows(job.results, job.names),
-                "sides": [vars(side) for side in metrics],
-                "not_worse": judged.as_record() if judged else None,
-                "notes": job.notes,
-            }
-        )
+        found = {"sides": [vars(side) for side in metrics], "notes": job.notes}
+        verdict = {"not_worse": judged.as_record()} if judged else {}
+        rows = result_rows(job.results, job.names)
+        return print_json({"run": job.run, "results": rows, **{k: v for k, v in found.items() if v}, **verdict})
     summary = f"{len(job.results):,} prompts answered in {clock(job.seconds)}"
     if out is None:
         _print_answers(job, summary)

@@ -80,7 +80,9 @@ def test_every_model_answers_as_it_does_in_a_pair_with_the_base(job: PromptJob, 
     assert len({job.results[0].tuned, *answers}) > 3, "the runs differ"
 
 
-def test_the_prompted_side_is_the_base_with_examples(job: PromptJob, made: Any, load_untouched: Make) -> None:
+def test_the_prompted_side_is_the_base_with_examples(
+    job: PromptJob, made: Any, load_untouched: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
     base, place = load_untouched(made), job.names.index(PROMPTED) - 2
     asked = make_conversation([*prompt_messages(PROMPTS[3].text, "Be kind."), {"role": "assistant", "content": "-"}])
@@ -91,7 +93,12 @@ def test_the_prompted_side_is_the_base_with_examples(job: PromptJob, made: Any, 
     assert ids != render_prompt(pair.tokenizer, prompt_messages(PROMPTS[3].text, "Be kind."))
     (answer,) = answer_prompts(base, pair.tokenizer, [ids], SAMPLING, stop_ids(pair.tokenizer))
     assert job.results[3].more[place].text == answer.text
-    assert any(result.more[place].text != result.base for result in job.results)
+    read: list[Any] = []
+    monkeypatch.setattr("sft_app.evaluation.more_sides._answer", lambda *given: read.append(given))
+    _, (side,) = find_pair_and_more(BASE, made.run.id, [PROMPTED], made.home, examples=2)
+    side.open(pair)([PROMPTS[3].text], "Be kind.", SAMPLING)
+    (_, loaded, prompts, _) = read[0]
+    assert loaded.is_base and prompts == [ids], "a random model hardly reads its prompt"
 
 
 def test_recorded_answers_are_matched_by_prompt_and_missing_ones_are_said(job: PromptJob) -> None:
