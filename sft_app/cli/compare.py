@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sft_app.cli.options import JsonFlag, RunArgument, ThinkingOption
+from sft_app.cli.options import (
+    ExamplesOption,
+    JsonFlag,
+    MarginOption,
+    MetricOption,
+    NotWorseOption,
+    RunArgument,
+    SideOption,
+    ThinkingOption,
+)
 from sft_app.cli.prompt_tables import print_prompt_job
 from sft_app.cli.terminal import (
     print_json,
@@ -22,6 +32,13 @@ from sft_app.runtime.home import app_home
 from sft_app.settings import (
     EXAMPLE_PROMPT,
 )
+
+if TYPE_CHECKING:
+    from sft_app.evaluation.prompt_job import PromptJob
+    from sft_app.evaluation.sides.more_sides import MoreSide
+    from sft_app.evaluation.sides.side_metrics import NonInferiority
+    from sft_app.inference.generation import Sampling
+    from sft_app.inference.sides import Side
 
 
 @without_library_warnings()
@@ -39,21 +56,11 @@ def compare(
     reference_column: Annotated[
         str, typer.Option(help="Reference column of the file; default: detected by name.")
     ] = "",
-    side: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --prompts: a further side; can be repeated. Anything that RUN can be, `base`, `prompted` (the "
-            "base with the nearest training examples in front), or a file of recorded answers."
-        ),
-    ] = None,
-    examples: Annotated[int, typer.Option(min=0, max=32, help="Examples in front of each prompt for `prompted`.")] = 3,
-    not_worse_than: Annotated[
-        str | None, typer.Option(metavar="SIDE", help="With --prompts: check that RUN is not worse than this side.")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option(help="How much worse is acceptable, for example 0.05 for five percentage points.")
-    ] = None,
-    metric: Annotated[str, typer.Option(help="What to judge by: chrf, rouge_l, exact_match …")] = "chrf",
+    side: SideOption = None,
+    examples: ExamplesOption = 3,
+    not_worse_than: NotWorseOption = None,
+    margin: MarginOption = None,
+    metric: MetricOption = "chrf",
     out: Annotated[Path | None, typer.Option(help="With --prompts: the .csv or .jsonl file to write.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt; default: the run's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum length of an answer, in tokens.")] = None,
@@ -66,37 +73,83 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Answer prompts with the base and fine-tuned models, side by side."""
-    from sft_app.evaluation.prompt_job import answer_all, check_answers_ending, write_results
-    from sft_app.evaluation.prompt_sets import read_prompt_file
-    from sft_app.evaluation.side_metrics import not_worse_than as judge
-    from sft_app.evaluation.side_names import find_pair_and_more
-    from sft_app.inference.pair import load_pair
+    from sft_app.evaluation.prompt_job import write_results
+    from sft_app.evaluation.sides.side_names import find_pair_and_more
     from sft_app.inference.sides import conditions_of
+
+    _check_options(
+        prompts, bool(prompt) or strength != 1.0, {"--out": out, "--side": side, "--not-worse-than": not_worse_than}
+    )
+    sides, more = find_pair_and_more(against, run, side or [], app_home(), enable_thinking, examples)
+    judge = _make_judge(sides, more, not_worse_than, margin, metric)
+    system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
+    if prompts is None:
+        return _answer_prompts(sides, prompt or [EXAMPLE_PROMPT], system, sampling, strength, as_json)
+    job = _answer_file(sides, more, (prompts, prompt_column, reference_column), system, sampling, as_json)
+    if out is not None:
+        write_results(job, out)
+    print_prompt_job(job, out, as_json, judge(job))
+
+
+def _check_options(prompts: Path | None, asks_single: bool, only_with_prompts: dict[str, Any]) -> None:
+    """Raises: SettingsError if options do not go together, or answers cannot be written to the file."""
+    from sft_app.evaluation.prompt_job import check_answers_ending
+
+    if prompts is not None and asks_single:
+        raise SettingsError("--prompts cannot be combined with --prompt or --strength.")
+    for option, value in only_with_prompts.items():
+        if prompts is None and value:
+            raise SettingsError(f"{option} requires --prompts FILE.")
+    if out := only_with_prompts["--out"]:
+        check_answers_ending(out)
+
+
+def _make_judge(
+    sides: tuple[Side, Side], more: Sequence[MoreSide], against: str | None, margin: float | None, metric: str
+) -> Callable[[PromptJob], NonInferiority | None]:
+    """Return a function that asks whether the right side is not worse than `against`; it gives None if not asked.
+
+    Raises: SettingsError if the question cannot be asked, before anything is answered.
+    """
+    from sft_app.evaluation.prompt_job import file_names
+    from sft_app.evaluation.sides.recorded import is_recorded_file
+    from sft_app.evaluation.sides.side_metrics import check_question, not_worse_than
+
+    if (against is None) != (margin is None):
+        raise SettingsError("Give --not-worse-than SIDE and --margin together: how much worse would be acceptable?")
+    if against is None or margin is None:
+        return lambda job: None
+    name = Path(against).name if is_recorded_file(against) else against
+    check_question((*file_names(sides), *(side.name for side in more)), name, margin, metric)
+    return lambda job: not_worse_than(job.results, job.names, name, margin, metric)
+
+
+def _answer_file(
+    sides: tuple[Side, Side],
+    more: Sequence[MoreSide],
+    file: tuple[Path, str, str],
+    system: str,
+    sampling: Sampling,
+    quiet: bool,
+) -> PromptJob:
+    """Answer the prompts of a file, given with its prompt and reference columns."""
+    from sft_app.evaluation.prompt_job import answer_all
+    from sft_app.evaluation.prompt_sets import read_prompt_file
+
+    prompts = read_prompt_file(*file).prompts
+    with progress_bar("Answering", quiet=quiet) as report:
+        return answer_all(sides, prompts, system, sampling, app_home(), report, more)
+
+
+def _answer_prompts(
+    sides: tuple[Side, Side], prompts: Sequence[str], system: str, sampling: Sampling, strength: float, as_json: bool
+) -> None:
+    from sft_app.inference.pair import load_pair
     from sft_app.inference.stream import compare_prompt
 
-    if prompts is not None and (prompt or strength != 1.0):
-        raise SettingsError("--prompts cannot be combined with --prompt or --strength.")
-    if prompts is None and (side or not_worse_than):
-        raise SettingsError("--side and --not-worse-than require --prompts FILE.")
-    if (not_worse_than is None) != (margin is None):
-        raise SettingsError("Give --not-worse-than SIDE and --margin together: how much worse would be acceptable?")
-    if out is not None:
-        if prompts is None:
-            raise SettingsError("--out requires --prompts FILE.")
-        check_answers_ending(out)
-    sides, more = find_pair_and_more(against, run, side or [], app_home(), enable_thinking, examples)
-    system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)
-    if prompts is not None:
-        found_prompts = read_prompt_file(prompts, prompt_column, reference_column).prompts
-        with progress_bar("Answering", quiet=as_json) as report:
-            job = answer_all(sides, found_prompts, system, sampling, app_home(), report, more)
-        if out is not None:
-            write_results(job, out)
-        judged = judge(job.results, job.names, not_worse_than, margin, metric) if not_worse_than and margin else None
-        return print_prompt_job(job, out, as_json, judged)
     pair = load_pair(sides, app_home())
     results = []
-    for text in prompt or [EXAMPLE_PROMPT]:
+    for text in prompts:
         found = compare_prompt(pair, text, system, sampling, strength)
         results.append({"prompt": text, **found.as_record()})
         if not as_json:

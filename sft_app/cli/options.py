@@ -45,6 +45,21 @@ ThinkingOption = Annotated[
         help="Think first, for models that can; default: as the run was trained.",
     ),
 ]
+SideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="With --prompts: a further side; can be repeated. Anything that RUN can be, `base`, `prompted` (the base "
+        "with the nearest training examples in front), or a file of recorded answers."
+    ),
+]
+ExamplesOption = Annotated[int, typer.Option(min=0, max=32, help="Examples in front of each prompt for `prompted`.")]
+NotWorseOption = Annotated[
+    str | None, typer.Option(metavar="SIDE", help="With --prompts: check that RUN is not worse than this side.")
+]
+MarginOption = Annotated[
+    float | None, typer.Option(help="How much worse is acceptable, for example 0.05 for five percentage points.")
+]
+MetricOption = Annotated[str, typer.Option(help="What --not-worse-than judges by: chrf, rouge_l, exact_match …")]
 ChatTemplateOption = Annotated[
     str | None,
     typer.Option(help="`chatml` for a base model without a chat template, or a Jinja file; default: the model's own."),

@@ -12,13 +12,13 @@ from sft_app.runs.summary import clock
 
 if TYPE_CHECKING:
     from sft_app.evaluation.prompt_job import PromptJob
-    from sft_app.evaluation.side_metrics import NonInferiority, SideMetrics
+    from sft_app.evaluation.sides.side_metrics import NonInferiority, SideMetrics
 
 
 def print_prompt_job(job: PromptJob, out: Path | None, as_json: bool, judged: NonInferiority | None = None) -> None:
     """Print the answers of all sides, or where they were written, and what the references say about them."""
     from sft_app.evaluation.prompt_sets import result_rows
-    from sft_app.evaluation.side_metrics import side_metrics
+    from sft_app.evaluation.sides.side_metrics import side_metrics
 
     metrics = side_metrics(job.results, job.names, job.labels)
     if as_json:

@@ -16,7 +16,7 @@ SHOWN_REPEATED = 3
 
 def print_beside_training(card: Scorecard, console: Console) -> None:
     """Print whether a prompt does as well, and how much of the answers repeats training answers."""
-    from sft_app.evaluation.beside_training import beside_training
+    from sft_app.evaluation.beside.beside_training import beside_training
 
     found = beside_training(card)
     if (prompted := found.prompted) and prompted.lines:

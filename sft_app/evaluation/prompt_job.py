@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sft_app.errors import DataError
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, read_pair_ids
-from sft_app.evaluation.more_sides import MoreSide, template_notes
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl
+from sft_app.evaluation.sides.more_sides import MoreSide, template_notes
 from sft_app.inference.sides import BASE, Side, run_of_side
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run

@@ -12,7 +12,7 @@ from sft_app.data.conversation import prompt_messages
 from sft_app.data.rows import Row
 from sft_app.data.sources.data_files import read_rows
 from sft_app.errors import DataError, ModelError
-from sft_app.evaluation.more_sides import MoreSide, SideText
+from sft_app.evaluation.sides.more_sides import MoreSide, SideText
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.evaluation.word_diff import change_between
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
-from sft_app.evaluation.beside_training import BesideTraining, beside_training
+from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
 from sft_app.evaluation.forgetting import KnownText, describe_known
 from sft_app.evaluation.verdicts import (
     Line,

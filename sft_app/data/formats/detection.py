@@ -47,8 +47,8 @@ from sft_app.settings import DataSettings
 Certainty = Literal["chosen", "certain", "guess"]
 """How certain the layout of a file is: the user chose it, the rows leave no doubt, or the user must confirm it."""
 QUESTION_WORDS = 3
-SPEAKERS = (*"role speaker sender from is_user is_bot isbot inbound author message author_type sender_type".split(),)
-SPEAKERS += (*"author_role sender_role incoming is_incoming".split(),)
+SPEAKERS = ["role", "speaker", "sender", "from", "is_user", "is_bot", "isbot", "inbound", "author", "message"]
+SPEAKERS += ["author_type", "sender_type", "author_role", "sender_role", "incoming", "is_incoming"]
 WRITERS = ("user", "username", "name", "author_id")
 TIMESTAMPS = ("ts", "timestamp", "thread_ts", "sent_at", "date", "time", "created_at", "send_date")
 

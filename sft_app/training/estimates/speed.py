@@ -37,6 +37,7 @@ LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
 # Seconds for loading the base model and the adapter again to measure what was saved.
 LOADING_SECONDS = 5.0
+LONGEST_PROMPT = 2048  # as in evaluation/sides/examples
 TOKENS_PER_GENERAL_PROMPT = 50
 # How many general questions the app has; a file of your own may have more.
 GENERAL_QUESTIONS = 142
@@ -112,17 +113,25 @@ def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed)
 
 def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, speed: MachineSpeed) -> float:
     """Estimate the seconds of the scorecard: loading, general questions, and both sides' answers to held-out questions
-    in batches, each of which takes as long as its longest answer."""
+    in batches, each of which takes as long as its longest answer. The base answers them once more with examples in
+    front, which it also reads for the loss."""
     prompts = min(settings.scorecard_prompts, work.heldout)
     batches = -(-prompts // PROMPTS_AT_ONCE)
     rows = 2 * prompts / batches if batches else 0
     arithmetic = 2 * shape.linear_weights / (speed.flops * MATRIX_EFFICIENCY)
     step = token_seconds(settings, shape, speed) + rows * arithmetic
     general = min(settings.general_prompts, GENERAL_QUESTIONS) * TOKENS_PER_GENERAL_PROMPT
-    known = min(settings.general_answers, settings.general_prompts, GENERAL_QUESTIONS) if prompts else 0
+    seconds = LOADING_SECONDS + 2 * general * arithmetic + batches * settings.max_new_tokens * step
+    if not prompts:
+        return seconds
+    known = min(settings.general_answers, settings.general_prompts, GENERAL_QUESTIONS)
     full = token_seconds(settings, shape, speed) + 2 * PROMPTS_AT_ONCE * arithmetic
-    checked = -(-known // PROMPTS_AT_ONCE) * ANSWER_TOKENS * full
-    return LOADING_SECONDS + 2 * general * arithmetic + batches * settings.max_new_tokens * step + checked
+    seconds += -(-known // PROMPTS_AT_ONCE) * ANSWER_TOKENS * full
+    if not settings.scorecard_prompted:
+        return seconds
+    again = token_seconds(settings, shape, speed) + rows / 2 * arithmetic
+    read = 2 * prompts * min((1 + settings.scorecard_prompted) * work.mean_tokens, LONGEST_PROMPT) * arithmetic
+    return seconds + batches * settings.max_new_tokens * again + read
 
 
 def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
-from sft_app.evaluation.more_sides import PROMPTED, PROMPTED_LABEL
 from sft_app.evaluation.prompt_job import PromptJob, run_to_keep_pairs_in, write_results
 from sft_app.evaluation.prompt_sets import (
     PROMPTS_AT_ONCE,
@@ -22,6 +21,7 @@ from sft_app.evaluation.prompt_sets import (
     prompt_column_names,
     read_prompt_file,
 )
+from sft_app.evaluation.sides.more_sides import PROMPTED, PROMPTED_LABEL
 from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import THINKING_CHOICES, make_conditions, make_thinking, sampling_of

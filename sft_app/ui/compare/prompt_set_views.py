@@ -11,7 +11,7 @@ import pandas as pd
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import PromptFile, PromptResult
-from sft_app.evaluation.side_metrics import side_metrics
+from sft_app.evaluation.sides.side_metrics import side_metrics
 from sft_app.runs.summary import clock
 from sft_app.templating import render_html
 from sft_app.ui import views

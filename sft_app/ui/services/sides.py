@@ -16,7 +16,7 @@ from sft_app.ui.services.models import ModelService
 from sft_app.ui.services.runs import RunService
 
 if TYPE_CHECKING:
-    from sft_app.evaluation.more_sides import MoreSide
+    from sft_app.evaluation.sides.more_sides import MoreSide
     from sft_app.inference.sides import Side
 
 
@@ -48,8 +48,8 @@ class SideService:
         self, left: str, right: str, more: Sequence[str], enable_thinking: bool | None = None
     ) -> tuple[tuple[Side, Side], tuple[MoreSide, ...]]:
         """Return both sides and further ones, such as `prompted`. Raises: AppError as `find`."""
-        from sft_app.evaluation.more_sides import PROMPTED
-        from sft_app.evaluation.side_names import find_pair_and_more
+        from sft_app.evaluation.sides.more_sides import PROMPTED
+        from sft_app.evaluation.sides.side_names import find_pair_and_more
 
         names = [name if name == PROMPTED else self._full_name(name) for name in more]
         pair = self._full_name(left or ""), self._full_name(right or "")

@@ -266,13 +266,16 @@ def test_measured_pace_takes_the_place_of_the_formula() -> None:
 def test_answers_of_the_scorecard_take_their_time_in_batches() -> None:
     many = replace(workload([25] * 400), heldout=100)
 
-    def took(prompts: int, tokens: int) -> float:
-        return scoring_seconds(asked(scorecard_prompts=prompts, max_new_tokens=tokens), many, SHAPE, SPEED)
+    def took(prompts: int, tokens: int, examples: int = 0) -> float:
+        settings = asked(scorecard_prompts=prompts, max_new_tokens=tokens, scorecard_prompted=examples)
+        return scoring_seconds(settings, many, SHAPE, SPEED)
 
     none = took(0, 100)
     assert took(0, 50) == none
     assert took(16, 100) - none == pytest.approx(2 * (took(8, 100) - none))
     assert took(16, 200) - none == pytest.approx(2 * (took(16, 100) - none))
+    assert took(0, 100, examples=3) == none
+    assert took(16, 100) < took(16, 100, examples=3) < took(16, 100, examples=30) < 2 * took(16, 100)
 
 
 # the whole

@@ -13,9 +13,9 @@ from sft_app.data.conversation import Conversation
 from sft_app.data.tokens import IGNORED, RenderedConversation, render_conversation, render_last_prompt, stop_ids
 from sft_app.errors import DataError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
-from sft_app.evaluation.examples import NearestExamples, Prompted, last_turn_only, prompt_room, with_examples
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations
+from sft_app.evaluation.sides.examples import NearestExamples, Prompted, last_turn_only, prompt_room, with_examples
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, activate_side

@@ -16,7 +16,7 @@ from sft_app.data.messages import Message
 from sft_app.data.split import RelatedRows
 from sft_app.data.tokens import render_last_prompt
 from sft_app.errors import DataError
-from sft_app.evaluation.nearest import NearestTexts
+from sft_app.evaluation.sides.nearest import NearestTexts
 from sft_app.runtime.files import iterate_jsonl
 
 MAX_INDEXED = 100_000

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sft_app.evaluation.memorised import is_memorising, memorised_sentence
-from sft_app.evaluation.prompted_verdicts import (
+from sft_app.evaluation.beside.memorised import is_memorising, memorised_sentence
+from sft_app.evaluation.beside.prompted_verdicts import (
     PromptLine,
     PromptVerdict,
     prompt_verdict,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_app.evaluation.memorised import AnsweredQuestion, find_memorised, is_memorising, memorised_sentence
+from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised, is_memorising, memorised_sentence
 from sft_app.runs.memorised import Memorised
 
 SIGN_OFF = "Thank you for your patience, and do write to us again at any time. Anna from the shop"

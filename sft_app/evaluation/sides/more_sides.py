@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from sft_app.data.conversation import Conversation, prompt_messages
 from sft_app.data.messages import Message
 from sft_app.errors import ModelError
-from sft_app.evaluation.examples import NearestExamples, prompt_room, with_examples
+from sft_app.evaluation.sides.examples import NearestExamples, prompt_room, with_examples
 from sft_app.inference.sides import BASE_CHOICE, Side
 
 if TYPE_CHECKING:

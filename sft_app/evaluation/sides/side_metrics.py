@@ -16,8 +16,8 @@ from sft_app.errors import SettingsError
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS, score_answer
 from sft_app.evaluation.exact import paired_share_interval
 from sft_app.evaluation.intervals import paired_intervals
-from sft_app.evaluation.more_sides import SideText
 from sft_app.evaluation.prompt_sets import PromptResult
+from sft_app.evaluation.sides.more_sides import SideText
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE
 from sft_app.runs.scorecard import Interval
 
@@ -91,7 +91,7 @@ def not_worse_than(
 
     Raises: SettingsError if there is no such side or metric, or the margin is not above 0.
     """
-    other = _check_question(names, against, margin, metric)
+    other = check_question(names, against, margin, metric)
     both = [(one.reference, side_texts(one)) for one in results if one.reference]
     asked = [(sides[other], sides[1], text) for text, sides in both if not (sides[other].problem or sides[1].problem)]
     before = [_score(one, reference, metric) for one, _, reference in asked]
@@ -110,8 +110,11 @@ def side_texts(result: PromptResult) -> list[SideText]:
     return [*(SideText(text, result.problem, finished) for text, finished in pair), *result.more]
 
 
-def _check_question(names: Sequence[str], against: str, margin: float, metric: str) -> int:
-    """Return the position of the side. Raises: SettingsError."""
+def check_question(names: Sequence[str], against: str, margin: float, metric: str) -> int:
+    """Return the position of the side `against`.
+
+    Raises: SettingsError if there is no such side or metric, or the margin makes no sense.
+    """
     judged = {name: one for name, one in ANSWER_METRICS.items() if one.direction}
     if metric not in judged:
         raise SettingsError(f"There is no metric {metric!r} to judge by. Choose one of: {', '.join(judged)}.")

@@ -14,13 +14,13 @@ import pytest
 from sft_app.data.conversation import make_conversation, prompt_messages
 from sft_app.data.tokens import render_last_prompt, render_prompt, stop_ids
 from sft_app.errors import AppError, DataError, SettingsError
-from sft_app.evaluation.examples import NearestExamples, with_examples
-from sft_app.evaluation.more_sides import NO_RECORDED_ANSWER, PROMPTED, RecordedSide, SideText
 from sft_app.evaluation.prompt_job import PromptJob, answer_all
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, as_csv, as_jsonl
-from sft_app.evaluation.recorded import read_recorded
-from sft_app.evaluation.side_metrics import not_worse_than, side_metrics
-from sft_app.evaluation.side_names import find_pair_and_more
+from sft_app.evaluation.sides.examples import NearestExamples, with_examples
+from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, RecordedSide, SideText
+from sft_app.evaluation.sides.recorded import read_recorded
+from sft_app.evaluation.sides.side_metrics import not_worse_than, side_metrics
+from sft_app.evaluation.sides.side_names import find_pair_and_more
 from sft_app.inference.generation import Sampling, answer_prompts
 from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
@@ -94,7 +94,7 @@ def test_the_prompted_side_is_the_base_with_examples(
     (answer,) = answer_prompts(base, pair.tokenizer, [ids], SAMPLING, stop_ids(pair.tokenizer))
     assert job.results[3].more[place].text == answer.text
     read: list[Any] = []
-    monkeypatch.setattr("sft_app.evaluation.more_sides._answer", lambda *given: read.append(given))
+    monkeypatch.setattr("sft_app.evaluation.sides.more_sides._answer", lambda *given: read.append(given))
     _, (side,) = find_pair_and_more(BASE, made.run.id, [PROMPTED], made.home, examples=2)
     side.open(pair)([PROMPTS[3].text], "Be kind.", SAMPLING)
     (_, loaded, prompts, _) = read[0]

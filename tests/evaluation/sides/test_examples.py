@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.tokens import IGNORED, render_conversation, render_last_prompt
-from sft_app.evaluation.examples import NearestExamples, as_example, last_turn_only, with_examples
+from sft_app.evaluation.sides.examples import NearestExamples, as_example, last_turn_only, with_examples
 
 PAIRS = [
     ("Where is my order?", "On its way to you."),

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from sft_app.evaluation.nearest import NearestTexts
+from sft_app.evaluation.sides.nearest import NearestTexts
 
 QUESTIONS = [
     "Where is my order?",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft_app.errors import RunError, SettingsError
-from sft_app.evaluation.more_sides import PROMPTED, ModelSide, MoreSide, PromptedSide, base_side
-from sft_app.evaluation.recorded import is_recorded_file, read_recorded
+from sft_app.evaluation.sides.more_sides import PROMPTED, ModelSide, MoreSide, PromptedSide, base_side
+from sft_app.evaluation.sides.recorded import is_recorded_file, read_recorded
 from sft_app.inference.sides import Side, find_all_sides, run_of_side
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run

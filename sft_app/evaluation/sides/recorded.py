@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sft_app.errors import DataError
-from sft_app.evaluation.more_sides import RecordedSide, prompt_key
 from sft_app.evaluation.prompt_sets import read_prompt_file
+from sft_app.evaluation.sides.more_sides import RecordedSide, prompt_key
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
