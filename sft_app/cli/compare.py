@@ -77,9 +77,8 @@ def compare(
     from sft_app.evaluation.sides.side_names import find_pair_and_more
     from sft_app.inference.sides import conditions_of
 
-    _check_options(
-        prompts, bool(prompt) or strength != 1.0, {"--out": out, "--side": side, "--not-worse-than": not_worse_than}
-    )
+    only_with_prompts = {"--out": out, "--side": side, "--not-worse-than": not_worse_than}
+    _check_options(prompts, bool(prompt) or strength != 1.0, only_with_prompts)
     sides, more = find_pair_and_more(against, run, side or [], app_home(), enable_thinking, examples)
     judge = _make_judge(sides, more, not_worse_than, margin, metric)
     system, sampling = conditions_of(sides[1], app_home(), system, max_new_tokens, temperature, seed)

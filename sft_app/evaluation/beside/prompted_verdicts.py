@@ -71,8 +71,8 @@ def prompted_sentence(found: PromptedScores) -> str:
             )
         case "as well":
             sentence = (
-                f"A prompt with {prompt} does as well as this fine-tuned model: {losses}. "
-                "Fine-tuning only saves the longer prompt."
+                f"A prompt with {prompt} does as well as this fine-tuned model, to within {EQUAL_WITHIN:.0%}: "
+                f"{losses}. Fine-tuning only saves the longer prompt."
             )
         case "too few":
             sentence = (
@@ -121,9 +121,9 @@ def _contradiction(found: PromptedScores) -> str:
     if found.answers is None:
         return ""
     shown = {line.name: line for line in scorecard_lines(found.answers)}
-    opposite = {"fine-tuned": "worse", "prompt": "better", "as well": "worse"}.get(prompt_verdict(found))
+    others = {"fine-tuned": ["worse"], "prompt": ["better"], "as well": ["better", "worse"]}
     line = shown.get("chrf")
-    if line is None or line.verdict != opposite:
+    if line is None or line.verdict not in others.get(prompt_verdict(found), []):
         return ""
     closer = "with the prompt" if line.verdict == "worse" else "of the fine-tuned model"
     return (
