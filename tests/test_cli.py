@@ -190,6 +190,32 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
     assert "2 prompts answered in" in shown.out and "When [b]?" in shown.out
 
 
+def test_compare_answers_with_more_sides_and_asks_whether_the_run_is_not_worse(
+    cli: Any, trained_home: Path, tmp_path: Path
+) -> None:
+    prompts = "".join(f"Where is parcel {number}?,It is here.\n" for number in range(6))
+    (tmp_path / "mine.csv").write_text(f"prompt,reference\n{prompts}")
+    (tmp_path / "old.csv").write_text(f"prompt,answer\n{prompts}")
+    old = tmp_path / "old.csv"
+    command = ("compare", "latest", "--prompts", tmp_path / "mine.csv", "--max-new-tokens", "3", "--side", old)
+    asked = (*command, "--side", "prompted", "--not-worse-than", old, "--margin", "0.05")
+    ended = cli(*asked, "--json", "--out", tmp_path / "out.csv")
+    assert ended.status == 0, ended.err
+    assert [side["name"] for side in ended.json["sides"]] == ["base", "tuned", "old.csv", "prompted"]
+    assert (
+        ended.json["sides"][2]["metrics"]["exact_match"] == 1 and ended.json["results"][0]["old.csv"] == "It is here."
+    )
+    assert ended.json["not_worse"]["verdict"] == "worse" and ended.json["not_worse"]["prompts"] == 6
+    assert (tmp_path / "out.csv").read_text().startswith("number,prompt,reference,base,tuned,old.csv,prompted,change")
+    for more, message in (
+        (("--not-worse-than", "new.csv", "--margin", "0.05"), "none of the other sides"),
+        (("--margin", "0.05"), "--not-worse-than SIDE and --margin together"),
+        (("--side", tmp_path / "old.csv"), "Name each side once"),
+    ):
+        assert message in cli(*command, *more).err
+    assert "--side requires --prompts FILE" in cli("compare", "latest", "--side", "base").err
+
+
 def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, trained_home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q,a\nHi,\n")
     many = ("compare", "latest", "--prompts", tmp_path / "a.csv")
