@@ -112,11 +112,11 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "anytime exact forgetting intervals json_checks tables word_diff",
+        "anytime exact forgetting intervals json_checks plain_yaml tables word_diff",
         "answer_metrics answer_pairs scorecard",
         "answer_checks selection verdicts votes",
         "checks power vote_files",
-        "general_questions prompt_sets sides",
+        "general_questions prompt_sets sides tests_file",
         "beside known prompt_job",
         "score_run",
     ],

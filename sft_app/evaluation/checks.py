@@ -154,6 +154,8 @@ def _bool(value: Any) -> bool:
 def _share(value: Any) -> float:
     if value is True:
         return answer_checks.REPETITION_LIMIT
+    if isinstance(value, str):  # such as 0.10, which YAML keeps as it is written
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError
     return float(value)
