@@ -44,7 +44,7 @@ INNER_LAYERS = {
     ],
     "runs": [
         "checkpoints paths records",
-        "known memorised",
+        "known memorised suite_scores",
         "scorecard",
         "logs",
         "folder",
@@ -112,12 +112,12 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation": [
-        "anytime exact forgetting intervals json_checks plain_yaml tables word_diff",
+        "anytime exact forgetting intervals json_checks tables word_diff",
         "answer_metrics answer_pairs scorecard",
         "answer_checks selection verdicts votes",
         "checks power vote_files",
-        "general_questions prompt_sets sides tests_file",
-        "beside known prompt_job",
+        "general_questions prompt_sets sides",
+        "beside known prompt_job suites",
         "score_run",
     ],
     "evaluation/sides": [
@@ -130,6 +130,12 @@ INNER_LAYERS = {
     "evaluation/beside": [
         "memorised prompted prompted_verdicts",
         "beside_training",
+    ],
+    "evaluation/suites": [
+        "plain_yaml summary",
+        "tests_file",
+        "kept suggestions",
+        "running",
     ],
     "training": [
         "distributed termination optional_deps divergence tokenized_dataset",

@@ -28,6 +28,7 @@ from sft_app.evaluation.scorecard import (
     score_copies,
 )
 from sft_app.evaluation.selection import without_selection
+from sft_app.evaluation.suites.running import run_kept_tests
 from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.loaded_models import LoadedSide
@@ -114,7 +115,9 @@ def score_run(
         measured["selection"] = selection
     if answered:
         both = (known[0], judged)
-        measured |= _beside_training(run, pair, heldout, both, answered, _part(on_progress, 0.85, 1.0))
+        measured |= _beside_training(run, pair, heldout, both, answered, _part(on_progress, 0.85, 0.95))
+    if tests := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0)):
+        measured["tests"] = tests
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]

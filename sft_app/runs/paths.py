@@ -43,6 +43,7 @@ class RunPaths:
     scorecard_file = RunPath("scorecard.json")
     pairs_file = RunPath("answer_pairs.jsonl")
     votes_file = RunPath("votes.jsonl")
+    tests_file = RunPath("tests.yaml")
     stop_file = RunPath("stop")
     cancel_file = RunPath("cancel")
     lock_file = RunPath(LOCK_FILE)  # created for the first worker; never copied to the storage

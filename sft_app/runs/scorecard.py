@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 from sft_app.runs.known import Known
 from sft_app.runs.memorised import Memorised
 from sft_app.runs.records import Number, Record, null_for_nan
+from sft_app.runs.suite_scores import SuiteScores
 
 SideScores = dict[str, Number]  # by the metric's name
 
@@ -167,7 +168,7 @@ class PromptedScores(Record):
 
 class Scorecard(PredictedScores):
     """The whole file: the held-out rows and, if measured, the `general` questions, what of them was `known`, and
-    the `answers`.
+    the `answers`. `tests` are the results of the tests that people wrote.
 
     `dtype` is the precision both sides computed in, `note` what is unusual about it. `primary` is the measure that was
     named before training to decide; all other p-values are corrected for their number. `selection` says how the weights
@@ -180,6 +181,7 @@ class Scorecard(PredictedScores):
     selection: Selection | None = None
     general: PredictedScores | None = None
     answers: AnswerScores | None = None
+    tests: SuiteScores | None = None
     most_changed: MostChanged = MostChanged()
     known: Known | None = None
     prompted: PromptedScores | None = None

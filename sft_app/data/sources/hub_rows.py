@@ -138,7 +138,7 @@ def _as_data_errors(id: str) -> Iterator[None]:
 
     import httpx2
     import pyarrow
-    import yaml  # type: ignore[import-untyped]
+    import yaml
     from datasets.exceptions import DatasetsError
 
     kinds = (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, EOFError, zlib.error)

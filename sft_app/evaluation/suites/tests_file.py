@@ -12,7 +12,7 @@ from typing import Any
 from sft_app.data.messages import read_message
 from sft_app.errors import DataError
 from sft_app.evaluation.checks import Check, parse_checks
-from sft_app.evaluation.plain_yaml import dump_yaml, exact_number, load_yaml
+from sft_app.evaluation.suites.plain_yaml import dump_yaml, exact_number, load_yaml
 from sft_app.evaluation.tables import jsonl_text
 
 LARGEST_FILE = 5 * 2**20

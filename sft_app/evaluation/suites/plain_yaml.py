@@ -77,4 +77,5 @@ def dump_yaml(value: Any) -> str:
 def _problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or "it is nested too deeply, or contains characters that YAML cannot hold"
-    return f"line {mark.line + 1}: {problem}" if mark else problem
+    quoted = " Put texts with signs such as ? : { [ # in quotes" if isinstance(error, yaml.MarkedYAMLError) else ""
+    return f"line {mark.line + 1}: {problem}.{quoted}" if mark else problem

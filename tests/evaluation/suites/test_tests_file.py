@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sft_app.errors import DataError
-from sft_app.evaluation.tests_file import parse_tests, read_tests, read_tests_text, suite_jsonl, suite_yaml
+from sft_app.evaluation.suites.tests_file import parse_tests, read_tests, read_tests_text, suite_jsonl, suite_yaml
 
 YAML = r"""
 all:

@@ -1,0 +1,1 @@
+"""Tests that people write: files of them, their results on two sides, and those kept with a run."""

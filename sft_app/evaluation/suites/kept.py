@@ -1,0 +1,74 @@
+"""Keep tests with a run, and find the tests that a new run on the same data takes over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sft_app.errors import DataError, RunError
+from sft_app.evaluation.suites.tests_file import Suite, read_tests, read_tests_text, suite_yaml
+from sft_app.runs.directory import list_runs
+from sft_app.runs.folder import Run
+from sft_app.runtime.files import write_text_atomically
+
+NO_TESTS: Literal["none"] = "none"
+"""The value of the setting `tests` for a run without tests."""
+_ORIGIN = "# Tests from "
+
+
+def kept_tests(run: Run) -> Suite | None:
+    """Read the tests kept with a run; None if it has none. Raises: DataError if they cannot be read."""
+    if not run.tests_file.is_file():
+        return None
+    try:
+        text = run.tests_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The tests of run {run.id} cannot be read: {error}.") from error
+    first = text.partition("\n")[0]
+    return read_tests_text(text, first.removeprefix(_ORIGIN) if first.startswith(_ORIGIN) else run.tests_file.name)
+
+
+def keep_tests(run: Run, suite: Suite) -> None:
+    """Keep tests with a run, in place of those it has. Raises: RunError if they cannot be written."""
+    try:
+        write_text_atomically(run.tests_file, kept_text(suite))
+    except OSError as error:
+        raise RunError(f"The tests could not be saved with run {run.id}: {error.strerror or error}.") from error
+
+
+def kept_text(suite: Suite) -> str:
+    """Return the contents of `tests.yaml`; its first line says where the tests come from."""
+    return f"{_ORIGIN}{' '.join(suite.origin.split())}\n{suite_yaml(suite)}"
+
+
+def tests_for_run(setting: str, source_sha256: str, owner: str, home: Path) -> Suite | None:
+    """Return the tests of a new run: those of the file in the setting, or else of the newest run on the same data.
+
+    Raises: DataError if the file, or the tests of that run, cannot be used.
+    """
+    if setting == NO_TESTS:
+        return None
+    if setting:
+        return read_tests(Path(setting).expanduser())
+    for run in list_runs(home):
+        if run.tests_file.is_file() and _is_on(run, source_sha256, owner):
+            return _taken_over(run)
+    return None
+
+
+def _is_on(run: Run, source_sha256: str, owner: str) -> bool:
+    try:
+        record = run.record()
+    except RunError:
+        return False
+    return record.source.sha256 == source_sha256 and record.owner == owner
+
+
+def _taken_over(run: Run) -> Suite | None:
+    try:
+        suite = kept_tests(run)
+    except DataError as error:
+        raise DataError(
+            f"{error} This run would take them over; choose other tests, or `none` for no tests."
+        ) from error
+    return suite and Suite(suite.tests, suite.for_all, f"run {run.id}, which has the same data")

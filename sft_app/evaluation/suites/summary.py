@@ -1,0 +1,122 @@
+"""Say what the results of tests mean: how many each side passes, and whether the difference could be chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sft_app.evaluation.exact import clopper_pearson, mcnemar
+from sft_app.runs.suite_scores import JudgedTest, SuiteScores
+
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class PassRate:
+    """How many tests a side passes, with the exact 95 % interval of its share."""
+
+    side: str
+    passed: int
+    total: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.passed} of {self.total} ({self.low:.0%} to {self.high:.0%})"
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """How many tests both sides pass, only one, or neither, and the p-value of the exact paired test."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+
+
+def pass_rates(scores: SuiteScores) -> list[PassRate]:
+    total = len(scores.tests)
+    counts = [(label, scores.passed(side)) for side, label in enumerate(scores.sides)]
+    return [PassRate(label, passed, total, *clopper_pearson(passed, total)) for label, passed in counts if total]
+
+
+def paired_counts(scores: SuiteScores, first: int = 0, second: int = 1) -> PairedCounts:
+    """Compare two sides test by test."""
+    pairs = [
+        (test.answers[first].passed, test.answers[second].passed)
+        for test in scores.tests
+        if len(test.answers) > max(first, second)
+    ]
+    only = pairs.count((True, False)), pairs.count((False, True))
+    return PairedCounts(pairs.count((True, True)), *only, pairs.count((False, False)), mcnemar(*only))
+
+
+def failing_tests(scores: SuiteScores, side: int) -> list[JudgedTest]:
+    """Return the tests that a side fails."""
+    return [test for test in scores.tests if not test.answers[side].passed]
+
+
+def suite_sentence(scores: SuiteScores) -> str:
+    """Say how both sides do, and whether the difference could be chance; for two sides, the base first."""
+    if scores.problem:
+        return f"The tests could not be run: {scores.problem}"
+    rates = pass_rates(scores)
+    if not rates:
+        return "There are no tests."
+    passes = " and ".join(f"{rate.side} passes {rate.passed}" for rate in rates)
+    sentence = f"Of {_counted(len(scores.tests), 'test')}, {passes}."
+    return " ".join(filter(None, [sentence, _compared(scores) if len(rates) == 2 else "", _incomplete(scores)]))
+
+
+def _compared(scores: SuiteScores) -> str:
+    found = paired_counts(scores)
+    differing = found.only_first + found.only_second
+    if not differing:
+        return "Both pass and fail the same tests."
+    chance = f"exact paired test: p = {found.p_value:.2g}" if found.p_value >= 0.001 else "exact paired test: p < 0.001"
+    if found.only_first == found.only_second:
+        return f"Each passes {found.only_first} that the other fails, so neither is ahead."
+    better = scores.sides[found.only_second > found.only_first]
+    if found.p_value < CHANCE:
+        return f"{better} is better ({chance})."
+    return (
+        f"They differ in {_counted(differing, 'test')}, which could be chance ({chance}). "
+        "Write more tests for a clearer result."
+    )
+
+
+def _incomplete(scores: SuiteScores) -> str:
+    counts = [
+        (label, sum(test.answers[side].answer is None for test in scores.tests))
+        for side, label in enumerate(scores.sides)
+    ]
+    return " ".join(
+        f"{label} gave no complete answer to {_counted(count, 'test')}; these count as failed."
+        for label, count in counts
+        if count
+    )
+
+
+def suite_facts(scores: SuiteScores) -> dict[str, Any]:
+    """Return everything as plain values, for JSON."""
+    found = paired_counts(scores) if len(scores.sides) == 2 else None
+    return {
+        "origin": scores.origin,
+        "sentence": suite_sentence(scores),
+        "sides": [vars(rate) for rate in pass_rates(scores)],
+        "paired": vars(found) if found else None,
+        "tests": [
+            {
+                "name": test.name,
+                "prompt": test.prompt,
+                "answers": [{"passed": one.passed, "answer": one.answer, "failed": one.failed} for one in test.answers],
+            }
+            for test in scores.tests
+        ],
+    }
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,40 @@
+"""Define the results of tests that people wrote, as they are stored in `scorecard.json`."""
+
+from __future__ import annotations
+
+from sft_app.runs.records import Record
+
+
+class JudgedAnswer(Record):
+    """An answer and a sentence for each check it fails; None if there is no complete answer, and then why."""
+
+    answer: str | None = None
+    failed: list[str] = []
+
+    @property
+    def passed(self) -> bool:
+        return self.answer is not None and not self.failed
+
+
+class JudgedTest(Record):
+    """A test and the answer of each side, in the order of the sides."""
+
+    name: str = ""
+    prompt: str = ""
+    answers: list[JudgedAnswer] = []
+
+
+class SuiteScores(Record):
+    """The results of all tests. `origin` says where the tests come from, `sides` are the labels of the sides.
+
+    `problem` says why the tests could not be run; there are no results then.
+    """
+
+    origin: str = ""
+    sides: list[str] = []
+    tests: list[JudgedTest] = []
+    problem: str = ""
+
+    def passed(self, side: int) -> int:
+        """Count the tests that a side passes."""
+        return sum(side < len(test.answers) and test.answers[side].passed for test in self.tests)

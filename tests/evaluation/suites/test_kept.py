@@ -1,0 +1,81 @@
+"""Tests kept with a run: those of its file, or of the newest run on the same data, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_app.errors import AccessError, DataError
+from sft_app.evaluation.suites.kept import keep_tests, kept_tests
+from sft_app.evaluation.suites.tests_file import parse_tests
+from sft_app.export.public_facts import public_values
+from sft_app.hosting import Hosting
+from sft_app.runs.folder import Run
+from sft_app.settings import parse_settings
+from sft_app.training.launch import create_queued_run
+from sft_app.ui.services.access import Access
+
+Create = Callable[..., Run]
+
+
+@pytest.fixture
+def create(home: Path, data_file: Path, tiny_model_dir: Path) -> Create:
+    def run(data: Path = data_file, owner: str = "", **settings: Any) -> Run:
+        wanted = {"data": str(data), "model": str(tiny_model_dir), "max_length": 128, "heldout_min": 4, **settings}
+        return create_queued_run(parse_settings(wanted), home, owner)
+
+    return run
+
+
+@pytest.fixture
+def tests_file(tmp_path: Path) -> Path:
+    file = tmp_path / "shop.yaml"
+    file.write_text("- {prompt: Hi, checks: [ended: true]}")
+    return file
+
+
+def names(run: Run) -> list[str]:
+    suite = kept_tests(run)
+    return [test.name for test in suite.tests] if suite else []
+
+
+def test_the_next_run_on_the_same_data_takes_the_tests_over(create: Create, tests_file: Path, tmp_path: Path) -> None:
+    first = create(tests=str(tests_file))
+    second = create()
+    assert names(first) == names(second) == ["test 1"]
+    assert kept_tests(first).origin == "shop.yaml"
+    assert kept_tests(second).origin == f"run {first.id}, which has the same data"
+    assert names(create(tests="none")) == []
+    other = tmp_path / "other.jsonl"
+    other.write_text(Path(first.record().source.path).read_text().replace("order", "parcel"))
+    assert names(create(other)) == [] and names(create(owner="someone")) == []
+
+
+def test_the_tests_of_the_newest_run_are_taken(create: Create, tests_file: Path) -> None:
+    first = create(tests=str(tests_file))
+    keep_tests(create(tests="none"), parse_tests([{"name": "new", "prompt": "x", "checks": [{"ended": True}]}], "page"))
+    assert names(create()) == ["new"] and names(first) == ["test 1"]
+
+
+def test_tests_that_cannot_be_used_leave_no_run(create: Create, tests_file: Path, home: Path) -> None:
+    tests_file.write_text("- {prompt: Hi}")
+    with pytest.raises(DataError, match="shop.yaml, test 1 .line 1.: it has no checks"):
+        create(tests=str(tests_file))
+    assert not (home / "runs").exists()
+    create(tests="none").tests_file.write_text("- {prompt: Hi}")
+    with pytest.raises(DataError, match="This run would take them over; choose other tests, or `none`"):
+        create()
+
+
+def test_the_folder_of_the_tests_is_not_published(create: Create, tests_file: Path) -> None:
+    assert public_values(create(tests=str(tests_file)).record())["tests"] == "shop.yaml"
+
+
+def test_a_file_of_the_machine_cannot_be_named_on_a_space(home: Path, tests_file: Path) -> None:
+    access = Access(Hosting(space="a/b"), home)
+    access.check_tests("none")
+    with pytest.raises(AccessError, match="Upload the file"):
+        access.check_tests(str(tests_file))
