@@ -18,6 +18,7 @@ from sft_app.cli.terminal import (
     print_facts,
     print_json,
 )
+from sft_app.cli.test import test
 from sft_app.cli.train import train
 from sft_app.errors import AppError
 from sft_app.runtime.home import app_home
@@ -66,7 +67,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 # In the order in which `--help` lists them.
-for command in (ui, inspect, train, runs, status, stop, resume, move, delete, compare, score, export, push):
+for command in (ui, inspect, train, runs, status, stop, resume, move, delete, compare, score, test, export, push):
     app.command()(command)
 app.command("push-space")(push_space_command)
 app.command()(doctor)

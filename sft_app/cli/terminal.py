@@ -187,6 +187,7 @@ def print_scorecard(card: Scorecard) -> None:
             console.print(note, style="yellow")
     print_beside_training(card, console)
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
+    print_kept_tests(card)
     _print_known(card)
 
 
@@ -205,6 +206,16 @@ def _print_known(card: Scorecard) -> None:
         for name, text in lost.texts:
             console.print(f"  {name}: {text}")
     console.print(known.sentence, style="bold red" if known.is_worse else "yellow" if known.is_unclear else None)
+
+
+def print_kept_tests(card: Scorecard) -> None:
+    """Print what the run's own tests show, if it has any."""
+    from sft_app.evaluation.suites.summary import pass_rates, suite_sentence
+
+    if card.tests is not None:
+        console.print(f"Your tests, from {card.tests.origin}: {suite_sentence(card.tests)}")
+        for rate in pass_rates(card.tests):
+            console.print(f"  {rate.side}: {rate} pass")
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:

@@ -32,6 +32,7 @@ from sft_app.cli.terminal import (
     progress_bar,
 )
 from sft_app.errors import AppError, SettingsError
+from sft_app.runs.folder import Run
 from sft_app.runs.summary import summarise_run
 from sft_app.runtime.files import read_jsonl
 from sft_app.runtime.home import app_home
@@ -62,6 +63,14 @@ def train(
     sheet: SheetOption = None,
     chat_template: ChatTemplateOption = None,
     assignments: SetOption = None,
+    tests: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Tests to keep with the run and run at its end; default: those of the last run on the same data, or "
+            "`none` for no tests.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
@@ -78,7 +87,7 @@ def train(
 
     flags: dict[str, Any] = {"data": data, "heldout_data": heldout, "validation_data": validation, "model": model}
     flags |= {"format": format, "columns": columns or None, "assistant": assistant, "sheet": sheet}
-    flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name}
+    flags |= {"method": method, "trainer": trainer, "preset": preset, "name": name, "tests": tests}
     flags |= {"chat_template": read_chat_template(chat_template)}
     options = {key: value for key, value in flags.items() if value is not None}
     settings = settings_from(config, {**options, **parse_assignments(assignments or [])})
@@ -86,6 +95,7 @@ def train(
     if dry_run or measure:
         return _look_ahead(settings, measure, as_json)
     run = submit_run(settings, app_home())
+    _print_tests(run)
     if not as_json:
         console.print(rows_sentence(len(read_jsonl(run.heldout_file))))
     if not detach:
@@ -130,6 +140,14 @@ def _print_reading(settings: RunSettings) -> None:
 
         ref = resolve_model(settings.model, settings.revision, app_home())
         print_notes(check_template_of_run(settings, ref, app_home()), to)
+
+
+def _print_tests(run: Run) -> None:
+    """Print to stderr which tests will be run at the end, and where they come from."""
+    from sft_app.evaluation.suites.kept import kept_tests
+
+    if suite := kept_tests(run):
+        print_notes([f"{len(suite.tests):,} tests will be run at the end, from {suite.origin}."], Console(stderr=True))
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from sft_app.runs.summary import RunSummary, as_float, clock, setting_text
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
 Fact = tuple[str, str]
-_NAMED = ("data", "model", "revision", "general_questions")  # shown without the path on this machine
+_FILES = ("heldout_data", "validation_data", "general_questions", "tests")  # shown without the path on this machine
 SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 METHODS = {
@@ -45,14 +45,16 @@ def public_values(record: RunRecord) -> dict[str, Any]:
     """Return the settings that repeat the run, with the revision of the model it used."""
     values = record.settings.model_dump(mode="json")
     model = public_model(record) if record.model.source == LOCAL_FOLDER else values["model"]
-    named = {"data": data_name(record), "general_questions": file_name(record.settings.general_questions)}
-    return {**values, **named, "model": model, "revision": record.model.revision}
+    named = {name: file_name(getattr(record.settings, name)) for name in _FILES}
+    return {**values, **named, "data": data_name(record), "model": model, "revision": record.model.revision}
 
 
 def every_setting(record: RunRecord) -> list[Fact]:
     """Return all settings with their values in words."""
     values = public_values(record)
-    settings = record.settings.model_copy(update={name: values[name] for name in _NAMED})
+    settings = record.settings.model_copy(
+        update={name: values[name] for name in ("data", "model", "revision", *_FILES)}
+    )
     return [(name, setting_text(settings, name)) for name in type(settings).model_fields]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sft_app.errors import RunError
 from sft_app.runs.folder import ENDING_SECONDS, Run
 from sft_app.runs.records import RunRecord, RunStatus
-from sft_app.runtime.files import read_json, write_json_atomically, write_jsonl_atomically
+from sft_app.runtime.files import read_json, write_json_atomically, write_jsonl_atomically, write_text_atomically
 from sft_app.runtime.home import queue_file, runs_dir
 
 ID_TIME = "%Y%m%d-%H%M%S-"
@@ -25,8 +25,11 @@ def create_run(
     train: Iterable[dict[str, Any]],
     heldout: Iterable[dict[str, Any]],
     others: Mapping[str, Iterable[dict[str, Any]]] = MappingProxyType({}),
+    tests: str = "",
 ) -> Run:
-    """Write a queued run. The folder appears only once it is complete, so a supervisor never sees part of it.
+    """Write a queued run; `tests` is the text of its `tests.yaml`.
+
+    The folder appears only once it is complete, so a supervisor never sees part of it.
 
     `others` are the rows of further files, by the name of their path in `RunPaths`.
 
@@ -42,6 +45,8 @@ def create_run(
         write_jsonl_atomically(draft.heldout_file, heldout)
         for name, rows in others.items():
             write_jsonl_atomically(getattr(draft, name), rows)
+        if tests:
+            write_text_atomically(draft.tests_file, tests)
         write_json_atomically(draft.settings_file, record.model_dump())
         write_json_atomically(draft.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
         draft.path.rename(run.path)

@@ -42,6 +42,10 @@ class RunSettings(HeldoutSettings):
         le=131_072,
     )
 
+    tests: str = setting(
+        "data", "", "File of tests to run at the end. Empty: those of the last run on the same data; none: no tests."
+    )
+
     model: str = setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
     revision: str | None = setting(
         "model", None, "Branch, tag or commit of a Hub model. Leave empty for its main branch."

@@ -11,6 +11,7 @@ from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
 from sft_app.errors import RunError
 from sft_app.evaluation.general_questions import read_general_questions
+from sft_app.evaluation.suites.kept import kept_text, tests_for_run
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
 from sft_app.runs.directory import create_run, list_runs
@@ -46,6 +47,8 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     check_optional_deps(settings)
     general = _general_questions(settings)
     file = open_data(settings, home)
+    sha256 = file_sha256(file.path)
+    tests = tests_for_run(settings.tests, sha256, owner, home)
     heldout = open_heldout_files(settings, home)
     data = divide_data(file, heldout, settings)
     model = resolve_model(settings.model, settings.revision, home)
@@ -56,7 +59,7 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
         settings=settings,
         source=SourceRecord(
             path=str(file.path),
-            sha256=file_sha256(file.path),
+            sha256=sha256,
             format=file.settings.format,
             columns=file.settings.columns,
             hub=read_source(file.path),
@@ -75,7 +78,8 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     )
     others = {"validation_file": data.validation.rows()} if data.validation else {}
     others |= {"general_file": iter(general)} if general else {}
-    return create_run(home, record, data.train.rows(), data.judging.rows(), others)
+    written = kept_text(tests) if tests else ""
+    return create_run(home, record, data.train.rows(), data.judging.rows(), others, written)
 
 
 def stop_run(run: Run) -> None:

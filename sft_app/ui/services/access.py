@@ -101,20 +101,22 @@ class Access:
         if self.hosting.is_hosted and name != "starter" and (not is_hub_id(name) or Path(name).expanduser().exists()):
             raise AccessError(f"Model {name[:80]!r}: {NO_FOLDERS}. Use a Hub id, or `starter`.")
 
+    def check_tests(self, tests: str) -> None:
+        """Raises: AccessError if the setting names a file that was not uploaded."""
+        self._check_uploaded("Tests", "" if tests == "none" else tests)
+
+    def _check_uploaded(self, what: str, path: str) -> None:
+        uploads = uploads_dir(self.home).resolve()
+        if self.hosting.is_hosted and path and not Path(path).expanduser().resolve().is_relative_to(uploads):
+            raise AccessError(f"{what} {path[:80]!r}: {NO_FOLDERS}. Upload the file.")
+
     def check_settings(self, settings: RunSettings) -> None:
-        """Check the data, the model and the general questions. Raises: AccessError."""
+        """Check the data, the model, the general questions and the tests. Raises: AccessError."""
         for source in filter(None, (settings.data, settings.heldout_data, settings.validation_data)):
             self.check_data(settings.model_copy(update={"data": source}))
-        self._check_general_questions(settings.general_questions)
+        self._check_uploaded("General questions", settings.general_questions)
         self.check_model(settings.model)
-
-    def _check_general_questions(self, path: str) -> None:
-        if (
-            self.hosting.is_hosted
-            and path
-            and not Path(path).expanduser().resolve().is_relative_to(uploads_dir(self.home).resolve())
-        ):
-            raise AccessError(f"General questions {path[:80]!r}: {NO_FOLDERS}. Upload the file.")
+        self.check_tests(settings.tests)
 
     def check_side(self, name: str) -> None:
         """Raises: AccessError if the name is a folder on this machine, or not the adapter that this Space compares."""
