@@ -658,7 +658,7 @@ def test_commands_that_answer_are_without_chatter(command: str, home: Path, monk
         heard.append(logging.getLogger("bitsandbytes").isEnabledFor(logging.WARNING))
         raise ModelError("Enough.")
 
-    monkeypatch.setattr("sft_app.inference.sides.find_sides", look)
+    monkeypatch.setattr("sft_app.evaluation.sides.side_names.find_pair_and_more", look)
     monkeypatch.setattr("sft_app.cli.compare.find_run", look)
     with pytest.raises(SystemExit):
         main([command, "latest"])
