@@ -134,7 +134,7 @@ INNER_LAYERS = {
     "evaluation/suites": [
         "plain_yaml summary",
         "tests_file",
-        "kept suggestions",
+        "kept suggestions table",
         "running",
     ],
     "training": [
@@ -186,7 +186,7 @@ INNER_LAYERS = {
         "page",
     ],
     "ui/services": ["visitors", "access", "data models uploads", "lengths runs", "checkup preflight sides"],
-    "ui/serving": ["trusted_hosts zero_gpu", "api"],
+    "ui/serving": ["trusted_hosts zero_gpu", "suites", "api"],
     "ui/data": [
         "views example_views",
         "checkup quick_sources reading_form row_view",
@@ -197,8 +197,9 @@ INNER_LAYERS = {
     "ui/train": ["preflight_views", "preflight_panel", "tab"],
     "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
     "ui/compare": [
-        "blind_views conditions scorecard_views views",
-        "blind_test next_token prompt_set_views report_panel scorecard_panel",
+        "blind_views conditions suite_views views",
+        "scorecard_views",
+        "blind_test next_token prompt_set_views report_panel scorecard_panel tests_panel",
         "many_prompts one_prompt",
         "tab",
     ],

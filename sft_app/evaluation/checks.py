@@ -28,13 +28,14 @@ class CheckKind:
 
     `argument` says what is expected, `example` is one in YAML. `read` turns what was written into what `judge` needs,
     or raises a ValueError. `judge` gets that, the answer, and whether the model ended it; it returns a sentence if the
-    answer fails, else "".
+    answer fails, else "". `is_text` is whether the argument is always a text.
     """
 
     argument: str
     example: str
     read: Callable[[Any], Any]
     judge: Callable[[Any, str, bool], str]
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,19 +181,21 @@ def _shown(value: Any) -> str:
 
 _TRUE = "true; to leave it out, delete the check"
 CHECKS = {
-    "contains": CheckKind("a text", "order number", _text, answer_checks.contains),
+    "contains": CheckKind("a text", "order number", _text, answer_checks.contains, is_text=True),
     "contains_any": CheckKind("a list of texts", "[refund, replacement]", _texts, answer_checks.contains_any),
     "contains_none": CheckKind("a list of texts", "[as an AI]", _texts, answer_checks.contains_none),
-    "regex": CheckKind("a regular expression", r"'\bFH-\d{5}\b'", _pattern, answer_checks.matches),
+    "regex": CheckKind("a regular expression", r"'\bFH-\d{5}\b'", _pattern, answer_checks.matches, is_text=True),
     "json": CheckKind("true, or a JSON schema", "{type: object, required: [name]}", read_schema, is_json),
     "words": CheckKind("the least and the most words", "[5, 110]", _range, answer_checks.has_words),
     "characters": CheckKind("the least and the most characters", "[1, 280]", _range, answer_checks.has_characters),
     "ended": CheckKind(_TRUE, "true", _true, answer_checks.has_ended),
     "asks_question": CheckKind("true or false", "true", _bool, answer_checks.asks_question),
-    "language": CheckKind("a language code or its English name", "en", _language, answer_checks.is_in_language),
-    "equals": CheckKind("a text", "spam", _text, answer_checks.equals),
+    "language": CheckKind(
+        "a language code or its English name", "en", _language, answer_checks.is_in_language, is_text=True
+    ),
+    "equals": CheckKind("a text", "spam", _text, answer_checks.equals, is_text=True),
     "no_repetition": CheckKind(
         "true, or the largest share of repeated 4-word sequences", "true", _share, answer_checks.has_no_repetition
     ),
-    "signs_as": CheckKind("a name", "Anna", _text, answer_checks.signs_as),
+    "signs_as": CheckKind("a name", "Anna", _text, answer_checks.signs_as, is_text=True),
 }

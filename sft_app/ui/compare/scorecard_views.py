@@ -21,6 +21,7 @@ from sft_app.evaluation.verdicts import (
 from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Scores
 from sft_app.runs.summary import number_text
 from sft_app.templating import render_html
+from sft_app.ui.compare.suite_views import tests_view
 
 SCORE_CLASSES = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
 ROW_OUTCOMES = (
@@ -69,7 +70,7 @@ def scorecard_view(card: Scorecard) -> str:
         known_columns=KNOWN_COLUMNS,
         beside=beside_training(card),
         classes=SCORE_CLASSES,
-    )
+    ) + tests_view(card)
 
 
 def changed_rows_view(card: Scorecard) -> str:

@@ -13,6 +13,7 @@ from sft_app.ui.compare.many_prompts import build_many_prompts
 from sft_app.ui.compare.one_prompt import build_one_prompt
 from sft_app.ui.compare.report_panel import build_report
 from sft_app.ui.compare.scorecard_panel import build_scorecard
+from sft_app.ui.compare.tests_panel import build_tests
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import Updates
 
@@ -39,6 +40,8 @@ def build_compare_tab(context: PageContext) -> CompareTab:
             build_scorecard(context, right, scorecard)
         with gr.Tab("Many prompts"):
             build_many_prompts(context, left, right)
+        with gr.Tab("Tests") as tests:
+            build_tests(context, left, right, tests)
         with gr.Tab("Blind test") as blind_test:
             build_blind_test(context, right, blind_test)
         with gr.Tab("Report") as report:

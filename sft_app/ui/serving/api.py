@@ -28,6 +28,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT
 from sft_app.ui.permissions import allowed
 from sft_app.ui.services.access import Permission
+from sft_app.ui.serving.suites import run_all
 from sft_app.ui.serving.zero_gpu import refuse_where_lent, results_of
 
 MEGABYTE = 2**20
@@ -149,7 +150,17 @@ def _model_functions(context: PageContext) -> Functions:
         card = found.scorecard()
         return card.as_record() if card else {}
 
-    return {compare: "compare", score: "measure"}
+    def run_tests(run: str, tests: Any = None, against: str = "base", names: list[str] | None = None) -> dict[str, Any]:
+        """Run tests on both sides, and return which ones each side passes, with the failed checks and the answers.
+
+        `run` and `against` are sides as in `compare`. `tests` is a list of tests, `{"prompt": …, "checks": […]}`, or a
+        mapping with `tests` and, for every answer, `all`; by default the tests kept with the run. `names` selects some.
+        """
+        from sft_app.evaluation.suites.summary import suite_facts
+
+        return suite_facts(run_all(context, against, run, tests, names or []))
+
+    return {compare: "compare", score: "measure", run_tests: "compare"}
 
 
 def _summary(context: PageContext, run: Run) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""Write tests in a table, load or suggest them, save them with the run, and run them on both sides."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sft_app.errors import AppError
+from sft_app.evaluation.suites.kept import keep_tests
+from sft_app.evaluation.suites.summary import suite_facts
+from sft_app.evaluation.suites.table import COLUMNS, EVERY, suite_from_rows, suite_rows
+from sft_app.evaluation.suites.tests_file import Suite, read_tests, suite_yaml
+from sft_app.runtime.files import json_text
+from sft_app.ui.compare.suite_views import SuiteJob, job_card
+from sft_app.ui.context import PageContext
+from sft_app.ui.events import MODEL_EVENT, NO_UPDATES, PRIVATE, Updates
+from sft_app.ui.permissions import allowed, open_to_all
+from sft_app.ui.serving.suites import kept_suite, suite_batches
+from sft_app.ui.views import empty_card
+
+PAGE_ORIGIN = "the table on the page"
+FIRST_ROWS = [[EVERY, "", "ended", "true"], ["", "My order hasn't arrived yet.", "contains", "order number"]]
+HELP = (
+    "A row for each check; leave Test and Prompt empty for another check of the test above. Checks: `contains`, "
+    "`contains_any`, `contains_none`, `regex`, `json`, `words` and `characters` (such as `[5, 110]`), `ended`, "
+    "`asks_question`, `language`, `equals`, `no_repetition`, `signs_as`. Rows named “every answer” apply to all tests."
+)
+
+
+@dataclass(frozen=True)
+class TestsPanel:
+    """The components of the panel."""
+
+    table: gr.Dataframe
+    result: gr.HTML
+    files: list[gr.DownloadButton]
+
+    def outputs(self) -> list[Any]:
+        return [self.result, *self.files]
+
+    def working(self, job: SuiteJob, note: str = "") -> Updates:
+        return {self.result: job_card(job, note), **{file: gr.DownloadButton(visible=False) for file in self.files}}
+
+    def ended(self, job: SuiteJob) -> Updates:
+        """Show the results, with the tests and the results as files."""
+        job.is_at_work = False
+        written: Sequence[str | None] = _export(job) if job.judged else (None, None)
+        buttons = zip(self.files, written, strict=True)
+        return {
+            self.result: job_card(job),
+            **{file: gr.DownloadButton(value=path, visible=path is not None) for file, path in buttons},
+        }
+
+
+def build_tests(context: PageContext, left: gr.Dropdown, right: gr.Dropdown, opened: gr.Tab) -> None:
+    """Build the table with its buttons and results. The tests kept with the run are shown when `opened` is selected."""
+    job = gr.State(SuiteJob())
+    gr.Markdown(HELP, elem_id="tests-help")
+    table = gr.Dataframe(
+        FIRST_ROWS,
+        headers=list(COLUMNS),
+        type="array",
+        datatype="str",
+        interactive=True,
+        wrap=True,
+        show_label=False,
+        column_widths=["18%", "40%", "16%", "26%"],
+        max_height=420,
+        elem_id="tests-table",
+    )
+    with gr.Row():
+        run = gr.Button("Run tests", variant="primary", size="md", min_width=120, elem_id="run-tests")
+        stop = gr.Button("Stop", size="md", min_width=80, elem_id="stop-tests")
+        save = gr.Button("Save with the run", size="md", min_width=140, elem_id="save-tests")
+        suggest = gr.Button("Suggest checks", size="md", min_width=140, elem_id="suggest-tests")
+        load = gr.UploadButton(
+            "Load a file",
+            file_types=[".yaml", ".yml", ".jsonl", ".json"],
+            size="md",
+            min_width=120,
+            elem_id="load-tests",
+        )
+    result = gr.HTML(job_card(SuiteJob()), elem_id="tests-result")
+    with gr.Row():
+        files = [
+            gr.DownloadButton(f"Download {what}", visible=False, size="sm", min_width=120, elem_id=f"tests-{kind}")
+            for what, kind in (("tests as YAML", "yaml"), ("results as JSON", "json"))
+        ]
+    panel = TestsPanel(table, result, files)
+    _wire_table(context, panel, right, opened, (load, suggest, save))
+    work = run.click(_running(context, panel), [job, left, right, table], panel.outputs(), **MODEL_EVENT)
+    work.failure(open_to_all(panel.ended), job, panel.outputs(), **PRIVATE)
+    stop.click(_stop, job, result, **PRIVATE)
+
+
+def _wire_table(
+    context: PageContext,
+    panel: TestsPanel,
+    right: gr.Dropdown,
+    opened: gr.Tab,
+    buttons: tuple[gr.UploadButton, gr.Button, gr.Button],
+) -> None:
+    load, suggest, save = buttons
+
+    @allowed("look", context)
+    def show_kept(side: str | None, rows: list[list[Any]]) -> Updates:
+        """Fill the table with the run's tests, unless someone has written others."""
+        if _texts(rows) not in (FIRST_ROWS, []):
+            return NO_UPDATES
+        try:
+            suite = kept_suite(context, side)
+        except AppError as error:
+            return {panel.result: empty_card(str(error))}
+        return (
+            _filled(panel, suite, f"These tests are kept with the run, from {suite.origin}.") if suite else NO_UPDATES
+        )
+
+    @allowed("upload", context)
+    def load_file(file: str) -> Updates:
+        context.uploads.check(Path(file))
+        suite = read_tests(Path(file))
+        return _filled(
+            panel, suite, f"{len(suite.tests):,} tests from {suite.origin}. Save them with the run to keep them."
+        )
+
+    @allowed("look", context)
+    def add_suggested(side: str | None, rows: list[list[Any]]) -> Updates:
+        from sft_app.evaluation.suites.suggestions import suggest_tests
+
+        found = suggest_tests(context.sides.get_run(side))
+        added = suite_rows(found.suite() if _texts(rows) in (FIRST_ROWS, []) else Suite((), found.suite().for_all))
+        is_first = _texts(rows) in (FIRST_ROWS, [])
+        kept = [] if is_first else [row for row in _texts(rows) if any(row)]
+        reasons = "; ".join(map(str, found.suggestions)) or "The answers share nothing that could be checked"
+        note = f"{reasons}. Remove what need not stay so."
+        return {panel.table: [*map(list, added), *kept], panel.result: empty_card(note)}
+
+    @allowed("measure", context)
+    def save_with_run(side: str | None, rows: list[list[Any]]) -> str:
+        target = context.sides.get_run(side)
+        suite = suite_from_rows(rows, PAGE_ORIGIN)
+        keep_tests(target, suite)
+        return empty_card(
+            f"{len(suite.tests):,} tests are saved with the run. Its scorecard shows their results once you measure "
+            "again, and later runs on the same data take them over."
+        )
+
+    outputs = [panel.table, panel.result]
+    opened.select(show_kept, [right, panel.table], outputs, **PRIVATE)
+    load.upload(load_file, load, outputs, **PRIVATE)
+    suggest.click(add_suggested, [right, panel.table], outputs, **PRIVATE)
+    save.click(save_with_run, [right, panel.table], panel.result, **PRIVATE)
+
+
+def _running(context: PageContext, panel: TestsPanel) -> Any:
+    @allowed("compare", context)
+    def run(job: SuiteJob, left: str, right: str, rows: list[list[Any]]) -> Iterator[Updates]:
+        suite, sides = suite_from_rows(rows, PAGE_ORIGIN), context.sides.find(left, right)
+        job.begin(suite, (sides[0].label, sides[1].label))
+        yield panel.working(job, "Loading the model …")
+        for _ in _work(job, suite_batches(context, sides, suite)):
+            yield panel.working(job)
+        yield panel.ended(job)
+
+    return run
+
+
+def _work(job: SuiteJob, batches: Iterator[Any]) -> Generator[None]:
+    """Take the batches one by one, until the last one or a stop."""
+    job.is_at_work = True
+    try:
+        while not job.is_stopping and (batch := next(batches, None)) is not None:
+            job.judged += batch
+            yield
+    finally:
+        job.is_at_work = False
+
+
+def _filled(panel: TestsPanel, suite: Suite, note: str) -> Updates:
+    return {panel.table: [list(row) for row in suite_rows(suite)], panel.result: empty_card(note)}
+
+
+def _texts(rows: list[list[Any]]) -> list[list[str]]:
+    return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+
+def _export(job: SuiteJob) -> list[str]:
+    folder = Path(tempfile.mkdtemp(prefix="tests-"))
+    files = [folder / "tests.yaml", folder / "results.json"]
+    files[0].write_text(suite_yaml(job.suite), encoding="utf-8")
+    files[1].write_text(json_text(suite_facts(job.scores()), indent=2), encoding="utf-8")
+    return [str(file) for file in files]
+
+
+@open_to_all
+def _stop(job: SuiteJob) -> str:
+    job.is_stopping = True
+    return job_card(job)
