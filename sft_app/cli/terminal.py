@@ -210,12 +210,10 @@ def _print_known(card: Scorecard) -> None:
 
 def print_kept_tests(card: Scorecard) -> None:
     """Print what the run's own tests show, if it has any."""
-    from sft_app.evaluation.suites.summary import pass_rates, suite_sentence
+    from sft_app.evaluation.suites.summary import kept_tests_sentence
 
     if card.tests is not None:
-        console.print(f"Your tests, from {card.tests.origin}: {suite_sentence(card.tests)}")
-        for rate in pass_rates(card.tests):
-            console.print(f"  {rate.side}: {rate} pass")
+        console.print(f"Your tests: {kept_tests_sentence(card.tests)}")
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
 from sft_app.evaluation.forgetting import KnownText, describe_known
+from sft_app.evaluation.suites.summary import kept_tests_sentence
 from sft_app.evaluation.verdicts import (
     Line,
     cannot_be_judged,
@@ -107,6 +108,7 @@ class ReportFacts:
     forgetting: ScoreTable | None
     known: KnownText | None
     beside: BesideTraining
+    tests: str
     metrics: list[StepMetrics]
     pairs: list[ShownPair]
     pairs_note: str
@@ -144,6 +146,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         forgetting=_forgetting(card),
         known=describe_known(card.known) if card else None,
         beside=beside_training(card),
+        tests=kept_tests_sentence(card.tests) if card else "",
         metrics=metrics,
         pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
         pairs_note=_pairs_note(len(pairs), len(known), chosen is None),

@@ -49,6 +49,27 @@ def test_the_example_with_curl_works_as_written(finished_run: Any, server: Any) 
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_tests_are_run_through_the_api(client: Client, finished_run: Any, tmp_path: Path, cli: Any) -> None:
+    tests = [
+        {"name": "passes", "prompt": "Hi", "checks": [{"words": [0, 500]}]},
+        {"name": "fails", "prompt": "Hi", "checks": [{"contains": "no model says this"}]},
+    ]
+    found = client.predict("latest", tests, api_name="/run_tests")
+    assert [side["passed"] for side in found["sides"]] == [1, 1] and found["paired"]["neither"] == 1
+    file = tmp_path / "tests.yaml"
+    file.write_text(json.dumps(tests))
+    on_the_line = cli("test", "latest", "--file", file, "--json").json
+    assert found["tests"] == on_the_line["tests"]
+    assert [
+        test["name"] for test in client.predict("latest", tests, "base", ["passes"], api_name="/run_tests")["tests"]
+    ]
+    with pytest.raises(AppError, match="No tests are kept with this run"):
+        client.predict("latest", api_name="/run_tests")
+    with pytest.raises(AppError, match="test 1: it has no checks"):
+        client.predict("latest", [{"prompt": "Hi"}], api_name="/run_tests")
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_api_says_what_the_command_line_says(client: Client, finished_run: Any, cli: Any) -> None:
     told = json.loads(cli("status", finished_run.id, "--json").out)
     assert client.predict("latest", api_name="/run_status") == told
@@ -109,7 +130,7 @@ def shared_client(
 def test_the_endpoints_name_their_types(shared_client: Client) -> None:
     told = shared_client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(told) == {f"/{name}" for name in (
-        "upload", "inspect", "start_run", "run_status", "stop_run", "list_runs", "compare", "score"
+        "upload", "inspect", "start_run", "run_status", "stop_run", "list_runs", "compare", "score", "run_tests"
     )}  # fmt: skip
     assert [p["parameter_name"] for p in told["/compare"]["parameters"]][:3] == ["run", "prompts", "against"]
     assert all(told[name]["description"] for name in told)

@@ -70,6 +70,14 @@ def suite_sentence(scores: SuiteScores) -> str:
     return " ".join(filter(None, [sentence, _compared(scores) if len(rates) == 2 else "", _incomplete(scores)]))
 
 
+def kept_tests_sentence(scores: SuiteScores | None) -> str:
+    """Say how both sides do at the tests kept with a run, and where those come from; "" if it has none."""
+    if scores is None:
+        return ""
+    rates = ", ".join(f"{rate.side} {rate}" for rate in pass_rates(scores))
+    return f"{suite_sentence(scores)}{f' With 95% intervals: {rates}.' if rates else ''} Tests from {scores.origin}."
+
+
 def _compared(scores: SuiteScores) -> str:
     found = paired_counts(scores)
     differing = found.only_first + found.only_second

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from sft_app.ui.views import empty_card
 
 PAGE_ORIGIN = "the table on the page"
 FIRST_ROWS = [[EVERY, "", "ended", "true"], ["", "My order hasn't arrived yet.", "contains", "order number"]]
+EMPTY_ROWS = 4
 HELP = (
     "A row for each check; leave Test and Prompt empty for another check of the test above. Checks: `contains`, "
     "`contains_any`, `contains_none`, `regex`, `json`, `words` and `characters` (such as `[5, 110]`), `ended`, "
@@ -62,14 +63,14 @@ def build_tests(context: PageContext, left: gr.Dropdown, right: gr.Dropdown, ope
     job = gr.State(SuiteJob())
     gr.Markdown(HELP, elem_id="tests-help")
     table = gr.Dataframe(
-        FIRST_ROWS,
+        _with_empty_rows(FIRST_ROWS),
         headers=list(COLUMNS),
         type="array",
         datatype="str",
         interactive=True,
         wrap=True,
         show_label=False,
-        column_widths=["18%", "40%", "16%", "26%"],
+        column_widths=["180px", "400px", "160px", "260px"],
         max_height=420,
         elem_id="tests-table",
     )
@@ -133,12 +134,12 @@ def _wire_table(
         from sft_app.evaluation.suites.suggestions import suggest_tests
 
         found = suggest_tests(context.sides.get_run(side))
-        added = suite_rows(found.suite() if _texts(rows) in (FIRST_ROWS, []) else Suite((), found.suite().for_all))
         is_first = _texts(rows) in (FIRST_ROWS, [])
-        kept = [] if is_first else [row for row in _texts(rows) if any(row)]
+        suite = found.suite() if is_first else replace(found.suite(), tests=())
+        kept = [] if is_first else _texts(rows)
         reasons = "; ".join(map(str, found.suggestions)) or "The answers share nothing that could be checked"
         note = f"{reasons}. Remove what need not stay so."
-        return {panel.table: [*map(list, added), *kept], panel.result: empty_card(note)}
+        return {panel.table: _with_empty_rows([*map(list, suite_rows(suite)), *kept]), panel.result: empty_card(note)}
 
     @allowed("measure", context)
     def save_with_run(side: str | None, rows: list[list[Any]]) -> str:
@@ -182,11 +183,17 @@ def _work(job: SuiteJob, batches: Iterator[Any]) -> Generator[None]:
 
 
 def _filled(panel: TestsPanel, suite: Suite, note: str) -> Updates:
-    return {panel.table: [list(row) for row in suite_rows(suite)], panel.result: empty_card(note)}
+    return {panel.table: _with_empty_rows(map(list, suite_rows(suite))), panel.result: empty_card(note)}
+
+
+def _with_empty_rows(rows: Iterable[list[str]]) -> list[list[str]]:
+    return [*rows, *([""] * len(COLUMNS) for _ in range(EMPTY_ROWS))]
 
 
 def _texts(rows: list[list[Any]]) -> list[list[str]]:
-    return [["" if cell is None else str(cell) for cell in row] for row in rows]
+    """Return the rows that hold anything."""
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    return [row for row in texts if any(row)]
 
 
 def _export(job: SuiteJob) -> list[str]:
