@@ -47,6 +47,7 @@ COMMANDS = [
     "delete",
     "compare",
     "score",
+    "test",
     "export",
     "doctor",
 ]

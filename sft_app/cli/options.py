@@ -38,6 +38,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, for example max_steps=20; can be repeated."),
 ]
+TestsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Tests to keep with the run and run at its end; default: the last run's on the same data, or `none`.",
+    ),
+]
 ThinkingOption = Annotated[
     bool | None,
     typer.Option(

@@ -19,6 +19,7 @@ from sft_app.cli.options import (
     MapOption,
     SetOption,
     SheetOption,
+    TestsOption,
     ValidationOption,
     read_chat_template,
 )
@@ -63,14 +64,7 @@ def train(
     sheet: SheetOption = None,
     chat_template: ChatTemplateOption = None,
     assignments: SetOption = None,
-    tests: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Tests to keep with the run and run at its end; default: those of the last run on the same data, or "
-            "`none` for no tests.",
-        ),
-    ] = None,
+    tests: TestsOption = None,
     name: Annotated[str | None, typer.Option(help="A name that helps you recognise the run.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return immediately; the run continues in the background.")
