@@ -84,9 +84,12 @@ def run_kept_tests(run: Run, pair: LoadedPair, on_progress: ProgressCallback) ->
     try:
         suite = kept_tests(run)
         sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-        return run_suite(pair, suite, settings.system_prompt, sampling, on_progress) if suite else None
+        if suite is not None:
+            return run_suite(pair, suite, settings.system_prompt, sampling, on_progress)
     except DataError as error:
         return SuiteScores(origin=run.tests_file.name, sides=[], tests=[], problem=str(error))
+    on_progress(1.0)
+    return None
 
 
 def suite_scores(suite: Suite, labels: Sequence[str], judged: Batch) -> SuiteScores:

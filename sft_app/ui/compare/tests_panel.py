@@ -70,7 +70,7 @@ def build_tests(context: PageContext, left: gr.Dropdown, right: gr.Dropdown, ope
         interactive=True,
         wrap=True,
         show_label=False,
-        column_widths=["180px", "400px", "160px", "260px"],
+        column_widths=["200px", "460px", "180px", "330px"],
         max_height=420,
         elem_id="tests-table",
     )
