@@ -111,13 +111,20 @@ INNER_LAYERS = {
         "stream batch_generation",
         "chat pair_tasks",
     ],
+    "evaluation/statistics": [
+        "anytime exact intervals",
+    ],
+    "evaluation/forgetting": [
+        "general_questions sentences",
+        "known",
+    ],
     "evaluation": [
-        "anytime exact forgetting intervals json_checks tables word_diff",
+        "json_checks statistics tables word_diff",
         "answer_metrics answer_pairs scorecard",
         "answer_checks selection verdicts votes",
         "checks power vote_files",
-        "general_questions prompt_sets sides",
-        "beside known prompt_job suites",
+        "forgetting prompt_sets sides",
+        "beside prompt_job suites",
         "score_run",
     ],
     "evaluation/sides": [
@@ -171,8 +178,8 @@ INNER_LAYERS = {
     "cli": [
         "options score_tables",
         "terminal",
-        "data_output prompt_tables",
-        "compare data export runs train",
+        "data_output export prompt_tables runs test",
+        "compare data train",
         "app",
         "__init__",
     ],

@@ -171,7 +171,7 @@ def score(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
-    from sft_app.evaluation.general_questions import keep_general_questions, read_general_questions
+    from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
     from sft_app.evaluation.score_run import keep_score
     from sft_app.inference.pair import load_pair
     from sft_app.inference.sides import BASE, find_sides

@@ -192,7 +192,7 @@ def print_scorecard(card: Scorecard) -> None:
 
 
 def _print_known(card: Scorecard) -> None:
-    from sft_app.evaluation.forgetting import KNOWN_COLUMNS, describe_known
+    from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known
 
     if (known := describe_known(card.known)) is None:
         return

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sft_app.evaluation.exact import mcnemar, paired_share_interval, sign_flip_test
-from sft_app.evaluation.intervals import paired_intervals, sum_groups
+from sft_app.evaluation.statistics.exact import mcnemar, paired_share_interval, sign_flip_test
+from sft_app.evaluation.statistics.intervals import paired_intervals, sum_groups
 from sft_app.runs.scorecard import AnswerScores, Broken, Interval, SideScores
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sft_app.evaluation.intervals import student_limit
+from sft_app.evaluation.statistics.intervals import student_limit
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE
 
 if TYPE_CHECKING:

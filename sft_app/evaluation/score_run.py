@@ -17,8 +17,8 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised
 from sft_app.evaluation.beside.prompted import AnsweredRow, score_prompted
-from sft_app.evaluation.general_questions import general_questions_file, questions_by_number
-from sft_app.evaluation.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
+from sft_app.evaluation.forgetting.general_questions import general_questions_file, questions_by_number
+from sft_app.evaluation.forgetting.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import (
     RowScore,

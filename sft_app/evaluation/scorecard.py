@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from sft_app.data.tokens import IGNORED, RenderedConversation
-from sft_app.evaluation.exact import holm, sign_flip_test
-from sft_app.evaluation.intervals import paired_intervals, sum_groups
+from sft_app.evaluation.statistics.exact import holm, sign_flip_test
+from sft_app.evaluation.statistics.intervals import paired_intervals, sum_groups
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number
 from sft_app.runs.scorecard import ChangedRows, Counted, Interval, PromptedScores, Scorecard, Scores

@@ -16,8 +16,9 @@ UNJUDGED: Verdict = "not a number: cannot be judged"
 SIDE_LABELS = {"base": "base model", "tuned": "fine-tuned model"}
 # Five fair coins agree in one of 16 cases, six in one of 32: with fewer rows, even a unanimous change can be chance.
 FEWEST_TO_JUDGE = 6
-# From simulations (tests/evaluation/test_intervals.py): with fewer rows than the key, up to one interval in this many
-# misses the truth, if differences have no longer tail than a lognormal with sigma 1. Longer tails have no such bound.
+# From simulations (tests/evaluation/statistics/test_intervals.py): with fewer rows than the key, up to one interval in
+# this many misses the truth, if differences have no longer tail than a lognormal with sigma 1; longer tails have no
+# such bound.
 MISSED_ONE_IN = {8: 4, 16: 5, 40: 7}
 FEW_ROWS = max(MISSED_ONE_IN)
 CHANCE = 0.05

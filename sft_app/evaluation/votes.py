@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
-from sft_app.evaluation.anytime import ENOUGH, confidence_sequence, e_value, percent
+from sft_app.evaluation.statistics.anytime import ENOUGH, confidence_sequence, e_value, percent
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Record
 from sft_app.runtime.files import append_jsonl, read_records
@@ -67,7 +67,7 @@ class Tally:
     """The result of a set of votes.
 
     `win_rate` is the tuned side's share of decisive votes, with its 95 % interval; None without decisive votes.
-    `evidence` is the e-value against a share of one half. Both are valid at any time (`evaluation/anytime`).
+    `evidence` is the e-value against a share of one half. Both are valid at any time (`evaluation/statistics/anytime`).
     """
 
     tuned: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
-from sft_app.evaluation.forgetting import KnownText, describe_known
+from sft_app.evaluation.forgetting.sentences import KnownText, describe_known
 from sft_app.evaluation.suites.summary import kept_tests_sentence
 from sft_app.evaluation.verdicts import (
     Line,

@@ -10,7 +10,7 @@ from sft_app.data.reading import open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
 from sft_app.errors import RunError
-from sft_app.evaluation.general_questions import read_general_questions
+from sft_app.evaluation.forgetting.general_questions import read_general_questions
 from sft_app.evaluation.suites.kept import kept_text, tests_for_run
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine

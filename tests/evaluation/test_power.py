@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from sft_app.evaluation.intervals import student_limit
 from sft_app.evaluation.power import POWER, detectable_difference, loss_spread, rows_sentence
 from sft_app.evaluation.scorecard import RowScore
+from sft_app.evaluation.statistics.intervals import student_limit
 
 
 def share_found(change: float, rows: int) -> float:

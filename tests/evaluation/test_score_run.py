@@ -16,7 +16,7 @@ from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer
 from sft_app.evaluation.answer_pairs import read_pairs
-from sft_app.evaluation.general_questions import GENERAL_QUESTIONS_FILE
+from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FILE
 from sft_app.evaluation.score_run import (
     keep_score,
     most_changed,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sft_app.evaluation.intervals import student_limit
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.selection import cross_fit, read_evaluations, record_evaluation, without_selection
+from sft_app.evaluation.statistics.intervals import student_limit
 from sft_app.runs.folder import Run
 from tests.export.run_folders import make_run
 

@@ -11,7 +11,7 @@ import pytest
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair
-from sft_app.evaluation.anytime import confidence_sequence, percent
+from sft_app.evaluation.statistics.anytime import confidence_sequence, percent
 from sft_app.evaluation.vote_files import votes_csv, votes_jsonl
 from sft_app.evaluation.votes import (
     Ballot,

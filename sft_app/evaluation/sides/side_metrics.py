@@ -14,10 +14,10 @@ import numpy as np
 
 from sft_app.errors import SettingsError
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS, score_answer
-from sft_app.evaluation.exact import paired_share_interval
-from sft_app.evaluation.intervals import paired_intervals
 from sft_app.evaluation.prompt_sets import PromptResult
 from sft_app.evaluation.sides.more_sides import SideText
+from sft_app.evaluation.statistics.exact import paired_share_interval
+from sft_app.evaluation.statistics.intervals import paired_intervals
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE
 from sft_app.runs.scorecard import Interval
 

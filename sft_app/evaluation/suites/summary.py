@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sft_app.evaluation.exact import clopper_pearson, mcnemar
+from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
 
 CHANCE = 0.05

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_app.evaluation.known import ANSWER_TOKENS
+from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sft_app.evaluation.anytime import percent
+from sft_app.evaluation.statistics.anytime import percent
 from sft_app.evaluation.votes import (
     ANY_TIME,
     Ballot,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft_app.evaluation.beside.beside_training import beside_training
-from sft_app.evaluation.forgetting import KNOWN_COLUMNS, describe_known
+from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known
 from sft_app.evaluation.verdicts import (
     Line,
     cannot_be_judged,

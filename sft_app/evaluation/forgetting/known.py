@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_app.evaluation.checks import failures
-from sft_app.evaluation.exact import clopper_pearson, holm, mcnemar
-from sft_app.evaluation.general_questions import GENERAL_QUESTIONS_FILE, GeneralQuestion, questions_by_number
+from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FILE, GeneralQuestion, questions_by_number
+from sft_app.evaluation.statistics.exact import clopper_pearson, holm, mcnemar
 from sft_app.runs.known import KindCounts, Known, KnownCounts, LostQuestion
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.errors import DataError
 from sft_app.evaluation.checks import failures
-from sft_app.evaluation.general_questions import (
+from sft_app.evaluation.forgetting.general_questions import (
     GENERAL_QUESTIONS_FILE,
     keep_general_questions,
     questions_by_number,

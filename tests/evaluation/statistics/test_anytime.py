@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sft_app.evaluation.anytime import ENOUGH, confidence_sequence, e_value
+from sft_app.evaluation.statistics.anytime import ENOUGH, confidence_sequence, e_value
 from sft_app.evaluation.votes import Vote, first_choices
 
 LOOKS, TRIALS = 200, 10_000

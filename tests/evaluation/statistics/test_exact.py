@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sft_app.evaluation.exact import clopper_pearson, holm, mcnemar, paired_share_interval, sign_flip_test
+from sft_app.evaluation.statistics.exact import clopper_pearson, holm, mcnemar, paired_share_interval, sign_flip_test
 
 ROWS = [4, 8, 16, 40, 200]
 

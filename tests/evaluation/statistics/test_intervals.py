@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from sft_app.evaluation import intervals
-from sft_app.evaluation.intervals import expanded_tail, paired_intervals, student_limit
+from sft_app.evaluation.statistics import intervals
+from sft_app.evaluation.statistics.intervals import expanded_tail, paired_intervals, student_limit
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, MISSED_ONE_IN, rows_note
 from sft_app.runs.scorecard import AnswerScores
 

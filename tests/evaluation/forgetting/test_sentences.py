@@ -11,9 +11,9 @@ import pytest
 
 from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt
-from sft_app.evaluation.forgetting import describe_known, known_sentence, situation
-from sft_app.evaluation.general_questions import keep_general_questions, read_general_questions
-from sft_app.evaluation.known import ANSWER_TOKENS
+from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
+from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
+from sft_app.evaluation.forgetting.sentences import describe_known, known_sentence, situation
 from sft_app.evaluation.score_run import keep_score, score_run
 from sft_app.export.model_card import model_card
 from sft_app.export.report import report_html, report_markdown

@@ -11,11 +11,11 @@ import pytest
 
 from sft_app.data.conversation import make_conversation
 from sft_app.evaluation.checks import parse_checks
-from sft_app.evaluation.exact import clopper_pearson, mcnemar
-from sft_app.evaluation.forgetting import WHAT_TO_DO, describe_known, known_sentence, situation
-from sft_app.evaluation.general_questions import GENERAL_QUESTIONS_FILE, GeneralQuestion
-from sft_app.evaluation.known import KNOWN_LOSS, LEAST_RISE, MeasuredQuestion, find_known
+from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FILE, GeneralQuestion
+from sft_app.evaluation.forgetting.known import KNOWN_LOSS, LEAST_RISE, MeasuredQuestion, find_known
+from sft_app.evaluation.forgetting.sentences import WHAT_TO_DO, describe_known, known_sentence, situation
 from sft_app.evaluation.scorecard import RowScore
+from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.inference.generation import Answer
 from sft_app.runs.known import Known
 from sft_app.runs.scorecard import Scorecard

@@ -1,0 +1,1 @@
+"""Intervals, exact tests and confidence sequences: how sure a number is, whatever it measures."""
