@@ -42,6 +42,17 @@ def randomise_adapter(model: Any, seed: int = 1, scale: float = 0.5) -> Any:
     return model
 
 
+def overflowing(model: Any) -> Any:
+    """Weights that are numbers, so loading takes them, and whose products are none."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(1e37)
+    return model
+
+
 @pytest.fixture(scope="session")
 def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """A run folder with a saved adapter, or a full model, as a worker leaves it; `change` edits the model first."""

@@ -163,6 +163,7 @@ def print_ollama(package: OllamaPackage) -> None:
 
 def print_scorecard(card: Scorecard) -> None:
     """Print the parts as tables, and a summary sentence."""
+    from sft_app.evaluation.headline import headline
     from sft_app.evaluation.verdicts import (
         computed_note,
         judgeable_answers,
@@ -189,6 +190,7 @@ def print_scorecard(card: Scorecard) -> None:
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
     print_kept_tests(card)
     _print_known(card)
+    console.print(str(headline(card)), style="bold")
 
 
 def _print_known(card: Scorecard) -> None:

@@ -117,7 +117,7 @@ def score_run(
         both = (known[0], judged)
         measured |= _beside_training(run, pair, heldout, both, answered, _part(on_progress, 0.85, 0.95))
     if tests := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0)):
-        measured["tests"] = tests
+        measured |= {"tests": tests, "primary": settings.primary_measure}
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]

@@ -13,6 +13,7 @@ import torch
 from sft_app.data.tokens import IGNORED, RenderedConversation
 from sft_app.evaluation.statistics.exact import holm, sign_flip_test
 from sft_app.evaluation.statistics.intervals import paired_intervals, sum_groups
+from sft_app.evaluation.suites.summary import paired_counts
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number
 from sft_app.runs.scorecard import ChangedRows, Counted, Interval, PromptedScores, Scorecard, Scores
@@ -92,10 +93,15 @@ def correct_for_several(card: Scorecard) -> Scorecard:
     """
     chosen_here = card.selection is not None and card.selection.rows == "same"
     answers, prompted = (None, None) if chosen_here else (card.answers, card.prompted)
-    primary = {"held out"} if card.primary == "loss" else set()
-    parts: dict[str, Scores | None] = {"held out": card, "general": card.general, "answers": answers}
-    changes = _corrected(parts, {*primary, "general"})
+    decides = card.primary == "loss"
+    parts = {name: part.difference for name, part in (("general", card.general), ("answers", answers)) if part}
+    parts |= {"held out": card.difference}
+    if card.tests and decides and len(card.tests.sides) == 2:
+        parts["tests"] = {"passed": Interval(value=0.0, p_value=paired_counts(card.tests).p_value)}
+    changes = _corrected(parts, {"general", *(["held out"] if decides else [])})
     changed: dict[str, Any] = {"difference": changes["held out"]}
+    if card.tests and "tests" in changes:
+        changed["tests"] = card.tests.model_copy(update={"p_holm": changes["tests"]["passed"].p_holm})
     if card.general:
         changed["general"] = card.general.model_copy(update={"difference": changes["general"]})
     if answers:
@@ -107,15 +113,16 @@ def correct_for_several(card: Scorecard) -> Scorecard:
 
 def _corrected_prompt(prompted: PromptedScores) -> dict[str, Any]:
     parts: dict[str, Scores | None] = {"predicted": prompted.predicted, "answers": prompted.answers}
-    changes = _corrected(parts, {"predicted"})
+    changes = _corrected({name: part.difference for name, part in parts.items() if part}, {"predicted"})
     return {
         name: part.model_copy(update={"difference": changes[name]}) for name, part in parts.items() if part is not None
     }
 
 
-def _corrected(parts: Mapping[str, Scores | None], primary: Collection[str]) -> dict[str, dict[str, Interval]]:
+def _corrected(
+    measured: Mapping[str, Mapping[str, Interval]], primary: Collection[str]
+) -> dict[str, dict[str, Interval]]:
     """Return each part's differences with `p_holm`, but not for the loss of the parts in which it is `primary`."""
-    measured = {name: part.difference for name, part in parts.items() if part is not None}
     p_values = {
         f"{name}/{metric}": math.nan if change.p_value is None else change.p_value
         for name, changes in measured.items()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
 from sft_app.evaluation.forgetting.sentences import KnownText, describe_known
+from sft_app.evaluation.headline import headline
 from sft_app.evaluation.suites.summary import kept_tests_sentence
 from sft_app.evaluation.verdicts import (
     Line,
@@ -172,7 +173,7 @@ def _state(run: Run) -> str:
 
 def _summary(card: Scorecard | None, summary: RunSummary) -> str:
     if card is not None:
-        return summary_sentence(card)
+        return f"{headline(card)} {summary_sentence(card)}"
     if summary.heldout_loss_tuned is not None:
         return f"Held-out loss {loss_change(summary)}, measured during training. {unjudged_note(summary)}".strip()
     return "Nothing has been measured after training yet."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sft_app.runs.records import Record
+from sft_app.runs.records import Number, Record
 
 
 class JudgedAnswer(Record):
@@ -27,12 +27,15 @@ class JudgedTest(Record):
 class SuiteScores(Record):
     """The results of all tests. `origin` says where the tests come from, `sides` are the labels of the sides.
 
-    `problem` says why the tests could not be run; there are no results then.
+    `p_holm` is the p-value of the paired test of two sides, corrected for the number of measures; None if the tests are
+    the measure that decides, or were run alone. `problem` says why the tests could not be run; there are no results
+    then.
     """
 
     origin: str = ""
     sides: list[str] = []
     tests: list[JudgedTest] = []
+    p_holm: Number | None = None
     problem: str = ""
 
     def passed(self, side: int) -> int:

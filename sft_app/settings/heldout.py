@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import field_validator, model_validator
 
 from sft_app.settings.data import DataSettings, clean_source, setting
@@ -24,6 +26,12 @@ class HeldoutSettings(DataSettings):
         "data",
         "",
         "A file of conversations that choose which weights are kept. Leave empty to hold some of your examples out.",
+    )
+
+    primary_measure: Literal["loss", "tests"] = setting(
+        "data",
+        "loss",
+        "What decides whether training helped, named before it begins: the loss on held-out examples, or your tests.",
     )
 
     @field_validator("heldout_data", "validation_data")

@@ -33,7 +33,7 @@ from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.runs.scorecard import Scorecard
 from sft_app.ui.compare.scorecard_views import scorecard_view
-from tests.made_runs import randomise_adapter
+from tests.made_runs import overflowing, randomise_adapter
 
 QUESTIONS = ["Where is it?", "Hi", "Do you ship to Spain? I need it by Friday.", "Thanks!"]
 Make = Callable[..., Any]
@@ -164,15 +164,6 @@ def test_a_prompt_too_long_costs_only_its_own_answer(pair: LoadedPair, made: Any
     ((base,), (tuned,)) = answer_both(pair, [prompt], sampling)
     assert first == third == (base, tuned)
     assert isinstance(second, ModelError) and "tokens" in str(second)
-
-
-def overflowing(model: Any) -> Any:
-    """Weights that are numbers, so loading takes them, and whose products are none."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(1e37)
-    return model
 
 
 def test_nothing_is_judged_from_answers_and_logits_that_are_no_numbers(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
 
 CHANCE = 0.05
+# With fewer tests, even a difference in all of them could be chance.
+FEWEST_TESTS = 6
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,18 @@ def failing_tests(scores: SuiteScores, side: int) -> list[JudgedTest]:
     return [test for test in scores.tests if not test.answers[side].passed]
 
 
+def suite_verdict(scores: SuiteScores) -> Literal["better", "worse", "unchanged", "too few"]:
+    """Return whether the second side passes more tests than the first, beyond chance."""
+    if scores.problem or len(scores.sides) != 2 or not scores.tests:
+        return "too few"
+    found = paired_counts(scores)
+    if found.only_first == found.only_second:
+        return "too few" if found.only_first or len(scores.tests) < FEWEST_TESTS else "unchanged"
+    if _p_value(scores) >= CHANCE:
+        return "too few"
+    return "better" if found.only_second > found.only_first else "worse"
+
+
 def suite_sentence(scores: SuiteScores) -> str:
     """Say how both sides do, and whether the difference could be chance; for two sides, the base first."""
     if scores.problem:
@@ -78,16 +92,23 @@ def kept_tests_sentence(scores: SuiteScores | None) -> str:
     return f"{suite_sentence(scores)}{f' With 95% intervals: {rates}.' if rates else ''} Tests from {scores.origin}."
 
 
+def _p_value(scores: SuiteScores) -> float:
+    """Return the p-value of the paired test, corrected for the number of measures if another one decides."""
+    return paired_counts(scores).p_value if scores.p_holm is None else scores.p_holm
+
+
 def _compared(scores: SuiteScores) -> str:
-    found = paired_counts(scores)
+    found, p_value = paired_counts(scores), _p_value(scores)
     differing = found.only_first + found.only_second
     if not differing:
         return "Both pass and fail the same tests."
-    chance = f"exact paired test: p = {found.p_value:.2g}" if found.p_value >= 0.001 else "exact paired test: p < 0.001"
+    chance = f"exact paired test: p {'= ' + format(p_value, '.2g') if p_value >= 0.001 else '< 0.001'}"
+    if scores.p_holm is not None:
+        chance += ", corrected for the number of measures"
     if found.only_first == found.only_second:
         return f"Each passes {found.only_first} that the other fails, so neither is ahead."
     better = scores.sides[found.only_second > found.only_first]
-    if found.p_value < CHANCE:
+    if p_value < CHANCE:
         return f"{better} is better ({chance})."
     return (
         f"They differ in {_counted(differing, 'test')}, which could be chance ({chance}). "

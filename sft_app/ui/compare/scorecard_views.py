@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sft_app.evaluation.beside.beside_training import beside_training
 from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known
+from sft_app.evaluation.headline import headline
 from sft_app.evaluation.verdicts import (
     Line,
     cannot_be_judged,
@@ -16,7 +17,6 @@ from sft_app.evaluation.verdicts import (
     note_before_numbers,
     scorecard_lines,
     summary_sentence,
-    verdict_of_loss,
 )
 from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Scores
 from sft_app.runs.summary import number_text
@@ -61,9 +61,11 @@ def scorecard_view(card: Scorecard) -> str:
     task = _part(
         f"Your held-out examples · {card.row_count}", "How likely each model finds the reference answers.", card
     )
+    said = headline(card)
     return render_html(
         "compare/scorecard.html",
-        kind=SCORE_CLASSES.get(verdict_of_loss(card), ""),
+        kind=SCORE_CLASSES.get(said.kind, ""),
+        headline=said,
         summary=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
         parts=[task, _general(card), _answers(card)],
         known=describe_known(card.known),

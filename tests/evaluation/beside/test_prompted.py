@@ -13,6 +13,7 @@ import torch
 from sft_app.data.tokens import render_conversation, render_last_prompt, stop_ids
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.beside.prompted_verdicts import prompt_verdict, prompted_lines, prompted_note, prompted_sentence
+from sft_app.evaluation.headline import headline
 from sft_app.evaluation.score_run import read_scorable_rows, score_run
 from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard
 from sft_app.evaluation.sides.examples import NearestExamples, with_examples
@@ -139,6 +140,7 @@ def test_a_prompt_that_wins_is_said_to_win(make_run: Make, starter_home: Path, t
     card, _ = score_run(made.run, load_pair(find_sides(BASE, made.run.id, home), home), prompts=6)
     assert prompt_verdict(card.prompted) == "prompt"
     assert card.prompted.answers.base["rouge_l"] > 0.5 > card.prompted.answers.tuned["rouge_l"]
+    assert headline(card).sentence.endswith("A prompt with a few of your examples does better.")
     assert "A prompt with" in prompted_sentence(card.prompted) and "does better" in prompted_sentence(card.prompted)
 
 
@@ -191,7 +193,7 @@ def corrected(found: PromptedScores) -> PromptedScores:
 def test_answers_that_say_the_opposite_are_mentioned() -> None:
     reference = "The parcel is on its way to you and will arrive tomorrow."
     near, far = (
-        [score_answer(Answer(text, finished=True), reference) for _ in range(8)]
+        [score_answer(Answer(text, finished=True), reference) for _ in range(12)]
         for text in (reference[:50], "No idea.")
     )
     found = outcome(SPREAD, [loss - 0.4 for loss in SPREAD])
