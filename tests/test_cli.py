@@ -209,7 +209,7 @@ def test_compare_answers_with_more_sides_and_asks_whether_the_run_is_not_worse(
     assert ended.json["not_worse"]["verdict"] == "worse" and ended.json["not_worse"]["prompts"] == 6
     assert (tmp_path / "out.csv").read_text().startswith("number,prompt,reference,base,tuned,old.csv,prompted,change")
     for more, message in (
-        (("--not-worse-than", "new.csv", "--margin", "0.05"), "none of the other sides"),
+        (("--not-worse-than", "new.csv", "--margin", "0.05"), "not one of the other sides"),
         (("--margin", "0.05"), "--not-worse-than SIDE and --margin together"),
         (("--side", tmp_path / "old.csv"), "Name each side once"),
     ):

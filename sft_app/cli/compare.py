@@ -115,7 +115,9 @@ def _make_judge(
     from sft_app.evaluation.sides.side_metrics import check_question, not_worse_than
 
     if (against is None) != (margin is None):
-        raise SettingsError("Give --not-worse-than SIDE and --margin together: how much worse would be acceptable?")
+        raise SettingsError(
+            "--not-worse-than SIDE and --margin belong together. Give both; --margin 0.05 accepts five points less."
+        )
     if against is None or margin is None:
         return lambda job: None
     name = Path(against).name if is_recorded_file(against) else against

@@ -25,11 +25,16 @@ AssistantOption = Annotated[
 ]
 HeldoutOption = Annotated[
     str | None,
-    typer.Option("--heldout", help="A file that only judges the result, instead of some of the examples."),
+    typer.Option(
+        "--heldout", help="A file of conversations that only judge the result; default: some of your examples."
+    ),
 ]
 ValidationOption = Annotated[
     str | None,
-    typer.Option("--validation", help="A file that chooses which weights are kept, instead of some of the examples."),
+    typer.Option(
+        "--validation",
+        help="A file of conversations that choose which weights are kept; default: some of your examples.",
+    ),
 ]
 SheetOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Sheet of an Excel or OpenDocument file; default: the first.")
@@ -42,7 +47,7 @@ TestsOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="Tests to keep with the run and run at its end; default: the last run's on the same data, or `none`.",
+        help="Tests to save with the run and run at its end, or `none`; default: the last run's on the same data.",
     ),
 ]
 ThinkingOption = Annotated[
@@ -61,12 +66,15 @@ SideOption = Annotated[
 ]
 ExamplesOption = Annotated[int, typer.Option(min=0, max=32, help="Examples in front of each prompt for `prompted`.")]
 NotWorseOption = Annotated[
-    str | None, typer.Option(metavar="SIDE", help="With --prompts: check that RUN is not worse than this side.")
+    str | None,
+    typer.Option(
+        metavar="SIDE", help="With --prompts: check that RUN is not worse than this side by more than --margin."
+    ),
 ]
 MarginOption = Annotated[
     float | None, typer.Option(help="How much worse is acceptable, for example 0.05 for five percentage points.")
 ]
-MetricOption = Annotated[str, typer.Option(help="What --not-worse-than judges by: chrf, rouge_l, exact_match …")]
+MetricOption = Annotated[str, typer.Option(help="Metric for --not-worse-than: chrf, rouge_l, exact_match …")]
 ChatTemplateOption = Annotated[
     str | None,
     typer.Option(help="`chatml` for a base model without a chat template, or a Jinja file; default: the model's own."),

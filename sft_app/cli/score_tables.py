@@ -20,7 +20,7 @@ def print_beside_training(card: Scorecard, console: Console) -> None:
 
     found = beside_training(card)
     if (prompted := found.prompted) and prompted.lines:
-        columns = ("", "base", "base with prompt", "fine-tuned", "difference to the prompt (95% interval)", "")
+        columns = ("", "base", "base with prompt", "fine-tuned", "difference from the prompt (95% interval)", "")
         table = Table(*columns, title="Prompt or fine-tune?", title_justify="left")
         table.columns[0].no_wrap = True
         for one in prompted.lines:

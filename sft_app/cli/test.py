@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sft_app.cli.options import JsonFlag
 from sft_app.cli.terminal import console, print_json, progress_bar, without_library_warnings
+from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError, DataError, SettingsError
 from sft_app.runs.folder import Run
 from sft_app.runtime.home import app_home
@@ -31,13 +32,13 @@ def test(
     ],
     file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Tests as .yaml or .jsonl; default: the tests kept with the run."),
+        typer.Option(metavar="FILE", help="Tests as .yaml or .jsonl; default: the tests saved with the run."),
     ] = None,
     against: Annotated[str, typer.Option(help="The other side: `base`, or anything that RUN can be.")] = "base",
     name: Annotated[list[str] | None, typer.Option(metavar="TEST", help="Run only this test; can be repeated.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the tests of --file with the run.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Save the tests of --file with the run.")] = False,
     suggest: Annotated[
-        bool, typer.Option("--suggest", help="Only print tests that the run's own examples suggest, as YAML.")
+        bool, typer.Option("--suggest", help="Print tests that the run's own examples suggest, as YAML; run nothing.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -65,7 +66,7 @@ def print_suite(scores: SuiteScores) -> None:
 
     if scores.problem:
         return console.print(suite_sentence(scores), style="yellow")
-    title = f"{len(scores.tests):,} tests from {scores.origin}"
+    title = f"{count_of(len(scores.tests), 'test')} from {scores.origin}"
     table = Table("test", *scores.sides, title=title, title_justify="left")
     for judged in scores.tests:
         table.add_row(judged.name, *("passed" if answer.passed else "failed" for answer in judged.answers))
@@ -73,7 +74,9 @@ def print_suite(scores: SuiteScores) -> None:
     for judged in failing_tests(scores, 1):
         console.print(f"{judged.name}: {' '.join(judged.answers[1].failed)}", soft_wrap=True)
     for rate in pass_rates(scores):
-        console.print(f"{rate.side}: {rate} pass")
+        console.print(
+            f"{rate.side}: {rate.passed} of {rate.total} passed (95% interval {rate.low:.0%} to {rate.high:.0%})"
+        )
     console.print(suite_sentence(scores))
 
 
@@ -98,7 +101,7 @@ def _run(run: str, file: Path | None, against: str, names: list[str], keep: bool
     suite = whole.chosen(names)
     if keep:
         if read is None or found is None:
-            raise SettingsError("--keep requires --file FILE, and a run to keep the tests with.")
+            raise SettingsError("--keep requires --file FILE and a run to save the tests with.")
         keep_tests(found, read)
     system, sampling = conditions_of(sides[1], app_home(), temperature=0.0)
     with progress_bar("Running tests", quiet=quiet) as report:
@@ -110,7 +113,7 @@ def _kept(run: Run | None) -> Suite:
 
     suite = kept_tests(run) if run else None
     if suite is None:
-        raise DataError("No tests are kept with this run. Give a file of tests: --file tests.yaml.")
+        raise DataError("No tests are saved with this run. Give a file of tests: --file tests.yaml.")
     return suite
 
 

@@ -32,6 +32,7 @@ from sft_app.cli.terminal import (
     print_summary,
     progress_bar,
 )
+from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError, SettingsError
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import summarise_run
@@ -141,7 +142,10 @@ def _print_tests(run: Run) -> None:
     from sft_app.evaluation.suites.kept import kept_tests
 
     if suite := kept_tests(run):
-        print_notes([f"{len(suite.tests):,} tests will be run at the end, from {suite.origin}."], Console(stderr=True))
+        print_notes(
+            [f"At its end, the run is tested with {count_of(len(suite.tests), 'test')} from {suite.origin}."],
+            Console(stderr=True),
+        )
 
 
 def _look_ahead(settings: RunSettings, measure: bool, as_json: bool) -> None:

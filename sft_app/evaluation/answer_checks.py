@@ -106,7 +106,7 @@ def has_no_repetition(limit: float, text: str, finished: bool) -> str:
     seen: set[str] = set()
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         if (same := _bare(sentence)) in seen:
-            return f"The answer has a sentence twice: {quoted(sentence)}."
+            return f"The answer contains a sentence twice: {quoted(sentence)}."
         if len(same.split()) >= SENTENCE_WORDS:
             seen.add(same)
     share = repetition(re.findall(r"\w+", text.lower()))

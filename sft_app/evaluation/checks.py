@@ -179,15 +179,17 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-_TRUE = "true; to leave it out, delete the check"
+_TRUE = "true (delete the check if you do not want it)"
 CHECKS = {
     "contains": CheckKind("a text", "order number", _text, answer_checks.contains, is_text=True),
     "contains_any": CheckKind("a list of texts", "[refund, replacement]", _texts, answer_checks.contains_any),
     "contains_none": CheckKind("a list of texts", "[as an AI]", _texts, answer_checks.contains_none),
     "regex": CheckKind("a regular expression", r"'\bFH-\d{5}\b'", _pattern, answer_checks.matches, is_text=True),
     "json": CheckKind("true, or a JSON schema", "{type: object, required: [name]}", read_schema, is_json),
-    "words": CheckKind("the least and the most words", "[5, 110]", _range, answer_checks.has_words),
-    "characters": CheckKind("the least and the most characters", "[1, 280]", _range, answer_checks.has_characters),
+    "words": CheckKind("the smallest and the largest number of words", "[5, 110]", _range, answer_checks.has_words),
+    "characters": CheckKind(
+        "the smallest and the largest number of characters", "[1, 280]", _range, answer_checks.has_characters
+    ),
     "ended": CheckKind(_TRUE, "true", _true, answer_checks.has_ended),
     "asks_question": CheckKind("true or false", "true", _bool, answer_checks.asks_question),
     "language": CheckKind(

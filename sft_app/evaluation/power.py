@@ -54,11 +54,11 @@ def rows_sentence(rows: int, base_spread: float | None = None) -> str:
     if base_spread is None:
         points = math.ceil(100 * FEWEST_TO_JUDGE / rows)
         return (
-            f"With {counted}, a pass rate must change by at least {points} percentage "
+            f"With {counted}, the share of answers that pass a test must change by at least {points} percentage "
             f"{'point' if points == 1 else 'points'} ({FEWEST_TO_JUDGE} answers) to be more than chance."
         )
     change = _two_digits(detectable_difference(base_spread, rows))
-    return f"With {counted}, you will see changes of the loss above about {change}; smaller ones may go unnoticed."
+    return f"With {counted}, a change in the loss of more than about {change} usually shows; a smaller one may not."
 
 
 def _two_digits(value: float) -> str:

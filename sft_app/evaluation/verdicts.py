@@ -136,7 +136,10 @@ def computed_note(card: Scorecard) -> str:
 
 def _primary_note(card: Scorecard) -> str:
     decides = "The loss decides" if card.primary == "loss" else "Your tests decide"
-    return f"{decides}, as set before training; verdicts on the other measures are corrected for their number (Holm)."
+    return (
+        f"{decides}, as set before training. Among several other measures, one can change by chance, so their verdicts "
+        "need stronger evidence (Holm's correction)."
+    )
 
 
 def _selection_note(selection: Selection | None) -> str:

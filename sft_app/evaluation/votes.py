@@ -187,7 +187,7 @@ def waiting_sentence(run: Run) -> str:
     if not waiting:
         return ""
     people = "1 person is" if len(waiting) == 1 else f"{len(waiting)} people are"
-    return f"{people} still voting. Their votes are counted once they press “I'm finished”."
+    return f"{people} still voting. Their votes are counted once they have finished and pressed “Show results”."
 
 
 def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
@@ -261,7 +261,7 @@ def votes_sentence(votes: Sequence[Vote]) -> str:
     if voters == 1:
         return tally_sentence(tally(votes))
     sentence = f"{voters} people voted without seeing which answer was which."
-    once = "Each pair counts once, by the first vote for one of its answers."
+    once = "Each pair counts once: the first vote for one of its answers decides."
     return f"{sentence} {once} {tally_sentence(tally_by_pair(votes))}"
 
 

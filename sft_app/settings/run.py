@@ -192,12 +192,12 @@ class RunSettings(HeldoutSettings):
         le=32,
     )
     general_prompts: int = setting(
-        "generation", 64, "General questions, unrelated to your data, scored to see what the model forgot.", ge=0
+        "generation", 64, "General questions, unrelated to your data, asked to see what the model forgot.", ge=0
     )
     general_answers: int = setting(
         "generation",
         24,
-        "General questions both models also answer, to be checked. None if scorecard prompts is 0 or the model thinks.",
+        "General questions both models also answer, to be checked. Not if scorecard prompts is 0 or thinking is on.",
         ge=0,
     )
     general_questions: str = setting(

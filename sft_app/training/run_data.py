@@ -102,7 +102,8 @@ def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSetti
     )
     if not train.chosen.any():
         raise DataError(
-            f"Nothing is left to train on: every conversation of {file.path.name} is a copy of a held-out one."
+            f"Nothing is left to train on: every conversation of {file.path.name} is a copy of a held-out one. "
+            "Add other examples, or hold out another file."
         )
     if "heldout_data" in own:
         judging = _whole(heldout["heldout_data"], own["heldout_data"])
@@ -122,8 +123,8 @@ def _notes(heldout: dict[str, DataFile], judging: Part, copies: int) -> list[str
     if file := heldout.get("heldout_data"):
         notes.append(f"The result is judged on the {int(judging.chosen.sum()):,} conversations of {file.path.name}.")
     if file := heldout.get("validation_data"):
-        notes.append(f"The weights are chosen on {file.path.name}.")
+        notes.append(f"The conversations of {file.path.name} choose which weights are kept.")
     if copies:
-        are = "1 conversation is" if copies == 1 else f"{copies:,} conversations are"
-        notes.append(f"{are} not trained on, because of being nearly the same as held-out ones.")
+        are, they = ("1 conversation is", "it is") if copies == 1 else (f"{copies:,} conversations are", "they are")
+        notes.append(f"{are} not trained on, because {they} nearly the same as held-out ones.")
     return notes

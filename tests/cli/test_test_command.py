@@ -69,8 +69,8 @@ def test_tests_are_kept_with_the_run_and_run_without_a_file(cli: Callable[..., E
         (["nonsense", "--file", "FILE"], "There is no run 'nonsense'"),
         (["latest", "--file", "none.yaml"], "none.yaml cannot be read"),
         (["latest", "--file", "FILE", "--name", "always pass"], "Did you mean 'always passes'"),
-        (["latest"], "No tests are kept with this run. Give a file of tests: --file tests.yaml."),
-        (["latest", "--keep"], "No tests are kept"),
+        (["latest"], "No tests are saved with this run. Give a file of tests: --file tests.yaml."),
+        (["latest", "--keep"], "No tests are saved"),
         (["latest", "--suggest", "--file", "FILE"], "--suggest only reads the run's examples"),
     ],
 )

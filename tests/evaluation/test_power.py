@@ -46,10 +46,18 @@ def test_spread_gives_the_standard_error_of_the_mean_loss_per_token() -> None:
 @pytest.mark.parametrize(
     ("rows", "spread", "words"),
     [
-        (8, 0.3, "With 8 held-out conversations, you will see changes of the loss above about 0.35; smaller ones may"),
-        (200, 0.3, "above about 0.060"),
-        (6, 20.0, "above about 28;"),
-        (8, None, "a pass rate must change by at least 75 percentage points (6 answers) to be more than chance"),
+        (
+            8,
+            0.3,
+            "With 8 held-out conversations, a change in the loss of more than about 0.35 usually shows; a smaller",
+        ),
+        (200, 0.3, "more than about 0.060"),
+        (6, 20.0, "more than about 28 "),
+        (
+            8,
+            None,
+            "answers that pass a test must change by at least 75 percentage points (6 answers) to be more than chance",
+        ),
         (200, None, "at least 3 percentage points"),
         (1, 0.3, "With 1 held-out conversation, even the same change"),
         (5, None, "Hold out at least 6"),

@@ -104,7 +104,7 @@ def test_what_is_judged_is_neither_trained_on_nor_chosen_by(tmp_path: Path) -> N
     data = divide(tmp_path, heldout_data=judging, validation_data=choosing)
     assert questions(data.train) == asked(range(60)) - asked([3, 8])
     assert questions(data.validation) == asked(range(200, 206))
-    assert data.notes[-1] == "2 conversations are not trained on, because of being nearly the same as held-out ones."
+    assert data.notes[-1] == "2 conversations are not trained on, because they are nearly the same as held-out ones."
 
 
 def test_rows_of_different_files_are_not_related_by_their_numbers(tmp_path: Path) -> None:

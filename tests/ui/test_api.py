@@ -63,7 +63,7 @@ def test_tests_are_run_through_the_api(client: Client, finished_run: Any, tmp_pa
     assert [
         test["name"] for test in client.predict("latest", tests, "base", ["passes"], api_name="/run_tests")["tests"]
     ]
-    with pytest.raises(AppError, match="No tests are kept with this run"):
+    with pytest.raises(AppError, match="No tests are saved with this run"):
         client.predict("latest", api_name="/run_tests")
     with pytest.raises(AppError, match="test 1: it has no checks"):
         client.predict("latest", [{"prompt": "Hi"}], api_name="/run_tests")

@@ -107,7 +107,7 @@ def test_card_says_what_the_held_out_rows_can_show() -> None:
         preflight_card(found, None)
     )
     card = preflight_card(replace(found, measured=DryRunResult(2.5, 3.0, 700.0, 300.0, 0.3)), None)
-    assert "you will see changes of the loss above about 0.35; smaller" in card and "Press Measure" not in card
+    assert "a change in the loss of more than about 0.35 usually shows" in card and "Press Measure" not in card
     assert "Press Measure" not in preflight_card(replace(FOUND, heldout=4), None)
 
 

@@ -150,7 +150,7 @@ def memorised_sentence(found: Memorised) -> str:
     compared = f"base model {found.base:.0%}, the held-out reference answers {found.references:.0%}"
     if not found.tuned:
         return f"No sign of memorising: the fine-tuned model's {counted} repeat no training answer ({compared})."
-    mostly = f" {found.mostly} of its {counted} repeat at least half of their words." if found.mostly else ""
+    mostly = f" In {found.mostly} of its {counted}, at least half of the words are repeated." if found.mostly else ""
     sentence = (
         f"{found.tuned:.0%} of the words in the fine-tuned model's answers repeat a training answer, "
         f"{RUN_OF_WORDS} or more words in a row ({compared}).{mostly}"

@@ -22,8 +22,8 @@ from sft_app.inference.pair import LoadedPair, activate_side
 from sft_app.runs.scorecard import AnswerScores, PredictedScores, PromptedScores, SideScores
 from sft_app.runtime.progress import ProgressCallback
 
-NOT_TAKEN = "The chat template does not take examples as earlier turns: {reason}"
-NO_EXAMPLES = "The training data has no questions and answers that could be examples."
+NOT_TAKEN = "The chat template does not accept examples as earlier turns: {reason}"
+NO_EXAMPLES = "The training data has no questions and answers to use as examples."
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def prompted_sentence(found: PromptedScores) -> str:
     """Say whether the fine-tuned model beats the prompt, by how much, and what follows."""
     part = found.predicted
     if found.note or part is None:
-        return f"Prompt or fine-tune? Not compared. {found.note or 'No question had room for examples.'}"
+        reason = found.note or "No held-out answer could be scored with examples in front of its question."
+        return f"Prompt or fine-tune? Not compared. {reason}"
     prompt, losses = _prompt_in_words(found), _losses_in_words(part)
     match prompt_verdict(found):
         case "fine-tuned":
@@ -72,12 +73,13 @@ def prompted_sentence(found: PromptedScores) -> str:
         case "as well":
             sentence = (
                 f"A prompt with {prompt} does as well as this fine-tuned model, to within {EQUAL_WITHIN:.0%}: "
-                f"{losses}. Fine-tuning only saves the longer prompt."
+                f"{losses}. Fine-tuning only makes the prompt shorter."
             )
         case "too few":
             sentence = (
                 f"Not enough rows to tell whether fine-tuning does better than a prompt with {prompt}: {losses} on "
-                f"{part.row_count} {'answer' if part.row_count == 1 else 'answers'}. Answer more held-out questions."
+                f"{part.row_count} {'answer' if part.row_count == 1 else 'answers'}. "
+                "Answer more of them (scorecard prompts)."
             )
         case _:
             sentence = f"A prompt with {prompt} cannot be compared: a loss is not a number."
@@ -93,7 +95,7 @@ def prompted_note(found: PromptedScores) -> str:
         f"fine-tuned model gets only the question. The loss is that of the last answer of {rows} held-out "
         f"{'conversation' if rows == 1 else 'conversations'}."
     )
-    left_out = f" {found.left_out} questions had no room for the prompt." if found.left_out else ""
+    left_out = f" For {found.left_out} of the questions, the prompt was too long." if found.left_out else ""
     return f"{made}{left_out}"
 
 
@@ -106,7 +108,7 @@ def _is_within_margin(part: PredictedScores) -> bool:
 
 def _prompt_in_words(found: PromptedScores) -> str:
     if not found.used:
-        return "no room for examples"
+        return "no examples (none had room)"
     most = "" if found.used == found.examples else "up to "
     return f"{most}{found.examples} of your examples" if found.examples > 1 else "the nearest of your examples"
 

@@ -13,7 +13,7 @@ FEWEST_KNOWN = 10
 """With none lost of ten, up to 31 % of all such questions may still be lost (the exact 95 % interval)."""
 SIGNIFICANT = 0.05
 WHAT_TO_DO = (
-    "To keep more of it: use the adapter at a strength below 1, train for fewer epochs or with a lower learning rate, "
+    "To forget less: use the adapter at a strength below 1, train for fewer epochs or with a lower learning rate, "
     "or mix general conversations into your examples."
 )
 KNOWN_COLUMNS = ("", "asked", "known before", "lost now", "gained")
@@ -126,24 +126,24 @@ def _measured(known: Known) -> list[KnownCounts]:
 
 def _broken_sentence(known: Known) -> str:
     return (
-        "What was lost cannot be judged, because a model produced values that are not numbers on general questions. "
+        "What was lost cannot be judged: on the general questions, a model produced values that are not numbers. "
         "If it is the fine-tuned one, train again with a lower learning rate."
     )
 
 
 def _lost_sentence(known: Known) -> str:
-    found = "It forgot something" if lost_more_than_gained(known) else "It may have forgotten something"
-    parts = [_lost_part(known.by_answer, "answered correctly", "answers {} of them wrongly")]
-    parts.append(_lost_part(known.by_loss, "predicted well", "predicts {} of them worse"))
+    found = "forgot something" if lost_more_than_gained(known) else "may have forgotten something"
+    parts = [_lost_part(known.by_answer, "that the base model answered correctly", "answers {} wrongly")]
+    parts.append(_lost_part(known.by_loss, "whose reference answer the base model predicted well", "predicts {} worse"))
     said = "; ".join(filter(None, parts))
     doubt = "" if lost_more_than_gained(known) else f" {_doubt(known)}"
-    return f"{found}: {said}.{doubt} {WHAT_TO_DO}"
+    return f"The fine-tuned model {found}: {said}.{doubt} {WHAT_TO_DO}"
 
 
 def _lost_part(counts: KnownCounts | None, knew: str, now: str) -> str:
     if counts is None or not counts.known:
         return ""
-    of = f"of {counts.known} general questions that the base model {knew}, the fine-tuned model"
+    of = f"of {counts.known} general questions {knew}, it"
     if not counts.lost:
         return f"{of} lost none"
     kinds = ", ".join(f"{name} {one.lost}" for name, one in counts.kinds.items() if one.lost)
@@ -154,15 +154,15 @@ def _lost_part(counts: KnownCounts | None, knew: str, now: str) -> str:
 def _doubt(known: Known) -> str:
     gained = sum(part.gained for part in _measured(known))
     if gained:
-        return "It also gained some, so this can be chance: read the lost questions below."
-    return "So few can be chance: read the lost questions below."
+        return "It also gained some, so this could be chance: read the lost questions in the scorecard."
+    return "So few could be chance: read the lost questions in the scorecard."
 
 
 def _nothing_lost_sentence(known: Known) -> str:
     counts = max(_measured(known), key=lambda part: part.known)
     return (
-        f"Nothing that it knew was lost: of {counts.known} general questions that the base model knew, the fine-tuned "
-        f"model still knows all (95% interval of the share lost: 0% to {counts.high:.0%})."
+        f"No general question was lost: the fine-tuned model still knows all {counts.known} that the base model knew "
+        f"(95% interval of the share lost: 0% to {counts.high:.0%})."
     )
 
 

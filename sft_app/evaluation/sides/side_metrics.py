@@ -120,7 +120,7 @@ def check_question(names: Sequence[str], against: str, margin: float, metric: st
         raise SettingsError(f"There is no metric {metric!r} to judge by. Choose one of: {', '.join(judged)}.")
     if against not in names or names.index(against) == 1:
         others = ", ".join(name for position, name in enumerate(names) if position != 1)
-        raise SettingsError(f"{against!r} is none of the other sides. Choose one of: {others}.")
+        raise SettingsError(f"{against!r} is not one of the other sides. Choose one of: {others}.")
     if not 0 < margin < 1:
         raise SettingsError("The margin must be between 0 and 1, for example 0.05 for five percentage points.")
     return names.index(against)
@@ -175,16 +175,17 @@ def _conclude(
     label, direction = ANSWER_METRICS[metric].label, ANSWER_METRICS[metric].direction
     difference, low, high = interval.value, interval.low, interval.high
     allowed = f"{100 * margin:g} percentage points"
-    what = f"by more than {allowed} than “{against}” ({label}"
+    what = f"more than {allowed} worse than those of “{against}” ({label}"
     if low is None or high is None or prompts < FEWEST_TO_JUDGE:
         return "not enough rows to tell", (
-            f"Not enough rows to tell whether the answers are worse {what}, {prompts} prompts with a reference and "
+            f"Not enough rows to tell whether the answers are {what}, {prompts} prompts with a reference and "
             f"both answers). At least {FEWEST_TO_JUDGE} are needed."
         )
     worst, best = (low, high) if direction > 0 else (-high, -low)
-    found = f"{what}, {prompts} prompts: {100 * difference:+.1f}, 95% interval {100 * low:+.1f} to {100 * high:+.1f})."
+    span = f"95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+    found = f"{what}, {prompts} prompts: difference {100 * difference:+.1f}, {span})."
     if worst > -margin:
-        return "not worse", f"The answers are not worse {found}"
+        return "not worse", f"The answers are not {found}"
     if best < -margin:
-        return "worse", f"The answers are worse {found}"
-    return "not enough rows to tell", f"Not enough rows to tell whether the answers are worse {found}"
+        return "worse", f"The answers are {found}"
+    return "not enough rows to tell", f"Not enough rows to tell whether the answers are {found}"

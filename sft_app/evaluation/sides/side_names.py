@@ -53,9 +53,7 @@ def _more_side(name: str, models: dict[str, Side], right: Side, home: Path, exam
 
 def _train_file(run: Run | None) -> Path:
     if run is None or not run.train_file.is_file():
-        raise RunError(
-            "`prompted` takes its examples from the training data of the right side, which must therefore be a run."
-        )
+        raise RunError("`prompted` takes its examples from the training data of a run. Choose a run as the right side.")
     return run.train_file
 
 

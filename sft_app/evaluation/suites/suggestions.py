@@ -24,6 +24,7 @@ OFTEN = 0.2
 """A code in at least this share of the answers is worth a check of single tests, not of all."""
 MOST_LABELS = 12
 QUESTIONS = 20
+NOTHING_SHARED = "The answers have nothing in common that could be checked. Write checks for single prompts."
 _CODE = re.compile(r"\b([A-Z]{2,5}[-#])(\d{3,10})\b")
 _LAST_WORDS = 5
 
@@ -87,7 +88,7 @@ def suggestions_yaml(found: Suggested) -> str:
     comments = [f"# {one}: {one.check}" + ("" if one.for_all else " (for single tests)") for one in found.suggestions]
     suite = found.suite()
     if not suite.for_all:
-        return "# The answers share nothing that could be checked. Write checks for single prompts.\ntests: []\n"
+        return f"# {NOTHING_SHARED}\ntests: []\n"
     text = dump_yaml(
         {
             "all": [check.as_dict() for check in suite.for_all],
@@ -101,7 +102,7 @@ def _of_texts(answers: Sequence[str]) -> list[tuple[str, Any, str, bool]]:
     low, high = _middle([len(answer.split()) for answer in answers])
     found: list[tuple[str, Any, str, bool]] = [
         ("words", [low, high], f"have {low:,} to {high:,} words", True),
-        ("no_repetition", True, "have no sentence twice", True),
+        ("no_repetition", True, "contain no sentence twice", True),
         ("json", True, "are valid JSON", True),
         ("asks_question", True, "ask a question", True),
         ("asks_question", False, "ask no question", True),
@@ -109,7 +110,7 @@ def _of_texts(answers: Sequence[str]) -> list[tuple[str, Any, str, bool]]:
     if sign_off := _sign_off(answers):
         found.append(("signs_as", sign_off, f"end with “{sign_off}”", True))
     if language := _language(answers):
-        found.append(("language", language, f"are certainly in {language_name(language)}", True))
+        found.append(("language", language, f"are clearly in {language_name(language)}", True))
     if code := _code(answers):
         found.append(("regex", code, f"contain a code such as an order number ({code})", False))
     return found

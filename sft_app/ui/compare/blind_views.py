@@ -22,7 +22,7 @@ from sft_app.ui import views
 
 TALLY_COLUMNS = ("Votes", "Fine-tuned better", "Base better", "Tie", "Both bad")
 FINISHING = (
-    "The results show which side you voted for. After that, you can’t add or change votes under this name on this run."
+    "The results show which side you voted for. After that, you can't add or change votes under this name on this run."
 )
 
 

@@ -61,10 +61,10 @@ def suite_card(scores: SuiteScores, note: str = "") -> str:
     labels = scores.sides
     counts = (
         [
-            ("passes on both", found.both),
-            (f"only on {labels[1]}", found.only_second),
-            (f"only on {labels[0]}", found.only_first),
-            ("on neither", found.neither),
+            ("passed by both", found.both),
+            (f"only by {labels[1]}", found.only_second),
+            (f"only by {labels[0]}", found.only_first),
+            ("by neither", found.neither),
         ]
         if found
         else []
@@ -87,4 +87,4 @@ def _judged(test: JudgedTest, labels: list[str]) -> tuple[str, str, str, list[tu
         (label, one.passed, one.answer if one.answer is not None else "No complete answer.", one.failed)
         for label, one in zip(labels, test.answers, strict=True)
     ]
-    return test.name, test.prompt, f"fails on {' and '.join(failing)}", answers
+    return test.name, test.prompt, f"failed by {' and '.join(failing)}", answers

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError
 from sft_app.evaluation.suites.kept import keep_tests
 from sft_app.evaluation.suites.summary import suite_facts
@@ -117,28 +118,26 @@ def _wire_table(
             suite = kept_suite(context, side)
         except AppError as error:
             return {panel.result: empty_card(str(error))}
-        return (
-            _filled(panel, suite, f"These tests are kept with the run, from {suite.origin}.") if suite else NO_UPDATES
-        )
+        note = "These tests are saved with the run. They come from {}."
+        return _filled(panel, suite, note.format(suite.origin)) if suite else NO_UPDATES
 
     @allowed("upload", context)
     def load_file(file: str) -> Updates:
         context.uploads.check(Path(file))
         suite = read_tests(Path(file))
-        return _filled(
-            panel, suite, f"{len(suite.tests):,} tests from {suite.origin}. Save them with the run to keep them."
-        )
+        note = f"{count_of(len(suite.tests), 'test')} from {suite.origin}. To keep them, press “Save with the run”."
+        return _filled(panel, suite, note)
 
     @allowed("look", context)
     def add_suggested(side: str | None, rows: list[list[Any]]) -> Updates:
-        from sft_app.evaluation.suites.suggestions import suggest_tests
+        from sft_app.evaluation.suites.suggestions import NOTHING_SHARED, suggest_tests
 
         found = suggest_tests(context.sides.get_run(side))
         is_first = _texts(rows) in (FIRST_ROWS, [])
         suite = found.suite() if is_first else replace(found.suite(), tests=())
         kept = [] if is_first else _texts(rows)
-        reasons = "; ".join(map(str, found.suggestions)) or "The answers share nothing that could be checked"
-        note = f"{reasons}. Remove what need not stay so."
+        reasons = "; ".join(map(str, found.suggestions))
+        note = f"{reasons}. Remove the checks that you do not need." if reasons else NOTHING_SHARED
         return {panel.table: _with_empty_rows([*map(list, suite_rows(suite)), *kept]), panel.result: empty_card(note)}
 
     @allowed("measure", context)
@@ -147,8 +146,8 @@ def _wire_table(
         suite = suite_from_rows(rows, PAGE_ORIGIN)
         keep_tests(target, suite)
         return empty_card(
-            f"{len(suite.tests):,} tests are saved with the run. Its scorecard shows their results once you measure "
-            "again, and later runs on the same data take them over."
+            f"Saved with the run: {count_of(len(suite.tests), 'test')}. To add the results to its scorecard, press "
+            "“Measure” there. Later runs on the same data use the same tests."
         )
 
     outputs = [panel.table, panel.result]

@@ -54,7 +54,7 @@ def run_all(context: PageContext, left: str, right: str, tests: Any, names: list
     sides = context.sides.find(left, right)
     suite = parse_tests(tests) if tests is not None else kept_suite(context, sides[1].name)
     if suite is None:
-        raise DataError("No tests are kept with this run. Give a list of tests.")
+        raise DataError("No tests are saved with this run. Give a list of tests.")
     chosen = suite.chosen(names)
     judged = [one for batch in suite_batches(context, sides, chosen) for one in batch]
     return suite_scores(chosen, (sides[0].label, sides[1].label), judged)

@@ -76,7 +76,7 @@ def data_sentence(found: Preflight) -> str:
 def heldout_sentence(found: Preflight, how: str = "") -> str:
     """Say which changes the held-out rows can show; `how` says how to measure those of the loss."""
     spread = found.measured.loss_spread if found.measured else None
-    measuring = f"{how} to see how small a change of the loss shows." if how and spread is None else ""
+    measuring = f"{how} to see how small a change in the loss can show." if how and spread is None else ""
     enough = found.heldout >= FEWEST_TO_JUDGE
     return " ".join(filter(None, [rows_sentence(found.heldout, spread), measuring if enough else ""]))
 

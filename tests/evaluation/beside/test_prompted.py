@@ -165,7 +165,11 @@ SPREAD = [1.0, 1.2, 0.9, 1.1, 1.0, 1.3, 0.8, 1.05]
         ),
         ([loss + 0.4 for loss in SPREAD], "prompt", "A prompt with 3 of your examples does better than this"),
         (SPREAD, "as well", "A prompt with 3 of your examples does as well as this"),
-        ([loss + 0.01 * (-1) ** at for at, loss in enumerate(SPREAD)], "as well", "Fine-tuning only saves the longer"),
+        (
+            [loss + 0.01 * (-1) ** at for at, loss in enumerate(SPREAD)],
+            "as well",
+            "Fine-tuning only makes the prompt shorter",
+        ),
         ([loss + 0.5 * (-1) ** at for at, loss in enumerate(SPREAD)], "too few", "Not enough rows to tell whether"),
         ([*SPREAD[:-1], float("nan")], "not judged", "cannot be compared: a loss is not a number"),
     ],

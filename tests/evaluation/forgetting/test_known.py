@@ -114,22 +114,26 @@ def test_a_record_survives_its_file():
 
 
 SITUATIONS: list[tuple[str, list[MeasuredQuestion], str]] = [
-    ("nothing lost", [measured(answers=(RIGHT, RIGHT))] * 20, "Nothing that it knew was lost: of 20 general questions"),
+    ("nothing lost", [measured(answers=(RIGHT, RIGHT))] * 20, "the fine-tuned model still knows all 20 that"),
     (
         "some lost",
         [measured(answers=(RIGHT, WRONG))] * 9 + [measured()] * 9,
-        "It forgot something: of 9 general questions",
+        "The fine-tuned model forgot something: of 9 general questions",
     ),
-    ("some lost", [measured(0.1, 4.0)] * 9 + [measured()] * 9, "fine-tuned model predicts 9 of them worse (50%, 95%"),
-    ("some lost", [measured(0.1, 4.0)] + [measured()] * 30, "So few can be chance: read the lost questions"),
-    ("some lost", [measured(0.1, 4.0), measured(4.0, 0.1), *[measured()] * 30], "It also gained some, so this can be"),
+    ("some lost", [measured(0.1, 4.0)] * 9 + [measured()] * 9, "it predicts 9 worse (50%, 95%"),
+    ("some lost", [measured(0.1, 4.0)] + [measured()] * 30, "So few could be chance: read the lost questions"),
+    (
+        "some lost",
+        [measured(0.1, 4.0), measured(4.0, 0.1), *[measured()] * 30],
+        "It also gained some, so this could be",
+    ),
     (
         "too few known",
         [measured()] * 4 + [measured(4.0, 4.0)] * 9,
         "the base model knew only 4 of 13 general questions",
     ),
     ("none known", [measured(4.0, 9.0, (WRONG, WRONG))] * 13, "the base model knows none of the 13 general questions"),
-    ("not a number", [measured(0.1, math.nan)] * 13, "cannot be judged, because a model produced values that are not"),
+    ("not a number", [measured(0.1, math.nan)] * 13, "a model produced values that are not numbers"),
     (
         "not a number",
         [measured(answers=(RIGHT, Answer("Ro", broken=True)))] * 13,
@@ -145,7 +149,9 @@ def test_every_situation_gets_its_sentence(expected: str, questions: list[Measur
     assert words in known_sentence(known)
     assert (WHAT_TO_DO in known_sentence(known)) == (expected == "some lost")
     text = describe_known(known)
-    assert text is not None and text.is_worse == known_sentence(known).startswith("It forgot something")
+    assert text is not None and text.is_worse == known_sentence(known).startswith(
+        "The fine-tuned model forgot something"
+    )
 
 
 def test_kinds_of_lost_questions_are_named():

@@ -69,7 +69,7 @@ def test_an_adapter_without_effect_has_lost_nothing(make_run: Make) -> None:
     assert known.by_answer is not None and known.by_loss is not None
     assert (known.by_answer.asked, known.by_answer.known, known.by_answer.lost) == (KNOWN, KNOWN, 0)
     assert (known.by_loss.lost, known.by_loss.gained, known.lost) == (0, 0, [])
-    assert known_sentence(known).startswith("Nothing that it knew was lost: of 12 general questions")
+    assert known_sentence(known).startswith("No general question was lost: the fine-tuned model still knows all 12")
 
 
 def test_a_damaged_model_is_told_everywhere_in_the_same_words(
@@ -80,9 +80,9 @@ def test_a_damaged_model_is_told_everywhere_in_the_same_words(
     text = describe_known(made.run.scorecard().known)
     assert text is not None and text.is_worse and len(text.lost) == KNOWN
     assert text.sentence.startswith(
-        "It forgot something: of 12 general questions that the base model answered correctly"
+        "The fine-tuned model forgot something: of 12 general questions that the base model answered correctly"
     )
-    assert "12 of them wrongly (100%, 95% interval 74% to 100%; facts 6, refusing 6)" in text.sentence
+    assert "it answers 12 wrongly (100%, 95% interval 74% to 100%; facts 6, refusing 6)" in text.sentence
     assert card.known is not None and card.known.file == "general.jsonl"
     print_scorecard(card)
     printed = words(capsys.readouterr().out)
@@ -92,7 +92,7 @@ def test_a_damaged_model_is_told_everywhere_in_the_same_words(
         report_markdown(made.run),
         model_card(made.run, "me/it"),
     ):
-        assert "It forgot something: of 12 general questions that the base model answered correctly" in words(shown)
+        assert "model forgot something: of 12 general questions that the base model answered correctly" in words(shown)
         assert "Known before, lost now" in shown and "use fewer" not in shown
     assert text.sentence in printed
     assert "Question 3?" in printed and "Question 3?" in scorecard_view(card)
@@ -142,7 +142,7 @@ def test_the_starter_knows_enough_of_our_questions_to_tell_when_it_is_damaged(
     made = make_run(change=lambda model: randomise_adapter(model, 1, 0.3), home=tmp_path, dtype="float32", **chosen)
     pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
     known = measure(made, pair)
-    assert situation(known) == "some lost" and known_sentence(known).startswith("It forgot something")
+    assert situation(known) == "some lost" and known_sentence(known).startswith("The fine-tuned model forgot something")
     by_loss, by_answer = known.by_loss, known.by_answer
     assert by_loss is not None and by_loss.known >= 10 and by_loss.lost == by_loss.known
     # Checks of small talk are weak, so that an answer may pass one by accident.

@@ -170,14 +170,14 @@ GOOD, BAD, NAMES = "The parcel arrives tomorrow.", "I do not know.", ("base", "t
 def test_not_worse_by_more_than_a_margin(tuned: list[str], other: list[str], metric: str, verdict: str) -> None:
     """Eight equal rows prove little: a model that is worse on every tenth question answers eight alike quite often."""
     found = not_worse_than(results(tuned, other), NAMES, "old.csv", 0.15, metric)
-    assert found.verdict == verdict and found.prompts == len(tuned) and "by more than 15 percentage" in found.sentence
+    assert found.verdict == verdict and found.prompts == len(tuned) and "more than 15 percentage" in found.sentence
     assert json.dumps(found.as_record())
 
 
 def test_questions_that_cannot_be_asked_are_refused() -> None:
     found = results([GOOD] * 8, [GOOD] * 8)
     for against, margin, metric, message in (
-        ("new.csv", 0.1, "chrf", "none of the other sides. Choose one of: base, old.csv"),
+        ("new.csv", 0.1, "chrf", "not one of the other sides. Choose one of: base, old.csv"),
         ("old.csv", 0.0, "chrf", "margin must be between 0 and 1"),
         ("old.csv", 0.1, "length_ratio", "no metric 'length_ratio' to judge by"),
         ("old.csv", 0.1, "stopped", "Whether recorded answers were ended by their model is unknown"),

@@ -25,7 +25,7 @@ def test_what_nearly_all_answers_share_is_suggested() -> None:
     found = suggested(answers)
     assert found['signs_as: "Kind regards, Anna"'] == "38 of 40 answers end with “Kind regards, Anna”"
     assert found["asks_question: true"] == "38 of 40 answers ask a question"
-    assert found['language: "en"'] == "38 of 40 answers are certainly in English"
+    assert found['language: "en"'] == "38 of 40 answers are clearly in English"
     assert found[r'regex: "\\bAB\\-\\d{4}\\b"'].startswith("38 of 40 answers contain a code such as an order number")
     assert "words: [4, 23]" in found or "words: [4, 22]" in found
     assert "json: true" not in found and "asks_question: false" not in found

@@ -48,7 +48,7 @@ def test_arguments_are_read_as_people_write_them() -> None:
         ([["a", "Hi", "", "x"]], "Row 1: choose a check for the argument 'x'"),
         ([["a", "Hi", "endet", "true"]], "test 1: Check 1: There is no check 'endet'. Did you mean 'ended'"),
         ([["a", '[{"role": ', "ended", "true"]], "Row 1: the conversation cannot be read as JSON"),
-        ([["a", "Hi", "words", "many"]], "It needs the least and the most words"),
+        ([["a", "Hi", "words", "many"]], "It needs the smallest and the largest number of words"),
     ],
 )
 def test_a_row_that_cannot_be_used(rows: list[list[str]], message: str) -> None:

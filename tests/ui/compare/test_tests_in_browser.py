@@ -47,7 +47,7 @@ def test_a_file_is_run_and_its_failing_answers_are_read(written: Page, tmp_path:
     result = page.locator("#tests-result")
     expect(result).to_contain_text("Of 2 tests, Base model passes 1", timeout=90_000)
     expect(result).to_contain_text("Both pass and fail the same tests.")
-    expect(result).to_contain_text("Failing: 1 test")
+    expect(result).to_contain_text("Failed: 1 test")
     expect(result).to_contain_text("The answer does not contain “no model says this”.")
     with page.expect_download() as caught:
         page.locator("#tests-yaml").click()
@@ -62,14 +62,14 @@ def test_a_file_is_run_and_its_failing_answers_are_read(written: Page, tmp_path:
 def test_tests_are_saved_with_the_run_and_shown_the_next_time(written: Page, shared: Shared) -> None:
     page = written
     page.locator("#save-tests").click()
-    expect(page.locator("#tests-result")).to_contain_text("2 tests are saved with the run")
+    expect(page.locator("#tests-result")).to_contain_text("Saved with the run: 2 tests")
     suite = kept_tests(shared.run)
     assert suite is not None and suite.origin == "the table on the page" and len(suite.tests) == 2
     page.reload()
     open_tab(page, "Compare")
     expect(page.locator("#compare-right input")).to_have_value(re.compile(shared.run.id), timeout=30_000)
     open_tab(page, "Tests")
-    expect(page.locator("#tests-result")).to_contain_text("These tests are kept with the run")
+    expect(page.locator("#tests-result")).to_contain_text("These tests are saved with the run")
 
 
 def test_suggested_checks_say_how_many_answers_pass_them(written: Page) -> None:
