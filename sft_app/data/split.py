@@ -161,6 +161,11 @@ def validation_size(heldout: int, settings: RunSettings) -> int:
     return round(heldout * VALIDATION_SHARE)
 
 
+def judging_size(heldout: int, settings: RunSettings) -> int | None:
+    """Return how many held-out conversations judge the result; None if a file does, which is not read here."""
+    return None if settings.heldout_data else heldout - validation_size(heldout, settings)
+
+
 def choose_groups(groups: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, bool]:
     """Choose whole groups with `size` conversations in total, or slightly fewer; reproducible for the same seed.
 

@@ -28,6 +28,7 @@ FOUND = Preflight(
     trainable=4_884_480,
     conversations=226,
     heldout=25,
+    judging=17,
     max_length=448,
     steps=44,
     rows_per_step=4,
@@ -102,13 +103,21 @@ def test_card_says_what_was_measured() -> None:
 
 
 def test_card_says_what_the_held_out_rows_can_show() -> None:
-    found = replace(FOUND, heldout=8)
+    found = replace(FOUND, heldout=8, judging=8)
     assert "must change by at least 75 percentage points (6 answers) to be more than chance. Press Measure" in (
         preflight_card(found, None)
     )
     card = preflight_card(replace(found, measured=DryRunResult(2.5, 3.0, 700.0, 300.0, 0.3)), None)
     assert "a change in the loss of more than about 0.35 usually shows" in card and "Press Measure" not in card
-    assert "Press Measure" not in preflight_card(replace(FOUND, heldout=4), None)
+    assert "Press Measure" not in preflight_card(replace(FOUND, heldout=4, judging=4), None)
+    card = preflight_card(FOUND, None)
+    assert "Of the held-out ones, 8 choose which weights are kept" in card and "With 17 held-out conversations" in card
+
+
+def test_card_of_a_run_that_a_file_judges_counts_no_rows() -> None:
+    card = preflight_card(replace(FOUND, heldout=0, judging=None), None)
+    assert "226 conversations, none of them held out." in card and "Your held-out file judges the result." in card
+    assert "percentage points" not in card
 
 
 def test_card_of_what_does_not_fit_says_what_to_do() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.checkup.lengths import TokenLengths
+from sft_app.data.split import judging_size
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
@@ -35,7 +36,8 @@ class Preflight:
     `experts` says whether those of a mixture are trained, and is empty for other models. A step computes `batch` rows
     at once, `accumulation` times; every `checkpoint_every`-th layer is recomputed, none if it is 0.
 
-    `memory_gib` and `seconds` come from the dry run if there is a `measured`, else from the estimate.
+    Of the `heldout` conversations, `judging` judge the result and the others choose the weights; it is None if a file
+    judges. `memory_gib` and `seconds` come from the dry run if there is a `measured`, else from the estimate.
     """
 
     data: str
@@ -45,6 +47,7 @@ class Preflight:
     trainable: int
     conversations: int
     heldout: int
+    judging: int | None
     max_length: int
     steps: int
     rows_per_step: int
@@ -111,6 +114,7 @@ def check_plan(
         trainable=shape.trainable(settings),
         conversations=work.conversations,
         heldout=work.heldout,
+        judging=judging_size(work.heldout, settings),
         max_length=work.max_length,
         steps=steps,
         rows_per_step=settings.rows_per_step(),

@@ -70,15 +70,21 @@ def data_sentence(found: Preflight) -> str:
     """Return a sentence on the training data. Near duplicates stay together, so the held-out count is approximate."""
     data, total = Path(found.data), found.conversations + found.heldout
     name = data.name if data_suffix(data) in SUFFIXES else found.data
-    return f"Training on {name}: {total:,} conversations, about {found.heldout:,} of them held out for evaluation."
+    heldout = f"about {found.heldout:,} of them held out for evaluation" if found.heldout else "none of them held out"
+    return f"Training on {name}: {total:,} conversations, {heldout}."
 
 
 def heldout_sentence(found: Preflight, how: str = "") -> str:
     """Say which changes the held-out rows can show; `how` says how to measure those of the loss."""
+    if found.judging is None:
+        return "Your held-out file judges the result. Its conversations are counted when the run starts."
     spread = found.measured.loss_spread if found.measured else None
+    choosing = found.heldout - found.judging
+    divided = f"Of the held-out ones, {choosing:,} choose which weights are kept, and the others judge the result."
     measuring = f"{how} to see how small a change in the loss can show." if how and spread is None else ""
-    enough = found.heldout >= FEWEST_TO_JUDGE
-    return " ".join(filter(None, [rows_sentence(found.heldout, spread), measuring if enough else ""]))
+    enough = found.judging >= FEWEST_TO_JUDGE
+    parts = [divided if choosing else "", rows_sentence(found.judging, spread), measuring if enough else ""]
+    return " ".join(filter(None, parts))
 
 
 def preflight_notes(found: Preflight, suggestion: Suggestion | None) -> list[str]:
