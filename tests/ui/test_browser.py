@@ -29,6 +29,7 @@ FEW_STEPS = {
     "heldout_max": "4",
     "max_new_tokens": "24",
     "general_prompts": "4",
+    "scorecard_prompted": "0",
 }
 HALF_A_SECOND, A_LITTLE = 0.5, 0.4
 

@@ -22,6 +22,8 @@ from sft_app.inference.pair import LoadedPair, activate_side
 from sft_app.runs.scorecard import AnswerScores, PredictedScores, PromptedScores, SideScores
 from sft_app.runtime.progress import ProgressCallback
 
+MOST_ROWS = PROMPTS_AT_ONCE
+"""On a CPU, each batch of long prompts takes as long as the answers of both sides to twice as many questions."""
 NOT_TAKEN = "The chat template does not accept examples as earlier turns: {reason}"
 NO_EXAMPLES = "The training data has no questions and answers to use as examples."
 
@@ -67,13 +69,14 @@ def score_prompted(
     sampling: Sampling,
     on_progress: ProgressCallback = lambda share: None,
 ) -> PromptedScores | None:
-    """Ask the base model the same questions with the `count` nearest training examples in front of each.
+    """Ask the base model the first `MOST_ROWS` questions with the `count` nearest training examples in front of each.
 
     Everything else is equal: the chat template, the sampling and the reference answers. The fine-tuned model is asked
     without examples, as it was trained. None if there is nothing to ask or `count` is 0.
     """
     if not rows or not count:
         return None
+    rows = rows[:MOST_ROWS]
     began, index = time.perf_counter(), NearestExamples(train_file)
     if not len(index):
         return PromptedScores(examples=count, note=NO_EXAMPLES)

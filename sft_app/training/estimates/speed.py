@@ -113,8 +113,8 @@ def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed)
 
 def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, speed: MachineSpeed) -> float:
     """Estimate the seconds of the scorecard: loading, general questions, and both sides' answers to held-out questions
-    in batches, each of which takes as long as its longest answer. The base answers them once more with examples in
-    front, which it also reads for the loss."""
+    in batches, each of which takes as long as its longest answer. The base answers one batch once more with
+    examples in front, which it also reads for the loss."""
     prompts = min(settings.scorecard_prompts, work.heldout)
     batches = -(-prompts // PROMPTS_AT_ONCE)
     rows = 2 * prompts / batches if batches else 0
@@ -129,9 +129,9 @@ def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, sp
     seconds += -(-known // PROMPTS_AT_ONCE) * ANSWER_TOKENS * full
     if not settings.scorecard_prompted:
         return seconds
-    again = token_seconds(settings, shape, speed) + rows / 2 * arithmetic
-    read = 2 * prompts * min((1 + settings.scorecard_prompted) * work.mean_tokens, LONGEST_PROMPT) * arithmetic
-    return seconds + batches * settings.max_new_tokens * again + read
+    again, prompted = token_seconds(settings, shape, speed) + rows / 2 * arithmetic, min(prompts, PROMPTS_AT_ONCE)
+    read = 2 * prompted * min((1 + settings.scorecard_prompted) * work.mean_tokens, LONGEST_PROMPT) * arithmetic
+    return seconds + settings.max_new_tokens * again + read
 
 
 def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, tokens: float, trained: float) -> float:
