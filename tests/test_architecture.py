@@ -122,7 +122,7 @@ INNER_LAYERS = {
         "json_checks statistics tables word_diff",
         "answer_metrics answer_pairs",
         "answer_checks verdicts votes",
-        "checks vote_files",
+        "checks margins vote_files",
         "prompt_sets sides",
         "prompt_job suites",
         "scorecard",

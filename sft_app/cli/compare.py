@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from sft_app.cli.options import (
 )
 from sft_app.cli.prompt_tables import print_prompt_job
 from sft_app.cli.terminal import (
+    console,
     print_json,
     print_pair,
     print_scorecard,
@@ -170,14 +172,21 @@ def score(
         Path | None,
         typer.Option(help="A file of general questions (JSONL, JSON, YAML), kept with the run; default: the run's."),
     ] = None,
+    not_worse_by: Annotated[
+        float | None,
+        typer.Option(metavar="MARGIN", help="Also ask whether the loss rose by more than this, in nats per token."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
     from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
+    from sft_app.evaluation.margins import check_margin, loss_margins
     from sft_app.evaluation.score_run import keep_score
     from sft_app.inference.pair import load_pair
     from sft_app.inference.sides import BASE, find_sides
 
+    if not_worse_by is not None:
+        check_margin(not_worse_by)
     found = find_run(app_home(), run)
     check_settled(found, "measure it once it has ended")
     count = found.record().settings.scorecard_prompts if prompts is None else prompts
@@ -187,4 +196,9 @@ def score(
         keep_general_questions(found.general_file, questions)
     with progress_bar("Measuring both sides", quiet=as_json) as report:
         card = keep_score(found, pair, count, report)
-    print_json(card.as_record()) if as_json else print_scorecard(card)
+    margins = [] if not_worse_by is None else loss_margins(card, not_worse_by)
+    if as_json:
+        return print_json({**card.as_record(), **({"not_worse_by": list(map(asdict, margins))} if margins else {})})
+    print_scorecard(card)
+    for one in margins:
+        console.print(one.sentence)

@@ -228,7 +228,9 @@ def _beside_training(
     """Measure what a prompt does instead of training, and how much the answers repeat the training answers."""
     settings = run.record().settings
     scores = {id(row): (base, tuned) for row, base, tuned in zip(heldout, *known, strict=True)}
-    rows = [AnsweredRow(row.conversation, row.rendered, answers, scores[id(row)]) for row, answers in answered]
+    rows = [
+        AnsweredRow(row.conversation, row.rendered, answers, scores[id(row)], row.group) for row, answers in answered
+    ]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
     count, system = settings.scorecard_prompted, settings.system_prompt
     prompted = score_prompted(pair, run.train_file, rows, count, system, sampling, on_progress)

@@ -30,12 +30,16 @@ NO_EXAMPLES = "The training data has no questions and answers to use as examples
 
 @dataclass(frozen=True)
 class AnsweredRow:
-    """A held-out conversation with both sides' answers to its last question and scores of all its answers."""
+    """A held-out conversation with both sides' answers to its last question and scores of all its answers.
+
+    Rows with the same `group` are related, and count as one.
+    """
 
     conversation: Conversation
     rendered: RenderedConversation
     answers: tuple[Answer, Answer]
     scores: tuple[RowScore, RowScore]
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def score_prompted(
         turns = [turn for one in asked if (turn := _last_turns(pair, one))]
         losses = _losses(pair, turns, lambda share: on_progress(0.7 + 0.3 * share))
     answers, base_answers = _compare_answers(answered)
-    predicted, base_losses = _compare_losses(losses)
+    predicted, base_losses = _compare_losses(losses, [turn.row.group for turn in turns])
     return PromptedScores(
         examples=count,
         used=float(np.mean([one.prompted.examples for one in asked])),
@@ -177,16 +181,17 @@ def _compare_answers(answered: Sequence[tuple[AnsweredRow, Answer]]) -> tuple[An
     prompted, base, tuned = (
         [score_answer(answer, reference) for answer, reference in zip(side, references, strict=True)] for side in sides
     )
-    return summarise_answers(prompted, tuned), summarise_answers(base, tuned).base
+    groups = np.array([row.group for row, _ in answered])
+    return summarise_answers(prompted, tuned, groups), summarise_answers(base, tuned).base
 
 
 def _compare_losses(
-    losses: tuple[Sequence[RowScore], Sequence[RowScore], Sequence[RowScore]],
+    losses: tuple[Sequence[RowScore], Sequence[RowScore], Sequence[RowScore]], groups: Sequence[int]
 ) -> tuple[PredictedScores | None, SideScores]:
     prompted, base, tuned = losses
     if not prompted:
         return None, {}
-    return make_scorecard(prompted, tuned), make_scorecard(base, tuned).base
+    return make_scorecard(prompted, tuned, groups=np.array(groups)), make_scorecard(base, tuned).base
 
 
 def _context(pair: LoadedPair) -> int:
