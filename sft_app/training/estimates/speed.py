@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sft_app.data.split import validation_size
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.models.shapes import ModelShape
@@ -96,13 +97,13 @@ def seconds_for(
         useful = tokens_per_step(settings, work) / settings.num_processes
         step = measured.seconds_per_step * useful / measured.tokens_per_step
     evaluations = count_evaluations(settings, steps)
-    forward = work.heldout * (
-        work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
-    )
+    forward = work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
+    choosing = validation_size(work.heldout, settings)
+    scored = evaluations * (choosing or work.heldout) + (2 * (work.heldout - choosing) if choosing else 0)
     token = token_seconds(settings, shape, speed)
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
-    evaluation = forward / (speed.flops * MATRIX_EFFICIENCY) + answers * token
-    return START_SECONDS + steps * step + evaluations * evaluation + scoring_seconds(settings, work, shape, speed)
+    evaluating = scored * forward / (speed.flops * MATRIX_EFFICIENCY) + evaluations * answers * token
+    return START_SECONDS + steps * step + evaluating + scoring_seconds(settings, work, shape, speed)
 
 
 def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:
