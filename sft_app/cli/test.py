@@ -35,6 +35,14 @@ def test(
         typer.Option(metavar="FILE", help="Tests as .yaml or .jsonl; default: the tests saved with the run."),
     ] = None,
     against: Annotated[str, typer.Option(help="The other side: `base`, or anything that RUN can be.")] = "base",
+    side: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIDE",
+            help="A further side: anything that RUN can be, `prompted` (the base with the nearest examples), or a file "
+            "of recorded answers; can be repeated.",
+        ),
+    ] = None,
     name: Annotated[list[str] | None, typer.Option(metavar="TEST", help="Run only this test; can be repeated.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Save the tests of --file with the run.")] = False,
     suggest: Annotated[
@@ -51,7 +59,7 @@ def test(
     try:
         if suggest:
             return _print_suggestions(run, file, name)
-        scores = _run(run, file, against, name or [], keep, as_json)
+        scores = _run(run, file, (against, side or []), name or [], keep, as_json)
     except AppError as error:
         Console(stderr=True, soft_wrap=True).print(f"Error: {error}", markup=False, highlight=False)
         sys.exit(NOT_RUN)
@@ -86,16 +94,19 @@ def print_suite_json(scores: SuiteScores) -> None:
     print_json(suite_facts(scores))
 
 
-def _run(run: str, file: Path | None, against: str, names: list[str], keep: bool, quiet: bool) -> SuiteScores:
+def _run(
+    run: str, file: Path | None, others: tuple[str, list[str]], names: list[str], keep: bool, quiet: bool
+) -> SuiteScores:
+    from sft_app.evaluation.sides.side_names import find_pair_and_more
     from sft_app.evaluation.suites.kept import keep_tests
     from sft_app.evaluation.suites.running import run_suite
     from sft_app.evaluation.suites.tests_file import read_tests
     from sft_app.inference.pair import load_pair
-    from sft_app.inference.sides import conditions_of, find_sides, run_of_side
+    from sft_app.inference.sides import conditions_of, run_of_side
     from sft_app.runs.directory import list_runs
 
     read = read_tests(file) if file else None
-    sides = find_sides(against, run, app_home())
+    sides, more = find_pair_and_more(others[0], run, others[1], app_home())
     found = run_of_side(sides[1].name, list_runs(app_home()))
     whole = read or _kept(found)
     suite = whole.chosen(names)
@@ -105,7 +116,7 @@ def _run(run: str, file: Path | None, against: str, names: list[str], keep: bool
         keep_tests(found, read)
     system, sampling = conditions_of(sides[1], app_home(), temperature=0.0)
     with progress_bar("Running tests", quiet=quiet) as report:
-        return run_suite(load_pair(sides, app_home()), suite, system, sampling, report)
+        return run_suite(load_pair(sides, app_home()), suite, system, sampling, report, more)
 
 
 def _kept(run: Run | None) -> Suite:

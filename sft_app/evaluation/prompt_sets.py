@@ -12,7 +12,7 @@ from sft_app.data.conversation import prompt_messages
 from sft_app.data.rows import Row
 from sft_app.data.sources.data_files import read_rows
 from sft_app.errors import DataError, ModelError
-from sft_app.evaluation.sides.more_sides import MoreSide, SideText
+from sft_app.evaluation.sides.more_sides import MoreSide, SideText, open_sides
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.evaluation.word_diff import change_between
 
@@ -114,17 +114,15 @@ def answer_prompt_set(
     """
     from sft_app.data.tokens import render_prompt
     from sft_app.inference.batch_generation import answer_each
-    from sft_app.inference.pair import load_pair
 
-    further = [side.open(pair) for side in more]
-    if further:  # loading an adapter may have wrapped the model of the pair
-        pair = load_pair(pair.sides, pair.models.home, pair.models)
+    pair, further = open_sides(pair, more)
     for start in range(0, len(prompts), PROMPTS_AT_ONCE):
         batch = prompts[start : start + PROMPTS_AT_ONCE]
-        rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt.text, system)) for prompt in batch]
+        questions = [prompt_messages(prompt.text, system) for prompt in batch]
+        rendered = [render_prompt(pair.tokenizer, messages) for messages in questions]
         answered = zip(batch, answer_each(pair, rendered, sampling), strict=True)
         results = [_result(number, prompt, both) for number, (prompt, both) in enumerate(answered, start=start + 1)]
-        texts = [answer([prompt.text for prompt in batch], system, sampling) for answer in further]
+        texts = [answer(questions, sampling) for answer in further]
         yield [replace(result, more=tuple(side[index] for side in texts)) for index, result in enumerate(results)]
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sft_app.data.conversation import Conversation, prompt_messages
-from sft_app.data.messages import Message
+from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.errors import ModelError
+from sft_app.evaluation.answer_pairs import join_as_prompt
 from sft_app.evaluation.sides.examples import NearestExamples, prompt_room, with_examples
 from sft_app.inference.sides import BASE_CHOICE, Side
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sft_app.inference.loaded_models import LoadedSide
     from sft_app.inference.pair import LoadedPair
 
+Messages = Sequence[dict[str, str]]
+AnswerQuestions = Callable[[Sequence[Messages], "Sampling"], list["SideText"]]
 PROMPTED = "prompted"
 PROMPTED_LABEL = "Base with nearest examples"
 NO_RECORDED_ANSWER = "The file has no answer to this prompt."
@@ -47,8 +49,8 @@ class MoreSide(Protocol):
     @property
     def label(self) -> str: ...
 
-    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
-        """Load what the side needs, and return a function that answers prompts with a system prompt.
+    def open(self, pair: LoadedPair) -> AnswerQuestions:
+        """Load what the side needs, and return a function that answers conversations whose last turn is a question.
 
         Raises: AppError if it cannot be loaded.
         """
@@ -68,14 +70,14 @@ class ModelSide:
     def label(self) -> str:
         return self.side.label
 
-    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
+    def open(self, pair: LoadedPair) -> AnswerQuestions:
         from sft_app.data.tokens import render_prompt
 
         pair.models.loaded_beside(self.side, pair.sides)
 
-        def answer(prompts: Sequence[str], system: str, sampling: Sampling) -> list[SideText]:
+        def answer(questions: Sequence[Messages], sampling: Sampling) -> list[SideText]:
             loaded = pair.models.loaded_beside(self.side, pair.sides)  # other sides may have taken its place in memory
-            rendered = [render_prompt(pair.tokenizer, prompt_messages(prompt, system)) for prompt in prompts]
+            rendered = [render_prompt(pair.tokenizer, messages) for messages in questions]
             return _answer(pair, loaded, rendered, sampling)
 
         return answer
@@ -91,14 +93,14 @@ class PromptedSide:
     name: str = PROMPTED
     label: str = PROMPTED_LABEL
 
-    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
+    def open(self, pair: LoadedPair) -> AnswerQuestions:
         from sft_app.data.tokens import render_last_prompt
 
         loaded, index = pair.models.loaded_beside(self.base, pair.sides), NearestExamples(self.train_file)
         context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
 
-        def answer(prompts: Sequence[str], system: str, sampling: Sampling) -> list[SideText]:
-            asked = [_unanswered(prompt, system) for prompt in prompts]
+        def answer(questions: Sequence[Messages], sampling: Sampling) -> list[SideText]:
+            asked = [_unanswered(messages) for messages in questions]
             room = prompt_room(context, sampling.max_new_tokens)
             made = [
                 with_examples(pair.tokenizer, conversation, examples, "", room).conversation
@@ -121,13 +123,26 @@ class RecordedSide:
     def label(self) -> str:
         return f"Recorded: {self.name}"
 
-    def open(self, pair: LoadedPair) -> Callable[[Sequence[str], str, Sampling], list[SideText]]:
-        return lambda prompts, system, sampling: [self.answer(prompt) for prompt in prompts]
+    def open(self, pair: LoadedPair) -> AnswerQuestions:
+        return lambda questions, sampling: [self.answer(join_as_prompt(messages)) for messages in questions]
 
     def answer(self, prompt: str) -> SideText:
         """Return the recorded answer, or that there is none."""
         found = self.answers.get(prompt_key(prompt))
         return SideText(problem=NO_RECORDED_ANSWER) if found is None else SideText(found)
+
+
+def open_sides(pair: LoadedPair, more: Sequence[MoreSide]) -> tuple[LoadedPair, list[AnswerQuestions]]:
+    """Open further sides, and return the pair to use from then on: loading an adapter may have wrapped its model.
+
+    Raises: AppError if one cannot be loaded.
+    """
+    if not more:
+        return pair, []
+    from sft_app.inference.pair import load_pair
+
+    opened = [side.open(pair) for side in more]
+    return load_pair(pair.sides, pair.models.home, pair.models), opened
 
 
 def prompt_key(prompt: str) -> str:
@@ -150,10 +165,9 @@ def template_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> l
     ]
 
 
-def _unanswered(prompt: str, system: str) -> Conversation:
+def _unanswered(messages: Messages) -> Conversation:
     """Return a conversation that ends with a place for the answer, which no prompt contains."""
-    given = [Message("system", system)] if system else []
-    return Conversation((*given, Message("user", prompt), Message("assistant", "-")))
+    return make_conversation([*messages, {"role": "assistant", "content": "-"}])
 
 
 def _answer(pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], sampling: Sampling) -> list[SideText]:

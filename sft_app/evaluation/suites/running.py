@@ -10,6 +10,7 @@ from sft_app.data.messages import END_OF_THOUGHT
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.checks import Check, failures
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
+from sft_app.evaluation.sides.more_sides import MoreSide, SideText, open_sides
 from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.evaluation.suites.tests_file import Suite, WrittenTest
 from sft_app.runs.folder import Run
@@ -40,22 +41,31 @@ class SuiteTask:
         return run_batches(pair, self.suite, self.system, self.sampling)
 
 
-def run_batches(pair: LoadedPair, suite: Suite, system: str, sampling: Sampling) -> Iterator[Batch]:
+def run_batches(
+    pair: LoadedPair, suite: Suite, system: str, sampling: Sampling, more: Sequence[MoreSide] = ()
+) -> Iterator[Batch]:
     """Yield the judged tests batch by batch. Closing the generator stops the work.
 
-    Prompts of similar length share a batch. `system` is used by tests without a system message.
+    Prompts of similar length share a batch; further sides answer each batch after the pair, one after the other.
+    `system` is used by tests without a system message.
 
     Raises: DataError if the model has no chat template, or it rejects a conversation.
     """
     from sft_app.data.tokens import render_prompt
     from sft_app.inference.batch_generation import answer_each
 
-    prompts = [render_prompt(pair.tokenizer, _with_system(test, system)) for test in suite.tests]
+    pair, further = open_sides(pair, more)
+    questions = [_with_system(test, system) for test in suite.tests]
+    prompts = [render_prompt(pair.tokenizer, messages) for messages in questions]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
-        answered = answer_each(pair, [prompts[index] for index in batch], sampling)
-        yield [(index, _judge(suite, suite.tests[index], both)) for index, both in zip(batch, answered, strict=True)]
+        answered = list(answer_each(pair, [prompts[index] for index in batch], sampling))
+        texts = [answer([questions[index] for index in batch], sampling) for answer in further]
+        yield [
+            (index, _judge(suite, suite.tests[index], answered[place], [side[place] for side in texts]))
+            for place, index in enumerate(batch)
+        ]
 
 
 def run_suite(
@@ -64,13 +74,14 @@ def run_suite(
     system: str,
     sampling: Sampling,
     on_progress: ProgressCallback = lambda share: None,
+    more: Sequence[MoreSide] = (),
 ) -> SuiteScores:
-    """Run all tests on both sides. Raises: DataError as `run_batches`."""
+    """Run all tests on both sides and on further ones. Raises: DataError as `run_batches`."""
     judged: Batch = []
-    for batch in run_batches(pair, suite, system, sampling):
+    for batch in run_batches(pair, suite, system, sampling, more):
         judged += batch
         on_progress(len(judged) / len(suite.tests))
-    return suite_scores(suite, (pair.sides[0].label, pair.sides[1].label), judged)
+    return suite_scores(suite, [*(side.label for side in pair.sides), *(side.label for side in more)], judged)
 
 
 def run_kept_tests(run: Run, pair: LoadedPair, on_progress: ProgressCallback) -> SuiteScores | None:
@@ -101,20 +112,36 @@ def judge_answer(checks: Sequence[Check], answer: Answer) -> JudgedAnswer:
     """Judge an answer, without the thought before it; a broken one never passes."""
     if answer.broken:
         return JudgedAnswer(answer=None, failed=[BROKEN])
-    said = answer.text.rpartition(END_OF_THOUGHT)[2].lstrip() if END_OF_THOUGHT in answer.text else answer.text
-    return JudgedAnswer(answer=answer.text, failed=failures(checks, said, answer.finished))
+    return JudgedAnswer(answer=answer.text, failed=_failed(checks, answer.text, answer.finished))
 
 
 def _index(judged: tuple[int, JudgedTest]) -> int:
     return judged[0]
 
 
-def _judge(suite: Suite, test: WrittenTest, both: tuple[Answer, Answer] | ModelError) -> JudgedTest:
+def _judge(
+    suite: Suite, test: WrittenTest, both: tuple[Answer, Answer] | ModelError, more: Sequence[SideText]
+) -> JudgedTest:
+    checks = suite.checks_of(test)
     if isinstance(both, ModelError):
         answers = [JudgedAnswer(answer=None, failed=[str(both)])] * 2
     else:
-        answers = [judge_answer(suite.checks_of(test), answer) for answer in both]
+        answers = [judge_answer(checks, answer) for answer in both]
+    answers += [_judge_text(checks, text) for text in more]
     return JudgedTest(name=test.name, prompt=test.prompt, answers=answers)
+
+
+def _judge_text(checks: Sequence[Check], text: SideText) -> JudgedAnswer:
+    """Judge the answer of a further side. A recorded one counts as ended, since nobody knows whether it was."""
+    if text.problem:
+        return JudgedAnswer(answer=None, failed=[text.problem])
+    return JudgedAnswer(answer=text.text, failed=_failed(checks, text.text, text.finished is not False))
+
+
+def _failed(checks: Sequence[Check], text: str, finished: bool) -> list[str]:
+    """Return the checks that fail, without judging the thought before the answer."""
+    said = text.rpartition(END_OF_THOUGHT)[2].lstrip() if END_OF_THOUGHT in text else text
+    return failures(checks, said, finished)
 
 
 def _with_system(test: WrittenTest, system: str) -> list[dict[str, str]]:

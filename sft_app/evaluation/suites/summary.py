@@ -73,7 +73,7 @@ def suite_verdict(scores: SuiteScores) -> Literal["better", "worse", "unchanged"
 
 
 def suite_sentence(scores: SuiteScores) -> str:
-    """Say how both sides do, and whether the difference could be chance; for two sides, the base first."""
+    """Say how both sides do, and whether the difference could be chance; of the first two sides, the base first."""
     if scores.problem:
         return f"The tests could not be run: {scores.problem}"
     rates = pass_rates(scores)
@@ -81,7 +81,7 @@ def suite_sentence(scores: SuiteScores) -> str:
         return "There are no tests."
     passes = " and ".join(f"{rate.side} passes {rate.passed}" for rate in rates)
     sentence = f"Of {_counted(len(scores.tests), 'test')}, {passes}."
-    return " ".join(filter(None, [sentence, _compared(scores) if len(rates) == 2 else "", _incomplete(scores)]))
+    return " ".join(filter(None, [sentence, _compared(scores) if len(rates) >= 2 else "", _incomplete(scores)]))
 
 
 def kept_tests_sentence(scores: SuiteScores | None) -> str:

@@ -96,7 +96,7 @@ def test_the_prompted_side_is_the_base_with_examples(
     read: list[Any] = []
     monkeypatch.setattr("sft_app.evaluation.sides.more_sides._answer", lambda *given: read.append(given))
     _, (side,) = find_pair_and_more(BASE, made.run.id, [PROMPTED], made.home, examples=2)
-    side.open(pair)([PROMPTS[3].text], "Be kind.", SAMPLING)
+    side.open(pair)([prompt_messages(PROMPTS[3].text, "Be kind.")], SAMPLING)
     (_, loaded, prompts, _) = read[0]
     assert loaded.is_base and prompts == [ids], "a random model hardly reads its prompt"
 

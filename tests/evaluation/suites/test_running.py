@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from sft_app.data.tokens import render_prompt, stop_ids
 from sft_app.evaluation.answer_checks import has_words
 from sft_app.evaluation.checks import parse_checks
 from sft_app.evaluation.score_run import keep_score
+from sft_app.evaluation.sides.side_names import find_pair_and_more
 from sft_app.evaluation.suites.kept import keep_tests, kept_tests
 from sft_app.evaluation.suites.running import BROKEN, judge_answer, run_suite
+from sft_app.evaluation.suites.summary import pass_rates
 from sft_app.evaluation.suites.tests_file import Suite, parse_tests
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.pair import load_pair
@@ -112,3 +115,25 @@ def test_the_tests_of_a_run_are_part_of_its_scorecard(made: Any, pair: Any) -> N
     broken = keep_score(made.run, pair, 0).tests
     assert broken is not None and "unknown key 'nonsense'" in broken.problem
     made.run.tests_file.unlink()
+
+
+def test_further_sides_are_judged_by_the_same_checks(made: Any, tmp_path: Path) -> None:
+    """Recorded answers and the base with examples, also to a conversation of several turns."""
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "So?"},
+    ]
+    written = [
+        {"prompt": "Where is it?", "checks": [{"contains": "box"}]},
+        {"messages": turns, "checks": [{"words": [0, 99]}]},
+    ]
+    recorded = tmp_path / "hosted.jsonl"
+    recorded.write_text(json.dumps({"prompt": "Where is it?", "answer": "It is in the box."}) + "\n")
+    sides, more = find_pair_and_more(BASE, made.run.id, [str(recorded), "prompted"], made.home)
+    found = run_suite(load_pair(sides, made.home), parse_tests(written, "t.yaml"), "", GREEDY, more=more)
+    assert len(found.sides) == 4 and found.sides[2] == f"Recorded: {more[0].name}"
+    first, second = found.tests
+    assert [answer.passed for answer in first.answers] == [False, False, True, False]
+    assert second.answers[2].failed == ["The file has no answer to this prompt."] and second.answers[3].passed
+    assert [rate.passed for rate in pass_rates(found)] == [1, 1, 1, 1]
