@@ -119,7 +119,7 @@ INNER_LAYERS = {
         "known",
     ],
     "evaluation": [
-        "json_checks statistics tables word_diff",
+        "json_checks scorable_rows statistics tables word_diff",
         "answer_metrics answer_pairs",
         "answer_checks verdicts votes",
         "checks margins vote_files",

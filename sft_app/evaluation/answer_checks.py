@@ -51,7 +51,7 @@ def contains_none(unwanted: tuple[str, ...], text: str, finished: bool) -> str:
 def matches(pattern: str, text: str, finished: bool) -> str:
     """Search for a pattern. It is stopped after a second, as some patterns take years on an unlucky text."""
     try:
-        found = regex.search(pattern, text, timeout=REGEX_SECONDS)
+        found = regex.search(pattern, text, timeout=REGEX_SECONDS, concurrent=True)
     except TimeoutError:
         return (
             f"The regular expression {quoted(pattern)} took more than {REGEX_SECONDS:.0f} s on this answer and was "

@@ -64,7 +64,10 @@ def parse_checks(value: Any) -> tuple[Check, ...]:
     if not isinstance(value, (list, tuple, dict)):
         raise DataError(f"Checks must be a list, such as - contains: order number, got {_shown(value)}.")
     entries = [value] if isinstance(value, dict) else value
-    return tuple(check for number, entry in enumerate(entries, 1) for check in _parse_entry(number, entry))
+    checks = tuple(check for number, entry in enumerate(entries, 1) for check in _parse_entry(number, entry))
+    if len(checks) > MOST_CHECKS:
+        raise DataError(f"A test can have at most {MOST_CHECKS} checks, got {len(checks)}.")
+    return checks
 
 
 def parse_check(name: str, argument: Any) -> Check:
@@ -180,6 +183,8 @@ def _shown(value: Any) -> str:
 
 
 _TRUE = "true (delete the check if you do not want it)"
+MOST_CHECKS = 50
+"""In a test. A check may take seconds, and visitors of a hosted page can run tests too."""
 CHECKS = {
     "contains": CheckKind("a text", "order number", _text, answer_checks.contains, is_text=True),
     "contains_any": CheckKind("a list of texts", "[refund, replacement]", _texts, answer_checks.contains_any),

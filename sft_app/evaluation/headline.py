@@ -81,6 +81,9 @@ def task_outcome(card: Scorecard) -> Outcome:
 
 
 def _without_drawback(card: Scorecard) -> Headline:
+    if card.general and cannot_be_judged(card.general):
+        sentence = f"{_SENTENCES['better']}, but on general questions it produced values that are not numbers."
+        return Headline(sentence, "Train again with a lower learning rate.", "worse")
     found = f"{_SENTENCES['better']}{_nothing_lost(card)}."
     if card.memorised and is_memorising(card.memorised):
         return Headline(f"{found} Its answers repeat long passages of single training answers.", f"{FEWER_STEPS}.")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.tokens import RenderedConversation, render_conversation, render_last_prompt
-from sft_app.errors import DataError, ModelError
+from sft_app.data.tokens import RenderedConversation, render_last_prompt
+from sft_app.errors import AppError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised
@@ -20,6 +18,7 @@ from sft_app.evaluation.beside.prompted import AnsweredRow, score_prompted
 from sft_app.evaluation.forgetting.general_questions import general_questions_file, questions_by_number
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
+from sft_app.evaluation.scorable_rows import ScorableRow, read_scorable_rows
 from sft_app.evaluation.scorecard import (
     RowScore,
     correct_for_several,
@@ -35,26 +34,13 @@ from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, activate_both_sides, activate_side
 from sft_app.runs.folder import Run
 from sft_app.runs.known import Known
-from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, RowMessage, Scorecard
-from sft_app.runtime.files import iterate_jsonl
+from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, PromptedScores, RowMessage, Scorecard
 from sft_app.runtime.progress import ProgressCallback
+from sft_app.runtime.resources import is_out_of_memory
 
 MOST_CHANGED = 10
 BothScores = tuple[Sequence[RowScore], Sequence[RowScore]]
 BothAnswers = tuple[Answer, Answer]
-
-
-@dataclass(frozen=True)
-class ScorableRow:
-    """A conversation with at least one trained token, its row number in the data file, and its tokens.
-
-    Rows with the same `group` are related, and count as one.
-    """
-
-    number: int
-    conversation: Conversation
-    rendered: RenderedConversation
-    group: int
 
 
 def keep_score(
@@ -63,9 +49,10 @@ def keep_score(
     prompts: int,
     on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
+    runs_tests: bool = True,
 ) -> Scorecard:
     """Score a run as `score_run` does, and write its `scorecard.json` and the answers to vote on."""
-    card, pairs = score_run(run, pair, prompts, on_progress, known)
+    card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests)
     add_pairs(run, pairs)
     run.keep_scorecard(card)
     return card
@@ -77,6 +64,7 @@ def score_run(
     prompts: int,
     on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
+    runs_tests: bool = True,
 ) -> tuple[Scorecard, list[AnswerPair]]:
     """Compute the complete scorecard and the answers; `pair` is the base on the left and the run on the right.
 
@@ -84,7 +72,8 @@ def score_run(
     first `general_prompts` general questions, which are unrelated to the training data, and `known` what of them was
     lost. `answers` compares both sides' answers to the first `prompts` held-out questions with the reference answers;
     without prompts, no general question is answered either. `known` are both sides' scores of the held-out
-    conversations, if training already computed them in the same precision.
+    conversations, if training already computed them in the same precision. With `runs_tests`, the run's own tests are
+    part of it.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
@@ -103,6 +92,7 @@ def score_run(
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
+        "primary": settings.primary_measure,
         "general": make_scorecard(*of_general) if general else None,
         "known": _known(pair, general_file, general, of_general, to_answer, _part(on_progress, 0.7, 0.85)),
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
@@ -114,10 +104,11 @@ def score_run(
     if selection:
         measured["selection"] = selection
     if answered:
-        both = (known[0], judged)
-        measured |= _beside_training(run, pair, heldout, both, answered, _part(on_progress, 0.85, 0.95))
-    if tests := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0)):
-        measured |= {"tests": tests, "primary": settings.primary_measure}
+        is_flattered = selection is not None and selection.rows == "same"
+        part = _part(on_progress, 0.85, 0.95)
+        measured |= _beside_training(run, pair, heldout, known, answered, is_flattered, part)
+    if runs_tests and (tests := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0))):
+        measured["tests"] = tests
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
@@ -166,23 +157,6 @@ def score_both(
     return [both[0] for both in scores], [both[1] for both in scores]
 
 
-def read_scorable_rows(file: Path, tokenizer: Any, max_length: int | None) -> list[ScorableRow]:
-    """Read the conversations with an answer to score. Raises: DataError if there is none."""
-    rows = []
-    for number, row in enumerate(iterate_jsonl(file), start=1):
-        conversation = make_conversation(row["messages"])
-        try:
-            rendered = render_conversation(tokenizer, conversation, max_length or tokenizer.model_max_length)
-        except DataError:  # training skipped it too and reported it
-            continue
-        if rendered.trained:
-            place = row.get("row", number)
-            rows.append(ScorableRow(place, conversation, rendered, row.get("group", place)))
-    if not rows:
-        raise DataError(f"{file.name} contains no conversation this model can be measured on.")
-    return rows
-
-
 def most_changed(
     rows: Sequence[ScorableRow], base: Sequence[RowScore], tuned: Sequence[RowScore], answers: dict[int, BothAnswers]
 ) -> MostChanged:
@@ -223,9 +197,13 @@ def _beside_training(
     heldout: Sequence[ScorableRow],
     known: BothScores,
     answered: Sequence[tuple[ScorableRow, BothAnswers]],
+    is_flattered: bool,
     on_progress: ProgressCallback,
 ) -> dict[str, Any]:
-    """Measure what a prompt does instead of training, and how much the answers repeat the training answers."""
+    """Measure what a prompt does instead of training, and how much the answers repeat the training answers.
+
+    Long prompts take more memory than anything before them; a lack of it costs only this part.
+    """
     settings = run.record().settings
     scores = {id(row): (base, tuned) for row, base, tuned in zip(heldout, *known, strict=True)}
     rows = [
@@ -233,7 +211,15 @@ def _beside_training(
     ]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
     count, system = settings.scorecard_prompted, settings.system_prompt
-    prompted = score_prompted(pair, run.train_file, rows, count, system, sampling, on_progress)
+    try:
+        prompted = score_prompted(pair, run.train_file, rows, count, system, sampling, on_progress)
+    except Exception as error:  # whatever a longer prompt runs into must not cost the other parts
+        if not (isinstance(error, AppError) or is_out_of_memory(error)):
+            raise
+        note = str(error) if isinstance(error, AppError) else "There was not enough memory for the longer prompts."
+        prompted = PromptedScores(examples=count, note=note)
+    if prompted and is_flattered:
+        prompted = prompted.model_copy(update={"is_flattered": True})
     on_progress(1.0)
     texts = [(row.number, _as_pair(row, *both)) for row, both in answered if not any(one.broken for one in both)]
     questions = [AnsweredQuestion(row, one.prompt, one.reference, one.base, one.tuned) for row, one in texts]

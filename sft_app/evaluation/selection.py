@@ -58,26 +58,30 @@ def without_selection(
     """
     if run.validation_file.exists():
         return list(tuned), Selection(rows="other", evaluations=_count_evaluations(run))
-    if not run.record().settings.chooses_weights():
+    if not run.record().settings.load_best_model_at_end:
         return list(tuned), None
     usable = {step: scores for step, scores in read_evaluations(run).items() if len(scores) == len(tuned)}
-    if len(usable) < 2:
+    kept = run.status().kept_step
+    if len(usable) < 2 and (kept is None or kept in usable):
         return list(tuned), None
-    return cross_fit(usable, tuned, groups), Selection(rows="same", evaluations=len(usable))
+    if kept is None or kept not in usable:  # begun by an earlier version, which recorded no evaluations
+        return list(tuned), Selection(rows="same", evaluations=len(usable), is_corrected=False)
+    return cross_fit(usable, kept, tuned, groups), Selection(rows="same", evaluations=len(usable))
 
 
-def cross_fit(evaluations: Evaluations, tuned: Sequence[RowScore], groups: np.ndarray | None = None) -> list[RowScore]:
+def cross_fit(
+    evaluations: Evaluations, kept: int, tuned: Sequence[RowScore], groups: np.ndarray | None = None
+) -> list[RowScore]:
     """Return what the rows would show if others had chosen: each half has the scores of the weights that the other half
     would have kept. Related rows stay in one half.
 
-    `tuned` are the scores of the weights that all rows chose; they may have been computed in another precision, so only
-    the difference between two evaluations is taken from `evaluations`. Simulated in `tests/evaluation/test_selection`.
+    `tuned` are the scores of the weights of step `kept`; they may have been computed in another precision, so only the
+    difference between two evaluations is taken from `evaluations`. Simulated in `tests/evaluation/test_selection`.
     Source: Chernozhukov et al. 2018, "Double/debiased machine learning", two folds.
     """
     numbers = np.arange(len(tuned)) if groups is None else np.asarray(groups)
     _, first, index = np.unique(numbers, return_index=True, return_inverse=True)
     is_second = (np.argsort(np.argsort(first)) % 2 == 1)[index]
-    kept = _best(evaluations, np.ones(len(tuned), dtype=bool))
     if is_second.all() or not is_second.any():
         return list(tuned)
     chosen = [_best(evaluations, ~is_second), _best(evaluations, is_second)]

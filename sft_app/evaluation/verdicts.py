@@ -147,6 +147,11 @@ def _selection_note(selection: Selection | None) -> str:
         return ""
     if selection.rows == "other":
         return "Other held-out conversations chose which weights to keep, so these only judge them."
+    if not selection.is_corrected:
+        return (
+            "The weights were chosen on these same conversations, which makes them look better than they are. The run "
+            "has no record of that choice to correct for, so there is no verdict."
+        )
     return (
         f"The weights were chosen from {selection.evaluations} evaluations on these same conversations, which makes "
         "them look better than they are. The change in loss and token accuracy is corrected for that (two-fold "
@@ -169,7 +174,9 @@ def _line(name: str, metric: Metric, part: Scores) -> Line:
     verdict = _verdict(name, part)
     if verdict == UNJUDGED or not math.isfinite(tuned - base):
         return Line(name, metric.label, before, after, "–", "", verdict)
-    change, difference = _signed(metric, tuned - base), part.difference.get(name)
+    difference = part.difference.get(name)
+    corrected = as_float(difference.value) if difference else math.nan
+    change = _signed(metric, corrected if math.isfinite(corrected) else tuned - base)
     span = drawn_interval(difference) if difference else None
     if span is None:
         return Line(name, metric.label, before, after, change, "", verdict)
@@ -214,6 +221,8 @@ def _verdict(name: str, part: Scores) -> Verdict:
         return TOO_FEW
     if part.independent_rows < FEWEST_TO_JUDGE:
         return TOO_FEW
+    if isinstance(part, Scorecard) and _is_uncorrected(part):
+        return TOO_FEW if name == "loss" else ""
     if _is_primary(name, part):
         if span and span[0] <= 0 <= span[2]:
             return TOO_FEW
@@ -226,6 +235,10 @@ def _verdict(name: str, part: Scores) -> Verdict:
     return "better" if (difference.value > 0) == (direction > 0) else "worse"
 
 
+def _is_uncorrected(card: Scorecard) -> bool:
+    return card.selection is not None and not card.selection.is_corrected
+
+
 def _is_primary(name: str, part: Scores) -> bool:
     return name == "loss" and not (isinstance(part, Scorecard) and part.primary != "loss")
 
@@ -233,6 +246,10 @@ def _is_primary(name: str, part: Scores) -> bool:
 def _why_too_few(part: Scores) -> str:
     if part.independent_rows < FEWEST_TO_JUDGE:
         return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
+    if isinstance(part, Scorecard) and _is_uncorrected(part):
+        return "the same conversations chose the weights"
+    if not _is_primary("loss", part):
+        return "the change in loss could be chance, corrected for the number of measures"
     return "the interval for the change in loss includes zero"
 
 

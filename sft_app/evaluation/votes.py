@@ -167,17 +167,24 @@ def finished_voters(run: Run) -> set[str]:
 
 def read_votes(run: Run) -> list[Vote]:
     """Read the valid votes, each voter's last one on a pair, in the order in which they were cast."""
-    latest: dict[tuple[str, str], Vote] = {}
-    for vote in read_records(run.votes_file, Vote):
-        latest.pop((vote.voter, vote.pair), None)
-        latest[vote.voter, vote.pair] = vote
-    return [vote for vote in latest.values() if vote.choice not in (WITHDRAWN, FINISHED)]
+    return [vote for _, vote in _valid_votes(run)]
 
 
 def counted_votes(run: Run) -> list[Vote]:
-    """Read the votes that a result may show: those of voters who have finished, or who knew the sides anyway."""
-    finished = finished_voters(run)
-    return [vote for vote in read_votes(run) if vote.told or vote.voter in finished]
+    """Read the votes that a result may show: those of voters who have finished, or who knew the sides anyway.
+
+    They are in the order in which a result could first show them, so that what is counted once stays counted.
+    """
+    finished: dict[str, int] = {}
+    for line, vote in enumerate(read_records(run.votes_file, Vote)):
+        if vote.choice == FINISHED:
+            finished.setdefault(vote.voter, line)
+    votes = [
+        (line if vote.told else finished[vote.voter], vote)
+        for line, vote in _valid_votes(run)
+        if vote.told or vote.voter in finished
+    ]
+    return [vote for _, vote in sorted(votes, key=lambda counted: counted[0])]
 
 
 def waiting_sentence(run: Run) -> str:
@@ -188,6 +195,15 @@ def waiting_sentence(run: Run) -> str:
         return ""
     people = "1 person is" if len(waiting) == 1 else f"{len(waiting)} people are"
     return f"{people} still voting. Their votes are counted once they have finished and pressed “Show results”."
+
+
+def _valid_votes(run: Run) -> list[tuple[int, Vote]]:
+    """Return each valid vote with its line in the file, in the order of the lines."""
+    latest: dict[tuple[str, str], tuple[int, Vote]] = {}
+    for line, vote in enumerate(read_records(run.votes_file, Vote)):
+        latest.pop((vote.voter, vote.pair), None)
+        latest[vote.voter, vote.pair] = line, vote
+    return [(line, vote) for line, vote in latest.values() if vote.choice not in (WITHDRAWN, FINISHED)]
 
 
 def by_voter(votes: Iterable[Vote]) -> dict[str, list[Vote]]:

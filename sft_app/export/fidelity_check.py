@@ -15,7 +15,7 @@ import numpy as np
 
 from sft_app.data.tokens import render_last_prompt, stop_ids
 from sft_app.errors import AppError, ExportError
-from sft_app.evaluation.score_run import ScorableRow, read_scorable_rows
+from sft_app.evaluation.scorable_rows import ScorableRow, read_scorable_rows
 from sft_app.evaluation.scorecard import RowScore, mean_loss, score_copies
 from sft_app.export.fidelity import Fidelity
 from sft_app.inference.generation import Answer, Sampling, answer_prompts

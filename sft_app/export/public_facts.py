@@ -17,7 +17,12 @@ from sft_app.runs.summary import RunSummary, as_float, clock, setting_text
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
 Fact = tuple[str, str]
-_FILES = ("heldout_data", "validation_data", "general_questions", "tests")  # shown without the path on this machine
+_FILES = {
+    "heldout_data": "the held-out conversations",
+    "validation_data": "the conversations that choose the weights",
+    "general_questions": "the general questions",
+    "tests": "the tests",
+}  # shown without the path on this machine
 SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 METHODS = {
@@ -73,9 +78,9 @@ def needed_to_repeat(record: RunRecord) -> list[str]:
     needs = []
     if not record.source.hub and record.settings.data != EXAMPLE_DATA:
         needs.append(f"the data file {data_name(record)} in the current folder (sha256 {record.source.sha256})")
-    if record.settings.general_questions:
-        name = file_name(record.settings.general_questions)
-        needs.append(f"the general questions {name} in the current folder")
+    for name, what in _FILES.items():
+        if (file := getattr(record.settings, name)) and file != "none":
+            needs.append(f"{what} {file_name(file)} in the current folder")
     if record.model.source == LOCAL_FOLDER:
         needs.append(f"the model folder {public_model(record)} in the current folder")
     return needs

@@ -63,10 +63,14 @@ class ChangedRows(Record):
 
 
 class Selection(Record):
-    """How the kept weights were chosen from `evaluations`: on `other` rows than those that judge, or on the `same`."""
+    """How the kept weights were chosen from `evaluations`: on `other` rows than those that judge, or on the `same`.
+
+    The change in loss is corrected for a choice on the same rows unless the evaluation that was kept is not recorded.
+    """
 
     rows: Literal["other", "same"]
     evaluations: int = 0
+    is_corrected: bool = True
 
 
 class PredictedScores(Record):
@@ -152,7 +156,8 @@ class PromptedScores(Record):
     In `predicted` and `answers`, the side called base is the base model with this prompt; only the last answer of each
     conversation counts. `base` has the base model's numbers without the prompt, on the same questions. `examples` were
     wanted in front of each question, and `used` is their mean number. `left_out` questions had no room for a prompt,
-    `note` says why none could be asked. `seconds` is the time that all of it took.
+    `note` says why none could be asked. `seconds` is the time that all of it took. If it `is_flattered`, the fine-tuned
+    weights were chosen on the same rows, so that a lead of theirs is not judged.
     """
 
     examples: int
@@ -160,6 +165,7 @@ class PromptedScores(Record):
     has_system: bool = False
     left_out: int = 0
     note: str = ""
+    is_flattered: bool = False
     predicted: PredictedScores | None = None
     answers: AnswerScores | None = None
     base: SideScores = {}

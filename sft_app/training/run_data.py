@@ -96,10 +96,13 @@ def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSetti
     own = dict(zip(heldout, np.split(groups, ends)[1:], strict=False))
     split = hold_out(groups[:total], settings)
     is_copy = np.isin(groups[:total], np.concatenate([*own.values(), np.empty(0, groups.dtype)]))
+    judged_elsewhere = np.isin(groups[:total], own.get("heldout_data", np.empty(0, groups.dtype)))
     train, judging, validation = (
-        Part(file, chosen & ~is_copy, groups[:total])
-        for chosen in (~split.is_heldout, split.is_judging, split.is_validation)
+        Part(file, chosen, groups[:total])
+        for chosen in (~split.is_heldout & ~is_copy, split.is_judging, split.is_validation & ~judged_elsewhere)
     )
+    if "heldout_data" not in own and not judging.chosen.any():
+        raise DataError("No conversation is left to judge the result. Hold out more, or name a file that judges.")
     if not train.chosen.any():
         raise DataError(
             f"Nothing is left to train on: every conversation of {file.path.name} is a copy of a held-out one. "
@@ -111,19 +114,23 @@ def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSetti
         is_judged = np.isin(own["validation_data"], judging.groups[judging.chosen])
         validation = Part(heldout["validation_data"], ~is_judged, own["validation_data"])
     chosen_by = validation if validation.chosen.any() else None
-    return RunData(reading, total, train, judging, chosen_by, _notes(heldout, judging, int(is_copy.sum())))
+    copies = int((is_copy & ~split.is_heldout).sum())
+    return RunData(reading, total, train, judging, chosen_by, _notes(heldout, judging, chosen_by, copies))
 
 
 def _whole(file: DataFile, groups: np.ndarray) -> Part:
     return Part(file, np.ones(len(groups), dtype=bool), groups)
 
 
-def _notes(heldout: dict[str, DataFile], judging: Part, copies: int) -> list[str]:
+def _notes(heldout: dict[str, DataFile], judging: Part, chosen_by: Part | None, copies: int) -> list[str]:
     notes = []
     if file := heldout.get("heldout_data"):
         notes.append(f"The result is judged on the {int(judging.chosen.sum()):,} conversations of {file.path.name}.")
     if file := heldout.get("validation_data"):
-        notes.append(f"The conversations of {file.path.name} choose which weights are kept.")
+        choose = "choose which weights are kept"
+        if chosen_by is None:
+            choose = "are all nearly the same as conversations that judge, which therefore choose the weights as well"
+        notes.append(f"The conversations of {file.path.name} {choose}.")
     if copies:
         are, they = ("1 conversation is", "it is") if copies == 1 else (f"{copies:,} conversations are", "they are")
         notes.append(f"{are} not trained on, because {they} nearly the same as held-out ones.")

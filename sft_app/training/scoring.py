@@ -6,6 +6,9 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
 
 from sft_app.errors import AppError
 from sft_app.evaluation.score_run import keep_score
@@ -15,6 +18,7 @@ from sft_app.inference.pair import load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.models.loading import free_memory
 from sft_app.runs.folder import Run
+from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.resources import is_out_of_memory
 from sft_app.training.termination import StopRequested, Termination
 
@@ -28,9 +32,12 @@ def write_heldout_scorecard(run: Run, tuned: Sequence[RowScore]) -> None:
     where a fresh adapter changes nothing; if they are incomplete, both sides are measured afterwards instead."""
     base = read_base_scores(run)
     if len(base) == len(tuned):
-        judged, selection = without_selection(run, tuned)
-        card = make_scorecard(base, tuned, judged=judged)
-        card = card.model_copy(update={"selection": selection}) if selection else card
+        numbers = [row.get("group", row["row"]) for row in iterate_jsonl(run.heldout_file)]
+        groups = np.array(numbers) if len(numbers) == len(tuned) else None
+        judged, selection = without_selection(run, tuned, groups)
+        changes: dict[str, Any] = {"primary": run.record().settings.primary_measure}
+        changes |= {"selection": selection} if selection else {}
+        card = make_scorecard(base, tuned, groups=groups, judged=judged).model_copy(update=changes)
         run.keep_scorecard(correct_for_several(card))
 
 
@@ -60,7 +67,8 @@ def complete_scorecard(run: Run, tuned: Sequence[RowScore], prompts: int, termin
             status = run.status()
             used = {status.precision, status.step_precision or status.precision}
             is_same = used == {pair.models.hardware.dtype}
-            keep_score(run, pair, prompts, report_progress, known=(read_base_scores(run), tuned) if is_same else None)
+            known = (read_base_scores(run), tuned) if is_same else None
+            keep_score(run, pair, prompts, report_progress, known, runs_tests=not was_stopped)
     except StopRequested:
         return "Stopped while measuring: the scorecard only has the held-out loss."
     except AppError as error:

@@ -158,7 +158,8 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
         raise Terminated
 
     was_stopped = trainer.state.global_step < trainer.state.max_steps and not reporter.has_stopped_early
-    run.update_status(state="scoring", step=trainer.state.global_step, message="Saving the adapter.")
+    kept = trainer.kept_step()
+    run.update_status(state="scoring", step=trainer.state.global_step, kept_step=kept, message="Saving the adapter.")
     scores = trainer.kept_scores()
     trainer.refuse_broken_weights()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None

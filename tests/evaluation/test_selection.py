@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sft_app.evaluation.scorecard import RowScore
+from sft_app.evaluation.scorecard import RowScore, make_scorecard
 from sft_app.evaluation.selection import cross_fit, read_evaluations, record_evaluation, without_selection
 from sft_app.evaluation.statistics.intervals import student_limit
+from sft_app.evaluation.verdicts import computed_note, summary_sentence, verdict_of_loss
 from sft_app.runs.folder import Run
 from tests.export.run_folders import make_run
 
@@ -28,7 +29,7 @@ def false_alarms(rows: int, choices: int, alike: float, corrects: bool) -> float
     for trial in changes:
         evaluations = {step: [RowScore(10 + row, 1, 0) for row in trial[:, step]] for step in range(choices)}
         kept = min(evaluations, key=lambda step: trial[:, step].mean())
-        scores = cross_fit(evaluations, evaluations[kept]) if corrects else evaluations[kept]
+        scores = cross_fit(evaluations, kept, evaluations[kept]) if corrects else evaluations[kept]
         change = np.array([score.loss_sum - 10 for score in scores])
         alarms += bool(change.mean() < -student_limit(rows - 1) * change.std(ddof=1) / math.sqrt(rows))
     return alarms / TRIALS
@@ -54,15 +55,15 @@ def scores(*losses: float) -> list[RowScore]:
 def test_each_half_has_the_weights_that_the_other_half_chose() -> None:
     evaluations = {10: scores(1.0, 5.0, 1.0, 5.0), 20: scores(4.0, 2.0, 4.0, 2.0)}
     kept = scores(1.5, 5.5, 1.5, 5.5)  # of step 10 (a tie), in another precision
-    found = cross_fit(evaluations, kept)
+    found = cross_fit(evaluations, 10, kept)
     assert [score.loss_sum for score in found] == [4.5, 5.5, 4.5, 5.5]
 
 
 def test_related_rows_choose_together() -> None:
     evaluations = {10: scores(1.0, 1.0, 5.0, 5.0), 20: scores(4.0, 4.0, 2.0, 2.0)}
-    found = cross_fit(evaluations, evaluations[10], np.array([7, 7, 3, 3]))
+    found = cross_fit(evaluations, 10, evaluations[10], np.array([7, 7, 3, 3]))
     assert [score.loss_sum for score in found] == [4.0, 4.0, 5.0, 5.0]
-    assert cross_fit(evaluations, evaluations[10], np.zeros(4)) == evaluations[10]
+    assert cross_fit(evaluations, 10, evaluations[10], np.zeros(4)) == evaluations[10]
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_choice_is_read_from_the_run(run: Run) -> None:
     kept = scores(1.0, 5.0, 1.0, 5.0)
-    assert without_selection(run, kept) == (kept, None)
+    run.update_status(kept_step=10)
     record_evaluation(run, 10, kept)
     assert without_selection(run, kept) == (kept, None)
     record_evaluation(run, 20, scores(4.0, 2.0, 4.0, 2.0))
@@ -96,3 +97,19 @@ def test_a_resumed_run_forgets_the_evaluations_it_repeats(run: Run) -> None:
     record_evaluation(run, 20, scores(2.0))
     run.forget_after(10)
     assert list(read_evaluations(run)) == [10]
+
+
+def test_a_choice_that_is_not_recorded_cannot_be_corrected_and_gives_no_verdict(run: Run) -> None:
+    """As in a run that an earlier version began."""
+    run.update_status(kept_step=5)
+    record_evaluation(run, 10, scores(1.0, 5.0))
+    record_evaluation(run, 20, scores(5.0, 1.0))
+    found, selection = without_selection(run, scores(1.0, 5.0))
+    assert found == scores(1.0, 5.0)
+    assert selection is not None and not selection.is_corrected
+    base = [RowScore(10.0 + row, 4, 1) for row in range(8)]
+    better = [RowScore(4.0 + row, 4, 1) for row in range(8)]
+    card = make_scorecard(base, better).model_copy(update={"selection": selection})
+    assert verdict_of_loss(card) == "not enough rows to tell"
+    assert "the same conversations chose the weights" in summary_sentence(card)
+    assert "no record of that choice" in computed_note(card)

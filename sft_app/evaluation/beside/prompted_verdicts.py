@@ -50,6 +50,8 @@ def prompt_verdict(found: PromptedScores) -> PromptVerdict:
     verdict = verdict_of_loss(part)
     if verdict == UNJUDGED:
         return "not judged"
+    if found.is_flattered and verdict == "better":
+        return "too few"
     if verdict == TOO_FEW:
         return "as well" if _is_within_margin(part) else "too few"
     return {"better": "fine-tuned", "worse": "prompt"}.get(verdict, "as well")  # type: ignore[return-value]
@@ -78,8 +80,7 @@ def prompted_sentence(found: PromptedScores) -> str:
         case "too few":
             sentence = (
                 f"Not enough rows to tell whether fine-tuning does better than a prompt with {prompt}: {losses} on "
-                f"{part.row_count} {'answer' if part.row_count == 1 else 'answers'}. "
-                "Answer more of them (scorecard prompts)."
+                f"{part.row_count} {'answer' if part.row_count == 1 else 'answers'}."
             )
         case _:
             sentence = f"A prompt with {prompt} cannot be compared: a loss is not a number."
@@ -96,12 +97,18 @@ def prompted_note(found: PromptedScores) -> str:
         f"{'conversation' if rows == 1 else 'conversations'}."
     )
     left_out = f" For {found.left_out} of the questions, the prompt was too long." if found.left_out else ""
-    return f"{made}{left_out}"
+    flattered = " The same conversations chose the fine-tuned weights, so their lead is not judged."
+    return f"{made}{left_out}{flattered if found.is_flattered else ''}"
 
 
 def _is_within_margin(part: PredictedScores) -> bool:
     difference, margin = part.difference.get("loss"), EQUAL_WITHIN * part.base["loss"]
-    if part.row_count < FEWEST_TO_JUDGE or difference is None or difference.low is None or difference.high is None:
+    if (
+        part.independent_rows < FEWEST_TO_JUDGE
+        or difference is None
+        or difference.low is None
+        or difference.high is None
+    ):
         return False
     return -margin <= difference.low and difference.high <= margin
 

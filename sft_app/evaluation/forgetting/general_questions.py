@@ -11,6 +11,7 @@ from typing import Any
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.errors import DataError
 from sft_app.evaluation.checks import Check, parse_checks
+from sft_app.evaluation.suites.plain_yaml import load_yaml
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_jsonl_atomically
 
@@ -96,13 +97,12 @@ def _lines(name: str, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parse(name: str, text: str, is_json: bool) -> Any:
-    import yaml
-
+    if not is_json:
+        return load_yaml(text, name)[0]
     try:
-        return json.loads(text) if is_json else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{name} cannot be read as {'JSON' if is_json else 'YAML'}: {reason}.") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} cannot be read as JSON: {' '.join(str(error).split())[:200]}.") from error
 
 
 def _question(name: str, place: str, row: Any) -> GeneralQuestion:

@@ -157,10 +157,10 @@ def _interval(before: Sequence[float], after: Sequence[float], metric: str) -> I
     shares of rows that got better and worse then bounds the difference, because no metric changes by more than 1.
     """
     changes = np.array(after) - np.array(before)
-    if metric in SHARES or not changes.any():
+    if metric in SHARES or not np.ptp(changes):
         lost, gained = int((changes < 0).sum()), int((changes > 0).sum())
         low, high = paired_share_interval(lost, gained, len(changes))
-        return Interval(value=(gained - lost) / len(changes), low=low, high=high)
+        return Interval(value=float(changes.mean()), low=low, high=high)
     one, other = (np.array(side)[:, None] for side in (before, after))
     return paired_intervals(one, other, lambda tables: tables.mean(axis=-2))[0]
 

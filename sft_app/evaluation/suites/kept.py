@@ -23,7 +23,8 @@ def kept_tests(run: Run) -> Suite | None:
     try:
         text = run.tests_file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The tests of run {run.id} cannot be read: {error}.") from error
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not UTF-8 text"
+        raise DataError(f"The tests of run {run.id} cannot be read: {reason}.") from error
     first = text.partition("\n")[0]
     return read_tests_text(text, first.removeprefix(_ORIGIN) if first.startswith(_ORIGIN) else run.tests_file.name)
 
@@ -50,10 +51,8 @@ def tests_for_run(setting: str, source_sha256: str, owner: str, home: Path) -> S
         return None
     if setting:
         return read_tests(Path(setting).expanduser())
-    for run in list_runs(home):
-        if run.tests_file.is_file() and _is_on(run, source_sha256, owner):
-            return _taken_over(run)
-    return None
+    newest = next((run for run in list_runs(home) if _is_on(run, source_sha256, owner)), None)
+    return _taken_over(newest) if newest and newest.tests_file.is_file() else None
 
 
 def _is_on(run: Run, source_sha256: str, owner: str) -> bool:

@@ -124,7 +124,8 @@ class Access:
             return
         if self.hosting.adapter and name != self.hosting.adapter:
             raise AccessError(f"This Space compares {self.hosting.adapter} with its base model, and nothing else.")
-        is_ours = name == EXAMPLE_ADAPTER or "/" not in name.partition("/checkpoint-")[0]
+        run_id, _, step = name.partition("/checkpoint-")
+        is_ours = name == EXAMPLE_ADAPTER or ("/" not in run_id and (not step or step.isdecimal()))
         if not is_ours and (not is_hub_id(name) or Path(name).expanduser().exists()):
             raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Use the name of an adapter on the Hub.")
 

@@ -14,7 +14,8 @@ from sft_app.data.tokens import render_conversation, render_last_prompt, stop_id
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.beside.prompted_verdicts import prompt_verdict, prompted_lines, prompted_note, prompted_sentence
 from sft_app.evaluation.headline import headline
-from sft_app.evaluation.score_run import read_scorable_rows, score_run
+from sft_app.evaluation.scorable_rows import read_scorable_rows
+from sft_app.evaluation.score_run import score_run
 from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard
 from sft_app.evaluation.sides.examples import NearestExamples, with_examples
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
