@@ -210,7 +210,7 @@ def test_compare_answers_with_more_sides_and_asks_whether_the_run_is_not_worse(
     assert (tmp_path / "out.csv").read_text().startswith("number,prompt,reference,base,tuned,old.csv,prompted,change")
     for more, message in (
         (("--not-worse-than", "new.csv", "--margin", "0.05"), "not one of the other sides"),
-        (("--margin", "0.05"), "--not-worse-than SIDE and --margin together"),
+        (("--margin", "0.05"), "--not-worse-than SIDE and --margin belong together"),
         (("--side", tmp_path / "old.csv"), "Name each side once"),
     ):
         assert message in cli(*command, *more).err
@@ -231,9 +231,11 @@ def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, traine
     assert ended.status == 0, ended.err
     card = ended.json
     compared = {"heldout", "base", "tuned", "difference", "rows", "general", "known", "answers", "most_changed"}
-    assert set(card) == compared | {"dtype", "note"}
-    assert set(card["heldout"]) == {"conversations", "trained_tokens"}
-    assert set(card["difference"]["loss"]) == {"value", "low", "high"}
+    assert set(card) >= compared | {"dtype", "note", "primary"}
+    assert set(card) <= compared | {"dtype", "note", "primary", "selection", "prompted", "memorised"}
+    assert set(card["heldout"]) == {"conversations", "trained_tokens", "groups"}
+    assert set(card["difference"]["loss"]) == {"value", "low", "high", "p_value"}
+    assert set(card["difference"]["token_accuracy"]) == {"value", "low", "high", "p_value", "p_holm"}
     assert card["answers"]["prompts"] == 2
     assert find_run(trained_home, "latest").scorecard().as_record() == card
 

@@ -80,7 +80,10 @@ def test_every_path_that_a_document_names_exists(document: str) -> None:
         beginnings = (PROJECT, PROJECT / "sft_app")
         return any((base / one).exists() for base in beginnings for one in (name, f"{name}.py", f"{module}.py"))
 
-    run_folder = ("data/train.jsonl", "data/heldout.jsonl", "tokens/train.arrow", "checkpoints/", "adapter/", "runs/")
+    run_folder = (
+        *("data/train.jsonl", "data/heldout.jsonl", "data/validation.jsonl", "data/general.jsonl"),
+        *("tokens/train.arrow", "checkpoints/", "adapter/", "runs/"),
+    )
     home = ("models/", "uploads/", "datasets/", "exports/", "cleaned/", "workspace/")
     assert [name for name in named if name not in (*run_folder, *home) and not exists(name)] == []
 

@@ -47,14 +47,14 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     check_optional_deps(settings)
     general = _general_questions(settings)
     file = open_data(settings, home)
+    heldout = open_heldout_files(settings, home)
+    data = divide_data(file, heldout, settings)
     sha256 = file_sha256(file.path)
     tests = tests_for_run(settings.tests, sha256, owner, home)
     if settings.primary_measure == "tests" and not tests:
         raise SettingsError(
             "Your tests are to decide, but the run has none. Name a file of tests, or let the loss decide."
         )
-    heldout = open_heldout_files(settings, home)
-    data = divide_data(file, heldout, settings)
     model = resolve_model(settings.model, settings.revision, home)
     if file.settings.format != "text":
         check_template_of_run(settings, model, home)

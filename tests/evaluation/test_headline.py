@@ -20,7 +20,7 @@ from sft_app.inference.sides import BASE, find_sides
 from sft_app.runs.known import Known, KnownCounts
 from sft_app.runs.scorecard import PromptedScores, Scorecard
 from sft_app.runs.suite_scores import JudgedAnswer, JudgedTest, SuiteScores
-from tests.made_runs import overflowing, randomise_adapter
+from tests.made_runs import overflowing
 
 SPREAD = [2.0, 2.4, 1.7, 2.2, 2.6, 1.9, 2.1, 2.3, 1.8, 2.5]
 
@@ -140,8 +140,8 @@ def test_tests_that_do_not_decide_are_corrected_for_the_number_of_measures() -> 
 HELDOUT = [(f"Where is order {n}, please?", "It will arrive soon!") for n in range(8)]
 
 
-def learn(tokenizer: Any, steps: int = 40) -> Callable[[Any], Any]:
-    """Trains the adapter on the answer, with other questions."""
+def learn(tokenizer: Any, steps: int = 40, sign: float = 1.0) -> Callable[[Any], Any]:
+    """Trains the adapter on the answer, with other questions; with a negative sign, away from it."""
 
     def change(model: Any) -> Any:
         rows = [[{"role": "user", "content": f"Where is parcel {n}?"}, _answer(HELDOUT[0][1])] for n in range(4)]
@@ -151,7 +151,7 @@ def learn(tokenizer: Any, steps: int = 40) -> Callable[[Any], Any]:
         for step in range(steps):
             row = rendered[step % 4].as_training_row()
             ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
-            model(input_ids=ids, labels=labels).loss.backward()
+            (sign * model(input_ids=ids, labels=labels).loss).backward()
             optimizer.step()
             optimizer.zero_grad()
         return model
@@ -183,8 +183,8 @@ def test_a_model_that_learned_the_answer_is_said_to_be_better(make_run: Any, tok
     assert said.kind == "better"
 
 
-def test_a_damaged_model_is_said_to_be_worse(make_run: Any) -> None:
-    card = scorecard_of(make_run, lambda model: randomise_adapter(model, scale=20.0))
+def test_a_damaged_model_is_said_to_be_worse(make_run: Any, tokenizer: Any) -> None:
+    card = scorecard_of(make_run, learn(tokenizer, steps=12, sign=-1.0))
     assert headline(card).sentence.startswith("Training made the model worse at your task"), card.difference
 
 

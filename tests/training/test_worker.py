@@ -132,7 +132,8 @@ def test_base_side_of_the_scorecard_is_the_untouched_model(finished_run: Run, ti
     card = finished_run.scorecard()
     assert card is not None
     assert card.base["loss"] == pytest.approx(mean_loss(scores), abs=1e-5)
-    assert card.heldout.as_record() == {"conversations": 4, "trained_tokens": sum(score.tokens for score in scores)}
+    tokens = sum(score.tokens for score in scores)
+    assert card.heldout.as_record() == {"conversations": 4, "trained_tokens": tokens, "groups": 4}
 
 
 def test_metrics_and_snapshots_carry_what_the_page_shows(finished_run: Run) -> None:

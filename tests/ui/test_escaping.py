@@ -32,12 +32,16 @@ from sft_app.export.ollama import OllamaModel
 from sft_app.export.package import OllamaPackage
 from sft_app.inference.chat import Exchange, PairChat
 from sft_app.inference.next_tokens import TokenCandidate
+from sft_app.runs.known import KindCounts, Known, KnownCounts, LostQuestion
+from sft_app.runs.memorised import Memorised, RepeatedAnswer
 from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, Snapshot, SourceRecord, StepMetrics
+from sft_app.runs.scorecard import PromptedScores
+from sft_app.runs.suite_scores import JudgedAnswer, JudgedTest, SuiteScores
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.templating import TEMPLATES
 from sft_app.training.preflight.fitting import Suggestion
 from sft_app.ui import views
-from sft_app.ui.compare import blind_views, prompt_set_views, scorecard_views
+from sft_app.ui.compare import blind_views, prompt_set_views, scorecard_views, suite_views
 from sft_app.ui.compare import views as compare_views
 from sft_app.ui.data import example_views
 from sft_app.ui.data import views as data_views
@@ -59,7 +63,10 @@ TABLE_ATTRIBUTES = {"rows", "type", "scope", "hidden", "disabled"}
 SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d", "fill", "stroke"}
 METRICS = [StepMetrics(step=step, loss=3.0 - step, heldout_loss=2.0, learning_rate=0.1) for step in range(3)]
 BROKEN = [*METRICS, StepMetrics(step=3, loss=float("nan"))]
-PARTS = {"macros.html", "curves/macros.html", "compare/panes.html"}  # other templates import them
+PARTS = {  # other templates import them; those of the report are tried with it
+    *("macros.html", "curves/macros.html", "compare/panes.html"),
+    *("report_known.html", "report_beside.html"),
+}
 REPORT = "report.html"  # see tests/export/test_report.py
 
 
@@ -160,6 +167,25 @@ def scorecards() -> list[str]:
     ]
 
 
+def with_results_beside() -> list[str]:
+    """A scorecard with what was lost, a prompt that was not asked, and memorised answers."""
+    counts = KnownCounts(asked=9, known=9, lost=1, high=0.5, kinds={BAD: KindCounts(asked=9, known=9, lost=1)})
+    lost = LostQuestion(kind=BAD, question=BAD, reference=BAD, base=BAD, tuned=BAD, failed=[BAD])
+    worst = [RepeatedAnswer(row=1, question=BAD, answer=BAD, share=0.9, training_row=2, training_answer=BAD)]
+    parts = {
+        "known": Known(by_answer=counts, lost=[lost]),
+        "prompted": PromptedScores(examples=3, note=BAD),
+        "memorised": Memorised(answers=8, tuned=0.9, base=0.1, references=0.1, mostly=6, worst=worst),
+    }
+    return [scorecard_views.scorecard_view(card_of(**SHORT).model_copy(update=parts))]
+
+
+def suites() -> list[str]:
+    judged = JudgedTest(name=BAD, prompt=BAD, answers=[JudgedAnswer(answer=BAD, failed=[BAD])] * 2)
+    found = SuiteScores(origin=BAD, sides=[BAD, BAD], tests=[judged])
+    return [suite_views.suite_card(found), suite_views.suite_card(SuiteScores(origin=BAD, problem=BAD))]
+
+
 def comparisons() -> list[str]:
     runs = [summary(BAD), summary(BAD, 2.0)]
     return [
@@ -217,6 +243,9 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     ),
     "compare/prompt.html": lambda folder: prompts(),
     "compare/scorecard.html": lambda folder: scorecards(),
+    "compare/known.html": lambda folder: with_results_beside(),
+    "compare/beside_training.html": lambda folder: with_results_beside(),
+    "compare/tests.html": lambda folder: suites(),
     "compare/changed_rows.html": lambda folder: changed_rows(),
     "runs/comparison.html": lambda folder: comparisons(),
     "runs/data.html": lambda folder: views.data_card(

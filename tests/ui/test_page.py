@@ -72,7 +72,7 @@ def test_only_the_functions_of_the_api_are_public(home: Path) -> None:
     config = build_page(home).get_config_file()
     public = [event["api_name"] for event in config["dependencies"] if event["api_visibility"] != "private"]
     runs = ["start_run", "run_status", "stop_run", "list_runs"]
-    assert public == ["upload", "inspect", *runs, "compare", "score"]
+    assert public == ["upload", "inspect", *runs, "compare", "score", "run_tests"]
 
 
 def test_an_error_for_the_reader_becomes_its_own_sentence() -> None:

@@ -267,7 +267,9 @@ def test_answers_of_the_scorecard_take_their_time_in_batches() -> None:
     many = replace(workload([25] * 400), heldout=100)
 
     def took(prompts: int, tokens: int, examples: int = 0) -> float:
-        settings = asked(scorecard_prompts=prompts, max_new_tokens=tokens, scorecard_prompted=examples)
+        settings = asked(
+            scorecard_prompts=prompts, max_new_tokens=tokens, scorecard_prompted=examples, general_answers=0
+        )
         return scoring_seconds(settings, many, SHAPE, SPEED)
 
     none = took(0, 100)

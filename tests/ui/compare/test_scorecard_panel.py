@@ -19,7 +19,7 @@ SHORT = {
     "tuned": {"loss": 2.0, "perplexity": 7.4, "token_accuracy": 0.4},
     "difference": {
         "loss": {"value": -1.0, "low": -1.5, "high": -0.5},
-        "token_accuracy": {"value": 0.1, "low": -0.05, "high": 0.25},
+        "token_accuracy": {"value": 0.1, "low": -0.05, "high": 0.25, "p_value": 0.2, "p_holm": 0.2},
     },
     "rows": {"better": 8, "worse": 1, "equal": 1},
 }

@@ -40,7 +40,7 @@ def main(home: Path, run_id: str) -> dict[str, Any]:
     told["evidence"] = chat.update.evidence.as_record()
     told["next"] = look("base", run_id, chat, 1.0, "left answer", 1)
     job = PromptJob()
-    list(many(job, "base", run_id, f"{question}\nHello", None, "", "", *conditions))
+    list(many(job, "base", run_id, [], f"{question}\nHello", None, "", "", *conditions))
     told["many"] = [[result.base, result.tuned] for result in job.results]
     stopped = one("base", run_id, question, PairChat(), next(iter(VIEWS)), 1.0, *conditions)
     next(stopped), next(stopped)
