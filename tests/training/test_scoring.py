@@ -90,8 +90,8 @@ def test_what_training_measured_in_another_precision_is_measured_again(
     """Numbers of one scorecard come from one arithmetic; on a CPU that of a comparison is float32."""
     given: list[Any] = []
 
-    def keep(*args: Any, known: Any) -> None:
-        given.append((args[1].models.hardware.dtype, known is not None))
+    def keep(*args: Any, runs_tests: bool) -> None:
+        given.append((args[1].models.hardware.dtype, args[4] is not None))
 
     monkeypatch.setattr(scoring, "keep_score", keep)
     run = make_run(dtype=trained_in)

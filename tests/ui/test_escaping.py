@@ -57,7 +57,7 @@ from tests.ui.test_views import SUMMARY, snapshot
 
 BAD = """<script>alert(1)</script>"'>&{{7*7}}{%x%}<img src=x onerror=alert(1)>"""
 TAGS = {"script", "img"}
-ATTRIBUTES = {"class", "style", "id", "role", "title", "colspan", "aria-label", "aria-valuenow", "data-side"}
+ATTRIBUTES = {"class", "style", "id", "role", "title", "colspan", "aria-label", "aria-valuenow", "data-side", "open"}
 ROW_ATTRIBUTES = {"type", "aria-live", "tabindex"}
 TABLE_ATTRIBUTES = {"rows", "type", "scope", "hidden", "disabled"}
 SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d", "fill", "stroke"}
