@@ -239,10 +239,16 @@ def noise_generator(seed: int, device: torch.device) -> torch.Generator:
 
 
 def _answer_room(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> int:
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+    context = context_length(model)
     longest = max(len(prompt) for prompt in prompts)
     if not all(prompts):
         raise ModelError("The prompt is empty.")
     if longest >= context:
         raise ModelError(f"The prompt has {longest} tokens, but the model's context is {context}. Shorten it.")
     return context - longest
+
+
+def context_length(model: Any) -> int:
+    """Return how many tokens the model can read; more than any prompt has if its config names no limit."""
+    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit or 2**31

@@ -16,7 +16,7 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorecard import RowScore, make_scorecard, score_conversations
 from sft_app.evaluation.sides.examples import NearestExamples, Prompted, last_turn_only, prompt_room, with_examples
-from sft_app.inference.generation import Answer, Sampling, answer_prompts
+from sft_app.inference.generation import Answer, Sampling, answer_prompts, context_length
 from sft_app.inference.loaded_models import LoadedSide
 from sft_app.inference.pair import LoadedPair, activate_side
 from sft_app.runs.scorecard import AnswerScores, PredictedScores, PromptedScores, SideScores
@@ -195,4 +195,4 @@ def _compare_losses(
 
 
 def _context(pair: LoadedPair) -> int:
-    return getattr(pair.models.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+    return context_length(pair.models.model)

@@ -95,9 +95,10 @@ class PromptedSide:
 
     def open(self, pair: LoadedPair) -> AnswerQuestions:
         from sft_app.data.tokens import render_last_prompt
+        from sft_app.inference.generation import context_length
 
         loaded, index = pair.models.loaded_beside(self.base, pair.sides), NearestExamples(self.train_file)
-        context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        context = context_length(loaded.model)
 
         def answer(questions: Sequence[Messages], sampling: Sampling) -> list[SideText]:
             asked = [_unanswered(messages) for messages in questions]

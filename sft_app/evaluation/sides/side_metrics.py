@@ -23,8 +23,6 @@ from sft_app.runs.scorecard import Interval
 
 NotWorse = Literal["not worse", "worse", "not enough rows to tell"]
 DEFAULT_METRIC = "chrf"
-SHARES = ("exact_match", "stopped")
-"""Metrics that are 1 or 0 in each row, for which a resampled interval can be too narrow."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _interval(before: Sequence[float], after: Sequence[float], metric: str) -> I
     shares of rows that got better and worse then bounds the difference, because no metric changes by more than 1.
     """
     changes = np.array(after) - np.array(before)
-    if metric in SHARES or not np.ptp(changes):
+    if ANSWER_METRICS[metric].is_yes_or_no or not np.ptp(changes):
         lost, gained = int((changes < 0).sum()), int((changes > 0).sum())
         low, high = paired_share_interval(lost, gained, len(changes))
         return Interval(value=float(changes.mean()), low=low, high=high)

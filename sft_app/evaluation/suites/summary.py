@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
+from sft_app.evaluation.verdicts import CHANCE, FEWEST_TO_JUDGE
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
-
-CHANCE = 0.05
-# With fewer tests, even a difference in all of them could be chance.
-FEWEST_TESTS = 6
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def suite_verdict(scores: SuiteScores) -> Literal["better", "worse", "unchanged"
         return "too few"
     found = paired_counts(scores)
     if found.only_first == found.only_second:
-        return "too few" if found.only_first or len(scores.tests) < FEWEST_TESTS else "unchanged"
+        return "too few" if found.only_first or len(scores.tests) < FEWEST_TO_JUDGE else "unchanged"
     if _p_value(scores) >= CHANCE:
         return "too few"
     return "better" if found.only_second > found.only_first else "worse"

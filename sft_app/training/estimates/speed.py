@@ -12,6 +12,7 @@ import numpy as np
 from sft_app.data.split import validation_size
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
+from sft_app.evaluation.sides.examples import MAX_PROMPT_TOKENS
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
 from sft_app.training.estimates.memory import (
@@ -38,7 +39,6 @@ LAYER_SECONDS = 0.0004
 WATCH_TOKENS = 100
 # Seconds for loading the base model and the adapter again to measure what was saved.
 LOADING_SECONDS = 5.0
-LONGEST_PROMPT = 2048  # as in evaluation/sides/examples
 TOKENS_PER_GENERAL_PROMPT = 50
 # How many general questions the app has; a file of your own may have more.
 GENERAL_QUESTIONS = 142
@@ -131,7 +131,7 @@ def scoring_seconds(settings: RunSettings, work: Workload, shape: ModelShape, sp
     if not settings.scorecard_prompted:
         return seconds
     again, prompted = token_seconds(settings, shape, speed) + rows / 2 * arithmetic, min(prompts, PROMPTS_AT_ONCE)
-    read = 2 * prompted * min((1 + settings.scorecard_prompted) * work.mean_tokens, LONGEST_PROMPT) * arithmetic
+    read = 2 * prompted * min((1 + settings.scorecard_prompted) * work.mean_tokens, MAX_PROMPT_TOKENS) * arithmetic
     return seconds + settings.max_new_tokens * again + read
 
 
