@@ -32,10 +32,10 @@ def open_tab(page: Any, name: str) -> None:
 
 
 class Server:
-    """Runs `python app.py` with a home folder; `url` is set once the page is open."""
+    """Runs `python app.py`, or Python with other arguments, with a home folder; `url` is set once the page is open."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home, self.environment = home, environment
+    def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
+        self.home, self.arguments, self.environment = home, arguments or ("app.py",), environment
         self.lines: list[str] = []
         self.open = threading.Event()
         self.start()
@@ -43,7 +43,7 @@ class Server:
     def start(self) -> None:
         self.open.clear()
         self.process = subprocess.Popen(
-            [sys.executable, "app.py"],
+            [sys.executable, *self.arguments],
             cwd=PROJECT,
             env={**os.environ, "SFT_APP_HOME": str(self.home), "PYTHONUNBUFFERED": "1", **self.environment},
             stdout=subprocess.PIPE,

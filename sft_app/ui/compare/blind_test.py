@@ -10,29 +10,21 @@ import gradio as gr
 from gradio.blocks import Block
 
 from sft_app.errors import AppError, RunError
-from sft_app.evaluation.answer_pairs import AnswerPair, read_pairs
+from sft_app.evaluation.answer_pairs import read_pairs
 from sft_app.evaluation.vote_files import write_votes
 from sft_app.evaluation.votes import (
-    Ballot,
     Key,
-    Vote,
-    VotingProgress,
     by_voter,
-    cast_vote,
     counted_votes,
-    finish_voting,
-    finished_voters,
-    open_ballots,
     read_votes,
-    voter_name,
     voting_progress,
     waiting_sentence,
-    withdraw_last,
 )
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views
+from sft_app.ui.compare.voting import BlindTest
 from sft_app.ui.context import PageContext
-from sft_app.ui.events import PRIVATE, Updates
+from sft_app.ui.events import NO_UPDATES, PRIVATE, Updates
 from sft_app.ui.permissions import allowed, open_to_all
 
 KEYS: dict[str, tuple[Key, str]] = {
@@ -51,64 +43,6 @@ VOTE_KEYS = (
 )
 # Votes from all pages are written one at a time.
 VOTE_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "votes", "concurrency_limit": 1}
-
-
-@dataclass
-class BlindTest:
-    """The state of one page's blind test. `ballot` is the one it shows. The votes are in the run folder."""
-
-    run: Run | None = None
-    label: str = ""
-    voter: str = ""
-    pairs: tuple[AnswerPair, ...] = ()
-    ballot: Ballot | None = None
-
-    def begin(self, run: Run, label: str, voter: str) -> None:
-        """Start or continue the test. Raises: RunError if the voter has no name or the run has no answers."""
-        self.run, self.label, self.voter = run, label, voter_name(voter)
-        self.pairs = tuple(read_pairs(run))
-        if not self.progress().total:
-            raise RunError("There are no answers to vote on yet. The card above explains how to create them.")
-        self.advance()
-
-    def advance(self, pair_id: str = "") -> None:
-        """Show this pair, or else the next one that the voter has not voted on; none if the voter has finished."""
-        ballots = [] if self.has_finished() else open_ballots(self.pairs, self.voter, self.votes())
-        matching = (ballot for ballot in ballots if ballot.pair.id == pair_id)
-        self.ballot = next(matching, ballots[0] if ballots else None)
-
-    def vote(self, key: Key) -> str:
-        """Vote on the ballot shown, and return a message that names no side.
-
-        Raises: RunError without a ballot, or if the voter has finished on another page.
-        """
-        if self.run is None or self.ballot is None:
-            raise RunError("No pair of answers is shown. Press Start / continue.")
-        cast_vote(self.run, self.ballot, key, self.voter)
-        self.advance()
-        return blind_views.note(f"Vote {self.progress().voted} is saved.")
-
-    def finish(self) -> None:
-        """Close the voter's votes and show no more ballots. Raises: RunError before the test has begun."""
-        if self.run is None:
-            raise RunError("The test has not begun. Press Start / continue.")
-        finish_voting(self.run, self.voter)
-        self.ballot = None
-
-    def has_finished(self) -> bool:
-        return self.run is not None and self.voter in finished_voters(self.run)
-
-    def undo(self) -> None:
-        """Withdraw the voter's last vote and show its pair again. Raises: RunError if there is no vote."""
-        if self.run is None:
-            raise RunError("You have no vote to undo.")
-        self.advance(withdraw_last(self.run, self.voter))
-
-    def progress(self) -> VotingProgress:
-        return voting_progress(self.pairs, self.voter, self.votes())
-
-    def votes(self) -> list[Vote]:
-        return read_votes(self.run) if self.run else []
 
 
 @dataclass(frozen=True)
@@ -229,14 +163,23 @@ def _wire_start_panel(
         return {**boxes, **voting_panel.show_ballot(test)}
 
     @allowed("look", context)
-    def close(name: str) -> Updates:
+    def leave(test: BlindTest, name: str) -> Updates:
+        test.leave()
         boxes: Updates = {start_panel.box: gr.Column(visible=True), voting_panel.box: gr.Column(visible=False)}
         return {**boxes, start_panel.invitation: current_invitation(context, name)}
+
+    @allowed("look", context)
+    def follow_side(test: BlindTest, name: str) -> Updates:
+        """Leave a test of another run. The side's event may arrive after Start, and then the test stays open."""
+        is_same = test.run is not None and test.run == context.sides.find_run(name)
+        return NO_UPDATES if is_same else leave(test, name)
 
     boxes = [start_panel.box, voting_panel.box]
     starts = [start_panel.start.click, start_panel.voter.submit]
     gr.on(starts, begin, [test, right, start_panel.voter], [*boxes, *voting_panel.outputs()], **VOTE_EVENT)
-    gr.on([voting_panel.leave.click, right.change], close, right, [start_panel.invitation, *boxes], **PRIVATE)
+    closed = [start_panel.invitation, *boxes]
+    voting_panel.leave.click(leave, [test, right], closed, **VOTE_EVENT)
+    right.change(follow_side, [test, right], closed, **VOTE_EVENT)
     item.select(
         allowed("look", context)(lambda name: current_invitation(context, name)),
         right,

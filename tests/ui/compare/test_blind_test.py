@@ -11,10 +11,14 @@ import pytest
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import Ballot, Vote, VotingProgress, read_votes
+from sft_app.inference.sides import BASE
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views as views
-from sft_app.ui.compare.blind_test import BlindTest, _build_voting_panel, current_invitation
+from sft_app.ui.compare.blind_test import _build_voting_panel, current_invitation
+from sft_app.ui.compare.voting import BlindTest
 from sft_app.ui.context import PageContext
+from sft_app.ui.events import NO_UPDATES
+from sft_app.ui.page import build_page
 
 SIDE = re.compile(r"base|tuned|won", re.I)
 BAD = "<script>alert(1)</script>"
@@ -149,6 +153,17 @@ def test_a_page_that_was_reloaded_says_what_to_press() -> None:
         BlindTest().vote("1")
     with pytest.raises(RunError, match="no vote to undo"):
         BlindTest().undo()
+
+
+def test_an_open_test_outlives_a_late_event_of_its_own_side(home: Path, run: Run) -> None:
+    events = {
+        fn.name: fn.fn for fn in build_page(home).fns.values() if "blind_test" in getattr(fn.fn, "__module__", "")
+    }
+    test = begun(run)
+    assert events["follow_side"](test, run.id) is NO_UPDATES and test.ballot is not None
+    closed = events["follow_side"](test, BASE)
+    assert test.ballot is None and {box.elem_id for box in closed} >= {"blind-start", "blind-test"}
+    assert events["follow_side"](test, run.id) is not NO_UPDATES  # closed: the invitation names the run again
 
 
 def test_a_test_needs_a_name_and_answers(run: Run) -> None:
