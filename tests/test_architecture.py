@@ -36,7 +36,7 @@ LAYERS = [
 ]
 # The same inside every folder.
 INNER_LAYERS = {
-    "settings": ["data", "heldout", "run", "parsing", "__init__"],
+    "settings": ["data", "heldout", "method", "run", "parsing recipe", "__init__"],
     "runtime": [
         "environment operating_system progress",
         "files locks processes resources",

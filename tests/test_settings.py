@@ -49,7 +49,7 @@ def test_given_value_wins_over_the_preset(preset: Preset):
 
 @pytest.mark.parametrize("preset", ["fast", "", None, 3])
 def test_unknown_preset_is_refused_with_the_known_ones(preset: Any):
-    with pytest.raises(SettingsError, match=r"^preset: got .*, expected one of quick, balanced, thorough\.$"):
+    with pytest.raises(SettingsError, match=r"^preset: got .*, expected one of quick, good, best\.$"):
         parse_settings({"preset": preset})
 
 
@@ -114,32 +114,21 @@ def test_zero_steps_are_refused():
         parse_settings({"max_steps": 0})
 
 
-@pytest.mark.parametrize(
-    ("method", "given", "expected"),
-    [("lora", None, 2e-4), ("qlora", None, 2e-4), ("full", None, 2e-5), ("full", 3e-4, 3e-4), ("lora", 1e-5, 1e-5)],
-)
-def test_empty_learning_rate_follows_the_method(method: str, given: float | None, expected: float):
-    settings = parse_settings({"preset": "balanced", "method": method, "learning_rate": given})
-    assert settings.resolved_learning_rate() == expected
-
-
-@pytest.mark.parametrize(("method", "expected"), [("lora", 1e-3), ("full", 1e-4)])
-def test_few_steps_are_longer_ones(method: str, expected: float):
-    assert parse_settings({"preset": "quick", "method": method}).resolved_learning_rate() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("preset", get_args(Preset))
-def test_preset_does_not_train_every_weight_at_the_rate_of_an_adapter(preset: Preset):
-    assert parse_settings({"preset": preset, "method": "full"}).resolved_learning_rate() <= 2e-4
-
-
 def test_settings_cannot_be_changed_after_they_are_made():
     with pytest.raises(ValidationError, match="frozen"):
         RunSettings().seed = 1  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(("former", "now"), [("balanced", "good"), ("thorough", "best")])
+def test_a_run_of_an_earlier_version_keeps_its_values_and_a_new_run_is_told_the_new_name(former: str, now: str):
+    values = RunSettings().model_dump() | {"preset": former, "num_train_epochs": 5.0}
+    assert RunSettings.model_validate(values).model_dump() == values | {"preset": now}
+    with pytest.raises(SettingsError, match=rf"^preset: {former} is now called {now}\.$"):
+        parse_settings({"preset": former})
+
+
 def test_settings_come_back_the_same_from_json():
-    settings = parse_settings({"preset": "thorough", "name": "Größe £5", "watch_prompts": ["a"], "revision": "main"})
+    settings = parse_settings({"preset": "best", "name": "Größe £5", "watch_prompts": ["a"], "revision": "main"})
     assert RunSettings.model_validate_json(settings.model_dump_json()) == settings
     assert parse_settings(settings.model_dump(mode="json")) == settings
 
@@ -161,9 +150,8 @@ def test_assignments_are_read_as_the_setting_needs_them():
 
 
 @pytest.mark.parametrize("text", ["learning_rate=", "learning_rate=none", "learning_rate= None "])
-def test_empty_assignment_means_the_default_of_the_method(text: str):
-    values = {"preset": "balanced", **parse_assignments([text])}
-    assert parse_settings(values).resolved_learning_rate() == 2e-4
+def test_empty_assignment_means_the_automatic_value(text: str):
+    assert parse_settings({"learning_rate": 1e-5, **parse_assignments([text])}).learning_rate is None
 
 
 @pytest.mark.parametrize("name", ["name", "system_prompt"])

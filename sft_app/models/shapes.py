@@ -57,6 +57,11 @@ class ModelShape:
     """The model without memory for its weights."""
 
     @property
+    def model_type(self) -> str:
+        """Return the family as the config names it."""
+        return str(self.model.config.model_type)
+
+    @property
     def linear_weights(self) -> int:
         """Return the number of weights in all linear layers."""
         return sum(linear.weights for linear in self.linears)
@@ -90,9 +95,9 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
     try:
         model = weightless_model(load_config(ref, home))
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"The shape of {ref.name} cannot be determined: {first_line(error)}") from error
+        raise _unknown(ref, error) from error
     text = model.config.get_text_config()
-    hidden = _largest_size(text, 1, "hidden_size", "n_embd", "d_model")
+    hidden = _width(text)
     heads = _largest_size(text, 1, "num_attention_heads", "num_heads", "n_head")
     head_dim = _largest_size(text, hidden // heads, "head_dim")
     return ModelShape(
@@ -107,6 +112,23 @@ def read_shape(ref: ModelRef, home: Path) -> ModelShape:
         heads=heads,
         model=model,
     )
+
+
+def read_width(ref: ModelRef, home: Path) -> tuple[int, str]:
+    """Read a model's hidden size and `model_type` from its config alone. Raises: ModelError as `read_shape`."""
+    try:
+        config = load_config(ref, home)
+    except (OSError, ValueError, ImportError) as error:
+        raise _unknown(ref, error) from error
+    return _width(config.get_text_config()), config.model_type
+
+
+def _unknown(ref: ModelRef, error: Exception) -> ModelError:
+    return ModelError(f"The shape of {ref.name} cannot be determined: {first_line(error)}")
+
+
+def _width(config: Any) -> int:
+    return _largest_size(config, 1, "hidden_size", "n_embd", "d_model")
 
 
 def _adapted(model: PreTrainedModel, settings: RunSettings) -> tuple[list[LinearShape], int]:

@@ -5,6 +5,7 @@ The form on the page, the options of the command line, `settings.json` and the t
 """
 
 from sft_app.settings.data import COLUMN_ROLES, EXAMPLE_DATA, DataSettings, Format, Section
+from sft_app.settings.method import CHATML, OWN_TEMPLATE, Method, TrainerKind
 from sft_app.settings.parsing import (
     PRESETS,
     REMOVED_SETTINGS,
@@ -15,15 +16,12 @@ from sft_app.settings.parsing import (
     parse_settings,
     takes_none,
 )
+from sft_app.settings.recipe import automatic_rate, with_recipe, with_schedule
 from sft_app.settings.run import (
-    CHATML,
     EXAMPLE_ADAPTER,
     EXAMPLE_PROMPT,
-    OWN_TEMPLATE,
-    Method,
     Preset,
     RunSettings,
-    TrainerKind,
 )
 
 __all__ = [
@@ -47,5 +45,8 @@ __all__ = [
     "fields_of",
     "parse_assignments",
     "parse_settings",
+    "automatic_rate",
     "takes_none",
+    "with_recipe",
+    "with_schedule",
 ]

@@ -10,24 +10,19 @@ from pydantic import ValidationError
 
 from sft_app.errors import SettingsError
 from sft_app.settings.data import Section
-from sft_app.settings.run import Preset, RunSettings
+from sft_app.settings.run import FORMER_PRESETS, Preset, RunSettings
 
+_FOR_THE_DATA: dict[str, Any] = {
+    "num_train_epochs": None,
+    "max_steps": -1,
+    "learning_rate": None,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": None,
+}
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "quick": {
-        "max_steps": 44,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 1,
-        "eval_steps": 0.5,
-    },
-    "balanced": {
-        "num_train_epochs": 3.0,
-    },
-    "thorough": {
-        "num_train_epochs": 5.0,
-        "lora_r": 32,
-        "lora_alpha": 64,
-        "eval_steps": 0.1,
-    },
+    "quick": {**_FOR_THE_DATA, "eval_steps": 0.5, "early_stopping_patience": None},
+    "good": {**_FOR_THE_DATA, "eval_steps": 0.1, "early_stopping_patience": 3},
+    "best": {**_FOR_THE_DATA, "eval_steps": 0.1, "early_stopping_patience": 3},
 }
 REMOVED_SETTINGS = frozenset({"torch_compile"})
 """Settings of earlier versions, which their runs still name."""
@@ -40,6 +35,8 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
         SettingsError: with one line for every fault.
     """
     preset = values.get("preset", "quick")
+    if preset in FORMER_PRESETS:
+        raise SettingsError(f"preset: {preset} is now called {FORMER_PRESETS[preset]}.")
     if preset not in get_args(Preset):
         raise SettingsError(f"preset: got {preset!r}, expected one of {', '.join(get_args(Preset))}.")
     try:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from sft_app.settings.data import setting
-from sft_app.settings.heldout import HeldoutSettings
+from sft_app.settings.method import MethodSettings
 
-Method = Literal["qlora", "lora", "full"]
-TrainerKind = Literal["sft", "classic"]
-Preset = Literal["quick", "balanced", "thorough"]
-Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+Preset = Literal["quick", "good", "best"]
+FORMER_PRESETS: dict[str, Preset] = {"balanced": "good", "thorough": "best"}
+"""The presets of earlier versions, which their runs still name, and those that took their place."""
 PackingStrategy = Literal["step", "bfd"]
-OWN_TEMPLATE = "the model's own"
-CHATML = "chatml"
-"""The value of `chat_template` for ChatML. Source: OpenAI, "Chat Markup Language" (openai-python 0.28, chatml.md)."""
 
 # A small adapter of the starter, trained on the bundled data, to compare with before the first run.
 EXAMPLE_ADAPTER = "examples/adapter"
 EXAMPLE_PROMPT = "My order hasn't arrived yet. What should I do?"
 
 
-class RunSettings(HeldoutSettings):
+class RunSettings(MethodSettings):
     """All settings of a run; the same settings and data give the same run.
 
     Raises:
@@ -32,70 +27,23 @@ class RunSettings(HeldoutSettings):
             `SettingsError` that lists every fault.
     """
 
-    name: str = setting("data", "", "A name that helps you recognise the run.", max_length=80)
-    max_length: int | None = setting(
-        "data",
-        None,
-        "Maximum tokens per conversation; longer ones are cut off at the end. Leave empty for a value that keeps 99 of "
-        "100 conversations whole.",
-        ge=16,
-        le=131_072,
-    )
-
-    tests: str = setting(
-        "data", "", "File of tests to run at the end. Empty: those of the last run on the same data; none: no tests."
-    )
-
-    model: str = setting("model", "starter", "starter, a Hugging Face model id, or a local folder.", min_length=1)
-    revision: str | None = setting(
-        "model", None, "Branch, tag or commit of a Hub model. Leave empty for its main branch."
-    )
-    dtype: Dtype = setting("model", "auto", "Precision of the weights; auto picks the fastest on this machine.")
-    chat_template: str = setting(
-        "model",
-        "",
-        "How conversations are written as text. Leave empty for the model's own; chatml for a base model that has "
-        "none; or paste a Jinja template.",
-        max_length=100_000,
-    )
-
-    enable_thinking: bool = setting(
-        "model",
-        False,
-        "Ask the model to think before it answers, if it can, such as Qwen3 and SmolLM3. Thoughts are long: also raise "
-        "max new tokens.",
-    )
-
-    method: Method = setting(
-        "method", "lora", "qlora: adapter on a 4-bit base; lora: adapter; full: trains every weight."
-    )
-    trainer: TrainerKind = setting(
-        "method", "sft", "sft: TRL's SFTTrainer with packing; classic: transformers' Trainer."
-    )
-    lora_r: int = setting("method", 16, "Rank of the adapter: how much it can learn.", ge=1, le=512)
-    lora_alpha: int = setting("method", 32, "Scaling of the adapter; usually twice the rank.", ge=1, le=1024)
-    use_rslora: bool = setting(
-        "method", False, "Scale the adapter by the square root of its rank; for ranks of 64 and up."
-    )
-    use_dora: bool = setting(
-        "method", False, "DoRA: train the magnitude and direction of each weight separately; slower."
-    )
-    lora_dropout: float = setting("method", 0.0, "Share of adapter inputs dropped while training.", ge=0.0, le=0.5)
-    lora_target_modules: str = setting(
-        "method", "all-linear", "all-linear, or module names separated by commas.", min_length=1
-    )
-
     preset: Preset = setting(
         "training",
         "quick",
-        "quick: a few minutes, to try it out; balanced: everyday use; thorough: longer, with a larger adapter.",
+        "quick: a first look; good: trains until more no longer helps; best: also tries several strengths.",
     )
-    num_train_epochs: float = setting("training", 2.0, "Number of passes over the examples.", gt=0.0, le=100.0)
+    num_train_epochs: float | None = setting(
+        "training",
+        2.0,
+        "Number of passes over the examples. Leave empty for a number that suits their count.",
+        gt=0.0,
+        le=100.0,
+    )
     max_steps: int = setting("training", -1, "Stop after this many optimizer steps; -1: use num train epochs.", ge=-1)
     learning_rate: float | None = setting(
         "training",
         None,
-        "Step size. Leave empty for 2e-4 for adapters and 2e-5 for full; five times that for quick.",
+        "Step size. Leave empty for a rate that suits the model's size and the method.",
         gt=0.0,
         le=0.1,
     )
@@ -117,7 +65,13 @@ class RunSettings(HeldoutSettings):
         le=100.0,
     )
     per_device_train_batch_size: int = setting("training", 4, "Conversations per batch on each GPU.", ge=1, le=512)
-    gradient_accumulation_steps: int = setting("training", 4, "Batches accumulated per step.", ge=1, le=1024)
+    gradient_accumulation_steps: int | None = setting(
+        "training",
+        4,
+        "Batches accumulated per step. Leave empty for steps that suit the number of examples.",
+        ge=1,
+        le=1024,
+    )
     packing: bool = setting("training", True, "Pack conversations end to end instead of padding them; faster.")
     packing_strategy: PackingStrategy = setting(
         "training",
@@ -210,9 +164,9 @@ class RunSettings(HeldoutSettings):
     max_new_tokens: int = setting("generation", 160, "Maximum length of an answer, in tokens.", ge=1, le=8192)
 
     def resolved_learning_rate(self) -> float:
-        """Return the learning rate, computed if the setting is empty.
+        """Return the learning rate; of a run of an earlier version that left it empty, the one it used.
 
-        Source: TRL, "PEFT integration": adapters need about ten times the rate of full fine-tuning.
+        A new run's is in its settings from the start (`settings/recipe`).
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -225,15 +179,19 @@ class RunSettings(HeldoutSettings):
 
     def rows_per_step(self) -> int:
         """Return the number of rows per optimizer step; a row is a conversation unless `row_length` says otherwise."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+        return self.per_device_train_batch_size * self.batches_per_step() * self.num_processes
 
-    def describe_chat_template(self) -> str:
-        """Return the chosen chat template in words."""
-        if not self.chat_template:
-            return OWN_TEMPLATE
-        if self.chat_template == CHATML:
-            return "ChatML"
-        return f"pasted (sha256 {sha256(self.chat_template.encode()).hexdigest()[:12]})"
+    def batches_per_step(self) -> int:
+        """Return the batches accumulated per step. Raises: ValueError before `settings/recipe` has chosen them."""
+        if self.gradient_accumulation_steps is None:
+            raise ValueError("gradient_accumulation_steps is not chosen yet")
+        return self.gradient_accumulation_steps
+
+    def passes(self) -> float:
+        """Return the number of passes over the examples. Raises: ValueError before `settings/recipe` has chosen it."""
+        if self.num_train_epochs is None:
+            raise ValueError("num_train_epochs is not chosen yet")
+        return self.num_train_epochs
 
     def compute_dtype(self, fastest: str) -> str:
         """Return the dtype of the base's weights; `fastest` is the machine's fastest. `full` needs float32 for its
@@ -264,20 +222,16 @@ class RunSettings(HeldoutSettings):
             return self.block_size
         return max_length if self.packing and self.packing_strategy == "bfd" else None
 
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _name_of_today(cls, value: Any) -> Any:
+        return FORMER_PRESETS.get(value, value) if isinstance(value, str) else value
+
     @field_validator("max_steps")
     @classmethod
     def _some_steps(cls, value: int) -> int:
         if value == 0:
             raise ValueError("must be -1 (use num train epochs) or at least 1")
-        return value
-
-    @field_validator("chat_template")
-    @classmethod
-    def _template_or_name(cls, value: str) -> str:
-        if value.lower() == CHATML:
-            return CHATML
-        if value and "{" not in value:
-            raise ValueError("must be empty, chatml, or the text of a Jinja template")
         return value
 
     @field_validator("watch_prompts", mode="before")

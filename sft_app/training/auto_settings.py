@@ -98,7 +98,7 @@ def resolve_step_size(run: Run, settings: RunSettings, train: Dataset, hardware:
     if not batch:
         return settings
     run.update_status(micro_batch=batch, checkpoint_every=every)
-    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    rows = settings.per_device_train_batch_size * settings.batches_per_step()
     chosen = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": rows // batch}
     if settings.gradient_checkpointing is None:
         chosen |= {"gradient_checkpointing": every > 0, "checkpoint_every_n_layers": max(1, every)}

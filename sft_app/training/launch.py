@@ -14,12 +14,13 @@ from sft_app.evaluation.forgetting.general_questions import read_general_questio
 from sft_app.evaluation.suites.kept import kept_text, tests_for_run
 from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import describe_machine
+from sft_app.models.shapes import read_width
 from sft_app.runs.directory import create_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
 from sft_app.runtime.environment import package_versions
 from sft_app.runtime.resources import free_disk_gib, shortage
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, with_recipe
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.optional_deps import check_optional_deps
 from sft_app.training.preflight.template_check import check_template_of_run
@@ -56,6 +57,8 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
             "Your tests are to decide, but the run has none. Name a file of tests, or let the loss decide."
         )
     model = resolve_model(settings.model, settings.revision, home)
+    if None in (settings.num_train_epochs, settings.gradient_accumulation_steps, settings.learning_rate):
+        settings = with_recipe(settings, int(data.train.chosen.sum()), *read_width(model, home))
     if file.settings.format != "text":
         check_template_of_run(settings, model, home)
     _check_disk(home, settings, model, file.path.stat().st_size)

@@ -96,7 +96,7 @@ def _supervise(run: Run) -> None:
     except RunError as error:
         run.update_status(state="failed", message=str(error))
         return
-    batch, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    batch, accumulation = settings.per_device_train_batch_size, settings.batches_per_step()
     rows_per_step = batch * accumulation
     me = os.getpid()
     hand_over(run, me, "Starting.", supervisor_pid=me, supervisor_started=process_started(me))

@@ -34,7 +34,7 @@ from sft_app.data.tokens import render_conversation, template_notes, thinking_no
 from sft_app.data.tool_templates import tool_notes
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, with_schedule
 
 LENGTH_SAMPLE_SIZE = 50_000
 """How many conversations to measure token lengths on; larger files are sampled."""
@@ -202,8 +202,9 @@ def _find_truncated(lengths: TokenLengths, settings: RunSettings) -> list[Findin
 
 def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:
     """Return how many epochs these settings train for."""
+    settings = with_schedule(settings, 0 if lengths is None else lengths.total)
     if settings.max_steps < 0 or lengths is None:
-        return settings.num_train_epochs
+        return settings.passes()
     rows, filled = settings.max_steps * settings.rows_per_step(), settings.row_length(lengths.max_length)
     if filled is None:
         return rows / lengths.total

@@ -154,7 +154,7 @@ def step_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed, 
         walked += 7 * 4 * shape.parameters  # AdamW reads weight, gradient and two moments, and writes three of them
     seconds = arithmetic / (speed.flops * MATRIX_EFFICIENCY) + walked / speed.bytes
     if speed.device == "cuda":
-        return seconds + settings.gradient_accumulation_steps * _batch_seconds(settings, shape, speed, repeated)
+        return seconds + settings.batches_per_step() * _batch_seconds(settings, shape, speed, repeated)
     return FOUR_BIT_ON_CPU * seconds if settings.method == "qlora" and speed.device == "cpu" else seconds
 
 

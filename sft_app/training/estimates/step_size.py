@@ -82,7 +82,7 @@ def _checkpointed(settings: RunSettings) -> tuple[int, ...]:
 
 
 def _per_device(settings: RunSettings) -> int:
-    return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    return settings.per_device_train_batch_size * settings.batches_per_step()
 
 
 def largest_batch(settings: RunSettings, work: Workload, device: str) -> LargestBatch:

@@ -99,7 +99,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float | None]:
     transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(recorded_model(run), run.home, settings.chat_template, settings.enable_thinking)
     settings = settings.model_copy(update={"max_length": resolve_max_length(run, tokenizer)})
-    accumulation = min(settings.gradient_accumulation_steps, MAX_ACCUMULATION)
+    accumulation = min(settings.batches_per_step(), MAX_ACCUMULATION)
     batches = accumulation * (STEPS + WARM_UP)
     short = settings.model_copy(update={"max_steps": STEPS + WARM_UP, "gradient_accumulation_steps": accumulation})
     rows = load_tokenized_dataset(run, tokenizer, settings.max_length or 0, settings.block_size)
@@ -112,7 +112,7 @@ def measure(run: Run, settings: RunSettings) -> dict[str, float | None]:
     forget_peak_of_gpu()
     reset_peak_resident()  # reading the model's file counts too, although that memory can be reclaimed
     trainer.train()
-    per_step = settings.gradient_accumulation_steps
+    per_step = settings.batches_per_step()
     return {
         "peak_gib": peak_gib(),
         "seconds_per_step": clock.seconds_per_step() * per_step / accumulation,

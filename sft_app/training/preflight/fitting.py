@@ -75,7 +75,7 @@ def suggest_change(
     underestimate = now.memory_gib / now.memory.total
     if now.fits_memory:
         return _suggest_16_bit(settings, now, plan, max(1.0, underestimate))
-    for changes in _changes_to_try(settings, now.max_length):
+    for changes in _changes_to_try(settings, now):
         changed = plan(settings.model_copy(update=changes))
         if underestimate * changed.memory.total <= changed.memory_free_gib:
             return Suggestion(changes, _sentence(settings, changes), changed)
@@ -99,7 +99,7 @@ def _suggest_16_bit(
     return Suggestion(changes, sentence, found)
 
 
-def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str, Any]]:
+def _changes_to_try(settings: RunSettings, now: Preflight) -> Iterator[dict[str, Any]]:
     """Yield changes to try: those that cost least first, and each on its own before it is combined with others."""
     rungs: list[dict[str, Any]] = [{}]
     if settings.gradient_checkpointing is not True or settings.checkpoint_every_n_layers > 1:
@@ -109,27 +109,23 @@ def _changes_to_try(settings: RunSettings, max_length: int) -> Iterator[dict[str
         rungs += [{**rung, "method": "lora"} for rung in as_chosen]
     if settings.method != "qlora" and not settings.fsdp:
         rungs += [{**rung, "method": "qlora"} for rung in as_chosen]
-    whole = list(rungs)
+    whole, max_length = list(rungs), now.max_length
     while (max_length := max_length // 2) >= SHORTEST:
         rungs += [{**rung, "max_length": max_length} for rung in whole]
     if settings.model != "starter":
         rungs.append({"model": "starter", "revision": None})
     for rung in rungs:
-        for smaller in _smaller_batches(settings):
+        for smaller in _smaller_batches(settings, now.rows_per_step // settings.num_processes):
             if rung or smaller:
                 yield {**smaller, **rung}
 
 
-def _smaller_batches(settings: RunSettings) -> Iterator[dict[str, Any]]:
-    """Yield no change, then ever smaller micro-batches that add up to the same number of conversations per step."""
-    batch, together = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+def _smaller_batches(settings: RunSettings, rows: int) -> Iterator[dict[str, Any]]:
+    """Yield no change, then ever smaller micro-batches that add up to these `rows` per step of a GPU."""
     yield {}
-    for smaller in range(batch - 1, 0, -1):
-        if (batch * together) % smaller == 0:
-            yield {
-                "per_device_train_batch_size": smaller,
-                "gradient_accumulation_steps": batch * together // smaller,
-            }
+    for smaller in range(settings.per_device_train_batch_size - 1, 0, -1):
+        if rows % smaller == 0:
+            yield {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": rows // smaller}
 
 
 def _sentence(settings: RunSettings, changes: dict[str, Any]) -> str:

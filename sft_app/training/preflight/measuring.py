@@ -27,7 +27,7 @@ from sft_app.runtime.environment import package_versions
 from sft_app.runtime.files import write_json_atomically, write_jsonl_atomically
 from sft_app.runtime.home import dry_runs_dir, machine_lock_file
 from sft_app.runtime.progress import ProgressCallback
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, with_schedule
 from sft_app.training.estimates.workload import MEASURED_FILE, DryRunResult
 from sft_app.training.supervisor import ensure_supervisor, ran_out_of_memory, worker_environment
 
@@ -99,7 +99,7 @@ def _write_dry_run(
     settings: RunSettings, examples: list[Example], sample: list[Example], lengths: TokenLengths, home: Path
 ) -> Run:
     """Write a run folder that is not listed as a run; the base model scores `sample`."""
-    model = resolve_model(settings.model, settings.revision, home)
+    model, settings = resolve_model(settings.model, settings.revision, home), with_schedule(settings, lengths.total)
     max_length = lengths.max_length_for(settings.max_length)
     record = RunRecord(
         settings=settings.model_copy(update={"max_length": max_length, "num_processes": 1, "fsdp": ""}),

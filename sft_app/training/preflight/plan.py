@@ -16,7 +16,7 @@ from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.runtime.resources import free_disk_gib
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, with_recipe
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.estimates.memory import MemoryParts, checkpointed_layers, estimate_memory
 from sft_app.training.estimates.speed import (
@@ -50,6 +50,8 @@ class Preflight:
     judging: int | None
     max_length: int
     steps: int
+    passes: float
+    learning_rate: float
     rows_per_step: int
     row_length: int | None
     tokens_per_step: float
@@ -103,7 +105,8 @@ def check_plan(
     measured: DryRunResult | None = None,
 ) -> Preflight:
     """Build the preflight of these settings. `disk_gib` is what the run needs and what is free."""
-    settings = choose_step_size(settings, work, shape, hardware, speed)
+    completed = with_recipe(settings, work.conversations, shape.hidden_size, shape.model_type)
+    settings = choose_step_size(completed, work, shape, hardware, speed)
     dtype = settings.step_dtype(hardware.dtype, hardware.device)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
@@ -117,6 +120,8 @@ def check_plan(
         judging=judging_size(work.heldout, settings),
         max_length=work.max_length,
         steps=steps,
+        passes=_passes(settings, work),
+        learning_rate=settings.resolved_learning_rate(),
         rows_per_step=settings.rows_per_step(),
         row_length=settings.row_length(work.max_length),
         tokens_per_step=tokens_per_step(settings, work),
@@ -128,19 +133,30 @@ def check_plan(
         measured=measured,
         experts=shape.experts(settings),
         batch=settings.per_device_train_batch_size,
-        accumulation=settings.gradient_accumulation_steps,
+        accumulation=settings.batches_per_step(),
         checkpoint_every=checkpointed_layers(settings, hardware.device),
     )
+
+
+def _passes(settings: RunSettings, work: Workload) -> float:
+    """Return how often the run sees each conversation."""
+    if settings.max_steps < 0:
+        return settings.passes()
+    return settings.max_steps / _steps_per_pass(settings, work)
 
 
 def count_steps(settings: RunSettings, work: Workload) -> int:
     """Return the number of optimizer steps as transformers counts them; the last one of an epoch may be smaller."""
     if settings.max_steps > 0:
         return settings.max_steps
+    return max(1, math.ceil(settings.passes() * _steps_per_pass(settings, work)))
+
+
+def _steps_per_pass(settings: RunSettings, work: Workload) -> int:
     filled = settings.row_length(work.max_length)
     rows = work.conversations if filled is None else math.ceil(work.conversations * work.mean_tokens / filled)
     batches = math.ceil(rows / (settings.per_device_train_batch_size * settings.num_processes))
-    return max(1, math.ceil(settings.num_train_epochs * math.ceil(batches / settings.gradient_accumulation_steps)))
+    return max(1, math.ceil(batches / settings.batches_per_step()))
 
 
 @dataclass(frozen=True)
@@ -160,12 +176,18 @@ class Machine:
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 
+    def complete(self, settings: RunSettings, lengths: TokenLengths) -> RunSettings:
+        """Return the settings with what the run will choose for this data and model. Raises: AppError as `shape`."""
+        shape = self.shape(self.model(settings))
+        conversations = plan_workload(lengths, settings).conversations
+        return with_recipe(settings, conversations, shape.hidden_size, shape.model_type)
+
     def with_step_size(self, settings: RunSettings, lengths: TokenLengths) -> RunSettings:
         """Return the settings with the step that suits this machine now. The run chooses again, in the same way.
 
         Raises: AppError if the model or data cannot be used.
         """
-        hardware = detect_hardware()
+        settings, hardware = self.complete(settings, lengths), detect_hardware()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return choose_step_size(settings, work, self.shape(self.model(settings)), hardware, speed)
 

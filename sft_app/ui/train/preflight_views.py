@@ -33,6 +33,7 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
         ("Memory", f"{found.memory_gib:.1f} of {found.memory_free_gib:.1f} GiB"),
         ("Time", rounded_duration(found.seconds)),
         ("Steps", rows),
+        ("Learning", f"{found.passes:.3g} passes over the examples, rate {found.learning_rate:.2g}"),
         *([("At once", step_on_gpu(found))] if found.device == "cuda" else []),
         ("Trained", f"{trained} {short_count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
         *([("Experts", found.experts)] if found.experts else []),

@@ -31,10 +31,7 @@ MODELS = [
     ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
-PRESET_INFO = (
-    " A preset sets epochs, steps, batch size, rank, alpha and evaluation; quick also raises an empty learning rate. "
-    "Your other settings do not change."
-)
+PRESET_INFO = " The examples and the model decide the values; they are shown below. Your other settings do not change."
 TOP_FIELDS = ("name", "model", "method", "preset")
 DATA_TAB_FIELDS = tuple(DataSettings.model_fields)
 FIELD_OPTIONS: dict[str, dict[str, Any]] = {
@@ -154,7 +151,7 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
 
 
 def _radio(name: str, defaults: dict[str, Any], choices: list[str], more_info: str = "") -> gr.Radio:
-    labels = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full"}
+    labels = {"qlora": "QLoRA", "lora": "LoRA", "full": "Full", "quick": "Quick look"}
     return gr.Radio(
         [(labels.get(choice, choice.capitalize()), choice) for choice in choices],
         value=defaults[name],

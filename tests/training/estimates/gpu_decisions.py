@@ -17,7 +17,7 @@ from sft_app.models.catalog import ModelRef
 from sft_app.models.gpu_support import Gpu, explain_gpu
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape, read_shape
-from sft_app.settings import parse_settings
+from sft_app.settings import parse_settings, with_recipe
 from sft_app.training.estimates.speed import MachineSpeed
 from sft_app.training.estimates.workload import Workload
 from sft_app.training.preflight.fitting import suggest_change
@@ -78,7 +78,8 @@ def decide(card: str, model: str, method: str) -> str:
     def plan(settings: object) -> Preflight:
         return check_plan(settings, workload(), shape_of(model), hardware, speed, (1.0, 100.0))  # type: ignore[arg-type]
 
-    settings = parse_settings({"preset": "balanced", "model": model, "method": method})
+    chosen = parse_settings({"preset": "good", "model": model, "method": method})
+    settings = with_recipe(chosen, workload().conversations, shape_of(model).hidden_size)
     found = plan(settings)
     suggestion = suggest_change(settings, found, plan)
     fits = "fits" if found.fits_memory else "does not fit"

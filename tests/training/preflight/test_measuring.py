@@ -43,7 +43,10 @@ def measure(home: Path, tiny_model_dir: Path, data_file: Path) -> Callable[..., 
     return run
 
 
-@pytest.mark.parametrize("asked", [{"gradient_accumulation_steps": 8}, {"method": "full", "trainer": "classic"}])
+@pytest.mark.parametrize(
+    "asked",
+    [{"gradient_accumulation_steps": 8}, {"method": "full", "trainer": "classic", "gradient_accumulation_steps": 1}],
+)
 def test_dry_run_measures_the_longest_batch_and_leaves_nothing(
     measure: Callable[..., Any], home: Path, asked: dict[str, Any]
 ) -> None:
@@ -53,7 +56,7 @@ def test_dry_run_measures_the_longest_batch_and_leaves_nothing(
     assert found.seconds_per_step > 0
     assert found.loss_spread > 0
     longest = len("SuserNWhere is order 10?ENSassistantNSoon!EN")  # S, E and N stand for start, end and newline
-    rows = 2 * asked.get("gradient_accumulation_steps", 1)
+    rows = 2 * asked["gradient_accumulation_steps"]
     assert found.tokens_per_step == rows * longest
     assert told == sorted(told) and told[-1] == 1
     assert list_runs(home) == []
@@ -97,7 +100,7 @@ def test_command_line_looks_ahead_and_starts_nothing(
 ) -> None:
     told = dry_run(cli, tiny_model_dir, data_file, "--json").json
     assert told.keys() >= TOLD
-    assert (told["steps"], told["conversations"], told["measured"], told["suggestion"]) == (44, 20, None, None)
+    assert (told["steps"], told["conversations"], told["measured"], told["suggestion"]) == (20, 20, None, None)
     assert list_runs(home) == []
 
 
@@ -112,7 +115,7 @@ def test_command_line_measures_when_asked(
 def test_command_line_says_it_in_words(cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path) -> None:
     ended = dry_run(cli, tiny_model_dir, data_file)
     assert ended.status == 0, ended.err
-    assert "steps: 44 × 4 conversations" in ended.out
+    assert "steps: 20 × 4 conversations" in ended.out
     assert "GiB" in ended.out and "time: " in ended.out
     assert "With 4 held-out conversations, even the same change in all of them could be chance." in " ".join(
         ended.out.split()

@@ -1,0 +1,65 @@
+"""Choose the settings that depend on the data and the model, where they are left empty.
+
+The values come from `bench/recipe`; `docs/RECIPE.md` has the measurements and the sources.
+"""
+
+from __future__ import annotations
+
+from sft_app.settings.run import RunSettings
+
+# Conversations per optimizer step, by the number of conversations: small data needs many steps, not large ones.
+ROWS_PER_STEP = ((500, 4), (2_000, 8), (10_000, 16))
+MOST_ROWS_PER_STEP = 32
+PASSES = ((2_000, 3.0), (10_000, 2.0))
+LEAST_PASSES, MOST_PASSES = 1.0, 8.0
+LEAST_STEPS, QUICK_STEPS, QUICK_PASSES = 100, 60, 4.0
+# The rate of adapters: 5e-4 x (2000 / hidden size) ** 0.78, nearly flat for Qwen. Source: Thinking Machines,
+# tinker-cookbook, `hyperparam_utils` (fitted on models from 1 to 70 billion parameters; shape trusted more than level).
+RATE, RATE_WIDTH, RATE_POWER, QWEN_POWER = 5e-4, 2000, 0.78, 0.08
+MOST_RATE = 2e-3
+# Source: TRL, "PEFT integration": adapters need about ten times the rate of full fine-tuning.
+FULL_SHARE = 0.1
+
+
+def with_recipe(settings: RunSettings, conversations: int, hidden_size: int, model_type: str = "") -> RunSettings:
+    """Return the settings without empty ones among epochs, steps and learning rate.
+
+    `conversations` are those to train on, `hidden_size` and `model_type` are of the model's config.
+    """
+    chosen = with_schedule(settings, conversations)
+    if chosen.learning_rate is None:
+        rate = automatic_rate(hidden_size, model_type) * (FULL_SHARE if chosen.method == "full" else 1)
+        chosen = chosen.model_copy(update={"learning_rate": float(f"{rate:.2g}")})
+    return chosen
+
+
+def with_schedule(settings: RunSettings, conversations: int) -> RunSettings:
+    """Return the settings with the conversations per step and the epochs for this many conversations."""
+    if settings.gradient_accumulation_steps is None:
+        at_once = settings.per_device_train_batch_size * settings.num_processes
+        batches = max(1, round(_wanted_rows(settings, conversations) / at_once))
+        settings = settings.model_copy(update={"gradient_accumulation_steps": batches})
+    if settings.num_train_epochs is None:
+        passes = _wanted_passes(settings, max(1, conversations))
+        settings = settings.model_copy(update={"num_train_epochs": float(f"{passes:.3g}")})
+    return settings
+
+
+def automatic_rate(hidden_size: int, model_type: str = "") -> float:
+    """Return the learning rate of an adapter for a model of this width."""
+    power = QWEN_POWER if model_type.startswith("qwen") else RATE_POWER
+    return min(MOST_RATE, float(RATE * (RATE_WIDTH / hidden_size) ** power))
+
+
+def _wanted_rows(settings: RunSettings, conversations: int) -> int:
+    if settings.preset == "quick":
+        return ROWS_PER_STEP[0][1]
+    return next((rows for below, rows in ROWS_PER_STEP if conversations < below), MOST_ROWS_PER_STEP)
+
+
+def _wanted_passes(settings: RunSettings, conversations: int) -> float:
+    if settings.preset == "quick":
+        return min(QUICK_PASSES, QUICK_STEPS * settings.rows_per_step() / conversations)
+    usual = next((passes for below, passes in PASSES if conversations < below), LEAST_PASSES)
+    enough = LEAST_STEPS * settings.rows_per_step() / conversations
+    return min(MOST_PASSES, max(usual, enough))
