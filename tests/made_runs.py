@@ -66,7 +66,7 @@ def make_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         from sft_app.models.lora_targets import attach_lora
         from sft_app.settings import parse_settings
         from sft_app.training.launch import create_queued_run
-        from sft_app.training.worker import save_adapter
+        from sft_app.training.saving import save_adapter
 
         home = home or tmp_path_factory.mktemp("home")
         data = home / "data.jsonl"

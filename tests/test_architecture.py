@@ -44,7 +44,7 @@ INNER_LAYERS = {
     ],
     "runs": [
         "checkpoints paths records",
-        "known memorised suite_scores",
+        "known memorised strength suite_scores",
         "scorecard",
         "logs",
         "folder",
@@ -153,7 +153,7 @@ INNER_LAYERS = {
         "auto_settings",
         "trainable",
         "trainers",
-        "callbacks scoring",
+        "callbacks saving scoring strength",
         "supervisor",
         "worker",
         "preflight",

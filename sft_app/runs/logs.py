@@ -7,6 +7,7 @@ from typing import Any
 from sft_app.runs.paths import RunPaths
 from sft_app.runs.records import Snapshot, StepMetrics
 from sft_app.runs.scorecard import Scorecard
+from sft_app.runs.strength import StrengthChoice
 from sft_app.runtime.files import (
     append_jsonl,
     iterate_jsonl,
@@ -30,6 +31,12 @@ class RunLogs(RunPaths):
     def scorecard(self) -> Scorecard | None:
         return read_json(self.scorecard_file, Scorecard)
 
+    def strength(self) -> StrengthChoice | None:
+        return read_json(self.strength_file, StrengthChoice)
+
+    def keep_strength(self, choice: StrengthChoice) -> None:
+        write_json_atomically(self.strength_file, choice.as_record())
+
     def keep_scorecard(self, card: Scorecard) -> None:
         write_json_atomically(self.scorecard_file, card.as_record())
 
@@ -42,9 +49,10 @@ class RunLogs(RunPaths):
         append_jsonl(self.snapshots_file, Snapshot(**values).as_record())
 
     def forget_after(self, step: int) -> None:
-        """Drop what was logged after `step`, which a resumed run logs again, and pairs answered by weights that will be
-        replaced."""
-        self.pairs_file.unlink(missing_ok=True)
+        """Drop what was logged after `step`, which a resumed run logs again, and what was measured of the weights that
+        it will replace."""
+        for file in (self.pairs_file, self.strength_file):
+            file.unlink(missing_ok=True)
         for file in (self.metrics_file, self.snapshots_file, self.evaluations_file):
             if file.exists():
                 write_jsonl_atomically(file, [row for row in iterate_jsonl(file) if _step_of(row) <= step])

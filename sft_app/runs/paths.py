@@ -39,6 +39,7 @@ class RunPaths:
     snapshots_file = RunPath("snapshots.jsonl")
     log_file = RunPath("train.log")
     base_scores_file = RunPath("base_scores.jsonl")
+    strength_file = RunPath("strength.json")  # absent if no strength but the trained one was tried
     evaluations_file = RunPath("evaluations.jsonl")
     scorecard_file = RunPath("scorecard.json")
     pairs_file = RunPath("answer_pairs.jsonl")

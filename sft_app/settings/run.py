@@ -121,6 +121,11 @@ class RunSettings(MethodSettings):
         le=100,
     )
     load_best_model_at_end: bool = setting("training", True, "Keep the adapter with the best held-out loss.")
+    choose_strength: bool = setting(
+        "training",
+        False,
+        "After training, apply the adapter only as strongly as it helps and loses nothing the base model knew.",
+    )
     num_processes: int = setting("training", 1, "Number of GPUs to train on.", ge=1, le=64)
     fsdp: Literal["", "full_shard", "shard_grad_op"] = setting(
         "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it. Leave empty to copy it."

@@ -23,12 +23,11 @@ from sft_app.errors import AppError, kind_and_first_line
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.models.catalog import recorded_model
-from sft_app.models.loading import ADAPTER_NAME, load_tokenizer
+from sft_app.models.loading import load_tokenizer
 from sft_app.models.starter import starter_is_ready
 from sft_app.runs.checkpoints import checkpoint_step, discard_incomplete, last_complete_checkpoint
-from sft_app.runs.folder import ADAPTER_DRAFTS, Run
+from sft_app.runs.folder import Run
 from sft_app.runs.records import WatchAnswer
-from sft_app.runtime.files import put_on_disk
 from sft_app.runtime.resources import is_out_of_memory
 from sft_app.settings import RunSettings
 from sft_app.training import distributed
@@ -36,7 +35,9 @@ from sft_app.training.auto_settings import resolve_max_length, resolve_step_size
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
+from sft_app.training.saving import save_adapter
 from sft_app.training.scoring import complete_scorecard, write_heldout_scorecard
+from sft_app.training.strength import describe_strength, keep_best_strength
 from sft_app.training.supervisor import hand_over, record_terminated
 from sft_app.training.termination import (
     BUSY_EXIT,
@@ -54,7 +55,7 @@ from sft_app.training.trainers.arguments import TrainingJob, step_dtype
 from sft_app.training.trainers.build import build_trainer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 MAX_WATCH_TOKENS = 100
@@ -160,14 +161,16 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     was_stopped = trainer.state.global_step < trainer.state.max_steps and not reporter.has_stopped_early
     kept = trainer.kept_step()
     run.update_status(state="scoring", step=trainer.state.global_step, kept_step=kept, message="Saving the adapter.")
-    scores = trainer.kept_scores()
     trainer.refuse_broken_weights()
+    choice = None if was_stopped or not settings.choose_strength else keep_best_strength(run, trainer, tokenizer)
+    scores = trainer.kept_scores()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
     distributed.leave_ranks()
     if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
         write_heldout_scorecard(run, scores)
-    message = " ".join(filter(None, [discarded, _ending_message(reporter), describe_rows(run, tokenizer)]))
+    told = [discarded, _ending_message(reporter), describe_strength(choice), describe_rows(run, tokenizer)]
+    message = " ".join(filter(None, told))
     return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 
 
@@ -202,33 +205,6 @@ def _prepare(
     run.update_status(step_precision=str(step_dtype(trainer.args)).removeprefix("torch."))
     trainer.termination = termination
     return trainer, reporter, tokenizer
-
-
-def save_adapter(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    run: Run,
-    base_id: str,
-    weights: dict[str, Any] | None = None,
-) -> None:
-    """Save `adapter/` with tokenizer and chat template, whole or not at all. It names its base by a public id.
-
-    `weights` are the model's if it does not hold them itself, as when FSDP has sharded it.
-    """
-    draft, old = (run.path / name for name in ADAPTER_DRAFTS)
-    shutil.rmtree(draft, ignore_errors=True)
-    if hasattr(model, "peft_config"):
-        model.peft_config[ADAPTER_NAME].base_model_name_or_path = base_id
-        model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
-        (draft / "README.md").unlink(missing_ok=True)  # PEFT's card names the base by its local path
-    else:
-        model.save_pretrained(draft, state_dict=weights)
-    tokenizer.save_pretrained(draft)
-    put_on_disk(*draft.rglob("*"), draft)
-    if run.has_adapter():
-        run.adapter_dir.rename(old)
-    draft.rename(run.adapter_dir)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _loading_message(run: Run) -> str:
