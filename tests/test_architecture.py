@@ -190,11 +190,11 @@ INNER_LAYERS = {
         "services",
         "context",
         "permissions",
-        "hosting_banner remembered serving",
+        "file_fields hosting_banner remembered serving",
         "data runs compare export train",
         "page",
     ],
-    "ui/services": ["visitors", "access", "data models uploads", "lengths runs", "checkup preflight sides"],
+    "ui/services": ["visitors", "access", "data models named_files uploads", "lengths runs", "checkup preflight sides"],
     "ui/serving": ["trusted_hosts zero_gpu", "suites", "api"],
     "ui/data": [
         "views example_views",
