@@ -206,7 +206,7 @@ INNER_LAYERS = {
     "ui/train": ["preflight_views", "preflight_panel", "tab"],
     "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
     "ui/compare": [
-        "blind_views conditions suite_views views",
+        "blind_views conditions further_sides suite_views views",
         "scorecard_views voting",
         "blind_test next_token prompt_set_views report_panel scorecard_panel tests_panel",
         "many_prompts one_prompt",
