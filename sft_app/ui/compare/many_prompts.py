@@ -119,7 +119,7 @@ def _build_source() -> Source:
         )
         with gr.Column(scale=2, min_width=280):
             file = gr.File(
-                label="Or upload a text, CSV, TSV, JSONL, JSON or Parquet file",
+                label="Or upload a file (text, CSV, JSONL …)",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="prompt-file",
