@@ -190,11 +190,11 @@ INNER_LAYERS = {
         "services",
         "context",
         "permissions",
-        "hosting_banner remembered serving",
+        "file_fields hosting_banner remembered serving",
         "data runs compare export train",
         "page",
     ],
-    "ui/services": ["visitors", "access", "data models uploads", "lengths runs", "checkup preflight sides"],
+    "ui/services": ["visitors", "access", "data models named_files uploads", "lengths runs", "checkup preflight sides"],
     "ui/serving": ["trusted_hosts zero_gpu", "suites", "api"],
     "ui/data": [
         "views example_views",
@@ -206,7 +206,7 @@ INNER_LAYERS = {
     "ui/train": ["preflight_views", "preflight_panel", "tab"],
     "ui/runs": ["cancellation run_views", "run_panel several_runs", "tab"],
     "ui/compare": [
-        "blind_views conditions suite_views views",
+        "blind_views conditions further_sides suite_views views",
         "scorecard_views voting",
         "blind_test next_token prompt_set_views report_panel scorecard_panel tests_panel",
         "many_prompts one_prompt",

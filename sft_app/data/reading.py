@@ -28,8 +28,8 @@ from sft_app.data.formats.row_filters import RowFilter
 from sft_app.data.formats.speakers import unclear_assistant
 from sft_app.data.formats.usable_rows import unread_texts
 from sft_app.data.rows import JsonObject, Rejected, Row
-from sft_app.data.sources.data_files import SUFFIXES, data_suffix, locate_data
-from sft_app.data.sources.hub import HubDataset, fetch_dataset, is_dataset_id
+from sft_app.data.sources.data_files import is_on_hub, locate_data
+from sft_app.data.sources.hub import HubDataset, fetch_dataset
 from sft_app.errors import DataError, NotChosen, NothingUsable
 from sft_app.runtime.home import datasets_dir
 from sft_app.runtime.progress import ProgressCallback
@@ -277,8 +277,7 @@ def read_column_names(settings: DataSettings, home: Path) -> list[str]:
 
 
 def _locate(settings: DataSettings, home: Path, on_progress: ProgressCallback | None) -> Path:
-    has_ending = data_suffix(Path(settings.data)) in SUFFIXES
-    if is_dataset_id(settings.data) and not has_ending and not Path(settings.data).exists():
+    if is_on_hub(settings.data):
         dataset = HubDataset(
             id=settings.data,
             config=settings.dataset_config,

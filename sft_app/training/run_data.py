@@ -13,7 +13,7 @@ import numpy as np
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
 from sft_app.data.split import RelatedRows, hold_out
 from sft_app.errors import DataError
-from sft_app.settings import RunSettings
+from sft_app.settings import DataSettings, RunSettings
 
 # Rows of another file are not related to the rows with the same numbers.
 ROWS_PER_FILE = 2**40
@@ -60,15 +60,20 @@ def open_heldout_files(settings: RunSettings, home: Path) -> dict[str, DataFile]
     Raises: DataError that names the file.
     """
     named = {name: getattr(settings, name) for name in ("heldout_data", "validation_data")}
-    auto: dict[str, Any] = {"format": "auto", "columns": (), "max_rows": None, "sheet": None}
     opened = {}
     for name, source in named.items():
         try:
             if source:
-                opened[name] = open_data(settings.reading().model_copy(update={**auto, "data": source}), home)
+                opened[name] = open_heldout_file(source, settings, home)
         except DataError as error:
             raise DataError(f"{name.replace('_', ' ').capitalize()} ({source}): {error}") from error
     return opened
+
+
+def open_heldout_file(source: str, settings: DataSettings, home: Path) -> DataFile:
+    """Open a file that is held out. Its layout is detected, whatever that of the training data. Raises: DataError."""
+    auto: dict[str, Any] = {"format": "auto", "columns": (), "max_rows": None, "sheet": None}
+    return open_data(settings.reading().model_copy(update={**auto, "data": source}), home)
 
 
 def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSettings) -> RunData:

@@ -42,6 +42,8 @@ CLEAR_MESSAGES = (
 )
 logger = logging.getLogger("sft_app")
 SETTLED_MILLISECONDS = 40
+TYPED_MILLISECONDS = 600
+"""After this pause, a person has probably finished typing."""
 _numbers = itertools.count()
 
 
@@ -90,7 +92,7 @@ def reading_seconds(message: str) -> float:
     return max(MIN_MESSAGE_SECONDS, 2 * len(message.split()) / WORDS_PER_SECOND)
 
 
-def settled(triggers: Iterable[Any], progress_on: Any = None) -> Any:
+def settled(triggers: Iterable[Any], progress_on: Any = None, quiet_milliseconds: int = SETTLED_MILLISECONDS) -> Any:
     """Return one event for changes that arrive together, once all are on the page. Chain handlers with `success`.
 
     One response can change several fields, and Gradio starts an event for each. These events run at the same time, end
@@ -99,7 +101,7 @@ def settled(triggers: Iterable[Any], progress_on: Any = None) -> Any:
     last = f"window.settled{next(_numbers)}"
     js = f"""async () => {{
         const mine = {last} = ({last} || 0) + 1;
-        await new Promise(go => setTimeout(go, {SETTLED_MILLISECONDS}));
+        await new Promise(go => setTimeout(go, {quiet_milliseconds}));
         if (mine !== {last}) throw Error('another change follows');
         return [];
     }}"""

@@ -77,6 +77,11 @@ def problem_card(text: str) -> str:
     return render_html("notice.html", kind="ft-problem", text=text)
 
 
+def remark(text: str) -> str:
+    """Show a short line below the input that it is about."""
+    return render_html("paragraph.html", kind="ft-evidence", text=text)
+
+
 def timeline(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """Return the snapshots by step; if a step was answered twice, only the last one."""
     by_step = {snapshot.step: snapshot for snapshot in snapshots}

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from sft_app.data.rows import Rejected, Row
+from sft_app.data.sources.hub import is_dataset_id
 from sft_app.data.sources.lines import UnreadableFileError
 from sft_app.data.sources.packed_files import (
     BINARY_SUFFIXES,
@@ -76,6 +77,11 @@ def data_suffix(path: str | Path) -> str:
     name = Path(path).name.lower()
     packed = next((suffix for suffix in COMPRESSED if name.endswith(suffix)), "")
     return Path(name.removesuffix(packed)).suffix + packed
+
+
+def is_on_hub(data: str) -> bool:
+    """Return whether this source is a dataset on the Hub and not a file."""
+    return is_dataset_id(data) and data_suffix(Path(data)) not in SUFFIXES and not Path(data).exists()
 
 
 def locate_data(data: str) -> Path:
@@ -216,6 +222,6 @@ def _find(data: str) -> Path:
     if not files and is_folder:
         files = [_only_file(data, next(path for path in candidates if path.is_dir()))]
     if not files:
-        hint = "" if data_suffix(data) in SUFFIXES else f" {HUB_NAMES}"
-        raise DataError(f"There is no data file {data}.{hint}")
+        hint = "Check the path." if data_suffix(data) in SUFFIXES else HUB_NAMES
+        raise DataError(f"There is no data file {data}. {hint}")
     return files[0]

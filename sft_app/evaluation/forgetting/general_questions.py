@@ -19,6 +19,8 @@ GENERAL_QUESTIONS_FILE = Path(__file__).with_name("general.jsonl")
 OTHER = "other"
 """The kind of a question that names none."""
 LARGEST_FILE = 20_000_000
+_JSON_LINES = (".jsonl", ".ndjson")
+QUESTION_ENDINGS = (*_JSON_LINES, ".json", ".yaml", ".yml")
 _FORM = (
     'Each question needs "messages" that end with the assistant\'s reference answer; "kind" and "checks" are optional.'
 )
@@ -50,7 +52,9 @@ def read_general_questions(path: Path) -> list[GeneralQuestion]:
             raise DataError(f"{path.name} is larger than {LARGEST_FILE // 1_000_000} MB. Use fewer general questions.")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"The general questions in {path} cannot be read: {error.strerror or error}.") from error
+        raise DataError(
+            f"The general questions in {path} cannot be read: {error.strerror or error}. Check the path."
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not a text file in UTF-8. Save the general questions as JSONL.") from error
     questions = [_question(path.name, place, row) for place, row in _entries(path, text)]
@@ -76,9 +80,9 @@ def questions_by_number(path: Path) -> dict[int, GeneralQuestion]:
 
 def _entries(path: Path, text: str) -> Iterable[tuple[str, Any]]:
     suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
+    if suffix in _JSON_LINES:
         return _lines(path.name, text)
-    if suffix not in (".json", ".yaml", ".yml"):
+    if suffix not in QUESTION_ENDINGS:
         raise DataError(f"{path.name} must be a .jsonl, .json, .yaml or .yml file with general questions.")
     value = _parse(path.name, text, is_json=suffix == ".json")
     rows = value.get("questions") if isinstance(value, dict) else value

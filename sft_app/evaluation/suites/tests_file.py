@@ -16,6 +16,7 @@ from sft_app.evaluation.suites.plain_yaml import dump_yaml, exact_number, load_y
 from sft_app.evaluation.tables import jsonl_text
 
 LARGEST_FILE = 5 * 2**20
+TEST_ENDINGS = (".yaml", ".yml", ".json", ".jsonl")
 MOST_TESTS = 2000
 _KEYS = ("name", "prompt", "messages", "checks")
 
@@ -73,7 +74,7 @@ def read_tests(path: Path) -> Suite:
     Raises:
         DataError: the file cannot be read, holds no tests, or one of them cannot be used.
     """
-    if path.suffix.lower() not in (".yaml", ".yml", ".json", ".jsonl"):
+    if path.suffix.lower() not in TEST_ENDINGS:
         raise DataError(f"{path.name}: tests are read from .yaml or .jsonl files, got {path.suffix or 'no ending'!r}.")
     try:
         if path.stat().st_size > LARGEST_FILE:

@@ -21,18 +21,16 @@ from sft_app.evaluation.prompt_sets import (
     prompt_column_names,
     read_prompt_file,
 )
-from sft_app.evaluation.sides.more_sides import PROMPTED, PROMPTED_LABEL
 from sft_app.ui import views
 from sft_app.ui.compare import prompt_set_views
 from sft_app.ui.compare.conditions import THINKING_CHOICES, make_conditions, make_thinking, sampling_of
+from sft_app.ui.compare.further_sides import build_more_sides
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
 from sft_app.ui.forms import settings_from_form
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.serving.zero_gpu import results_of
 
-PROMPTED_CHOICE = (PROMPTED_LABEL, PROMPTED)
-MOST_MORE_SIDES = 6
 FILE_TYPES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
 
@@ -94,7 +92,7 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
     job, source = gr.State(PromptJob()), _build_source()
     with gr.Accordion("Generation settings (the same for both sides)", open=False), gr.Row():
         conditions, thinking = make_conditions("many"), make_thinking("many")
-    more = _build_more_sides(context)
+    more = build_more_sides(context)
     with gr.Row():
         ask = gr.Button("Answer all prompts", variant="primary", size="md", min_width=140, elem_id="answer-all")
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")
@@ -106,28 +104,6 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
     stop.click(_stop, job, results.progress, **PRIVATE)
     _wire_source(context, source)
     _wire_results(job, results)
-
-
-def _build_more_sides(context: PageContext) -> gr.Dropdown:
-    more = gr.Dropdown(
-        [PROMPTED_CHOICE],
-        value=[],
-        label="More sides",
-        info="Runs or adapters of the same base model, or the base with the nearest training examples in front of each "
-        f"prompt.{'' if context.hosting.is_hosted else ' Or type the path of a file with recorded answers.'}",
-        multiselect=True,
-        allow_custom_value=True,
-        max_choices=MOST_MORE_SIDES,
-        visible=not context.hosting.adapter,
-        elem_id="more-sides",
-    )
-
-    @allowed("look", context)
-    def list_choices() -> gr.Dropdown:
-        return gr.Dropdown([PROMPTED_CHOICE, *context.sides.choices()])
-
-    more.focus(list_choices, None, more, **PRIVATE)
-    return more
 
 
 def _build_source() -> Source:
@@ -143,7 +119,7 @@ def _build_source() -> Source:
         )
         with gr.Column(scale=2, min_width=280):
             file = gr.File(
-                label="Or upload a text, CSV, TSV, JSONL, JSON or Parquet file",
+                label="Or upload a file (text, CSV, JSONL …)",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="prompt-file",

@@ -15,7 +15,7 @@ from sft_app.errors import AppError
 from sft_app.evaluation.suites.kept import keep_tests
 from sft_app.evaluation.suites.summary import suite_facts
 from sft_app.evaluation.suites.table import COLUMNS, EVERY, suite_from_rows, suite_rows
-from sft_app.evaluation.suites.tests_file import Suite, read_tests, suite_yaml
+from sft_app.evaluation.suites.tests_file import TEST_ENDINGS, Suite, read_tests, suite_yaml
 from sft_app.runtime.files import json_text
 from sft_app.ui.compare.suite_views import SuiteJob, job_card
 from sft_app.ui.context import PageContext
@@ -82,7 +82,7 @@ def build_tests(context: PageContext, left: gr.Dropdown, right: gr.Dropdown, ope
         suggest = gr.Button("Suggest checks", size="md", min_width=140, elem_id="suggest-tests")
         load = gr.UploadButton(
             "Load a file",
-            file_types=[".yaml", ".yml", ".jsonl", ".json"],
+            file_types=list(TEST_ENDINGS),
             size="md",
             min_width=120,
             elem_id="load-tests",

@@ -123,8 +123,7 @@ def wire_source(
 
     @allowed("upload", context)
     def use_upload(file: str) -> Updates:
-        context.uploads.check(Path(file))
-        return {data: str(context.uploads.keep(Path(file).name, Path(file))), **detect}
+        return {data: str(context.uploads.take(Path(file))), **detect}
 
     @allowed("fetch", context)
     def fetch(progress: Any = gr.Progress(), *shown: Any) -> Updates:  # noqa: B008

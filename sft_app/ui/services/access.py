@@ -129,6 +129,12 @@ class Access:
         if not is_ours and (not is_hub_id(name) or Path(name).expanduser().exists()):
             raise AccessError(f"{name[:80]!r}: {NO_FOLDERS}. Use the name of an adapter on the Hub.")
 
+    def check_recorded(self, file: str) -> None:
+        """Raises: AccessError if the file of recorded answers was not uploaded, or this Space compares one adapter."""
+        if self.hosting.adapter:
+            self.check_side(file)
+        self._check_uploaded("Recorded answers", file)
+
     def check_questions(self, prompts: list[str], system_prompt: str, max_new_tokens: int) -> None:
         """Raises: AccessError if a visitor exceeds the limits of this Space."""
         limits = self.hosting.limits

@@ -48,10 +48,9 @@ class SideService:
         self, left: str, right: str, more: Sequence[str], enable_thinking: bool | None = None
     ) -> tuple[tuple[Side, Side], tuple[MoreSide, ...]]:
         """Return both sides and further ones, such as `prompted`. Raises: AppError as `find`."""
-        from sft_app.evaluation.sides.more_sides import PROMPTED
         from sft_app.evaluation.sides.side_names import find_pair_and_more
 
-        names = [name if name == PROMPTED else self._full_name(name) for name in more]
+        names = [self._name_of_more(name) for name in more]
         pair = self._full_name(left or ""), self._full_name(right or "")
         return find_pair_and_more(*pair, names, self.home, enable_thinking)
 
@@ -76,6 +75,16 @@ class SideService:
         run = self.get_run(name)
         check_settled(run, "measure it once it has ended")
         keep_score(run, self.models.load_pair(self.find(BASE, run.id)), prompts, on_progress)
+
+    def _name_of_more(self, name: str) -> str:
+        """Complete the name of a further side. Raises: AppError if the visitor may not use it."""
+        from sft_app.evaluation.sides.more_sides import PROMPTED
+        from sft_app.evaluation.sides.recorded import is_recorded_file
+
+        if not is_recorded_file(name):
+            return name if name == PROMPTED else self._full_name(name)
+        self.access.check_recorded(name)
+        return name
 
     def _full_name(self, side: str) -> str:
         """Complete the id of a run. Raises: AppError if the visitor may not see the run."""

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_app.data.sources.data_files import file_sha256, holds_parquet
+from sft_app.data.sources.data_files import SUFFIXES, data_suffix, file_sha256, holds_parquet
 from sft_app.errors import AccessError, DataError
 from sft_app.runtime.files import write_text_atomically
 from sft_app.runtime.home import cleaned_dir, uploads_dir
@@ -37,6 +37,11 @@ class UploadService:
             )
         self._check_size(file.name, file.stat().st_size)
 
+    def take(self, file: Path) -> Path:
+        """Check an uploaded file and store a copy under its name. Raises: AccessError, DataError."""
+        self.check(file)
+        return self.keep(file.name, file)
+
     def keep_written(self, name: str, content: bytes) -> Path:
         """Store what was written on the page, as an upload. Raises: AccessError, DataError."""
         self._check_size(name, len(content))
@@ -52,12 +57,12 @@ class UploadService:
         return keep_upload(name, content, self.home)
 
     def recent(self, most: int) -> list[Path]:
-        """Return the newest uploads and cleaned copies; none on a Space, where they may be somebody else's."""
+        """Return the newest data files that were uploaded or cleaned; none on a Space, where they may be another's."""
         if self.access.hosting.is_hosted:
             return []
         uploads = uploads_dir(self.home).glob("*/*")
         copies = cleaned_dir(self.home).glob("*.jsonl")
-        files = [file for file in (*uploads, *copies) if file.is_file() and not file.name.startswith(".")]
+        files = [file for file in (*uploads, *copies) if file.is_file() and data_suffix(file) in SUFFIXES]
         return sorted(files, key=lambda file: -file.stat().st_mtime)[:most]
 
     def cleaned_folder(self) -> Path:

@@ -17,11 +17,13 @@ from sft_app.ui import views
 from sft_app.ui.context import PageContext
 from sft_app.ui.data.tab import DataTab
 from sft_app.ui.events import PRIVATE, Updates, answered_in_browser, filled_in
+from sft_app.ui.file_fields import FileField, build_file_field, wire_file_fields
 from sft_app.ui.forms import form_updates, make_field, settings_from_form, to_form
 from sft_app.ui.hosting_banner import build_storage_notice
 from sft_app.ui.permissions import allowed, open_to_all
 from sft_app.ui.runs.cancellation import Cancellation, build_cancellation, wire_cancellation
 from sft_app.ui.runs.run_panel import RunPanel, build_run_panel, wire_run_panel
+from sft_app.ui.services.named_files import FILE_SETTINGS
 from sft_app.ui.train.preflight_panel import PreflightPanel, build_preflight_panel
 
 MODELS = [
@@ -57,7 +59,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
         with gr.Column(scale=2, min_width=300):
             if why_not := NO_TRAINING_REASONS.get(context.hosting.mode):
                 gr.HTML(views.problem_card(why_not), elem_id="no-training")
-            fields, reset = _build_form()
+            fields, files, reset = _build_form()
             with gr.Row():
                 start = gr.Button(
                     "Start", variant="primary", size="md", min_width=90, interactive=not why_not, elem_id="start"
@@ -72,6 +74,7 @@ def build_train_tab(context: PageContext, data_tab: DataTab) -> TrainTab:
             panel = build_run_panel(context, stop, cancel, resume)
     tab = TrainTab(gr.Textbox(visible=False), {**fields, **data_tab.fields}, panel, preflight)
     _wire(context, tab, start, cancellation)
+    wire_file_fields(context, files, data_tab.fields)
     reset.click(open_to_all(lambda: form_updates(fields, _defaults())), None, list(fields.values()), **PRIVATE)
     return tab
 
@@ -122,9 +125,9 @@ def _wire(context: PageContext, tab: TrainTab, start: gr.Button, cancellation: C
     wire_cancellation(context, cancellation, tab.watched, watching)
 
 
-def _build_form() -> tuple[dict[str, Any], gr.Button]:
-    """Build the fields by name, and the button that resets them."""
-    defaults = _defaults()
+def _build_form() -> tuple[dict[str, Any], dict[str, FileField], gr.Button]:
+    """Build the fields by name, those of files also with their uploads, and the button that resets them."""
+    defaults, files = _defaults(), {}
     fields: dict[str, Any] = {
         "model": gr.Dropdown(
             MODELS,
@@ -143,11 +146,16 @@ def _build_form() -> tuple[dict[str, Any], gr.Button]:
             gr.Markdown(f"**{title}**")
             with gr.Row():
                 for name in fields_of(section):  # type: ignore[arg-type]
-                    if name not in TOP_FIELDS + DATA_TAB_FIELDS:
+                    if name not in (*TOP_FIELDS, *DATA_TAB_FIELDS, *FILE_SETTINGS):
                         look = {"min_width": 220, "elem_id": name, **FIELD_OPTIONS.get(name, {})}
                         fields[name] = make_field(name, defaults[name], **look)
+            with gr.Row(equal_height=False):
+                for name in fields_of(section):  # type: ignore[arg-type]
+                    if name in FILE_SETTINGS:
+                        files[name] = build_file_field(name, defaults[name])
+                        fields[name] = files[name].path
         reset = gr.Button("Reset to defaults", size="md", elem_id="reset-form")
-    return fields, reset
+    return fields, files, reset
 
 
 def _radio(name: str, defaults: dict[str, Any], choices: list[str], more_info: str = "") -> gr.Radio:
