@@ -13,6 +13,7 @@ from gradio.state_holder import SessionState
 
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.inference.chat import PairChat
+from sft_app.ui.compare.voting import BlindTest
 from sft_app.ui.page import build_page
 from tests.ui.test_run_panel import make_run
 
