@@ -73,7 +73,7 @@ def measure(cell: dict[str, Any], data: DataSet, home: Path, model: str = "start
 
 def measured_of(run: Run) -> dict[str, Any]:
     """Return what the bench keeps of a finished run."""
-    card, status, metrics = run.scorecard(), run.status(), run.metrics()
+    card, status, metrics, strength = run.scorecard(), run.status(), run.metrics(), run.strength()
     assert card is not None
     settings = run.record().settings
     curve = [(row.step, row.heldout_loss) for row in metrics if row.heldout_loss is not None]
@@ -82,6 +82,7 @@ def measured_of(run: Run) -> dict[str, Any]:
         "rate": settings.resolved_learning_rate(),
         "conversations_per_step": settings.rows_per_step(),
         "steps": status.step,
+        "kept_step": status.kept_step,
         "training_seconds": max((row.elapsed_seconds or 0.0 for row in metrics), default=0.0),
         "seconds": status.worked_seconds,
         "heldout": card.heldout.conversations,
@@ -95,7 +96,8 @@ def measured_of(run: Run) -> dict[str, Any]:
             **_interval(general.difference["loss"]),
         },
         "known": known and known.by_loss and known.by_loss.as_record(),
-        "tests": tests and [side.as_record() for side in tests.sides],
+        "tests": tests and {"passed": [tests.passed(0), tests.passed(1)], "total": len(tests.tests)},
+        "strength": strength and strength.as_record(),
     }
 
 

@@ -75,5 +75,5 @@ CHANGES: dict[str, dict[str, Any]] = {
     "NEFTune 5": {**_THREE_PASSES, "neftune_noise_alpha": 5.0},
     "weight decay 0.1": {**_THREE_PASSES, "weight_decay": 0.1},
 }
-OURS: dict[str, dict[str, Any]] = {name: {"preset": name} for name in ("quick",)}
+OURS: dict[str, dict[str, Any]] = {name: {"preset": name} for name in ("quick", "good", "best")}
 ARMS = OURS | FORMER | PEERS | CHANGES

@@ -115,7 +115,7 @@ INNER_LAYERS = {
         "anytime exact intervals",
     ],
     "evaluation/forgetting": [
-        "general_questions sentences",
+        "general_questions sentences strength",
         "known",
     ],
     "evaluation": [

@@ -87,6 +87,20 @@ def test_fast_comparison_with_wrong_tokens_or_losses_is_refused() -> None:
 
 
 @pytest.mark.starter
+def test_recipe_bench_runs_a_cell_once_and_shows_it(tiny_model_dir: Path, tmp_path: Path) -> None:
+    cells = tmp_path / "cells.jsonl"
+    options = ("--data", "labelling", "--arms", "good", "--model", str(tiny_model_dir), "--out", str(cells))
+    for _ in range(2):
+        command = [sys.executable, "-m", "bench.recipe", *options]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (cell,) = [json.loads(line) for line in cells.read_text().splitlines()]
+        assert "good" in done.stdout and f"{cell['loss']['tuned']:.3f}" in done.stdout
+    assert (cell["heldout"], cell["conversations_per_step"]) == (30, 4)
+    assert cell["loss"]["tuned"] < cell["loss"]["base"] and cell["strength"]["tried"]
+    assert {"steps", "training_seconds", "general", "known", "answers", "curve"} <= cell.keys()
+
+
 def test_page_bench_trains_with_the_page_open_and_closed(
     tmp_path: Path, starter_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from sft_app.models.catalog import LOCAL_FOLDER, ModelRef
 from sft_app.models.hardware import describe_machine
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunRecord, RunStatus, StepMetrics
+from sft_app.runs.strength import StrengthChoice
 from sft_app.runs.summary import RunSummary, as_float, clock, setting_text
 from sft_app.settings import EXAMPLE_DATA, parse_settings
 
@@ -123,7 +124,9 @@ def _count_lines(file: Path) -> int:
         return sum(1 for _ in lines)
 
 
-def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) -> list[Fact]:
+def training_facts(
+    record: RunRecord, status: RunStatus, summary: RunSummary, strength: StrengthChoice | None = None
+) -> list[Fact]:
     """Return how the run was trained, and for how many steps."""
     settings = record.settings
     rank = "" if settings.method == "full" else f", rank {settings.lora_r}, alpha {settings.lora_alpha}"
@@ -131,6 +134,7 @@ def training_facts(record: RunRecord, status: RunStatus, summary: RunSummary) ->
     facts += [("Precision", status.precision)] if status.precision else []
     facts += [("Steps", f"{status.step:,} of {status.total_steps:,}")]
     facts += [("Weights kept", f"from step {status.kept_step:,}")] if status.kept_step else []
+    facts += [("Strength", f"{strength.chosen:g} of what was trained")] if strength else []
     facts += [("Rows per step", f"{settings.rows_per_step():,}")]
     facts += [("Learning rate", f"{settings.resolved_learning_rate():g}, {settings.lr_scheduler_type}")]
     facts += [("Chat template", settings.describe_chat_template())] if settings.chat_template else []

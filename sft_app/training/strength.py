@@ -70,27 +70,6 @@ def choose_strength(
     return choice
 
 
-def describe_strength(choice: StrengthChoice | None) -> str:
-    """Say which strength was kept and why; empty if none was chosen or nothing was lost at the trained one."""
-    if choice is None:
-        return ""
-    full, kept = (next(one for one in choice.tried if one.strength == wanted) for wanted in (1.0, choice.chosen))
-    if choice.chosen == 1.0:
-        if not full.lost:
-            return ""
-        return f"At full strength, {_lost(full)}; a weaker adapter would have lost too much of what was learned."
-    if full.lost > kept.lost:
-        after = "none was" if not kept.lost else f"{kept.lost} were"
-        why = f"at full strength, {_lost(full)}, and at {kept.strength:g} {after}"
-    else:
-        why = "the loss on the conversations that choose is lowest there"
-    return f"The adapter is kept at {kept.strength:g} of its trained strength: {why}."
-
-
-def _lost(one: TriedStrength) -> str:
-    return f"{one.lost} of {one.known} general questions that the base model knew were lost"
-
-
 def pick_strength(tried: Sequence[TriedStrength], base_loss: float | None) -> float:
     """Return the best strength at which nothing known is lost; if something is lost at each, the one that loses least.
 

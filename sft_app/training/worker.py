@@ -20,6 +20,7 @@ import transformers
 
 from sft_app.data.tokens import encode_question, stop_ids
 from sft_app.errors import AppError, kind_and_first_line
+from sft_app.evaluation.forgetting.strength import describe_strength
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.models.catalog import recorded_model
@@ -37,7 +38,7 @@ from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
 from sft_app.training.saving import save_adapter
 from sft_app.training.scoring import complete_scorecard, write_heldout_scorecard
-from sft_app.training.strength import describe_strength, keep_best_strength
+from sft_app.training.strength import keep_best_strength
 from sft_app.training.supervisor import hand_over, record_terminated
 from sft_app.training.termination import (
     BUSY_EXIT,

@@ -9,7 +9,7 @@ from sft_app.runs.directory import create_run
 from sft_app.runs.folder import Run
 from sft_app.runs.records import ModelRecord, RunRecord, SourceRecord
 from sft_app.runs.scorecard import Scorecard
-from sft_app.settings import parse_settings
+from sft_app.settings import parse_settings, with_recipe
 
 NASTY = "<script>alert(1)</script> | `x` ![a](http://evil/) </style>\"'&\n# not a heading\n- no list\n\n```\n</details>"
 MODEL = ModelRecord(name="org/model", location="org/model", revision="abc123", source="Hugging Face Hub")
@@ -43,7 +43,7 @@ def make_run(home: Path, model: ModelRecord = MODEL, source: dict[str, Any] | No
     """A run that was asked for, and nothing else."""
     values = {"name": "Shop voice", "data": str(home / "private" / "shop.jsonl"), "model": model.name, **settings}
     record = RunRecord(
-        settings=parse_settings(values),
+        settings=with_recipe(parse_settings(values), 120, 576, "llama"),
         source=SourceRecord(
             path=str(values["data"]),
             sha256="f" * 64,

@@ -97,7 +97,7 @@ def test_the_page_has_every_part_in_the_readers_order(run: Run) -> None:
         "python -m sft_app train --config settings.json",
     ):
         assert told in page.text, told
-    assert '"max_steps": 44' in page.text and f"All {len(RunSettings.model_fields)} settings" in page.text
+    assert '"num_train_epochs": 2.0' in page.text and f"All {len(RunSettings.model_fields)} settings" in page.text
 
 
 def test_the_markdown_has_the_same_facts(run: Run) -> None:
@@ -206,7 +206,9 @@ def test_settings_are_told_from_the_preset_and_repeat_the_run(home: Path) -> Non
     run = make_run(home, max_steps=12, watch_prompts=["Where?"], learning_rate=0.003)
     text = report_markdown(run)
     changed = re.findall(r"^  - (\S+): (.*)$", text, flags=re.M)
-    assert changed == [("max\\_steps", "12"), ("learning\\_rate", "0.003"), ("watch\\_prompts", "Where?")]
+    chosen = [("num\\_train\\_epochs", "2.0"), ("gradient\\_accumulation\\_steps", "1")]
+    given = [("max\\_steps", "12"), ("learning\\_rate", "0.003"), ("watch\\_prompts", "Where?")]
+    assert sorted(changed) == sorted(chosen + given)
     values = json.loads(text.split("```\n")[3])
     asked = run.record().settings.model_copy(update={"data": "shop.jsonl", "revision": "abc123"})
     assert parse_settings(values) == asked

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sft_app.evaluation.forgetting.strength import COLUMNS, describe_strength, strength_text
 from sft_app.runs.checkpoints import last_complete_checkpoint
 from sft_app.runs.folder import Run
 from sft_app.runs.strength import StrengthChoice, TriedStrength
-from sft_app.training.strength import STRENGTHS, describe_strength, pick_strength
+from sft_app.training.strength import STRENGTHS, pick_strength
 
 
 def tried(losses: dict[float, float | None], lost: dict[float, int]) -> list[TriedStrength]:
@@ -57,6 +58,12 @@ def test_why_is_told() -> None:
     )
     assert told(1.25, {}).endswith("the loss on the conversations that choose is lowest there.")
     assert told(1.0, {1.0: 2, 0.75: 2}).startswith("At full strength, 2 of 20")
+    text = strength_text(StrengthChoice(chosen=1.0, questions=40, tried=tried(GAINS, {1.25: 1})))
+    assert text is not None and text.sentence.startswith(
+        "The adapter is kept as it was trained: of 40 general questions, it lost none."
+    )
+    assert [row[-1] for row in text.rows] == ["", "", "", "kept", ""] and len(COLUMNS) == len(text.rows[0])
+    assert strength_text(None) is None
 
 
 def second_factors(folder: Any) -> dict[str, torch.Tensor]:

@@ -36,6 +36,7 @@ from sft_app.runs.known import KindCounts, Known, KnownCounts, LostQuestion
 from sft_app.runs.memorised import Memorised, RepeatedAnswer
 from sft_app.runs.records import ModelRecord, RunRecord, RunStatus, Snapshot, SourceRecord, StepMetrics
 from sft_app.runs.scorecard import PromptedScores
+from sft_app.runs.strength import StrengthChoice, TriedStrength
 from sft_app.runs.suite_scores import JudgedAnswer, JudgedTest, SuiteScores
 from sft_app.settings import DataSettings, RunSettings
 from sft_app.templating import TEMPLATES
@@ -177,7 +178,9 @@ def with_results_beside() -> list[str]:
         "prompted": PromptedScores(examples=3, note=BAD),
         "memorised": Memorised(answers=8, tuned=0.9, base=0.1, references=0.1, mostly=6, worst=worst),
     }
-    return [scorecard_views.scorecard_view(card_of(**SHORT).model_copy(update=parts))]
+    tried = [TriedStrength(strength=share, heldout_loss=1.0, known=9, lost=1) for share in (1.0, 0.75)]
+    strength = StrengthChoice(chosen=0.75, questions=40, tried=tried)
+    return [scorecard_views.scorecard_view(card_of(**SHORT).model_copy(update=parts), strength)]
 
 
 def suites() -> list[str]:
@@ -244,6 +247,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
     "compare/prompt.html": lambda folder: prompts(),
     "compare/scorecard.html": lambda folder: scorecards(),
     "compare/known.html": lambda folder: with_results_beside(),
+    "compare/strength.html": lambda folder: with_results_beside(),
     "compare/beside_training.html": lambda folder: with_results_beside(),
     "compare/tests.html": lambda folder: suites(),
     "compare/changed_rows.html": lambda folder: changed_rows(),

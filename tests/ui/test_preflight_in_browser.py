@@ -32,7 +32,7 @@ def fill_setting(page: Any, name: str, value: str) -> None:
 def test_card_follows_the_form_and_one_click_makes_it_fit(server: Any, quiet_page: Any) -> None:
     page = quiet_page
     card = open_train(page, server.url)
-    expect(card).to_contain_text("44 × 4 conversations")
+    expect(card).to_contain_text("60 × 4 conversations")
     page.get_by_text("All settings").click()
     fill_setting(page, "max_steps", "30")
     expect(card).to_contain_text("30 × 4 conversations")

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sft_app.data.tokens import RenderedConversation
 from sft_app.models.hardware import detect_hardware
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, with_schedule
 from sft_app.training.optional_deps import PROJECT_NAME
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
 
     There is no `save_total_limit`: `HeldoutEvaluation` deletes old checkpoints itself.
     """
-    settings, model = job.settings, job.model
+    settings, model = with_schedule(job.settings, len(job.train)), job.model
     # FSDP moves its shard of the model to the GPU itself.
     on_gpu = model.device.type == "cuda" or bool(settings.fsdp and torch.cuda.is_available())
     checkpointing = on_gpu if settings.gradient_checkpointing is None else settings.gradient_checkpointing

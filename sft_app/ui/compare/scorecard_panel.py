@@ -67,9 +67,10 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
 def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:
     """Show the scorecard and the rows behind it, or why there is none."""
     try:
-        found = context.sides.get_run(side).scorecard()
+        run = context.sides.get_run(side)
+        found = run.scorecard()
     except AppError as error:
         return {panel.card: views.empty_card(str(error)), panel.rows: ""}
     if not found:
         return {panel.card: views.empty_card(NOT_MEASURED), panel.rows: ""}
-    return {panel.card: scorecard_view(found), panel.rows: changed_rows_view(found)}
+    return {panel.card: scorecard_view(found, run.strength()), panel.rows: changed_rows_view(found)}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sft_app.evaluation.beside.beside_training import beside_training
 from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known
+from sft_app.evaluation.forgetting.strength import COLUMNS as STRENGTH_COLUMNS
+from sft_app.evaluation.forgetting.strength import strength_text
 from sft_app.evaluation.headline import headline
 from sft_app.evaluation.verdicts import (
     Line,
@@ -19,6 +21,7 @@ from sft_app.evaluation.verdicts import (
     summary_sentence,
 )
 from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Scores
+from sft_app.runs.strength import StrengthChoice
 from sft_app.runs.summary import number_text
 from sft_app.templating import render_html
 from sft_app.ui.compare.suite_views import tests_view
@@ -56,8 +59,8 @@ class ScorePart:
     kind: str = ""
 
 
-def scorecard_view(card: Scorecard) -> str:
-    """Show the verdict, the scores on your task, and the forgetting check next to them."""
+def scorecard_view(card: Scorecard, strength: StrengthChoice | None = None) -> str:
+    """Show the verdict, the scores on your task, the forgetting check next to them, and the strengths tried."""
     task = _part(
         f"Your held-out examples · {card.row_count}", "How likely each model finds the reference answers.", card
     )
@@ -70,6 +73,8 @@ def scorecard_view(card: Scorecard) -> str:
         parts=[task, _general(card), _answers(card)],
         known=describe_known(card.known),
         known_columns=KNOWN_COLUMNS,
+        strength=strength_text(strength),
+        strength_columns=STRENGTH_COLUMNS,
         beside=beside_training(card),
         classes=SCORE_CLASSES,
     ) + tests_view(card)

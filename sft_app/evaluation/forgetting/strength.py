@@ -1,0 +1,56 @@
+"""Put into words how strongly an adapter is applied, and why. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sft_app.runs.strength import StrengthChoice, TriedStrength
+from sft_app.runs.summary import number_text
+
+COLUMNS = ("strength", "loss on your examples", "loss on general questions", "lost of known", "")
+SLIDER = "The saved adapter has this strength already; “Adapter strength” in Compare changes it from there."
+
+
+@dataclass(frozen=True)
+class StrengthText:
+    """What was tried, as a table with `COLUMNS`, and a sentence on what was kept."""
+
+    sentence: str
+    rows: list[tuple[str, ...]]
+
+
+def strength_text(choice: StrengthChoice | None) -> StrengthText | None:
+    """Describe the choice and all that was tried; None if there was no choice."""
+    if choice is None:
+        return None
+    usual = f"The adapter is kept as it was trained: of {choice.questions} general questions, it lost none."
+    rows = [_row(one, choice.chosen) for one in sorted(choice.tried, key=lambda one: one.strength)]
+    return StrengthText(" ".join([describe_strength(choice) or usual, SLIDER]), rows)
+
+
+def describe_strength(choice: StrengthChoice | None) -> str:
+    """Say which strength was kept and why; empty if none was chosen or nothing was lost at the trained one."""
+    if choice is None:
+        return ""
+    full, kept = (next(one for one in choice.tried if one.strength == wanted) for wanted in (1.0, choice.chosen))
+    if choice.chosen == 1.0:
+        if not full.lost:
+            return ""
+        return f"At full strength, {_lost(full)}; a weaker adapter would have lost too much of what was learned."
+    if full.lost > kept.lost:
+        after = "none was" if not kept.lost else f"{kept.lost} were"
+        why = f"at full strength, {_lost(full)}, and at {kept.strength:g} {after}"
+    else:
+        why = "the loss on the conversations that choose is lowest there"
+    return f"The adapter is kept at {kept.strength:g} of its trained strength: {why}."
+
+
+def _lost(one: TriedStrength) -> str:
+    were = "was" if one.lost == 1 else "were"
+    return f"{one.lost} of {one.known} general questions that the base model knew {were} lost"
+
+
+def _row(one: TriedStrength, chosen: float) -> tuple[str, ...]:
+    loss = "" if one.heldout_loss is None else number_text(one.heldout_loss, "{:.3f}")
+    general, lost = number_text(one.general_loss, "{:.3f}"), f"{one.lost} of {one.known}"
+    return (f"{one.strength:g}", loss, general, lost, "kept" if one.strength == chosen else "")
