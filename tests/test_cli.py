@@ -194,7 +194,7 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
 def test_compare_answers_with_more_sides_and_asks_whether_the_run_is_not_worse(
     cli: Any, trained_home: Path, tmp_path: Path
 ) -> None:
-    prompts = "".join(f"Where is parcel {number}?,It is here.\n" for number in range(6))
+    prompts = "".join(f"Where is parcel {number}?,It is here{' now' * number}.\n" for number in range(6))
     (tmp_path / "mine.csv").write_text(f"prompt,reference\n{prompts}")
     (tmp_path / "old.csv").write_text(f"prompt,answer\n{prompts}")
     old = tmp_path / "old.csv"

@@ -28,7 +28,8 @@ def chosen(conversations: int, model: tuple[int, str], **given: Any) -> RunSetti
         ("good", 1_000, LLAMA_1B, 8, 3.0, 4.9e-4),
         ("good", 5_000, QWEN_4B, 16, 2.0, 4.9e-4),
         ("good", 50_000, LLAMA_8B, 32, 1.0, 2.9e-4),
-        ("best", 50_000, LLAMA_8B, 32, 1.0, 2.9e-4),
+        ("best", 226, STARTER, 4, 4.5, 1.3e-3),
+        ("best", 50_000, LLAMA_8B, 32, 1.5, 2.9e-4),
     ],
 )
 def test_the_recipe(
@@ -36,7 +37,7 @@ def test_the_recipe(
 ) -> None:
     found = chosen(conversations, model, preset=preset)
     assert (found.rows_per_step(), found.passes(), found.learning_rate) == (rows, passes, rate)
-    assert found.max_steps == -1
+    assert found.max_steps == (min(60, conversations) if preset == "quick" else -1)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

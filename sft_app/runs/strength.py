@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from sft_app.runs.records import Number, Record
 
+STRENGTHS = (1.25, 1.0, 0.75, 0.5, 0.25)
+"""The shares of an adapter's trained strength that are tried."""
+CHOOSING_QUESTIONS = 40
+"""How many general questions choose, at most; they are not those of the scorecard."""
+
 
 class TriedStrength(Record):
     """What an adapter does at a share of its trained strength; losses are in nats per token.

@@ -22,7 +22,7 @@ _FOR_THE_DATA: dict[str, Any] = {
 PRESETS: dict[Preset, dict[str, Any]] = {
     "quick": {**_FOR_THE_DATA, "eval_steps": 0.5, "early_stopping_patience": None, "choose_strength": False},
     "good": {**_FOR_THE_DATA, "eval_steps": 0.1, "early_stopping_patience": 3, "choose_strength": True},
-    "best": {**_FOR_THE_DATA, "eval_steps": 0.1, "early_stopping_patience": 3, "choose_strength": True},
+    "best": {**_FOR_THE_DATA, "eval_steps": 0.05, "early_stopping_patience": 6, "choose_strength": True},
 }
 REMOVED_SETTINGS = frozenset({"torch_compile"})
 """Settings of earlier versions, which their runs still name."""

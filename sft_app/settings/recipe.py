@@ -5,6 +5,8 @@ The values come from `bench/recipe`; `docs/RECIPE.md` has the measurements and t
 
 from __future__ import annotations
 
+import math
+
 from sft_app.settings.run import RunSettings
 
 # Conversations per optimizer step, by the number of conversations: small data needs many steps, not large ones.
@@ -12,7 +14,9 @@ ROWS_PER_STEP = ((500, 4), (2_000, 8), (10_000, 16))
 MOST_ROWS_PER_STEP = 32
 PASSES = ((2_000, 3.0), (10_000, 2.0))
 LEAST_PASSES, MOST_PASSES = 1.0, 8.0
-LEAST_STEPS, QUICK_STEPS, QUICK_PASSES = 100, 60, 4.0
+BEST_SHARE = 1.5
+"""How many more passes `best` may take than `good` before it stops."""
+LEAST_STEPS, QUICK_STEPS, QUICK_PASSES = 100, 60, 4
 # The rate of adapters: 5e-4 x (2000 / hidden size) ** 0.78, nearly flat for Qwen. Source: Thinking Machines,
 # tinker-cookbook, `hyperparam_utils` (fitted on models from 1 to 70 billion parameters; shape trusted more than level).
 RATE, RATE_WIDTH, RATE_POWER, QWEN_POWER = 5e-4, 2000, 0.78, 0.08
@@ -40,8 +44,7 @@ def with_schedule(settings: RunSettings, conversations: int) -> RunSettings:
         batches = max(1, round(_wanted_rows(settings, conversations) / at_once))
         settings = settings.model_copy(update={"gradient_accumulation_steps": batches})
     if settings.num_train_epochs is None:
-        passes = _wanted_passes(settings, max(1, conversations))
-        settings = settings.model_copy(update={"num_train_epochs": float(f"{passes:.3g}")})
+        settings = settings.model_copy(update=_duration(settings, max(1, conversations)))
     return settings
 
 
@@ -57,9 +60,17 @@ def _wanted_rows(settings: RunSettings, conversations: int) -> int:
     return next((rows for below, rows in ROWS_PER_STEP if conversations < below), MOST_ROWS_PER_STEP)
 
 
-def _wanted_passes(settings: RunSettings, conversations: int) -> float:
+def _duration(settings: RunSettings, conversations: int) -> dict[str, float]:
+    """Return the epochs, and the steps if these are what counts."""
+    steps_per_pass = conversations / settings.rows_per_step()
     if settings.preset == "quick":
-        return min(QUICK_PASSES, QUICK_STEPS * settings.rows_per_step() / conversations)
+        steps = min(QUICK_STEPS, math.ceil(QUICK_PASSES * steps_per_pass))
+        limit = {} if settings.max_steps > 0 else {"max_steps": steps}
+        return {"num_train_epochs": _rounded(steps / steps_per_pass), **limit}
     usual = next((passes for below, passes in PASSES if conversations < below), LEAST_PASSES)
-    enough = LEAST_STEPS * settings.rows_per_step() / conversations
-    return min(MOST_PASSES, max(usual, enough))
+    passes = min(MOST_PASSES, max(usual, LEAST_STEPS / steps_per_pass))
+    return {"num_train_epochs": _rounded(passes * (BEST_SHARE if settings.preset == "best" else 1))}
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.3g}")

@@ -20,12 +20,11 @@ from sft_app.evaluation.scorecard import RowScore, mean_loss, score_conversation
 from sft_app.inference.batched_adapters import can_apply_row_adapters, lora_layers
 from sft_app.models.loading import ADAPTER_NAME
 from sft_app.runs.folder import Run
-from sft_app.runs.strength import StrengthChoice, TriedStrength
+from sft_app.runs.strength import CHOOSING_QUESTIONS, STRENGTHS, StrengthChoice, TriedStrength
 from sft_app.training import distributed
 
-STRENGTHS = (1.25, 1.0, 0.75, 0.5, 0.25)
-QUESTIONS, LEAST_QUESTIONS = 40, 8
-"""How many general questions choose; with fewer than the least, nothing is tried."""
+LEAST_QUESTIONS = 8
+"""With fewer general questions, nothing is tried."""
 LEAST_GAIN, USUAL_GAIN = 0.5, 0.9
 """The least share of the largest gain for which a weaker adapter may be kept: so that nothing known is lost, and if
 something is lost at every strength."""
@@ -115,7 +114,7 @@ def _try(
 
 def _questions(run: Run, tokenizer: Any) -> list[RenderedConversation]:
     rows = read_scorable_rows(general_questions_file(run), tokenizer, None)
-    return [row.rendered for row in rows[run.record().settings.general_prompts :][:QUESTIONS]]
+    return [row.rendered for row in rows[run.record().settings.general_prompts :][:CHOOSING_QUESTIONS]]
 
 
 def _is_adjustable(model: Any) -> bool:

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from sft_app.evaluation.forgetting.strength import COLUMNS, describe_strength, strength_text
 from sft_app.runs.checkpoints import last_complete_checkpoint
 from sft_app.runs.folder import Run
-from sft_app.runs.strength import StrengthChoice, TriedStrength
-from sft_app.training.strength import STRENGTHS, pick_strength
+from sft_app.runs.strength import STRENGTHS, StrengthChoice, TriedStrength
+from sft_app.training.strength import pick_strength
 
 
 def tried(losses: dict[float, float | None], lost: dict[float, int]) -> list[TriedStrength]:

@@ -14,6 +14,7 @@ from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.sides.examples import MAX_PROMPT_TOKENS
 from sft_app.models.shapes import ModelShape
+from sft_app.runs.strength import CHOOSING_QUESTIONS, STRENGTHS
 from sft_app.settings import RunSettings
 from sft_app.training.estimates.memory import (
     NF4_BYTES,
@@ -99,9 +100,11 @@ def seconds_for(
     evaluations = count_evaluations(settings, steps)
     forward = work.mean_tokens * 2 * shape.linear_weights + work.mean_trained * 2 * shape.vocabulary * shape.hidden_size
     choosing = validation_size(work.heldout, settings)
-    scored = evaluations * (choosing or work.heldout) + (2 * (work.heldout - choosing) if choosing else 0)
+    scored: float = evaluations * (choosing or work.heldout) + (2 * (work.heldout - choosing) if choosing else 0)
     token = token_seconds(settings, shape, speed)
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
+    if settings.choose_strength and settings.method != "full":
+        scored += (1 + len(STRENGTHS)) * (choosing + CHOOSING_QUESTIONS * TOKENS_PER_GENERAL_PROMPT / work.mean_tokens)
     evaluating = scored * forward / (speed.flops * MATRIX_EFFICIENCY) + evaluations * answers * token
     return START_SECONDS + steps * step + evaluating + scoring_seconds(settings, work, shape, speed)
 

@@ -33,7 +33,7 @@ MODELS = [
     ("Qwen3 4B Instruct", "Qwen/Qwen3-4B-Instruct-2507"),
     ("Llama 3.1 8B Instruct (needs a login)", "meta-llama/Llama-3.1-8B-Instruct"),
 ]
-PRESET_INFO = " The examples and the model decide the values; they are shown below. Your other settings do not change."
+PRESET_INFO = " The values suit your examples and the model; they are shown below the buttons."
 TOP_FIELDS = ("name", "model", "method", "preset")
 DATA_TAB_FIELDS = tuple(DataSettings.model_fields)
 FIELD_OPTIONS: dict[str, dict[str, Any]] = {
