@@ -72,7 +72,7 @@ def test_a_reload_keeps_file_form_run_and_tab(server: Any, quiet_page: Page, hom
     expect(page.locator("#name input, #name textarea")).to_have_value("My own")
     page.get_by_role("button", name="All settings").click()
     expect(page.locator("#seed input")).to_have_value("7")
-    expect(page.locator("#lora_r input")).to_have_value("32")
+    expect(page.locator("#early_stopping_patience :is(input, textarea)")).to_have_value("6")
     page.get_by_role("tab", name="Data").click()
     expect(page.locator("#data-source")).to_contain_text("mine.jsonl")
 
