@@ -60,7 +60,7 @@ def test_why_is_told() -> None:
     assert told(1.0, {1.0: 2, 0.75: 2}).startswith("At full strength, 2 of 20")
     text = strength_text(StrengthChoice(chosen=1.0, questions=40, tried=tried(GAINS, {1.25: 1})))
     assert text is not None and text.sentence.startswith(
-        "The adapter is kept as it was trained: of 40 general questions, it lost none."
+        "The adapter is kept as it was trained. Of the 40 general questions, the base model knows 20"
     )
     assert [row[-1] for row in text.rows] == ["", "", "", "kept", ""] and len(COLUMNS) == len(text.rows[0])
     assert strength_text(None) is None

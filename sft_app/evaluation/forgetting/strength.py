@@ -23,9 +23,9 @@ def strength_text(choice: StrengthChoice | None) -> StrengthText | None:
     """Describe the choice and all that was tried; None if there was no choice."""
     if choice is None:
         return None
-    usual = f"The adapter is kept as it was trained: of {choice.questions} general questions, it lost none."
+    told = [describe_strength(choice) or "The adapter is kept as it was trained.", _what_decided(choice), SLIDER]
     rows = [_row(one, choice.chosen) for one in sorted(choice.tried, key=lambda one: one.strength)]
-    return StrengthText(" ".join([describe_strength(choice) or usual, SLIDER]), rows)
+    return StrengthText(" ".join(told), rows)
 
 
 def describe_strength(choice: StrengthChoice | None) -> str:
@@ -43,6 +43,13 @@ def describe_strength(choice: StrengthChoice | None) -> str:
     else:
         why = "the loss on the conversations that choose is lowest there"
     return f"The adapter is kept at {kept.strength:g} of its trained strength: {why}."
+
+
+def _what_decided(choice: StrengthChoice) -> str:
+    known = choice.tried[0].known if choice.tried else 0
+    if not known:
+        return f"Of the {choice.questions} general questions, the base model knows none, so what is lost is unknown."
+    return f"Of the {choice.questions} general questions, the base model knows {known}; the scorecard asks others."
 
 
 def _lost(one: TriedStrength) -> str:
