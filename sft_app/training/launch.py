@@ -19,8 +19,9 @@ from sft_app.runs.directory import create_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, RunStatus, SourceRecord, utc_now
 from sft_app.runtime.environment import package_versions
+from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.resources import free_disk_gib, shortage
-from sft_app.settings import RunSettings, with_recipe
+from sft_app.settings import RunSettings, with_recipe, with_schedule
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.optional_deps import check_optional_deps
 from sft_app.training.preflight.template_check import check_template_of_run
@@ -148,11 +149,18 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
         if record.created_utc is None:
             return None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
-        is_same = (record.settings, record.owner) == (settings, owner)
         # A run from the future was made before the clock was set back.
-        if is_same and 0 <= age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended():
+        is_recent = 0 <= age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended()
+        if is_recent and record.owner == owner and record.settings == _completed_as(settings, run):
             return run
     return None
+
+
+def _completed_as(settings: RunSettings, run: Run) -> RunSettings:
+    """Return the settings with what that run chose; the learning rate depends on its model alone."""
+    rate = settings.learning_rate or run.record().settings.learning_rate
+    conversations = sum(1 for _ in iterate_jsonl(run.train_file))
+    return with_schedule(settings.model_copy(update={"learning_rate": rate}), conversations)
 
 
 def _check_disk(home: Path, settings: RunSettings, model: ModelRef, data_bytes: int) -> None:

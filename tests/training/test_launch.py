@@ -13,7 +13,7 @@ from sft_app.errors import AppError, DataError, ModelError, RunError
 from sft_app.runs.directory import list_runs
 from sft_app.runtime import resources
 from sft_app.runtime.files import read_jsonl
-from sft_app.settings import parse_settings
+from sft_app.settings import parse_settings, with_recipe
 from sft_app.training import launch
 from sft_app.training.launch import create_queued_run, resume_run, stop_run, submit_run
 from sft_app.training.preflight import template_check
@@ -33,7 +33,7 @@ def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_queued_run_holds_all_that_is_needed_to_repeat_it(settings: Any, home: Path, data_file: Path) -> None:
     run = create_queued_run(settings, home)
     record = run.record()
-    assert record.settings == settings
+    assert record.settings == with_recipe(settings, 16, 64, "llama")
     assert (record.source.path, record.source.rows, record.source.rejected) == (str(data_file), 24, 0)
     assert len(record.source.sha256) == 64
     assert record.versions["trl"]
