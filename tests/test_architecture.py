@@ -44,7 +44,7 @@ INNER_LAYERS = {
     ],
     "runs": [
         "checkpoints paths records",
-        "known memorised strength suite_scores",
+        "known learning memorised strength suite_scores",
         "scorecard",
         "logs",
         "folder",

@@ -35,6 +35,7 @@ from sft_app.cli.terminal import (
 from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError, SettingsError
 from sft_app.runs.folder import Run
+from sft_app.runs.learning import describe_learning
 from sft_app.runs.summary import summarise_run
 from sft_app.runtime.files import read_jsonl
 from sft_app.runtime.home import app_home
@@ -102,6 +103,7 @@ def train(
         console.print(f"Run {run.id} is queued. Follow it with: python -m sft_app status {run.id}")
     else:
         print_summary(summary)
+        print_notes(list(filter(None, [describe_learning(run.metrics())])))
     if summary.state in ("failed", "interrupted"):
         raise AppError(f"Run {run.id} {summary.state}: {summary.message}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sft_app.runs.learning import describe_learning
 from sft_app.runs.records import RunRecord, RunStatus, Snapshot, StepMetrics, WatchAnswer
 from sft_app.runs.summary import RunSummary, as_float, clock, loss_change, unjudged_note
 from sft_app.templating import render_html
@@ -42,6 +43,7 @@ def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMe
         ("Held-out loss", loss_change(summary)),
     ]
     unjudged = unjudged_note(summary) if state != "failed" else ""  # the message of a failed run says why
+    learned = describe_learning(metrics) if state == "finished" else ""
     return render_html(
         "status.html",
         state=state,
@@ -49,7 +51,7 @@ def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMe
         name=summary.name or summary.run,
         percent=100 * status.step / status.total_steps if status.total_steps else 0,
         facts=facts,
-        notes=[text for text in (status.message, status.hint, unjudged) if text],
+        notes=[text for text in (status.message, status.hint, unjudged, learned) if text],
     )
 
 
