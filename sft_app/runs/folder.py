@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import ValidationError
-
 from sft_app.errors import RunError
 from sft_app.runs.logs import RunLogs
 from sft_app.runs.records import ENDED, RunRecord, RunStatus, utc_now
@@ -35,10 +33,12 @@ class Run(RunLogs):
     def record(self) -> RunRecord:
         """Read `settings.json`. Raises: RunError if it is missing or invalid."""
         try:
-            return RunRecord.model_validate_json(self.settings_file.read_bytes())
+            record = RunRecord.model_validate_json(self.settings_file.read_bytes())
+            record.settings.batches_per_step(), record.settings.passes()  # chosen when a run is created
+            return record
         except FileNotFoundError as error:
             raise RunError(f"The settings.json of run {self.id} is missing, so the run can only be deleted.") from error
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
             raise RunError(
                 f"The settings.json of run {self.id} cannot be read, so the run can only be deleted."
             ) from error
