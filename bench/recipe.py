@@ -2,7 +2,7 @@
 
     python -m bench.recipe --out results.jsonl                     all data sets and arms, one seed; hours on a CPU
     python -m bench.recipe --out results.jsonl --data example --arms good trl --seeds 1 2
-    python -m bench.recipe --out results.jsonl --show              only the table and the plot of what is there
+    python -m bench.recipe --out results.jsonl --show              only the table of what is there
 
 Each cell is a run of the app with the arm's settings: the same rows are held out in every arm of a data set and seed.
 Measured with the run's own scorecard: loss on the judging rows, the model's own answers, general questions, and what
@@ -49,7 +49,7 @@ def main() -> None:
                 with arguments.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(measured) + "\n")
                 sys.stderr.write(f"{cell['data']} {cell['arm']} {cell['seed']}: {measured['loss']['tuned']:.3f}\n")
-    show(read_cells(arguments.out), arguments.plot)
+    show(read_cells(arguments.out))
 
 
 def measure(cell: dict[str, Any], data: DataSet, home: Path, model: str = "starter") -> dict[str, Any]:
@@ -127,7 +127,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="*", type=int, default=[1])
     parser.add_argument("--model", default="starter")
     parser.add_argument("--show", action="store_true")
-    parser.add_argument("--plot", type=Path, help="write the plot of gain against loss elsewhere as SVG")
     return parser.parse_args()
 
 

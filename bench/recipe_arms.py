@@ -53,6 +53,7 @@ FORMER: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 4,
         "num_train_epochs": 3,
         "learning_rate": 2e-4,
+        "eval_steps": 0.25,
     },
     "thorough-2026-11": {
         "max_steps": -1,

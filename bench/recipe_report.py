@@ -1,13 +1,12 @@
-"""Show the recipe bench's results as a table and a plot."""
+"""Show the recipe bench's results as a table."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 
-def show(cells: list[dict[str, Any]], plot: Path | None = None) -> None:
+def show(cells: list[dict[str, Any]]) -> None:
     """Print a table for each data set, the mean over the seeds in each cell."""
     from rich.console import Console
     from rich.table import Table

@@ -123,7 +123,7 @@ def test_settings_cannot_be_changed_after_they_are_made():
 def test_a_run_of_an_earlier_version_keeps_its_values_and_a_new_run_is_told_the_new_name(former: str, now: str):
     values = RunSettings().model_dump() | {"preset": former, "num_train_epochs": 5.0}
     assert RunSettings.model_validate(values).model_dump() == values | {"preset": now}
-    with pytest.raises(SettingsError, match=rf"^preset: {former} is now called {now}\.$"):
+    with pytest.raises(SettingsError, match=rf"^preset: {former} no longer exists; the nearest is {now}\.$"):
         parse_settings({"preset": former})
 
 

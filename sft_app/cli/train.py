@@ -103,7 +103,8 @@ def train(
         console.print(f"Run {run.id} is queued. Follow it with: python -m sft_app status {run.id}")
     else:
         print_summary(summary)
-        print_notes(list(filter(None, [describe_learning(run.metrics())])))
+        if summary.state == "finished" and (learned := describe_learning(run.metrics())):
+            print_notes([learned])
     if summary.state in ("failed", "interrupted"):
         raise AppError(f"Run {run.id} {summary.state}: {summary.message}")
 

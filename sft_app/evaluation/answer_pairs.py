@@ -76,7 +76,10 @@ def choose_pairs(pairs: Sequence[AnswerPair], chosen: Sequence[str] | None) -> l
 
 
 def watched_pairs(run: Run) -> list[AnswerPair]:
-    """Return the watch prompts, answered before training and by the kept weights."""
+    """Return the watch prompts, answered before training and by the kept weights; none if these were scaled since."""
+    strength = run.strength()
+    if strength is not None and strength.chosen != 1.0:
+        return []
     answers = {snapshot.step: _whole_answers(snapshot) for snapshot in run.snapshots()}
     kept = run.status().kept_step
     last = kept if kept in answers else max(answers, default=0)

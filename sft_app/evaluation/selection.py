@@ -66,17 +66,24 @@ def without_selection(
         return list(tuned), None
     if kept is None or kept not in usable:  # begun by an earlier version, which recorded no evaluations
         return list(tuned), Selection(rows="same", evaluations=len(usable), is_corrected=False)
-    return cross_fit(usable, kept, tuned, groups), Selection(rows="same", evaluations=len(usable))
+    strength = run.strength()
+    chosen = 1.0 if strength is None else strength.chosen
+    return cross_fit(usable, kept, tuned, groups, chosen), Selection(rows="same", evaluations=len(usable))
 
 
 def cross_fit(
-    evaluations: Evaluations, kept: int, tuned: Sequence[RowScore], groups: np.ndarray | None = None
+    evaluations: Evaluations,
+    kept: int,
+    tuned: Sequence[RowScore],
+    groups: np.ndarray | None = None,
+    strength: float = 1.0,
 ) -> list[RowScore]:
     """Return what the rows would show if others had chosen: each half has the scores of the weights that the other half
     would have kept. Related rows stay in one half.
 
     `tuned` are the scores of the weights of step `kept`; they may have been computed in another precision, so only the
-    difference between two evaluations is taken from `evaluations`. Simulated in `tests/evaluation/test_selection`.
+    difference between two evaluations is taken from `evaluations`. If the adapter was scaled afterwards, its `strength`
+    scales that difference too, which is exact for small ones. Simulated in `tests/evaluation/test_selection`.
     Source: Chernozhukov et al. 2018, "Double/debiased machine learning", two folds.
     """
     numbers = np.arange(len(tuned)) if groups is None else np.asarray(groups)
@@ -86,7 +93,7 @@ def cross_fit(
         return list(tuned)
     chosen = [_best(evaluations, ~is_second), _best(evaluations, is_second)]
     return [
-        _moved(score, evaluations[kept][row], evaluations[chosen[0 if second else 1]][row])
+        _moved(score, evaluations[kept][row], evaluations[chosen[0 if second else 1]][row], strength)
         for row, (score, second) in enumerate(zip(tuned, is_second, strict=True))
     ]
 
@@ -98,10 +105,9 @@ def _best(evaluations: Evaluations, rows: np.ndarray) -> int:
     return min(losses, key=lambda step: (losses[step] != losses[step], losses[step]))
 
 
-def _moved(score: RowScore, before: RowScore, after: RowScore) -> RowScore:
-    return RowScore(
-        score.loss_sum + after.loss_sum - before.loss_sum, score.tokens, score.correct + after.correct - before.correct
-    )
+def _moved(score: RowScore, before: RowScore, after: RowScore, strength: float) -> RowScore:
+    loss, correct = after.loss_sum - before.loss_sum, round(strength * (after.correct - before.correct))
+    return RowScore(score.loss_sum + strength * loss, score.tokens, score.correct + correct)
 
 
 def _count_evaluations(run: Run) -> int:

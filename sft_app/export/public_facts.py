@@ -24,7 +24,8 @@ _FILES = {
     "general_questions": "the general questions",
     "tests": "the tests",
 }  # shown without the path on this machine
-SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset"}
+_CHOSEN_FOR_THE_DATA = {"learning_rate", "num_train_epochs", "gradient_accumulation_steps", "max_steps"}
+SHOWN_ELSEWHERE = {"name", "data", "model", "revision", "preset", *_CHOSEN_FOR_THE_DATA}
 _PATH = re.compile(r"(?<![^\s'\"(=])(?:~|[A-Za-z]:)?[\\/](?:[^\s'\",;()]*[\\/])?([^\s\\/'\",;()]+)")
 METHODS = {
     "qlora": "QLoRA: an adapter on a 4-bit base model",
@@ -136,6 +137,7 @@ def training_facts(
     facts += [("Weights kept", f"from step {status.kept_step:,}")] if status.kept_step else []
     facts += [("Strength", f"{strength.chosen:g} of what was trained")] if strength else []
     facts += [("Rows per step", f"{settings.rows_per_step():,}")]
+    facts += [("Passes over the examples", f"{settings.passes():g}")] if settings.max_steps < 0 else []
     facts += [("Learning rate", f"{settings.resolved_learning_rate():g}, {settings.lr_scheduler_type}")]
     facts += [("Chat template", settings.describe_chat_template())] if settings.chat_template else []
     facts += [("Longest conversation", f"{settings.max_length:,} tokens")] if settings.max_length else []

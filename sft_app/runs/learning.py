@@ -26,10 +26,8 @@ def describe_learning(metrics: Sequence[StepMetrics]) -> str:
     last, previous = measured[-1], measured[-2]
     is_improving = best_step == last[0] and previous[1] - best >= STILL_IMPROVING * (before - best)
     if is_improving:
-        return (
-            f"The held-out loss was still falling at step {best_step:,}. Train for more passes, or choose Good or Best."
-        )
+        return f"The held-out loss was still falling at step {best_step:,}. Train for more passes."
     return (
-        f"{MOST:.0%} of the gain was reached by step {reached:,}, and all of it by step {best_step:,}. More, or more "
-        "varied, examples would help more than more steps."
+        f"{MOST:.0%} of the gain was reached by step {reached:,}, and all of it by step {best_step:,}. More steps "
+        "would probably add little; more, or more varied, examples may help."
     )

@@ -74,8 +74,11 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
 
 
 def _judged_losses(run: Run) -> tuple[float, float] | None:
-    """Return both sides' loss on the rows that judge, if these are others than the curve's and have been measured."""
-    card = run.scorecard() if run.validation_file.exists() else None
+    """Return both sides' loss on the rows that judge, if it is not the curve's and has been measured: other rows judge,
+    or the weights were scaled after the curve ended."""
+    strength = run.strength()
+    is_other = run.validation_file.exists() or (strength is not None and strength.chosen != 1.0)
+    card = run.scorecard() if is_other else None
     return (as_float(card.base["loss"]), as_float(card.tuned["loss"])) if card else None
 
 

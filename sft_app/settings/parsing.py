@@ -36,7 +36,7 @@ def parse_settings(values: Mapping[str, Any]) -> RunSettings:
     """
     preset = values.get("preset", "quick")
     if preset in FORMER_PRESETS:
-        raise SettingsError(f"preset: {preset} is now called {FORMER_PRESETS[preset]}.")
+        raise SettingsError(f"preset: {preset} no longer exists; the nearest is {FORMER_PRESETS[preset]}.")
     if preset not in get_args(Preset):
         raise SettingsError(f"preset: got {preset!r}, expected one of {', '.join(get_args(Preset))}.")
     try:

@@ -65,11 +65,16 @@ def _duration(settings: RunSettings, conversations: int) -> dict[str, float]:
     steps_per_pass = conversations / settings.rows_per_step()
     if settings.preset == "quick":
         steps = min(QUICK_STEPS, math.ceil(QUICK_PASSES * steps_per_pass))
-        limit = {} if settings.max_steps > 0 else {"max_steps": steps}
+        limit = {} if settings.max_steps > 0 or _fills_rows(settings) else {"max_steps": steps}
         return {"num_train_epochs": _rounded(steps / steps_per_pass), **limit}
     usual = next((passes for below, passes in PASSES if conversations < below), LEAST_PASSES)
     passes = min(MOST_PASSES, max(usual, LEAST_STEPS / steps_per_pass))
     return {"num_train_epochs": _rounded(passes * (BEST_SHARE if settings.preset == "best" else 1))}
+
+
+def _fills_rows(settings: RunSettings) -> bool:
+    """Return whether a row holds many conversations, so that steps say little about how many there are in each."""
+    return settings.block_size is not None or (settings.packing and settings.packing_strategy == "bfd")
 
 
 def _rounded(number: float) -> float:

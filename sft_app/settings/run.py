@@ -30,8 +30,8 @@ class RunSettings(MethodSettings):
     preset: Preset = setting(
         "training",
         "quick",
-        "quick: a first look in about 60 small steps; good: trains until more no longer helps, and keeps the strength "
-        "at which nothing is forgotten; best: the same with more patience, in up to twice the time.",
+        "quick: a first look in at most 60 small steps; good: several passes, ended early when they no longer help, "
+        "and an adapter only as strong as it helps without forgetting; best: the same with more passes and patience.",
     )
     num_train_epochs: float | None = setting(
         "training",

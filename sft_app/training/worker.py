@@ -121,7 +121,8 @@ def train_run(run: Run, settings: RunSettings, termination: Termination) -> None
     trained = _train(run, settings, termination)
     message = trained.message
     if distributed.is_first_rank():
-        prompts = 0 if trained.was_stopped else settings.scorecard_prompts
+        is_stopped = trained.was_stopped or run.stop_is_requested()
+        prompts = 0 if is_stopped else settings.scorecard_prompts
         message = " ".join(filter(None, [message, complete_scorecard(run, trained.scores, prompts, termination)]))
     state = "stopped" if trained.was_stopped else "finished"
     run.update_status(state=state, message=message, kept_step=trained.kept_step)
@@ -163,14 +164,18 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     kept = trainer.kept_step()
     run.update_status(state="scoring", step=trainer.state.global_step, kept_step=kept, message="Saving the adapter.")
     trainer.refuse_broken_weights()
-    choice = None if was_stopped or not settings.choose_strength else keep_best_strength(run, trainer, tokenizer)
+    choice, why_not = None, ""
+    if settings.choose_strength and not was_stopped:
+        choice, why_not = keep_best_strength(run, trainer, tokenizer)
     scores = trainer.kept_scores()
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if settings.fsdp else None
     distributed.leave_ranks()
     if distributed.is_first_rank():
         save_adapter(trainer.model, tokenizer, run, recorded_model(run).public_id, weights)
+        if choice is not None:
+            run.keep_strength(choice)
         write_heldout_scorecard(run, scores)
-    told = [discarded, _ending_message(reporter), describe_strength(choice), describe_rows(run, tokenizer)]
+    told = [discarded, _ending_message(reporter), why_not, describe_strength(choice), describe_rows(run, tokenizer)]
     message = " ".join(filter(None, told))
     return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 

@@ -206,9 +206,7 @@ def test_settings_are_told_from_the_preset_and_repeat_the_run(home: Path) -> Non
     run = make_run(home, max_steps=12, watch_prompts=["Where?"], learning_rate=0.003)
     text = report_markdown(run)
     changed = re.findall(r"^  - (\S+): (.*)$", text, flags=re.M)
-    chosen = [("num\\_train\\_epochs", "2.0"), ("gradient\\_accumulation\\_steps", "1")]
-    given = [("max\\_steps", "12"), ("learning\\_rate", "0.003"), ("watch\\_prompts", "Where?")]
-    assert sorted(changed) == sorted(chosen + given)
+    assert changed == [("watch\\_prompts", "Where?")] and "0.003, cosine" in text  # the rate has a line of its own
     values = json.loads(text.split("```\n")[3])
     asked = run.record().settings.model_copy(update={"data": "shop.jsonl", "revision": "abc123"})
     assert parse_settings(values) == asked

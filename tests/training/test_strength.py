@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,27 @@ def test_why_is_told() -> None:
     assert told(1.0, {}) == "" == describe_strength(None)
     assert told(0.75, {1.0: 2}) == (
         "The adapter is kept at 0.75 of its trained strength: at full strength, 2 of 20 general questions that the "
-        "base model knew were lost, and at 0.75 none was."
+        "base model knew are lost; at this one, none is."
     )
-    assert told(1.25, {}).endswith("the loss on the conversations that choose is lowest there.")
-    assert told(1.0, {1.0: 2, 0.75: 2}).startswith("At full strength, 2 of 20")
+    assert told(0.75, {1.0: 2, 0.75: 1}).endswith("are lost; at this one, only 1 is.")
+    assert told(1.25, {}).endswith("it predicts the conversations that choose best there, and loses no more.")
+    assert told(1.0, {1.0: 1, 0.75: 1}).startswith("At the trained strength, 1 of 20 general questions that")
     text = strength_text(StrengthChoice(chosen=1.0, questions=40, tried=tried(GAINS, {1.25: 1})))
-    assert text is not None and text.sentence.startswith(
-        "The adapter is kept as it was trained. Of the 40 general questions, the base model knows 20"
-    )
+    assert text is not None and text.sentence.startswith("The adapter is kept as it was trained. Of the 40 general")
     assert [row[-1] for row in text.rows] == ["", "", "", "kept", ""] and len(COLUMNS) == len(text.rows[0])
     assert strength_text(None) is None
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_strength_that_gives_no_number_is_never_kept(broken: float) -> None:
+    assert pick_strength(tried({**GAINS, 1.25: broken}, {}), 4.0) == 1.0
+    assert pick_strength(tried({**GAINS, 1.0: broken}, {}), 4.0) == 1.0  # as it was trained: nothing can be told
+    assert pick_strength(tried(GAINS, {}), broken) == 1.0
+
+
+def test_nothing_above_the_trained_strength_is_kept_where_no_loss_could_be_seen() -> None:
+    unknown = [one.model_copy(update={"known": 0}) for one in tried(GAINS, {})]
+    assert pick_strength(unknown, 4.0) == 1.0
 
 
 def second_factors(folder: Any) -> dict[str, torch.Tensor]:
@@ -121,4 +133,20 @@ def test_where_it_cannot_be_chosen_the_trained_strength_stays(
 ) -> None:
     run = make_run(choose_strength=True, max_steps=1, **settings)
     assert work(run) == 0, run.status()
-    assert run.strength() is None and "strength" not in run.status().message
+    assert run.strength() is None and run.has_adapter()
+    assert ("The adapter has its trained strength" in run.status().message) == (settings.get("method") != "full")
+
+
+def test_what_fails_while_choosing_costs_no_adapter(
+    make_run: Callable[..., Run], work: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("sft_app.training.strength.pick_strength", fail)
+    run = make_run(choose_strength=True, max_steps=1)
+    assert work(run) == 0 and run.status().state == "finished" and run.has_adapter()
+    assert "The adapter has its trained strength; the run's log says why." in run.status().message
+    trained = second_factors(last_complete_checkpoint(run.checkpoints_dir))
+    for name, value in second_factors(run.adapter_dir).items():
+        torch.testing.assert_close(value, trained[name])

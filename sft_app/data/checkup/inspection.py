@@ -177,7 +177,8 @@ def _find_all(
     except DataError as error:
         return 0, by_severity([*findings, Finding("few", [], str(error), severity="serious")])
     findings += find_leaks(examined, split)
-    findings += find_too_few(len(examined), _passes(settings, lengths))
+    trained = int((~split.is_heldout).sum())
+    findings += find_too_few(len(examined), _passes(settings, lengths, trained))
     return int(split.is_heldout.sum()), by_severity(findings)
 
 
@@ -200,9 +201,11 @@ def _find_truncated(lengths: TokenLengths, settings: RunSettings) -> list[Findin
     return findings
 
 
-def _passes(settings: RunSettings, lengths: TokenLengths | None) -> float:
-    """Return how many epochs these settings train for."""
-    settings = with_schedule(settings, 0 if lengths is None else lengths.total)
+def _passes(settings: RunSettings, lengths: TokenLengths | None, conversations: int) -> float:
+    """Return how many epochs these settings train for on so many conversations; 0 if a run stops early by itself."""
+    if settings.early_stopping_patience is not None:
+        return 0.0
+    settings = with_schedule(settings, conversations)
     if settings.max_steps < 0 or lengths is None:
         return settings.passes()
     rows, filled = settings.max_steps * settings.rows_per_step(), settings.row_length(lengths.max_length)

@@ -36,12 +36,12 @@ def describe_strength(choice: StrengthChoice | None) -> str:
     if choice.chosen == 1.0:
         if not full.lost:
             return ""
-        return f"At full strength, {_lost(full)}; a weaker adapter would have lost too much of what was learned."
+        return f"At the trained strength, {_lost(full)}. No weaker adapter lost fewer and kept enough of the gain."
     if full.lost > kept.lost:
-        after = "none was" if not kept.lost else f"{kept.lost} were"
-        why = f"at full strength, {_lost(full)}, and at {kept.strength:g} {after}"
+        after = "none is" if not kept.lost else f"only {kept.lost} {'is' if kept.lost == 1 else 'are'}"
+        why = f"at full strength, {_lost(full)}; at this one, {after}"
     else:
-        why = "the loss on the conversations that choose is lowest there"
+        why = "it predicts the conversations that choose best there, and loses no more"
     return f"The adapter is kept at {kept.strength:g} of its trained strength: {why}."
 
 
@@ -53,8 +53,8 @@ def _what_decided(choice: StrengthChoice) -> str:
 
 
 def _lost(one: TriedStrength) -> str:
-    were = "was" if one.lost == 1 else "were"
-    return f"{one.lost} of {one.known} general questions that the base model knew {were} lost"
+    verb = "is" if one.lost == 1 else "are"
+    return f"{one.lost} of {one.known} general questions that the base model knew {verb} lost"
 
 
 def _row(one: TriedStrength, chosen: float) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ from sft_app.ui.services.checkup import Superseded
 # held out and how often the rest is seen.
 TOKEN_FIELDS = ("model", "chat_template", "enable_thinking", "max_length")
 CHECKUP_FIELDS = (
+    "preset",
+    "early_stopping_patience",
     "heldout_fraction",
     "heldout_min",
     "heldout_max",

@@ -90,7 +90,8 @@ class Access:
         if not self.hosting.is_hosted or settings.data == EXAMPLE_DATA:
             return
         path = Path(settings.data).expanduser()
-        if any(path.resolve().is_relative_to(folder(self.home)) for folder in (uploads_dir, cleaned_dir)):
+        is_own = any(path.resolve().is_relative_to(folder(self.home)) for folder in (uploads_dir, cleaned_dir))
+        if is_own and not path.is_dir():
             return
         if path.exists() or not is_hub_id(settings.data):
             raise AccessError(f"Data {settings.data[:80]!r}: {NO_FOLDERS}. Upload the file.")
