@@ -34,7 +34,8 @@ class Run(RunLogs):
         """Read `settings.json`. Raises: RunError if it is missing or invalid."""
         try:
             record = RunRecord.model_validate_json(self.settings_file.read_bytes())
-            record.settings.batches_per_step(), record.settings.passes()  # chosen when a run is created
+            record.settings.batches_per_step()  # raises ValueError; both are chosen when a run is created
+            record.settings.passes()
             return record
         except FileNotFoundError as error:
             raise RunError(f"The settings.json of run {self.id} is missing, so the run can only be deleted.") from error

@@ -151,14 +151,14 @@ def _just_submitted(settings: RunSettings, home: Path, owner: str) -> Run | None
         age = datetime.now(UTC) - datetime.fromisoformat(record.created_utc)
         # A run from the future was made before the clock was set back.
         is_recent = 0 <= age.total_seconds() < DOUBLE_CLICK_SECONDS and not run.status().has_ended()
-        if is_recent and record.owner == owner and record.settings == _completed_as(settings, run):
+        if is_recent and record.owner == owner and record.settings == _completed_as(settings, run, record.settings):
             return run
     return None
 
 
-def _completed_as(settings: RunSettings, run: Run) -> RunSettings:
-    """Return the settings with what that run chose; the learning rate depends on its model alone."""
-    rate = settings.learning_rate or run.record().settings.learning_rate
+def _completed_as(settings: RunSettings, run: Run, completed: RunSettings) -> RunSettings:
+    """Return the settings as that run completed them; the learning rate depends on its model alone."""
+    rate = settings.learning_rate or completed.learning_rate
     conversations = sum(1 for _ in iterate_jsonl(run.train_file))
     return with_schedule(settings.model_copy(update={"learning_rate": rate}), conversations)
 

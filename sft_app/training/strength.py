@@ -75,7 +75,7 @@ def choose_strength(
         return None, "" if not hasattr(model, "peft_config") else f"{NOT_CHOSEN}: this kind of adapter has only one."
     questions = _questions(run, tokenizer)
     if len(questions) < LEAST_QUESTIONS:
-        return None, f"{NOT_CHOSEN}: too few general questions are left beside those of the scorecard."
+        return None, f"{NOT_CHOSEN}: too few general questions are left after those of the scorecard."
     base, before = _scores(model, 0.0, questions), _loss(model, 0.0, choosing)
     tried = [_try(model, strength, choosing, questions, base) for strength in STRENGTHS]
     chosen = pick_strength(tried, before)

@@ -105,8 +105,7 @@ def check_plan(
     measured: DryRunResult | None = None,
 ) -> Preflight:
     """Build the preflight of these settings. `disk_gib` is what the run needs and what is free."""
-    completed = with_recipe(settings, work.conversations, shape.hidden_size, shape.model_type)
-    settings = choose_step_size(completed, work, shape, hardware, speed)
+    settings = _completed(settings, work, shape, hardware, speed)
     dtype = settings.step_dtype(hardware.dtype, hardware.device)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
     return Preflight(
@@ -136,6 +135,14 @@ def check_plan(
         accumulation=settings.batches_per_step(),
         checkpoint_every=checkpointed_layers(settings, hardware.device),
     )
+
+
+def _completed(
+    settings: RunSettings, work: Workload, shape: ModelShape, hardware: Hardware, speed: MachineSpeed
+) -> RunSettings:
+    """Return the settings with what the run will choose for this data, model and machine."""
+    chosen = with_recipe(settings, work.conversations, shape.hidden_size, shape.model_type)
+    return choose_step_size(chosen, work, shape, hardware, speed)
 
 
 def _passes(settings: RunSettings, work: Workload) -> float:
@@ -176,20 +183,14 @@ class Machine:
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
         return check_plan(settings, work, self.shape(ref), hardware, speed, disk, measured)
 
-    def complete(self, settings: RunSettings, lengths: TokenLengths) -> RunSettings:
-        """Return the settings with what the run will choose for this data and model. Raises: AppError as `shape`."""
-        shape = self.shape(self.model(settings))
-        conversations = plan_workload(lengths, settings).conversations
-        return with_recipe(settings, conversations, shape.hidden_size, shape.model_type)
-
     def with_step_size(self, settings: RunSettings, lengths: TokenLengths) -> RunSettings:
         """Return the settings with the step that suits this machine now. The run chooses again, in the same way.
 
         Raises: AppError if the model or data cannot be used.
         """
-        settings, hardware = self.complete(settings, lengths), detect_hardware()
+        hardware = detect_hardware()
         work, speed = plan_workload(lengths, settings), machine_speed(hardware, settings)
-        return choose_step_size(settings, work, self.shape(self.model(settings)), hardware, speed)
+        return _completed(settings, work, self.shape(self.model(settings)), hardware, speed)
 
     def model(self, settings: RunSettings) -> ModelRef:
         """Find the base model in the settings. Raises: AppError if it is unknown."""
