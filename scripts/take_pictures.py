@@ -78,6 +78,7 @@ def take_train(page: Page) -> None:
 
 def take_compare(page: Page) -> None:
     open_tab(page, "Compare")
+    expect(page.locator("#compare-right input")).not_to_have_value("")
     page.locator("#ask").click()
     expect(page.locator("#evidence")).to_contain_text("the two answers differ")
     page.locator("#compare-view label").nth(1).click()

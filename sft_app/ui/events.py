@@ -34,6 +34,8 @@ FOLLOWING: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "
 QUIETLY_FOLLOWING: dict[str, Any] = {**FOLLOWING, **NO_PROGRESS}
 # The loaded model answers one event at a time.
 MODEL_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
+# What a person chooses, types or opens. A button that is clicked again while it works does nothing, as Gradio has it.
+CHOICES = frozenset({"change", "expand", "focus", "input", "key_up", "release", "select", "upload"})
 MIN_MESSAGE_SECONDS, WORDS_PER_SECOND = 8.0, 3.0
 # A click on any button closes the messages of earlier clicks.
 CLEAR_MESSAGES = (
@@ -90,6 +92,20 @@ def _as_gradio_error(error: Exception) -> Exception:
 def reading_seconds(message: str) -> float:
     """Return how long a message stays: time to read it twice. The next click closes it too (`CLEAR_MESSAGES`)."""
     return max(MIN_MESSAGE_SECONDS, 2 * len(message.split()) / WORDS_PER_SECOND)
+
+
+def keep_last_choices(page: gr.Blocks) -> None:
+    """Let each event that follows a choice run once more if another choice arrives while it runs.
+
+    Gradio drops the later one unless the event's first trigger is a change, and the page would then show the handler's
+    answer to a choice that is no longer selected. Events chained to such an event follow the same rule.
+    """
+    following: set[int] = set()
+    for number, fn in page.fns.items():
+        is_chosen = any(name in CHOICES for _, name in fn.targets)
+        if is_chosen or fn.trigger_after in following:
+            following.add(number)
+            fn.trigger_mode = "always_last"
 
 
 def settled(triggers: Iterable[Any], progress_on: Any = None, quiet_milliseconds: int = SETTLED_MILLISECONDS) -> Any:

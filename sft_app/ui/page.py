@@ -28,7 +28,7 @@ from sft_app.ui.data.editing import EXAMPLE_TABLES
 from sft_app.ui.data.quick_sources import DROP_FILES
 from sft_app.ui.data.row_view import ROW_BUTTONS
 from sft_app.ui.data.tab import DataTab, build_data_tab, wire_with_model
-from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, Updates
+from sft_app.ui.events import CLEAR_MESSAGES, PRIVATE, Updates, keep_last_choices
 from sft_app.ui.export.tab import build_export_tab
 from sft_app.ui.hosting_banner import build_gpu_notice, build_hosting_banner
 from sft_app.ui.permissions import allowed, open_to_all
@@ -102,6 +102,7 @@ def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
         wire_preflight(context, train.preflight, train.fields, [data.checkup.seen.change], train_item.select)
         _wire_tabs(context, tabs)
         _wire_load(context, demo, tabs, memory)
+    keep_last_choices(demo)
     return demo
 
 

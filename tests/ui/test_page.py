@@ -73,6 +73,14 @@ def test_only_the_functions_of_the_api_are_public(home: Path) -> None:
     assert public == ["upload", "inspect", *runs, "compare", "score", "run_tests"]
 
 
+def test_no_event_that_follows_a_choice_drops_a_later_choice(home: Path) -> None:
+    events = build_page(home).get_config_file()["dependencies"]
+    clicks = {"click", "submit", "load", "tick"}
+    chosen = [event for event in events if any(name not in clicks for at, name in event["targets"] if at is not None)]
+    assert len(chosen) > 50
+    assert [event["api_name"] for event in chosen if event["trigger_mode"] != "always_last"] == []
+
+
 def test_an_error_for_the_reader_becomes_its_own_sentence() -> None:
     @with_error_messages
     def handler() -> None:

@@ -184,7 +184,7 @@ def _wire_start_panel(
         allowed("look", context)(lambda name: current_invitation(context, name)),
         right,
         start_panel.invitation,
-        **PRIVATE,
+        **VOTE_EVENT,
     )
 
 

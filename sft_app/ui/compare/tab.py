@@ -76,7 +76,8 @@ def _make_side(context: PageContext, label: str, name: str) -> gr.Dropdown:
     other = (only, only) if only else EXAMPLE_CHOICE
     return gr.Dropdown(
         [BASE_CHOICE, other],
-        value=(BASE_CHOICE if label == "Left" else other)[1],
+        # The right side is chosen as the page opens. A click before that must not compare with another adapter.
+        value=BASE_CHOICE[1] if label == "Left" else only,
         label=label,
         info=None if only else info,
         allow_custom_value=not only,

@@ -108,18 +108,24 @@ def _wire_table(
     buttons: tuple[gr.UploadButton, gr.Button, gr.Button],
 ) -> None:
     load, suggest, save = buttons
+    kept = gr.State(FIRST_ROWS)
 
     @allowed("look", context)
-    def show_kept(side: str | None, rows: list[list[Any]]) -> Updates:
-        """Fill the table with the run's tests, unless someone has written others."""
-        if _texts(rows) not in (FIRST_ROWS, []):
+    def show_kept(side: str | None, rows: list[list[Any]], shown: list[list[str]]) -> Updates:
+        """Fill the table with the run's tests, unless someone has written others than those `shown` last."""
+        if _texts(rows) not in (FIRST_ROWS, [], shown):
             return NO_UPDATES
         try:
             suite = kept_suite(context, side)
         except AppError as error:
             return {panel.result: empty_card(str(error))}
-        note = "These tests are saved with the run. They come from {}."
-        return _filled(panel, suite, note.format(suite.origin)) if suite else NO_UPDATES
+        if suite is None and shown == FIRST_ROWS:
+            return NO_UPDATES
+        if suite is None:  # the table shows the tests of another run
+            first = {panel.table: _with_empty_rows(FIRST_ROWS), panel.result: job_card(SuiteJob())}
+            return {**first, kept: FIRST_ROWS}
+        note = f"These tests are saved with the run. They come from {suite.origin}."
+        return {**_filled(panel, suite, note), kept: [list(row) for row in suite_rows(suite)]}
 
     @allowed("upload", context)
     def load_file(file: str) -> Updates:
@@ -151,7 +157,7 @@ def _wire_table(
         )
 
     outputs = [panel.table, panel.result]
-    opened.select(show_kept, [right, panel.table], outputs, **PRIVATE)
+    gr.on([opened.select, right.change], show_kept, [right, panel.table, kept], [*outputs, kept], **PRIVATE)
     load.upload(load_file, load, outputs, **PRIVATE)
     suggest.click(add_suggested, [right, panel.table], outputs, **PRIVATE)
     save.click(save_with_run, [right, panel.table], panel.result, **PRIVATE)

@@ -67,9 +67,13 @@ def test_tests_are_saved_with_the_run_and_shown_the_next_time(written: Page, sha
     assert suite is not None and suite.origin == "the table on the page" and len(suite.tests) == 2
     page.reload()
     open_tab(page, "Compare")
-    expect(page.locator("#compare-right input")).to_have_value(re.compile(shared.run.id), timeout=30_000)
-    open_tab(page, "Tests")
-    expect(page.locator("#tests-result")).to_contain_text("These tests are saved with the run")
+    open_tab(page, "Tests")  # before the right side is known
+    expect(page.locator("#tests-result")).to_contain_text("These tests are saved with the run", timeout=30_000)
+    expect(page.locator("#tests-table")).to_contain_text("always passes")
+    page.locator("#compare-right input").fill("base")
+    page.locator("#compare-right input").press("Enter")
+    expect(page.locator("#tests-result")).to_contain_text("Write a prompt and a check")
+    expect(page.locator("#tests-table")).not_to_contain_text("always passes")
 
 
 def test_suggested_checks_say_how_many_answers_pass_them(written: Page) -> None:
