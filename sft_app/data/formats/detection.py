@@ -181,8 +181,8 @@ def _texts(number: int) -> str:
 def _any_table(rows: Rows) -> list[DetectedLayout]:
     """Find question, answer, system prompt and an instruction's input in a table of unknown columns."""
     columns = profile_columns(rows)
-    inputs = _inputs(columns)
-    pair = choose_question_and_answer([column for column in columns if column.name not in (*inputs, _system(columns))])
+    inputs, system = _inputs(columns), _system(columns)
+    pair = choose_question_and_answer([column for column in columns if column.name not in (*inputs, system)])
     if pair is None or pair.is_unnamed and any(column.kind == "nested" for column in columns):
         return []
     map = _completed(pair, columns, inputs)

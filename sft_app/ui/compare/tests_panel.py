@@ -121,11 +121,7 @@ def _wire_table(
             return {panel.result: empty_card(str(error))}
         if suite is None and shown == FIRST_ROWS:
             return NO_UPDATES
-        if suite is None:  # the table shows the tests of another run
-            first = {panel.table: _with_empty_rows(FIRST_ROWS), panel.result: job_card(SuiteJob())}
-            return {**first, kept: FIRST_ROWS}
-        note = f"These tests are saved with the run. They come from {suite.origin}."
-        return {**_filled(panel, suite, note), kept: [list(row) for row in suite_rows(suite)]}
+        return {**_kept_updates(panel, suite), kept: [list(row) for row in suite_rows(suite)] if suite else FIRST_ROWS}
 
     @allowed("upload", context)
     def load_file(file: str) -> Updates:
@@ -185,6 +181,13 @@ def _work(job: SuiteJob, batches: Iterator[Any]) -> Generator[None]:
             yield
     finally:
         job.is_at_work = False
+
+
+def _kept_updates(panel: TestsPanel, suite: Suite | None) -> Updates:
+    """Show the tests kept with a run, or the rows to begin with if it has none."""
+    if suite is None:
+        return {panel.table: _with_empty_rows(FIRST_ROWS), panel.result: job_card(SuiteJob())}
+    return _filled(panel, suite, f"These tests are saved with the run. They come from {suite.origin}.")
 
 
 def _filled(panel: TestsPanel, suite: Suite, note: str) -> Updates:
