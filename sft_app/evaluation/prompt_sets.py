@@ -48,8 +48,8 @@ class PromptFile:
 @dataclass(frozen=True)
 class PromptResult:
     """Both answers to a prompt. `change` is 0 if they are the same, 1 if they share no words, and None if one is
-    missing; then `problem` says why. `finished` says whether each model ended its answer. `more` are the answers of
-    further sides."""
+    missing; then `problem` says why. `problems` has the problem of each side, if it is not that of both. `finished`
+    says whether each model ended its answer. `more` are the answers of further sides."""
 
     number: int
     prompt: str
@@ -60,6 +60,20 @@ class PromptResult:
     problem: str = ""
     finished: tuple[bool, bool] = (True, True)
     more: tuple[SideText, ...] = ()
+    problems: tuple[str, str] | None = None
+
+    def sides(self) -> list[SideText]:
+        """Return the answers of all sides, the two of the pair first."""
+        problems = self.problems or (self.problem, self.problem)
+        pair = zip((self.base, self.tuned), problems, self.finished, strict=True)
+        return [*(SideText(text, problem, finished) for text, problem, finished in pair), *self.more]
+
+    def shown_pair(self) -> tuple[str, str]:
+        """Return both answers as a table shows them; a problem of both sides is said once."""
+        if self.problem and self.problems is None:
+            return f"Not answered: {self.problem}", ""
+        base, tuned, *_ = (f"Not answered: {one.problem}" if one.problem else one.text for one in self.sides())
+        return base, tuned
 
     @property
     def change_text(self) -> str:
@@ -172,14 +186,18 @@ def _row(result: PromptResult, names: Sequence[str]) -> dict[str, Any]:
 def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
     if isinstance(both, ModelError):
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
+    finished = (both[0].finished, both[1].finished)
+    base, tuned = ("" if answer.broken else answer.text for answer in both)
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
         sentence = (
             f"The {' and the '.join(broken)} side produced NaN or infinite values, so there is no complete answer."
         )
-        return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
-    base, tuned = (answer.text for answer in both)
-    change, finished = change_between(base, tuned), (both[0].finished, both[1].finished)
+        problems = (sentence if both[0].broken else "", sentence if both[1].broken else "")
+        return PromptResult(
+            number, prompt.text, prompt.reference, base, tuned, None, sentence, finished, problems=problems
+        )
+    change = change_between(base, tuned)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change, finished=finished)
 
 

@@ -26,6 +26,7 @@ from sft_app.inference.generation import Sampling
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.inference.stream import compare_prompt
+from tests.made_runs import overflowing
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,20 @@ def test_a_prompt_that_is_too_long_costs_the_others_nothing(pair: LoadedPair) ->
     assert batch[0].base and not batch[0].problem
     assert batch[1].base == "" and "the model's context is 512" in batch[1].problem
     assert batch[1].change is None
+
+
+def test_a_broken_answer_costs_the_other_side_nothing(make_run: Callable[..., Any], pair: LoadedPair) -> None:
+    made = make_run(change=overflowing, dtype="float32")
+    sampling = Sampling(max_new_tokens=4)
+    broken = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
+    ((result,),) = answer_prompt_set(broken, [Prompt("Where is order 1?", "Here")], "", sampling)
+    ((sound,),) = answer_prompt_set(pair, [Prompt("Where is order 1?", "Here")], "", sampling)
+    base, tuned = result.sides()
+    assert base.text == sound.base and not base.problem
+    assert tuned.text == "" and tuned.problem.startswith("The right side produced NaN") and result.change is None
+    assert result.shown_pair() == (sound.base, f"Not answered: {tuned.problem}")
+    (row,) = csv.DictReader(io.StringIO(as_csv([result])))
+    assert row["base"] == sound.base and row["problem"] == tuned.problem
 
 
 @pytest.mark.parametrize(

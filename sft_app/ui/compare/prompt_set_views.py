@@ -108,7 +108,7 @@ def file_note(found: PromptFile) -> str:
 
 def _cells(result: PromptResult, with_reference: bool) -> list[object]:
     texts = [result.prompt, *([result.reference] if with_reference else [])]
-    answers = [f"Not answered: {result.problem}", ""] if result.problem else [result.base, result.tuned]
+    answers = [*result.shown_pair()]
     answers += [f"Not answered: {side.problem}" if side.problem else side.text for side in result.more]
     change = None if result.change is None else round(100 * result.change)
     return [result.number, *(_short(text) for text in (*texts, *answers)), change]

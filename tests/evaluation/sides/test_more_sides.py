@@ -17,9 +17,9 @@ from sft_app.errors import AppError, DataError, SettingsError
 from sft_app.evaluation.prompt_job import PromptJob, answer_all
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, as_csv, as_jsonl
 from sft_app.evaluation.sides.examples import NearestExamples, with_examples
-from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, RecordedSide, SideText
+from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, SideText
 from sft_app.evaluation.sides.recorded import read_recorded
-from sft_app.evaluation.sides.side_metrics import not_worse_than, side_metrics
+from sft_app.evaluation.sides.side_metrics import side_metrics
 from sft_app.evaluation.sides.side_names import find_pair_and_more
 from sft_app.inference.generation import Sampling, answer_prompts
 from sft_app.inference.pair import load_pair
@@ -142,51 +142,3 @@ def test_a_side_is_named_once_and_prompted_needs_a_run(made: Any, others: list[s
             find_pair_and_more(BASE, made.run.id, more, made.home)
     with pytest.raises(AppError):
         find_pair_and_more(BASE, made.run.id, ["no-such-run"], made.home)
-
-
-def results(tuned: list[str], other: list[str], reference: str = "The parcel arrives tomorrow.") -> list[PromptResult]:
-    recorded = RecordedSide("old.csv", {f"Q{at}": text for at, text in enumerate(other)})
-    return [
-        PromptResult(at, f"Q{at}", reference, "No.", text, 1.0, more=(recorded.answer(f"Q{at}"),))
-        for at, text in enumerate(tuned)
-    ]
-
-
-GOOD, BAD, NAMES = "The parcel arrives tomorrow.", "I do not know.", ("base", "tuned", "old.csv")
-
-
-@pytest.mark.parametrize(
-    ("tuned", "other", "metric", "verdict"),
-    [
-        ([GOOD, GOOD[:24]] * 20, [GOOD[:24], GOOD] * 20, "chrf", "not worse"),
-        ([BAD] * 20, [GOOD] * 20, "chrf", "worse"),
-        ([GOOD] * 3, [GOOD] * 3, "chrf", "not enough rows to tell"),
-        ([GOOD, BAD] * 5, [BAD, GOOD] * 5, "exact_match", "not enough rows to tell"),
-        ([GOOD] * 8, [GOOD] * 8, "exact_match", "not enough rows to tell"),
-        ([GOOD] * 8, [GOOD] * 8, "chrf", "not enough rows to tell"),
-        ([GOOD] * 60, [GOOD] * 60, "exact_match", "not worse"),
-    ],
-)
-def test_not_worse_by_more_than_a_margin(tuned: list[str], other: list[str], metric: str, verdict: str) -> None:
-    """Eight equal rows prove little: a model that is worse on every tenth question answers eight alike quite often."""
-    found = not_worse_than(results(tuned, other), NAMES, "old.csv", 0.15, metric)
-    assert found.verdict == verdict and found.prompts == len(tuned) and "more than 15 percentage" in found.sentence
-    assert json.dumps(found.as_record())
-
-
-def test_questions_that_cannot_be_asked_are_refused() -> None:
-    found = results([GOOD] * 8, [GOOD] * 8)
-    for against, margin, metric, message in (
-        ("new.csv", 0.1, "chrf", "not one of the other sides. Choose one of: base, old.csv"),
-        ("old.csv", 0.0, "chrf", "margin must be between 0 and 1"),
-        ("old.csv", 0.1, "length_ratio", "no metric 'length_ratio' to judge by"),
-        ("old.csv", 0.1, "stopped", "Whether recorded answers were ended by their model is unknown"),
-    ):
-        with pytest.raises(SettingsError, match=message):
-            not_worse_than(found, NAMES, against, margin, metric)
-
-
-def test_prompts_without_a_recorded_answer_do_not_count() -> None:
-    found = not_worse_than(results([GOOD] * 9, [GOOD] * 7), NAMES, "old.csv", 0.1)
-    assert found.prompts == 7
-    assert not_worse_than([], NAMES, "old.csv", 0.1).difference is None
