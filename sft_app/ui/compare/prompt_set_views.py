@@ -98,8 +98,8 @@ def click_a_row() -> str:
 def file_note(found: PromptFile) -> str:
     """Show what was found in a prompt file."""
     text = f"{len(found.prompts):,} prompts"
-    if found.prompt_column:
-        text += f" from the column “{found.prompt_column}”"
+    text += f" from the column “{found.prompt_column}”" if found.prompt_column else ""
+    text += f", with “{found.added_column}” added to each" if found.added_column else ""
     text += f", references from “{found.reference_column}”" if found.reference_column else ", no references"
     if found.left_out:
         text += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"

@@ -17,7 +17,7 @@ from sft_app.errors import AppError, DataError, SettingsError
 from sft_app.evaluation.prompt_job import PromptJob, answer_all
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, as_csv, as_jsonl
 from sft_app.evaluation.sides.examples import NearestExamples, with_examples
-from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, SideText
+from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, RecordedSide, SideText
 from sft_app.evaluation.sides.recorded import read_recorded
 from sft_app.evaluation.sides.side_metrics import side_metrics
 from sft_app.evaluation.sides.side_names import find_pair_and_more
@@ -128,12 +128,44 @@ def test_metrics_are_over_the_prompts_that_every_side_answered(job: PromptJob) -
         ("prompt,answer\nHi,Hello\n hi ,Hello\nHi,Bye\n", "two different answers to the prompt “Hi”"),
         ("prompt,other\nHi,Hello\n", "no column with answers. Name it `answer`"),
         ("prompt,answer\nHi,\n", "contains no answers"),
+        ("prompt,answer\nHi,Hello\nHi,\n", "two different answers to the prompt “Hi”"),
+        ("prompt,reference\nHi,Hello\n", "no column with answers. Name it `answer`"),
+        ("question,answer,response\nHi,Hello,Hey\n", "could have its answers in `answer` and `response`. Keep the"),
     ],
 )
 def test_files_of_answers_that_cannot_be_used_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_recorded(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("columns", [("reference", "answer"), ("answer", "reference"), ("expected", "Response")])
+def test_a_reference_is_never_taken_for_a_recorded_answer(tmp_path: Path, columns: tuple[str, str]) -> None:
+    values = {"reference": "Good day", "expected": "Good day", "answer": "Hello", "Response": "Hello"}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "Hi", **{name: values[name] for name in columns}}))
+    assert read_recorded(tmp_path / "a.jsonl").answer("Hi") == SideText("Hello")
+
+
+def test_written_answers_are_no_recorded_side(job: PromptJob, tmp_path: Path) -> None:
+    for name, text in (("a.csv", as_csv(job.results, job.names)), ("a.jsonl", as_jsonl(job.results, job.names))):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="no column with answers. Name it `answer`"):
+            read_recorded(tmp_path / name)
+
+
+def test_an_empty_recorded_answer_is_an_answer_and_null_is_none(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "answer": ""}, {"prompt": "Ho", "answer": None}, {"prompt": "Hey", "answer": "Hello"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_recorded(tmp_path / "a.jsonl")
+    assert found.answer("Hi") == SideText("") and found.answer("Ho") == SideText(problem=NO_RECORDED_ANSWER)
+    assert found.notes() == ["Recorded: a.jsonl: 1 of 2 answers is empty and counts as an answer."]
+    assert RecordedSide("b.csv", {"Hi": "Hello"}).notes() == []
+
+
+def test_recorded_answers_to_an_instruction_with_input_are_found(tmp_path: Path) -> None:
+    rows = [{"instruction": "Translate.", "input": text, "output": text.upper()} for text in ("one", "two")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_recorded(tmp_path / "a.jsonl").answer("Translate.\ntwo") == SideText("TWO")
 
 
 def test_a_side_is_named_once_and_prompted_needs_a_run(made: Any, others: list[str], recorded: Path) -> None:
