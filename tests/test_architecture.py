@@ -138,6 +138,7 @@ INNER_LAYERS = {
     ],
     "evaluation/beside": [
         "memorised prompted prompted_verdicts",
+        "memorised_verdict",
         "beside_training",
     ],
     "evaluation/suites": [
