@@ -217,15 +217,16 @@ def _conclude(
     label, direction = ANSWER_METRICS[metric].label, ANSWER_METRICS[metric].direction
     low, high = interval.low, interval.high
     what = f"more than {100 * margin:g} percentage points worse than those of “{against}” ({label}"
+    counted = "1 prompt" if prompts == 1 else f"{prompts:,} different prompts"
     needed = f"At least {_fewest(metric, margin)} different prompts are needed if the answers are equally good."
     if low is None or high is None or prompts < FEWEST_TO_JUDGE:
         return "not enough rows to tell", (
-            f"Not enough rows to tell whether the answers are {what}, {prompts} different prompts with a reference and "
+            f"Not enough rows to tell whether the answers are {what}, {counted} with a reference and "
             f"both answers). {needed}"
         )
     worst, best = (low, high) if direction > 0 else (-high, -low)
     span = f"95% interval {100 * low:+.1f} to {100 * high:+.1f}"
-    found = f"{what}, {prompts} different prompts: difference {100 * interval.value:+.1f}, {span})."
+    found = f"{what}, {counted}: difference {100 * interval.value:+.1f}, {span})."
     if failed and best >= -margin:
         return "answers missing", f"It cannot be said whether the answers are {found}"
     if worst > -margin:

@@ -100,6 +100,12 @@ def test_copies_of_a_prompt_are_no_evidence_of_their_own() -> None:
     assert {side.prompts for side in tables[0]} == {2}
 
 
+def test_one_prompt_asked_many_times_is_one_prompt() -> None:
+    found = not_worse_than([replace(one, prompt="Q") for one in results([GOOD] * 12, [GOOD] * 12)], NAMES, "base", 0.05)
+    assert (found.prompts, found.copies, found.verdict) == (1, 11, "not enough rows to tell")
+    assert "1 prompt with a reference and both answers" in found.sentence
+
+
 def test_copies_with_different_references_are_no_yes_or_no() -> None:
     rows = [replace(one, prompt="Q0") for one in results([GOOD, BAD], [BAD, BAD])]
     found = not_worse_than(rows, NAMES, "old.csv", 0.05, "exact_match")
