@@ -112,7 +112,7 @@ INNER_LAYERS = {
         "chat pair_tasks",
     ],
     "evaluation/statistics": [
-        "anytime exact intervals",
+        "anytime bounded exact intervals",
     ],
     "evaluation/forgetting": [
         "general_questions sentences strength",
@@ -138,6 +138,7 @@ INNER_LAYERS = {
     ],
     "evaluation/beside": [
         "memorised prompted prompted_verdicts",
+        "memorised_verdict",
         "beside_training",
     ],
     "evaluation/suites": [

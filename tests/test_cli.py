@@ -194,7 +194,7 @@ def test_compare_answers_a_file_of_prompts_and_keeps_them_with_the_run(
 def test_compare_answers_with_more_sides_and_asks_whether_the_run_is_not_worse(
     cli: Any, trained_home: Path, tmp_path: Path
 ) -> None:
-    prompts = "".join(f"Where is parcel {number}?,It is here{' now' * number}.\n" for number in range(6))
+    prompts = "".join(f"Where is parcel {number}?,It is here{' now' * number}.\n" for number in range(12))
     (tmp_path / "mine.csv").write_text(f"prompt,reference\n{prompts}")
     (tmp_path / "old.csv").write_text(f"prompt,answer\n{prompts}")
     old = tmp_path / "old.csv"
@@ -206,7 +206,7 @@ def test_compare_answers_with_more_sides_and_asks_whether_the_run_is_not_worse(
     assert (
         ended.json["sides"][2]["metrics"]["exact_match"] == 1 and ended.json["results"][0]["old.csv"] == "It is here."
     )
-    assert ended.json["not_worse"]["verdict"] == "worse" and ended.json["not_worse"]["prompts"] == 6
+    assert ended.json["not_worse"]["verdict"] == "worse" and ended.json["not_worse"]["prompts"] == 12
     assert (tmp_path / "out.csv").read_text().startswith("number,prompt,reference,base,tuned,old.csv,prompted,change")
     for more, message in (
         (("--not-worse-than", "new.csv", "--margin", "0.05"), "not one of the other sides"),

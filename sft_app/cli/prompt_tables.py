@@ -43,9 +43,8 @@ def _print_answers(job: PromptJob, title: str) -> None:
     for column, ratio in zip(table.columns, ratios, strict=True):
         column.ratio = ratio
     for result in job.results:
-        pair = (f"Not answered: {result.problem}", "") if result.problem else (result.base, result.tuned)
         more = [f"Not answered: {side.problem}" if side.problem else side.text for side in result.more]
-        table.add_row(str(result.number), result.prompt, *pair, *more, result.change_text)
+        table.add_row(str(result.number), result.prompt, *result.shown_pair(), *more, result.change_text)
     console.print(table)
 
 
@@ -54,7 +53,7 @@ def _print_metrics(sides: list[SideMetrics]) -> None:
 
     if not sides:
         return
-    title = f"{sides[0].prompts} prompts that have a reference answer and were answered by every side"
+    title = f"{sides[0].prompts} different prompts that have a reference answer and were answered by every side"
     table = Table("", *(side.label for side in sides), title=title, title_justify="left")
     for name, metric in ANSWER_METRICS.items():
         values = [metric.shown.format(side.metrics[name]) if name in side.metrics else "–" for side in sides]

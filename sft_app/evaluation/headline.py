@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sft_app.evaluation.beside.memorised import is_memorising
+from sft_app.evaluation.beside.memorised_verdict import is_memorising
 from sft_app.evaluation.beside.prompted_verdicts import prompt_verdict
 from sft_app.evaluation.forgetting.sentences import lost_more_than_gained, situation
 from sft_app.evaluation.suites.summary import suite_verdict

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.conversation import prompt_messages
-from sft_app.data.rows import Row
+from sft_app.data.rows import JsonObject, Row
 from sft_app.data.sources.data_files import read_rows
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.sides.more_sides import MoreSide, SideText, open_sides
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sft_app.inference.pair import LoadedPair
 
 PROMPT_SET_COLUMNS = ("prompt", "question", "user", "instruction", "query", "input", "text")
+ADDED_COLUMNS = {"instruction": ("input", "context"), "question": ("context",)}
+"""Columns whose text belongs to a prompt and is added below it, as in training."""
 REFERENCE_COLUMNS = ("reference", "answer", "completion", "response", "output", "expected")
 PROMPTS_AT_ONCE = 8
 ROWS_TO_NAME_COLUMNS = 100
@@ -36,20 +38,40 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """The prompts of a file, and the columns they were read from; `left_out` counts rows without a readable prompt."""
+    """The prompts of a file, and the columns they were read from; `left_out` counts rows without a readable prompt.
+
+    The text of `added_column` is a part of each prompt.
+    """
 
     prompts: tuple[Prompt, ...]
     columns: tuple[str, ...] = ()
     prompt_column: str = ""
     reference_column: str = ""
     left_out: int = 0
+    added_column: str = ""
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """The readable rows of a file, `total` with the others, and the columns that have their prompts."""
+
+    rows: list[JsonObject]
+    total: int
+    columns: list[str]
+    prompt_column: str
+    added_column: str = ""
+
+    def prompt(self, row: JsonObject) -> str:
+        """Return a row's prompt, "" if it has none."""
+        text, added = _text(row.get(self.prompt_column)), _text(row.get(self.added_column))
+        return f"{text}\n{added}" if text.strip() and added.strip() else text
 
 
 @dataclass(frozen=True)
 class PromptResult:
     """Both answers to a prompt. `change` is 0 if they are the same, 1 if they share no words, and None if one is
-    missing; then `problem` says why. `finished` says whether each model ended its answer. `more` are the answers of
-    further sides."""
+    missing; then `problem` says why. `problems` has the problem of each side, if it is not that of both. `finished`
+    says whether each model ended its answer. `more` are the answers of further sides."""
 
     number: int
     prompt: str
@@ -60,6 +82,20 @@ class PromptResult:
     problem: str = ""
     finished: tuple[bool, bool] = (True, True)
     more: tuple[SideText, ...] = ()
+    problems: tuple[str, str] | None = None
+
+    def sides(self) -> list[SideText]:
+        """Return the answers of all sides, the two of the pair first."""
+        problems = self.problems or (self.problem, self.problem)
+        pair = zip((self.base, self.tuned), problems, self.finished, strict=True)
+        return [*(SideText(text, problem, finished) for text, problem, finished in pair), *self.more]
+
+    def shown_pair(self) -> tuple[str, str]:
+        """Return both answers as a table shows them; a problem of both sides is said once."""
+        if self.problem and self.problems is None:
+            return f"Not answered: {self.problem}", ""
+        base, tuned, *_ = (f"Not answered: {one.problem}" if one.problem else one.text for one in self.sides())
+        return base, tuned
 
     @property
     def change_text(self) -> str:
@@ -82,16 +118,29 @@ def read_prompt_file(path: Path, prompt: str = "", reference: str = "") -> Promp
     """
     if path.suffix == ".txt":
         return PromptFile(_text_prompts(path))
-    read = list(read_rows(path))
-    rows = [row.values for row in read if isinstance(row, Row)]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    prompt_column = _column(columns, prompt, PROMPT_SET_COLUMNS, path, "prompt")
-    reference_column = _column(columns, reference, REFERENCE_COLUMNS, path, "reference")
-    prompts = [Prompt(_text(row.get(prompt_column)), _text(row.get(reference_column))) for row in rows]
+    table = read_prompt_table(path, prompt)
+    prompt_column = table.prompt_column
+    reference_column = _column(table.columns, reference, REFERENCE_COLUMNS, path, "reference")
+    prompts = [Prompt(table.prompt(row), _text(row.get(reference_column))) for row in table.rows]
     filled = tuple(prompt for prompt in prompts if prompt.text.strip())
     if not filled:
         raise DataError(f"The column {prompt_column!r} of {path.name} contains no prompts. Choose another column.")
-    return PromptFile(filled, tuple(columns), prompt_column, reference_column, len(read) - len(filled))
+    left_out, columns = table.total - len(filled), tuple(table.columns)
+    return PromptFile(filled, columns, prompt_column, reference_column, left_out, table.added_column)
+
+
+def read_prompt_table(path: Path, prompt: str = "") -> PromptTable:
+    """Read the rows of a data file, and find the columns of their prompts unless one is named.
+
+    Raises:
+        DataError: the file cannot be read, or has no such column.
+    """
+    read = list(read_rows(path))
+    rows = [row.values for row in read if isinstance(row, Row)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    column = _column(columns, prompt, PROMPT_SET_COLUMNS, path, "prompt")
+    added = "" if prompt else _added_column(rows, columns, column)
+    return PromptTable(rows, len(read), columns, column, added)
 
 
 def prompt_column_names(path: Path) -> list[str]:
@@ -172,14 +221,18 @@ def _row(result: PromptResult, names: Sequence[str]) -> dict[str, Any]:
 def _result(number: int, prompt: Prompt, both: tuple[Answer, Answer] | ModelError) -> PromptResult:
     if isinstance(both, ModelError):
         return PromptResult(number, prompt.text, prompt.reference, "", "", None, str(both))
+    finished = (both[0].finished, both[1].finished)
+    base, tuned = ("" if answer.broken else answer.text for answer in both)
     broken = [name for name, answer in zip(("left", "right"), both, strict=True) if answer.broken]
     if broken:
         sentence = (
             f"The {' and the '.join(broken)} side produced NaN or infinite values, so there is no complete answer."
         )
-        return PromptResult(number, prompt.text, prompt.reference, "", "", None, sentence)
-    base, tuned = (answer.text for answer in both)
-    change, finished = change_between(base, tuned), (both[0].finished, both[1].finished)
+        problems = (sentence if both[0].broken else "", sentence if both[1].broken else "")
+        return PromptResult(
+            number, prompt.text, prompt.reference, base, tuned, None, sentence, finished, problems=problems
+        )
+    change = change_between(base, tuned)
     return PromptResult(number, prompt.text, prompt.reference, base, tuned, change, finished=finished)
 
 
@@ -202,6 +255,13 @@ def _column(columns: list[str], name: str, usual: Sequence[str], path: Path, kin
             f"Choose one of: {', '.join(columns) or 'none'}."
         )
     return column_name
+
+
+def _added_column(rows: Sequence[JsonObject], columns: Sequence[str], prompt: str) -> str:
+    """Return the column whose text is a part of each prompt, such as Alpaca's `input`; "" if there is none."""
+    usual = ADDED_COLUMNS.get(prompt.lower(), ())
+    named = (column for name in usual for column in columns if column.lower() == name)
+    return next((column for column in named if any(_text(row.get(column)).strip() for row in rows)), "")
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,8 @@ from sft_app.inference.generation import Sampling
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.inference.stream import compare_prompt
+from sft_app.ui.compare.prompt_set_views import file_note
+from tests.made_runs import overflowing
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,26 @@ def test_pasted_prompts_stand_one_a_line() -> None:
 def test_prompts_are_found_by_the_usual_names(tmp_path: Path, name: str, content: str, expected: list[Prompt]) -> None:
     (tmp_path / name).write_text(content)
     assert list(read_prompt_file(tmp_path / name).prompts) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "added", "prompt"),
+    [
+        ({"instruction": "Translate.", "input": "Guten Tag", "output": "x"}, "input", "Translate.\nGuten Tag"),
+        ({"Question": "Who?", "Context": "Ann calls.", "answer": "x"}, "Context", "Who?\nAnn calls."),
+        ({"instruction": "Say hello.", "input": " ", "output": "x"}, "", "Say hello."),
+        ({"prompt": "Say hello.", "input": "no part of it"}, "", "Say hello."),
+    ],
+)
+def test_what_training_adds_to_a_question_is_part_of_the_prompt(
+    tmp_path: Path, row: dict[str, str], added: str, prompt: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, next(iter(row)): None}) + "\n")
+    found = read_prompt_file(tmp_path / "a.jsonl")
+    assert found.added_column == added and [one.text for one in found.prompts] == [prompt]
+    assert (f"with “{added}” added to each" in file_note(found)) == bool(added)
+    named = read_prompt_file(tmp_path / "a.jsonl", next(iter(row)))
+    assert not named.added_column and "\n" not in named.prompts[0].text
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
@@ -87,6 +109,20 @@ def test_a_prompt_that_is_too_long_costs_the_others_nothing(pair: LoadedPair) ->
     assert batch[0].base and not batch[0].problem
     assert batch[1].base == "" and "the model's context is 512" in batch[1].problem
     assert batch[1].change is None
+
+
+def test_a_broken_answer_costs_the_other_side_nothing(make_run: Callable[..., Any], pair: LoadedPair) -> None:
+    made = make_run(change=overflowing, dtype="float32")
+    sampling = Sampling(max_new_tokens=4)
+    broken = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
+    ((result,),) = answer_prompt_set(broken, [Prompt("Where is order 1?", "Here")], "", sampling)
+    ((sound,),) = answer_prompt_set(pair, [Prompt("Where is order 1?", "Here")], "", sampling)
+    base, tuned = result.sides()
+    assert base.text == sound.base and not base.problem
+    assert tuned.text == "" and tuned.problem.startswith("The right side produced NaN") and result.change is None
+    assert result.shown_pair() == (sound.base, f"Not answered: {tuned.problem}")
+    (row,) = csv.DictReader(io.StringIO(as_csv([result])))
+    assert row["base"] == sound.base and row["problem"] == tuned.problem
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sft_app.evaluation.beside.memorised import is_memorising, memorised_sentence
+from sft_app.evaluation.beside.memorised_verdict import is_memorising, memorised_sentence
 from sft_app.evaluation.beside.prompted_verdicts import (
     PromptLine,
     PromptVerdict,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from sft_app.data.conversation import make_conversation
@@ -19,17 +20,22 @@ RUN_OF_WORDS = 8
 for 8-grams of its training data in test sets."""
 RUN_OF_CHARACTERS = 16
 """The same for scripts without spaces, in which a word has about two characters."""
-COMMON_SHARE, FEWEST_COMMON, MOST_COMMON = 0.05, 3, 20
+COMMON_SHARE, FEWEST_COMMON, MOST_COMMON = 0.05, 5, 20
 """A run of words in this share of the training answers is a phrase of the task, such as a sign-off, and not the content
-of one answer; but never in fewer than 3 different answers, and always in 20."""
+of one answer; but never in fewer than 5 answers that otherwise differ, and always in 20."""
+NEAR_COPY = 0.5
+"""Answers that share this much of their pairs of words are near copies, such as one text with several greetings. What
+they share is learnt by heart most easily, so they count as one."""
+TEMPLATE_SHARE, FEWEST_TEMPLATE = 0.5, 10
+"""But a run in this share of the training answers, and in 10 or more, is a phrase of the task in any case."""
 MOSTLY = 0.5
 WORST = 10
-NOTABLE, MORE_THAN_REFERENCES = 0.1, 0.05
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _CHARACTER = re.compile(rf"[{_UNSPACED}]")
 Place = tuple[int, int]
 """A training answer: the line of its conversation in the file, and which of its answers."""
+Pairs = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,18 @@ class _Words:
         words, length = self.words, self.length
         return [hash(tuple(words[at : at + length])) for at in range(len(words) - length + 1)]
 
+    @cached_property
+    def key(self) -> int:
+        return hash(tuple(self.words))
+
+    @property
+    def is_short(self) -> bool:
+        return bool(self.words) and not self.runs
+
+    def pairs(self) -> Pairs:
+        """Return the pairs of words that follow each other."""
+        return frozenset(pairwise(self.words))
+
     def within(self, runs: set[int]) -> set[int]:
         """Return the positions of the words that are part of one of these runs."""
         starts = [at for at, run in enumerate(self.runs) if run in runs]
@@ -86,87 +104,122 @@ class _Repeated:
 
 @dataclass
 class _Repetitions:
-    """Where the runs of the generated answers occur among the training answers."""
+    """Where the runs of the generated answers, and the short answers as a whole, occur among the training answers.
+
+    `places` are the first answers that have a run, `distinct` the first of them that are no near copies of each other.
+    """
 
     wanted: set[int]
+    wanted_short: set[int]
     places: dict[int, list[Place]] = field(default_factory=lambda: defaultdict(list))
+    distinct: dict[int, list[Place]] = field(default_factory=lambda: defaultdict(list))
+    counts: Counter[int] = field(default_factory=Counter)
     answers: set[int] = field(default_factory=set)
+    short: dict[int, Place] = field(default_factory=dict)
+    _pairs: dict[Place, Pairs] = field(default_factory=dict)
 
     def read(self, train_file: Path) -> None:
         """Read the training answers once. Of answers with the same words, only the first one counts."""
         for line, texts in _training_answers(train_file):
             for turn, text in enumerate(texts):
                 words = _Words(text)
-                key = hash(tuple(words.words))
-                if key not in self.answers:
-                    self.answers.add(key)
+                if words.key not in self.answers:
+                    self.answers.add(words.key)
                     self._add((line, turn), words)
 
     def _add(self, place: Place, words: _Words) -> None:
-        for run in self.wanted.intersection(words.runs):
+        if words.key in self.wanted_short:
+            self.short[words.key] = place
+        shared = self.wanted.intersection(words.runs)
+        self.counts.update(shared)
+        pairs = words.pairs() if shared else frozenset()
+        near: dict[Place, bool] = {}
+        for run in shared:
             if len(self.places[run]) < MOST_COMMON:
                 self.places[run].append(place)
+            if len(self.distinct[run]) < MOST_COMMON and not self._has_near_copy(run, pairs, near):
+                self.distinct[run].append(place)
+                self._pairs[place] = pairs
+
+    def _has_near_copy(self, run: int, pairs: Pairs, near: dict[Place, bool]) -> bool:
+        """Return whether an answer is a near copy of one that has this run; `near` keeps what was compared."""
+        for other in self.distinct[run]:
+            if other not in near:
+                near[other] = len(pairs & self._pairs[other]) >= NEAR_COPY * len(pairs | self._pairs[other])
+            if near[other]:
+                return True
+        return False
+
+    def is_common(self, run: int) -> bool:
+        """Return whether a run is a phrase of the task, and not the content of one answer."""
+        total = len(self.answers)
+        many = min(max(math.ceil(COMMON_SHARE * total), FEWEST_COMMON), MOST_COMMON)
+        return len(self.distinct[run]) >= many or self.counts[run] >= max(TEMPLATE_SHARE * total, FEWEST_TEMPLATE)
 
     def most_repeated(self, words: _Words) -> _Repeated:
         """Find the training answer that a text repeats most; phrases that many training answers share do not count."""
-        many = min(max(math.ceil(COMMON_SHARE * len(self.answers)), FEWEST_COMMON), MOST_COMMON)
         found = {run: self.places[run] for run in words.runs if run in self.places}
-        common = words.within({run for run, places in found.items() if len(places) >= many})
+        shared = {run for run in found if self.is_common(run)}
+        common = words.within(shared)
         by_place: dict[Place, set[int]] = defaultdict(set)
         for run, places in found.items():
-            for place in places if len(places) < many else ():
+            for place in places if run not in shared else ():
                 by_place[place].add(run)
         own = len(words.words) - len(common) if words.runs else 0
         counts = [_Repeated(len(words.within(runs) - common), own, place) for place, runs in by_place.items()]
         return max(counts, key=lambda one: one.words, default=_Repeated(0, own))
 
+    def whole(self, words: _Words) -> _Repeated | None:
+        """Return the training answer that a short text is the same as; None if it is long, or there is none."""
+        place = self.short.get(words.key) if words.is_short else None
+        return None if place is None else _Repeated(len(words.words), len(words.words), place)
+
 
 def find_memorised(train_file: Path, answered: Sequence[AnsweredQuestion]) -> Memorised | None:
     """Compare generated answers with the training answers; None if no fine-tuned answer is long enough to tell.
 
-    Runs of words that many training answers share do not count. The file is read line by line, of any size.
+    Runs of words that many training answers share do not count. Short answers are compared as a whole; one that is the
+    same as a held-out reference answer is usual for the task. The file is read line by line, of any size.
     """
     sides = {name: [_Words(getattr(one, name)) for one in answered] for name in ("tuned", "base", "reference")}
-    found = _Repetitions({run for side in sides.values() for words in side for run in words.runs})
-    if not any(words.runs for words in sides["tuned"]):
+    every = [words for side in sides.values() for words in side]
+    found = _Repetitions({run for words in every for run in words.runs}, {one.key for one in every if one.is_short})
+    if not any(words.words for words in sides["tuned"]):
         return None
     found.read(train_file)
     repeated = {name: [found.most_repeated(words) for words in side] for name, side in sides.items()}
+    usual = {words.key for words in sides["reference"]}
+    whole = {
+        name: [None if words.key in usual else found.whole(words) for words in sides[name]]
+        for name in ("tuned", "base")
+    }
+    long = [words for words in sides["tuned"] if words.runs]
+    if not long and not any(whole["tuned"]):
+        return None
     return Memorised(
-        answers=sum(bool(words.runs) for words in sides["tuned"]),
-        short=sum(not words.runs for words in sides["tuned"]),
+        answers=len(long),
+        short=len(answered) - len(long),
+        short_repeated=sum(one is not None for one in whole["tuned"]),
+        base_short_repeated=sum(one is not None for one in whole["base"]),
+        short_references=_whole_share(found, sides["reference"]),
+        common=1 - sum(one.own for one in repeated["tuned"]) / max(sum(len(words.words) for words in long), 1),
         tuned=_total_share(repeated["tuned"]),
         base=_total_share(repeated["base"]),
         references=_total_share(repeated["reference"]),
         mostly=sum(one.share >= MOSTLY for one in repeated["tuned"]),
         base_mostly=sum(one.share >= MOSTLY for one in repeated["base"]),
-        worst=_worst(train_file, answered, repeated["tuned"]),
+        worst=_worst(train_file, answered, [a or b for a, b in zip(whole["tuned"], repeated["tuned"], strict=True)]),
     )
-
-
-def memorised_sentence(found: Memorised) -> str:
-    """Say how much is repeated, next to the base model and the reference answers, and what to do about it."""
-    counted = f"{found.answers} {'answer' if found.answers == 1 else 'answers'}"
-    compared = f"base model {found.base:.0%}, the held-out reference answers {found.references:.0%}"
-    if not found.tuned:
-        return f"No sign of memorising: the fine-tuned model's {counted} repeat no training answer ({compared})."
-    mostly = f" In {found.mostly} of its {counted}, at least half of the words are repeated." if found.mostly else ""
-    sentence = (
-        f"{found.tuned:.0%} of the words in the fine-tuned model's answers repeat a training answer, "
-        f"{RUN_OF_WORDS} or more words in a row ({compared}).{mostly}"
-    )
-    if is_memorising(found):
-        return f"{sentence} Train for fewer epochs, and check that no training answer contains anything private."
-    return sentence
-
-
-def is_memorising(found: Memorised) -> bool:
-    """Return whether the answers repeat much, and more than answers to such questions usually do."""
-    return found.tuned >= NOTABLE and found.tuned - max(found.base, found.references) >= MORE_THAN_REFERENCES
 
 
 def _total_share(repeated: Sequence[_Repeated]) -> float:
     return sum(one.words for one in repeated) / max(sum(one.own for one in repeated), 1)
+
+
+def _whole_share(found: _Repetitions, texts: Sequence[_Words]) -> float:
+    """Return the share of the short texts that are the same as a training answer."""
+    short = [words for words in texts if words.is_short]
+    return sum(found.whole(words) is not None for words in short) / max(len(short), 1)
 
 
 def _worst(

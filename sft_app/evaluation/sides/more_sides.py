@@ -124,6 +124,12 @@ class RecordedSide:
     def label(self) -> str:
         return f"Recorded: {self.name}"
 
+    def notes(self) -> list[str]:
+        """Say how many of the answers are empty."""
+        empty = sum(not text.strip() for text in self.answers.values())
+        verb = "is empty and counts as an answer" if empty == 1 else "are empty and count as answers"
+        return [f"{self.label}: {empty:,} of {len(self.answers):,} answers {verb}."] if empty else []
+
     def open(self, pair: LoadedPair) -> AnswerQuestions:
         return lambda questions, sampling: [self.answer(join_as_prompt(messages)) for messages in questions]
 
@@ -156,14 +162,15 @@ def base_side(side: Side) -> Side:
     return replace(side, name="base", label=BASE_CHOICE[0], folder=None)
 
 
-def template_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> list[str]:
-    """Say which further models were made for another chat template than the one all sides are asked with."""
+def side_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> list[str]:
+    """Say which further models were made for another chat template than the one used, and what is recorded as empty."""
     right = pair_sides[1]
-    return [
+    templates = [
         f"{one.label} has another chat template; all sides use that of {right.label}."
         for one in more
         if isinstance(one, ModelSide) and one.side.folder is not None and one.side.chat_template != right.chat_template
     ]
+    return [*templates, *(note for one in more if isinstance(one, RecordedSide) for note in one.notes())]
 
 
 def _unanswered(messages: Messages) -> Conversation:

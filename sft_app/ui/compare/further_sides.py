@@ -51,14 +51,14 @@ def _wire(context: PageContext, more: gr.Dropdown, upload: gr.UploadButton, note
         """Add the file to the chosen sides, in place of one of the same name."""
         try:
             kept = context.uploads.take(Path(file))
-            answers = read_recorded(kept).answers
+            recorded = read_recorded(kept)
         except AppError as error:
             return {note: views.problem_card(error_message(error))}
         names = [name for name in chosen or [] if not (is_recorded_file(name) and Path(name).name == kept.name)]
         if len(names) == MOST_MORE_SIDES:
             return {note: views.problem_card(f"At most {MOST_MORE_SIDES} sides can join. Remove one, then try again.")}
         names.append(str(kept))
-        said = f"{kept.name}: answers to {count_of(len(answers), 'prompt')}."
+        said = " ".join([f"{kept.name}: answers to {count_of(len(recorded.answers), 'prompt')}.", *recorded.notes()])
         return {more: gr.Dropdown(_choices(context, names), value=names), note: views.remark(said)}
 
     more.focus(list_choices, more, more, **{**PRIVATE, "preprocess": False})

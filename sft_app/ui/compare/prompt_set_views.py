@@ -98,8 +98,8 @@ def click_a_row() -> str:
 def file_note(found: PromptFile) -> str:
     """Show what was found in a prompt file."""
     text = f"{len(found.prompts):,} prompts"
-    if found.prompt_column:
-        text += f" from the column “{found.prompt_column}”"
+    text += f" from the column “{found.prompt_column}”" if found.prompt_column else ""
+    text += f", with “{found.added_column}” added to each" if found.added_column else ""
     text += f", references from “{found.reference_column}”" if found.reference_column else ", no references"
     if found.left_out:
         text += f"; {found.left_out:,} {'row' if found.left_out == 1 else 'rows'} skipped: no prompt, or unreadable"
@@ -108,7 +108,7 @@ def file_note(found: PromptFile) -> str:
 
 def _cells(result: PromptResult, with_reference: bool) -> list[object]:
     texts = [result.prompt, *([result.reference] if with_reference else [])]
-    answers = [f"Not answered: {result.problem}", ""] if result.problem else [result.base, result.tuned]
+    answers = [*result.shown_pair()]
     answers += [f"Not answered: {side.problem}" if side.problem else side.text for side in result.more]
     change = None if result.change is None else round(100 * result.change)
     return [result.number, *(_short(text) for text in (*texts, *answers)), change]

@@ -19,7 +19,7 @@ from sft_app.evaluation.prompt_sets import Prompt, PromptResult, as_csv, as_json
 from sft_app.evaluation.sides.examples import NearestExamples, with_examples
 from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, RecordedSide, SideText
 from sft_app.evaluation.sides.recorded import read_recorded
-from sft_app.evaluation.sides.side_metrics import not_worse_than, side_metrics
+from sft_app.evaluation.sides.side_metrics import side_metrics
 from sft_app.evaluation.sides.side_names import find_pair_and_more
 from sft_app.inference.generation import Sampling, answer_prompts
 from sft_app.inference.pair import load_pair
@@ -128,6 +128,9 @@ def test_metrics_are_over_the_prompts_that_every_side_answered(job: PromptJob) -
         ("prompt,answer\nHi,Hello\n hi ,Hello\nHi,Bye\n", "two different answers to the prompt “Hi”"),
         ("prompt,other\nHi,Hello\n", "no column with answers. Name it `answer`"),
         ("prompt,answer\nHi,\n", "contains no answers"),
+        ("prompt,answer\nHi,Hello\nHi,\n", "two different answers to the prompt “Hi”"),
+        ("prompt,reference\nHi,Hello\n", "no column with answers. Name it `answer`"),
+        ("question,answer,response\nHi,Hello,Hey\n", "could have its answers in `answer` and `response`. Keep the"),
     ],
 )
 def test_files_of_answers_that_cannot_be_used_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -136,57 +139,38 @@ def test_files_of_answers_that_cannot_be_used_are_refused(tmp_path: Path, text: 
         read_recorded(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("columns", [("reference", "answer"), ("answer", "reference"), ("expected", "Response")])
+def test_a_reference_is_never_taken_for_a_recorded_answer(tmp_path: Path, columns: tuple[str, str]) -> None:
+    values = {"reference": "Good day", "expected": "Good day", "answer": "Hello", "Response": "Hello"}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "Hi", **{name: values[name] for name in columns}}))
+    assert read_recorded(tmp_path / "a.jsonl").answer("Hi") == SideText("Hello")
+
+
+def test_written_answers_are_no_recorded_side(job: PromptJob, tmp_path: Path) -> None:
+    for name, text in (("a.csv", as_csv(job.results, job.names)), ("a.jsonl", as_jsonl(job.results, job.names))):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="no column with answers. Name it `answer`"):
+            read_recorded(tmp_path / name)
+
+
+def test_an_empty_recorded_answer_is_an_answer_and_null_is_none(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "answer": ""}, {"prompt": "Ho", "answer": None}, {"prompt": "Hey", "answer": "Hello"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_recorded(tmp_path / "a.jsonl")
+    assert found.answer("Hi") == SideText("") and found.answer("Ho") == SideText(problem=NO_RECORDED_ANSWER)
+    assert found.notes() == ["Recorded: a.jsonl: 1 of 2 answers is empty and counts as an answer."]
+    assert RecordedSide("b.csv", {"Hi": "Hello"}).notes() == []
+
+
+def test_recorded_answers_to_an_instruction_with_input_are_found(tmp_path: Path) -> None:
+    rows = [{"instruction": "Translate.", "input": text, "output": text.upper()} for text in ("one", "two")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_recorded(tmp_path / "a.jsonl").answer("Translate.\ntwo") == SideText("TWO")
+
+
 def test_a_side_is_named_once_and_prompted_needs_a_run(made: Any, others: list[str], recorded: Path) -> None:
     for more, message in (([others[0]] * 2, "already one of the sides"), ([str(recorded)] * 2, "Name each side once")):
         with pytest.raises(SettingsError, match=message):
             find_pair_and_more(BASE, made.run.id, more, made.home)
     with pytest.raises(AppError):
         find_pair_and_more(BASE, made.run.id, ["no-such-run"], made.home)
-
-
-def results(tuned: list[str], other: list[str], reference: str = "The parcel arrives tomorrow.") -> list[PromptResult]:
-    recorded = RecordedSide("old.csv", {f"Q{at}": text for at, text in enumerate(other)})
-    return [
-        PromptResult(at, f"Q{at}", reference, "No.", text, 1.0, more=(recorded.answer(f"Q{at}"),))
-        for at, text in enumerate(tuned)
-    ]
-
-
-GOOD, BAD, NAMES = "The parcel arrives tomorrow.", "I do not know.", ("base", "tuned", "old.csv")
-
-
-@pytest.mark.parametrize(
-    ("tuned", "other", "metric", "verdict"),
-    [
-        ([GOOD, GOOD[:24]] * 20, [GOOD[:24], GOOD] * 20, "chrf", "not worse"),
-        ([BAD] * 20, [GOOD] * 20, "chrf", "worse"),
-        ([GOOD] * 3, [GOOD] * 3, "chrf", "not enough rows to tell"),
-        ([GOOD, BAD] * 5, [BAD, GOOD] * 5, "exact_match", "not enough rows to tell"),
-        ([GOOD] * 8, [GOOD] * 8, "exact_match", "not enough rows to tell"),
-        ([GOOD] * 8, [GOOD] * 8, "chrf", "not enough rows to tell"),
-        ([GOOD] * 60, [GOOD] * 60, "exact_match", "not worse"),
-    ],
-)
-def test_not_worse_by_more_than_a_margin(tuned: list[str], other: list[str], metric: str, verdict: str) -> None:
-    """Eight equal rows prove little: a model that is worse on every tenth question answers eight alike quite often."""
-    found = not_worse_than(results(tuned, other), NAMES, "old.csv", 0.15, metric)
-    assert found.verdict == verdict and found.prompts == len(tuned) and "more than 15 percentage" in found.sentence
-    assert json.dumps(found.as_record())
-
-
-def test_questions_that_cannot_be_asked_are_refused() -> None:
-    found = results([GOOD] * 8, [GOOD] * 8)
-    for against, margin, metric, message in (
-        ("new.csv", 0.1, "chrf", "not one of the other sides. Choose one of: base, old.csv"),
-        ("old.csv", 0.0, "chrf", "margin must be between 0 and 1"),
-        ("old.csv", 0.1, "length_ratio", "no metric 'length_ratio' to judge by"),
-        ("old.csv", 0.1, "stopped", "Whether recorded answers were ended by their model is unknown"),
-    ):
-        with pytest.raises(SettingsError, match=message):
-            not_worse_than(found, NAMES, against, margin, metric)
-
-
-def test_prompts_without_a_recorded_answer_do_not_count() -> None:
-    found = not_worse_than(results([GOOD] * 9, [GOOD] * 7), NAMES, "old.csv", 0.1)
-    assert found.prompts == 7
-    assert not_worse_than([], NAMES, "old.csv", 0.1).difference is None
