@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sft_app.errors import DataError
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, read_pair_ids
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, answer_prompt_set, as_csv, as_jsonl
-from sft_app.evaluation.sides.more_sides import MoreSide, side_notes
+from sft_app.evaluation.sides.more_sides import MoreSide, labels_of, side_notes
 from sft_app.inference.sides import BASE, Side, run_of_side
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
@@ -43,7 +43,7 @@ class PromptJob:
 
     def begin(self, sides: tuple[Side, Side], total: int, more: Sequence[MoreSide] = ()) -> None:
         self.total, self.results, self.seconds, self.run = total, [], 0.0, sides[1].name
-        self.labels = (sides[0].label, sides[1].label, *(side.label for side in more))
+        self.labels = labels_of(sides, more)
         self.names = (*file_names(sides), *(side.name for side in more))
         self.notes = side_notes(sides, more)
         self.is_kept, self.is_stopping = False, False

@@ -63,6 +63,8 @@ def test_tests_are_run_through_the_api(client: Client, finished_run: Any, tmp_pa
     assert [
         test["name"] for test in client.predict("latest", tests, "base", ["passes"], api_name="/run_tests")["tests"]
     ]
+    more = client.predict("latest", tests, "base", ["passes"], ["prompted"], api_name="/run_tests")
+    assert [side["passed"] for side in more["sides"]] == [1, 1, 1] and len(more["tests"][0]["answers"]) == 3
     with pytest.raises(AppError, match="No tests are saved with this run"):
         client.predict("latest", api_name="/run_tests")
     with pytest.raises(AppError, match="test 1: it has no checks"):

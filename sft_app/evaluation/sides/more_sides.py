@@ -162,6 +162,11 @@ def base_side(side: Side) -> Side:
     return replace(side, name="base", label=BASE_CHOICE[0], folder=None)
 
 
+def labels_of(sides: tuple[Side, Side], more: Sequence[MoreSide]) -> tuple[str, ...]:
+    """Return the labels of a pair and of the sides that join it."""
+    return (*(side.label for side in sides), *(side.label for side in more))
+
+
 def side_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> list[str]:
     """Say which further models were made for another chat template than the one used, and what is recorded as empty."""
     right = pair_sides[1]

@@ -10,7 +10,7 @@ from sft_app.data.messages import END_OF_THOUGHT
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.checks import Check, failures
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
-from sft_app.evaluation.sides.more_sides import MoreSide, SideText, open_sides
+from sft_app.evaluation.sides.more_sides import MoreSide, SideText, labels_of, open_sides
 from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.evaluation.suites.tests_file import Suite, WrittenTest
 from sft_app.runs.folder import Run
@@ -27,18 +27,19 @@ Batch = list[tuple[int, JudgedTest]]
 
 @dataclass(frozen=True)
 class SuiteTask:
-    """Runs tests on both sides; each result is a batch of judged tests with their index."""
+    """Runs tests on both sides and on further ones; each result is a batch of judged tests with their index."""
 
     suite: Suite
     system: str
     sampling: Sampling
+    more: tuple[MoreSide, ...] = ()
 
     @property
     def steps(self) -> int:
-        return 2 * self.sampling.max_new_tokens * -(-len(self.suite.tests) // PROMPTS_AT_ONCE)
+        return (2 + len(self.more)) * self.sampling.max_new_tokens * -(-len(self.suite.tests) // PROMPTS_AT_ONCE)
 
     def results(self, pair: LoadedPair) -> Iterator[Any]:
-        return run_batches(pair, self.suite, self.system, self.sampling)
+        return run_batches(pair, self.suite, self.system, self.sampling, self.more)
 
 
 def run_batches(
@@ -81,7 +82,7 @@ def run_suite(
     for batch in run_batches(pair, suite, system, sampling, more):
         judged += batch
         on_progress(len(judged) / len(suite.tests))
-    return suite_scores(suite, [*(side.label for side in pair.sides), *(side.label for side in more)], judged)
+    return suite_scores(suite, labels_of(pair.sides, more), judged)
 
 
 def run_kept_tests(run: Run, pair: LoadedPair, on_progress: ProgressCallback) -> SuiteScores | None:

@@ -1,4 +1,4 @@
-"""Choose the sides that answer many prompts next to the two of the comparison, also recorded answers from a file."""
+"""Choose the sides that answer prompts or tests next to the two of the comparison, also recorded answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_MORE_SIDES = 6
 PROMPTED_CHOICE = (PROMPTED_LABEL, PROMPTED)
 
 
-def build_more_sides(context: PageContext) -> gr.Dropdown:
-    """Build the list of sides, and a button that adds a file of recorded answers to it."""
+def build_more_sides(context: PageContext, panel: str) -> gr.Dropdown:
+    """Build the list of sides, and a button that adds a file of recorded answers to it. `panel` begins their ids."""
     is_offered = not context.hosting.adapter
-    with gr.Column(visible=is_offered, elem_classes="ft-file", elem_id="more-sides-file"):
+    with gr.Column(visible=is_offered, elem_classes="ft-file", elem_id=f"{panel}-more-sides-file"):
         more = gr.Dropdown(
             [PROMPTED_CHOICE],
             value=[],
@@ -33,10 +33,10 @@ def build_more_sides(context: PageContext) -> gr.Dropdown:
             multiselect=True,
             allow_custom_value=True,
             max_choices=MOST_MORE_SIDES,
-            elem_id="more-sides",
+            elem_id=f"{panel}-more-sides",
         )
-        upload = build_upload("recorded answers", ENDINGS, "recorded-upload")
-        note = gr.HTML(elem_id="recorded-note")
+        upload = build_upload("recorded answers", ENDINGS, f"{panel}-recorded-upload")
+        note = gr.HTML(elem_id=f"{panel}-recorded-note")
     _wire(context, more, upload, note)
     return more
 

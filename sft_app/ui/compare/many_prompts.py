@@ -92,7 +92,7 @@ def build_many_prompts(context: PageContext, left: gr.Dropdown, right: gr.Dropdo
     job, source = gr.State(PromptJob()), _build_source()
     with gr.Accordion("Generation settings (the same for both sides)", open=False), gr.Row():
         conditions, thinking = make_conditions("many"), make_thinking("many")
-    more = build_more_sides(context)
+    more = build_more_sides(context, "many")
     with gr.Row():
         ask = gr.Button("Answer all prompts", variant="primary", size="md", min_width=140, elem_id="answer-all")
         stop = gr.Button("Stop", size="md", min_width=140, elem_id="stop-all")

@@ -23,12 +23,12 @@ class SuiteJob:
     """The tests at work on one page, and the results so far. Once `is_stopping` is set, no further batch begins."""
 
     suite: Suite = field(default_factory=lambda: Suite(()))
-    labels: tuple[str, str] = ("Base model", "Fine-tuned")
+    labels: tuple[str, ...] = ("Base model", "Fine-tuned")
     judged: Batch = field(default_factory=list)
     is_stopping: bool = False
     is_at_work: bool = False
 
-    def begin(self, suite: Suite, labels: tuple[str, str]) -> None:
+    def begin(self, suite: Suite, labels: tuple[str, ...]) -> None:
         self.suite, self.labels, self.judged, self.is_stopping = suite, labels, [], False
 
     def scores(self) -> SuiteScores:

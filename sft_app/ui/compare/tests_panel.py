@@ -12,11 +12,13 @@ import gradio as gr
 
 from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError
+from sft_app.evaluation.sides.more_sides import labels_of
 from sft_app.evaluation.suites.kept import keep_tests
 from sft_app.evaluation.suites.summary import suite_facts
 from sft_app.evaluation.suites.table import COLUMNS, EVERY, suite_from_rows, suite_rows
 from sft_app.evaluation.suites.tests_file import TEST_ENDINGS, Suite, read_tests, suite_yaml
 from sft_app.runtime.files import json_text
+from sft_app.ui.compare.further_sides import build_more_sides
 from sft_app.ui.compare.suite_views import SuiteJob, job_card
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, NO_UPDATES, PRIVATE, Updates
@@ -75,6 +77,7 @@ def build_tests(context: PageContext, left: gr.Dropdown, right: gr.Dropdown, ope
         max_height=420,
         elem_id="tests-table",
     )
+    more = build_more_sides(context, "tests")
     with gr.Row():
         run = gr.Button("Run tests", variant="primary", size="md", min_width=120, elem_id="run-tests")
         stop = gr.Button("Stop", size="md", min_width=80, elem_id="stop-tests")
@@ -95,7 +98,7 @@ def build_tests(context: PageContext, left: gr.Dropdown, right: gr.Dropdown, ope
         ]
     panel = TestsPanel(table, result, files)
     _wire_table(context, panel, right, opened, (load, suggest, save))
-    work = run.click(_running(context, panel), [job, left, right, table], panel.outputs(), **MODEL_EVENT)
+    work = run.click(_running(context, panel), [job, left, right, more, table], panel.outputs(), **MODEL_EVENT)
     work.failure(open_to_all(panel.ended), job, panel.outputs(), **PRIVATE)
     stop.click(_stop, job, result, **PRIVATE)
 
@@ -161,11 +164,12 @@ def _wire_table(
 
 def _running(context: PageContext, panel: TestsPanel) -> Any:
     @allowed("compare", context)
-    def run(job: SuiteJob, left: str, right: str, rows: list[list[Any]]) -> Iterator[Updates]:
-        suite, sides = suite_from_rows(rows, PAGE_ORIGIN), context.sides.find(left, right)
-        job.begin(suite, (sides[0].label, sides[1].label))
+    def run(job: SuiteJob, left: str, right: str, more: list[str] | None, rows: list[list[Any]]) -> Iterator[Updates]:
+        suite = suite_from_rows(rows, PAGE_ORIGIN)
+        sides, further = context.sides.find_with_more(left, right, more or [])
+        job.begin(suite, labels_of(sides, further))
         yield panel.working(job, "Loading the model …")
-        for _ in _work(job, suite_batches(context, sides, suite)):
+        for _ in _work(job, suite_batches(context, sides, suite, further)):
             yield panel.working(job)
         yield panel.ended(job)
 

@@ -150,15 +150,22 @@ def _model_functions(context: PageContext) -> Functions:
         card = found.scorecard()
         return card.as_record() if card else {}
 
-    def run_tests(run: str, tests: Any = None, against: str = "base", names: list[str] | None = None) -> dict[str, Any]:
+    def run_tests(
+        run: str,
+        tests: Any = None,
+        against: str = "base",
+        names: list[str] | None = None,
+        sides: list[str] | None = None,
+    ) -> dict[str, Any]:
         """Run tests on both sides, and return which ones each side passes, with the failed checks and the answers.
 
         `run` and `against` are sides as in `compare`. `tests` is a list of tests, `{"prompt": …, "checks": […]}`, or a
         mapping with `tests` and, for every answer, `all`; by default the tests kept with the run. `names` selects some.
+        `sides` are further sides: runs, adapters, or `prompted`, the base with the nearest training examples.
         """
         from sft_app.evaluation.suites.summary import suite_facts
 
-        return suite_facts(run_all(context, against, run, tests, names or []))
+        return suite_facts(run_all(context, against, run, sides or [], tests, names or []))
 
     return {compare: "compare", score: "measure", run_tests: "compare"}
 

@@ -12,6 +12,7 @@ from sft_app.ui.context import PageContext
 from sft_app.ui.serving.zero_gpu import results_of
 
 if TYPE_CHECKING:
+    from sft_app.evaluation.sides.more_sides import MoreSide
     from sft_app.evaluation.suites.running import Batch
     from sft_app.evaluation.suites.tests_file import Suite
     from sft_app.inference.sides import Side
@@ -25,7 +26,9 @@ def kept_suite(context: PageContext, side: str | None) -> Suite | None:
     return kept_tests(run) if run else None
 
 
-def suite_batches(context: PageContext, sides: tuple[Side, Side], suite: Suite) -> Iterator[Batch]:
+def suite_batches(
+    context: PageContext, sides: tuple[Side, Side], suite: Suite, more: tuple[MoreSide, ...] = ()
+) -> Iterator[Batch]:
     """Yield the judged tests batch by batch, with the right side's system prompt and the most likely tokens.
 
     Raises: AppError, also if a visitor exceeds the limits of this Space.
@@ -41,20 +44,24 @@ def suite_batches(context: PageContext, sides: tuple[Side, Side], suite: Suite) 
     context.access.check_questions(asked, system, sampling.max_new_tokens)
 
     def batches() -> Generator[Batch]:
-        yield from results_of(context.models, sides, SuiteTask(suite, system, sampling))
+        yield from results_of(context.models, sides, SuiteTask(suite, system, sampling, more))
 
     return context.access.within_time(batches())
 
 
-def run_all(context: PageContext, left: str, right: str, tests: Any, names: list[str]) -> SuiteScores:
-    """Run tests, given as plain values or else kept with the run, and return their results. Raises: AppError."""
+def run_all(context: PageContext, left: str, right: str, more: list[str], tests: Any, names: list[str]) -> SuiteScores:
+    """Run tests, given as plain values or else kept with the run, and return their results. Raises: AppError.
+
+    `more` are the names of further sides.
+    """
+    from sft_app.evaluation.sides.more_sides import labels_of
     from sft_app.evaluation.suites.running import suite_scores
     from sft_app.evaluation.suites.tests_file import parse_tests
 
-    sides = context.sides.find(left, right)
+    sides, further = context.sides.find_with_more(left, right, more)
     suite = parse_tests(tests) if tests is not None else kept_suite(context, sides[1].name)
     if suite is None:
         raise DataError("No tests are saved with this run. Give a list of tests.")
     chosen = suite.chosen(names)
-    judged = [one for batch in suite_batches(context, sides, chosen) for one in batch]
-    return suite_scores(chosen, (sides[0].label, sides[1].label), judged)
+    judged = [one for batch in suite_batches(context, sides, chosen, further) for one in batch]
+    return suite_scores(chosen, labels_of(sides, further), judged)

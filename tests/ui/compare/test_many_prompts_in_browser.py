@@ -87,15 +87,15 @@ def test_a_file_with_references_and_most_changed_first(many: Page, tmp_path: Pat
 
 
 def test_recorded_answers_are_uploaded_as_a_side(many: Page, tmp_path: Path) -> None:
-    page, note = many, many.locator("#recorded-note")
-    upload, file = page.locator("#more-sides-file input[type=file]"), tmp_path / "other model.csv"
+    page, note = many, many.locator("#many-recorded-note")
+    upload, file = page.locator("#many-more-sides-file input[type=file]"), tmp_path / "other model.csv"
     (tmp_path / "prompts.csv").write_text("prompt\nWhy?\n")
     upload.set_input_files(tmp_path / "prompts.csv")
     expect(note).to_contain_text("prompts.csv has no column with answers. Name it `answer`, next to a column `prompt`")
     file.write_text("prompt,answer\nWhere is it?,It left on Monday.\nWhy?,Because of the frost.\n")
     upload.set_input_files(file)
     expect(note).to_have_text("other model.csv: answers to 2 prompts.")
-    expect(page.locator("#more-sides")).to_contain_text("Recorded: other model.csv")
+    expect(page.locator("#many-more-sides")).to_contain_text("Recorded: other model.csv")
     page.locator("#pasted-prompts textarea").fill("Where is it?")
     answer_all(page, "1 prompt answered")
     expect(page.locator("#many-table")).to_contain_text("It left on Monday.")

@@ -59,6 +59,17 @@ def test_a_file_is_run_and_its_failing_answers_are_read(written: Page, tmp_path:
     assert json.loads((tmp_path / "results.json").read_text())["paired"]["neither"] == 1
 
 
+def test_recorded_answers_take_the_same_tests(written: Page, tmp_path: Path) -> None:
+    page, file = written, tmp_path / "old model.csv"
+    file.write_text("prompt,answer\nWhere is <b>it</b>?,It left on Monday.\nWhy?,Because no model says this.\n")
+    page.locator("#tests-more-sides-file input[type=file]").set_input_files(file)
+    expect(page.locator("#tests-more-sides")).to_contain_text("Recorded: old model.csv")
+    page.locator("#run-tests").click()
+    result = page.locator("#tests-result")
+    expect(result).to_contain_text("Recorded: old model.csv passes 2", timeout=90_000)
+    expect(result).to_contain_text("Passed by all sides: 1")
+
+
 def test_tests_are_saved_with_the_run_and_shown_the_next_time(written: Page, shared: Shared) -> None:
     page = written
     page.locator("#save-tests").click()
