@@ -9,6 +9,9 @@ from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.evaluation.verdicts import CHANCE, FEWEST_TO_JUDGE
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
 
+SuiteVerdict = Literal["better", "worse", "unchanged", "too few", "not run", "no tests", "all pass", "all fail"]
+"""Besides the obvious: the tests could not be run, there are none, or both sides pass or fail every one of them."""
+
 
 @dataclass(frozen=True)
 class PassRate:
@@ -57,11 +60,17 @@ def failing_tests(scores: SuiteScores, side: int) -> list[JudgedTest]:
     return [test for test in scores.tests if not test.answers[side].passed]
 
 
-def suite_verdict(scores: SuiteScores) -> Literal["better", "worse", "unchanged", "too few"]:
-    """Return whether the second side passes more tests than the first, beyond chance."""
-    if scores.problem or len(scores.sides) != 2 or not scores.tests:
-        return "too few"
+def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
+    """Return whether the second side passes more tests than the first, beyond chance, or why they cannot show it."""
+    if scores is not None and scores.problem:
+        return "not run"
+    if scores is None or len(scores.sides) != 2 or not scores.tests:
+        return "no tests"
     found = paired_counts(scores)
+    if len(scores.tests) == found.both:
+        return "all pass"
+    if len(scores.tests) == found.neither:
+        return "all fail"
     if found.only_first == found.only_second:
         return "too few" if found.only_first or len(scores.tests) < FEWEST_TO_JUDGE else "unchanged"
     if _p_value(scores) >= CHANCE:

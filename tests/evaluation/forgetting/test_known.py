@@ -13,7 +13,8 @@ from sft_app.data.conversation import make_conversation
 from sft_app.evaluation.checks import parse_checks
 from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FILE, GeneralQuestion
 from sft_app.evaluation.forgetting.known import KNOWN_LOSS, LEAST_RISE, MeasuredQuestion, find_known
-from sft_app.evaluation.forgetting.sentences import WHAT_TO_DO, describe_known, known_sentence, situation
+from sft_app.evaluation.forgetting.sentences import WHAT_TO_DO, describe_known, known_sentence
+from sft_app.evaluation.results.findings import situation
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.inference.generation import Answer
@@ -33,6 +34,10 @@ def measured(
 
 def found(*questions: MeasuredQuestion) -> Known:
     return find_known(GENERAL_QUESTIONS_FILE, questions)
+
+
+def card(known: Known) -> Scorecard:
+    return Scorecard(base={"loss": 1.0}, tuned={"loss": 1.0}, known=known)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +112,7 @@ def test_the_file_of_the_questions_is_recorded(tmp_path: Path):
 
 
 def test_a_record_survives_its_file():
-    card = Scorecard(base={"loss": 1.0}, tuned={"loss": 1.0}, known=found(measured(0.2, math.nan, (RIGHT, WRONG))))
-    written = json.loads(json.dumps(card.as_record()))
+    written = json.loads(json.dumps(card(found(measured(0.2, math.nan, (RIGHT, WRONG)))).as_record()))
     assert Scorecard.model_validate(written).as_record() == written
     assert Scorecard.model_validate({"base": {"loss": 1.0}, "tuned": {"loss": 1.0}}).known is None
 
@@ -146,14 +150,14 @@ SITUATIONS: list[tuple[str, list[MeasuredQuestion], str]] = [
 def test_every_situation_gets_its_sentence(expected: str, questions: list[MeasuredQuestion], words: str):
     known = found(*questions)
     assert situation(known) == expected
-    assert words in known_sentence(known)
-    assert (WHAT_TO_DO in known_sentence(known)) == (expected == "some lost")
-    text = describe_known(known)
-    assert text is not None and text.is_worse == known_sentence(known).startswith(
+    assert words in known_sentence(card(known))
+    assert (WHAT_TO_DO in known_sentence(card(known))) == (expected == "some lost")
+    text = describe_known(card(known))
+    assert text is not None and text.is_worse == known_sentence(card(known)).startswith(
         "The fine-tuned model forgot something"
     )
 
 
 def test_kinds_of_lost_questions_are_named():
     lost: Any = [measured(answers=(RIGHT, WRONG), kind=kind) for kind in ("facts", "refusing", "facts")]
-    assert "; facts 2, refusing 1)" in known_sentence(found(*lost))
+    assert "; facts 2, refusing 1)" in known_sentence(card(found(*lost)))
