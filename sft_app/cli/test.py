@@ -82,9 +82,7 @@ def print_suite(scores: SuiteScores) -> None:
     for judged in failing_tests(scores, 1):
         console.print(f"{judged.name}: {' '.join(judged.answers[1].failed)}", soft_wrap=True)
     for rate in pass_rates(scores):
-        console.print(
-            f"{rate.side}: {rate.passed} of {rate.total} passed (95% interval {rate.low:.0%} to {rate.high:.0%})"
-        )
+        console.print(f"{rate.side}: {rate.passed} of {rate.total} passed (95% interval {rate.interval})")
     console.print(suite_sentence(scores))
 
 

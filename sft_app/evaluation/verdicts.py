@@ -231,7 +231,8 @@ def _is_primary(name: str, part: Scores) -> bool:
 def why_too_few(part: Scores) -> str:
     """Return the reason for which the loss of a part has no verdict, without a full stop."""
     if part.independent_rows < FEWEST_TO_JUDGE:
-        return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
+        once = "" if part.independent_rows == part.row_count else ", of which copies and related ones count once"
+        return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict{once}"
     if isinstance(part, Scorecard) and _is_uncorrected(part):
         return "the same conversations chose the weights"
     if not _is_primary("loss", part):

@@ -17,11 +17,21 @@ class JudgedAnswer(Record):
 
 
 class JudgedTest(Record):
-    """A test and the answer of each side, in the order of the sides."""
+    """A test and the answer of each side, in the order of the sides.
+
+    `conversation` is the same number for tests that ask the same conversation; None in files of older versions, where
+    tests with the same last prompt are taken for copies.
+    """
 
     name: str = ""
     prompt: str = ""
     answers: list[JudgedAnswer] = []
+    conversation: int | None = None
+
+    @property
+    def asked(self) -> int | str:
+        """Identify the conversation that the test asks."""
+        return (self.prompt or self.name) if self.conversation is None else self.conversation
 
 
 class SuiteScores(Record):

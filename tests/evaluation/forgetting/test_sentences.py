@@ -13,7 +13,7 @@ from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt
 from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
-from sft_app.evaluation.forgetting.sentences import describe_known, known_sentence
+from sft_app.evaluation.forgetting.sentences import describe_known, forgetting_sentence, known_sentence
 from sft_app.evaluation.results.findings import situation
 from sft_app.evaluation.score_run import keep_score, score_run
 from sft_app.export.model_card import model_card
@@ -103,6 +103,18 @@ def test_a_damaged_model_is_told_everywhere_in_the_same_words(
     assert text.sentence in printed
     assert "Question 3?" in printed and "Question 3?" in scorecard_view(card)
     assert "Question 3?" not in model_card(made.run, "me/it"), "questions of your own may be private"
+
+
+def test_copies_of_a_general_question_are_one_observation(make_run: Make) -> None:
+    """Eight copies that got worse in the same way are no evidence of eight."""
+    made, pair = made_with_questions(make_run, change=lambda model: randomise_adapter(model, 3, 2.0))
+    question = read_general_questions(made.run.general_file)[0]
+    keep_general_questions(made.run.general_file, [question] * 8)
+    card, _ = score_run(made.run, pair, 1)
+    assert card.general is not None and card.general.row_count == 8 and card.general.independent_rows == 1
+    assert forgetting_sentence(card).startswith("Not enough rows to tell from 8 general questions")
+    assert card.known is not None and card.known.by_answer is not None
+    assert (card.known.by_answer.known, card.known.by_answer.lost, len(card.known.lost)) == (1, 1, 1)
 
 
 def test_nothing_is_answered_without_prompts_or_with_thoughts(make_run: Make) -> None:
