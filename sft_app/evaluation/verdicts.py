@@ -88,6 +88,12 @@ def cannot_be_judged(part: Scores) -> bool:
     return _has_broken(part.base) or _has_broken(part.tuned)
 
 
+def is_uncorrected(part: Scores) -> bool:
+    """Return whether the same conversations chose the weights and nothing is recorded to correct the change for it, so
+    that nothing can be concluded from it."""
+    return isinstance(part, Scorecard) and part.selection is not None and not part.selection.is_corrected
+
+
 def note_before_numbers(part: Scores) -> str:
     """Return what to know before reading the numbers of a part of the scorecard; "" if nothing."""
     return _broken_note(part) if cannot_be_judged(part) else rows_note(part)
@@ -206,7 +212,7 @@ def _verdict(name: str, part: Scores) -> Verdict:
         return TOO_FEW
     if part.independent_rows < FEWEST_TO_JUDGE:
         return TOO_FEW
-    if isinstance(part, Scorecard) and _is_uncorrected(part):
+    if is_uncorrected(part):
         return TOO_FEW if name == "loss" else ""
     if _is_primary(name, part):
         if span and span[0] <= 0 <= span[2]:
@@ -220,10 +226,6 @@ def _verdict(name: str, part: Scores) -> Verdict:
     return "better" if (difference.value > 0) == (direction > 0) else "worse"
 
 
-def _is_uncorrected(card: Scorecard) -> bool:
-    return card.selection is not None and not card.selection.is_corrected
-
-
 def _is_primary(name: str, part: Scores) -> bool:
     return name == "loss" and not (isinstance(part, Scorecard) and part.primary != "loss")
 
@@ -233,7 +235,7 @@ def why_too_few(part: Scores) -> str:
     if part.independent_rows < FEWEST_TO_JUDGE:
         once = "" if part.independent_rows == part.row_count else ", of which copies and related ones count once"
         return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict{once}"
-    if isinstance(part, Scorecard) and _is_uncorrected(part):
+    if is_uncorrected(part):
         return "the same conversations chose the weights"
     if not _is_primary("loss", part):
         return "the change in loss could be chance, corrected for the number of measures"
