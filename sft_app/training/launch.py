@@ -50,9 +50,9 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     general = _general_questions(settings)
     file = open_data(settings, home)
     heldout = open_heldout_files(settings, home)
-    data = divide_data(file, heldout, settings)
     sha256 = file_sha256(file.path)
     tests = tests_for_run(settings.tests, sha256, owner, home)
+    data = divide_data(file, heldout, settings, tests.opening_questions() if tests else ())
     if settings.primary_measure == "tests" and not tests:
         raise SettingsError(
             "Your tests are to decide, but the run has none. Name a file of tests, or let the loss decide."

@@ -109,7 +109,7 @@ def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
         return "all fail"
     if not (found.only_first or found.only_second):
         return "too few" if found.conversations < FEWEST_TO_JUDGE else "unchanged"
-    if found.leader is None or _p_value(scores) >= CHANCE:
+    if found.leader is None or _p_value(scores) >= CHANCE or (found.leader and scores.chose_weights):
         return "too few"
     return "better" if found.leader else "worse"
 
@@ -150,12 +150,22 @@ def _compared(scores: SuiteScores) -> str:
         chance += ", corrected for the number of measures"
     if found.only_first == found.only_second:
         return f"Each passes {found.only_first} that the other fails, so neither is ahead.{copies}"
+    if found.leader and scores.chose_weights:
+        return f"{scores.sides[1]} is ahead.{_flattered_note(scores)}{copies}"
     if found.leader is not None and p_value < CHANCE:
         return f"{scores.sides[found.leader]} is better ({chance}).{copies}"
     more = "Write tests with other prompts" if copies else "Write more tests"
     return (
         f"They differ in {_counted(differing, 'test')}, which could be chance ({chance}).{copies} "
         f"{more} for a clearer result."
+    )
+
+
+def _flattered_note(scores: SuiteScores) -> str:
+    asks = "1 test asks" if scores.chose_weights == 1 else f"{scores.chose_weights:,} tests ask"
+    return (
+        f" But {asks} what chose its weights, which makes it look better than it is, so its lead is not judged. "
+        "Write tests with other prompts."
     )
 
 

@@ -107,3 +107,11 @@ def test_a_conversation_with_several_checks_is_won_by_the_side_that_passes_more(
     assert "The tests ask 8 different conversations, and each of these counts once." in suite_sentence(
         asked(*numbers, pairs=pairs)
     )
+
+
+def test_a_lead_in_tests_that_chose_the_weights_is_not_judged() -> None:
+    flattered = scores(*[(FAIL, PASS)] * 8).model_copy(update={"chose_weights": 3})
+    assert suite_verdict(flattered) == "too few"
+    assert "Run is ahead. But 3 tests ask what chose its weights" in suite_sentence(flattered)
+    behind = scores(*[(PASS, FAIL)] * 8).model_copy(update={"chose_weights": 3})
+    assert suite_verdict(behind) == "worse" and "Base model is better" in suite_sentence(behind)
