@@ -128,7 +128,7 @@ def _but_lost(found: Findings) -> str:
     """Return the clause on what the known questions show, where the loss shows no forgetting; "" if they do not
     either."""
     if found.known == "not a number":
-        return ", but its answers to some of them are not complete, so what was lost cannot be judged"
+        return ", but some answers to them are not complete, so what was lost cannot be judged"
     if found.known == "some lost":
         return f", but {'it lost' if found.lost_beyond_chance else 'it may have lost'} some that the base model knew"
     return ""
