@@ -126,8 +126,14 @@ INNER_LAYERS = {
         "prompt_sets sides",
         "prompt_job suites",
         "scorecard",
-        "beside forgetting power selection",
-        "headline score_run",
+        "beside power selection",
+        "results",
+        "forgetting",
+        "score_run",
+    ],
+    "evaluation/results": [
+        "findings",
+        "headline",
     ],
     "evaluation/sides": [
         "nearest",

@@ -163,7 +163,7 @@ def print_ollama(package: OllamaPackage) -> None:
 
 def print_scorecard(card: Scorecard) -> None:
     """Print the parts as tables, and a summary sentence."""
-    from sft_app.evaluation.headline import headline
+    from sft_app.evaluation.results.headline import headline
     from sft_app.evaluation.verdicts import (
         computed_note,
         judgeable_answers,
@@ -189,14 +189,16 @@ def print_scorecard(card: Scorecard) -> None:
     print_beside_training(card, console)
     console.print(" ".join(filter(None, [summary_sentence(card), computed_note(card)])))
     print_kept_tests(card)
-    _print_known(card)
+    _print_forgetting(card)
     console.print(str(headline(card)), style="bold")
 
 
-def _print_known(card: Scorecard) -> None:
-    from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known
+def _print_forgetting(card: Scorecard) -> None:
+    from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known, forgetting_sentence
 
-    if (known := describe_known(card.known)) is None:
+    if card.general is not None:
+        console.print(forgetting_sentence(card))
+    if (known := describe_known(card)) is None:
         return
     for title, rows in known.tables:
         table = Table(*KNOWN_COLUMNS, title=title, title_justify="left")

@@ -82,9 +82,7 @@ def print_suite(scores: SuiteScores) -> None:
     for judged in failing_tests(scores, 1):
         console.print(f"{judged.name}: {' '.join(judged.answers[1].failed)}", soft_wrap=True)
     for rate in pass_rates(scores):
-        console.print(
-            f"{rate.side}: {rate.passed} of {rate.total} passed (95% interval {rate.low:.0%} to {rate.high:.0%})"
-        )
+        console.print(f"{rate.side}: {rate.passed} of {rate.total} passed (95% interval {rate.interval})")
     console.print(suite_sentence(scores))
 
 
@@ -97,6 +95,7 @@ def print_suite_json(scores: SuiteScores) -> None:
 def _run(
     run: str, file: Path | None, others: tuple[str, list[str]], names: list[str], keep: bool, quiet: bool
 ) -> SuiteScores:
+    from sft_app.evaluation.selection import with_choosing_tests
     from sft_app.evaluation.sides.side_names import find_pair_and_more
     from sft_app.evaluation.suites.kept import keep_tests
     from sft_app.evaluation.suites.running import run_suite
@@ -116,7 +115,8 @@ def _run(
         keep_tests(found, read)
     system, sampling = conditions_of(sides[1], app_home(), temperature=0.0)
     with progress_bar("Running tests", quiet=quiet) as report:
-        return run_suite(load_pair(sides, app_home()), suite, system, sampling, report, more)
+        scores = run_suite(load_pair(sides, app_home()), suite, system, sampling, report, more)
+    return with_choosing_tests(found, scores, suite) if found else scores
 
 
 def _kept(run: Run | None) -> Suite:

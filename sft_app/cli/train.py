@@ -93,7 +93,8 @@ def train(
     run = submit_run(settings, app_home())
     _print_tests(run)
     if not as_json:
-        console.print(rows_sentence(len(read_jsonl(run.heldout_file))))
+        groups = [row.get("group", number) for number, row in enumerate(read_jsonl(run.heldout_file))]
+        console.print(rows_sentence(len(set(groups)), conversations=len(groups)))
     if not detach:
         follow_run(run, quiet=as_json)
     summary = summarise_run(run)

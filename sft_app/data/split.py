@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,21 @@ def _question_and_answer(conversation: Conversation) -> tuple[str, str]:
             question.append(message.content)
             question_characters += len(message.content) if message.role == "user" else 0
     return "\n".join(question), answer
+
+
+def opening_question(turns: Iterable[tuple[str, str]]) -> str:
+    """Return what the user says, of (role, text) turns, up to the first question that is more than a greeting.
+
+    It is in lower case on one line, without system messages, so that a prompt that was copied out of a conversation has
+    the same one; "" if no user speaks.
+    """
+    said: list[str] = []
+    for role, text in turns:
+        if role == "assistant" and sum(map(len, said)) >= GREETING_CHARACTERS:
+            break
+        if role == "user":
+            said.append(text)
+    return " ".join(" ".join(said).split()).casefold()
 
 
 def as_array(values: array[int]) -> np.ndarray:

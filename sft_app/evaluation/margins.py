@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sft_app.errors import SettingsError
-from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, cannot_be_judged
+from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, cannot_be_judged, is_uncorrected
 from sft_app.runs.scorecard import PredictedScores, Scorecard
 from sft_app.runs.summary import as_float
 
@@ -52,6 +52,12 @@ def _answer(name: str, part: PredictedScores, margin: float) -> LossMargin:
     if part.independent_rows < FEWEST_TO_JUDGE or not math.isfinite(low + high):
         needed = f"at least {FEWEST_TO_JUDGE} are needed"
         sentence = f"There are too few {name} to tell whether the loss rose by more than {margin:g}: {needed}."
+        return LossMargin(name, margin, "not enough rows to tell", sentence)
+    if is_uncorrected(part):
+        sentence = (
+            f"It cannot be told whether the loss on {name} rose by more than {margin:g}: the same conversations chose "
+            "the weights. Bring a file of held-out conversations for the next run."
+        )
         return LossMargin(name, margin, "not enough rows to tell", sentence)
     found = f"the 95% interval of the change is {low:+.3f} to {high:+.3f}"
     if high < margin:

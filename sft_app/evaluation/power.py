@@ -39,13 +39,17 @@ def loss_spread(scores: Sequence[RowScore]) -> float | None:
     return spread if math.isfinite(spread) and spread > 0 else None
 
 
-def rows_sentence(rows: int, base_spread: float | None = None) -> str:
-    """Say which changes this many held-out rows can show: of a pass rate, or of the loss from the base's `loss_spread`.
+def rows_sentence(rows: int, base_spread: float | None = None, conversations: int | None = None) -> str:
+    """Say which changes held-out rows can show: of a pass rate, or of the loss from the base's `loss_spread`.
+
+    `rows` counts related `conversations` once; None if these are not more.
 
     It assumes that a run changes the rows' losses as unevenly as they are spread. Measured changes had
     5 to 93 % of that spread (docs/STATISTICS.md), so smaller ones often show too.
     """
     counted = f"{rows:,} held-out {'conversation' if rows == 1 else 'conversations'}"
+    if conversations is not None and conversations > rows:
+        counted = f"{conversations:,} held-out conversations, of which copies and related ones count as {rows:,}"
     if rows < FEWEST_TO_JUDGE:
         return (
             f"With {counted}, even the same change in all of them could be chance. "

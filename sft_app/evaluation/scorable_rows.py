@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,12 @@ def read_scorable_rows(file: Path, tokenizer: Any, max_length: int | None) -> li
     if not rows:
         raise DataError(f"{file.name} contains no conversation this model can be measured on.")
     return rows
+
+
+def number_equal(prompts: Iterable[Sequence[int]]) -> list[int]:
+    """Number rendered prompts, equal ones alike: each gets the place of its first copy.
+
+    Copies give a model nothing new to answer, so they are one observation, however often they are asked.
+    """
+    first: dict[tuple[int, ...], int] = {}
+    return [first.setdefault(tuple(prompt), place) for place, prompt in enumerate(prompts)]

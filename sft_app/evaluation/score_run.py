@@ -18,7 +18,7 @@ from sft_app.evaluation.beside.prompted import AnsweredRow, score_prompted
 from sft_app.evaluation.forgetting.general_questions import general_questions_file, questions_by_number
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
-from sft_app.evaluation.scorable_rows import ScorableRow, read_scorable_rows
+from sft_app.evaluation.scorable_rows import ScorableRow, number_equal, read_scorable_rows
 from sft_app.evaluation.scorecard import (
     RowScore,
     correct_for_several,
@@ -26,7 +26,8 @@ from sft_app.evaluation.scorecard import (
     score_conversations,
     score_copies,
 )
-from sft_app.evaluation.selection import without_selection
+from sft_app.evaluation.selection import with_choosing_tests, without_selection
+from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.evaluation.suites.running import run_kept_tests
 from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
@@ -84,6 +85,7 @@ def score_run(
     general = read_scorable_rows(general_file, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
+    copies = number_equal(render_last_prompt(pair.tokenizer, row.conversation) for row in general)
     of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
     questions = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
@@ -93,8 +95,8 @@ def score_run(
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
         "primary": settings.primary_measure,
-        "general": make_scorecard(*of_general) if general else None,
-        "known": _known(pair, general_file, general, of_general, to_answer, _part(on_progress, 0.7, 0.85)),
+        "general": make_scorecard(*of_general, groups=np.array(copies)) if general else None,
+        "known": _known(pair, general_file, (general, copies), of_general, to_answer, _part(on_progress, 0.7, 0.85)),
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
     }
     if answered:
@@ -108,7 +110,8 @@ def score_run(
         part = _part(on_progress, 0.85, 0.95)
         measured |= _beside_training(run, pair, heldout, known, answered, is_flattered, part)
     if runs_tests and (tests := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0))):
-        measured["tests"] = tests
+        suite = None if tests.problem else kept_tests(run)
+        measured["tests"] = with_choosing_tests(run, tests, suite) if suite else tests
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
@@ -118,12 +121,16 @@ def score_run(
 def _known(
     pair: LoadedPair,
     file: Path,
-    rows: Sequence[ScorableRow],
+    asking: tuple[Sequence[ScorableRow], Sequence[int]],
     scores: BothScores,
     to_answer: int,
     on_progress: ProgressCallback,
 ) -> Known | None:
-    """Answer the first `to_answer` of the general questions that have checks, and find what was lost."""
+    """Answer the first `to_answer` of the general questions that have checks, and find what was lost.
+
+    `asking` are the questions, and a number for each, which is the same for copies.
+    """
+    rows, copies = asking
     if not rows:
         return None
     asked = set(questions_to_answer(file, [row.number for row in rows], to_answer))
@@ -135,8 +142,8 @@ def _known(
     return find_known(
         file,
         [
-            MeasuredQuestion(questions[row.number], both, answers.get(row.number))
-            for row, both in zip(rows, zip(*scores, strict=True), strict=True)
+            MeasuredQuestion(questions[row.number], both, answers.get(row.number), group)
+            for row, both, group in zip(rows, zip(*scores, strict=True), copies, strict=True)
         ],
     )
 

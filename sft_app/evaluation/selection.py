@@ -8,15 +8,20 @@ change is cross-fitted here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sft_app.data.conversation import make_conversation
+from sft_app.data.split import opening_question
 from sft_app.evaluation.scorecard import RowScore, mean_loss
+from sft_app.evaluation.suites.tests_file import Suite
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number, Record
 from sft_app.runs.scorecard import Selection
-from sft_app.runtime.files import append_jsonl, read_records
+from sft_app.runs.suite_scores import SuiteScores
+from sft_app.runtime.files import append_jsonl, iterate_jsonl, read_records
 
 Evaluations = Mapping[int, Sequence[RowScore]]
 
@@ -62,13 +67,40 @@ def without_selection(
         return list(tuned), None
     usable = {step: scores for step, scores in read_evaluations(run).items() if len(scores) == len(tuned)}
     kept = run.status().kept_step
-    if len(usable) < 2 and (kept is None or kept in usable):
+    if _chose_nothing(run, usable):
         return list(tuned), None
     if kept is None or kept not in usable:  # begun by an earlier version, which recorded no evaluations
         return list(tuned), Selection(rows="same", evaluations=len(usable), is_corrected=False)
     strength = run.strength()
     chosen = 1.0 if strength is None else strength.chosen
     return cross_fit(usable, kept, tuned, groups, chosen), Selection(rows="same", evaluations=len(usable))
+
+
+def with_choosing_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteScores:
+    """Return the results of a run's tests with the number of those whose questions chose its weights."""
+    if not (file := _choosing_file(run)):
+        return scores
+    chose = {
+        opening_question((turn.role, turn.content) for turn in make_conversation(row["messages"]).messages)
+        for row in iterate_jsonl(file)
+    }
+    count = sum(question in chose for question in suite.opening_questions())
+    return scores.model_copy(update={"chose_weights": count})
+
+
+def _choosing_file(run: Run) -> Path | None:
+    """Return the file of the conversations that chose the kept weights; None if none did."""
+    if not run.record().settings.load_best_model_at_end:
+        return None
+    if run.validation_file.exists():
+        return run.validation_file
+    return None if _chose_nothing(run, read_evaluations(run)) else run.heldout_file
+
+
+def _chose_nothing(run: Run, evaluations: Evaluations) -> bool:
+    """Return whether there was one evaluation to choose from at most, and it is that of the kept weights."""
+    kept = run.status().kept_step
+    return len(evaluations) < 2 and (kept is None or kept in evaluations)
 
 
 def cross_fit(

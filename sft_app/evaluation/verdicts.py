@@ -59,32 +59,17 @@ def summary_sentence(card: PredictedScores) -> str:
     verdict = verdict_of_loss(card)
     counted = f"{card.rows.better} of {card.row_count} held-out answers became more likely"
     if verdict == UNJUDGED:
-        return _unjudged_sentence(card, "the held-out answers")
+        return unjudged_sentence(card, "the held-out answers")
     if verdict == TOO_FEW:
-        return f"Not enough rows to tell: {counted}, and {_why_too_few(card)}."
+        return f"Not enough rows to tell: {counted}, and {why_too_few(card)}."
     if verdict == "":
         return f"The model predicts the held-out answers as well as before: {counted}."
-    return f"The model predicts the held-out answers {verdict} than before: loss {_change_of_loss(card)}; {counted}."
+    return f"The model predicts the held-out answers {verdict} than before: loss {change_of_loss(card)}; {counted}."
 
 
 def verdict_of_loss(part: PredictedScores) -> Verdict:
     """Return the verdict of a scorecard or its `general` by its loss, which is measured on every token."""
     return _verdict("loss", part)
-
-
-def forgetting_sentence(general: PredictedScores) -> str:
-    """Return the result of the scorecard's `general` in a sentence, or in two if a loss is not a number."""
-    verdict = verdict_of_loss(general)
-    questions = f"{general.row_count} general questions"
-    if verdict == UNJUDGED:
-        return _unjudged_sentence(general, f"the answers to {questions}")
-    if verdict == TOO_FEW:
-        return f"Not enough rows to tell from {questions}: {_why_too_few(general)}."
-    if verdict == "":
-        return f"The model predicts the answers to {questions} as well as before."
-    result = "Something was forgotten" if verdict == "worse" else "No sign of forgetting"
-    change = f"{verdict} than before, loss {_change_of_loss(general)}"
-    return f"{result}: the model predicts the answers to {questions} {change}."
 
 
 def judgeable_answers(card: Scorecard) -> AnswerScores | None:
@@ -101,6 +86,12 @@ def judgeable_answers(card: Scorecard) -> AnswerScores | None:
 def cannot_be_judged(part: Scores) -> bool:
     """Return whether a side has a value that is not a number, so that this part cannot say which side is better."""
     return _has_broken(part.base) or _has_broken(part.tuned)
+
+
+def is_uncorrected(part: Scores) -> bool:
+    """Return whether the same conversations chose the weights and nothing is recorded to correct the change for it, so
+    that nothing can be concluded from it."""
+    return isinstance(part, Scorecard) and part.selection is not None and not part.selection.is_corrected
 
 
 def note_before_numbers(part: Scores) -> str:
@@ -221,7 +212,7 @@ def _verdict(name: str, part: Scores) -> Verdict:
         return TOO_FEW
     if part.independent_rows < FEWEST_TO_JUDGE:
         return TOO_FEW
-    if isinstance(part, Scorecard) and _is_uncorrected(part):
+    if is_uncorrected(part):
         return TOO_FEW if name == "loss" else ""
     if _is_primary(name, part):
         if span and span[0] <= 0 <= span[2]:
@@ -235,25 +226,23 @@ def _verdict(name: str, part: Scores) -> Verdict:
     return "better" if (difference.value > 0) == (direction > 0) else "worse"
 
 
-def _is_uncorrected(card: Scorecard) -> bool:
-    return card.selection is not None and not card.selection.is_corrected
-
-
 def _is_primary(name: str, part: Scores) -> bool:
     return name == "loss" and not (isinstance(part, Scorecard) and part.primary != "loss")
 
 
-def _why_too_few(part: Scores) -> str:
+def why_too_few(part: Scores) -> str:
+    """Return the reason for which the loss of a part has no verdict, without a full stop."""
     if part.independent_rows < FEWEST_TO_JUDGE:
-        return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict"
-    if isinstance(part, Scorecard) and _is_uncorrected(part):
+        once = "" if part.independent_rows == part.row_count else ", of which copies and related ones count once"
+        return f"at least {FEWEST_TO_JUDGE} rows are needed for a verdict{once}"
+    if is_uncorrected(part):
         return "the same conversations chose the weights"
     if not _is_primary("loss", part):
         return "the change in loss could be chance, corrected for the number of measures"
     return "the interval for the change in loss includes zero"
 
 
-def _unjudged_sentence(part: Scores, what: str) -> str:
+def unjudged_sentence(part: Scores, what: str) -> str:
     """Say whose loss is not a number, and what to do."""
     if not _has_broken(part.base):
         return (
@@ -279,7 +268,7 @@ def _broken_note(part: Scores) -> str:
     )
 
 
-def _change_of_loss(part: PredictedScores) -> str:
+def change_of_loss(part: PredictedScores) -> str:
     """Return the relative change in percent, or the absolute change if the loss was zero."""
     base, tuned = part.base["loss"], part.tuned["loss"]
     if (change := part.difference.get("loss")) and math.isfinite(as_float(change.value)):

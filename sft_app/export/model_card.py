@@ -170,7 +170,8 @@ def limitations(record: RunRecord, facts: ReportFacts) -> list[str]:
     sentences = [ACCURACY_WARNING]
     if facts.scores:
         elsewhere = "" if facts.forgetting else " How it answers other questions is unknown."
-        sentences += [f"It was measured on held-out examples from its own data.{elsewhere}"]
+        measured_on = "conversations of a separate file" if settings.heldout_data else "examples from its own data"
+        sentences += [f"It was measured on held-out {measured_on}.{elsewhere}"]
     else:
         sentences += ["No one has measured yet what it does better or worse than its base model."]
     sentences += [f"It was checked for forgetting. {facts.forgetting.note}"] if facts.forgetting else []

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
-from sft_app.evaluation.forgetting.sentences import KnownText, describe_known
-from sft_app.evaluation.headline import headline
+from sft_app.evaluation.forgetting.sentences import KnownText, describe_known, forgetting_sentence
+from sft_app.evaluation.results.headline import headline
 from sft_app.evaluation.suites.summary import kept_tests_sentence
 from sft_app.evaluation.verdicts import (
     Line,
     cannot_be_judged,
     computed_note,
     drawn_interval,
-    forgetting_sentence,
     judgeable_answers,
     note_before_numbers,
     scorecard_lines,
@@ -145,7 +144,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         scores=_score_tables(card),
         unmeasured=_unmeasured(run, card),
         forgetting=_forgetting(card),
-        known=describe_known(card.known) if card else None,
+        known=describe_known(card),
         beside=beside_training(card),
         tests=kept_tests_sentence(card.tests) if card else "",
         metrics=metrics,
@@ -192,7 +191,7 @@ def _headline(card: Scorecard | None, summary: RunSummary, votes: Votes | None) 
         right = lines.get("token_accuracy")
         facts += [("Token accuracy", f"{right.base} → {right.tuned}")] if right else []
         facts += [("Loss on general questions", _both_losses(card.general))] if card.general else []
-        lost = describe_known(card.known)
+        lost = describe_known(card)
         facts += [("Known before, lost now", lost.counted)] if lost else []
     share = votes.rows[0][1].win_rate if votes and votes.rows else None
     facts += [("Blind votes for fine-tuned", f"{share:.0%}")] if share is not None else []
@@ -217,8 +216,9 @@ def _score_tables(card: Scorecard | None) -> list[ScoreTable]:
 
 
 def _forgetting(card: Scorecard | None) -> ScoreTable | None:
-    general = card.general if card else None
-    return _score_table("General questions", forgetting_sentence(general), general) if general else None
+    if card is None or card.general is None:
+        return None
+    return _score_table("General questions", forgetting_sentence(card), card.general)
 
 
 def _score_table(title: str, note: str, part: Scores) -> ScoreTable:

@@ -17,18 +17,29 @@ class JudgedAnswer(Record):
 
 
 class JudgedTest(Record):
-    """A test and the answer of each side, in the order of the sides."""
+    """A test and the answer of each side, in the order of the sides.
+
+    `conversation` is the same number for tests that ask the same conversation; None in files of older versions, where
+    tests with the same last prompt are taken for copies.
+    """
 
     name: str = ""
     prompt: str = ""
     answers: list[JudgedAnswer] = []
+    conversation: int | None = None
+
+    @property
+    def asked(self) -> int | str:
+        """Identify the conversation that the test asks."""
+        return (self.prompt or self.name) if self.conversation is None else self.conversation
 
 
 class SuiteScores(Record):
     """The results of all tests. `origin` says where the tests come from, `sides` are the labels of the sides.
 
     `p_holm` is the p-value of the paired test of two sides, corrected for the number of measures; None if the tests are
-    the measure that decides, or were run alone. `problem` says why the tests could not be run; there are no results
+    the measure that decides, or were run alone. `chose_weights` counts the tests whose questions chose the weights of
+    the second side, which flatters it. `problem` says why the tests could not be run; there are no results
     then.
     """
 
@@ -36,6 +47,7 @@ class SuiteScores(Record):
     sides: list[str] = []
     tests: list[JudgedTest] = []
     p_holm: Number | None = None
+    chose_weights: int = 0
     problem: str = ""
 
     def passed(self, side: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from sft_app.data.reading import open_data
 from sft_app.data.sources.data_files import file_sha256
 from sft_app.data.sources.hub import read_source
-from sft_app.errors import RunError, SettingsError
+from sft_app.errors import DataError, RunError, SettingsError
 from sft_app.evaluation.forgetting.general_questions import read_general_questions
 from sft_app.evaluation.suites.kept import kept_text, tests_for_run
 from sft_app.models.catalog import ModelRef, resolve_model
@@ -50,9 +50,11 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
     general = _general_questions(settings)
     file = open_data(settings, home)
     heldout = open_heldout_files(settings, home)
-    data = divide_data(file, heldout, settings)
     sha256 = file_sha256(file.path)
     tests = tests_for_run(settings.tests, sha256, owner, home)
+    data = divide_data(file, heldout, settings, tests.opening_questions() if tests else ())
+    if file_sha256(file.path) != sha256:
+        raise DataError(f"{file.path.name} changed while it was being read. Try again.")
     if settings.primary_measure == "tests" and not tests:
         raise SettingsError(
             "Your tests are to decide, but the run has none. Name a file of tests, or let the loss decide."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
-from sft_app.data.split import RelatedRows, hold_out
+from sft_app.data.split import RelatedRows, hold_out, opening_question
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings, RunSettings
 
@@ -76,17 +78,22 @@ def open_heldout_file(source: str, settings: DataSettings, home: Path) -> DataFi
     return open_data(settings.reading().model_copy(update={**auto, "data": source}), home)
 
 
-def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSettings) -> RunData:
+def divide_data(
+    file: DataFile, heldout: dict[str, DataFile], settings: RunSettings, tests: Collection[str] = ()
+) -> RunData:
     """Read all files once, without keeping conversations, and divide them.
 
     Conversations of `file` that are related to one of a held-out file are not trained on, because a model would be
-    measured on what it has seen; for the same reason, the judging file's are not chosen by.
+    measured on what it has seen; for the same reason, the judging file's are not chosen by. Conversations that begin
+    with the question of a test, and those related to them, neither train nor choose; `tests` are the opening questions
+    (`split.opening_question`).
 
     Raises: DataError if there are too few.
     """
-    related, reading = RelatedRows(), Reading(file)
+    related, reading, asks = RelatedRows(), Reading(file), _Asks(tests)
     for example in reading:
         related.add(example.row, example.conversation)
+        asks.add(example.conversation)
     if not (total := len(related.rows)):
         raise no_conversation(file, reading.rejected, reading.repairable)
     ends = [total]
@@ -94,33 +101,64 @@ def divide_data(file: DataFile, heldout: dict[str, DataFile], settings: RunSetti
         pass_over = Reading(other)
         for example in pass_over:
             related.add(number * ROWS_PER_FILE + example.row, example.conversation)
+            asks.add(example.conversation)
         if len(related.rows) == ends[-1]:
             raise no_conversation(other, pass_over.rejected, pass_over.repairable)
         ends.append(len(related.rows))
     groups = related.groups()
     own = dict(zip(heldout, np.split(groups, ends)[1:], strict=False))
+    is_asked = np.isin(groups, asks.groups(groups))
     split = hold_out(groups[:total], settings)
     is_copy = np.isin(groups[:total], np.concatenate([*own.values(), np.empty(0, groups.dtype)]))
     judged_elsewhere = np.isin(groups[:total], own.get("heldout_data", np.empty(0, groups.dtype)))
     train, judging, validation = (
         Part(file, chosen, groups[:total])
-        for chosen in (~split.is_heldout & ~is_copy, split.is_judging, split.is_validation & ~judged_elsewhere)
+        for chosen in (
+            ~split.is_heldout & ~is_copy & ~is_asked[:total],
+            split.is_judging,
+            split.is_validation & ~judged_elsewhere & ~is_asked[:total],
+        )
     )
     if "heldout_data" not in own and not judging.chosen.any():
         raise DataError("No conversation is left to judge the result. Hold out more, or name a file that judges.")
     if not train.chosen.any():
         raise DataError(
-            f"Nothing is left to train on: every conversation of {file.path.name} is a copy of a held-out one. "
-            "Add other examples, or hold out another file."
+            f"Nothing is left to train on: every conversation of {file.path.name} is a copy of a held-out one or asks "
+            "what a test asks. Add other examples, hold out another file, or choose other tests."
         )
     if "heldout_data" in own:
         judging = _whole(heldout["heldout_data"], own["heldout_data"])
     if "validation_data" in own:
-        is_judged = np.isin(own["validation_data"], judging.groups[judging.chosen])
+        unchosen = [*judging.groups[judging.chosen], *groups[is_asked]]
+        is_judged = np.isin(own["validation_data"], unchosen)
         validation = Part(heldout["validation_data"], ~is_judged, own["validation_data"])
     chosen_by = validation if validation.chosen.any() else None
     copies = int((is_copy & ~split.is_heldout).sum())
-    return RunData(reading, total, train, judging, chosen_by, _notes(heldout, judging, chosen_by, copies))
+    kept_out = int((is_asked[:total] & ~is_copy & ~split.is_judging).sum())
+    notes = [*_notes(heldout, judging, chosen_by, copies), *_tests_note(kept_out)]
+    return RunData(reading, total, train, judging, chosen_by, notes)
+
+
+class _Asks:
+    """Finds the conversations that begin with the question of a test."""
+
+    def __init__(self, tests: Collection[str]) -> None:
+        self._tests, self._found = set(tests) - {""}, array("b")
+
+    def add(self, conversation: Conversation) -> None:
+        turns = ((message.role, message.content) for message in conversation.messages)
+        self._found.append(bool(self._tests) and opening_question(turns) in self._tests)
+
+    def groups(self, groups: np.ndarray) -> np.ndarray:
+        """Return the numbers of the groups with such a conversation; `groups` is (conversations,), in order."""
+        return np.unique(groups[np.array(self._found, dtype=bool)])
+
+
+def _tests_note(count: int) -> list[str]:
+    if not count:
+        return []
+    train = "1 conversation is" if count == 1 else f"{count:,} conversations are"
+    return [f"{train} neither trained on nor used to choose the weights, because your tests ask the same."]
 
 
 def _whole(file: DataFile, groups: np.ndarray) -> Part:

@@ -50,7 +50,9 @@ def test_one_json_document(cli: Callable[..., Ended], tests: Path, home: Path) -
     ended = cli("test", "latest", "--file", tests, "--json")
     found = ended.json
     assert ended.status == 1 and found["origin"] == "shop.yaml"
-    assert found["paired"] == {"both": 1, "only_first": 0, "only_second": 0, "neither": 1, "p_value": 1.0}
+    counts = {"both": 1, "only_first": 0, "only_second": 0, "neither": 1}
+    by_conversation = {"conversations": 1, "first_ahead": 0, "second_ahead": 0, "p_value": 1.0}
+    assert found["paired"] == counts | by_conversation, "both tests ask the same"
     assert [side["passed"] for side in found["sides"]] == [1, 1]
     assert found["tests"][1]["answers"][1]["failed"] == ["The answer does not contain “no model says this”."]
 

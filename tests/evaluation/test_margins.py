@@ -10,6 +10,7 @@ import pytest
 from sft_app.errors import SettingsError
 from sft_app.evaluation.margins import loss_margins
 from sft_app.evaluation.scorecard import RowScore, make_scorecard
+from sft_app.runs.scorecard import Selection
 
 
 def answers(changes: list[float], margin: float = 0.1) -> list[str]:
@@ -31,6 +32,20 @@ def answers(changes: list[float], margin: float = 0.1) -> list[str]:
 )
 def test_each_part_has_its_answer(changes: list[float], answer: str) -> None:
     assert answers(changes) == [answer, answer]
+
+
+def test_conversations_that_chose_the_weights_answer_nothing_unless_the_change_is_corrected() -> None:
+    scores = [RowScore(20.0 + row, 10, 5) for row in range(8)]
+    for rows, is_corrected, answer in (
+        ("same", False, "not enough rows to tell"),
+        ("same", True, "not worse"),
+        ("other", True, "not worse"),
+    ):
+        selection = Selection(rows=rows, evaluations=4, is_corrected=is_corrected)
+        card = make_scorecard(scores, scores).model_copy(update={"selection": selection})
+        (found,) = loss_margins(card, 0.1)
+        assert found.answer == answer
+        assert ("the same conversations chose the weights" in found.sentence) == (not is_corrected)
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.1, math.nan])

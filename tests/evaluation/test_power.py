@@ -65,3 +65,10 @@ def test_spread_gives_the_standard_error_of_the_mean_loss_per_token() -> None:
 )
 def test_what_rows_can_show_in_plain_words(rows: int, spread: float | None, words: str) -> None:
     assert words in rows_sentence(rows, spread)
+
+
+def test_related_rows_count_once() -> None:
+    assert rows_sentence(5, conversations=40).startswith(
+        "With 40 held-out conversations, of which copies and related ones count as 5, even the same"
+    )
+    assert rows_sentence(8, conversations=8) == rows_sentence(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import numpy as np
 import pytest
 
 from sft_app.evaluation.scorecard import RowScore, make_scorecard
-from sft_app.evaluation.selection import cross_fit, read_evaluations, record_evaluation, without_selection
+from sft_app.evaluation.selection import (
+    cross_fit,
+    read_evaluations,
+    record_evaluation,
+    with_choosing_tests,
+    without_selection,
+)
 from sft_app.evaluation.statistics.intervals import student_limit
+from sft_app.evaluation.suites.tests_file import parse_tests
 from sft_app.evaluation.verdicts import computed_note, summary_sentence, verdict_of_loss
 from sft_app.runs.folder import Run
+from sft_app.runs.suite_scores import SuiteScores
 from tests.export.run_folders import make_run
 
 TRIALS = 2000
@@ -90,6 +99,25 @@ def test_rows_that_did_not_choose_need_no_correction(run: Run) -> None:
     found, selection = without_selection(run, scores(1.0, 5.0))
     assert found == scores(1.0, 5.0)
     assert selection is not None and selection.rows == "other"
+
+
+def rows_of(*asked: str) -> str:
+    rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}] for text in asked]
+    return "".join(json.dumps({"row": place, "messages": row}) + "\n" for place, row in enumerate(rows))
+
+
+def test_tests_that_ask_what_chose_the_weights_are_counted(run: Run) -> None:
+    """Of a run whose held-out conversations judge and choose, and of one that has others to choose by."""
+    written = [{"prompt": prompt, "checks": [{"ended": True}]} for prompt in ("Where is order 1?", "And order 2?")]
+    suite, found = parse_tests(written), SuiteScores(sides=["base", "tuned"])
+    run.heldout_file.write_text(rows_of("where is  order 1?", "Another one?"))
+    record_evaluation(run, 10, scores(1.0, 5.0))
+    run.update_status(kept_step=10)
+    assert with_choosing_tests(run, found, suite).chose_weights == 0, "nothing was chosen"
+    record_evaluation(run, 20, scores(5.0, 1.0))
+    assert with_choosing_tests(run, found, suite).chose_weights == 1
+    run.validation_file.write_text(rows_of("Something else?"))
+    assert with_choosing_tests(run, found, suite).chose_weights == 0
 
 
 def test_a_resumed_run_forgets_the_evaluations_it_repeats(run: Run) -> None:

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
+from sft_app.evaluation.forgetting.sentences import forgetting_sentence
 from sft_app.evaluation.verdicts import (
     METRICS,
     UNJUDGED,
     computed_note,
-    forgetting_sentence,
     judgeable_answers,
     note_before_numbers,
     rows_note,
     scorecard_lines,
     summary_sentence,
 )
-from sft_app.runs.scorecard import AnswerScores, Scorecard, Scores
+from sft_app.runs.scorecard import AnswerScores, PredictedScores, Scorecard, Scores
 
 NAN = math.nan
 
@@ -28,6 +28,11 @@ def scores(values: dict[str, Any]) -> Scores:
     if "loss" in values.get("base", {}):
         return Scorecard.model_validate(values)
     return AnswerScores.model_validate({"prompts": values.get("heldout", {}).get("conversations"), **values})
+
+
+def forgetting(general: Scores) -> str:
+    part = PredictedScores.model_validate(general.model_dump(include=set(PredictedScores.model_fields)))
+    return forgetting_sentence(Scorecard(base={"loss": 1.0}, tuned={"loss": 1.0}, general=part))
 
 
 def card(low: float | None, value: float, high: float | None, name: str = "loss", rows: int = 20) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def test_the_sentence_says_when_there_is_nothing_to_say() -> None:
     ],
 )
 def test_forgetting_is_told_only_where_the_interval_says_so(low: float, value: float, high: float, told: str) -> None:
-    assert forgetting_sentence(scores(card(low, value, high))).startswith(told)
+    assert forgetting(scores(card(low, value, high))).startswith(told)
 
 
 def test_few_rows_have_no_verdict_whatever_they_show() -> None:
@@ -103,7 +108,7 @@ def test_few_rows_have_no_verdict_whatever_they_show() -> None:
         (line,) = scorecard_lines(scores(card(-2.0, -1.0, -0.5, rows=rows)))
         assert line.verdict == verdict
     assert "at least 6 rows" in summary_sentence(scores(card(-2.0, -1.0, -0.5, rows=5)))
-    assert "at least 6 rows" in forgetting_sentence(scores(card(-2.0, -1.0, -0.5, rows=3)))
+    assert "at least 6 rows" in forgetting(scores(card(-2.0, -1.0, -0.5, rows=3)))
 
 
 @pytest.mark.parametrize(("low", "value", "high"), [(None, -1.0, None), (-1.0, -1.0, -1.0), (0.0, 0.0, 0.0)])
@@ -160,7 +165,7 @@ def test_what_is_not_a_number_is_never_better(base: float | None, tuned: float |
         assert line.verdict in ("not a number: cannot be judged", "") and line.difference == "–"
         assert "nan" not in str(line).lower().replace("not a number", "")
     assert scorecard_lines(scores(found))[0].verdict == "not a number: cannot be judged"
-    for sentence in (summary_sentence(scores(found)), forgetting_sentence(scores(found))):
+    for sentence in (summary_sentence(scores(found)), forgetting(scores(found))):
         assert sentence.startswith(told) and "better" not in sentence and "nan" not in sentence
 
 

@@ -205,3 +205,12 @@ def test_the_code_ends_answers_of_a_taught_chat_template(make_run: Callable[...,
     card = model_card(made.run, "voice")
     assert "do_sample=False, eos_token_id=tokenizer.eos_token_id)" in code_of(card)[1]
     assert "ChatML" in card
+
+
+def test_limits_say_which_data_the_model_was_measured_on(home: Path) -> None:
+    own, other = make_run(home), make_run(home, heldout_data=str(home / "private" / "judges.jsonl"))
+    for run, measured_on in ((own, "examples from its own data."), (other, "conversations of a separate file.")):
+        finish(run)
+        run.keep_scorecard(whole_card())
+        limits = model_card(run, "ann/voice").partition("## Limits")[2]
+        assert f"It was measured on held-out {measured_on}" in limits

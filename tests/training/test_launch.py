@@ -68,18 +68,24 @@ def test_what_is_not_trained_on_is_kept_with_the_run(tiny_model_dir: Path, home:
     assert create_queued_run(settings, home).record().source.notes == ["Not used: `team`."]
 
 
+@pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("rows_then", [20, 30])
 def test_file_that_changes_while_it_is_read_is_told_and_leaves_no_run(
-    settings: Any, home: Path, data_file: Path, rows_then: int, monkeypatch: pytest.MonkeyPatch
+    settings: Any, home: Path, data_file: Path, rows_then: int, call: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = data_file.read_text().splitlines(keepends=True)
     really = launch.file_sha256
 
-    def change_and_sum(path: Path) -> str:
-        path.write_text("".join((lines * 2)[:rows_then]))
-        return really(path)
+    sums: list[str] = []
 
-    monkeypatch.setattr(launch, "file_sha256", change_and_sum)
+    def sum_and_change(path: Path) -> str:
+        """The first sum is before the rows are divided, the second after that and before they are written."""
+        sums.append(really(path))
+        if len(sums) == call:
+            path.write_text("".join((lines * 2)[:rows_then]))
+        return sums[-1]
+
+    monkeypatch.setattr(launch, "file_sha256", sum_and_change)
     with pytest.raises(DataError, match=r"^examples\.jsonl changed while it was being read\. Try again\.$"):
         create_queued_run(settings, home)
     assert list_runs(home) == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sft_app.data.reading import open_data
+from sft_app.data.split import opening_question
 from sft_app.errors import DataError
 from sft_app.settings import parse_settings
 from sft_app.training.run_data import Part, RunData, divide_data, open_heldout_files
@@ -48,9 +49,10 @@ def write(folder: Path, name: str, numbers: Sequence[int]) -> str:
     return str(folder / name)
 
 
-def divide(folder: Path, **settings: Any) -> RunData:
+def divide(folder: Path, tests: Sequence[str] = (), **settings: Any) -> RunData:
     parsed = parse_settings({"data": write(folder, "data.jsonl", range(60)), "heldout_min": 4, **settings})
-    return divide_data(open_data(parsed, folder), open_heldout_files(parsed, folder), parsed)
+    opening = [opening_question([("user", test)]) for test in tests]
+    return divide_data(open_data(parsed, folder), open_heldout_files(parsed, folder), parsed, opening)
 
 
 def questions(part: Part | None) -> set[str]:
@@ -131,3 +133,39 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, "data.jsonl", range(50))
     with pytest.raises(DataError, match="changed while it was being read"):
         list(data.train.rows())
+
+
+def test_what_a_test_asks_is_neither_trained_on_nor_chosen_by(tmp_path: Path) -> None:
+    """With any seed: the tests may come from the held-out conversations of another run on the same data."""
+    tests = list(map(question, range(12)))
+    for seed in range(3):
+        data = divide(tmp_path, tests=[f"  {test.upper()} " for test in tests], heldout_fraction=0.5, seed=seed)
+        parts = [questions(part) for part in (data.train, data.validation, data.judging)]
+        assert not (parts[0] | parts[1]) & set(tests)
+        assert set.union(*parts) >= asked(range(12, 60))
+        kept_out = len(set(tests) - parts[2])
+        assert data.notes[-1] == (
+            f"{kept_out} conversations are neither trained on nor used to choose the weights, because your tests ask "
+            "the same."
+        )
+    assert divide(tmp_path, tests=["What is new?"]).notes == []
+
+
+def test_conversations_related_to_what_a_test_asks_stay_out_too(tmp_path: Path) -> None:
+    rows = [{"prompt": question(number), "completion": "Yes."} for number in range(40)]
+    rows += [{"prompt": f"{question(0)} ", "completion": f"Another answer, {number}."} for number in range(3)]
+    (tmp_path / "copies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parsed = parse_settings({"data": str(tmp_path / "copies.jsonl"), "heldout_min": 4})
+    data = divide_data(open_data(parsed, tmp_path), {}, parsed, [opening_question([("user", question(0))])])
+    assert question(0) not in {text.strip() for text in questions(data.train)}
+
+
+def test_a_file_that_chooses_is_not_asked_what_a_test_asks(tmp_path: Path) -> None:
+    choosing = write(tmp_path, "choose.jsonl", range(200, 209))
+    data = divide(tmp_path, tests=[question(203)], validation_data=choosing)
+    assert questions(data.validation) == asked(range(200, 209)) - asked([203])
+
+
+def test_tests_that_ask_everything_leave_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="asks what a test asks.*choose other tests"):
+        divide(tmp_path, tests=list(map(question, range(60))))

@@ -115,6 +115,7 @@ def test_card_says_what_the_held_out_rows_can_show() -> None:
     assert "Press Measure" not in preflight_card(replace(FOUND, heldout=4, judging=4), None)
     card = preflight_card(FOUND, None)
     assert "Of the held-out ones, 8 choose which weights are kept" in card and "With 17 held-out conversations" in card
+    assert "Copies and related conversations count once." in card
 
 
 def test_card_of_a_run_that_a_file_judges_counts_no_rows() -> None:

@@ -36,11 +36,15 @@ Knows = tuple[bool, bool]
 
 @dataclass(frozen=True)
 class MeasuredQuestion:
-    """A question with both sides' scores of its reference answer, and both generated answers if they were asked."""
+    """A question with both sides' scores of its reference answer, and both generated answers if they were asked.
+
+    Questions with the same number in `group` are copies, which count once; None if it has none.
+    """
 
     question: GeneralQuestion
     scores: tuple[RowScore, RowScore]
     answers: tuple[Answer, Answer] | None = None
+    group: int | None = None
 
 
 def find_known(file: Path, measured: Sequence[MeasuredQuestion]) -> Known:
@@ -49,21 +53,22 @@ def find_known(file: Path, measured: Sequence[MeasuredQuestion]) -> Known:
     losses = [score.loss for one in measured for score in one.scores]
     broken_loss = not all(map(math.isfinite, losses))
     broken_answer = any(answer.broken for one in measured for answer in one.answers or ())
+    copies = _groups(measured)
+    kinds = [measured[same[0]].question.kind for same in copies]
+    once = [[_together([known[place] for place in same]) for same in copies] for known in (scored, answered)]
     counts = _corrected(
-        None if broken_loss else count_known(measured, scored),
-        None if broken_answer or not any(answered) else count_known(measured, answered),
+        None if broken_loss else count_known(kinds, once[0]),
+        None if broken_answer or not any(answered) else count_known(kinds, once[1]),
     )
-    is_lost = [
-        (counts[0] is not None and one == _ONLY_BASE, counts[1] is not None and two == _ONLY_BASE)
-        for one, two in zip(scored, answered, strict=True)
-    ]
+    unknown: list[Knows | None] = [None] * len(measured)
+    ways = [unknown if part is None else known for part, known in zip(counts, (scored, answered), strict=True)]
     return Known(
         file="" if file == GENERAL_QUESTIONS_FILE else file.name,
         sha256=sha256(file.read_bytes()).hexdigest(),
         is_broken=broken_loss or broken_answer,
         by_loss=counts[0],
         by_answer=counts[1],
-        lost=[_lost_question(one, *lost) for one, lost in zip(measured, is_lost, strict=True) if any(lost)],
+        lost=_lost_questions(measured, copies, ways),
     )
 
 
@@ -96,9 +101,12 @@ def failed_checks(one: MeasuredQuestion, side: int) -> list[str]:
     return failures(one.question.checks, answer.text, answer.finished)
 
 
-def count_known(measured: Sequence[MeasuredQuestion], known: Sequence[Knows | None]) -> KnownCounts:
-    """Count the questions in total and by kind, with the exact interval of the share lost and the paired test."""
-    pairs = [(one.question.kind, who) for one, who in zip(measured, known, strict=True) if who is not None]
+def count_known(named: Sequence[str], known: Sequence[Knows | None]) -> KnownCounts:
+    """Count the questions in total and by kind, with the exact interval of the share lost and the paired test.
+
+    `named` has the kind of each question, and `known` who knows it; no two of them may be copies.
+    """
+    pairs = [(kind, who) for kind, who in zip(named, known, strict=True) if who is not None]
     kinds = {name: _count([who for kind, who in pairs if kind == name]) for name in dict.fromkeys(k for k, _ in pairs)}
     total = _count([who for _, who in pairs])
     low, high = clopper_pearson(total.lost, total.known) if total.known else (0.0, 1.0)
@@ -110,6 +118,20 @@ def questions_to_answer(file: Path, numbers: Sequence[int], most: int) -> list[i
     """Return the first `most` of these lines of the file whose questions have checks."""
     questions = questions_by_number(file)
     return [number for number in numbers if questions[number].checks][:most]
+
+
+def _groups(measured: Sequence[MeasuredQuestion]) -> list[list[int]]:
+    """Return the places of the questions, copies together."""
+    together: dict[int, list[int]] = {}
+    for place, one in enumerate(measured):
+        together.setdefault(-1 - place if one.group is None else one.group, []).append(place)
+    return list(together.values())
+
+
+def _together(known: Sequence[Knows | None]) -> Knows | None:
+    """Return who knows a question that was asked several times: a side that knows it each time."""
+    asked = [who for who in known if who is not None]
+    return (all(base for base, _ in asked), all(tuned for _, tuned in asked)) if asked else None
 
 
 def _count(known: Sequence[Knows]) -> KindCounts:
@@ -127,6 +149,24 @@ def _corrected(loss: KnownCounts | None, answer: KnownCounts | None) -> tuple[Kn
     p_values = holm({name: counts.p_value for name, counts in named.items() if counts is not None})
     one, other = (counts and counts.model_copy(update={"p_holm": p_values[name]}) for name, counts in named.items())
     return one, other
+
+
+def _lost_questions(
+    measured: Sequence[MeasuredQuestion], copies: Sequence[Sequence[int]], ways: Sequence[Sequence[Knows | None]]
+) -> list[LostQuestion]:
+    """Return each lost question once; `ways` has who knows the questions, for each way of measuring."""
+    found = []
+    for same in copies:
+        lost = [_together([known[place] for place in same]) == _ONLY_BASE for known in ways]
+        if any(lost):
+            showing = (
+                place
+                for place in same
+                for is_lost, known in zip(lost, ways, strict=True)
+                if is_lost and known[place] == _ONLY_BASE
+            )
+            found.append(_lost_question(measured[next(showing)], *lost))
+    return found
 
 
 def _lost_question(one: MeasuredQuestion, lost_by_loss: bool, lost_by_answer: bool) -> LostQuestion:

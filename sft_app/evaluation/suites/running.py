@@ -10,6 +10,7 @@ from sft_app.data.messages import END_OF_THOUGHT
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.checks import Check, failures
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
+from sft_app.evaluation.scorable_rows import number_equal
 from sft_app.evaluation.sides.more_sides import MoreSide, SideText, labels_of, open_sides
 from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.evaluation.suites.tests_file import Suite, WrittenTest
@@ -58,13 +59,14 @@ def run_batches(
     pair, further = open_sides(pair, more)
     questions = [_with_system(test, system) for test in suite.tests]
     prompts = [render_prompt(pair.tokenizer, messages) for messages in questions]
+    numbers = number_equal(prompts)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
         answered = list(answer_each(pair, [prompts[index] for index in batch], sampling))
         texts = [answer([questions[index] for index in batch], sampling) for answer in further]
         yield [
-            (index, _judge(suite, suite.tests[index], answered[place], [side[place] for side in texts]))
+            (index, _judge(suite, (index, numbers[index]), answered[place], [side[place] for side in texts]))
             for place, index in enumerate(batch)
         ]
 
@@ -121,15 +123,17 @@ def _index(judged: tuple[int, JudgedTest]) -> int:
 
 
 def _judge(
-    suite: Suite, test: WrittenTest, both: tuple[Answer, Answer] | ModelError, more: Sequence[SideText]
+    suite: Suite, place: tuple[int, int], both: tuple[Answer, Answer] | ModelError, more: Sequence[SideText]
 ) -> JudgedTest:
+    """Judge the answers to a test; `place` is its index and the number of its conversation."""
+    test = suite.tests[place[0]]
     checks = suite.checks_of(test)
     if isinstance(both, ModelError):
         answers = [JudgedAnswer(answer=None, failed=[str(both)])] * 2
     else:
         answers = [judge_answer(checks, answer) for answer in both]
     answers += [_judge_text(checks, text) for text in more]
-    return JudgedTest(name=test.name, prompt=test.prompt, answers=answers)
+    return JudgedTest(name=test.name, prompt=test.prompt, answers=answers, conversation=place[1])
 
 
 def _judge_text(checks: Sequence[Check], text: SideText) -> JudgedAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,47 +10,85 @@ from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.evaluation.verdicts import CHANCE, FEWEST_TO_JUDGE
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
 
+SuiteVerdict = Literal["better", "worse", "unchanged", "too few", "not run", "no tests", "all pass", "all fail"]
+"""Besides the obvious: the tests could not be run, there are none, or both sides pass or fail every one of them."""
+
 
 @dataclass(frozen=True)
 class PassRate:
-    """How many tests a side passes, with the exact 95 % interval of its share."""
+    """How many tests a side passes.
+
+    `low` and `high` are the exact 95 % interval of the share of `conversations` in which it passes every test.
+    """
 
     side: str
     passed: int
     total: int
     low: float
     high: float
+    passed_conversations: int
+    conversations: int
+
+    @property
+    def interval(self) -> str:
+        """Return the interval, and what it is about if several tests ask the same conversation."""
+        share = f"{self.low:.0%} to {self.high:.0%}"
+        if self.conversations == self.total:
+            return share
+        return f"{share} for {self.passed_conversations} of {_counted(self.conversations, 'different conversation')}"
 
     def __str__(self) -> str:
-        return f"{self.passed} of {self.total} ({self.low:.0%} to {self.high:.0%})"
+        return f"{self.passed} of {self.total} ({self.interval})"
 
 
 @dataclass(frozen=True)
 class PairedCounts:
-    """How many tests both sides pass, only one, or neither, and the p-value of the exact paired test."""
+    """How many tests both sides pass, only one, or neither, and the p-value of the exact paired test.
+
+    The p-value takes each of the `conversations` once, as won by the side that passes more of its tests.
+    """
 
     both: int
     only_first: int
     only_second: int
     neither: int
+    conversations: int
+    first_ahead: int
+    second_ahead: int
     p_value: float
+
+    @property
+    def leader(self) -> int | None:
+        """Return the side that is ahead, 0 or 1, both in tests and in conversations; None if neither is."""
+        if self.first_ahead > self.second_ahead and self.only_first > self.only_second:
+            return 0
+        return 1 if self.second_ahead > self.first_ahead and self.only_second > self.only_first else None
 
 
 def pass_rates(scores: SuiteScores) -> list[PassRate]:
-    total = len(scores.tests)
-    counts = [(label, scores.passed(side)) for side, label in enumerate(scores.sides)]
-    return [PassRate(label, passed, total, *clopper_pearson(passed, total)) for label, passed in counts if total]
+    conversations = _by_conversation(scores.tests)
+    rates = []
+    for side, label in enumerate(scores.sides):
+        whole = sum(all(_passes(test, side) for test in tests) for tests in conversations)
+        if scores.tests:
+            interval = clopper_pearson(whole, len(conversations))
+            counts = scores.passed(side), len(scores.tests)
+            rates.append(PassRate(label, *counts, *interval, whole, len(conversations)))
+    return rates
 
 
 def paired_counts(scores: SuiteScores, first: int = 0, second: int = 1) -> PairedCounts:
-    """Compare two sides test by test."""
-    pairs = [
-        (test.answers[first].passed, test.answers[second].passed)
-        for test in scores.tests
-        if len(test.answers) > max(first, second)
+    """Compare two sides test by test, and for the p-value conversation by conversation."""
+    tests = [test for test in scores.tests if len(test.answers) > max(first, second)]
+    pairs = [(_passes(test, first), _passes(test, second)) for test in tests]
+    leads = [
+        sum(_passes(test, first) - _passes(test, second) for test in together) for together in _by_conversation(tests)
     ]
+    ahead = sum(lead > 0 for lead in leads), sum(lead < 0 for lead in leads)
     only = pairs.count((True, False)), pairs.count((False, True))
-    return PairedCounts(pairs.count((True, True)), *only, pairs.count((False, False)), mcnemar(*only))
+    return PairedCounts(
+        pairs.count((True, True)), *only, pairs.count((False, False)), len(leads), *ahead, mcnemar(*ahead)
+    )
 
 
 def failing_tests(scores: SuiteScores, side: int) -> list[JudgedTest]:
@@ -57,16 +96,22 @@ def failing_tests(scores: SuiteScores, side: int) -> list[JudgedTest]:
     return [test for test in scores.tests if not test.answers[side].passed]
 
 
-def suite_verdict(scores: SuiteScores) -> Literal["better", "worse", "unchanged", "too few"]:
-    """Return whether the second side passes more tests than the first, beyond chance."""
-    if scores.problem or len(scores.sides) != 2 or not scores.tests:
-        return "too few"
+def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
+    """Return whether the second side passes more tests than the first, beyond chance, or why they cannot show it."""
+    if scores is not None and scores.problem:
+        return "not run"
+    if scores is None or len(scores.sides) != 2 or not scores.tests:
+        return "no tests"
     found = paired_counts(scores)
-    if found.only_first == found.only_second:
-        return "too few" if found.only_first or len(scores.tests) < FEWEST_TO_JUDGE else "unchanged"
-    if _p_value(scores) >= CHANCE:
+    if len(scores.tests) == found.both:
+        return "all pass"
+    if len(scores.tests) == found.neither:
+        return "all fail"
+    if not (found.only_first or found.only_second):
+        return "too few" if found.conversations < FEWEST_TO_JUDGE else "unchanged"
+    if found.leader is None or _p_value(scores) >= CHANCE or (found.leader and scores.chose_weights):
         return "too few"
-    return "better" if found.only_second > found.only_first else "worse"
+    return "better" if found.leader else "worse"
 
 
 def suite_sentence(scores: SuiteScores) -> str:
@@ -96,6 +141,7 @@ def _p_value(scores: SuiteScores) -> float:
 
 def _compared(scores: SuiteScores) -> str:
     found, p_value = paired_counts(scores), _p_value(scores)
+    copies = _copies_note(found, len(scores.tests))
     differing = found.only_first + found.only_second
     if not differing:
         return "Both pass and fail the same tests."
@@ -103,14 +149,33 @@ def _compared(scores: SuiteScores) -> str:
     if scores.p_holm is not None:
         chance += ", corrected for the number of measures"
     if found.only_first == found.only_second:
-        return f"Each passes {found.only_first} that the other fails, so neither is ahead."
-    better = scores.sides[found.only_second > found.only_first]
-    if p_value < CHANCE:
-        return f"{better} is better ({chance})."
+        return f"Each passes {found.only_first} that the other fails, so neither is ahead.{copies}"
+    if found.leader and scores.chose_weights:
+        return f"{scores.sides[1]} is ahead.{_flattered_note(scores)}{copies}"
+    if found.leader is not None and p_value < CHANCE:
+        return f"{scores.sides[found.leader]} is better ({chance}).{copies}"
+    more = "Write tests with other prompts" if copies else "Write more tests"
     return (
-        f"They differ in {_counted(differing, 'test')}, which could be chance ({chance}). "
-        "Write more tests for a clearer result."
+        f"They differ in {_counted(differing, 'test')}, which could be chance ({chance}).{copies} "
+        f"{more} for a clearer result."
     )
+
+
+def _flattered_note(scores: SuiteScores) -> str:
+    asks = "1 test asks" if scores.chose_weights == 1 else f"{scores.chose_weights:,} tests ask"
+    return (
+        f" But {asks} what chose its weights, which makes it look better than it is, so its lead is not judged. "
+        "Write tests with other prompts."
+    )
+
+
+def _copies_note(found: PairedCounts, tests: int) -> str:
+    """Say that tests of the same conversation count once, with a space before it; "" if there are none."""
+    if found.conversations == tests:
+        return ""
+    if found.conversations == 1:
+        return " All tests ask the same conversation, which counts once."
+    return f" The tests ask {_counted(found.conversations, 'different conversation')}, and each of these counts once."
 
 
 def _incomplete(scores: SuiteScores) -> str:
@@ -146,3 +211,15 @@ def suite_facts(scores: SuiteScores) -> dict[str, Any]:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _passes(test: JudgedTest, side: int) -> bool:
+    return side < len(test.answers) and test.answers[side].passed
+
+
+def _by_conversation(tests: Sequence[JudgedTest]) -> list[list[JudgedTest]]:
+    """Group the tests that ask the same conversation: a model gives these the same answer."""
+    together: dict[int | str, list[JudgedTest]] = {}
+    for test in tests:
+        together.setdefault(test.asked, []).append(test)
+    return list(together.values())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_app.data.messages import read_message
+from sft_app.data.split import opening_question
 from sft_app.errors import DataError
 from sft_app.evaluation.checks import Check, parse_checks
 from sft_app.evaluation.suites.plain_yaml import dump_yaml, exact_number, load_yaml
@@ -51,6 +52,10 @@ class Suite:
 
     def checks_of(self, test: WrittenTest) -> tuple[Check, ...]:
         return self.for_all + test.checks
+
+    def opening_questions(self) -> list[str]:
+        """Return what each test asks first (`split.opening_question`)."""
+        return [opening_question((turn["role"], turn["content"]) for turn in test.messages) for test in self.tests]
 
     def chosen(self, names: Sequence[str]) -> Suite:
         """Return the suite with the tests of these names, or with all if there are none. Raises: DataError."""

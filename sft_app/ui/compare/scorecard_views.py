@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft_app.evaluation.beside.beside_training import beside_training
-from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known
+from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known, forgetting_sentence
 from sft_app.evaluation.forgetting.strength import COLUMNS as STRENGTH_COLUMNS
 from sft_app.evaluation.forgetting.strength import strength_text
-from sft_app.evaluation.headline import headline
+from sft_app.evaluation.results.headline import headline
 from sft_app.evaluation.verdicts import (
     Line,
     cannot_be_judged,
     computed_note,
-    forgetting_sentence,
     judgeable_answers,
     note_before_numbers,
     scorecard_lines,
@@ -71,7 +70,7 @@ def scorecard_view(card: Scorecard, strength: StrengthChoice | None = None) -> s
         headline=said,
         summary=" ".join(filter(None, [summary_sentence(card), computed_note(card)])),
         parts=[task, _general(card), _answers(card)],
-        known=describe_known(card.known),
+        known=describe_known(card),
         known_columns=KNOWN_COLUMNS,
         strength=strength_text(strength),
         strength_columns=STRENGTH_COLUMNS,
@@ -91,7 +90,7 @@ def _general(card: Scorecard) -> ScorePart:
     part = card.general
     if part is None:
         return ScorePart("Did it forget?", NO_GENERAL)
-    return _part(f"Did it forget? · {part.row_count} general questions", forgetting_sentence(part), part)
+    return _part(f"Did it forget? · {part.row_count} general questions", forgetting_sentence(card), part)
 
 
 def _answers(card: Scorecard) -> ScorePart:

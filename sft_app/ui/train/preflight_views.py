@@ -84,7 +84,8 @@ def heldout_sentence(found: Preflight, how: str = "") -> str:
     divided = f"Of the held-out ones, {choosing:,} choose which weights are kept, and the others judge the result."
     measuring = f"{how} to see how small a change in the loss can show." if how and spread is None else ""
     enough = found.judging >= FEWEST_TO_JUDGE
-    parts = [divided if choosing else "", rows_sentence(found.judging, spread), measuring if enough else ""]
+    once = "Copies and related conversations count once." if found.judging > 1 else ""
+    parts = [divided if choosing else "", rows_sentence(found.judging, spread), measuring if enough else "", once]
     return " ".join(filter(None, parts))
 
 

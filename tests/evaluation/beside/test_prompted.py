@@ -13,7 +13,7 @@ import torch
 from sft_app.data.tokens import render_conversation, render_last_prompt, stop_ids
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.beside.prompted_verdicts import prompt_verdict, prompted_lines, prompted_note, prompted_sentence
-from sft_app.evaluation.headline import headline
+from sft_app.evaluation.results.headline import headline
 from sft_app.evaluation.scorable_rows import read_scorable_rows
 from sft_app.evaluation.score_run import score_run
 from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sft_app.data.conversation import make_conversation
 from sft_app.evaluation.checks import parse_checks
 from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FILE, GeneralQuestion
 from sft_app.evaluation.forgetting.known import KNOWN_LOSS, LEAST_RISE, MeasuredQuestion, find_known
-from sft_app.evaluation.forgetting.sentences import WHAT_TO_DO, describe_known, known_sentence, situation
+from sft_app.evaluation.forgetting.sentences import WHAT_TO_DO, describe_known, known_sentence
+from sft_app.evaluation.results.findings import lost_more_than_gained, situation
 from sft_app.evaluation.scorecard import RowScore
 from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
 from sft_app.inference.generation import Answer
@@ -33,6 +35,10 @@ def measured(
 
 def found(*questions: MeasuredQuestion) -> Known:
     return find_known(GENERAL_QUESTIONS_FILE, questions)
+
+
+def card(known: Known) -> Scorecard:
+    return Scorecard(base={"loss": 1.0}, tuned={"loss": 1.0}, known=known)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +113,7 @@ def test_the_file_of_the_questions_is_recorded(tmp_path: Path):
 
 
 def test_a_record_survives_its_file():
-    card = Scorecard(base={"loss": 1.0}, tuned={"loss": 1.0}, known=found(measured(0.2, math.nan, (RIGHT, WRONG))))
-    written = json.loads(json.dumps(card.as_record()))
+    written = json.loads(json.dumps(card(found(measured(0.2, math.nan, (RIGHT, WRONG)))).as_record()))
     assert Scorecard.model_validate(written).as_record() == written
     assert Scorecard.model_validate({"base": {"loss": 1.0}, "tuned": {"loss": 1.0}}).known is None
 
@@ -146,14 +151,37 @@ SITUATIONS: list[tuple[str, list[MeasuredQuestion], str]] = [
 def test_every_situation_gets_its_sentence(expected: str, questions: list[MeasuredQuestion], words: str):
     known = found(*questions)
     assert situation(known) == expected
-    assert words in known_sentence(known)
-    assert (WHAT_TO_DO in known_sentence(known)) == (expected == "some lost")
-    text = describe_known(known)
-    assert text is not None and text.is_worse == known_sentence(known).startswith(
+    assert words in known_sentence(card(known))
+    assert (WHAT_TO_DO in known_sentence(card(known))) == (expected == "some lost")
+    text = describe_known(card(known))
+    assert text is not None and text.is_worse == known_sentence(card(known)).startswith(
         "The fine-tuned model forgot something"
     )
 
 
 def test_kinds_of_lost_questions_are_named():
     lost: Any = [measured(answers=(RIGHT, WRONG), kind=kind) for kind in ("facts", "refusing", "facts")]
-    assert "; facts 2, refusing 1)" in known_sentence(found(*lost))
+    assert "; facts 2, refusing 1)" in known_sentence(card(found(*lost)))
+
+
+def copies(question: MeasuredQuestion, times: int, group: int = 1) -> list[MeasuredQuestion]:
+    return [replace(question, group=group)] * times
+
+
+def test_copies_of_a_question_are_one_observation():
+    """Eight copies that are lost are one lost question, which can be chance; eight different ones cannot."""
+    once, apart = measured(0.1, 4.0, (RIGHT, WRONG)), [measured(0.1, 4.0, (RIGHT, WRONG))] * 8
+    known = found(*copies(once, 8))
+    for counts in (known.by_loss, known.by_answer):
+        assert counts is not None and (counts.asked, counts.known, counts.lost, counts.p_value) == (1, 1, 1, 1.0)
+        assert (counts.low, counts.high) == clopper_pearson(1, 1)
+    assert len(known.lost) == 1 and not lost_more_than_gained(known)
+    assert len(found(*apart).lost) == 8 and lost_more_than_gained(found(*apart))
+
+
+def test_a_question_with_several_reference_answers_is_known_only_with_all_of_them():
+    one, other = copies(measured(0.1, 0.1), 1)[0], copies(measured(0.1, 4.0), 1)[0]
+    known = found(one, other, replace(measured(4.0, 4.0), group=2), replace(measured(0.1, 4.0), group=2))
+    assert known.by_loss is not None and (known.by_loss.asked, known.by_loss.known, known.by_loss.lost) == (2, 1, 1)
+    (lost,) = known.lost
+    assert lost.tuned_loss == 4.0

@@ -13,7 +13,8 @@ from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt
 from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
-from sft_app.evaluation.forgetting.sentences import describe_known, known_sentence, situation
+from sft_app.evaluation.forgetting.sentences import describe_known, forgetting_sentence, known_sentence
+from sft_app.evaluation.results.findings import situation
 from sft_app.evaluation.score_run import keep_score, score_run
 from sft_app.export.model_card import model_card
 from sft_app.export.report import report_html, report_markdown
@@ -22,6 +23,7 @@ from sft_app.inference.generation import Sampling
 from sft_app.inference.pair import LoadedPair, load_pair
 from sft_app.inference.sides import BASE, find_sides
 from sft_app.runs.known import Known
+from sft_app.runs.scorecard import Scorecard
 from sft_app.ui.compare.scorecard_views import scorecard_view
 from tests.made_runs import randomise_adapter
 
@@ -60,6 +62,10 @@ def measure(made: Any, pair: LoadedPair, prompts: int = 1) -> Known:
     return known
 
 
+def said_of(known: Known) -> str:
+    return known_sentence(Scorecard(base={"loss": 1.0}, tuned={"loss": 1.0}, known=known))
+
+
 def words(text: str) -> str:
     return " ".join(text.split())
 
@@ -69,7 +75,7 @@ def test_an_adapter_without_effect_has_lost_nothing(make_run: Make) -> None:
     assert known.by_answer is not None and known.by_loss is not None
     assert (known.by_answer.asked, known.by_answer.known, known.by_answer.lost) == (KNOWN, KNOWN, 0)
     assert (known.by_loss.lost, known.by_loss.gained, known.lost) == (0, 0, [])
-    assert known_sentence(known).startswith("No general question was lost: the fine-tuned model still knows all 12")
+    assert said_of(known).startswith("No general question was lost: the fine-tuned model still knows all 12")
 
 
 def test_a_damaged_model_is_told_everywhere_in_the_same_words(
@@ -77,7 +83,7 @@ def test_a_damaged_model_is_told_everywhere_in_the_same_words(
 ) -> None:
     made, pair = made_with_questions(make_run, change=lambda model: randomise_adapter(model, 3, 2.0))
     card = keep_score(made.run, pair, prompts=1)
-    text = describe_known(made.run.scorecard().known)
+    text = describe_known(made.run.scorecard())
     assert text is not None and text.is_worse and len(text.lost) == KNOWN
     assert text.sentence.startswith(
         "The fine-tuned model forgot something: of 12 general questions that the base model answered correctly"
@@ -97,6 +103,18 @@ def test_a_damaged_model_is_told_everywhere_in_the_same_words(
     assert text.sentence in printed
     assert "Question 3?" in printed and "Question 3?" in scorecard_view(card)
     assert "Question 3?" not in model_card(made.run, "me/it"), "questions of your own may be private"
+
+
+def test_copies_of_a_general_question_are_one_observation(make_run: Make) -> None:
+    """Eight copies that got worse in the same way are no evidence of eight."""
+    made, pair = made_with_questions(make_run, change=lambda model: randomise_adapter(model, 3, 2.0))
+    question = read_general_questions(made.run.general_file)[0]
+    keep_general_questions(made.run.general_file, [question] * 8)
+    card, _ = score_run(made.run, pair, 1)
+    assert card.general is not None and card.general.row_count == 8 and card.general.independent_rows == 1
+    assert forgetting_sentence(card).startswith("Not enough rows to tell from 8 general questions")
+    assert card.known is not None and card.known.by_answer is not None
+    assert (card.known.by_answer.known, card.known.by_answer.lost, len(card.known.lost)) == (1, 1, 1)
 
 
 def test_nothing_is_answered_without_prompts_or_with_thoughts(make_run: Make) -> None:
@@ -142,7 +160,7 @@ def test_the_starter_knows_enough_of_our_questions_to_tell_when_it_is_damaged(
     made = make_run(change=lambda model: randomise_adapter(model, 1, 0.3), home=tmp_path, dtype="float32", **chosen)
     pair = load_pair(find_sides(BASE, made.run.id, made.home), made.home)
     known = measure(made, pair)
-    assert situation(known) == "some lost" and known_sentence(known).startswith("The fine-tuned model forgot something")
+    assert situation(known) == "some lost" and said_of(known).startswith("The fine-tuned model forgot something")
     by_loss, by_answer = known.by_loss, known.by_answer
     assert by_loss is not None and by_loss.known >= 10 and by_loss.lost == by_loss.known
     # Checks of small talk are weak, so that an answer may pass one by accident.

@@ -14,6 +14,7 @@ from sft_app.evaluation.suites.tests_file import parse_tests
 from sft_app.export.public_facts import public_values
 from sft_app.hosting import Hosting
 from sft_app.runs.folder import Run
+from sft_app.runtime.files import iterate_jsonl
 from sft_app.settings import parse_settings
 from sft_app.training.launch import create_queued_run
 from sft_app.ui.services.access import Access
@@ -79,3 +80,20 @@ def test_a_file_of_the_machine_cannot_be_named_on_a_space(home: Path, tests_file
     access.check_tests("none")
     with pytest.raises(AccessError, match="Upload the file"):
         access.check_tests(str(tests_file))
+
+
+def test_a_run_with_another_seed_does_not_train_on_the_tests_that_it_takes_over(create: Create) -> None:
+    """Tests that are suggested ask the held-out questions of the run they were made from."""
+    first = create(seed=1)
+    asked = {row["messages"][-2]["content"] for row in iterate_jsonl(first.heldout_file)}
+    written = [{"prompt": prompt, "checks": [{"ended": True}]} for prompt in sorted(asked)]
+    keep_tests(first, parse_tests(written, "suggestions"))
+    second = create(seed=2)
+    without = create(seed=2, tests="none")
+    assert trained_questions(without) & asked, "otherwise this shows nothing"
+    assert not trained_questions(second) & asked
+    assert any("because your tests ask the same" in note for note in second.record().source.notes)
+
+
+def trained_questions(run: Run) -> set[str]:
+    return {row["messages"][-2]["content"] for row in iterate_jsonl(run.train_file)}

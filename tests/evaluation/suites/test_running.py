@@ -137,3 +137,17 @@ def test_further_sides_are_judged_by_the_same_checks(made: Any, tmp_path: Path) 
     assert [answer.passed for answer in first.answers] == [False, False, True, False]
     assert second.answers[2].failed == ["The file has no answer to this prompt."] and second.answers[3].passed
     assert [rate.passed for rate in pass_rates(found)] == [1, 1, 1, 1]
+
+
+def test_tests_that_ask_the_same_conversation_have_the_same_number(pair: Any) -> None:
+    """The system prompt of the run makes the first and the last of these equal; an earlier turn makes one another."""
+    turns = [("user", "Hello"), ("assistant", "Yes?"), ("user", "Hi")]
+    messages = [
+        [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+        [{"role": role, "content": content} for role, content in turns],
+        [{"role": "user", "content": "Hi"}],
+    ]
+    tests = parse_tests([{"messages": one, "checks": [{"words": [0, 99]}]} for one in messages], "t.yaml")
+    found = run_suite(pair, tests, "Be kind.", GREEDY)
+    assert [test.conversation for test in found.tests] == [0, 1, 0]
+    assert {test.prompt for test in found.tests} == {"Hi"}

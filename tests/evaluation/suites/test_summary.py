@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sft_app.evaluation.suites.summary import paired_counts, pass_rates, suite_facts, suite_sentence
+from sft_app.evaluation.suites.summary import (
+    paired_counts,
+    pass_rates,
+    suite_facts,
+    suite_sentence,
+    suite_verdict,
+)
 from sft_app.runs.suite_scores import JudgedAnswer, JudgedTest, SuiteScores
 
 PASS, FAIL = JudgedAnswer(answer="a"), JudgedAnswer(answer="a", failed=["It fails."])
@@ -55,3 +61,57 @@ def test_a_result_that_is_read_again_is_the_same() -> None:
     made = scores((PASS, BROKEN))
     assert SuiteScores.model_validate(made.as_record()) == made
     assert suite_facts(made)["tests"][0]["answers"][1] == {"passed": False, "answer": None, "failed": ["NaN"]}
+
+
+def asked(*conversations: int, pairs: list[tuple[JudgedAnswer, JudgedAnswer]]) -> SuiteScores:
+    made = scores(*pairs)
+    tests = [
+        test.model_copy(update={"conversation": number}) for test, number in zip(made.tests, conversations, strict=True)
+    ]
+    return made.model_copy(update={"tests": tests})
+
+
+def test_copies_of_a_conversation_count_once() -> None:
+    """A model answers each copy in the same way, so eight copies show no more than one."""
+    copies, apart = ([(FAIL, PASS)] * 8 for _ in range(2))
+    found = asked(*[0] * 8, pairs=copies)
+    assert paired_counts(found).p_value == 1.0 and suite_verdict(found) == "too few"
+    assert suite_verdict(asked(*range(8), pairs=apart)) == "better"
+    assert "All tests ask the same conversation, which counts once." in suite_sentence(found)
+    assert "is better" not in suite_sentence(found)
+    assert [str(rate) for rate in pass_rates(found)] == [
+        "0 of 8 (0% to 98% for 0 of 1 different conversation)",
+        "8 of 8 (3% to 100% for 1 of 1 different conversation)",
+    ]
+
+
+def test_copies_in_files_without_numbers_are_found_by_their_prompt() -> None:
+    made = scores(*[(FAIL, PASS)] * 8)
+    same = [test.model_copy(update={"prompt": "Hi"}) for test in made.tests]
+    assert suite_verdict(made.model_copy(update={"tests": same})) == "too few"
+
+
+def test_no_side_leads_whose_lead_is_made_of_copies() -> None:
+    """Nine conversations for the one, one with 50 copies for the other: neither leads in both counts."""
+    found = asked(*[0] * 50, *range(1, 10), pairs=[(PASS, FAIL)] * 50 + [(FAIL, PASS)] * 9)
+    assert paired_counts(found).p_value < 0.05
+    assert suite_verdict(found) == "too few" and "is better" not in suite_sentence(found)
+
+
+def test_a_conversation_with_several_checks_is_won_by_the_side_that_passes_more() -> None:
+    pairs = [(FAIL, PASS), (PASS, PASS)] * 8
+    numbers = [number for number in range(8) for _ in range(2)]
+    found = paired_counts(asked(*numbers, pairs=pairs))
+    assert (found.conversations, found.second_ahead, found.first_ahead) == (8, 8, 0)
+    assert suite_verdict(asked(*numbers, pairs=pairs)) == "better"
+    assert "The tests ask 8 different conversations, and each of these counts once." in suite_sentence(
+        asked(*numbers, pairs=pairs)
+    )
+
+
+def test_a_lead_in_tests_that_chose_the_weights_is_not_judged() -> None:
+    flattered = scores(*[(FAIL, PASS)] * 8).model_copy(update={"chose_weights": 3})
+    assert suite_verdict(flattered) == "too few"
+    assert "Run is ahead. But 3 tests ask what chose its weights" in suite_sentence(flattered)
+    behind = scores(*[(PASS, FAIL)] * 8).model_copy(update={"chose_weights": 3})
+    assert suite_verdict(behind) == "worse" and "Base model is better" in suite_sentence(behind)

@@ -12,7 +12,8 @@ import torch
 
 from sft_app.data.conversation import make_conversation
 from sft_app.data.tokens import render_conversation
-from sft_app.evaluation.headline import headline, task_outcome
+from sft_app.evaluation.results.findings import find_results
+from sft_app.evaluation.results.headline import headline
 from sft_app.evaluation.score_run import score_run
 from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard
 from sft_app.inference.pair import load_pair
@@ -73,7 +74,7 @@ NAN = make_scorecard(rows(*SPREAD), rows(*SPREAD[:9], math.nan))
         ),
         (
             card(-0.5, known=known(9, 0.004)),
-            "better at your task, but forgot something that it knew.",
+            "better at your task, but it forgot something that it knew.",
             "strength below 1",
             "worse",
         ),
@@ -85,7 +86,12 @@ NAN = make_scorecard(rows(*SPREAD), rows(*SPREAD[:9], math.nan))
             "",
         ),
         (card(-0.5, prompted=prompted(-0.4)), "The model got better at your task.", "Read some answers", "better"),
-        (card(-0.5, prompted=prompted(0.4), known=known(9, 0.004)), "but forgot something", "Use the prompt", "worse"),
+        (
+            card(-0.5, prompted=prompted(0.4), known=known(9, 0.004)),
+            "but it forgot something",
+            "Use the prompt",
+            "worse",
+        ),
         (card(0.5), "Training made the model worse at your task.", "Train for fewer epochs", "worse"),
         (card(0.5, known=known(9, 0.004)), "worse at your task, and it forgot something", "fewer epochs", "worse"),
         (card(0.0), "Training changed nothing that can be measured.", "Train for longer", ""),
@@ -117,13 +123,16 @@ def test_every_result_has_its_sentence_and_next_step(
         ([True] * 8, [False] * 8, "worse"),
         ([True, False] * 4, [True, False] * 4, "unchanged"),
         ([False] * 8, [True] * 4 + [False] * 4, "too few"),
-        ([False] * 3, [False] * 3, "too few"),
+        ([True, False, True], [True, False, True], "too few"),
+        ([False] * 3, [False] * 3, "all fail"),
+        ([True] * 8, [True] * 8, "all pass"),
+        ([], [], "no tests"),
     ],
 )
 def test_the_tests_decide_if_they_were_named_before_training(base: list[bool], tuned: list[bool], outcome: str) -> None:
     """Whatever the loss shows."""
     for change in (-0.5, 0.5):
-        assert task_outcome(card(change, primary="tests", tests=suite(base, tuned))) == outcome
+        assert find_results(card(change, primary="tests", tests=suite(base, tuned))).task == outcome
 
 
 def test_tests_that_do_not_decide_are_corrected_for_the_number_of_measures() -> None:
