@@ -53,7 +53,7 @@ INNER_LAYERS = {
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
     "data": [
-        "chat_templates duplicates rows tool_calls",
+        "chat_templates duplicates rows tool_calls words",
         "messages tool_proof",
         "conversation spoken_lines",
         "sources split tool_templates turn_positions",

@@ -13,7 +13,8 @@ from typing import Any
 import regex
 
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
-from sft_app.evaluation.answer_metrics import repetition
+from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
+from sft_app.evaluation.answer_metrics import REPEATED_WORDS, repetition
 
 REGEX_SECONDS = 1.0
 REPETITION_LIMIT = 0.2
@@ -24,6 +25,7 @@ LANGUAGE_MARGIN = 10.0
 """How far the log-likelihood of a language must be ahead of any other."""
 CLEAR_LETTERS = 40
 """From this number of letters on, the most likely language counts even if a related one is close."""
+UNSPACED_NOTE = " (each character of a script without spaces counts as one)"
 SHOWN = 60
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
@@ -63,7 +65,8 @@ def matches(pattern: str, text: str, finished: bool) -> str:
 
 
 def has_words(limits: tuple[int, int | None], text: str, finished: bool) -> str:
-    return _in_range(len(text.split()), limits, "word")
+    note = UNSPACED_NOTE if is_unspaced(words_of(text)) else ""
+    return _in_range(count_words(text), limits, "word", note)
 
 
 def has_characters(limits: tuple[int, int | None], text: str, finished: bool) -> str:
@@ -107,12 +110,14 @@ def has_no_repetition(limit: float, text: str, finished: bool) -> str:
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         if (same := _bare(sentence)) in seen:
             return f"The answer contains a sentence twice: {quoted(sentence)}."
-        if len(same.split()) >= SENTENCE_WORDS:
+        if len(said := words_of(same)) >= as_long_as(SENTENCE_WORDS, said):
             seen.add(same)
-    share = repetition(re.findall(r"\w+", text.lower()))
-    return (
-        f"The answer repeats itself: {share:.0%} of its 4-word sequences occur earlier in it." if share > limit else ""
-    )
+    words = words_of(text)
+    if (share := repetition(words)) <= limit:
+        return ""
+    unit = "character" if is_unspaced(words) else "word"
+    length = as_long_as(REPEATED_WORDS, words)
+    return f"The answer repeats itself: {share:.0%} of its {length}-{unit} sequences occur earlier in it."
 
 
 def signs_as(name: str, text: str, finished: bool) -> str:
@@ -146,13 +151,13 @@ def _bare(text: str) -> str:
     return re.sub(rf"^{_OUTER}|{_OUTER}$", "", plain(text)) or plain(text)
 
 
-def _in_range(count: int, limits: tuple[int, int | None], unit: str) -> str:
+def _in_range(count: int, limits: tuple[int, int | None], unit: str, note: str = "") -> str:
     low, high = limits
     if low <= count and (high is None or count <= high):
         return ""
     least = partial(_counted, unit=unit)
     limit = f"at least {least(low)}" if count < low else f"at most {least(high or 0)}"
-    return f"The answer has {_counted(count, unit)}, expected {limit}."
+    return f"The answer has {_counted(count, unit)}{note}, expected {limit}."
 
 
 def _counted(count: int, unit: str) -> str:

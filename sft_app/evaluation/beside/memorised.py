@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sft_app.data.conversation import make_conversation
+from sft_app.data.words import is_unspaced, words_of
 from sft_app.runs.memorised import Memorised, RepeatedAnswer
 from sft_app.runtime.files import iterate_jsonl
 
@@ -25,9 +25,6 @@ of one answer; but never in fewer than 3 different answers, and always in 20."""
 MOSTLY = 0.5
 WORST = 10
 NOTABLE, MORE_THAN_REFERENCES = 0.1, 0.05
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_CHARACTER = re.compile(rf"[{_UNSPACED}]")
 Place = tuple[int, int]
 """A training answer: the line of its conversation in the file, and which of its answers."""
 
@@ -51,11 +48,11 @@ class _Words:
 
     @cached_property
     def words(self) -> list[str]:
-        return _WORD.findall(self.text.lower())
+        return words_of(self.text)
 
     @cached_property
     def length(self) -> int:
-        return RUN_OF_CHARACTERS if 2 * len(_CHARACTER.findall(self.text)) > len(self.words) else RUN_OF_WORDS
+        return RUN_OF_CHARACTERS if is_unspaced(self.words) else RUN_OF_WORDS
 
     @cached_property
     def runs(self) -> list[int]:
