@@ -119,9 +119,9 @@ INNER_LAYERS = {
         "known",
     ],
     "evaluation": [
-        "json_checks scorable_rows statistics tables word_diff",
+        "scorable_rows statistics tables word_diff",
         "answer_metrics answer_pairs",
-        "answer_checks verdicts votes",
+        "checking verdicts votes",
         "checks margins vote_files",
         "prompt_sets sides",
         "prompt_job suites",
@@ -129,6 +129,7 @@ INNER_LAYERS = {
         "beside forgetting power selection",
         "headline score_run",
     ],
+    "evaluation/checking": ["json_checks signatures", "answer_checks"],
     "evaluation/sides": [
         "nearest",
         "examples",

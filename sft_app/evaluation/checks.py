@@ -16,8 +16,8 @@ import regex
 
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
 from sft_app.errors import DataError
-from sft_app.evaluation import answer_checks
-from sft_app.evaluation.json_checks import is_json, read_schema
+from sft_app.evaluation.checking import answer_checks
+from sft_app.evaluation.checking.json_checks import is_json, read_schema
 
 LONGEST_PATTERN = 1000
 

@@ -11,7 +11,7 @@ from typing import Any
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
 from sft_app.errors import DataError
-from sft_app.evaluation.answer_checks import UNSPACED_NOTE, language_name, plain
+from sft_app.evaluation.checking.answer_checks import UNSPACED_NOTE, language_name, plain
 from sft_app.evaluation.checks import Check, failures, parse_check
 from sft_app.evaluation.suites.plain_yaml import dump_yaml
 from sft_app.evaluation.suites.tests_file import Suite, WrittenTest

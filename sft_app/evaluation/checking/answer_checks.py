@@ -15,6 +15,7 @@ import regex
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
 from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
 from sft_app.evaluation.answer_metrics import REPEATED_WORDS, repetition
+from sft_app.evaluation.checking.signatures import is_signed
 
 REGEX_SECONDS = 1.0
 REPETITION_LIMIT = 0.2
@@ -29,8 +30,11 @@ UNSPACED_NOTE = " (each character of a script without spaces counts as one)"
 SHOWN = 60
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
-_OUTER = r"[\W_]+"
-_QUESTION = re.compile(r"[?？؟;](?=[\s\"'”’»)\]}*_]|$)")
+_QUOTE_MARKS = " \"'‚‹›「」『』"
+_PAIRS = ("()", "[]", "{}", "（）", "【】", "《》", "**", "__", "``")
+_ENDS = ".!。！．｡"
+_QUESTION = re.compile(r"[？؟‽⁇⁈⁉՞፧\u037e]|\?(?![A-Za-z0-9_%&=#/]|\.[A-Za-z0-9])|(?<=[\u0370-\u03ff\u1f00-\u1fff]{2});")
+"""A question mark of any script, but not one inside an address. A semicolon is one only after Greek letters."""
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|(?<=[。！？])|\n+")
 _DIALECTS = {"nb": "no", "nn": "no", "wuu": "zh", "yue": "zh", "ary": "ar", "arz": "ar"}
 
@@ -81,7 +85,8 @@ def asks_question(wanted: bool, text: str, finished: bool) -> str:
     asks = _QUESTION.search(text) is not None
     if asks == wanted:
         return ""
-    return "The answer asks no question." if wanted else "The answer asks a question, which it must not."
+    missing = "The answer asks no question: nothing in it ends with a question mark."
+    return missing if wanted else "The answer asks a question, which it must not."
 
 
 def is_in_language(wanted: str, text: str, finished: bool) -> str:
@@ -121,11 +126,8 @@ def has_no_repetition(limit: float, text: str, finished: bool) -> str:
 
 
 def signs_as(name: str, text: str, finished: bool) -> str:
-    """Look for the name at the end: a line of its own, after a comma, dash or sentence, or before a comma or dash."""
-    lines = [plain(line).strip() for line in text.splitlines() if line.strip()][-2:]
-    escaped = re.escape(plain(name).strip(" ,.-"))
-    signature = re.compile(rf"(?:^|[,.!?:–—-]\s*){escaped}[\W_]*$|^[\W_]*{escaped}\s*[,|(–—-]")
-    if any(map(signature.search, lines)):
+    """Look for the name at the end, where it is neither a greeting nor part of a sentence (`signatures`)."""
+    if is_signed(plain(name), [plain(line) for line in text.splitlines()]):
         return ""
     end = text[-SHOWN:].strip().splitlines()[-1:]
     return f"The answer is not signed {quoted(name)}; " + (f"it ends with {quoted(end[0])}." if end else "it is empty.")
@@ -147,8 +149,15 @@ def quoted(value: Any) -> str:
 
 
 def _bare(text: str) -> str:
-    """Return the text without case and outer punctuation."""
-    return re.sub(rf"^{_OUTER}|{_OUTER}$", "", plain(text)) or plain(text)
+    """Return the text without case, final full stops and what wraps it, but with signs that tell labels apart."""
+    whole = bare = plain(text)
+    while (stripped := _unwrapped(bare.rstrip(_ENDS).strip(_QUOTE_MARKS))) != bare:
+        bare = stripped
+    return bare or whole
+
+
+def _unwrapped(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] + text[-1] in _PAIRS else text
 
 
 def _in_range(count: int, limits: tuple[int, int | None], unit: str, note: str = "") -> str:
