@@ -129,7 +129,7 @@ INNER_LAYERS = {
         "beside forgetting power selection",
         "headline score_run",
     ],
-    "evaluation/checking": ["json_checks signatures", "answer_checks"],
+    "evaluation/checking": ["patterns signatures", "answer_checks json_checks"],
     "evaluation/sides": [
         "nearest",
         "examples",

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import regex
-
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
 from sft_app.errors import DataError
 from sft_app.evaluation.checking import answer_checks
 from sft_app.evaluation.checking.json_checks import is_json, read_schema
-
-LONGEST_PATTERN = 1000
+from sft_app.evaluation.checking.patterns import check_pattern
 
 
 @dataclass(frozen=True)
@@ -119,12 +116,8 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _pattern(value: Any) -> str:
-    if len(pattern := _text(value)) > LONGEST_PATTERN:
-        raise ValueError(f"it has more than {LONGEST_PATTERN:,} characters")
-    try:
-        regex.compile(pattern)
-    except (regex.error, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+    pattern = _text(value)
+    check_pattern(pattern)
     return pattern
 
 

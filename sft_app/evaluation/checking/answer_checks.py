@@ -10,11 +10,10 @@ import unicodedata
 from functools import partial
 from typing import Any
 
-import regex
-
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
 from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
 from sft_app.evaluation.answer_metrics import REPEATED_WORDS, repetition
+from sft_app.evaluation.checking.patterns import is_found
 from sft_app.evaluation.checking.signatures import is_signed
 
 REGEX_SECONDS = 1.0
@@ -57,7 +56,7 @@ def contains_none(unwanted: tuple[str, ...], text: str, finished: bool) -> str:
 def matches(pattern: str, text: str, finished: bool) -> str:
     """Search for a pattern. It is stopped after a second, as some patterns take years on an unlucky text."""
     try:
-        found = regex.search(pattern, text, timeout=REGEX_SECONDS, concurrent=True)
+        found = is_found(pattern, text, REGEX_SECONDS)
     except TimeoutError:
         return (
             f"The regular expression {quoted(pattern)} took more than {REGEX_SECONDS:.0f} s on this answer and was "
