@@ -129,7 +129,7 @@ INNER_LAYERS = {
         "beside forgetting power selection",
         "headline score_run",
     ],
-    "evaluation/checking": ["patterns signatures", "answer_checks json_checks"],
+    "evaluation/checking": ["patterns signatures written_numbers", "answer_checks json_schemas", "json_checks"],
     "evaluation/sides": [
         "nearest",
         "examples",

@@ -11,6 +11,7 @@ from sft_app.evaluation.checks import CHECKS, failures, parse_check, parse_check
 
 GERMAN = "Vielen Dank für Ihre Nachricht, wir kümmern uns sofort darum."
 SCHEMA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "pattern": "^A"}}}
+DRAFT_7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
 BOMB = {"$ref": "#/$defs/a0", "$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}}
 BOMB["$defs"]["a40"] = {"type": "integer"}
 
@@ -31,6 +32,10 @@ def failed(check: dict[str, object], text: str, finished: bool = True) -> str:
         ({"regex": r"\bFH-\d{5}\b"}, "under FH-39046."),
         ({"json": True}, ' {"a": [1, null]}\n'),
         ({"json": SCHEMA}, '{"name": "Anna"}'),
+        ({"json": {"format": "date-time"}}, '"2026-02-28T10:00:00.25+02:00"'),
+        ({"json": {"format": "uri"}}, '"https://shop.example/?id=3"'),
+        ({"json": {"properties": {"requried": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {"x-note": 1}}}}, "{}"),
+        ({"json": {"pattern": r"^\p{Lu}"}}, '"Ärger"'),
         ({"words": [2, 3]}, "two words"),
         ({"words": [None, 3]}, ""),
         ({"words": [8, 13]}, "您好，请问您的订单号是多少？"),
@@ -95,6 +100,12 @@ def test_an_answer_that_passes(check: dict[str, object], text: str) -> None:
         ({"json": True}, "[" * 100_000, "nested too deeply"),
         ({"json": SCHEMA}, "{}", "does not fit the schema: 'name' is a required property."),
         ({"json": SCHEMA}, '{"name": "Bo"}', "at $.name: 'Bo' does not match '^A'."),
+        ({"json": {"format": "date"}}, '"not a date"', "'not a date' is not a 'date'"),
+        ({"json": {"format": "date-time"}}, '"2026-02-30T10:00:00Z"', "is not a 'date-time'"),
+        ({"json": {"format": "time"}}, '"25:00:00Z"', "is not a 'time'"),
+        ({"json": {"format": "uri"}}, '"shop.example"', "is not a 'uri'"),
+        ({"json": {**DRAFT_7, "dependencies": {"a": ["b"]}}}, '{"a": 1}', "'b' is a dependency of 'a'"),
+        ({"json": {**DRAFT_7, "items": [{"type": "string"}]}}, "[1]", "1 is not of type 'string'"),
         ({"words": [2, 3]}, "one", "The answer has 1 word, expected at least 2 words."),
         ({"words": [0, 3]}, "a b c d", "The answer has 4 words, expected at most 3 words."),
         (
@@ -182,6 +193,20 @@ def test_a_check_from_a_stranger_ends(check: dict[str, object], text: str, sente
         ([{"json": {"type": "nothing"}}], "the JSON schema is not valid: 'nothing' is not valid"),
         ([{"json": {"$ref": "http://127.0.0.1/s"}}], "only references inside the file are allowed"),
         ([{"json": {"items": {"patternProperties": {}}}}], "uses patternProperties, which cannot be checked here"),
+        ([{"regex": "((a{9999}){9999})"}], "its repetitions multiply to too many"),
+        ([{"json": {"items": {"pattern": "((a{9999}){9999})"}}}], "the pattern .* cannot be used: its repetitions"),
+        ([{"json": {"requried": ["name"]}}], "the unknown keyword 'requried'; did you mean 'required'"),
+        ([{"json": {"properties": {"a": {"nullable": True}}}}], "the unknown keyword 'nullable'; it would be ignored"),
+        ([{"json": {"dependencies": {"a": ["b"]}}}], "the unknown keyword 'dependencies'"),
+        ([{"json": {"format": "hostname"}}], "uses the format 'hostname'; those that can be checked are date, email"),
+        ([{"json": {"$schema": "draft-07"}}], "'draft-07' is unknown; drafts 4 to 2020-12 can be checked"),
+        ([{"json": {"$ref": "#/$defs/a"}}], "refers to '#/\\$defs/a', and there is no schema in that place"),
+        (
+            [{"json": {**DRAFT_7, "$ref": "#", "type": "object"}}],
+            "type next to \\$ref, where this draft ignores",
+        ),
+        ([{"json": {"items": {"$id": "a"}}}], "uses \\$id, which cannot be checked here"),
+        ([{"contains_none": "Hello, Anna"}], "it could be one text or 2; put it in brackets"),
         ([{"words": [5, 3]}], "the smaller number comes first"),
         ([{"words": 5}], "It needs the smallest and the largest number of words, for example words: \\[5, 110\\]."),
         ([{"words": [True, 3]}], "It needs the smallest and the largest number of words"),

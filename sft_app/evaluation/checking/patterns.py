@@ -18,9 +18,7 @@ def check_pattern(pattern: str) -> None:
     if len(pattern) > LONGEST_PATTERN:
         raise ValueError(f"it has more than {LONGEST_PATTERN:,} characters")
     if written_out(pattern) > LARGEST_PATTERN:
-        raise ValueError(
-            "its repetitions multiply to too many; use smaller numbers, or * and + instead of repetitions in repetitions"
-        )
+        raise ValueError("its repetitions multiply to too many; use smaller numbers, or * and + inside of repetitions")
     try:
         regex.compile(pattern)
     except (regex.error, OverflowError, RecursionError, MemoryError) as error:
