@@ -53,7 +53,7 @@ INNER_LAYERS = {
     "hub": ["ids login", "errors", "client"],
     "storage": ["stores", "copies", "restore", "backup"],
     "data": [
-        "chat_templates duplicates rows tool_calls",
+        "chat_templates duplicates rows tool_calls words",
         "messages tool_proof",
         "conversation spoken_lines",
         "sources split tool_templates turn_positions",
@@ -119,9 +119,9 @@ INNER_LAYERS = {
         "known",
     ],
     "evaluation": [
-        "json_checks scorable_rows statistics tables word_diff",
+        "scorable_rows statistics tables word_diff",
         "answer_metrics answer_pairs",
-        "answer_checks verdicts votes",
+        "checking verdicts votes",
         "checks margins vote_files",
         "prompt_sets sides",
         "prompt_job suites",
@@ -135,6 +135,7 @@ INNER_LAYERS = {
         "findings",
         "headline",
     ],
+    "evaluation/checking": ["patterns signatures written_numbers", "answer_checks json_schemas", "json_checks"],
     "evaluation/sides": [
         "nearest",
         "examples",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError, DataError, SettingsError
 from sft_app.runs.folder import Run
 from sft_app.runtime.home import app_home
+from sft_app.runtime.resources import NOT_ENOUGH_MEMORY, is_out_of_memory
 
 if TYPE_CHECKING:
     from sft_app.evaluation.suites.tests_file import Suite
@@ -60,12 +62,25 @@ def test(
         if suggest:
             return _print_suggestions(run, file, name)
         scores = _run(run, file, (against, side or []), name or [], keep, as_json)
-    except AppError as error:
-        Console(stderr=True, soft_wrap=True).print(f"Error: {error}", markup=False, highlight=False)
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is, no test may count as failed
+        _print_error(error)
         sys.exit(NOT_RUN)
     print_suite_json(scores) if as_json else print_suite(scores)
     if scores.passed(1) < len(scores.tests):
         sys.exit(FAILED)
+
+
+def _print_error(error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        message = "The tests were stopped before all of them had run."
+    elif isinstance(error, AppError):
+        message = str(error)
+    elif is_out_of_memory(error):
+        message = NOT_ENOUGH_MEMORY
+    else:
+        traceback.print_exception(error)
+        message = f"The tests could not be run: {type(error).__name__}: {error}"
+    Console(stderr=True, soft_wrap=True).print(f"Error: {message}", markup=False, highlight=False)
 
 
 def print_suite(scores: SuiteScores) -> None:

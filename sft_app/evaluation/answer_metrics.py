@@ -7,7 +7,6 @@ To add a metric, write a function from an answer and its reference to a number, 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sft_app.data.words import as_long_as, words_of
 from sft_app.evaluation.statistics.exact import mcnemar, paired_share_interval, sign_flip_test
 from sft_app.evaluation.statistics.intervals import paired_intervals, sum_groups
 from sft_app.runs.scorecard import AnswerScores, Broken, Interval, SideScores
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sft_app.inference.generation import Answer
 
 REPEATED_WORDS = 4
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,12 @@ def stopped(answer: Answer, reference: str) -> float:
 
 def length_ratio(answer: Answer, reference: str) -> float:
     """Return the answer's number of words divided by the reference's."""
-    return len(_words(answer.text)) / max(len(_words(reference)), 1)
+    return len(words_of(answer.text)) / max(len(words_of(reference)), 1)
 
 
 def repeated_ngrams(answer: Answer, reference: str) -> float:
-    """Return the share of the answer's 4-grams that occurred earlier in it."""
-    return repetition(_words(answer.text))
+    """Return the share of the answer's 4-grams that occurred earlier in it, as `repetition` does."""
+    return repetition(words_of(answer.text))
 
 
 ANSWER_METRICS = {
@@ -97,8 +96,12 @@ def score_answer(answer: Answer, reference: str) -> SideScores:
 
 
 def repetition(words: Sequence[str]) -> float:
-    """Return the share of 4-grams that occurred earlier; 0 if the text is too short to have two."""
-    runs = [tuple(words[index : index + REPEATED_WORDS]) for index in range(len(words) - REPEATED_WORDS + 1)]
+    """Return the share of 4-grams that occurred earlier; 0 if the text is too short to have two.
+
+    In scripts without spaces, 8 characters in a row take the place of 4 words.
+    """
+    length = as_long_as(REPEATED_WORDS, words)
+    runs = [tuple(words[index : index + length]) for index in range(len(words) - length + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
@@ -154,15 +157,11 @@ def _count_broken(table: np.ndarray) -> int:
     return int(np.isnan(table).any(axis=1).sum())
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
 class _Words:
     """Finds words in any script; rouge-score's own tokenizer only knows ASCII."""
 
     def tokenize(self, text: str) -> list[str]:
-        return _words(text)
+        return words_of(text)
 
 
 @lru_cache

@@ -7,19 +7,24 @@ a function that judges an answer (`answer_checks`), and add a record to `CHECKS`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import regex
-
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
 from sft_app.errors import DataError
-from sft_app.evaluation import answer_checks
-from sft_app.evaluation.json_checks import is_json, read_schema
+from sft_app.evaluation.checking import answer_checks
+from sft_app.evaluation.checking.json_checks import is_json
+from sft_app.evaluation.checking.json_schemas import read_schema
+from sft_app.evaluation.checking.patterns import check_pattern
+from sft_app.evaluation.checking.written_numbers import as_numbers
 
-LONGEST_PATTERN = 1000
+_SEPARATOR = re.compile(r"(?<!\d)[,;，、；]|[,;，、；](?!\d)")
+"""Between texts, but not inside a number such as 1,000."""
+MOST_NESTED = 50
+"""Lists and mappings inside each other in an argument; more cannot be written and compared everywhere."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class CheckKind:
 
     `argument` says what is expected, `example` is one in YAML. `read` turns what was written into what `judge` needs,
     or raises a ValueError. `judge` gets that, the answer, and whether the model ended it; it returns a sentence if the
-    answer fails, else "". `is_text` is whether the argument is always a text.
+    answer fails, else "". `is_text` is whether the argument is always a text, `is_schema` whether numbers in
+    it are numbers, however they are written.
     """
 
     argument: str
@@ -36,6 +42,7 @@ class CheckKind:
     read: Callable[[Any], Any]
     judge: Callable[[Any, str, bool], str]
     is_text: bool = False
+    is_schema: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,10 @@ def parse_check(name: str, argument: Any) -> Check:
         close = get_close_matches(name, CHECKS, 1)
         hint = f"Did you mean {close[0]!r}?" if close else f"The checks are: {', '.join(CHECKS)}."
         raise DataError(f"There is no check {name[:60]!r}. {hint}")
+    if _is_deep(argument):
+        raise DataError(f"The check {name!r} is nested too deeply. At most {MOST_NESTED} levels can be used.")
     try:
+        argument = as_numbers(argument) if kind.is_schema else argument
         return Check(name, argument, kind.read(argument))
     except ValueError as error:
         reason = f": {error}" if str(error) else ""
@@ -102,6 +112,14 @@ def _parse_entry(number: int, entry: Any) -> list[Check]:
         raise DataError(f"Check {number}: {error}") from error
 
 
+def _is_deep(value: Any) -> bool:
+    layer = [value]
+    for _ in range(MOST_NESTED):
+        mappings = [inner for one in layer if isinstance(one, dict) for inner in one.values()]
+        layer = mappings + [inner for one in layer if isinstance(one, (list, tuple)) for inner in one]
+    return bool(layer)
+
+
 def _text(value: Any) -> str:
     """Read a text; a number is taken as it is written."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -112,19 +130,21 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    texts = tuple(map(_text, value)) if isinstance(value, (list, tuple)) else (_text(value),)
-    if not texts:
-        raise ValueError
-    return texts
+    """Read a list of texts, or one text; one that looks like a list is refused, as it could be either."""
+    if isinstance(value, (list, tuple)) and value:
+        return tuple(map(_text, value))
+    text = _text(value)
+    if parts := [part.strip() for part in _SEPARATOR.split(text) if part.strip()][1:]:
+        raise ValueError(
+            f"it could be one text or {len(parts) + 1}; put it in brackets: [{text}] for several texts, "
+            f"{json.dumps([text], ensure_ascii=False)} for one"
+        )
+    return (text,)
 
 
 def _pattern(value: Any) -> str:
-    if len(pattern := _text(value)) > LONGEST_PATTERN:
-        raise ValueError(f"it has more than {LONGEST_PATTERN:,} characters")
-    try:
-        regex.compile(pattern)
-    except (regex.error, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+    pattern = _text(value)
+    check_pattern(pattern)
     return pattern
 
 
@@ -190,7 +210,9 @@ CHECKS = {
     "contains_any": CheckKind("a list of texts", "[refund, replacement]", _texts, answer_checks.contains_any),
     "contains_none": CheckKind("a list of texts", "[as an AI]", _texts, answer_checks.contains_none),
     "regex": CheckKind("a regular expression", r"'\bFH-\d{5}\b'", _pattern, answer_checks.matches, is_text=True),
-    "json": CheckKind("true, or a JSON schema", "{type: object, required: [name]}", read_schema, is_json),
+    "json": CheckKind(
+        "true, or a JSON schema", "{type: object, required: [name]}", read_schema, is_json, is_schema=True
+    ),
     "words": CheckKind("the smallest and the largest number of words", "[5, 110]", _range, answer_checks.has_words),
     "characters": CheckKind(
         "the smallest and the largest number of characters", "[1, 280]", _range, answer_checks.has_characters

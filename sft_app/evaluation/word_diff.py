@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-_WORD = re.compile(r"\s*\S+|\s+$")
+from sft_app.data.words import pieces_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Passage:
 
 def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
     """Split both texts into passages; joined, the passages give the texts again."""
-    one, other = _WORD.findall(left), _WORD.findall(right)
-    matcher = SequenceMatcher(None, [word.strip() for word in one], [word.strip() for word in other], autojunk=False)
+    one, other = pieces_of(left), pieces_of(right)
+    matcher = _matcher(one, other)
     passages: tuple[list[Passage], list[Passage]] = ([], [])
     for kind, one_start, one_end, other_start, other_end in matcher.get_opcodes():
         spans = (one[one_start:one_end], other[other_start:other_end])
@@ -32,4 +31,10 @@ def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
 
 def change_between(left: str, right: str) -> float:
     """Return the share of words that the two texts do not have in common, in order."""
-    return 1 - SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()
+    return 1 - _matcher(pieces_of(left.strip()), pieces_of(right.strip())).ratio()
+
+
+def _matcher(left: list[str], right: list[str]) -> SequenceMatcher[str]:
+    """Compare words without the white space before them."""
+    one, other = ([word.strip() for word in words] for words in (left, right))
+    return SequenceMatcher(None, one, other, autojunk=False)

@@ -12,6 +12,7 @@ import pytest
 from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.evaluation.suites.tests_file import read_tests, read_tests_text
 from sft_app.runs.directory import find_run
+from sft_app.runtime.resources import NOT_ENOUGH_MEMORY
 from tests.commands import Ended
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,6 +83,31 @@ def test_what_cannot_be_run_is_neither_passed_nor_failed(
     ended = cli("test", *[tests if part == "FILE" else part for part in arguments])
     assert ended.status == 2 and ended.out == "" and message in ended.err and ended.err.count("\n") == 1
     assert cli("test").status == 2
+
+
+@pytest.mark.parametrize("check", ["words: !!int abc", "no_repetition: !!float abc", "contains: !!timestamp x"])
+def test_a_file_with_types_could_not_be_run(cli: Callable[..., Ended], tests: Path, check: str) -> None:
+    tests.write_text(f"- {{prompt: Hi, checks: [{check}]}}")
+    ended = cli("test", "latest", "--file", tests)
+    assert ended.status == 2 and "are not supported" in ended.err and ended.err.count("\n") == 1
+
+
+def test_an_unforeseen_error_is_shown_and_counts_as_not_run(
+    cli: Callable[..., Ended], tests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, message in (
+        (AttributeError("no part"), "Error: The tests could not be run: AttributeError: no part"),
+        (MemoryError(), f"Error: {NOT_ENOUGH_MEMORY}"),
+        (KeyboardInterrupt(), "Error: The tests were stopped before all of them had run."),
+    ):
+
+        def fail(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr("sft_app.inference.pair.load_pair", fail)
+        ended = cli("test", "latest", "--file", tests)
+        assert (ended.status, ended.out) == (2, "") and ended.err.endswith(f"{message}\n")
+        assert ("Traceback" in ended.err) == isinstance(error, AttributeError)
 
 
 def test_suggestions_are_a_file_of_tests(cli: Callable[..., Ended], tests: Path) -> None:

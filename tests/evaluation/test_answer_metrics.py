@@ -49,6 +49,14 @@ def test_repetition_is_the_share_of_runs_of_four_words_said_before() -> None:
     assert repetition(["na"] * 3) == 0
 
 
+def test_scripts_without_spaces_are_measured_by_their_characters() -> None:
+    score = scored("谢谢" * 200, "谢谢您")
+    assert score["length_ratio"] == pytest.approx(400 / 3) and score["repetition"] == pytest.approx(1 - 1 / 393)
+    assert scored("请提供您的订单号", "请提供你的订单号")["rouge_l"] == pytest.approx(7 / 8)
+    assert scored("ขอบคุณครับ", "ขอบคุณค่ะ")["length_ratio"] == pytest.approx(8 / 7)
+    assert repetition(list("我们会尽快处理我们会尽快")) == 0
+
+
 def test_both_sides_are_summed_up_with_their_difference() -> None:
     references = ["one two three four"] * 4
     base = [scored("five six", reference, finished=False) for reference in references]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_app.evaluation.word_diff import compare_words
+from sft_app.evaluation.word_diff import change_between, compare_words
 
 TEXT = st.text(alphabet="ab \n", max_size=40)
 
@@ -32,9 +32,16 @@ def test_shared_words_are_the_same_on_both_sides(left: str, right: str) -> None:
         ("Yes", "No", ["Yes"], ["No"]),
         ("", "Hello there", [], ["Hello there"]),
         ("a  b", "a b", [], []),
+        ("请提供您的订单号。", "请提供你的订单号。", ["您"], ["你"]),
+        ("ご注文は iPhone です", "ご注文は Pixel です", [" iPhone"], [" Pixel"]),
     ],
 )
 def test_words_of_one_side_only(left: str, right: str, only_left: list[str], only_right: list[str]) -> None:
     one, other = compare_words(left, right)
     assert [part.text for part in one if not part.is_shared] == only_left
     assert [part.text for part in other if not part.is_shared] == only_right
+
+
+def test_one_other_character_changes_a_text_without_spaces_a_little() -> None:
+    assert change_between("请提供您的订单号。", "请提供你的订单号。") == pytest.approx(1 / 9)
+    assert change_between(" a b\n", "a  b") == 0

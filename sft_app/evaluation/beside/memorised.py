@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from sft_app.data.conversation import make_conversation
+from sft_app.data.words import is_unspaced, words_of
 from sft_app.runs.memorised import Memorised, RepeatedAnswer
 from sft_app.runtime.files import iterate_jsonl
 
@@ -30,9 +30,6 @@ TEMPLATE_SHARE, FEWEST_TEMPLATE = 0.5, 10
 """But a run in this share of the training answers, and in 10 or more, is a phrase of the task in any case."""
 MOSTLY = 0.5
 WORST = 10
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_CHARACTER = re.compile(rf"[{_UNSPACED}]")
 Place = tuple[int, int]
 """A training answer: the line of its conversation in the file, and which of its answers."""
 Pairs = frozenset[tuple[str, str]]
@@ -57,11 +54,11 @@ class _Words:
 
     @cached_property
     def words(self) -> list[str]:
-        return _WORD.findall(self.text.lower())
+        return words_of(self.text)
 
     @cached_property
     def length(self) -> int:
-        return RUN_OF_CHARACTERS if 2 * len(_CHARACTER.findall(self.text)) > len(self.words) else RUN_OF_WORDS
+        return RUN_OF_CHARACTERS if is_unspaced(self.words) else RUN_OF_WORDS
 
     @cached_property
     def runs(self) -> list[int]:

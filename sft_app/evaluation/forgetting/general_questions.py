@@ -11,7 +11,7 @@ from typing import Any
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.errors import DataError
 from sft_app.evaluation.checks import Check, parse_checks
-from sft_app.evaluation.suites.plain_yaml import load_yaml
+from sft_app.evaluation.suites.plain_yaml import load_yaml, refuse_unknown
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_jsonl_atomically
 
@@ -21,6 +21,7 @@ OTHER = "other"
 LARGEST_FILE = 20_000_000
 _JSON_LINES = (".jsonl", ".ndjson")
 QUESTION_ENDINGS = (*_JSON_LINES, ".json", ".yaml", ".yml")
+_KEYS = ("kind", "messages", "checks")
 _FORM = (
     'Each question needs "messages" that end with the assistant\'s reference answer; "kind" and "checks" are optional.'
 )
@@ -85,7 +86,10 @@ def _entries(path: Path, text: str) -> Iterable[tuple[str, Any]]:
     if suffix not in QUESTION_ENDINGS:
         raise DataError(f"{path.name} must be a .jsonl, .json, .yaml or .yml file with general questions.")
     value = _parse(path.name, text, is_json=suffix == ".json")
-    rows = value.get("questions") if isinstance(value, dict) else value
+    if isinstance(value, dict) and "questions" in value:
+        refuse_unknown(value, ("questions",), path.name)
+        value = value["questions"]
+    rows = value
     if not isinstance(rows, list):
         raise DataError(f"{path.name} must contain a list of general questions. {_FORM}")
     return [(f"question {number}", row) for number, row in enumerate(rows, 1)]
@@ -96,7 +100,7 @@ def _lines(name: str, text: str) -> Iterator[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"line {number}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{name}, line {number}: this is not JSON: {error}.") from error
 
 
@@ -112,6 +116,7 @@ def _parse(name: str, text: str, is_json: bool) -> Any:
 def _question(name: str, place: str, row: Any) -> GeneralQuestion:
     if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
         raise DataError(f"{name}, {place}: there are no messages. {_FORM}")
+    refuse_unknown(row, _KEYS, f"{name}, {place}")
     kind = row.get("kind", OTHER)
     if not isinstance(kind, str) or not kind.strip():
         raise DataError(f"{name}, {place}: the kind must be a text, such as facts, got {kind!r:.80}.")

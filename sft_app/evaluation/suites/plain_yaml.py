@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from sft_app.errors import DataError
+from sft_app.evaluation.checking.written_numbers import WrittenNumber, exact_number
 
-_STR = "tag:yaml.org,2002:str"
+_TAGS = "tag:yaml.org,2002:"
+_STR = f"{_TAGS}str"
 
 
 class _Loader(yaml.SafeLoader):
@@ -21,6 +25,10 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "references (*name) are not supported; repeat the text", mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) not in (None, "!"):
+            message = f"types such as {event.tag.replace(_TAGS, '!!')} are not supported; leave it out"
+            raise yaml.composer.ComposerError(None, None, message, event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -32,20 +40,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def exact_number(text: str) -> float | str:
-    """Return a decimal number, or the text itself if the number would be written in another way, such as 1.50."""
-    number = float(text)
-    return number if repr(number) == text else text
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which writes the text of a number as a text."""
 
 
 for _tag, _pattern, _first in (
     ("bool", "true|false|True|False|TRUE|FALSE", "tTfF"),
     ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"-?(?:0|[1-9][0-9]{0,15})", "-0123456789"),
-    ("float", r"-?(?:0|[1-9][0-9]*)\.[0-9]+", "-0123456789"),
+    ("float", r"-?(?:0|[1-9][0-9]{0,300})(?:\.[0-9]{1,300})?(?:[eE][-+]?[0-9]{1,3})?", "-0123456789"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: exact_number(node.value))
+_Dumper.add_representer(WrittenNumber, lambda dumper, text: dumper.represent_str(str(text)))
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(_STR, text, _style(text)))
+
+
+def _style(text: str) -> str | None:
+    """Return the style in which a text is read as it was: unquoted, some separators of lines would be spaces."""
+    return '"' if any(separator in text for separator in "\x85\u2028\u2029") else None
 
 
 def load_yaml(text: str, name: str) -> tuple[Any, dict[int, int]]:
@@ -71,7 +84,17 @@ def load_yaml(text: str, name: str) -> tuple[Any, dict[int, int]]:
 
 def dump_yaml(value: Any) -> str:
     """Write plain values as YAML in their order."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110)
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def refuse_unknown(values: dict[str, Any], known: Sequence[str], what: str) -> None:
+    """Refuse keys that would be ignored. Raises: DataError, which begins with `what`."""
+    for key in values:
+        if key not in known:
+            close = get_close_matches(str(key), known, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"The keys are: {', '.join(known)}."
+            raise DataError(f"{what} has the unknown key {str(key)[:60]!r}. {hint}")
 
 
 def _problem(error: Exception) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
 from sft_app.errors import DataError
-from sft_app.evaluation.answer_checks import language_name, plain
+from sft_app.evaluation.checking.answer_checks import UNSPACED_NOTE, language_name, plain
 from sft_app.evaluation.checks import Check, failures, parse_check
 from sft_app.evaluation.suites.plain_yaml import dump_yaml
 from sft_app.evaluation.suites.tests_file import Suite, WrittenTest
@@ -22,7 +23,7 @@ FEWEST_ANSWERS = 8
 NEARLY_ALL = 0.9
 OFTEN = 0.2
 """A code in at least this share of the answers is worth a check of single tests, not of all."""
-MOST_LABELS = 12
+MOST_LABELS, LABEL_WORDS = 12, 4
 QUESTIONS = 20
 NOTHING_SHARED = "The answers have nothing in common that could be checked. Write checks for single prompts."
 _CODE = re.compile(r"\b([A-Z]{2,5}[-#])(\d{3,10})\b")
@@ -99,9 +100,10 @@ def suggestions_yaml(found: Suggested) -> str:
 
 
 def _of_texts(answers: Sequence[str]) -> list[tuple[str, Any, str, bool]]:
-    low, high = _middle([len(answer.split()) for answer in answers])
+    low, high = _middle([count_words(answer) for answer in answers])
+    note = UNSPACED_NOTE if is_unspaced(words_of(" ".join(answers))) else ""
     found: list[tuple[str, Any, str, bool]] = [
-        ("words", [low, high], f"have {low:,} to {high:,} words", True),
+        ("words", [low, high], f"have {low:,} to {high:,} words{note}", True),
         ("no_repetition", True, "contain no sentence twice", True),
         ("json", True, "are valid JSON", True),
         ("asks_question", True, "ask a question", True),
@@ -125,8 +127,12 @@ def _counted(answers: Sequence[str], name: str, argument: Any, reason: str, for_
 def _labels(answers: Sequence[str]) -> list[str]:
     """Return the labels if the answers are a few short ones that repeat."""
     counts = Counter(" ".join(answer.split()) for answer in answers)
-    is_closed = len(counts) <= MOST_LABELS and min(counts.values()) > 1 and max(len(one.split()) for one in counts) <= 4
-    return sorted(counts) if is_closed else []
+    is_closed = len(counts) <= MOST_LABELS and min(counts.values()) > 1
+    return sorted(counts) if is_closed and all(_is_short(label, LABEL_WORDS) for label in counts) else []
+
+
+def _is_short(text: str, words: int) -> bool:
+    return count_words(text) <= as_long_as(words, words_of(text))
 
 
 def _one_of(labels: Sequence[str]) -> str:
@@ -143,7 +149,7 @@ def _middle(counts: list[int]) -> tuple[int, int]:
 def _sign_off(answers: Sequence[str]) -> str:
     """Return the last line that nearly all answers share, or a name after its comma."""
     lines = [answer.strip().splitlines()[-1].strip() if answer.strip() else "" for answer in answers]
-    short = Counter(line.strip(" —–-.!") for line in lines if 0 < len(line.split()) <= _LAST_WORDS)
+    short = Counter(line.strip(" —–-.!") for line in lines if line and _is_short(line, _LAST_WORDS))
     sign_off, count = short.most_common(1)[0] if short else ("", 0)
     return sign_off if count >= NEARLY_ALL * len(answers) and any(map(str.isalpha, plain(sign_off))) else ""
 

@@ -70,7 +70,7 @@ def _asked(prompt: str, number: int) -> dict[str, Any]:
         return {"prompt": prompt}
     try:
         return {"messages": json.loads(prompt)}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"Row {number}: the conversation cannot be read as JSON: {error}.") from error
 
 

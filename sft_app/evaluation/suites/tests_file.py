@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sft_app.data.messages import read_message
 from sft_app.data.split import opening_question
 from sft_app.errors import DataError
+from sft_app.evaluation.checking.written_numbers import exact_number
 from sft_app.evaluation.checks import Check, parse_checks
-from sft_app.evaluation.suites.plain_yaml import dump_yaml, exact_number, load_yaml
+from sft_app.evaluation.suites.plain_yaml import dump_yaml, load_yaml, refuse_unknown
 from sft_app.evaluation.tables import jsonl_text
 
 LARGEST_FILE = 5 * 2**20
@@ -91,6 +92,8 @@ def read_tests(path: Path) -> Suite:
         raise DataError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+    if path.suffix.lower() == ".json":
+        return parse_tests(_load_json(text, path.name), path.name)
     return read_tests_text(text, path.name, path.suffix.lower() == ".jsonl")
 
 
@@ -107,7 +110,7 @@ def parse_tests(value: Any, name: str = "the tests", lines: dict[int, int] | Non
         DataError: there are no tests, or one cannot be used; `lines` has the line of each by its number.
     """
     values = value if isinstance(value, dict) else {"tests": value}
-    _refuse_unknown(values, ("tests", "all"), name)
+    refuse_unknown(values, ("tests", "all"), name)
     entries = values.get("tests") or []
     if not isinstance(entries, (list, tuple)):
         raise DataError(f"{name}: `tests` must be a list of tests, got {type(entries).__name__}.")
@@ -150,7 +153,7 @@ def _read_each(entries: Iterable[Any], has_shared: bool, name: str, lines: dict[
 def _read_test(number: int, entry: Any, has_shared: bool) -> WrittenTest:
     if not isinstance(entry, dict):
         raise DataError(f"a test needs a prompt and checks, got {str(entry)[:60]!r}.")
-    _refuse_unknown(entry, _KEYS, "This test")
+    refuse_unknown(entry, _KEYS, "This test")
     checks = parse_checks(entry.get("checks"))
     if not checks and not has_shared:
         raise DataError("it has no checks. Add a list of checks, such as - contains: order number.")
@@ -179,25 +182,14 @@ def _messages(entry: dict[str, Any]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in read]
 
 
-def _refuse_unknown(values: dict[str, Any], known: Sequence[str], what: str) -> None:
-    for key in values:
-        if key not in known:
-            close = get_close_matches(str(key), known, 1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"The keys are: {', '.join(known)}."
-            raise DataError(f"{what} has the unknown key {str(key)[:60]!r}. {hint}")
-
-
 def _load_jsonl(text: str, name: str) -> tuple[Any, dict[int, int]]:
     entries: list[Any] = []
     shared: list[Any] = []
     lines: dict[int, int] = {}
-    for line, row in enumerate(text.splitlines(), 1):
+    for line, row in enumerate(text.split("\n"), 1):
         if not row.strip():
             continue
-        try:
-            value = json.loads(row, parse_float=exact_number, object_pairs_hook=_without_twins)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{name}, line {line} cannot be read as JSON: {str(error)[:100]}.") from error
+        value = _load_json(row, f"{name}, line {line}")
         if isinstance(value, dict) and set(value) == {"all"}:
             shared += value["all"] if isinstance(value["all"], list) else [value["all"]]
         else:
@@ -206,7 +198,20 @@ def _load_jsonl(text: str, name: str) -> tuple[Any, dict[int, int]]:
     return {"tests": entries, "all": shared}, lines
 
 
+def _load_json(text: str, place: str) -> Any:
+    try:
+        return json.loads(
+            text, parse_float=exact_number, parse_constant=_refuse_constant, object_pairs_hook=_without_twins
+        )
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} cannot be read as JSON: {str(error)[:100]}.") from error
+
+
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value := dict(pairs)) < len(pairs):
         raise ValueError("a key occurs twice in the same place")
     return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")

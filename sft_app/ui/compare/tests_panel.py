@@ -31,8 +31,9 @@ FIRST_ROWS = [[EVERY, "", "ended", "true"], ["", "My order hasn't arrived yet.",
 EMPTY_ROWS = 4
 HELP = (
     "A row for each check; leave Test and Prompt empty for another check of the test above. Checks: `contains`, "
-    "`contains_any`, `contains_none`, `regex`, `json`, `words` and `characters` (such as `[5, 110]`), `ended`, "
-    "`asks_question`, `language`, `equals`, `no_repetition`, `signs_as`. Rows named “every answer” apply to all tests."
+    "`contains_any` and `contains_none` (such as `[refund, replacement]`), `regex`, `json`, `words` and `characters` "
+    "(such as `[5, 110]`), `ended`, `asks_question`, `language`, `equals`, `no_repetition`, `signs_as`. Rows named "
+    "“every answer” apply to all tests."
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sft_app.data.tokens import render_prompt, stop_ids
-from sft_app.evaluation.answer_checks import has_words
+from sft_app.evaluation.checking.answer_checks import has_words
 from sft_app.evaluation.checks import parse_checks
 from sft_app.evaluation.score_run import keep_score
 from sft_app.evaluation.sides.side_names import find_pair_and_more

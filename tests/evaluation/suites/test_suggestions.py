@@ -36,6 +36,16 @@ def test_labels_become_one_check() -> None:
     assert list(found.values()) == ["20 of 20 answers are one of the labels ham, spam"]
 
 
+def test_sentences_without_spaces_are_no_labels() -> None:
+    found = suggested(["您的订单已经发货，预计三天后到达。", "请您提供订单号，我们马上为您查询。"] * 10)
+    assert found["words: [15, 15]"].endswith(
+        "have 15 to 15 words (each character of a script without spaces counts as one)"
+    )
+    assert list(suggested(["账单问题", "技术支持"] * 10).values()) == [
+        "20 of 20 answers are one of the labels 技术支持, 账单问题"
+    ]
+
+
 def test_json_is_recognised() -> None:
     assert "json: true" in suggested([json.dumps({"name": f"n{number}"}) for number in range(20)])
 

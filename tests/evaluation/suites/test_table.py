@@ -48,9 +48,29 @@ def test_arguments_are_read_as_people_write_them() -> None:
         ([["a", "Hi", "", "x"]], "Row 1: choose a check for the argument 'x'"),
         ([["a", "Hi", "endet", "true"]], "test 1: Check 1: There is no check 'endet'. Did you mean 'ended'"),
         ([["a", '[{"role": ', "ended", "true"]], "Row 1: the conversation cannot be read as JSON"),
+        (
+            [["a", "Hi", "contains_any", "refund, replacement"]],
+            r"in brackets: \[refund, replacement\]",
+        ),
+        ([["a", '[{"role": ' + "[" * 100_000, "ended", "true"]], "Row 1: the conversation cannot be read as JSON"),
         ([["a", "Hi", "words", "many"]], "It needs the smallest and the largest number of words"),
     ],
 )
 def test_a_row_that_cannot_be_used(rows: list[list[str]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         suite_from_rows(rows, "page")
+
+
+@pytest.mark.parametrize(
+    ("argument", "texts"),
+    [
+        ("[refund, replacement]", ("refund", "replacement")),
+        ('["refund, replacement"]', ("refund, replacement",)),
+        ("more than 1,000", ("more than 1,000",)),
+        ("refund", ("refund",)),
+    ],
+)
+def test_several_texts_stand_in_brackets(argument: str, texts: tuple[str, ...]) -> None:
+    suite = suite_from_rows([["a", "Hi", "contains_any", argument]], "page")
+    assert suite.tests[0].checks[0].value == texts
+    assert suite_from_rows(suite_rows(suite), "page") == suite

@@ -7,33 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import regex
+from sft_app.evaluation.checking.json_schemas import draft_of, format_checker
+from sft_app.evaluation.checking.patterns import is_found
 
 SECONDS = 2.0
-_UNSUPPORTED = ("patternProperties", "$recursiveRef", "$dynamicRef")
 _TOO_LONG = "The check of the JSON schema took more than 2 s on this answer and was stopped. Simplify the schema."
-
-
-def read_schema(value: Any) -> Any:
-    """Read the argument: `true` or a JSON schema. Raises: ValueError if it is neither."""
-    from jsonschema import Draft202012Validator, SchemaError
-
-    if value is True:
-        return value
-    if not isinstance(value, dict):
-        raise ValueError
-    try:
-        Draft202012Validator.check_schema(value)
-    except SchemaError as error:
-        raise ValueError(f"the JSON schema is not valid: {error.message[:200]}") from error
-    except RecursionError as error:
-        raise ValueError("the JSON schema is nested too deeply") from error
-    for name, argument in _keywords(value):
-        if name in _UNSUPPORTED:
-            raise ValueError(f"the JSON schema uses {name}, which cannot be checked here")
-        if name == "$ref" and not str(argument).startswith("#"):
-            raise ValueError(f"the JSON schema refers to {argument!r}; only references inside the file are allowed")
-    return value
 
 
 def is_json(schema: Any, text: str, finished: bool) -> str:
@@ -67,12 +45,12 @@ def _compare(value: Any, schema: dict[str, Any]) -> str:
 
 def _validator(schema: dict[str, Any]) -> Any:
     """Return a validator that fetches nothing, and raises a TimeoutError when its time is over."""
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import ValidationError
     from jsonschema.validators import extend
     from referencing import Registry
 
-    ends = time.monotonic() + SECONDS
-    inherited: Callable[..., Iterator[ValidationError]] = Draft202012Validator.VALIDATORS["$ref"]
+    draft, ends = draft_of(schema), time.monotonic() + SECONDS
+    inherited: Callable[..., Iterator[ValidationError]] = draft.VALIDATORS["$ref"]
 
     def follow(validator: Any, reference: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         if time.monotonic() > ends:
@@ -81,24 +59,13 @@ def _validator(schema: dict[str, Any]) -> Any:
 
     def search(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
         left = max(ends - time.monotonic(), 0.001)
-        if isinstance(instance, str) and not regex.search(pattern, instance, timeout=left):
+        if isinstance(instance, str) and not is_found(pattern, instance, left):
             yield ValidationError(f"{instance[:60]!r} does not match {pattern!r}")
 
     kind = extend(  # type: ignore[no-untyped-call]
-        Draft202012Validator, {"$ref": follow, "pattern": search}
+        draft, {"$ref": follow, "pattern": search}
     )
-    return kind(schema, registry=Registry())
-
-
-def _keywords(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key and its value, at any depth."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield str(name), inner
-            yield from _keywords(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _keywords(inner)
+    return kind(schema, registry=Registry(), format_checker=format_checker())
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -10,10 +10,11 @@ import unicodedata
 from functools import partial
 from typing import Any
 
-import regex
-
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
-from sft_app.evaluation.answer_metrics import repetition
+from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
+from sft_app.evaluation.answer_metrics import REPEATED_WORDS, repetition
+from sft_app.evaluation.checking.patterns import is_found
+from sft_app.evaluation.checking.signatures import is_signed
 
 REGEX_SECONDS = 1.0
 REPETITION_LIMIT = 0.2
@@ -24,11 +25,15 @@ LANGUAGE_MARGIN = 10.0
 """How far the log-likelihood of a language must be ahead of any other."""
 CLEAR_LETTERS = 40
 """From this number of letters on, the most likely language counts even if a related one is close."""
+UNSPACED_NOTE = " (each character of a script without spaces counts as one)"
 SHOWN = 60
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
-_OUTER = r"[\W_]+"
-_QUESTION = re.compile(r"[?？؟;](?=[\s\"'”’»)\]}*_]|$)")
+_QUOTE_MARKS = " \"'‚‹›「」『』"
+_PAIRS = ("()", "[]", "{}", "（）", "【】", "《》", "**", "__", "``")
+_ENDS = ".!。！．｡"
+_QUESTION = re.compile(r"[？؟‽⁇⁈⁉՞፧\u037e]|\?(?![A-Za-z0-9_%&=#/]|\.[A-Za-z0-9])|(?<=[\u0370-\u03ff\u1f00-\u1fff]{2});")
+"""A question mark of any script, but not one inside an address. A semicolon is one only after Greek letters."""
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|(?<=[。！？])|\n+")
 _DIALECTS = {"nb": "no", "nn": "no", "wuu": "zh", "yue": "zh", "ary": "ar", "arz": "ar"}
 
@@ -51,7 +56,7 @@ def contains_none(unwanted: tuple[str, ...], text: str, finished: bool) -> str:
 def matches(pattern: str, text: str, finished: bool) -> str:
     """Search for a pattern. It is stopped after a second, as some patterns take years on an unlucky text."""
     try:
-        found = regex.search(pattern, text, timeout=REGEX_SECONDS, concurrent=True)
+        found = is_found(pattern, text, REGEX_SECONDS)
     except TimeoutError:
         return (
             f"The regular expression {quoted(pattern)} took more than {REGEX_SECONDS:.0f} s on this answer and was "
@@ -63,7 +68,8 @@ def matches(pattern: str, text: str, finished: bool) -> str:
 
 
 def has_words(limits: tuple[int, int | None], text: str, finished: bool) -> str:
-    return _in_range(len(text.split()), limits, "word")
+    note = UNSPACED_NOTE if is_unspaced(words_of(text)) else ""
+    return _in_range(count_words(text), limits, "word", note)
 
 
 def has_characters(limits: tuple[int, int | None], text: str, finished: bool) -> str:
@@ -78,7 +84,8 @@ def asks_question(wanted: bool, text: str, finished: bool) -> str:
     asks = _QUESTION.search(text) is not None
     if asks == wanted:
         return ""
-    return "The answer asks no question." if wanted else "The answer asks a question, which it must not."
+    missing = "The answer asks no question: nothing in it ends with a question mark."
+    return missing if wanted else "The answer asks a question, which it must not."
 
 
 def is_in_language(wanted: str, text: str, finished: bool) -> str:
@@ -107,20 +114,19 @@ def has_no_repetition(limit: float, text: str, finished: bool) -> str:
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         if (same := _bare(sentence)) in seen:
             return f"The answer contains a sentence twice: {quoted(sentence)}."
-        if len(same.split()) >= SENTENCE_WORDS:
+        if len(said := words_of(same)) >= as_long_as(SENTENCE_WORDS, said):
             seen.add(same)
-    share = repetition(re.findall(r"\w+", text.lower()))
-    return (
-        f"The answer repeats itself: {share:.0%} of its 4-word sequences occur earlier in it." if share > limit else ""
-    )
+    words = words_of(text)
+    if (share := repetition(words)) <= limit:
+        return ""
+    unit = "character" if is_unspaced(words) else "word"
+    length = as_long_as(REPEATED_WORDS, words)
+    return f"The answer repeats itself: {share:.0%} of its {length}-{unit} sequences occur earlier in it."
 
 
 def signs_as(name: str, text: str, finished: bool) -> str:
-    """Look for the name at the end: a line of its own, after a comma, dash or sentence, or before a comma or dash."""
-    lines = [plain(line).strip() for line in text.splitlines() if line.strip()][-2:]
-    escaped = re.escape(plain(name).strip(" ,.-"))
-    signature = re.compile(rf"(?:^|[,.!?:–—-]\s*){escaped}[\W_]*$|^[\W_]*{escaped}\s*[,|(–—-]")
-    if any(map(signature.search, lines)):
+    """Look for the name at the end, where it is neither a greeting nor part of a sentence (`signatures`)."""
+    if is_signed(plain(name), [plain(line) for line in text.splitlines()]):
         return ""
     end = text[-SHOWN:].strip().splitlines()[-1:]
     return f"The answer is not signed {quoted(name)}; " + (f"it ends with {quoted(end[0])}." if end else "it is empty.")
@@ -142,17 +148,24 @@ def quoted(value: Any) -> str:
 
 
 def _bare(text: str) -> str:
-    """Return the text without case and outer punctuation."""
-    return re.sub(rf"^{_OUTER}|{_OUTER}$", "", plain(text)) or plain(text)
+    """Return the text without case, final full stops and what wraps it, but with signs that tell labels apart."""
+    whole = bare = plain(text)
+    while (stripped := _unwrapped(bare.rstrip(_ENDS).strip(_QUOTE_MARKS))) != bare:
+        bare = stripped
+    return bare or whole
 
 
-def _in_range(count: int, limits: tuple[int, int | None], unit: str) -> str:
+def _unwrapped(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] + text[-1] in _PAIRS else text
+
+
+def _in_range(count: int, limits: tuple[int, int | None], unit: str, note: str = "") -> str:
     low, high = limits
     if low <= count and (high is None or count <= high):
         return ""
     least = partial(_counted, unit=unit)
     limit = f"at least {least(low)}" if count < low else f"at most {least(high or 0)}"
-    return f"The answer has {_counted(count, unit)}, expected {limit}."
+    return f"The answer has {_counted(count, unit)}{note}, expected {limit}."
 
 
 def _counted(count: int, unit: str) -> str:

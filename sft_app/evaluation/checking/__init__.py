@@ -1,0 +1,1 @@
+"""How each check of the tests that people write judges an answer."""
