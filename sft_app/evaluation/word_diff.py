@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from sft_app.data.words import pieces_of
+
+MOST_MATCHES = 50_000
+"""With more pairs of equal words, `SequenceMatcher` takes seconds to minutes. Ordinary answers have a few thousand."""
 
 
 @dataclass(frozen=True)
@@ -17,24 +22,62 @@ class Passage:
 
 
 def compare_words(left: str, right: str) -> tuple[list[Passage], list[Passage]]:
-    """Split both texts into passages; joined, the passages give the texts again."""
+    """Split both texts into passages; joined, the passages give the texts again.
+
+    If both repeat a few words without end, only what they share at the beginning and at the end counts as shared.
+    """
     one, other = pieces_of(left), pieces_of(right)
-    matcher = _matcher(one, other)
     passages: tuple[list[Passage], list[Passage]] = ([], [])
-    for kind, one_start, one_end, other_start, other_end in matcher.get_opcodes():
-        spans = (one[one_start:one_end], other[other_start:other_end])
-        for side, words in zip(passages, spans, strict=True):
-            if words:
-                side.append(Passage("".join(words), kind == "equal"))
+    for is_shared, *spans in _spans(_stripped(one), _stripped(other)):
+        for side, pieces, span in zip(passages, (one, other), spans, strict=True):
+            if text := "".join(pieces[span]):
+                side.append(Passage(text, is_shared))
     return passages
 
 
 def change_between(left: str, right: str) -> float:
     """Return the share of words that the two texts do not have in common, in order."""
-    return 1 - _matcher(pieces_of(left.strip()), pieces_of(right.strip())).ratio()
+    one, other = _stripped(pieces_of(left.strip())), _stripped(pieces_of(right.strip()))
+    return 1 - 2 * _count_common(one, other) / (len(one) + len(other)) if one or other else 0.0
 
 
-def _matcher(left: list[str], right: list[str]) -> SequenceMatcher[str]:
-    """Compare words without the white space before them."""
-    one, other = ([word.strip() for word in words] for words in (left, right))
-    return SequenceMatcher(None, one, other, autojunk=False)
+def _stripped(pieces: list[str]) -> list[str]:
+    """Return words without the white space before them."""
+    return [piece.strip() for piece in pieces]
+
+
+def _spans(one: list[str], other: list[str]) -> Iterator[tuple[bool, slice, slice]]:
+    """Yield what both share and what they do not, in order, as slices of both."""
+    counts = Counter(one), Counter(other)
+    if sum(count * counts[1][word] for word, count in counts[0].items()) <= MOST_MATCHES:
+        for kind, *ends in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+            yield kind == "equal", slice(*ends[:2]), slice(*ends[2:])
+        return
+    start = _count_equal(one, other)
+    end = _count_equal(one[start:][::-1], other[start:][::-1])
+    yield True, slice(start), slice(start)
+    yield False, slice(start, len(one) - end), slice(start, len(other) - end)
+    yield True, slice(len(one) - end, None), slice(len(other) - end, None)
+
+
+def _count_equal(one: list[str], other: list[str]) -> int:
+    """Count the words that are the same up to the first different one."""
+    return next(
+        (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _count_common(one: list[str], other: list[str]) -> int:
+    """Return the length of the longest common subsequence, with one bit for each word of `one`.
+
+    Source: Hyyro 2004, "Bit-parallel LCS-length computation revisited".
+    """
+    places: defaultdict[str, int] = defaultdict(int)
+    for index, word in enumerate(one):
+        places[word] |= 1 << index
+    all_bits = (1 << len(one)) - 1
+    row = all_bits
+    for word in other:
+        matched = row & places.get(word, 0)
+        row = ((row + matched) | (row - matched)) & all_bits
+    return len(one) - row.bit_count()

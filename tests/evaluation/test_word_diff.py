@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_app.evaluation.word_diff import change_between, compare_words
+from sft_app.evaluation.word_diff import Passage, change_between, compare_words
 
 TEXT = st.text(alphabet="ab \n", max_size=40)
 
@@ -45,3 +48,22 @@ def test_words_of_one_side_only(left: str, right: str, only_left: list[str], onl
 def test_one_other_character_changes_a_text_without_spaces_a_little() -> None:
     assert change_between("请提供您的订单号。", "请提供你的订单号。") == pytest.approx(1 / 9)
     assert change_between(" a b\n", "a  b") == 0
+
+
+def test_answers_that_repeat_themselves_without_end_are_compared_in_time() -> None:
+    left, right = "我爱你们" * 500, "们你爱我" * 500
+    begun = time.process_time()
+    for one, other in ((f"Yes {left} end", f"Yes {right} end"), (left, left)):
+        passages = compare_words(one, other)
+        assert ["".join(passage.text for passage in side) for side in passages] == [one, other]
+    assert compare_words(left, left)[0] == [Passage(left, True)]
+    assert 0 < change_between(left, right) < 1 and change_between(left, left) == 0
+    assert time.process_time() - begun < 5
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=9))
+def test_the_change_is_the_share_outside_the_longest_common_subsequence(left: list[str], right: list[str]) -> None:
+    parts = (set(combinations(left, size)) & set(combinations(right, size)) for size in range(10))
+    longest = max(size for size, common in enumerate(parts) if common)
+    expected = 1 - 2 * longest / (len(left) + len(right)) if left or right else 0
+    assert change_between(" ".join(left), " ".join(right)) == pytest.approx(expected)
