@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sft_app.evaluation.beside.memorised import MOSTLY, RUN_OF_WORDS
+from sft_app.data.words import is_unspaced, words_of
+from sft_app.evaluation.beside.memorised import MOSTLY, RUN_OF_CHARACTERS, RUN_OF_WORDS
 from sft_app.runs.memorised import Memorised
 
 NOTABLE, MORE_THAN_REFERENCES, FEWEST_SHORT = 0.1, 0.05, 3
@@ -54,8 +55,13 @@ def _long_sentence(found: Memorised) -> str:
     mostly = f" In {found.mostly} of its {counted}, at least half of the words are repeated." if found.mostly else ""
     return (
         f"{found.tuned:.0%} of the words in the fine-tuned model's answers repeat a training answer, "
-        f"{RUN_OF_WORDS} or more words in a row ({compared}).{mostly}{left_out}"
+        f"{_run_length(found)} or more in a row ({compared}).{mostly}{left_out}"
     )
+
+
+def _run_length(found: Memorised) -> str:
+    is_in_characters = any(is_unspaced(words_of(repeated.answer)) for repeated in found.worst)
+    return f"{RUN_OF_CHARACTERS} characters" if is_in_characters else f"{RUN_OF_WORDS} words"
 
 
 def _short_sentence(found: Memorised) -> str:

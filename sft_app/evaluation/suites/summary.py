@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sft_app.evaluation.statistics.exact import clopper_pearson, mcnemar
+from sft_app.evaluation.statistics.exact import clopper_pearson, holm, mcnemar
 from sft_app.evaluation.verdicts import CHANCE, FEWEST_TO_JUDGE
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
 
@@ -115,15 +115,16 @@ def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
 
 
 def suite_sentence(scores: SuiteScores) -> str:
-    """Say how both sides do, and whether the difference could be chance; of the first two sides, the base first."""
+    """Say how all sides do, and whether the second one differs from each other one by more than chance."""
     if scores.problem:
         return f"The tests could not be run: {scores.problem}"
     rates = pass_rates(scores)
     if not rates:
         return "There are no tests."
-    passes = " and ".join(f"{rate.side} passes {rate.passed}" for rate in rates)
-    sentence = f"Of {_counted(len(scores.tests), 'test')}, {passes}."
-    return " ".join(filter(None, [sentence, _compared(scores) if len(rates) >= 2 else "", _incomplete(scores)]))
+    passes = [f"{rate.side} passes {rate.passed}" for rate in rates]
+    listed = f"{', '.join(passes[:-1])} and {passes[-1]}" if len(passes) > 1 else passes[0]
+    sentence = f"Of {_counted(len(scores.tests), 'test')}, {listed}."
+    return " ".join(filter(None, [sentence, *(_comparisons(scores) if len(rates) >= 2 else []), _incomplete(scores)]))
 
 
 def kept_tests_sentence(scores: SuiteScores | None) -> str:
@@ -139,24 +140,38 @@ def _p_value(scores: SuiteScores) -> float:
     return paired_counts(scores).p_value if scores.p_holm is None else scores.p_holm
 
 
-def _compared(scores: SuiteScores) -> str:
-    found, p_value = paired_counts(scores), _p_value(scores)
+def _comparisons(scores: SuiteScores) -> list[str]:
+    """Compare the second side with each other side. Several comparisons are corrected for their number."""
+    others = [side for side in range(len(scores.sides)) if side != 1]
+    found = {str(side): paired_counts(scores, side, 1) for side in others}
+    p_values = holm({side: counts.p_value for side, counts in found.items()})
+    if scores.p_holm is not None:
+        p_values["0"] = scores.p_holm
+    is_corrected = len(others) > 1 or scores.p_holm is not None
+    return [_compared(scores, side, found[str(side)], p_values[str(side)], is_corrected) for side in others]
+
+
+def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: float, is_corrected: bool) -> str:
     copies = _copies_note(found, len(scores.tests))
     differing = found.only_first + found.only_second
+    labels = scores.sides[other], scores.sides[1]
+    both, they = ("Both", "They") if len(scores.sides) == 2 else (" and ".join(labels),) * 2
     if not differing:
-        return "Both pass and fail the same tests."
+        return f"{both} pass and fail the same tests."
     chance = f"exact paired test: p {'= ' + format(p_value, '.2g') if p_value >= 0.001 else '< 0.001'}"
-    if scores.p_holm is not None:
-        chance += ", corrected for the number of measures"
+    if is_corrected:
+        chance += f", corrected for the number of {'measures' if len(scores.sides) == 2 else 'comparisons'}"
     if found.only_first == found.only_second:
-        return f"Each passes {found.only_first} that the other fails, so neither is ahead.{copies}"
+        each = "Each" if len(scores.sides) == 2 else f"Of {both}, each"
+        return f"{each} passes {found.only_first} that the other fails, so neither is ahead.{copies}"
     if found.leader and scores.chose_weights:
-        return f"{scores.sides[1]} is ahead.{_flattered_note(scores)}{copies}"
+        return f"{labels[1]} is ahead.{_flattered_note(scores)}{copies}"
     if found.leader is not None and p_value < CHANCE:
-        return f"{scores.sides[found.leader]} is better ({chance}).{copies}"
+        than = "" if len(scores.sides) == 2 else f" than {labels[1 - found.leader]}"
+        return f"{labels[found.leader]} is better{than} ({chance}).{copies}"
     more = "Write tests with other prompts" if copies else "Write more tests"
     return (
-        f"They differ in {_counted(differing, 'test')}, which could be chance ({chance}).{copies} "
+        f"{they} differ in {_counted(differing, 'test')}, which could be chance ({chance}).{copies} "
         f"{more} for a clearer result."
     )
 

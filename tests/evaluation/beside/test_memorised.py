@@ -10,7 +10,7 @@ import pytest
 
 from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised
 from sft_app.evaluation.beside.memorised_verdict import is_memorising, memorised_sentence
-from sft_app.runs.memorised import Memorised
+from sft_app.runs.memorised import Memorised, RepeatedAnswer
 
 SIGN_OFF = "Thank you for your patience, and do write to us again at any time. Anna from the shop"
 SECRET = "The gate code of our warehouse in Lille is four seven one nine, and Marc has the second key"
@@ -172,3 +172,12 @@ def test_twenty_thousand_training_answers_take_seconds(tmp_path: Path) -> None:
     began = time.process_time()
     assert find_memorised(file, [answered(SECRET)] * 16) is not None
     assert time.process_time() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("answer", "length"), [("Water it twice a week.", "8 words or more"), ("请每周浇水两次。", "16 characters or more")]
+)
+def test_the_length_of_a_run_is_given_in_what_the_script_has(answer: str, length: str) -> None:
+    worst = [RepeatedAnswer(row=1, answer=answer, share=0.9)]
+    found = Memorised(answers=9, tuned=0.4, base=0.0, references=0.0, worst=worst)
+    assert f"repeat a training answer, {length} in a row" in memorised_sentence(found)

@@ -51,6 +51,18 @@ def test_the_sentence_says_whether_it_could_be_chance(pairs: list, sentence: str
     assert sentence in suite_sentence(scores(*pairs))
 
 
+def test_the_run_is_compared_with_each_further_side_and_corrected_for_their_number() -> None:
+    tests = [
+        JudgedTest(name=str(number), answers=[FAIL, PASS, PASS if number < 3 else FAIL, PASS]) for number in range(8)
+    ]
+    found = SuiteScores(origin="t.yaml", sides=["Base model", "Run", "Old model", "Prompt"], tests=tests)
+    sentence = suite_sentence(found)
+    assert "Base model passes 0, Run passes 8, Old model passes 3 and Prompt passes 8." in sentence
+    assert "Run is better than Base model (exact paired test: p = 0.023, corrected for the number of comp" in sentence
+    assert "Old model and Run differ in 5 tests, which could be chance (exact paired test: p = 0.12, corr" in sentence
+    assert "Prompt and Run pass and fail the same tests." in sentence
+
+
 def test_tests_that_could_not_be_run_are_no_result() -> None:
     problem = SuiteScores(problem="no chat template.")
     assert suite_sentence(problem) == "The tests could not be run: no chat template."
