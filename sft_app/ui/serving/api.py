@@ -40,7 +40,8 @@ Functions = dict[Callable[..., Any], Permission]
 
 def offer_api(context: PageContext) -> None:
     """Add every function to the page as an endpoint with the function's name."""
-    for make, options in ((_data_functions, {}), (_run_functions, {}), (_model_functions, MODEL_CALL)):
+    asking_models = ((_compare_function, MODEL_CALL), (_judging_functions, MODEL_CALL))
+    for make, options in ((_data_functions, {}), (_run_functions, {}), *asking_models):
         for function, permission in make(context).items():
             checked = allowed(permission, context)(_checked(function))
             gr.api(checked, api_name=function.__name__, **options)  # type: ignore[attr-defined]
@@ -106,7 +107,7 @@ def _run_functions(context: PageContext) -> Functions:
     return {start_run: "train", run_status: "look", stop_run: "stop", list_runs: "look"}
 
 
-def _model_functions(context: PageContext) -> Functions:
+def _compare_function(context: PageContext) -> Functions:
     def compare(
         run: str,
         prompts: list[str] | None = None,
@@ -141,6 +142,10 @@ def _model_functions(context: PageContext) -> Functions:
         results = [{"prompt": text, **found[index].as_record()} for index, text in enumerate(texts)]
         return {"run": sides[1].name, "results": results}
 
+    return {compare: "compare"}
+
+
+def _judging_functions(context: PageContext) -> Functions:
     def score(run: str, prompts: int | None = None) -> dict[str, Any]:
         """Measure both models on the held-out conversations and on general questions, and save the scorecard."""
         refuse_where_lent("Measuring a run")
@@ -167,7 +172,7 @@ def _model_functions(context: PageContext) -> Functions:
 
         return suite_facts(run_all(context, against, run, sides or [], tests, names or []))
 
-    return {compare: "compare", score: "measure", run_tests: "compare"}
+    return {score: "measure", run_tests: "compare"}
 
 
 def _summary(context: PageContext, run: Run) -> dict[str, Any]:

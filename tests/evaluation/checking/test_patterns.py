@@ -52,6 +52,7 @@ def test_repetitions_that_multiply_are_refused(pattern: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is that of Linux")
+@pytest.mark.usefixtures("plain_processes")  # a forked one has the memory of its template
 def test_no_pattern_takes_much_memory() -> None:
     """Those just below the limit too."""
     nearly = [f"(?:{part}){{{LARGEST_PATTERN // (len(part) + 12)}}}" for part in (r"\X", "a+", "[a-f]*", "(?:b|c)+")]
