@@ -100,6 +100,7 @@ def take_runs(page: Page) -> None:
 
 def take_export(page: Page) -> None:
     open_tab(page, "Export")
+    expect(page.locator("#export-run input")).not_to_have_value("")
     page.locator("#export-kind label").filter(has_text=re.compile(r"^\s*Ollama:")).click()
     page.locator("#make-export").click()
     expect(page.locator("#ollama-commands")).to_contain_text("ollama create")
