@@ -122,7 +122,7 @@ INNER_LAYERS = {
         "json_checks scorable_rows statistics tables word_diff",
         "answer_metrics answer_pairs",
         "answer_checks verdicts votes",
-        "checks margins vote_files",
+        "checks judge margins vote_files",
         "prompt_sets sides",
         "prompt_job suites",
         "scorecard",
@@ -141,6 +141,7 @@ INNER_LAYERS = {
         "memorised_verdict",
         "beside_training",
     ],
+    "evaluation/judge": ["client questions", "judgements", "result"],
     "evaluation/suites": [
         "plain_yaml summary",
         "tests_file",
@@ -181,7 +182,7 @@ INNER_LAYERS = {
     "cli": [
         "options score_tables",
         "terminal",
-        "data_output export prompt_tables runs test",
+        "data_output export judge prompt_tables runs test",
         "compare data train",
         "app",
         "__init__",

@@ -41,6 +41,7 @@ FILES = [
     "snapshots.jsonl",
     "answer_pairs.jsonl",
     "votes.jsonl",
+    "judgements.jsonl",
     "base_scores.jsonl",
 ]
 WHOLE = [b"", b"\n", b"null\n", b"3\n", b'"x"\n', b"[]\n", b"{}\n", b'{"step": ', b"\xff\xfe\n", b"[" * 5_000 + b"\n"]
