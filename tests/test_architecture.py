@@ -210,6 +210,7 @@ INNER_LAYERS = {
     "ui/compare": [
         "blind_views conditions further_sides suite_views views",
         "scorecard_views voting",
+        "judge_panel",
         "blind_test next_token prompt_set_views report_panel scorecard_panel tests_panel",
         "many_prompts one_prompt",
         "tab",

@@ -48,12 +48,17 @@ def read_checklist(path: Path) -> tuple[str, ...]:
         raise DataError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+    return parse_checklist(text, path.name)
+
+
+def parse_checklist(text: str, name: str = "The checklist") -> tuple[str, ...]:
+    """Read the text of a checklist as `read_checklist` does; `name` is used in messages."""
     lines = [line.strip().removeprefix("- ").strip() for line in text.splitlines()]
     points = tuple(line for line in lines if line and not line.startswith("#"))
     if not 0 < len(points) <= MOST_LINES:
-        raise DataError(f"{path.name} must have 1 to {MOST_LINES} points, one on each line, got {len(points):,}.")
+        raise DataError(f"{name} must have 1 to {MOST_LINES} points, one on each line, got {len(points):,}.")
     if (longest := max(map(len, points))) > LONGEST_LINE:
-        raise DataError(f"{path.name}: a point can have at most {LONGEST_LINE} characters, got {longest:,}.")
+        raise DataError(f"{name}: a point can have at most {LONGEST_LINE} characters, got {longest:,}.")
     return points
 
 
