@@ -128,8 +128,6 @@ def make_judge(address: str, model: str, environment: Mapping[str, str] = os.env
 
     Raises: SettingsError if the address, the name or the key cannot be used. No message repeats a key.
     """
-    if not model.strip():
-        raise SettingsError("Enter the name of the model that judges, for example qwen3:8b.")
     key = environment.get(JUDGE_KEY_VARIABLE, "").strip()
     if not key.isascii() or not key.isprintable():
         raise SettingsError(f"{JUDGE_KEY_VARIABLE} contains characters that no key has. Copy the key again.")
@@ -145,6 +143,8 @@ def make_judge(address: str, model: str, environment: Mapping[str, str] = os.env
             f"http://{host} would send your data{' and key' if key else ''} unencrypted. Use https. Plain http works "
             "for localhost and, if no key is set, for private IP addresses such as 192.168.1.20."
         )
+    if not model.strip():
+        raise SettingsError("Enter the name of the model that judges, for example qwen3:8b.")
     return Judge(text, model.strip(), key)
 
 
