@@ -35,7 +35,7 @@ def judge(
     checklist: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What to look for, a point on each line; default: our own.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Ask about at most this many pairs now.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask about at most this many pairs now.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Ask a model which answers of the blind test are better, each pair in both orders.

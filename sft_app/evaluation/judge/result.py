@@ -169,7 +169,7 @@ def _agreement(found: JudgeResult) -> str:
     if not agreement.total:
         return "There is no pair that both the judge and people have decided."
     sentence = f"It agreed with people on {agreement.hits:,} of {_counted(agreement.total, 'pair')}: {agreement}."
-    if found.constant >= agreement.hits:
+    if found.counts and found.constant >= agreement.hits:
         same = f"Always choosing the same side would agree on {found.constant:,}"
         sentence += f" {same}, so this says little about its choice in a single pair."
     if found.judges > 1:
@@ -179,18 +179,28 @@ def _agreement(found: JudgeResult) -> str:
 
 def _verdict(found: JudgeResult) -> str:
     if not found.counts:
-        return f"The judge's choices are shown, but do not count yet: {_what_is_missing(found.agreement)}"
+        return f"The judge's choices are shown, but do not count yet: {_what_is_missing(found)}"
     if found.wins.is_above_half or found.wins.is_below_half:
         winner = NAMES["tuned" if found.wins.is_above_half else "base"]
         return f"Its verdict counts: it prefers the {winner} answers."
     return "Its verdict counts, but it may be chance: the interval includes 50%. More pairs would help."
 
 
-def _what_is_missing(agreement: Share) -> str:
+def _what_is_missing(found: JudgeResult) -> str:
+    agreement = found.agreement
     if agreement.is_below_half:
         return "it contradicts people more often than chance does. Choose another model or checklist."
-    pairs = _counted(agreement.hits_to_decide(), "more pair")
-    return f"vote on at least {pairs} in the blind test, so that its agreement with people can be told from chance."
+    needed = agreement.hits_to_decide()
+    has_too_few = needed > found.pairs - agreement.total
+    first = (
+        "answer more prompts with both sides in “Many prompts” and ask the judge about them. Then "
+        if has_too_few
+        else ""
+    )
+    return (
+        f"{first}vote on at least {_counted(needed, 'more pair')} in the blind test (under another name if you have "
+        "finished), so that its agreement with people can be told from chance."
+    )
 
 
 def _share_facts(share: Share) -> dict[str, Any]:

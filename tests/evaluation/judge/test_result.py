@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sft_app.errors import JudgeError
-from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.judge.client import Judge
 from sft_app.evaluation.judge.judgements import Judgement, judge_pairs, missing_pairs, read_judgements
 from sft_app.evaluation.judge.questions import CHECKLIST
@@ -74,6 +74,14 @@ def test_only_votes_of_people_who_have_finished_are_compared(run: Run, played: P
     assert found.agreement.total == 0 and "no pair that both the judge and people" in text_of(found)
     finish_voting(run, "Ada")
     assert judge_all(run, judge_at(played)).agreement.hits == 20
+
+
+def test_with_too_few_pairs_more_prompts_are_needed_first(run: Run, played: Played) -> None:
+    run.pairs_file.unlink()
+    add_pairs(run, PAIRS[:7])
+    assert "yet: answer more prompts with both sides" in text_of(judge_all(run, judge_at(played)))
+    add_pairs(run, PAIRS[:8])
+    assert "yet: vote on at least 8 more pairs" in text_of(judge_all(run, judge_at(played)))
 
 
 def test_a_judge_that_contradicts_people_is_to_be_replaced(run: Run, played: Played) -> None:

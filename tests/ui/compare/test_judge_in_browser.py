@@ -37,4 +37,4 @@ def test_judge_from_its_address_to_the_result(server: Any, quiet_page: Page, fin
     press(page, "1", "2 of 3")
     finish(page)
     expect(result).to_contain_text("1 pair")
-    expect(result).to_contain_text("do not count yet: vote on at least")
+    expect(result).to_contain_text("do not count yet: answer more prompts with both sides")
