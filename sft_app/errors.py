@@ -92,5 +92,9 @@ class ExportError(AppError):
     """Something cannot be written, pushed or converted for another program."""
 
 
+class JudgeError(AppError):
+    """A model that is asked to judge cannot be reached or used."""
+
+
 class StorageError(AppError):
     """The storage for copies of runs cannot be reached or used."""

@@ -122,7 +122,7 @@ INNER_LAYERS = {
         "scorable_rows statistics tables word_diff",
         "answer_metrics answer_pairs",
         "checking verdicts votes",
-        "checks margins vote_files",
+        "checks judge margins vote_files",
         "prompt_sets sides",
         "prompt_job suites",
         "scorecard",
@@ -148,6 +148,7 @@ INNER_LAYERS = {
         "memorised_verdict",
         "beside_training",
     ],
+    "evaluation/judge": ["client questions", "judgements", "result"],
     "evaluation/suites": [
         "plain_yaml summary",
         "tests_file",
@@ -188,7 +189,7 @@ INNER_LAYERS = {
     "cli": [
         "options score_tables",
         "terminal",
-        "data_output export prompt_tables runs test",
+        "data_output export judge prompt_tables runs test",
         "compare data train",
         "app",
         "__init__",
@@ -216,6 +217,7 @@ INNER_LAYERS = {
     "ui/compare": [
         "blind_views conditions further_sides suite_views views",
         "scorecard_views voting",
+        "judge_panel",
         "blind_test next_token prompt_set_views report_panel scorecard_panel tests_panel",
         "many_prompts one_prompt",
         "tab",

@@ -12,10 +12,13 @@ import pytest
 
 from sft_app.errors import RunError
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, collect_pairs
+from sft_app.evaluation.judge.judgements import Judgement
+from sft_app.evaluation.judge.result import judge_results
 from sft_app.evaluation.votes import Ballot, cast_vote, read_votes, votes_sentence
 from sft_app.export.report import report_html
 from sft_app.runs.directory import list_runs, queued_runs
 from sft_app.runs.folder import Run
+from sft_app.runtime.files import append_jsonl
 from sft_app.storage.copies import CopyRecord, write_record
 from sft_app.ui.compare.scorecard_panel import ScorecardPanel, scorecard_updates
 from sft_app.ui.context import PageContext
@@ -41,6 +44,7 @@ FILES = [
     "snapshots.jsonl",
     "answer_pairs.jsonl",
     "votes.jsonl",
+    "judgements.jsonl",
     "base_scores.jsonl",
 ]
 WHOLE = [b"", b"\n", b"null\n", b"3\n", b'"x"\n', b"[]\n", b"{}\n", b'{"step": ', b"\xff\xfe\n", b"[" * 5_000 + b"\n"]
@@ -59,6 +63,8 @@ def damaged(home: Path) -> Run:
     pair = AnswerPair(prompt="Q?", base="a", tuned="b")
     add_pairs(run, [pair])
     cast_vote(run, Ballot(pair, base_is_left=True), "2", "Ada")
+    judged = Judgement(pair=pair.id, base_first="B", tuned_first="A", address="http://x", model="m", checklist="c")
+    append_jsonl(run.judgements_file, judged.as_record())
     write_record(run, CopyRecord(location="/backup", copied_utc="2026-01-01T00:00:00+00:00"))
     finish(make_run(home, name="Healthy"))
     make_run(home, name="Queued")
@@ -104,6 +110,7 @@ def look_everywhere(home: Path, run: Run, panels: tuple[RunsTab, RunPanel, Score
     panel_updates(context, panel, run.id)
     comparison_updates(context, tab.several, everyone, None)
     scorecard_updates(context, scorecard, run.id)
+    assert all(found.facts() for found in judge_results(run))
     assert collect_pairs(run) is not None and votes_sentence(read_votes(run))
     assert isinstance(context.sides.choices(), list)
     try:

@@ -12,6 +12,7 @@ from rich.console import Console
 from sft_app.cli.compare import compare, score
 from sft_app.cli.data import inspect
 from sft_app.cli.export import export, push, push_space_command
+from sft_app.cli.judge import judge
 from sft_app.cli.options import JsonFlag
 from sft_app.cli.runs import delete, move, resume, runs, status, stop
 from sft_app.cli.terminal import (
@@ -67,7 +68,23 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 # In the order in which `--help` lists them.
-for command in (ui, inspect, train, runs, status, stop, resume, move, delete, compare, score, test, export, push):
+for command in (
+    ui,
+    inspect,
+    train,
+    runs,
+    status,
+    stop,
+    resume,
+    move,
+    delete,
+    compare,
+    score,
+    test,
+    judge,
+    export,
+    push,
+):
     app.command()(command)
 app.command("push-space")(push_space_command)
 app.command()(doctor)

@@ -108,13 +108,13 @@ def open_ballots(pairs: Iterable[AnswerPair], voter: str, votes: Sequence[Vote])
     Pairs with equal answers are left out, because there is nothing to prefer.
     """
     done = {vote.pair for vote in votes if vote.voter == voter}
-    unique = {id: pair for id, pair in _differing(pairs).items() if id not in done}
+    unique = {id: pair for id, pair in differing_pairs(pairs).items() if id not in done}
     order = sorted(unique, key=lambda id: _draw(voter, "order", id))
     return [Ballot(unique[id], base_is_left=_draw(voter, "side", id) % 2 == 0) for id in order]
 
 
 def voting_progress(pairs: Sequence[AnswerPair], voter: str, votes: Sequence[Vote]) -> VotingProgress:
-    differing = _differing(pairs)
+    differing = differing_pairs(pairs)
     voted = {vote.pair for vote in votes if vote.voter == voter} & set(differing)
     return VotingProgress(len(voted), len(differing), len({pair.id for pair in pairs}) - len(differing))
 
@@ -286,7 +286,7 @@ def _refuse_if_finished(run: Run, voter: str) -> None:
         raise RunError(f"{voter} has finished voting on this run, so these votes can't be changed.")
 
 
-def _differing(pairs: Iterable[AnswerPair]) -> dict[str, AnswerPair]:
+def differing_pairs(pairs: Iterable[AnswerPair]) -> dict[str, AnswerPair]:
     """Return the pairs with two different answers, by id."""
     return {pair.id: pair for pair in pairs if pair.base != pair.tuned}
 

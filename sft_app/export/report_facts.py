@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
 from sft_app.evaluation.forgetting.sentences import KnownText, describe_known, forgetting_sentence
+from sft_app.evaluation.judge.result import judge_results, judge_sentences
 from sft_app.evaluation.results.headline import headline
 from sft_app.evaluation.suites.summary import kept_tests_sentence
 from sft_app.evaluation.verdicts import (
@@ -113,6 +114,7 @@ class ReportFacts:
     pairs: list[ShownPair]
     pairs_note: str
     votes: Votes | None
+    judges: list[str]
     data: list[Fact]
     training: list[Fact]
     preset: str
@@ -151,6 +153,7 @@ def gather_facts(run: Run, chosen: Sequence[str] | None = None) -> ReportFacts:
         pairs=[ShownPair(pair, *compare_words(pair.base, pair.tuned)) for pair in pairs],
         pairs_note=_pairs_note(len(pairs), len(known), chosen is None),
         votes=votes,
+        judges=[public_text(run, " ".join(judge_sentences(found))) for found in judge_results(run)],
         data=training_data_facts(run, record),
         training=training_facts(record, status, summary, run.strength()),
         preset=record.settings.preset,

@@ -129,6 +129,6 @@ class Run(RunLogs):
         for name in (self.adapter_dir.name, self.checkpoints_dir.name, self.tokens_dir.name, *ADAPTER_DRAFTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
         measured = (self.scorecard_file, self.base_scores_file, self.evaluations_file, self.strength_file)
-        for file in (*measured, self.pairs_file, self.votes_file):
+        for file in (*measured, self.pairs_file, self.votes_file, self.judgements_file):
             file.unlink(missing_ok=True)
         return self.update_status(state="stopped", message=CANCELLED, hint="", kept_step=None)

@@ -44,6 +44,7 @@ class RunPaths:
     scorecard_file = RunPath("scorecard.json")
     pairs_file = RunPath("answer_pairs.jsonl")
     votes_file = RunPath("votes.jsonl")
+    judgements_file = RunPath("judgements.jsonl")
     tests_file = RunPath("tests.yaml")
     stop_file = RunPath("stop")
     cancel_file = RunPath("cancel")

@@ -29,6 +29,8 @@ MCP_VARIABLE = "SFT_APP_MCP"
 STORAGE_VARIABLE = "SFT_APP_STORAGE"
 # A token with write access to that bucket; without it, `HF_TOKEN` is used.
 STORAGE_TOKEN_VARIABLE = "SFT_APP_STORAGE_TOKEN"
+# The key of the server whose model is asked to judge answers.
+JUDGE_KEY_VARIABLE = "SFT_APP_JUDGE_KEY"
 # A checkout of llama.cpp, whose converter is used to write GGUF files.
 LLAMA_CPP_VARIABLE = "LLAMA_CPP_DIR"
 # The token that logs in to the Hub, under both names that huggingface_hub accepts.

@@ -33,6 +33,7 @@ _WATCHED_FILES = (
     "scorecard.json",
     "answer_pairs.jsonl",
     "votes.jsonl",
+    "judgements.jsonl",
     "tests.yaml",
     "metrics.jsonl",
     "train.log",

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sft_app.errors import RunError
-from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, add_pairs, collect_pairs
+from sft_app.evaluation.answer_pairs import SHOWN, AnswerPair, add_pairs, collect_pairs, read_pairs
 from sft_app.evaluation.verdicts import scorecard_lines
 from sft_app.export.markdown import markdown_text
 from sft_app.export.model_card import model_card
@@ -25,12 +25,14 @@ from sft_app.settings import RunSettings, parse_settings
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from tests.export.run_folders import NASTY, finish, make_run, part, whole_card, whole_values
 
+JUDGEMENT = {"base_first": "B", "tuned_first": "A", "address": "http://10.0.0.7/v1", "checklist": "c"}
 HEADINGS = [
     "What changed",
     "Did it forget?",
     "How it learned",
     "Side by side",
     "Blind votes",
+    "Judged by a model",
     "The data",
     "Training",
     "Model, machine and versions",
@@ -75,6 +77,7 @@ def run(home: Path) -> Run:
     )
     for voter, choice in (("Ada", "tuned"), ("Bo", "tie")):
         append_jsonl(run.votes_file, {"pair": "p", "voter": voter, "choice": choice, "base_was": "left", "prompt": "Q"})
+    append_jsonl(run.judgements_file, {**JUDGEMENT, "pair": read_pairs(run)[0].id, "model": "qwen"})
     return run
 
 
@@ -88,6 +91,8 @@ def test_the_page_has_every_part_in_the_readers_order(run: Run) -> None:
         "Something was forgotten: the model predicts the answers to 20 general questions",
         "ROUGE-L vs. reference",
         "2 people voted without seeing which answer was which",
+        "qwen compared 1 of 9 pairs, each in both orders. The fine-tuned answer won 1 of the 1",
+        "The judge's choices are shown, but do not count yet",
         "org/model",
         "abc123",
         "1 × Great GPU, 16 cores",
@@ -106,6 +111,7 @@ def test_the_markdown_has_the_same_facts(run: Run) -> None:
     assert "| loss | 4.000 | 3.000 | −1.000 | −2.000 … −0.500 | better |" in text
     for told in ("Did it forget? General questions", "Something was forgotten", "2 people", "org/model", "Great GPU"):
         assert told in text, told
+    assert "## Judged by a model\n\nqwen compared 1 of 9 pairs" in text
     assert text.count("**Fine-tuned**") == 3
     assert "\n\n\n" not in text
 
@@ -115,10 +121,15 @@ def test_no_folder_of_this_machine_is_told(home: Path, make: Any) -> None:
     folder = home / "models" / "mine"
     model = ModelRecord(name=str(folder), location=str(folder), revision=None, source="local folder")
     run = make_run(home, model)
+    add_pairs(run, [AnswerPair(prompt="Q?", base="a", tuned="b")])
+    judge = {"pair": read_pairs(run)[0].id, "model": str(folder / "judge.gguf")}
+    append_jsonl(run.judgements_file, {**JUDGEMENT, **judge})
     finish(run, state="failed", message=f"No room in {home}/runs; see '{home / 'My files' / 'a.log'}' and ~/x/y.txt.")
     text = make(run)
     assert str(home) not in text and str(home.parent) not in text and "~/x" not in text
-    assert "shop.jsonl" in text and "mine" in text and "private" not in text
+    assert (
+        "shop.jsonl" in text and "mine" in text and "judge.gguf compared 1 of 1 pair," in text and "private" not in text
+    )
     assert not re.search(r"/(tmp|home|root|Users)/", text)
 
 
@@ -128,6 +139,7 @@ def test_what_people_and_models_write_stays_text(home: Path) -> None:
     add_pairs(run, [AnswerPair(prompt=NASTY, base=NASTY + " base", tuned=NASTY + " tuned", reference=NASTY)])
     append_jsonl(run.votes_file, {"pair": "p", "voter": NASTY, "choice": "tuned"})
     append_jsonl(run.votes_file, {"pair": "p", "voter": "Bo", "choice": "tuned"})
+    append_jsonl(run.judgements_file, {**JUDGEMENT, "pair": read_pairs(run)[0].id, "model": NASTY})
     html = report_html(run)
     assert "<script" not in html
     page = Page(html)

@@ -23,6 +23,7 @@ from sft_app.data.formats.detection import DetectedLayout
 from sft_app.data.reading import Example, load_data, open_data
 from sft_app.data.rows import Rejected
 from sft_app.evaluation.answer_pairs import AnswerPair
+from sft_app.evaluation.judge.result import JudgeResult, Share
 from sft_app.evaluation.prompt_job import PromptJob
 from sft_app.evaluation.prompt_sets import Prompt, PromptFile, PromptResult
 from sft_app.evaluation.votes import Ballot, Vote, VotingProgress
@@ -148,6 +149,12 @@ def votes() -> list[str]:
     return [blind_views.result_card(cast, BAD), blind_views.result_card(cast, "Bob"), blind_views.result_card([], BAD)]
 
 
+def judged() -> list[str]:
+    share = Share(9, 1)
+    results = [JudgeResult((BAD, BAD, BAD), 20, wins, 1, 2, 3, share, 9, 2) for wins in (share, Share(0, 0))]
+    return [blind_views.judge_card(results)]
+
+
 def prompts() -> list[str]:
     results = [PromptResult(1, BAD, BAD, BAD, f"{BAD} more", 0.5), PromptResult(2, BAD, "", "", "", None, BAD)]
     return [prompt_set_views.pair_card(result, (BAD, BAD)) for result in results]
@@ -241,6 +248,7 @@ SHOWN: dict[str, Callable[[Path], str | list[str]]] = {
         for voted, total in ((0, 0), (1, 3), (3, 3))
     ],
     "compare/votes.html": lambda folder: votes(),
+    "compare/judge.html": lambda folder: judged(),
     "compare/progress.html": lambda folder: prompt_set_views.prompts_progress_card(
         PromptJob(3, results=[PromptResult(1, BAD, "", "", "", None, BAD)], is_kept=True), BAD
     ),

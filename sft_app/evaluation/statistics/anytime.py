@@ -31,10 +31,13 @@ def e_value(wins: int, losses: int, share: float = EVEN) -> float:
     return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
 
 
-def confidence_sequence(wins: int, losses: int) -> tuple[float, float]:
-    """Return the lowest and highest share that has not been rejected, (0, 1) without an outcome."""
+def confidence_sequence(wins: int, losses: int, enough: float = ENOUGH) -> tuple[float, float]:
+    """Return the lowest and highest share that has not been rejected, (0, 1) without an outcome.
+
+    The e-value that rejects a share is `enough`; k times `ENOUGH` corrects for k questions.
+    """
     observed = wins / (wins + losses) if wins + losses else EVEN
-    return _edge(wins, losses, 0.0, observed), _edge(wins, losses, 1.0, observed)
+    return _edge(wins, losses, 0.0, observed, enough), _edge(wins, losses, 1.0, observed, enough)
 
 
 def percent(share: float) -> str:
@@ -54,13 +57,13 @@ def _times_log(count: int, share: float) -> float:
     return count * math.log(share) if share > 0 else -math.inf
 
 
-def _edge(wins: int, losses: int, rejected: float, kept: float) -> float:
+def _edge(wins: int, losses: int, rejected: float, kept: float, enough: float) -> float:
     """Find the edge of the confidence sequence between 0 or 1 and the observed share, which is never rejected."""
-    if _log_e_value(wins, losses, rejected) < math.log(ENOUGH):
+    if _log_e_value(wins, losses, rejected) < math.log(enough):
         return rejected
     for _ in range(HALVINGS):
         middle = (rejected + kept) / 2
-        if _log_e_value(wins, losses, middle) < math.log(ENOUGH):
+        if _log_e_value(wins, losses, middle) < math.log(enough):
             kept = middle
         else:
             rejected = middle

@@ -22,6 +22,7 @@ from sft_app.evaluation.votes import (
 )
 from sft_app.runs.folder import Run
 from sft_app.ui.compare import blind_views
+from sft_app.ui.compare.judge_panel import build_judge, offers_judge
 from sft_app.ui.compare.voting import BlindTest
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import NO_UPDATES, PRIVATE, Updates
@@ -107,10 +108,12 @@ class VotingPanel:
 
 
 def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> None:
-    """Build the start panel and the voting panel. `item` is the tab that holds both."""
+    """Build the start panel, the voting panel and the judge's. `item` is the tab that holds them."""
     test, start_panel, voting_panel = gr.State(BlindTest()), _build_start_panel(), _build_voting_panel()
     _wire_start_panel(context, right, item, test, start_panel, voting_panel)
     _wire_votes(context, test, voting_panel)
+    if offers_judge(context.hosting):
+        build_judge(context, right, test, [item.select, right.change, voting_panel.position.change])
 
 
 def _build_start_panel() -> StartPanel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sft_app.evaluation.judge.result import OUTCOME_LABELS, JudgeResult, judge_sentences
 from sft_app.evaluation.statistics.anytime import percent
 from sft_app.evaluation.votes import (
     ANY_TIME,
@@ -81,6 +82,19 @@ def result_card(votes: Sequence[Vote], voter: str, waiting: str = "") -> str:
         titles=["Voter", *TALLY_COLUMNS, "Fine-tuned win rate"],
         rows=[*rows, *together],
         notes=[note for note in (waiting, ANY_TIME) if note],
+    )
+
+
+def judge_card(results: Sequence[JudgeResult]) -> str:
+    """Show what each judge chose, the one that was asked last on top, and whether that counts."""
+    if not results:
+        return views.empty_card("No model has judged this run's answers yet.")
+    newest_first = results[::-1]
+    return render_html(
+        "compare/judge.html",
+        parts=[(found.judge[1], judge_sentences(found)) for found in newest_first],
+        titles=["Judge", *OUTCOME_LABELS],
+        rows=[(found.judge[1], found.outcomes()) for found in newest_first],
     )
 
 
