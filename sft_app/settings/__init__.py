@@ -20,6 +20,7 @@ from sft_app.settings.recipe import automatic_rate, with_recipe, with_schedule
 from sft_app.settings.run import (
     EXAMPLE_ADAPTER,
     EXAMPLE_PROMPT,
+    FORMER_PRESETS,
     Preset,
     RunSettings,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "EXAMPLE_ADAPTER",
     "EXAMPLE_DATA",
     "EXAMPLE_PROMPT",
+    "FORMER_PRESETS",
     "PRESETS",
     "REMOVED_SETTINGS",
     "DataSettings",

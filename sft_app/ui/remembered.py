@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from sft_app.settings import FORMER_PRESETS, PRESETS
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import PRIVATE, settled
 
@@ -73,8 +74,15 @@ def restore_memory(saved: Any, whose: str, memory: Memory) -> Recalled | None:
     """Return the saved state with values that the fields accept; None if nothing was saved for this visitor."""
     if not isinstance(saved, dict) or saved.get("whose") != whose or not isinstance(saved.get("form"), dict):
         return None
-    kept = {name: value for name, value in saved["form"].items() if could_hold(memory.fields.get(name), value)}
+    left_out = _values_of_former_preset(saved["form"])
+    form = {name: value for name, value in saved["form"].items() if name not in left_out}
+    kept = {name: value for name, value in form.items() if could_hold(memory.fields.get(name), value)}
     return Recalled(str(saved.get("tab") or ""), str(saved.get("run") or ""), kept)
+
+
+def _values_of_former_preset(form: Mapping[str, Any]) -> set[str]:
+    """Return the fields that a preset of an earlier version filled in: without its name they would look like choices."""
+    return {name for values in PRESETS.values() for name in values} if form.get("preset") in FORMER_PRESETS else set()
 
 
 def could_hold(part: Any, value: Any) -> bool:

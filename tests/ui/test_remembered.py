@@ -157,3 +157,16 @@ def test_one_visitor_is_not_shown_what_another_left(memory: Memory) -> None:
     assert restore_memory(saved, "ann", memory) == Recalled("train", "", {"text": "Ann's"})
     assert restore_memory(saved, "bob", memory) is None
     assert restore_memory(saved, "", memory) is None
+
+
+def test_the_numbers_of_a_preset_that_is_gone_go_with_it(tmp_path: Path) -> None:
+    with gr.Blocks():
+        with gr.Tab("Form") as form:
+            gr.Radio(["quick", "good"], elem_id="preset")
+            gr.Number(elem_id="num_train_epochs")
+            gr.Number(elem_id="seed")
+        memory = build_memory(PageContext(tmp_path), [form])
+    saved = {"preset": "balanced", "num_train_epochs": 3, "seed": 7}
+    for preset, kept in (("balanced", {"seed": 7}), ("good", {**saved, "preset": "good"})):
+        recalled = restore_memory({"whose": "", "form": {**saved, "preset": preset}}, "", memory)
+        assert recalled is not None and recalled.form == kept
