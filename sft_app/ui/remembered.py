@@ -81,7 +81,7 @@ def restore_memory(saved: Any, whose: str, memory: Memory) -> Recalled | None:
 
 
 def _values_of_former_preset(form: Mapping[str, Any]) -> set[str]:
-    """Return the fields that a preset of an earlier version filled in: without its name they would look like choices."""
+    """Return the fields that a preset of an earlier version filled in: without its name they would seem chosen."""
     return {name for values in PRESETS.values() for name in values} if form.get("preset") in FORMER_PRESETS else set()
 
 
