@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from sft_app.data.words import pieces_of
 
-MOST_MATCHES = 50_000
-"""With more pairs of equal words, `SequenceMatcher` takes seconds to minutes. Ordinary answers have a few thousand."""
+MOST_MATCHES = 200_000
+"""With more pairs of equal words, `SequenceMatcher` takes seconds to minutes. Answers of 2,000 words have 40,000."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,21 @@ def _stripped(pieces: list[str]) -> list[str]:
 
 def _spans(one: list[str], other: list[str]) -> Iterator[tuple[bool, slice, slice]]:
     """Yield what both share and what they do not, in order, as slices of both."""
-    counts = Counter(one), Counter(other)
-    if sum(count * counts[1][word] for word, count in counts[0].items()) <= MOST_MATCHES:
-        for kind, *ends in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-            yield kind == "equal", slice(*ends[:2]), slice(*ends[2:])
-        return
     start = _count_equal(one, other)
     end = _count_equal(one[start:][::-1], other[start:][::-1])
+    middles = one[start : len(one) - end], other[start : len(other) - end]
     yield True, slice(start), slice(start)
-    yield False, slice(start, len(one) - end), slice(start, len(other) - end)
+    for kind, *ends in _opcodes(*middles):
+        first, last, other_first, other_last = (start + position for position in ends)
+        yield kind == "equal", slice(first, last), slice(other_first, other_last)
     yield True, slice(len(one) - end, None), slice(len(other) - end, None)
+
+
+def _opcodes(one: list[str], other: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    counts = Counter(one), Counter(other)
+    if sum(count * counts[1][word] for word, count in counts[0].items()) > MOST_MATCHES:
+        return [("replace", 0, len(one), 0, len(other))]
+    return SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
 
 
 def _count_equal(one: list[str], other: list[str]) -> int:

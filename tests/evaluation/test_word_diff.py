@@ -67,3 +67,12 @@ def test_the_change_is_the_share_outside_the_longest_common_subsequence(left: li
     longest = max(size for size, common in enumerate(parts) if common)
     expected = 1 - 2 * longest / (len(left) + len(right)) if left or right else 0
     assert change_between(" ".join(left), " ".join(right)) == pytest.approx(expected)
+
+
+def test_long_answers_that_differ_in_a_few_words_share_the_rest() -> None:
+    """As many equal words as answers that repeat themselves have, but most of them in the same places."""
+    words = (f"the cat {number % 40} sat on the mat and the dog {number % 60} of the house" for number in range(250))
+    text = " ".join(words)
+    one, other = compare_words(f"First {text}", text.replace("cat 7 sat", "cat 7 really sat", 1))
+    assert sum(len(passage.text) for passage in one if passage.is_shared) > 0.9 * len(text)
+    assert "really" in "".join(passage.text for passage in other if not passage.is_shared)

@@ -21,8 +21,13 @@ def memorised_sentence(found: Memorised) -> str:
 
 def is_memorising(found: Memorised) -> bool:
     """Return whether the answers repeat much, and more than answers to such questions usually do."""
+    return repeats_long_passages(found) or _repeats_short_ones(found)
+
+
+def repeats_long_passages(found: Memorised) -> bool:
+    """Return whether the answers have much of single training answers in them, in runs of words."""
     usual = max(found.base, found.references)
-    return (found.tuned >= NOTABLE and found.tuned - usual >= MORE_THAN_REFERENCES) or _repeats_short_ones(found)
+    return found.tuned >= NOTABLE and found.tuned - usual >= MORE_THAN_REFERENCES
 
 
 def _repeats_short_ones(found: Memorised) -> bool:
@@ -35,7 +40,7 @@ def _repeats_short_ones(found: Memorised) -> bool:
 
 
 def _long_sentence(found: Memorised) -> str:
-    counted = f"{found.answers} {'answer' if found.answers == 1 else 'answers'}"
+    counted, repeat = ("1 answer", "repeats") if found.answers == 1 else (f"{found.answers} answers", "repeat")
     compared = f"base model {found.base:.0%}, the held-out reference answers {found.references:.0%}"
     left_out = f" Left out are {found.common:.0%} of the words, in phrases that many training answers share."
     left_out = left_out if found.common >= LEAST_MENTIONED else ""
@@ -44,13 +49,15 @@ def _long_sentence(found: Memorised) -> str:
             f"{found.common:.0%} of the words in the fine-tuned model's answers are in phrases that many training "
             f"answers share. The other words repeat no training answer ({compared})."
         )
-    if not found.tuned and not _repeats_short_ones(found):
+    if not found.tuned and not found.short_repeated:
         return (
-            f"No sign of memorising: the fine-tuned model's {counted} repeat no training answer ({compared}).{left_out}"
+            f"No sign of memorising: the fine-tuned model's {counted} {repeat} no training answer "
+            f"({compared}).{left_out}"
         )
     if not found.tuned:
         return (
-            f"The fine-tuned model's {counted} that are long enough repeat no training answer ({compared}).{left_out}"
+            f"Among answers long enough to look for runs of words ({found.answers:,}), none repeats a training answer "
+            f"({compared}).{left_out}"
         )
     mostly = f" In {found.mostly} of its {counted}, at least half of the words are repeated." if found.mostly else ""
     return (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sft_app.evaluation.beside.memorised_verdict import is_memorising
+from sft_app.evaluation.beside.memorised_verdict import is_memorising, repeats_long_passages
 from sft_app.evaluation.beside.prompted_verdicts import prompt_verdict
 from sft_app.evaluation.results.findings import Findings, TaskOutcome, find_results
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE, cannot_be_judged
-from sft_app.runs.scorecard import Scorecard
+from sft_app.runs.scorecard import PredictedScores, Scorecard
 
 Kind = Literal["better", "worse", ""]
 FEWER_STEPS = "Train for fewer epochs or with a lower learning rate"
@@ -121,7 +121,10 @@ def _without_loss(card: Scorecard, found: Findings) -> Headline:
         return Headline(f"{_task_sentence(found)}, but {which} got worse: {', '.join(worse)}.", READ_FIRST)
     sentence = f"{_task_sentence(found)}{_nothing_lost(found)}."
     if card.memorised and is_memorising(card.memorised):
-        return Headline(f"{sentence} Its answers repeat long passages of single training answers.", f"{FEWER_STEPS}.")
+        repeated = "Its answers repeat long passages of single training answers."
+        if not repeats_long_passages(card.memorised):
+            repeated = "Some of its short answers are the same as training answers."
+        return Headline(f"{sentence} {repeated}", f"{FEWER_STEPS}.")
     if failing := _failing(card):
         return Headline(sentence, f"Read the {failing}.", "better")
     return Headline(sentence, "Read some answers side by side, then export it.", "better")
@@ -154,7 +157,7 @@ def _after_losses(card: Scorecard, found: Findings) -> str:
     if found.has_forgotten:
         return WEAKER
     if found.is_forgetting_unjudged:
-        return LOWER_RATE
+        return _repair(card.general) if card.general else LOWER_RATE
     return f"Read the {_failing(card)} before you use it." if found.tests == "worse" else READ_FIRST
 
 
@@ -164,8 +167,8 @@ def _failing(card: Scorecard) -> str:
     return "test that it fails" if failing == 1 else f"{failing} tests that it fails" if failing else ""
 
 
-def _repair(card: Scorecard) -> str:
-    if cannot_be_judged(card.model_copy(update={"tuned": card.base})):
+def _repair(part: PredictedScores) -> str:
+    if cannot_be_judged(part.model_copy(update={"tuned": part.base})):
         return "Check the base model, or train with dtype float32."
     return LOWER_RATE
 

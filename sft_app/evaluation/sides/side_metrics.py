@@ -221,8 +221,8 @@ def _conclude(
     needed = f"At least {_fewest(metric, margin)} different prompts are needed if the answers are equally good."
     if low is None or high is None or prompts < FEWEST_TO_JUDGE:
         return "not enough rows to tell", (
-            f"Not enough rows to tell whether the answers are {what}, {counted} with a reference and "
-            f"both answers). {needed}"
+            f"Not enough rows to tell whether the answers are {what}, {counted} with a reference"
+            f"{'' if failed else ' and both answers'}). {needed}"
         )
     worst, best = (low, high) if direction > 0 else (-high, -low)
     span = f"95% interval {100 * low:+.1f} to {100 * high:+.1f}"

@@ -58,6 +58,11 @@ class PairedCounts:
     p_value: float
 
     @property
+    def is_ahead_in_tests(self) -> bool:
+        """Whether one side passes more tests than the other."""
+        return self.only_first != self.only_second
+
+    @property
     def leader(self) -> int | None:
         """Return the side that is ahead, 0 or 1, both in tests and in conversations; None if neither is."""
         if self.first_ahead > self.second_ahead and self.only_first > self.only_second:
@@ -136,8 +141,11 @@ def kept_tests_sentence(scores: SuiteScores | None) -> str:
 
 
 def _p_value(scores: SuiteScores) -> float:
-    """Return the p-value of the paired test, corrected for the number of measures if another one decides."""
-    return paired_counts(scores).p_value if scores.p_holm is None else scores.p_holm
+    """Return the p-value of the paired test, corrected for the number of measures if another one decides.
+
+    Scorecards of earlier versions have a corrected one that counts copies.
+    """
+    return max(paired_counts(scores).p_value, scores.p_holm or 0.0)
 
 
 def _comparisons(scores: SuiteScores) -> list[str]:
@@ -145,35 +153,37 @@ def _comparisons(scores: SuiteScores) -> list[str]:
     others = [side for side in range(len(scores.sides)) if side != 1]
     found = {str(side): paired_counts(scores, side, 1) for side in others}
     p_values = holm({side: counts.p_value for side, counts in found.items()})
-    if scores.p_holm is not None:
-        p_values["0"] = scores.p_holm
+    p_values["0"] = max(p_values["0"], scores.p_holm or 0.0)
     is_corrected = len(others) > 1 or scores.p_holm is not None
-    return [_compared(scores, side, found[str(side)], p_values[str(side)], is_corrected) for side in others]
+    sentences = [_compared(scores, side, found[str(side)], p_values[str(side)], is_corrected) for side in others]
+    copies = _copies_note(found["0"], len(scores.tests))
+    is_unclear = any(counts.is_ahead_in_tests and p_values[side] >= CHANCE for side, counts in found.items())
+    more = "Write tests with other prompts" if copies else "Write more tests"
+    return [*sentences, copies, f"{more} for a clearer result." if is_unclear else ""]
 
 
 def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: float, is_corrected: bool) -> str:
-    copies = _copies_note(found, len(scores.tests))
+    """Say whether one of two sides passes more tests, and whether that could be chance."""
+    labels, are_two = (scores.sides[other], scores.sides[1]), len(scores.sides) == 2
     differing = found.only_first + found.only_second
-    labels = scores.sides[other], scores.sides[1]
-    both, they = ("Both", "They") if len(scores.sides) == 2 else (" and ".join(labels),) * 2
+    both = "Both" if are_two else " and ".join(labels)
     if not differing:
         return f"{both} pass and fail the same tests."
     chance = f"exact paired test: p {'= ' + format(p_value, '.2g') if p_value >= 0.001 else '< 0.001'}"
     if is_corrected:
-        chance += f", corrected for the number of {'measures' if len(scores.sides) == 2 else 'comparisons'}"
-    if found.only_first == found.only_second:
-        each = "Each" if len(scores.sides) == 2 else f"Of {both}, each"
-        return f"{each} passes {found.only_first} that the other fails, so neither is ahead.{copies}"
+        chance += f", corrected for the number of {'measures' if are_two else 'comparisons'}"
+    if not found.is_ahead_in_tests:
+        each = "Each" if are_two else f"Of {both}, each"
+        return f"{each} passes {found.only_first} that the other fails, so neither is ahead."
     if found.leader and scores.chose_weights:
-        return f"{labels[1]} is ahead.{_flattered_note(scores)}{copies}"
-    if found.leader is not None and p_value < CHANCE:
-        than = "" if len(scores.sides) == 2 else f" than {labels[1 - found.leader]}"
-        return f"{labels[found.leader]} is better{than} ({chance}).{copies}"
-    more = "Write tests with other prompts" if copies else "Write more tests"
-    return (
-        f"{they} differ in {_counted(differing, 'test')}, which could be chance ({chance}).{copies} "
-        f"{more} for a clearer result."
-    )
+        return f"{labels[1]} is ahead.{_flattered_note(scores)}"
+    if p_value < CHANCE and found.leader is None:
+        more = labels[found.only_second > found.only_first]
+        return f"{more} passes more tests, but the other side is ahead in more conversations, so neither is ahead."
+    if p_value < CHANCE:
+        than = "" if are_two else f" than {labels[1 - (found.leader or 0)]}"
+        return f"{labels[found.leader or 0]} is better{than} ({chance})."
+    return f"{'They' if are_two else both} differ in {_counted(differing, 'test')}, which could be chance ({chance})."
 
 
 def _flattered_note(scores: SuiteScores) -> str:
@@ -185,12 +195,12 @@ def _flattered_note(scores: SuiteScores) -> str:
 
 
 def _copies_note(found: PairedCounts, tests: int) -> str:
-    """Say that tests of the same conversation count once, with a space before it; "" if there are none."""
+    """Say that tests of the same conversation count once; "" if there are none."""
     if found.conversations == tests:
         return ""
     if found.conversations == 1:
-        return " All tests ask the same conversation, which counts once."
-    return f" The tests ask {_counted(found.conversations, 'different conversation')}, and each of these counts once."
+        return "All tests ask the same conversation, which counts once."
+    return f"The tests ask {_counted(found.conversations, 'different conversation')}, and each of these counts once."
 
 
 def _incomplete(scores: SuiteScores) -> str:
@@ -213,6 +223,11 @@ def suite_facts(scores: SuiteScores) -> dict[str, Any]:
         "sentence": suite_sentence(scores),
         "sides": [vars(rate) for rate in pass_rates(scores)],
         "paired": vars(found) if found else None,
+        "comparisons": [
+            {"side": label, **vars(paired_counts(scores, side, 1))}
+            for side, label in enumerate(scores.sides)
+            if side != 1
+        ],
         "tests": [
             {
                 "name": test.name,

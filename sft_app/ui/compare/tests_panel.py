@@ -125,7 +125,11 @@ def _wire_table(
             return {panel.result: empty_card(str(error))}
         if suite is None and shown == FIRST_ROWS:
             return NO_UPDATES
-        return {**_kept_updates(panel, suite), kept: [list(row) for row in suite_rows(suite)] if suite else FIRST_ROWS}
+        wanted = [list(row) for row in suite_rows(suite)] if suite else FIRST_ROWS
+        if wanted == shown == _texts(rows):
+            return NO_UPDATES  # results stay
+        hidden: Updates = {file: gr.DownloadButton(visible=False) for file in panel.files}
+        return {**_kept_updates(panel, suite), **hidden, kept: wanted}
 
     @allowed("upload", context)
     def load_file(file: str) -> Updates:
@@ -157,7 +161,9 @@ def _wire_table(
         )
 
     outputs = [panel.table, panel.result]
-    gr.on([opened.select, right.change], show_kept, [right, panel.table, kept], [*outputs, kept], **PRIVATE)
+    gr.on(
+        [opened.select, right.change], show_kept, [right, panel.table, kept], [*outputs, *panel.files, kept], **PRIVATE
+    )
     load.upload(load_file, load, outputs, **PRIVATE)
     suggest.click(add_suggested, [right, panel.table], outputs, **PRIVATE)
     save.click(save_with_run, [right, panel.table], panel.result, **PRIVATE)

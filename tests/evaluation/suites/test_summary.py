@@ -127,3 +127,22 @@ def test_a_lead_in_tests_that_chose_the_weights_is_not_judged() -> None:
     assert "Run is ahead. But 3 tests ask what chose its weights" in suite_sentence(flattered)
     behind = scores(*[(PASS, FAIL)] * 8).model_copy(update={"chose_weights": 3})
     assert suite_verdict(behind) == "worse" and "Base model is better" in suite_sentence(behind)
+
+
+def test_a_scorecard_whose_correction_counted_copies_is_judged_without_them() -> None:
+    old = asked(*[0] * 8, pairs=[(FAIL, PASS)] * 8).model_copy(update={"p_holm": 0.0078})
+    assert suite_verdict(old) == "too few" and "could be chance (exact paired test: p = 1" in suite_sentence(old)
+
+
+def test_sides_that_are_ahead_in_different_ways_are_not_ahead() -> None:
+    pairs = [(PASS, FAIL)] * 9 + [(FAIL, PASS)] * 10
+    found = asked(*range(9), *[9] * 10, pairs=pairs)
+    assert suite_verdict(found) == "too few"
+    assert "Run passes more tests, but the other side is ahead in more conversations" in suite_sentence(found)
+
+
+def test_copies_are_mentioned_once_for_all_sides() -> None:
+    tests = [JudgedTest(name=str(number), answers=[FAIL, PASS, FAIL], conversation=0) for number in range(3)]
+    found = SuiteScores(origin="t.yaml", sides=["Base model", "Run", "Old model"], tests=tests)
+    assert suite_sentence(found).count("counts once") == suite_sentence(found).count("for a clearer result") == 1
+    assert [one["side"] for one in suite_facts(found)["comparisons"]] == ["Base model", "Old model"]
