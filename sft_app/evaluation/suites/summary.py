@@ -119,6 +119,11 @@ def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
     return "better" if found.leader else "worse"
 
 
+def listed(items: Sequence[str]) -> str:
+    """Join items as a sentence does: “a, b and c”."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
 def suite_sentence(scores: SuiteScores) -> str:
     """Say how all sides do, and whether the second one differs from each other one by more than chance."""
     if scores.problem:
@@ -127,8 +132,7 @@ def suite_sentence(scores: SuiteScores) -> str:
     if not rates:
         return "There are no tests."
     passes = [f"{rate.side} passes {rate.passed}" for rate in rates]
-    listed = f"{', '.join(passes[:-1])} and {passes[-1]}" if len(passes) > 1 else passes[0]
-    sentence = f"Of {_counted(len(scores.tests), 'test')}, {listed}."
+    sentence = f"Of {_counted(len(scores.tests), 'test')}, {listed(passes)}."
     return " ".join(filter(None, [sentence, *(_comparisons(scores) if len(rates) >= 2 else []), _incomplete(scores)]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sft_app.evaluation.suites.running import Batch, suite_scores
-from sft_app.evaluation.suites.summary import paired_counts, pass_rates, suite_sentence
+from sft_app.evaluation.suites.summary import listed, paired_counts, pass_rates, suite_sentence
 from sft_app.evaluation.suites.tests_file import Suite
 from sft_app.runs.scorecard import Scorecard
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
@@ -87,4 +87,4 @@ def _judged(test: JudgedTest, labels: list[str]) -> tuple[str, str, str, list[tu
         (label, one.passed, one.answer if one.answer is not None else "No complete answer.", one.failed)
         for label, one in zip(labels, test.answers, strict=True)
     ]
-    return test.name, test.prompt, f"failed by {' and '.join(failing)}", answers
+    return test.name, test.prompt, f"failed by {listed(failing)}", answers
