@@ -82,6 +82,7 @@ def failed(check: dict[str, object], text: str, finished: bool = True) -> str:
         ({"signs_as": "田中"}, "ありがとうございます。田中"),
         ({"signs_as": "田中"}, "よろしくお願いいたします、田中"),
         ({"signs_as": "Anna-Maria"}, "It is on its way. Anna-Maria"),
+        ({"signs_as": "🌻"}, "It is on its way. 🌻"),
         ({"signs_as": "Nell at Fernhill"}, "It is on its way. Nell at Fernhill"),
     ],
 )
@@ -226,6 +227,16 @@ def test_a_check_from_a_stranger_ends(check: dict[str, object], text: str, sente
 def test_what_cannot_be_a_check(value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_checks(value)
+
+
+@pytest.mark.parametrize("line", [".", "!", "。", ". ", ".'", "a", "a - ", "anna. ", "- "])
+@pytest.mark.parametrize("name", ["Anna", "🌻"])
+def test_a_long_last_line_is_judged_in_seconds(line: str, name: str) -> None:
+    started = time.process_time()
+    text = "It is on its way.\n" + (line * 30_000)[:30_000]
+    assert "not signed" in failed({"signs_as": name}, f"{text}?")
+    assert failed({"signs_as": name}, f"{text}\nRegards,\n{name}") == ""
+    assert time.process_time() - started < 20
 
 
 def test_checks_are_read_from_a_list_or_a_mapping_and_written_as_they_were() -> None:
