@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -142,6 +143,14 @@ def _texts(value: Any) -> tuple[str, ...]:
     return (text,)
 
 
+def _name(value: Any) -> str:
+    name = _text(value)
+    kinds = map(unicodedata.category, name)
+    if not any(kind[0] in "LN" or kind == "So" for kind in kinds):  # letters, numbers, and symbols such as emoji
+        raise ValueError("it is only punctuation, and any answer that ends with a full stop would count as signed")
+    return name
+
+
 def _pattern(value: Any) -> str:
     pattern = _text(value)
     check_pattern(pattern)
@@ -226,5 +235,5 @@ CHECKS = {
     "no_repetition": CheckKind(
         "true, or the largest share of repeated 4-word sequences", "true", _share, answer_checks.has_no_repetition
     ),
-    "signs_as": CheckKind("a name", "Anna", _text, answer_checks.signs_as, is_text=True),
+    "signs_as": CheckKind("a name", "Anna", _name, answer_checks.signs_as, is_text=True),
 }

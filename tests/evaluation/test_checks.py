@@ -222,6 +222,9 @@ def test_a_check_from_a_stranger_ends(check: dict[str, object], text: str, sente
         ([{"language": "tlh"}], "this language is unknown"),
         ([{"no_repetition": 3}], "the largest share of repeated 4-word sequences"),
         ([{"signs_as": None}], "It needs a name"),
+        ([{"signs_as": "-"}], "it is only punctuation.* It needs a name, for example signs_as: Anna"),
+        ([{"signs_as": "..."}], "it is only punctuation"),
+        ([{"signs_as": " ** "}], "it is only punctuation"),
     ],
 )
 def test_what_cannot_be_a_check(value: object, message: str) -> None:
