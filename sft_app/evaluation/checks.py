@@ -78,6 +78,18 @@ def parse_checks(value: Any) -> tuple[Check, ...]:
     return checks
 
 
+def with_lists(value: Any) -> Any:
+    """Put plain texts that could be several into lists of one: earlier versions took and kept them as one text.
+
+    `value` is what `parse_checks` gets; what is no check is returned as it is.
+    """
+    if isinstance(value, (list, tuple)):
+        return list(map(with_lists, value))
+    if not isinstance(value, dict):
+        return value
+    return {name: [argument] if _is_ambiguous(name, argument) else argument for name, argument in value.items()}
+
+
 def parse_check(name: str, argument: Any) -> Check:
     """Read one check. Raises: DataError if it does not exist, or cannot be used with this argument."""
     kind = CHECKS.get(name)
@@ -113,6 +125,11 @@ def _parse_entry(number: int, entry: Any) -> list[Check]:
         raise DataError(f"Check {number}: {error}") from error
 
 
+def _is_ambiguous(name: Any, argument: Any) -> bool:
+    takes_list = name in CHECKS and CHECKS[name].read is _texts
+    return takes_list and isinstance(argument, str) and _count_parts(argument) > 1
+
+
 def _is_deep(value: Any) -> bool:
     layer = [value]
     for _ in range(MOST_NESTED):
@@ -135,12 +152,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)) and value:
         return tuple(map(_text, value))
     text = _text(value)
-    if parts := [part.strip() for part in _SEPARATOR.split(text) if part.strip()][1:]:
+    if (count := _count_parts(text)) > 1:
         raise ValueError(
-            f"it could be one text or {len(parts) + 1}; put it in brackets: [{text}] for several texts, "
+            f"it could be one text or {count}; put it in brackets: [{text}] for several texts, "
             f"{json.dumps([text], ensure_ascii=False)} for one"
         )
     return (text,)
+
+
+def _count_parts(text: str) -> int:
+    return sum(bool(part.strip()) for part in _SEPARATOR.split(text))
 
 
 def _name(value: Any) -> str:
