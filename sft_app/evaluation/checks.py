@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -77,6 +78,18 @@ def parse_checks(value: Any) -> tuple[Check, ...]:
     return checks
 
 
+def with_lists(value: Any) -> Any:
+    """Put plain texts that could be several into lists of one: earlier versions took and kept them as one text.
+
+    `value` is what `parse_checks` gets; what is no check is returned as it is.
+    """
+    if isinstance(value, (list, tuple)):
+        return list(map(with_lists, value))
+    if not isinstance(value, dict):
+        return value
+    return {name: [argument] if _is_ambiguous(name, argument) else argument for name, argument in value.items()}
+
+
 def parse_check(name: str, argument: Any) -> Check:
     """Read one check. Raises: DataError if it does not exist, or cannot be used with this argument."""
     kind = CHECKS.get(name)
@@ -112,6 +125,11 @@ def _parse_entry(number: int, entry: Any) -> list[Check]:
         raise DataError(f"Check {number}: {error}") from error
 
 
+def _is_ambiguous(name: Any, argument: Any) -> bool:
+    takes_list = name in CHECKS and CHECKS[name].read is _texts
+    return takes_list and isinstance(argument, str) and _count_parts(argument) > 1
+
+
 def _is_deep(value: Any) -> bool:
     layer = [value]
     for _ in range(MOST_NESTED):
@@ -134,12 +152,24 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)) and value:
         return tuple(map(_text, value))
     text = _text(value)
-    if parts := [part.strip() for part in _SEPARATOR.split(text) if part.strip()][1:]:
+    if (count := _count_parts(text)) > 1:
         raise ValueError(
-            f"it could be one text or {len(parts) + 1}; put it in brackets: [{text}] for several texts, "
+            f"it could be one text or {count}; put it in brackets: [{text}] for several texts, "
             f"{json.dumps([text], ensure_ascii=False)} for one"
         )
     return (text,)
+
+
+def _count_parts(text: str) -> int:
+    return sum(bool(part.strip()) for part in _SEPARATOR.split(text))
+
+
+def _name(value: Any) -> str:
+    name = _text(value)
+    kinds = map(unicodedata.category, name)
+    if not any(kind[0] in "LN" or kind == "So" for kind in kinds):  # letters, numbers, and symbols such as emoji
+        raise ValueError("it is only punctuation, and any answer that ends with a full stop would count as signed")
+    return name
 
 
 def _pattern(value: Any) -> str:
@@ -226,5 +256,5 @@ CHECKS = {
     "no_repetition": CheckKind(
         "true, or the largest share of repeated 4-word sequences", "true", _share, answer_checks.has_no_repetition
     ),
-    "signs_as": CheckKind("a name", "Anna", _text, answer_checks.signs_as, is_text=True),
+    "signs_as": CheckKind("a name", "Anna", _name, answer_checks.signs_as, is_text=True),
 }

@@ -49,7 +49,10 @@ def rows_sentence(rows: int, base_spread: float | None = None, conversations: in
     """
     counted = f"{rows:,} held-out {'conversation' if rows == 1 else 'conversations'}"
     if conversations is not None and conversations > rows:
-        counted = f"{conversations:,} held-out conversations, of which copies and related ones count as {rows:,}"
+        counted = (
+            f"{conversations:,} held-out conversations, which count as {rows:,} because copies and related ones "
+            "count once"
+        )
     if rows < FEWEST_TO_JUDGE:
         return (
             f"With {counted}, even the same change in all of them could be chance. "

@@ -33,6 +33,8 @@ def failed(check: dict[str, object], text: str, finished: bool = True) -> str:
         ({"json": True}, ' {"a": [1, null]}\n'),
         ({"json": SCHEMA}, '{"name": "Anna"}'),
         ({"json": {"format": "date-time"}}, '"2026-02-28T10:00:00.25+02:00"'),
+        ({"json": {"format": "date-time"}}, '"2016-12-31T23:59:60Z"'),
+        ({"json": {"format": "time"}}, '"23:59:60.5+00:00"'),
         ({"json": {"format": "uri"}}, '"https://shop.example/?id=3"'),
         ({"json": {"properties": {"requried": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {"x-note": 1}}}}, "{}"),
         ({"json": {"pattern": r"^\p{Lu}"}}, '"Ärger"'),
@@ -80,6 +82,7 @@ def failed(check: dict[str, object], text: str, finished: bool = True) -> str:
         ({"signs_as": "田中"}, "ありがとうございます。田中"),
         ({"signs_as": "田中"}, "よろしくお願いいたします、田中"),
         ({"signs_as": "Anna-Maria"}, "It is on its way. Anna-Maria"),
+        ({"signs_as": "🌻"}, "It is on its way. 🌻"),
         ({"signs_as": "Nell at Fernhill"}, "It is on its way. Nell at Fernhill"),
     ],
 )
@@ -102,7 +105,12 @@ def test_an_answer_that_passes(check: dict[str, object], text: str) -> None:
         ({"json": SCHEMA}, '{"name": "Bo"}', "at $.name: 'Bo' does not match '^A'."),
         ({"json": {"format": "date"}}, '"not a date"', "'not a date' is not a 'date'"),
         ({"json": {"format": "date-time"}}, '"2026-02-30T10:00:00Z"', "is not a 'date-time'"),
+        ({"json": {"format": "date-time"}}, '"2024-01-01T10:60:00Z"', "is not a 'date-time'"),
+        ({"json": {"format": "date-time"}}, '"2024-01-01T10:00:61Z"', "is not a 'date-time'"),
         ({"json": {"format": "time"}}, '"25:00:00Z"', "is not a 'time'"),
+        ({"json": {"format": "time"}}, '"10:60:00Z"', "is not a 'time'"),
+        ({"json": {"format": "time"}}, '"10:00:00+05:60"', "is not a 'time'"),
+        ({"json": {"format": "time"}}, '"10:60:60-05:00"', "is not a 'time'"),
         ({"json": {"format": "uri"}}, '"shop.example"', "is not a 'uri'"),
         ({"json": {**DRAFT_7, "dependencies": {"a": ["b"]}}}, '{"a": 1}', "'b' is a dependency of 'a'"),
         ({"json": {**DRAFT_7, "items": [{"type": "string"}]}}, "[1]", "1 is not of type 'string'"),
@@ -214,11 +222,24 @@ def test_a_check_from_a_stranger_ends(check: dict[str, object], text: str, sente
         ([{"language": "tlh"}], "this language is unknown"),
         ([{"no_repetition": 3}], "the largest share of repeated 4-word sequences"),
         ([{"signs_as": None}], "It needs a name"),
+        ([{"signs_as": "-"}], "it is only punctuation.* It needs a name, for example signs_as: Anna"),
+        ([{"signs_as": "..."}], "it is only punctuation"),
+        ([{"signs_as": " ** "}], "it is only punctuation"),
     ],
 )
 def test_what_cannot_be_a_check(value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_checks(value)
+
+
+@pytest.mark.parametrize("line", [".", "!", "。", ". ", ".'", "a", "a - ", "anna. ", "- "])
+@pytest.mark.parametrize("name", ["Anna", "🌻"])
+def test_a_long_last_line_is_judged_in_seconds(line: str, name: str) -> None:
+    started = time.process_time()
+    text = "It is on its way.\n" + (line * 30_000)[:30_000]
+    assert "not signed" in failed({"signs_as": name}, f"{text}?")
+    assert failed({"signs_as": name}, f"{text}\nRegards,\n{name}") == ""
+    assert time.process_time() - started < 20
 
 
 def test_checks_are_read_from_a_list_or_a_mapping_and_written_as_they_were() -> None:

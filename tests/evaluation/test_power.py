@@ -69,6 +69,6 @@ def test_what_rows_can_show_in_plain_words(rows: int, spread: float | None, word
 
 def test_related_rows_count_once() -> None:
     assert rows_sentence(5, conversations=40).startswith(
-        "With 40 held-out conversations, of which copies and related ones count as 5, even the same"
+        "With 40 held-out conversations, which count as 5 because copies and related ones count once, even the same"
     )
     assert rows_sentence(8, conversations=8) == rows_sentence(8)

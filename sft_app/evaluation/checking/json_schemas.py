@@ -22,8 +22,9 @@ _ITEMS = ("items", "additionalItems", "unevaluatedItems", "contains")
 _PROPERTIES = ("additionalProperties", "unevaluatedProperties", "propertyNames")
 _LISTS = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
 _MAPS = ("$defs", "definitions", "dependencies", "dependentSchemas", "properties")
-_TIME = r"\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)"
+_TIME = r"\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:[0-5]\d)"
 _DATE_TIME = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}")
+_LEAP_SECOND = re.compile(r"(?<=:\d\d):60")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+")
 
 
@@ -140,8 +141,8 @@ def _is_date_time(value: Any) -> bool:
         return True
     if not _DATE_TIME.fullmatch(value):
         return False
-    whole = re.sub(r"\.\d+", "", value.upper()).replace("Z", "+00:00").replace(":60", ":59")  # a leap second
-    return bool(datetime.fromisoformat(whole))
+    whole = re.sub(r"\.\d+", "", value.upper()).replace("Z", "+00:00")
+    return bool(datetime.fromisoformat(_LEAP_SECOND.sub(":59", whole)))
 
 
 def _is_time(value: Any) -> bool:

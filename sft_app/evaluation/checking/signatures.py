@@ -13,6 +13,8 @@ from sft_app.data.words import as_long_as, count_words, words_of
 LINES = 3
 """A signature is in the last lines: a name, and below it a role or company."""
 TITLE_WORDS = 6
+_GAP = "{0,40}"
+"""How much may be between the parts of a pattern: without a limit, a line of 30,000 dots takes minutes."""
 _CLOSINGS = (
     "regards wishes sincerely faithfully truly respectfully cordially yours signed grüsse grüssen gruss gruessen "
     "hochachtungsvoll cordialement amicalement salutations saludos saludo atentamente cordialmente saluti cumprimentos "
@@ -27,7 +29,7 @@ _BEFORE_COMMA = (
 )
 _NOT_BEFORE_COMMA = "hello|hi|hey|dear|welcome|good|yes|no|sure|sorry|okay|ok|please|well|right|of course"
 _SENTENCE_END = r"(?:(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)\.|[!?…。！？])"
-_FULL_STOP = re.compile(r"[.!?…。！？]\W*$")
+_FULL_STOP = re.compile(rf"[.!?…。！？]\W{_GAP}$")
 _POSTSCRIPT = re.compile(r"p\.? ?s\b")
 
 
@@ -48,15 +50,19 @@ def is_signed(name: str, lines: Sequence[str]) -> bool:
 
 def _patterns(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return the pattern of a line of its own below other text, and of a signature after other words."""
-    ended = rf"{name}(?![\w-])[^\w?？]*$"
+    ended = rf"{name}(?![\w-])[^\w?？]{_GAP}$"
     titled = rf"{name}(?:\s*[,，|(（–—/]|\s+-\s)[^.!?。！？]{{1,60}}$"
     closings = rf"(?:\b(?:{_CLOSINGS.replace(' ', '|')})|{_UNSPACED_CLOSINGS.replace(' ', '|')})\W{{0,3}}"
-    before_comma = rf"(?:^|{_SENTENCE_END}\W*)(?:{_BEFORE_COMMA})\s*[,，、–—-]\s*"
-    short_clause = rf"{_SENTENCE_END}\W+(?!(?:{_NOT_BEFORE_COMMA})\b)(?:[\w']+\s+){{0,2}}[\w']+[,，、]\s*"
-    after = rf"{_SENTENCE_END}\W*{ended}|\w\W*\s[–—~-]+\s*{ended}|{closings}(?:{ended}|{titled})|{before_comma}{ended}"
+    before_comma = rf"(?:^|{_SENTENCE_END}\W{_GAP})(?:{_BEFORE_COMMA})\s*[,，、–—-]\s*"
+    word = rf"[\w'][\w']{_GAP}"
+    short_clause = rf"{_SENTENCE_END}\W\W{_GAP}(?!(?:{_NOT_BEFORE_COMMA})\b)(?:{word}\s\s{_GAP}){{0,2}}{word}[,，、]\s*"
+    after = (
+        rf"{_SENTENCE_END}\W{_GAP}{ended}|\w\W{_GAP}\s[–—~-]+\s*{ended}|{closings}(?:{ended}|{titled})|"
+        rf"{before_comma}{ended}"
+    )
     return (
         re.compile(rf"^\W*(?:{ended}|{titled})"),
-        re.compile(rf"{after}|{short_clause}{name}(?![\w-])[^\w?？!！]*$"),
+        re.compile(rf"{after}|{short_clause}{name}(?![\w-])[^\w?？!！]{_GAP}$"),
     )
 
 

@@ -28,8 +28,8 @@ def bounded_mean_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
     if not len(values) or not (np.abs(values) <= 1).all():
         raise ValueError("an interval needs rows, all between -1 and 1")
     drawn, unseen = _reweighted_means(np.sort(values, axis=0), seed)
-    low = np.quantile(drawn - unseen, TAIL, axis=0)
-    high = np.quantile(drawn + unseen, 1 - TAIL, axis=0)
+    low = np.quantile(drawn - unseen, TAIL, axis=0, method="hazen")  # for draws in the middle of equal parts
+    high = np.quantile(drawn + unseen, 1 - TAIL, axis=0, method="hazen")
     means = values.mean(axis=0)
     return np.stack([np.minimum(low, means), np.maximum(high, means)], axis=1)  # only rounding puts a mean outside
 
@@ -42,14 +42,18 @@ def fewest_equal_rows(margin: float, tail: float = TAIL) -> int:
 def _reweighted_means(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the part of each weighted mean that the rows have, `(draws, columns)`, and the weight left, `(draws, 1)`.
 
-    The weights of all rows and the further one are uniform among those that add up to 1.
+    The weights of all rows and the further one are uniform among those that add up to 1. So the further one has a
+    Beta(1, rows) distribution, whatever the others are among themselves. It is drawn once from each of `DRAWS` equally
+    likely parts, as equal rows depend on it alone: their interval is then exact, as `fewest_equal_rows` is.
     """
     random, rows = np.random.default_rng(seed), len(values)
-    parts, unseen = [], []
-    at_once = max(1, WEIGHTS_AT_ONCE // (rows + 1))
+    part_of_each = (random.permutation(DRAWS) + 0.5) / DRAWS
+    unseen = (1 - (1 - part_of_each) ** (1 / rows))[:, None]
+    parts = []
+    at_once = max(1, WEIGHTS_AT_ONCE // rows)
     for begin in range(0, DRAWS, at_once):
-        weights = random.exponential(size=(min(at_once, DRAWS - begin), rows + 1))
+        left = 1 - unseen[begin : begin + at_once]
+        weights = random.exponential(size=(len(left), rows))
         weights /= weights.sum(axis=1, keepdims=True)
-        parts.append(weights[:, :rows] @ values)
-        unseen.append(weights[:, rows:])
-    return np.concatenate(parts), np.concatenate(unseen)
+        parts.append((weights @ values) * left)
+    return np.concatenate(parts), unseen

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sft_app.errors import DataError, RunError
-from sft_app.evaluation.suites.tests_file import Suite, read_tests, read_tests_text, suite_yaml
+from sft_app.evaluation.checks import with_lists
+from sft_app.evaluation.suites.plain_yaml import load_yaml
+from sft_app.evaluation.suites.tests_file import Suite, parse_tests, read_tests, suite_yaml
 from sft_app.runs.directory import list_runs
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import write_text_atomically
@@ -17,7 +19,11 @@ _ORIGIN = "# Tests from "
 
 
 def kept_tests(run: Run) -> Suite | None:
-    """Read the tests kept with a run; None if it has none. Raises: DataError if they cannot be read."""
+    """Read the tests kept with a run, as the version that kept them did; None if it has none.
+
+    Raises:
+        DataError: they cannot be read.
+    """
     if not run.tests_file.is_file():
         return None
     try:
@@ -26,7 +32,19 @@ def kept_tests(run: Run) -> Suite | None:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not UTF-8 text"
         raise DataError(f"The tests of run {run.id} cannot be read: {reason}.") from error
     first = text.partition("\n")[0]
-    return read_tests_text(text, first.removeprefix(_ORIGIN) if first.startswith(_ORIGIN) else run.tests_file.name)
+    name = first.removeprefix(_ORIGIN) if first.startswith(_ORIGIN) else run.tests_file.name
+    value, lines = load_yaml(text, name)
+    return parse_tests(_with_lists(value), name, lines)
+
+
+def _with_lists(value: Any) -> Any:
+    """Return the values of a file of tests with the checks as they are written now (`checks.with_lists`)."""
+    if isinstance(value, list):
+        return list(map(_with_lists, value))
+    if not isinstance(value, dict):
+        return value
+    inner = {"tests": _with_lists, "all": with_lists, "checks": with_lists}
+    return {key: inner[key](part) if key in inner else part for key, part in value.items()}
 
 
 def keep_tests(run: Run, suite: Suite) -> None:

@@ -44,6 +44,21 @@ def test_not_worse_by_more_than_a_margin(tuned: list[str], other: list[str], met
     assert json.dumps(found.as_record())
 
 
+@pytest.mark.parametrize(
+    ("metric", "margin", "fewest"),
+    [("chrf", 0.02, 183), ("chrf", 0.05, 72), ("chrf", 0.1, 36), ("chrf", 0.15, 23)]
+    + [("exact_match", 0.02, 217), ("exact_match", 0.05, 86), ("exact_match", 0.1, 42), ("exact_match", 0.15, 27)],
+)
+def test_the_number_of_prompts_that_is_named_is_enough(metric: str, margin: float, fewest: int) -> None:
+    one_less, enough = (
+        not_worse_than(results([GOOD] * rows, [GOOD] * rows), NAMES, "old.csv", margin, metric)
+        for rows in (fewest - 1, fewest)
+    )
+    assert one_less.verdict == "not enough rows to tell"
+    assert f"At least {fewest} different prompts are needed if the answers are equally good" in one_less.sentence
+    assert enough.verdict == "not worse"
+
+
 def test_questions_that_cannot_be_asked_are_refused() -> None:
     found = results([GOOD] * 8, [GOOD] * 8)
     for against, margin, metric, message in (

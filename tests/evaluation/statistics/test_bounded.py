@@ -42,7 +42,7 @@ def test_the_interval_holds_the_truth_at_least_as_often_as_it_says(
     assert np.mean((low <= truth + ROUNDING) & (high >= truth - ROUNDING)) >= at_least
 
 
-@pytest.mark.parametrize(("rows", "width"), [(4, 1.20), (8, 0.76), (16, 0.43), (40, 0.20), (200, 0.057)])
+@pytest.mark.parametrize(("rows", "width"), [(4, 1.21), (8, 0.75), (16, 0.43), (40, 0.20), (200, 0.057)])
 def test_the_price_is_width_that_rows_bring_down(rows: int, width: float) -> None:
     """Of 100 normal samples with a spread of 0.15; the bootstrap's is 0.29, 0.22, 0.15, 0.09 and 0.04."""
     drawn = differences("normal", rows, np.random.default_rng(7))[0][:, :100]
@@ -83,11 +83,18 @@ def test_values_in_another_order_give_the_same_interval() -> None:
     assert bounded_mean_intervals(values) == pytest.approx(bounded_mean_intervals(values[::-1]))
 
 
-@pytest.mark.parametrize("margin", [0.05, 0.15, 0.5])
-def test_the_fewest_rows_are_those_whose_interval_excludes_the_margin(margin: float) -> None:
-    rows = fewest_equal_rows(margin)
-    assert -bounded_mean_intervals(np.zeros((rows + 2, 1)))[0, 0] < margin
-    assert -bounded_mean_intervals(np.zeros((rows - 2, 1)))[0, 0] > margin
+@pytest.mark.parametrize(("margin", "rows"), [(0.02, 183), (0.05, 72), (0.1, 36), (0.15, 23), (0.5, 6)])
+def test_the_fewest_rows_are_those_whose_interval_excludes_the_margin(margin: float, rows: int) -> None:
+    assert fewest_equal_rows(margin) == rows
+    for seed in range(3):
+        assert -bounded_mean_intervals(np.zeros((rows, 1)), seed)[0, 0] < margin
+        assert -bounded_mean_intervals(np.zeros((rows - 1, 1)), seed)[0, 0] > margin
+
+
+def test_equal_rows_have_the_exact_interval() -> None:
+    for rows in (1, 6, 72):
+        exact = 1 - 0.025 ** (1 / rows)
+        assert bounded_mean_intervals(np.zeros((rows, 1)))[0] == pytest.approx([-exact, exact], abs=1e-5)
 
 
 @pytest.mark.parametrize("values", [[], [0.1, 1.2], [0.1, math.nan]])

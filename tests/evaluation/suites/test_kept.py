@@ -61,6 +61,37 @@ def test_the_tests_of_the_newest_run_are_taken(create: Create, tests_file: Path)
     assert names(create()) == ["new"] and names(first) == ["test 1"]
 
 
+def test_texts_that_earlier_versions_kept_as_one_are_one(create: Create, tests_file: Path) -> None:
+    text = """
+all: {contains_none: "Sorry, I can't"}
+tests:
+- {name: one, prompt: Hi, checks: [contains_any: "Yes, please", contains: "a, b", ended: true]}
+- {name: two, prompt: Hi, checks: {contains_any: "Paris", words: [1, 5]}}
+"""
+    first = create(tests="none")
+    first.tests_file.write_text(f"# Tests from shop.yaml\n{text}")
+    second = create()
+    for suite in (kept_tests(first), kept_tests(second)):
+        assert suite is not None
+        assert [check.value for check in suite.for_all] == [("Sorry, I can't",)]
+        values = [[check.value for check in test.checks] for test in suite.tests]
+        assert values == [[("Yes, please",), "a, b", True], [("Paris",), (1, 5)]]
+    assert "- Sorry, I can" in second.tests_file.read_text(), "written as a list from now on"
+    tests_file.write_text(text)
+    with pytest.raises(DataError, match="could be one text or 2; put it in brackets"):
+        create(tests=str(tests_file))
+
+
+@pytest.mark.parametrize(
+    "text", ["- {prompt: Hi, checks: [Hi, [ended: true]]}", "[[1]]", "tests: 5", "- {checks: 1}", ""]
+)
+def test_kept_tests_that_are_no_tests_are_refused(create: Create, text: str) -> None:
+    run = create(tests="none")
+    run.tests_file.write_text(text)
+    with pytest.raises(DataError):
+        kept_tests(run)
+
+
 def test_tests_that_cannot_be_used_leave_no_run(create: Create, tests_file: Path, home: Path) -> None:
     tests_file.write_text("- {prompt: Hi}")
     with pytest.raises(DataError, match="shop.yaml, test 1 .line 1.: it has no checks"):
