@@ -10,7 +10,7 @@ from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.errors import DataError
-from sft_app.evaluation.checks import Check, parse_checks
+from sft_app.evaluation.checks import Check, parse_checks, with_lists
 from sft_app.evaluation.suites.plain_yaml import load_yaml, refuse_unknown
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_jsonl_atomically
@@ -76,7 +76,8 @@ def general_questions_file(run: Run) -> Path:
 
 def questions_by_number(path: Path) -> dict[int, GeneralQuestion]:
     """Read the questions of a run folder by their line, the first of which is 1."""
-    return {number: _question(path.name, f"line {number}", row) for number, row in enumerate(iterate_jsonl(path), 1)}
+    rows = ({**row, "checks": with_lists(row.get("checks"))} for row in iterate_jsonl(path))
+    return {number: _question(path.name, f"line {number}", row) for number, row in enumerate(rows, 1)}
 
 
 def _entries(path: Path, text: str) -> Iterable[tuple[str, Any]]:

@@ -125,3 +125,10 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(name: str, text: 
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"none\.jsonl cannot be read: No such file"):
         read_general_questions(tmp_path / "none.jsonl")
+
+
+def test_a_text_with_commas_that_an_earlier_version_kept_is_one_text(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello, you."}]}
+    (tmp_path / "kept.jsonl").write_text(json.dumps({**row, "checks": [{"contains_any": "Hello, you"}]}) + "\n")
+    (check,) = questions_by_number(tmp_path / "kept.jsonl")[1].checks
+    assert check.as_dict() == {"contains_any": ["Hello, you"]}
