@@ -13,7 +13,7 @@ import numpy as np
 
 from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
-from sft_app.data.split import RelatedRows, hold_out, opening_question
+from sft_app.data.split import RelatedRows, hold_out, opening_questions
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings, RunSettings
 
@@ -86,7 +86,7 @@ def divide_data(
     Conversations of `file` that are related to one of a held-out file are not trained on, because a model would be
     measured on what it has seen; for the same reason, the judging file's are not chosen by. Conversations that begin
     with the question of a test, and those related to them, neither train nor choose; `tests` are the opening questions
-    (`split.opening_question`).
+    (`split.opening_question`), each of which is looked for before every short turn (`split.opening_questions`).
 
     Raises: DataError if there are too few.
     """
@@ -147,7 +147,7 @@ class _Asks:
 
     def add(self, conversation: Conversation) -> None:
         turns = ((message.role, message.content) for message in conversation.messages)
-        self._found.append(bool(self._tests) and opening_question(turns) in self._tests)
+        self._found.append(bool(self._tests) and not self._tests.isdisjoint(opening_questions(turns)))
 
     def groups(self, groups: np.ndarray) -> np.ndarray:
         """Return the numbers of the groups with such a conversation; `groups` is (conversations,), in order."""

@@ -120,6 +120,14 @@ def test_tests_that_ask_what_chose_the_weights_are_counted(run: Run) -> None:
     assert with_choosing_tests(run, found, suite).chose_weights == 0
 
 
+def test_a_short_question_counts_wherever_the_conversation_goes_on(run: Run) -> None:
+    suite = parse_tests([{"prompt": "Where is my order?", "checks": [{"ended": True}]}])
+    said = ("Where is my order?", "Its number?", "12345 please, it is late", "On its way.")
+    messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+    run.validation_file.write_text(json.dumps({"row": 1, "messages": messages}) + "\n")
+    assert with_choosing_tests(run, SuiteScores(sides=["base", "tuned"]), suite).chose_weights == 1
+
+
 def test_a_resumed_run_forgets_the_evaluations_it_repeats(run: Run) -> None:
     record_evaluation(run, 10, scores(1.0))
     record_evaluation(run, 20, scores(2.0))

@@ -160,6 +160,19 @@ def test_conversations_related_to_what_a_test_asks_stay_out_too(tmp_path: Path) 
     assert question(0) not in {text.strip() for text in questions(data.train)}
 
 
+def test_a_short_question_of_a_test_is_found_at_the_start_of_a_longer_chat(tmp_path: Path) -> None:
+    turns = [("user", "Where is my order?"), ("assistant", "Its number?"), ("user", question(77)), ("assistant", "So.")]
+    rows: list[dict[str, Any]] = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
+    for number in range(40):
+        roles = zip(("user", "assistant"), (question(number), f"Answer {number}."), strict=True)
+        rows.append({"messages": [{"role": role, "content": text} for role, text in roles]})
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parsed = parse_settings({"data": str(tmp_path / "chats.jsonl"), "heldout_min": 4, "seed": 1})
+    file = open_data(parsed, tmp_path)
+    assert "Where is my order?" in questions(divide_data(file, {}, parsed).train), "it trains without the test"
+    assert "Where is my order?" not in questions(divide_data(file, {}, parsed, ["where is my order?"]).train)
+
+
 def test_a_file_that_chooses_is_not_asked_what_a_test_asks(tmp_path: Path) -> None:
     choosing = write(tmp_path, "choose.jsonl", range(200, 209))
     data = divide(tmp_path, tests=[question(203)], validation_data=choosing)
