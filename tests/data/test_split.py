@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.split import RelatedRows, choose_groups, heldout_size, hold_out, opening_question, opening_questions
+from sft_app.data.split import RelatedRows, choose_groups, heldout_size, hold_out
 from sft_app.errors import DataError
 from sft_app.settings import RunSettings
 from tests.chat_styles import conversation_of
@@ -326,15 +326,3 @@ def test_related_conversations_never_both_choose_and_judge(labels: list[int], se
     groups = np.array([labels.index(label) for label in labels])
     split = hold_out(groups, RunSettings(data="x", heldout_fraction=0.5, seed=seed))
     assert not set(groups[split.is_validation]) & set(groups[split.is_judging])
-
-
-# what a conversation asks first
-
-
-def test_a_short_question_is_an_opening_of_its_own():
-    turns = [("user", "Where is my order?"), ("assistant", "Its number?"), ("user", "12345 please, it is late")]
-    both = ["where is my order?", "where is my order? 12345 please, it is late"]
-    later = [("assistant", "On its way."), ("user", "Thanks"), ("assistant", "Welcome.")]
-    assert opening_questions(turns) == opening_questions([*turns, *later]) == both
-    assert opening_question(turns) == opening_question([*turns, *later]) == both[-1]
-    assert opening_question([("system", "Be kind.")]) == "" and opening_question([]) == ""
