@@ -78,11 +78,17 @@ def without_selection(
     return cross_fit(usable, kept, tuned, groups, chosen), Selection(rows="same", evaluations=len(usable))
 
 
-def with_choosing_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteScores:
-    """Return the results of a run's tests with the number of those whose questions chose its weights."""
-    if not (file := _choosing_file(run)):
-        return scores
-    return scores.model_copy(update={"chose_weights": _count_asked(suite, file)})
+def with_flattering_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteScores:
+    """Return the results of a run's tests with the numbers of those that ask what it was trained on or chosen by.
+
+    A new run leaves out what its tests ask (`training.run_data`), but tests may be written after training.
+    """
+    choosing = _choosing_file(run)
+    counts = {
+        "chose_weights": _count_asked(suite, choosing) if choosing else 0,
+        "trained_on": _count_asked(suite, run.train_file) if run.train_file.is_file() else 0,
+    }
+    return scores.model_copy(update=counts)
 
 
 def _count_asked(suite: Suite, file: Path) -> int:

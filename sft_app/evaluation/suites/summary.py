@@ -109,7 +109,7 @@ def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
         return "all fail"
     if not (found.only_first or found.only_second):
         return "too few" if found.conversations < FEWEST_TO_JUDGE else "unchanged"
-    if found.leader is None or _p_value(scores) >= CHANCE or (found.leader and scores.chose_weights):
+    if found.leader is None or _p_value(scores) >= CHANCE or (found.leader and scores.is_flattered):
         return "too few"
     return "better" if found.leader else "worse"
 
@@ -164,7 +164,7 @@ def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: flo
     if found.only_first == found.only_second:
         each = "Each" if len(scores.sides) == 2 else f"Of {both}, each"
         return f"{each} passes {found.only_first} that the other fails, so neither is ahead.{copies}"
-    if found.leader and scores.chose_weights:
+    if found.leader and scores.is_flattered:
         return f"{labels[1]} is ahead.{_flattered_note(scores)}{copies}"
     if found.leader is not None and p_value < CHANCE:
         than = "" if len(scores.sides) == 2 else f" than {labels[1 - found.leader]}"
@@ -177,9 +177,12 @@ def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: flo
 
 
 def _flattered_note(scores: SuiteScores) -> str:
-    asks = "1 test asks" if scores.chose_weights == 1 else f"{scores.chose_weights:,} tests ask"
+    counts = {"what it was trained on": scores.trained_on, "what chose its weights": scores.chose_weights}
+    asks = [
+        f"{_counted(count, 'test')} ask{'s' if count == 1 else ''} {what}" for what, count in counts.items() if count
+    ]
     return (
-        f" But {asks} what chose its weights, which makes it look better than it is, so its lead is not judged. "
+        f" But {' and '.join(asks)}, which makes it look better than it is, so its lead is not judged. "
         "Write tests with other prompts."
     )
 

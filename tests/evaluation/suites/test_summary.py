@@ -127,3 +127,11 @@ def test_a_lead_in_tests_that_chose_the_weights_is_not_judged() -> None:
     assert "Run is ahead. But 3 tests ask what chose its weights" in suite_sentence(flattered)
     behind = scores(*[(PASS, FAIL)] * 8).model_copy(update={"chose_weights": 3})
     assert suite_verdict(behind) == "worse" and "Base model is better" in suite_sentence(behind)
+
+
+def test_a_lead_in_tests_that_were_trained_on_is_not_judged() -> None:
+    trained = scores(*[(FAIL, PASS)] * 8).model_copy(update={"trained_on": 1})
+    assert suite_verdict(trained) == "too few"
+    assert "Run is ahead. But 1 test asks what it was trained on, which makes" in suite_sentence(trained)
+    both = suite_sentence(trained.model_copy(update={"trained_on": 2, "chose_weights": 1}))
+    assert "But 2 tests ask what it was trained on and 1 test asks what chose its weights, which makes" in both
