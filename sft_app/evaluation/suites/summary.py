@@ -183,7 +183,7 @@ def _flattered_note(scores: SuiteScores) -> str:
     ]
     return (
         f" But {' and '.join(asks)}, which makes it look better than it is, so its lead is not judged. "
-        "Write tests with other prompts."
+        "Replace these with tests that have other prompts."
     )
 
 

@@ -135,3 +135,4 @@ def test_a_lead_in_tests_that_were_trained_on_is_not_judged() -> None:
     assert "Run is ahead. But 1 test asks what it was trained on, which makes" in suite_sentence(trained)
     both = suite_sentence(trained.model_copy(update={"trained_on": 2, "chose_weights": 1}))
     assert "But 2 tests ask what it was trained on and 1 test asks what chose its weights, which makes" in both
+    assert both.endswith("Replace these with tests that have other prompts.")
