@@ -110,7 +110,7 @@ def print_suite_json(scores: SuiteScores) -> None:
 def _run(
     run: str, file: Path | None, others: tuple[str, list[str]], names: list[str], keep: bool, quiet: bool
 ) -> SuiteScores:
-    from sft_app.evaluation.selection import with_choosing_tests
+    from sft_app.evaluation.selection import with_flattering_tests
     from sft_app.evaluation.sides.side_names import find_pair_and_more
     from sft_app.evaluation.suites.kept import keep_tests
     from sft_app.evaluation.suites.running import run_suite
@@ -131,7 +131,7 @@ def _run(
     system, sampling = conditions_of(sides[1], app_home(), temperature=0.0)
     with progress_bar("Running tests", quiet=quiet) as report:
         scores = run_suite(load_pair(sides, app_home()), suite, system, sampling, report, more)
-    return with_choosing_tests(found, scores, suite) if found else scores
+    return with_flattering_tests(found, scores, suite) if found else scores
 
 
 def _kept(run: Run | None) -> Suite:

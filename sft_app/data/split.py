@@ -116,12 +116,27 @@ def opening_question(turns: Iterable[tuple[str, str]]) -> str:
     It is in lower case on one line, without system messages, so that a prompt that was copied out of a conversation has
     the same one; "" if no user speaks.
     """
+    return opening_questions(turns)[-1]
+
+
+def opening_questions(turns: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what the user has said before each answer, up to that of `opening_question`, which is the last one.
+
+    A short question is answered like a greeting is, so that each of them may be the one that a prompt asks.
+    """
     said: list[str] = []
+    openings: list[str] = []
     for role, text in turns:
-        if role == "assistant" and sum(map(len, said)) >= GREETING_CHARACTERS:
-            break
-        if role == "user":
+        if role == "assistant":
+            openings.append(_on_one_line(said))
+            if sum(map(len, said)) >= GREETING_CHARACTERS:
+                return openings
+        elif role == "user":
             said.append(text)
+    return [*openings, _on_one_line(said)]
+
+
+def _on_one_line(said: list[str]) -> str:
     return " ".join(" ".join(said).split()).casefold()
 
 

@@ -26,8 +26,7 @@ from sft_app.evaluation.scorecard import (
     score_conversations,
     score_copies,
 )
-from sft_app.evaluation.selection import with_choosing_tests, without_selection
-from sft_app.evaluation.suites.kept import kept_tests
+from sft_app.evaluation.selection import with_flattering_tests, without_selection
 from sft_app.evaluation.suites.running import run_kept_tests
 from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
@@ -109,9 +108,9 @@ def score_run(
         is_flattered = selection is not None and selection.rows == "same"
         part = _part(on_progress, 0.85, 0.95)
         measured |= _beside_training(run, pair, heldout, known, answered, is_flattered, part)
-    if runs_tests and (tests := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0))):
-        suite = None if tests.problem else kept_tests(run)
-        measured["tests"] = with_choosing_tests(run, tests, suite) if suite else tests
+    if runs_tests and (tested := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0))):
+        tests, suite = tested
+        measured["tests"] = with_flattering_tests(run, tests, suite) if suite else tests
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]

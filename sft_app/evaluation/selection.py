@@ -8,13 +8,15 @@ change is cross-fitted here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sft_app.data.conversation import make_conversation
-from sft_app.data.split import opening_question
+from sft_app.data.split import opening_questions
+from sft_app.errors import DataError
 from sft_app.evaluation.scorecard import RowScore, mean_loss
 from sft_app.evaluation.suites.tests_file import Suite
 from sft_app.runs.folder import Run
@@ -76,16 +78,30 @@ def without_selection(
     return cross_fit(usable, kept, tuned, groups, chosen), Selection(rows="same", evaluations=len(usable))
 
 
-def with_choosing_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteScores:
-    """Return the results of a run's tests with the number of those whose questions chose its weights."""
-    if not (file := _choosing_file(run)):
-        return scores
-    chose = {
-        opening_question((turn.role, turn.content) for turn in make_conversation(row["messages"]).messages)
-        for row in iterate_jsonl(file)
+def with_flattering_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteScores:
+    """Return the results of a run's tests with the numbers of those that ask what it was trained on or chosen by.
+
+    A new run leaves out what its tests ask (`training.run_data`), but tests may be written after training.
+    """
+    choosing = _choosing_file(run)
+    counts = {
+        "chose_weights": _count_asked(suite, choosing) if choosing else 0,
+        "trained_on": _count_asked(suite, run.train_file) if run.train_file.is_file() else 0,
     }
-    count = sum(question in chose for question in suite.opening_questions())
-    return scores.model_copy(update={"chose_weights": count})
+    return scores.model_copy(update=counts)
+
+
+def _count_asked(suite: Suite, file: Path) -> int:
+    """Return how many tests ask what a conversation of this file begins with; only their questions are kept."""
+    questions = suite.opening_questions()
+    missing, found = set(questions) - {""}, set[str]()
+    for row in iterate_jsonl(file) if missing else ():
+        with suppress(DataError):  # an edited file; training skipped the row too
+            turns = make_conversation(row["messages"]).messages
+            found |= missing.intersection(opening_questions((turn.role, turn.content) for turn in turns))
+        if found == missing:
+            break
+    return sum(question in found for question in questions)
 
 
 def _choosing_file(run: Run) -> Path | None:

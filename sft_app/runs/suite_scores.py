@@ -39,8 +39,8 @@ class SuiteScores(Record):
 
     `p_holm` is the p-value of the paired test of two sides, corrected for the number of measures; None if the tests are
     the measure that decides, or were run alone. `chose_weights` counts the tests whose questions chose the weights of
-    the second side, which flatters it. `problem` says why the tests could not be run; there are no results
-    then.
+    the second side, `trained_on` those whose questions it was trained on; either flatters it. `problem` says why the
+    tests could not be run; there are no results then.
     """
 
     origin: str = ""
@@ -48,7 +48,13 @@ class SuiteScores(Record):
     tests: list[JudgedTest] = []
     p_holm: Number | None = None
     chose_weights: int = 0
+    trained_on: int = 0
     problem: str = ""
+
+    @property
+    def is_flattered(self) -> bool:
+        """Return whether tests make the second side look better than it is, so that its lead means nothing."""
+        return bool(self.chose_weights or self.trained_on)
 
     def passed(self, side: int) -> int:
         """Count the tests that a side passes."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from sft_app.data.conversation import Conversation
 from sft_app.data.reading import DataFile, Reading, no_conversation, open_data
-from sft_app.data.split import RelatedRows, hold_out, opening_question
+from sft_app.data.split import RelatedRows, hold_out, opening_questions
 from sft_app.errors import DataError
 from sft_app.settings import DataSettings, RunSettings
 
@@ -86,7 +86,7 @@ def divide_data(
     Conversations of `file` that are related to one of a held-out file are not trained on, because a model would be
     measured on what it has seen; for the same reason, the judging file's are not chosen by. Conversations that begin
     with the question of a test, and those related to them, neither train nor choose; `tests` are the opening questions
-    (`split.opening_question`).
+    (`split.opening_question`), each of which is looked for before every short turn (`split.opening_questions`).
 
     Raises: DataError if there are too few.
     """
@@ -110,15 +110,8 @@ def divide_data(
     is_asked = np.isin(groups, asks.groups(groups))
     split = hold_out(groups[:total], settings)
     is_copy = np.isin(groups[:total], np.concatenate([*own.values(), np.empty(0, groups.dtype)]))
-    judged_elsewhere = np.isin(groups[:total], own.get("heldout_data", np.empty(0, groups.dtype)))
-    train, judging, validation = (
-        Part(file, chosen, groups[:total])
-        for chosen in (
-            ~split.is_heldout & ~is_copy & ~is_asked[:total],
-            split.is_judging,
-            split.is_validation & ~judged_elsewhere & ~is_asked[:total],
-        )
-    )
+    train = Part(file, ~split.is_heldout & ~is_copy & ~is_asked[:total], groups[:total])
+    judging = Part(file, split.is_judging, groups[:total])
     if "heldout_data" not in own and not judging.chosen.any():
         raise DataError("No conversation is left to judge the result. Hold out more, or name a file that judges.")
     if not train.chosen.any():
@@ -128,15 +121,16 @@ def divide_data(
         )
     if "heldout_data" in own:
         judging = _whole(heldout["heldout_data"], own["heldout_data"])
+    candidates = Part(file, split.is_validation, groups[:total])
     if "validation_data" in own:
-        unchosen = [*judging.groups[judging.chosen], *groups[is_asked]]
-        is_judged = np.isin(own["validation_data"], unchosen)
-        validation = Part(heldout["validation_data"], ~is_judged, own["validation_data"])
-    chosen_by = validation if validation.chosen.any() else None
+        candidates = _whole(heldout["validation_data"], own["validation_data"])
+    choice = _Choice.among(candidates, judging, groups[is_asked])
     copies = int((is_copy & ~split.is_heldout).sum())
     kept_out = int((is_asked[:total] & ~is_copy & ~split.is_judging).sum())
-    notes = [*_notes(heldout, judging, chosen_by, copies), *_tests_note(kept_out)]
-    return RunData(reading, total, train, judging, chosen_by, notes)
+    if "validation_data" in own:
+        kept_out += int((choice.is_asked & ~choice.is_judged).sum())
+    notes = [*_judging_note(heldout, judging), *choice.note("validation_data" in own), *_left_out(copies, kept_out)]
+    return RunData(reading, total, train, judging, choice.part, notes)
 
 
 class _Asks:
@@ -147,34 +141,71 @@ class _Asks:
 
     def add(self, conversation: Conversation) -> None:
         turns = ((message.role, message.content) for message in conversation.messages)
-        self._found.append(bool(self._tests) and opening_question(turns) in self._tests)
+        self._found.append(bool(self._tests) and not self._tests.isdisjoint(opening_questions(turns)))
 
     def groups(self, groups: np.ndarray) -> np.ndarray:
         """Return the numbers of the groups with such a conversation; `groups` is (conversations,), in order."""
         return np.unique(groups[np.array(self._found, dtype=bool)])
 
 
-def _tests_note(count: int) -> list[str]:
-    if not count:
-        return []
-    train = "1 conversation is" if count == 1 else f"{count:,} conversations are"
-    return [f"{train} neither trained on nor used to choose the weights, because your tests ask the same."]
+@dataclass(frozen=True)
+class _Choice:
+    """Conversations that are to choose the weights, and bool masks (conversations,) of those that may not.
+
+    These are what tests ask (`is_asked`), and what also judges (`is_judged`).
+    """
+
+    candidates: Part
+    is_asked: np.ndarray
+    is_judged: np.ndarray
+
+    @classmethod
+    def among(cls, candidates: Part, judging: Part, asked: np.ndarray) -> _Choice:
+        """`asked` are the groups of the conversations that ask what a test asks, in any order."""
+        judged = judging.groups[judging.chosen]
+        return cls(candidates, *(np.isin(candidates.groups, unchosen) for unchosen in (asked, judged)))
+
+    @property
+    def part(self) -> Part | None:
+        """Return those that may choose; None if there is none, and the conversations that judge choose as well."""
+        chosen = self.candidates.chosen & ~self.is_asked & ~self.is_judged
+        return Part(self.candidates.file, chosen, self.candidates.groups) if chosen.any() else None
+
+    def note(self, is_own_file: bool) -> list[str]:
+        """Say that the conversations of a file choose, or why none of the candidates may."""
+        whose = "The held-out conversations that were to choose the weights"
+        if is_own_file:
+            whose = f"The conversations of {self.candidates.file.path.name}"
+        if self.part:
+            return [f"{whose} choose which weights are kept."] if is_own_file else []
+        reasons = {"asked by your tests": self.is_asked, "nearly the same as conversations that judge": self.is_judged}
+        found = [reason for reason, mask in reasons.items() if (mask & self.candidates.chosen).any()]
+        if not found:
+            return []
+        return [f"{whose} are all {' or '.join(found)}, so the conversations that judge choose the weights as well."]
 
 
 def _whole(file: DataFile, groups: np.ndarray) -> Part:
     return Part(file, np.ones(len(groups), dtype=bool), groups)
 
 
-def _notes(heldout: dict[str, DataFile], judging: Part, chosen_by: Part | None, copies: int) -> list[str]:
-    notes = []
+def _judging_note(heldout: dict[str, DataFile], judging: Part) -> list[str]:
     if file := heldout.get("heldout_data"):
-        notes.append(f"The result is judged on the {int(judging.chosen.sum()):,} conversations of {file.path.name}.")
-    if file := heldout.get("validation_data"):
-        choose = "choose which weights are kept"
-        if chosen_by is None:
-            choose = "are all nearly the same as conversations that judge, which therefore choose the weights as well"
-        notes.append(f"The conversations of {file.path.name} {choose}.")
+        return [f"The result is judged on the {int(judging.chosen.sum()):,} conversations of {file.path.name}."]
+    return []
+
+
+def _left_out(copies: int, asked: int) -> list[str]:
+    """Say how many conversations are not used, as copies of held-out ones or because tests ask the same."""
+    notes = []
     if copies:
-        are, they = ("1 conversation is", "it is") if copies == 1 else (f"{copies:,} conversations are", "they are")
-        notes.append(f"{are} not trained on, because {they} nearly the same as held-out ones.")
+        they = "it is" if copies == 1 else "they are"
+        notes.append(f"{_are(copies)} not trained on, because {they} nearly the same as held-out ones.")
+    if asked:
+        reason = "because your tests ask the same"
+        notes.append(f"{_are(asked)} neither trained on nor used to choose the weights, {reason}.")
     return notes
+
+
+def _are(count: int) -> str:
+    return "1 conversation is" if count == 1 else f"{count:,} conversations are"

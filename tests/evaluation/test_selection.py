@@ -14,7 +14,7 @@ from sft_app.evaluation.selection import (
     cross_fit,
     read_evaluations,
     record_evaluation,
-    with_choosing_tests,
+    with_flattering_tests,
     without_selection,
 )
 from sft_app.evaluation.statistics.intervals import student_limit
@@ -113,11 +113,29 @@ def test_tests_that_ask_what_chose_the_weights_are_counted(run: Run) -> None:
     run.heldout_file.write_text(rows_of("where is  order 1?", "Another one?"))
     record_evaluation(run, 10, scores(1.0, 5.0))
     run.update_status(kept_step=10)
-    assert with_choosing_tests(run, found, suite).chose_weights == 0, "nothing was chosen"
+    assert with_flattering_tests(run, found, suite).chose_weights == 0, "nothing was chosen"
     record_evaluation(run, 20, scores(5.0, 1.0))
-    assert with_choosing_tests(run, found, suite).chose_weights == 1
+    assert with_flattering_tests(run, found, suite).chose_weights == 1
     run.validation_file.write_text(rows_of("Something else?"))
-    assert with_choosing_tests(run, found, suite).chose_weights == 0
+    assert with_flattering_tests(run, found, suite).chose_weights == 0
+
+
+def test_tests_written_after_training_that_ask_what_was_trained_on_are_counted(run: Run) -> None:
+    prompts = ("where is my parcel?", "When do you open?")
+    suite = parse_tests([{"prompt": prompt, "checks": [{"ended": True}]} for prompt in prompts])
+    run.train_file.write_text(rows_of("Where is  my parcel?", "Another one?") + '{"messages": [{"role": "user"}]}\n')
+    found = with_flattering_tests(run, SuiteScores(sides=["base", "tuned"]), suite)
+    assert (found.trained_on, found.chose_weights, found.is_flattered) == (1, 0, True)
+    run.train_file.unlink()
+    assert not with_flattering_tests(run, found, suite).is_flattered, "an imported run may lack its examples"
+
+
+def test_a_short_question_counts_wherever_the_conversation_goes_on(run: Run) -> None:
+    suite = parse_tests([{"prompt": "Where is my order?", "checks": [{"ended": True}]}])
+    said = ("Where is my order?", "Its number?", "12345 please, it is late", "On its way.")
+    messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+    run.validation_file.write_text(json.dumps({"row": 1, "messages": messages}) + "\n")
+    assert with_flattering_tests(run, SuiteScores(sides=["base", "tuned"]), suite).chose_weights == 1
 
 
 def test_a_resumed_run_forgets_the_evaluations_it_repeats(run: Run) -> None:

@@ -160,10 +160,59 @@ def test_conversations_related_to_what_a_test_asks_stay_out_too(tmp_path: Path) 
     assert question(0) not in {text.strip() for text in questions(data.train)}
 
 
+def test_a_short_question_of_a_test_is_found_at_the_start_of_a_longer_chat(tmp_path: Path) -> None:
+    turns = [("user", "Where is my order?"), ("assistant", "Its number?"), ("user", question(77)), ("assistant", "So.")]
+    rows: list[dict[str, Any]] = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
+    for number in range(40):
+        roles = zip(("user", "assistant"), (question(number), f"Answer {number}."), strict=True)
+        rows.append({"messages": [{"role": role, "content": text} for role, text in roles]})
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parsed = parse_settings({"data": str(tmp_path / "chats.jsonl"), "heldout_min": 4, "seed": 1})
+    file = open_data(parsed, tmp_path)
+    assert "Where is my order?" in questions(divide_data(file, {}, parsed).train), "it trains without the test"
+    assert "Where is my order?" not in questions(divide_data(file, {}, parsed, ["where is my order?"]).train)
+
+
 def test_a_file_that_chooses_is_not_asked_what_a_test_asks(tmp_path: Path) -> None:
     choosing = write(tmp_path, "choose.jsonl", range(200, 209))
-    data = divide(tmp_path, tests=[question(203)], validation_data=choosing)
-    assert questions(data.validation) == asked(range(200, 209)) - asked([203])
+    data = divide(tmp_path, tests=[question(203), question(204)], validation_data=choosing)
+    assert questions(data.validation) == asked(range(200, 209)) - asked([203, 204])
+    assert data.notes == [
+        "The conversations of choose.jsonl choose which weights are kept.",
+        "2 conversations are neither trained on nor used to choose the weights, because your tests ask the same.",
+    ]
+
+
+SO_JUDGING_CHOOSES = "so the conversations that judge choose the weights as well."
+
+
+@pytest.mark.parametrize(
+    ("tests", "judging", "reason"),
+    [
+        ([200, 201], [100], "asked by your tests"),
+        ([], [100, 200, 201], "nearly the same as conversations that judge"),
+        ([200], [100, 201], "asked by your tests or nearly the same as conversations that judge"),
+    ],
+)
+def test_why_a_file_does_not_choose_is_said(
+    tmp_path: Path, tests: Sequence[int], judging: Sequence[int], reason: str
+) -> None:
+    files = {
+        "heldout_data": write(tmp_path, "test.jsonl", judging),
+        "validation_data": write(tmp_path, "v.jsonl", [200, 201]),
+    }
+    data = divide(tmp_path, tests=list(map(question, tests)), **files)
+    assert data.validation is None
+    assert data.notes[1] == f"The conversations of v.jsonl are all {reason}, {SO_JUDGING_CHOOSES}"
+
+
+def test_tests_that_ask_all_that_was_to_choose_are_told(tmp_path: Path) -> None:
+    tests = questions(divide(tmp_path, heldout_fraction=0.5).validation)
+    data = divide(tmp_path, tests=list(tests), heldout_fraction=0.5)
+    assert data.validation is None and len(questions(data.judging)) == 20
+    whose = "The held-out conversations that were to choose the weights"
+    assert data.notes[0] == f"{whose} are all asked by your tests, {SO_JUDGING_CHOOSES}"
+    assert data.notes[1].startswith("10 conversations are neither trained on")
 
 
 def test_tests_that_ask_everything_leave_nothing_to_train_on(tmp_path: Path) -> None:

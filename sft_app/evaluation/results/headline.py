@@ -175,6 +175,10 @@ def _repair(part: PredictedScores) -> str:
 
 def _how_to_be_clearer(card: Scorecard) -> str:
     if card.primary == "tests":
+        if card.tests and card.tests.is_flattered:
+            return (
+                "Replace the tests that ask what the model was trained on or what chose its weights, and measure again."
+            )
         return "Write more tests, or read the answers side by side."
     if card.independent_rows < FEWEST_TO_JUDGE:
         return f"Hold out at least {FEWEST_TO_JUDGE} conversations, or bring a file of test conversations."

@@ -87,21 +87,23 @@ def run_suite(
     return suite_scores(suite, labels_of(pair.sides, more), judged)
 
 
-def run_kept_tests(run: Run, pair: LoadedPair, on_progress: ProgressCallback) -> SuiteScores | None:
+def run_kept_tests(
+    run: Run, pair: LoadedPair, on_progress: ProgressCallback
+) -> tuple[SuiteScores, Suite | None] | None:
     """Run the tests kept with a run, always taking the most likely token; None if it has none.
 
-    Tests that cannot be read or rendered are reported in the result, because they must not fail the run.
+    Tests that cannot be read or rendered are reported in the result, because they must not fail the run. The tests that
+    were run are returned with it, since others may be saved meanwhile; None if they were not run.
     """
     from sft_app.inference.generation import Sampling
 
     settings = run.record().settings
     try:
-        suite = kept_tests(run)
-        sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-        if suite is not None:
-            return run_suite(pair, suite, settings.system_prompt, sampling, on_progress)
+        if suite := kept_tests(run):
+            sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
+            return run_suite(pair, suite, settings.system_prompt, sampling, on_progress), suite
     except DataError as error:
-        return SuiteScores(origin=run.tests_file.name, sides=[], tests=[], problem=str(error))
+        return SuiteScores(origin=run.tests_file.name, sides=[], tests=[], problem=str(error)), None
     on_progress(1.0)
     return None
 

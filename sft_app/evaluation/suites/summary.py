@@ -114,7 +114,7 @@ def suite_verdict(scores: SuiteScores | None) -> SuiteVerdict:
         return "all fail"
     if not (found.only_first or found.only_second):
         return "too few" if found.conversations < FEWEST_TO_JUDGE else "unchanged"
-    if found.leader is None or _p_value(scores) >= CHANCE or (found.leader and scores.chose_weights):
+    if found.leader is None or _p_value(scores) >= CHANCE or (found.leader and scores.is_flattered):
         return "too few"
     return "better" if found.leader else "worse"
 
@@ -161,7 +161,10 @@ def _comparisons(scores: SuiteScores) -> list[str]:
     is_corrected = len(others) > 1 or scores.p_holm is not None
     sentences = [_compared(scores, side, found[str(side)], p_values[str(side)], is_corrected) for side in others]
     copies = _copies_note(found["0"], len(scores.tests))
-    is_unclear = any(counts.is_ahead_in_tests and p_values[side] >= CHANCE for side, counts in found.items())
+    is_unclear = any(
+        counts.is_ahead_in_tests and p_values[side] >= CHANCE and not (counts.leader and scores.is_flattered)
+        for side, counts in found.items()
+    )
     more = "Write tests with other prompts" if copies else "Write more tests"
     return [*sentences, copies, f"{more} for a clearer result." if is_unclear else ""]
 
@@ -179,7 +182,7 @@ def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: flo
     if not found.is_ahead_in_tests:
         each = "Each" if are_two else f"Of {both}, each"
         return f"{each} passes {found.only_first} that the other fails, so neither is ahead."
-    if found.leader and scores.chose_weights:
+    if found.leader and scores.is_flattered:
         return f"{labels[1]} is ahead.{_flattered_note(scores)}"
     if p_value < CHANCE and found.leader is None:
         more = labels[found.only_second > found.only_first]
@@ -191,10 +194,13 @@ def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: flo
 
 
 def _flattered_note(scores: SuiteScores) -> str:
-    asks = "1 test asks" if scores.chose_weights == 1 else f"{scores.chose_weights:,} tests ask"
+    counts = {"what it was trained on": scores.trained_on, "what chose its weights": scores.chose_weights}
+    asks = [
+        f"{_counted(count, 'test')} ask{'s' if count == 1 else ''} {what}" for what, count in counts.items() if count
+    ]
     return (
-        f" But {asks} what chose its weights, which makes it look better than it is, so its lead is not judged. "
-        "Write tests with other prompts."
+        f" But {' and '.join(asks)}, which makes it look better than it is, so its lead is not judged. "
+        "Replace these with tests that have other prompts."
     )
 
 

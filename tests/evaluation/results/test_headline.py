@@ -135,6 +135,14 @@ def test_the_tests_decide_if_they_were_named_before_training(base: list[bool], t
         assert find_results(card(change, primary="tests", tests=suite(base, tuned))).task == outcome
 
 
+def test_tests_that_were_trained_on_do_not_decide_and_are_to_be_replaced() -> None:
+    """More of them would not help."""
+    trained = suite([False] * 8, [True] * 8).model_copy(update={"trained_on": 1})
+    found = card(-0.5, primary="tests", tests=trained)
+    assert find_results(found).task == "too few"
+    assert "Replace the tests that ask what the model was trained on" in headline(found).next_step
+
+
 def test_tests_that_do_not_decide_are_corrected_for_the_number_of_measures() -> None:
     written = suite([False] * 7, [True] * 6 + [False])
     corrected = correct_for_several(card(-0.5, tests=written)).tests

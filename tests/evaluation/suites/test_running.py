@@ -117,6 +117,20 @@ def test_the_tests_of_a_run_are_part_of_its_scorecard(made: Any, pair: Any) -> N
     made.run.tests_file.unlink()
 
 
+def test_tests_saved_while_they_run_change_nothing(made: Any, pair: Any) -> None:
+    """The tests that were run are those that are compared with the run's data."""
+    keep_tests(made.run, suite({"ended": True}))
+
+    def save_others(share: float) -> None:
+        if share > 0.95:
+            made.run.tests_file.write_text("nonsense: 1")
+
+    found = keep_score(made.run, pair, 0, save_others).tests
+    assert made.run.tests_file.read_text() == "nonsense: 1"
+    made.run.tests_file.unlink()
+    assert found is not None and not found.problem and len(found.tests) == len(PROMPTS)
+
+
 def test_further_sides_are_judged_by_the_same_checks(made: Any, tmp_path: Path) -> None:
     """Recorded answers and the base with examples, also to a conversation of several turns."""
     turns = [

@@ -146,3 +146,12 @@ def test_copies_are_mentioned_once_for_all_sides() -> None:
     found = SuiteScores(origin="t.yaml", sides=["Base model", "Run", "Old model"], tests=tests)
     assert suite_sentence(found).count("counts once") == suite_sentence(found).count("for a clearer result") == 1
     assert [one["side"] for one in suite_facts(found)["comparisons"]] == ["Base model", "Old model"]
+
+
+def test_a_lead_in_tests_that_were_trained_on_is_not_judged() -> None:
+    trained = scores(*[(FAIL, PASS)] * 8).model_copy(update={"trained_on": 1})
+    assert suite_verdict(trained) == "too few"
+    assert "Run is ahead. But 1 test asks what it was trained on, which makes" in suite_sentence(trained)
+    both = suite_sentence(trained.model_copy(update={"trained_on": 2, "chose_weights": 1}))
+    assert "But 2 tests ask what it was trained on and 1 test asks what chose its weights, which makes" in both
+    assert both.endswith("Replace these with tests that have other prompts.")
