@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sft_app.evaluation.suites.running import Batch, suite_scores
 from sft_app.evaluation.suites.summary import listed, paired_counts, pass_rates, suite_sentence
 from sft_app.evaluation.suites.tests_file import Suite
+from sft_app.runs.folder import Run
 from sft_app.runs.scorecard import Scorecard
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
 from sft_app.templating import render_html
@@ -24,15 +25,22 @@ class SuiteJob:
 
     suite: Suite = field(default_factory=lambda: Suite(()))
     labels: tuple[str, ...] = ("Base model", "Fine-tuned")
+    run: Run | None = None
     judged: Batch = field(default_factory=list)
     is_stopping: bool = False
     is_at_work: bool = False
 
-    def begin(self, suite: Suite, labels: tuple[str, ...]) -> None:
-        self.suite, self.labels, self.judged, self.is_stopping = suite, labels, [], False
+    def begin(self, suite: Suite, labels: tuple[str, ...], run: Run | None) -> None:
+        """Begin with the tests of `suite`. The right side is of the `run`, if it is one's own."""
+        self.suite, self.labels, self.run, self.judged, self.is_stopping = suite, labels, run, [], False
 
     def scores(self) -> SuiteScores:
-        return suite_scores(self.suite, self.labels, self.judged)
+        """Return the results so far, with the number of tests that ask what the run was trained on or chosen by."""
+        from sft_app.evaluation.selection import with_flattering_tests
+
+        scores = suite_scores(self.suite, self.labels, self.judged)
+        done = replace(self.suite, tests=tuple(self.suite.tests[index] for index, _ in self.judged))
+        return with_flattering_tests(self.run, scores, done) if self.run else scores
 
 
 def job_card(job: SuiteJob, note: str = "") -> str:

@@ -114,23 +114,6 @@ def _wire_table(
     load, suggest, save = buttons
     kept = gr.State(FIRST_ROWS)
 
-    @allowed("look", context)
-    def show_kept(side: str | None, rows: list[list[Any]], shown: list[list[str]]) -> Updates:
-        """Fill the table with the run's tests, unless someone has written others than those `shown` last."""
-        if _texts(rows) not in (FIRST_ROWS, [], shown):
-            return NO_UPDATES
-        try:
-            suite = kept_suite(context, side)
-        except AppError as error:
-            return {panel.result: empty_card(str(error))}
-        if suite is None and shown == FIRST_ROWS:
-            return NO_UPDATES
-        wanted = [list(row) for row in suite_rows(suite)] if suite else FIRST_ROWS
-        if wanted == shown == _texts(rows):
-            return NO_UPDATES  # results stay
-        hidden: Updates = {file: gr.DownloadButton(visible=False) for file in panel.files}
-        return {**_kept_updates(panel, suite), **hidden, kept: wanted}
-
     @allowed("upload", context)
     def load_file(file: str) -> Updates:
         context.uploads.check(Path(file))
@@ -169,12 +152,33 @@ def _wire_table(
     save.click(save_with_run, [right, panel.table], panel.result, **PRIVATE)
 
 
+def _showing_kept(context: PageContext, panel: TestsPanel, kept: gr.State) -> Any:
+    @allowed("look", context)
+    def show_kept(side: str | None, rows: list[list[Any]], shown: list[list[str]]) -> Updates:
+        """Fill the table with the run's tests, unless someone has written others than those `shown` last."""
+        if _texts(rows) not in (FIRST_ROWS, [], shown):
+            return NO_UPDATES
+        try:
+            suite = kept_suite(context, side)
+        except AppError as error:
+            return {panel.result: empty_card(str(error))}
+        if suite is None and shown == FIRST_ROWS:
+            return NO_UPDATES
+        wanted = [list(row) for row in suite_rows(suite)] if suite else FIRST_ROWS
+        if wanted == shown == _texts(rows):
+            return NO_UPDATES  # results stay
+        hidden: Updates = {file: gr.DownloadButton(visible=False) for file in panel.files}
+        return {**_kept_updates(panel, suite), **hidden, kept: wanted}
+
+    return show_kept
+
+
 def _running(context: PageContext, panel: TestsPanel) -> Any:
     @allowed("compare", context)
     def run(job: SuiteJob, left: str, right: str, more: list[str] | None, rows: list[list[Any]]) -> Iterator[Updates]:
         suite = suite_from_rows(rows, PAGE_ORIGIN)
         sides, further = context.sides.find_with_more(left, right, more or [])
-        job.begin(suite, labels_of(sides, further))
+        job.begin(suite, labels_of(sides, further), context.sides.find_run(right))
         yield panel.working(job, "Loading the model …")
         for _ in _work(job, suite_batches(context, sides, suite, further)):
             yield panel.working(job)

@@ -54,6 +54,7 @@ def run_all(context: PageContext, left: str, right: str, more: list[str], tests:
 
     `more` are the names of further sides.
     """
+    from sft_app.evaluation.selection import with_flattering_tests
     from sft_app.evaluation.sides.more_sides import labels_of
     from sft_app.evaluation.suites.running import suite_scores
     from sft_app.evaluation.suites.tests_file import parse_tests
@@ -64,4 +65,5 @@ def run_all(context: PageContext, left: str, right: str, more: list[str], tests:
         raise DataError("No tests are saved with this run. Give a list of tests.")
     chosen = suite.chosen(names)
     judged = [one for batch in suite_batches(context, sides, chosen, further) for one in batch]
-    return suite_scores(chosen, labels_of(sides, further), judged)
+    scores, run = suite_scores(chosen, labels_of(sides, further), judged), context.sides.find_run(sides[1].name)
+    return with_flattering_tests(run, scores, chosen) if run else scores
