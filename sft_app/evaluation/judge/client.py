@@ -82,7 +82,7 @@ class Judge:
             raise JudgeError(self._unreachable(error)) from error
         except httpx2.TimeoutException as error:
             raise UnansweredError(
-                f"{self.model} at {self.address} did not reply within {self.reply_seconds:g} seconds. Try again once "
+                f"{self.model} at {self.address} did not reply within {self.reply_seconds:g} s. Try again once "
                 "the model is loaded, or choose a smaller model; the command line allows more time with --timeout."
             ) from error
         except httpx2.TransportError as error:

@@ -87,7 +87,7 @@ def test_a_busy_server_is_asked_again_and_then_given_up(played: Played) -> None:
 
 def test_a_server_that_does_not_reply_in_time(played: Played) -> None:
     played.seconds = 1.0
-    with pytest.raises(UnansweredError, match=r"did not reply within 0.1 seconds.*choose a smaller model"):
+    with pytest.raises(UnansweredError, match=r"did not reply within 0.1 s.*choose a smaller model"):
         replace(judge_at(played), reply_seconds=0.1).ask(ASKED)
 
 
@@ -104,7 +104,7 @@ def test_a_reply_that_trickles_in_ends_at_the_limit_too() -> None:
 
         threading.Thread(target=trickle, daemon=True).start()
         judge = make_judge(f"http://127.0.0.1:{server.getsockname()[1]}/v1", "small", {})
-        with pytest.raises(UnansweredError, match=r"did not reply within 0.2 seconds"):
+        with pytest.raises(UnansweredError, match=r"did not reply within 0.2 s"):
             replace(judge, reply_seconds=0.2).ask(ASKED)
 
 
