@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,8 @@ class _Handler(JsonHandler):
         parts = {title: text for title, _, text in PARTS.findall(body["messages"][-1]["content"])}
         message = {"role": "assistant", "content": played.character(parts)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        self.reply({"id": "c", "object": "chat.completion", "model": body["model"], "choices": [choice]})
+        with suppress(BrokenPipeError):  # a client that waited long enough
+            self.reply({"id": "c", "object": "chat.completion", "model": body["model"], "choices": [choice]})
 
 
 @contextmanager
