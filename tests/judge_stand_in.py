@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,10 @@ def chooses(is_wanted: Callable[[str], bool]) -> Character:
 
 @dataclass
 class Played:
-    """What the server does: the first requests get `refusals` (status, headers, body), the others the judge's reply."""
+    """What the server does: the first requests get `refusals` (status, headers, body), the others the judge's reply.
+
+    With status 0 the connection is lost.
+    """
 
     character: Character = lambda parts: verdict("A")
     refusals: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
@@ -50,18 +53,21 @@ class _Handler(JsonHandler):
         body = json.loads(self.body())
         played.requests.append(body)
         played.headers.append(dict(self.headers))
+        time.sleep(played.seconds)
         if self.path != "/v1/chat/completions":
             return self.send(404, b"404 page not found", {})
         if played.refusals:
             status, headers, text = played.refusals.pop(0)
+            if not status:
+                return self.connection.close()
             return self.send(status, text, headers)
-        time.sleep(played.seconds)
         if played.body is not None:
             return self.send(200, played.body, {"Content-Type": "text/html"})
         parts = {title: text for title, _, text in PARTS.findall(body["messages"][-1]["content"])}
         message = {"role": "assistant", "content": played.character(parts)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        self.reply({"id": "c", "object": "chat.completion", "model": body["model"], "choices": [choice]})
+        with suppress(BrokenPipeError):  # a client that waited long enough
+            self.reply({"id": "c", "object": "chat.completion", "model": body["model"], "choices": [choice]})
 
 
 @contextmanager

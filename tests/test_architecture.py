@@ -148,7 +148,7 @@ INNER_LAYERS = {
         "memorised_verdict",
         "beside_training",
     ],
-    "evaluation/judge": ["client questions", "judgements", "result"],
+    "evaluation/judge": ["addresses questions", "client", "judgements", "result"],
     "evaluation/suites": [
         "plain_yaml summary",
         "tests_file",

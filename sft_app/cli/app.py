@@ -25,7 +25,12 @@ from sft_app.errors import AppError
 from sft_app.runtime.home import app_home
 from sft_app.runtime.resources import NOT_ENOUGH_MEMORY, is_out_of_memory
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fine-tune a chat model and see what changed.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Fine-tune a chat model and see what changed.",
+    pretty_exceptions_show_locals=False,  # a local variable may hold a key
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from sft_app.runtime.environment import PROJECT_DIR
+from sft_app.runtime.environment import JUDGE_KEY_VARIABLE, PROJECT_DIR
 from sft_app.runtime.operating_system import IS_WINDOWS, KILL_SIGNAL, child_options
 from sft_app.runtime.processes import process_is_alive, process_started
 
@@ -38,7 +38,7 @@ def start_python(
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=PROJECT_DIR,
-            env=environment,
+            env=_without_judge_key(os.environ if environment is None else environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -55,6 +55,7 @@ def ask_program(command: Sequence[str], seconds: float, folder: Path | None = No
         ended = subprocess.run(
             command,
             cwd=folder,
+            env=_without_judge_key(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -89,7 +90,13 @@ def running_python(
 
 def run_python(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run this Python with these arguments to the end and capture what it prints."""
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    environment = _without_judge_key(os.environ)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+
+
+def _without_judge_key(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child: only this process asks a judge."""
+    return {name: value for name, value in environment.items() if name != JUDGE_KEY_VARIABLE}
 
 
 def until_ended(child: Child) -> Iterator[None]:

@@ -20,10 +20,14 @@ from sft_app.ui.services.uploads import UploadService
 
 @dataclass
 class PageContext:
-    """The services of one page, made once by `build_page` and passed to the tabs."""
+    """The services of one page, made once by `build_page` and passed to the tabs.
+
+    A local page listens only to this machine.
+    """
 
     home: Path
     hosting: Hosting = field(default_factory=Hosting)
+    is_local: bool = True
     access: Access = field(init=False)
     uploads: UploadService = field(init=False)
     data: DataService = field(init=False)

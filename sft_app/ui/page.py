@@ -15,6 +15,7 @@ import gradio as gr
 from rich.console import Console
 
 from sft_app.curves import CURVES_CSS
+from sft_app.evaluation.judge.addresses import is_loopback
 from sft_app.hosting import Hosting, self_hosting_logins, wants_mcp
 from sft_app.hub.login import hide_tokens, set_token_source
 from sft_app.runs.directory import list_runs
@@ -71,9 +72,9 @@ class Tabs:
     runs: RunsTab
 
 
-def build_page(home: Path, hosting: Hosting | None = None) -> gr.Blocks:
-    """Build the page for one home folder without importing heavy libraries."""
-    context = PageContext(home, hosting or Hosting())
+def build_page(home: Path, hosting: Hosting | None = None, is_local: bool = True) -> gr.Blocks:
+    """Build the page for one home folder without importing heavy libraries; a local one listens to this machine."""
+    context = PageContext(home, hosting or Hosting(), is_local)
     set_token_source(context.access.token)
     only_compares = context.hosting.adapter is not None
     demo: gr.Blocks
@@ -114,7 +115,7 @@ def launch_page(home: Path, host: str | None, port: int, hosting: Hosting) -> No
     received = _record_signals()
     address = _url_host(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
     console = Console(soft_wrap=True)
-    demo = build_page(home, hosting)
+    demo = build_page(home, hosting, is_loopback(address))
     demo.queue(max_size=32, default_concurrency_limit=8)
     demo._queue.sleep_when_free = IDLE_SECONDS
     chosen = _open(demo, hosting, address, port)

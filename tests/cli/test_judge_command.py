@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sft_app.cli.app import app
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs
 from sft_app.evaluation.votes import Ballot, cast_vote, finish_voting
 from sft_app.runs.folder import Run
@@ -63,6 +64,17 @@ def test_a_checklist_from_a_file(cli: Callable[..., Ended], run: Run, played: Pl
     assert "1. Signs as Anna." in played.requests[0]["messages"][0]["content"]
 
 
+def test_a_limit_for_each_reply(cli: Callable[..., Ended], run: Run, played: Played) -> None:
+    played.seconds = 2.0
+    ended = judge(cli, played, "--timeout", 1)
+    assert ended.status == 2 and "did not reply within 1 s" in ended.err
+
+
+def test_a_crash_shows_no_local_variables() -> None:
+    """One of them may hold the key."""
+    assert app.pretty_exceptions_show_locals is False
+
+
 def test_status_2_if_the_judge_could_not_be_asked(cli: Callable[..., Ended], run: Run, played: Played) -> None:
     played.refusals = [(401, {}, b'{"error": {"message": "bad key ' + KEY.encode() + b'"}}')]
     ended = judge(cli, played)
@@ -70,6 +82,10 @@ def test_status_2_if_the_judge_could_not_be_asked(cli: Callable[..., Ended], run
     assert "The key in SFT_APP_JUDGE_KEY is not valid" in ended.err and KEY not in ended.err
     ended = cli("judge", "latest", "--address", "ftp://x", "--model", "small")
     assert ended.status == 2 and "must begin with https://" in ended.err
+    run.pairs_file.unlink()
+    add_pairs(run, [AnswerPair(prompt="Q", base="same", tuned="same")])
+    ended = judge(cli, played)
+    assert ended.status == 2 and "both answers say the same thing, so there is nothing to judge" in ended.err
     run.pairs_file.unlink()
     ended = judge(cli, played)
     assert ended.status == 2 and "has not judged any pair" in ended.err

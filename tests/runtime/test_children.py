@@ -9,7 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sft_app.runtime.children import describe_exit, running_python, start_python, until_ended, wait_for
+from sft_app.runtime.children import (
+    ask_python,
+    describe_exit,
+    run_python,
+    running_python,
+    start_python,
+    until_ended,
+    wait_for,
+)
 from sft_app.runtime.files import last_lines
 from tests.waiting import wait_until
 
@@ -31,6 +39,17 @@ def test_output_is_appended_to_the_log(tmp_path: Path) -> None:
         assert list(until_ended(child))[:1] == [None]
     assert child.returncode == 1
     assert sorted(last_lines(log, 9)) == ["before", "err", "out"]
+
+
+def test_no_child_gets_the_key_of_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFT_APP_JUDGE_KEY", "sk-secret")
+    asks = ["-S", "-c", "import os; print(os.environ.get('SFT_APP_JUDGE_KEY'), os.environ.get('GIVEN'))"]
+    for environment in (None, {**os.environ, "GIVEN": "yes"}):
+        with running_python(asks, tmp_path / "log", environment) as child:
+            list(until_ended(child))
+    assert last_lines(tmp_path / "log", 9) == ["None None", "None yes"]
+    assert ask_python(asks, 60) == (0, "None None\n")
+    assert run_python(asks).stdout == "None None\n"
 
 
 def test_child_that_still_runs_at_the_end_of_the_block_is_killed(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from sft_app.errors import JudgeError
 from sft_app.evaluation.answer_pairs import AnswerPair, read_pairs
-from sft_app.evaluation.judge.client import Judge
+from sft_app.evaluation.judge.client import Judge, UnansweredError
 from sft_app.evaluation.judge.questions import Reply, checklist_hash, question, read_reply
 from sft_app.evaluation.votes import differing_pairs, read_votes
 from sft_app.runs.folder import Run
@@ -16,6 +17,7 @@ from sft_app.runtime.files import append_jsonl, read_records
 Outcome = Literal["base", "tuned", "tie", "order", "none"]
 JudgeId = tuple[str, str, str]
 """The address, the model and the hash of the checklist: another of one of them is another judge."""
+MOST_FAILURES = 3
 _BASE_FIRST: dict[Reply, Outcome] = {"A": "base", "B": "tuned", "tie": "tie", "none": "none"}
 _TUNED_FIRST: dict[Reply, Outcome] = {"A": "tuned", "B": "base", "tie": "tie", "none": "none"}
 
@@ -23,7 +25,7 @@ _TUNED_FIRST: dict[Reply, Outcome] = {"A": "tuned", "B": "base", "tie": "tie", "
 class Judgement(Record):
     """A line of `judgements.jsonl`: what a judge replied about a pair in both orders, named by the answer that was A.
 
-    The last line of a judge on a pair counts.
+    Both replies are `none` if there was none. The last line of a judge on a pair counts.
     """
 
     pair: str
@@ -63,34 +65,55 @@ def read_judgements(run: Run) -> dict[JudgeId, dict[str, Judgement]]:
 def missing_pairs(run: Run, judge: Judge, checklist: Sequence[str], limit: int | None = None) -> list[AnswerPair]:
     """Return the pairs of two different answers on which this judge has given no verdict yet, at most `limit`.
 
-    Pairs that people have voted on come first, since they show whether judge and people agree. The others are in the
+    Pairs that this judge was not asked about come first, so that those without a verdict do not hold up the others; of
+    these, pairs that people have voted on, since they show whether judge and people agree. Otherwise, they are in the
     order of their ids, which is random, so that the first ones are a fair sample.
     """
     known = read_judgements(run).get(judge_id(judge, checklist), {})
     done = {id for id, one in known.items() if one.outcome != "none"}
     voted = {vote.pair for vote in read_votes(run)}
     pairs = {id: pair for id, pair in differing_pairs(read_pairs(run)).items() if id not in done}
-    return [pairs[id] for id in sorted(pairs, key=lambda id: (id not in voted, id))][:limit]
+    return [pairs[id] for id in sorted(pairs, key=lambda id: (id in known, id not in voted, id))][:limit]
 
 
 def judge_pairs(run: Run, pairs: Iterable[AnswerPair], judge: Judge, checklist: Sequence[str]) -> Iterator[Judgement]:
     """Ask the judge about each pair in both orders, and add its judgement to the run at once.
 
-    Raises: JudgeError if the judge does not reply; the earlier judgements are kept.
+    A pair that the judge refuses, or takes too long for, has no verdict.
+
+    Raises: JudgeError if the judge does not reply at all, to the first pair or to `MOST_FAILURES` in a row; the earlier
+    judgements are kept.
     """
     address, model, points = judge_id(judge, checklist)
-    for pair in pairs:
-        base_first, tuned_first = (
-            read_reply(judge.ask(question(pair, base_is_first, checklist))) for base_is_first in (True, False)
-        )
+    failures = 0
+    for judged, pair in enumerate(pairs):
+        failure: JudgeError | None = None
+        replies: tuple[Reply, Reply] = "none", "none"
+        try:
+            replies = _ask(judge, pair, True, checklist), _ask(judge, pair, False, checklist)
+        except UnansweredError as error:
+            failure = error
+        except JudgeError as error:
+            raise _with_what_is_saved(error, judged) from error
         judgement = Judgement(
             pair=pair.id,
-            base_first=base_first,
-            tuned_first=tuned_first,
+            base_first=replies[0],
+            tuned_first=replies[1],
             address=address,
             model=model,
             checklist=points,
             judged_utc=utc_now(),
         )
         append_jsonl(run.judgements_file, judgement.as_record())
+        failures = failures + 1 if failure else 0
+        if failure and (not judged or failures == MOST_FAILURES):
+            raise _with_what_is_saved(failure, judged) from failure
         yield judgement
+
+
+def _ask(judge: Judge, pair: AnswerPair, base_is_first: bool, checklist: Sequence[str]) -> Reply:
+    return read_reply(judge.ask(question(pair, base_is_first, checklist)))
+
+
+def _with_what_is_saved(error: JudgeError, judged: int) -> JudgeError:
+    return JudgeError(f"{error} What was judged before is saved; ask again to continue.") if judged else error

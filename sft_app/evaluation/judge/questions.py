@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,9 @@ CHECKLIST = (
     "It repeats nothing.",
 )
 MOST_LINES, LONGEST_LINE, LONGEST_REPLY = 30, 500, 50_000
-_VERDICTS: dict[str, Reply] = {"a": "A", "b": "B", "tie": "tie"}
+_VERDICTS: dict[str, Reply] = {"a": "A", "b": "B", **dict.fromkeys(("tie", "both", "neither", "equal"), "tie")}
+_THOUGHT_BEGIN, _THOUGHT_END = re.compile(r"<think>|\[THINK\]", re.I), re.compile(r"</think>|\[/THINK\]", re.I)
+_WORDS_IN_BRACES = re.compile(r'\{[^{}"]*\}')
 _INSTRUCTION = """\
 You compare two answers, A and B, to the same prompt. Work through this checklist, point by point:
 
@@ -63,7 +66,7 @@ def parse_checklist(text: str, name: str = "The checklist") -> tuple[str, ...]:
 
 
 def instruction(checklist: Sequence[str]) -> str:
-    """Return the system message of a judge."""
+    """Return what a judge is told before it sees the answers."""
     return _INSTRUCTION.format(points="\n".join(f"{number}. {point}" for number, point in enumerate(checklist, 1)))
 
 
@@ -73,40 +76,60 @@ def checklist_hash(checklist: Sequence[str]) -> str:
 
 
 def question(pair: AnswerPair, base_is_first: bool, checklist: Sequence[str]) -> list[dict[str, str]]:
-    """Return the messages that ask which answer is better. Nothing in them names a side.
+    """Return the messages that ask which answer is better: one, since not every model has a system message.
 
+    Nothing in it names a side.
     The code in the dividing lines depends on both answers, so that no answer can contain it.
     """
     first, second = (pair.base, pair.tuned) if base_is_first else (pair.tuned, pair.base)
     parts = [("PROMPT", pair.prompt), ("REFERENCE ANSWER", pair.reference), ("ANSWER A", first), ("ANSWER B", second)]
     code = hashlib.sha256("\0".join(text for _, text in parts).encode()).hexdigest()[:16]
     shown = [f"<<< {title} {code}\n{text}\n>>> END {code}" for title, text in parts if text or "ANSWER " in title]
-    content = "\n\n".join([*shown, 'Reply with the JSON object: {"checklist": …, "better": "A", "B" or "tie"}'])
-    return [{"role": "system", "content": instruction(checklist)}, {"role": "user", "content": content}]
+    last = 'Reply with the JSON object: {"checklist": …, "better": "A", "B" or "tie"}'
+    return [{"role": "user", "content": "\n\n".join([instruction(checklist), *shown, last])}]
 
 
 def read_reply(text: str) -> Reply:
     """Return the verdict of a reply: its JSON object may stand in other text or in a code fence, after any thought.
 
-    A reply without a verdict, with several that contradict each other, or that never seems to end, is `none`.
+    A reply without a verdict, with a thought or an object that does not end, with several verdicts that contradict each
+    other, or that is too long is `none`.
     """
-    if len(text) > LONGEST_REPLY:
+    answer = _THOUGHT_END.split(text)[-1]
+    if len(answer) > LONGEST_REPLY or _THOUGHT_BEGIN.search(answer):
         return "none"
-    found = {_verdict(value) for value in _objects(text.rpartition("</think>")[2]) if "better" in value}
+    try:
+        found = {_verdict(value) for value in _objects(answer) if "better" in value}
+    except (ValueError, RecursionError):
+        return "none"
     return found.pop() if len(found) == 1 else "none"
 
 
 def _verdict(value: dict[str, Any]) -> Reply:
     better = value["better"]
-    return _VERDICTS.get(better.strip().lower(), "none") if isinstance(better, str) else "none"
+    if "checklist" not in value or not isinstance(better, str):
+        return "none"
+    return _VERDICTS.get(better.strip().lower().rstrip(".").removeprefix("answer").strip(), "none")
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Return the JSON objects in a text that are not inside another one."""
-    decoder, place = json.JSONDecoder(), 0
+    """Yield the JSON objects in a text that are not inside another one.
+
+    Raises: ValueError or RecursionError at braces with anything else in them than a few words, such as a broken object.
+    """
+    place = 0
     while (place := text.find("{", place)) >= 0:
-        try:
-            value, place = decoder.raw_decode(text, place)
+        if words := _WORDS_IN_BRACES.match(text, place):
+            place = words.end()
+        else:
+            value, place = _DECODER.raw_decode(text, place)
             yield value
-        except (ValueError, RecursionError):
-            place += 1
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("An object has the same key twice.")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)

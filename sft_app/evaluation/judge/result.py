@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.evaluation.answer_pairs import read_pairs
 from sft_app.evaluation.judge.client import Judge
 from sft_app.evaluation.judge.judgements import JudgeId, Judgement, judge_id, read_judgements
@@ -63,7 +64,7 @@ class JudgeResult:
 
     `wins` are pairs in which it prefers the fine-tuned answer in both orders, against those in which it prefers the
     base's. `agreement` is about the pairs of these on which people prefer a side, too; `constant` is how many of those
-    a judge gets right that always chooses the side that people prefer more often. `judges` were tried on this run.
+    a judge gets right that always chooses the side that people prefer more often. `judges` gave a verdict on this run.
     """
 
     judge: JudgeId
@@ -81,6 +82,11 @@ class JudgeResult:
         return self.wins.total + self.ties + self.by_order + self.no_verdict
 
     @property
+    def has_no_verdict(self) -> bool:
+        """Return whether the judge gave no verdict on any pair."""
+        return self.no_verdict == self.judged
+
+    @property
     def counts(self) -> bool:
         """Return whether the judge's verdict counts: the whole interval of its agreement is above one half."""
         return self.agreement.is_above_half
@@ -91,13 +97,21 @@ class JudgeResult:
 
     def facts(self) -> dict[str, Any]:
         """Return plain values for JSON; an interval without an outcome is null."""
-        shares = {"fine_tuned_wins": self.wins, "agreement": self.agreement}
         address, model, checklist = self.judge
         return {
-            **{"model": model, "address": address, "checklist": checklist, "pairs": self.pairs, "judged": self.judged},
-            **{"ties": self.ties, "depends_on_order": self.by_order, "no_verdict": self.no_verdict},
-            **{name: _share_facts(share) for name, share in shares.items()},
-            **{"agreement_of_a_constant_choice": self.constant, "judges_tried": self.judges, "counts": self.counts},
+            "model": model,
+            "address": address,
+            "checklist": checklist,
+            "pairs": self.pairs,
+            "judged": self.judged,
+            "ties": self.ties,
+            "depends_on_order": self.by_order,
+            "no_verdict": self.no_verdict,
+            "fine_tuned_wins": _share_facts(self.wins),
+            "agreement": _share_facts(self.agreement),
+            "agreement_of_a_constant_choice": self.constant,
+            "judges_tried": self.judges,
+            "counts": self.counts,
             "sentences": judge_sentences(self),
         }
 
@@ -109,7 +123,8 @@ def judge_results(run: Run) -> list[JudgeResult]:
         judge: {id: one for id, one in found.items() if id in pairs} for judge, found in read_judgements(run).items()
     }
     asked = {judge: found for judge, found in known.items() if found}
-    return [_result(judge, found, len(pairs), choices, len(asked)) for judge, found in asked.items()]
+    judges = sum(any(one.outcome != "none" for one in found.values()) for found in asked.values())
+    return [_result(judge, found, len(pairs), choices, max(judges, 1)) for judge, found in asked.items()]
 
 
 def judge_result(run: Run, judge: Judge, checklist: Sequence[str]) -> JudgeResult | None:
@@ -146,7 +161,9 @@ def judge_sentences(found: JudgeResult) -> list[str]:
 
 
 def _choices(found: JudgeResult) -> str:
-    asked = f"{found.judge[1]} compared {found.judged:,} of {_counted(found.pairs, 'pair')}, each in both orders."
+    asked = f"{found.judge[1]} compared {found.judged:,} of {count_of(found.pairs, 'pair')}, each in both orders."
+    if found.has_no_verdict:
+        return f"{asked} It gave no verdict on any of them."
     if not found.wins.total:
         return f"{asked} It preferred neither side in any of them."
     decided = f"{found.wins.hits:,} of the {found.wins.total:,} that it decided"
@@ -156,11 +173,10 @@ def _choices(found: JudgeResult) -> str:
 def _left_out(found: JudgeResult) -> list[str]:
     order = f"In {found.by_order:,} ({found.by_order / found.judged:.0%}), the choice depended on the order"
     parts = [f"{order}, which counts as a tie."] if found.by_order else []
-    parts += [f"It called {_counted(found.ties, 'pair')} a tie."] if found.ties else []
-    if found.no_verdict:
-        parts.append(
-            f"For {_counted(found.no_verdict, 'pair')}, a reply was no verdict; asking again tries them again."
-        )
+    parts += [f"It called {count_of(found.ties, 'pair')} a tie."] if found.ties else []
+    if found.no_verdict and not found.has_no_verdict:
+        none = f"It gave no verdict on {count_of(found.no_verdict, 'pair')}"
+        parts.append(f"{none}; if that is too many, choose another model.")
     return [" ".join(parts)] if parts else []
 
 
@@ -168,7 +184,7 @@ def _agreement(found: JudgeResult) -> str:
     agreement = found.agreement
     if not agreement.total:
         return "There is no pair that both the judge and people have decided."
-    sentence = f"It agreed with people on {agreement.hits:,} of {_counted(agreement.total, 'pair')}: {agreement}."
+    sentence = f"It agreed with people on {agreement.hits:,} of {count_of(agreement.total, 'pair')}: {agreement}."
     if found.counts and found.constant >= agreement.hits:
         same = f"Always choosing the same side would agree on {found.constant:,}"
         sentence += f" {same}, so this says little about its choice in a single pair."
@@ -190,16 +206,19 @@ def _what_is_missing(found: JudgeResult) -> str:
     agreement = found.agreement
     if agreement.is_below_half:
         return "it contradicts people more often than chance does. Choose another model or checklist."
+    undecided = found.ties + found.by_order + (found.no_verdict if found.has_no_verdict else 0)
     needed = agreement.hits_to_decide()
-    has_too_few = needed > found.pairs - agreement.total
+    has_too_few = needed > found.pairs - undecided - agreement.total
+    if has_too_few and 2 * undecided > found.judged:
+        return "it decides too few pairs. Choose another model or checklist."
     first = (
         "answer more prompts with both sides in “Many prompts” and ask the judge about them. Then "
         if has_too_few
         else ""
     )
     return (
-        f"{first}vote on at least {_counted(needed, 'more pair')} in the blind test (under another name if you have "
-        "finished), so that its agreement with people can be told from chance."
+        f"{first}vote on at least {count_of(needed, 'more pair')} in the blind test, so that its agreement with people "
+        "can be told from chance. If you have finished, let someone else vote on pairs that no one has decided."
     )
 
 
@@ -207,7 +226,3 @@ def _share_facts(share: Share) -> dict[str, Any]:
     low, high = share.interval if share.total else (None, None)
     rate = share.hits / share.total if share.total else None
     return {**asdict(share), "total": share.total, "rate": rate, "low": low, "high": high}
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

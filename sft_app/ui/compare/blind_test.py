@@ -112,7 +112,7 @@ def build_blind_test(context: PageContext, right: gr.Dropdown, item: gr.Tab) -> 
     test, start_panel, voting_panel = gr.State(BlindTest()), _build_start_panel(), _build_voting_panel()
     _wire_start_panel(context, right, item, test, start_panel, voting_panel)
     _wire_votes(context, test, voting_panel)
-    if offers_judge(context.hosting):
+    if offers_judge(context):
         build_judge(context, right, test, [item.select, right.change, voting_panel.position.change])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.evaluation.judge.result import OUTCOME_LABELS, JudgeResult, judge_sentences
 from sft_app.evaluation.statistics.anytime import percent
 from sft_app.evaluation.votes import (
@@ -33,10 +34,10 @@ def invitation_card(run: str, pairs: int, alike: int, voters: Sequence[str]) -> 
         return views.empty_card("Choose a run on the right above. The blind test uses the answers saved with that run.")
     if not pairs:
         return views.empty_card(f"There are no answers to vote on for {run} yet. {_how_to_get_pairs(alike)}")
-    summary = f"{_counted(pairs, 'pair')} of answers from {run}."
+    summary = f"{count_of(pairs, 'pair')} of answers from {run}."
     if alike:
         verb = "is" if alike == 1 else "are"
-        summary += f" {_counted(alike, 'more pair')} {verb} left out because both answers say the same thing."
+        summary += f" {count_of(alike, 'more pair')} {verb} left out because both answers say the same thing."
     return render_html("compare/invitation.html", summary=summary, voters=", ".join(voters))
 
 
@@ -108,12 +109,8 @@ def _cells(found: Tally) -> list[int | str]:
 
 def _how_to_get_pairs(alike: int) -> str:
     if alike:
-        return f"It has {_counted(alike, 'pair')} of answers, but in each pair both answers say the same thing."
+        return f"It has {count_of(alike, 'pair')} of answers, but in each pair both answers say the same thing."
     return (
         "Answer prompts in “Many prompts” with the base model on the left and this run on the right, "
         "or measure the scorecard: the blind test uses its answers too."
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -15,9 +15,9 @@ from sft_app.evaluation.judge.judgements import judge_pairs, missing_pairs
 from sft_app.evaluation.judge.questions import CHECKLIST, parse_checklist
 from sft_app.evaluation.judge.result import judge_results
 from sft_app.evaluation.votes import waiting_sentence
-from sft_app.hosting import Hosting, self_hosting_logins
+from sft_app.hosting import self_hosting_logins
 from sft_app.runs.folder import Run
-from sft_app.runtime.environment import JUDGE_KEY_VARIABLE
+from sft_app.runtime.environment import ALLOWED_HOSTS_VARIABLE, JUDGE_KEY_VARIABLE
 from sft_app.templating import render_html
 from sft_app.ui import views
 from sft_app.ui.compare.blind_views import judge_card
@@ -30,7 +30,8 @@ JUDGE_EVENT: dict[str, Any] = {**PRIVATE, "concurrency_id": "judge", "concurrenc
 HELP = (
     "A model compares each pair in both orders. Its verdict counts only once it agrees with your votes more often than "
     "chance does. **The prompts, reference answers and both answers are sent to this address**, without the models' "
-    f"names. If it needs a key, set `{JUDGE_KEY_VARIABLE}` before you start the app."
+    f"names. If it needs a key, set `{JUDGE_KEY_VARIABLE}` before you start the app. Ollama silently cuts long "
+    "prompts; start it with `OLLAMA_CONTEXT_LENGTH=16384 ollama serve`."
 )
 HIDDEN = "What the judge chose is shown once you have finished voting."
 HIDDEN_FOR_OTHERS = "People are still voting. What the judge chose is shown once they have finished."
@@ -51,12 +52,15 @@ class JudgeJob:
     def card(self) -> str:
         stopping = ", stopping after this pair …" if self.is_stopping else ""
         title = f"Judged {self.done:,} of {self.total:,} pairs{stopping}"
-        return render_html("compare/progress.html", title=title, percent=100 * self.done / self.total, remarks=[])
+        return render_html(
+            "compare/progress.html", title=title, percent=100 * self.done / max(self.total, 1), remarks=[]
+        )
 
 
-def offers_judge(hosting: Hosting) -> bool:
-    """Return whether no one else uses this page: the server itself would send requests, and its key, to any address."""
-    return not hosting.is_hosted and self_hosting_logins(os.environ) is None
+def offers_judge(context: PageContext) -> bool:
+    """Return whether no one else can use this page: the server would send requests, and its key, to any address."""
+    is_shared = self_hosting_logins(os.environ) or os.environ.get(ALLOWED_HOSTS_VARIABLE)
+    return context.is_local and not context.hosting.is_hosted and not is_shared
 
 
 def build_judge(context: PageContext, right: gr.Dropdown, test: gr.State, changes: Sequence[Any]) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from sft_app.errors import JudgeError, SettingsError
-from sft_app.evaluation.judge.client import Judge, make_judge
+from sft_app.evaluation.judge.addresses import uses_environment
+from sft_app.evaluation.judge.client import Judge, UnansweredError, _longer_pause, make_judge
 from tests.judge_stand_in import Played
 
 KEY = "sk-secret-1234567890"
+ODD = ("0.0.0.0", "[::]", "[::ffff:8.8.8.8]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]")
 ASKED = [{"role": "user", "content": "Which?"}]
 
 
@@ -54,9 +59,11 @@ def test_the_key_is_sent_and_shown_nowhere(played: Played, caplog: pytest.LogCap
         ((404, {}, b'{"error": {"message": "model small not found."}}'), "has no model “small”, or the address"),
         ((302, {"Location": "http://elsewhere.example/"}, b""), "redirects to another address"),
         (
-            (400, {}, b'{"error": "temperature must be 1"}'),
-            r"cannot answer this request \(400: temperature must be 1\)",
+            (400, {}, b'{"error": "too long."}'),
+            r"cannot answer this request \(400: too long\)",
         ),
+        ((422, {}, b'[{"detail": "no such field"}]'), r"\(422: no such field\)"),
+        ((413, {}, b'{"message": "too large"}'), r"\(413: too large\)"),
         ((400, {}, b"{" * 9000), r"cannot answer this request \(400\)"),
     ],
 )
@@ -80,8 +87,68 @@ def test_a_busy_server_is_asked_again_and_then_given_up(played: Played) -> None:
 
 def test_a_server_that_does_not_reply_in_time(played: Played) -> None:
     played.seconds = 1.0
-    with pytest.raises(JudgeError, match=r"did not reply within 0.1 seconds.*choose a smaller model"):
+    with pytest.raises(UnansweredError, match=r"did not reply within 0.1 s.*choose a smaller model"):
         replace(judge_at(played), reply_seconds=0.1).ask(ASKED)
+
+
+def test_a_reply_that_trickles_in_ends_at_the_limit_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(100):
+                    time.sleep(0.05)
+                    connection.sendall(b" ")
+
+        threading.Thread(target=trickle, daemon=True).start()
+        judge = make_judge(f"http://127.0.0.1:{server.getsockname()[1]}/v1", "small", {})
+        with pytest.raises(UnansweredError, match=r"did not reply within 0.2 s"):
+            replace(judge, reply_seconds=0.2).ask(ASKED)
+
+
+def test_a_lost_connection_is_tried_again(played: Played) -> None:
+    played.refusals = [(0, {}, b"")] * 2
+    assert "better" in judge_at(played).ask(ASKED)
+    assert "broke off (RemoteProtocolError), 3 tries in a row" in refused(played, *[(0, {}, b"")] * 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause"), [("", 2), ("soon", 2), ("1.5", 2), ("2.5", 2.5), ("1e9", 30), ("nan", 2), ("-1", 2)]
+)
+def test_a_server_may_ask_for_a_longer_pause_within_limits(asked: str, pause: float) -> None:
+    assert _longer_pause(2, asked) == pause
+
+
+def test_a_model_that_refuses_a_temperature_is_asked_without(played: Played) -> None:
+    judge = judge_at(played)
+    played.refusals = [(400, {}, b'{"error": {"message": "Unsupported value: \'temperature\'"}}')]
+    for _ in range(2):
+        assert "better" in judge.ask(ASKED)
+    assert ["temperature" in request for request in played.requests] == [True, False, False]
+    assert "(400: temperature must be 1)" in refused(played, *[(400, {}, b'{"error": "temperature must be 1"}')] * 2)
+
+
+def test_an_address_without_https_and_a_proxy_that_cannot_be_used(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(JudgeError, match="No secure connection to https://127.0.0.1.*certificate"):
+        make_judge(played.address.replace("http:", "https:"), "small", {}).ask(ASKED)
+    with pytest.raises(JudgeError, match="cannot be used, or the proxy"):
+        make_judge("https://a\u200b.example/v1", "small", {}).ask(ASKED)
+    for proxy in ("socks5://me:word@localhost:1", "odd://me:word@localhost:1"):
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        with pytest.raises(JudgeError, match="the proxy that HTTPS_PROXY or ALL_PROXY names") as caught:
+            make_judge("https://judge.example/v1", "small", {}).ask(ASKED)
+        assert "word" not in str(caught.value)
+        assert "better" in judge_at(played).ask(ASKED)
+
+
+def test_only_https_to_another_machine_uses_a_proxy() -> None:
+    assert uses_environment("https://judge.example/v1")
+    for address in ("http://192.168.1.20/v1", "https://localhost/v1", "https://[::1]:8000"):
+        assert not uses_environment(address)
 
 
 def test_an_address_where_no_server_is() -> None:
@@ -102,6 +169,23 @@ def test_something_else_than_chat_completions(played: Played, body: bytes) -> No
 def test_a_reply_without_text_is_empty(played: Played) -> None:
     played.body = b'{"choices": [{"message": {"content": null}}]}'
     assert judge_at(played).ask(ASKED) == ""
+
+
+def test_a_reply_that_was_cut_off_does_not_count(played: Played) -> None:
+    played.body = b'{"choices": [{"message": {"content": "A"}, "finish_reason": "length"}]}'
+    assert judge_at(played).ask(ASKED) == ""
+
+
+def test_a_reply_in_parts(played: Played) -> None:
+    parts = [{"type": "thinking", "text": "B"}, {"type": "text", "text": "A"}, {"type": "text", "text": "!"}, 1]
+    played.body = json.dumps({"choices": [{"message": {"content": parts}}]}).encode()
+    assert judge_at(played).ask(ASKED) == "A!"
+
+
+def test_an_error_with_status_200_shows_its_reason(played: Played) -> None:
+    played.body = b'{"error": {"message": "context too long"}}'
+    with pytest.raises(UnansweredError, match=r"\(200: context too long\)"):
+        judge_at(played).ask(ASKED)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +209,10 @@ def test_plain_http_stays_on_this_machine_or_without_a_key_in_its_network() -> N
     for host in ("localhost:11434", "127.0.0.1", "[::1]:8000"):
         assert make_judge(f"http://{host}/v1/", "small", key).address == f"http://{host}/v1"
     assert make_judge("http://192.168.1.20:11434/v1/chat/completions", "m", {}).address.endswith("11434/v1")
+    assert make_judge("http://[::ffff:10.0.0.2]/v1", "m", {}).model == "m"
     with pytest.raises(SettingsError, match="your data and key unencrypted. Use https"):
         make_judge("http://192.168.1.20/v1", "small", key)
-    for host in ("judge.example", "8.8.8.8", "169.254.169.254", "localhost.judge.example"):
+    for host in ("judge.example", "8.8.8.8", "169.254.169.254", "localhost.judge.example", *ODD):
         with pytest.raises(SettingsError, match="your data unencrypted. Use https"):
             make_judge(f"http://{host}/v1", "small", {})
     assert make_judge("https://judge.example/v1", "small", key).key == KEY

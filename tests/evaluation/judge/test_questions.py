@@ -21,6 +21,10 @@ from tests.judge_stand_in import PARTS
 PAIR = AnswerPair(prompt="Where is it?", base="plain", tuned="warm", reference="given")
 
 
+def says(better: str) -> str:
+    return f'{{"checklist": {{"1": "A"}}, "better": "{better}"}}'
+
+
 def parts_of(pair: AnswerPair, base_is_first: bool) -> dict[str, str]:
     text = question(pair, base_is_first, CHECKLIST)[-1]["content"]
     return {title: part for title, _, part in PARTS.findall(text)}
@@ -54,19 +58,30 @@ def test_an_answer_cannot_end_its_part_or_open_another() -> None:
     [
         ('{"checklist": {"1": "A"}, "better": "A"}', "A"),
         ('```json\n{"checklist": {"1": "B"},\n "better": "B"}\n```', "B"),
-        ('Let me see. {"better": " Tie "} I hope this helps {you}.', "tie"),
-        ('<think>{"better": "A"} or rather not</think>\n{"better": "B"}', "B"),
-        ('{"better": "A"} … {"better": "a"}', "A"),
-        ('{"better": "A"} … {"better": "B"}', "none"),
-        ('{"better": "A or B"}', "none"),
-        ('{"better": ["A"]}', "none"),
-        ('{"verdict": {"better": "A"}}', "none"),
-        ('{"better": "A"', "none"),
+        (f"Let me see. {says(' Tie ')} I hope this helps {{you}}.", "tie"),
+        *[(says(better), "A") for better in ("a", "A.", "Answer A", "answer a.")],
+        *[(says(better), "tie") for better in ("both", "Neither", "equal")],
+        (f"<think>{says('A')} or rather not</think>\n{says('B')}", "B"),
+        (f"[THINK]{says('A')}[/THINK]{says('B')}", "B"),
+        (f"<think>{'x' * 60_000}</think>{says('B')}", "B"),
+        (f"<think>Maybe {says('A')}? ", "none"),
+        (f"[THINK]Maybe {says('A')}? ", "none"),
+        (f"{says('A')} … {says('a')}", "A"),
+        (f"{says('A')} … {says('B')}", "none"),
+        (says("A or B"), "none"),
+        ('{"checklist": {}, "better": ["A"]}', "none"),
+        ('{"better": "A"}', "none"),
+        (f'{says("A")} {{"better": "B"}}', "none"),
+        ('{"checklist": {}, "better": "A", "better": "B"}', "none"),
+        (f'{{"verdict": {says("A")}}}', "none"),
+        (f'{{"verdict": {says("A")}', "none"),
+        (f'{{"verdict: {says("A")}}}', "none"),
+        (f"{says('A')} {says('B')[:-1]}", "none"),
         ("A is better.", "none"),
         ("", "none"),
         ("{" * 40_000, "none"),
         ('{"better": ' * 20_000, "none"),
-        ('{"better": "A"}' + " " * 60_000, "none"),
+        (says("A") + " " * 60_000, "none"),
     ],
 )
 def test_only_a_clear_verdict_counts(text: str, reply: str) -> None:

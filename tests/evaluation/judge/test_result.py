@@ -48,7 +48,29 @@ def test_a_judge_that_always_says_a_decides_nothing(run: Run, played: Played) ->
     found = judge_all(run, judge_at(played))
     assert (found.judged, found.by_order, found.wins.total, found.counts) == (20, 20, 0, False)
     assert "preferred neither side in any of them. In 20 (100%), the choice depended on the order" in text_of(found)
-    assert "do not count yet: vote on at least 8 more pairs" in text_of(found)
+    assert "do not count yet: it decides too few pairs. Choose another model or checklist." in text_of(found)
+    assert "vote on" not in text_of(found)
+
+
+@pytest.mark.parametrize(
+    ("ties", "told"), [(13, "yet: it decides too few pairs"), (12, "yet: vote on at least 8 more pairs")]
+)
+def test_pairs_that_the_judge_does_not_decide_are_no_pairs_to_vote_on(
+    run: Run, played: Played, ties: int, told: str
+) -> None:
+    tied = {pair.tuned for pair in PAIRS[:ties]}
+    played.character = chooses(lambda text: text.startswith("warm") and text not in tied)
+    found = judge_all(run, judge_at(played))
+    assert found.ties == ties and told in text_of(found)
+
+
+def test_a_judge_without_a_verdict_is_to_be_replaced(run: Run, played: Played) -> None:
+    played.character = lambda parts: "Both are lovely."
+    told = text_of(judge_all(run, judge_at(played)))
+    assert "It gave no verdict on any of them." in told and "Choose another model" in told
+    assert "neither side" not in told and "vote on" not in told
+    played.character = chooses(lambda text: text.startswith("warm"))
+    assert judge_all(run, judge_at(played, "other")).judges == 1  # one without a verdict is no further chance to agree
 
 
 def test_a_judge_that_agrees_with_the_votes_counts(run: Run, played: Played) -> None:
@@ -77,6 +99,7 @@ def test_only_votes_of_people_who_have_finished_are_compared(run: Run, played: P
 
 
 def test_with_too_few_pairs_more_prompts_are_needed_first(run: Run, played: Played) -> None:
+    played.character = chooses(lambda text: text.startswith("warm"))
     run.pairs_file.unlink()
     add_pairs(run, PAIRS[:7])
     assert "yet: answer more prompts with both sides" in text_of(judge_all(run, judge_at(played)))
@@ -120,7 +143,7 @@ def test_nonsense_is_counted_named_and_tried_again(run: Run, played: Played) -> 
     played.character = lambda parts: "Both are lovely." if parts["PROMPT"] in ("Q1", "Q2") else verdict("tie")
     found = judge_all(run, judge_at(played))
     assert (found.no_verdict, found.ties, found.wins.total) == (2, 18, 0)
-    assert "For 2 pairs, a reply was no verdict" in text_of(found)
+    assert "It gave no verdict on 2 pairs" in text_of(found)
     played.character = chooses(lambda text: text.startswith("warm"))
     found = judge_all(run, judge_at(played))
     assert (found.no_verdict, found.ties, found.wins.hits, len(played.requests)) == (0, 18, 2, 44)
@@ -131,9 +154,35 @@ def test_what_was_judged_before_an_error_is_kept(run: Run, played: Played) -> No
     found = judge_pairs(run, missing_pairs(run, judge, CHECKLIST), judge, CHECKLIST)
     next(found)
     played.refusals = [(500, {}, b"")] * 2
-    with pytest.raises(JudgeError, match="2 tries in a row"):
+    with pytest.raises(JudgeError, match="2 tries in a row.*What was judged before is saved; ask again to continue."):
         next(found)
     assert [len(judged) for judged in read_judgements(run).values()] == [1]
+
+
+def test_a_pair_that_the_judge_refuses_has_no_verdict_and_holds_up_no_other(run: Run, played: Played) -> None:
+    played.character = chooses(lambda text: text.startswith("warm"))
+    judge = judge_at(played)
+    pairs = missing_pairs(run, judge, CHECKLIST)
+    asking = judge_pairs(run, pairs, judge, CHECKLIST)
+    next(asking)
+    played.refusals = [(413, {}, b""), (400, {}, b"")]
+    assert [one.outcome for one in asking] == ["none", "none", *["tuned"] * 17]
+    assert [pair.id for pair in missing_pairs(run, judge, CHECKLIST)] == [pair.id for pair in pairs[1:3]]
+
+
+def test_the_first_refusal_and_three_in_a_row_end_the_judging(run: Run, played: Played) -> None:
+    judge = judge_at(played)
+    played.refusals = [(400, {}, b"")]
+    with pytest.raises(JudgeError, match="cannot answer this request") as caught:
+        judge_all(run, judge)
+    assert "saved" not in str(caught.value) and len(played.requests) == 1
+    asking = judge_pairs(run, missing_pairs(run, judge, CHECKLIST), judge, CHECKLIST)
+    first = next(asking)  # another pair than the one that was refused
+    played.refusals = [(422, {}, b"")] * 3
+    with pytest.raises(JudgeError, match="What was judged before is saved"):
+        list(asking)
+    (known,) = read_judgements(run).values()
+    assert [one.outcome for one in known.values()] == ["none", first.outcome, *["none"] * 3]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from sft_app.evaluation.judge.judgements import read_judgements
 from sft_app.evaluation.judge.questions import CHECKLIST
 from sft_app.hosting import Hosting
 from sft_app.runs.folder import Run
+from sft_app.ui import page
 from sft_app.ui.compare.judge_panel import HIDDEN, HIDDEN_FOR_OTHERS, JudgeJob, judge_view, offers_judge
 from sft_app.ui.compare.voting import BlindTest
+from sft_app.ui.context import PageContext
 from sft_app.ui.page import build_page
 from tests.judge_stand_in import Played, chooses, judging
 
@@ -38,8 +40,8 @@ def played() -> Iterator[Played]:
 
 
 def events_of(home: Path, hosting: Hosting | None = None) -> dict[str, Any]:
-    page = build_page(home, hosting or Hosting())
-    return {fn.name: fn.fn for fn in page.fns.values() if "judge_panel" in getattr(fn.fn, "__module__", "")}
+    built = build_page(home, hosting or Hosting())
+    return {fn.name: fn.fn for fn in built.fns.values() if "judge_panel" in getattr(fn.fn, "__module__", "")}
 
 
 def begun(run: Run, voter: str = "Ada") -> BlindTest:
@@ -52,7 +54,37 @@ def test_the_panel_is_only_where_no_one_else_uses_the_page(home: Path, monkeypat
     assert set(events_of(home)) == {"show", "ask_judge", "_stop"}
     assert events_of(home, Hosting(space="ann/app", owner="ann")) == {}
     monkeypatch.setenv("SFT_APP_AUTH", "me:secret,you:other")
-    assert not offers_judge(Hosting()) and events_of(home) == {}
+    assert events_of(home) == {}
+    monkeypatch.delenv("SFT_APP_AUTH")
+    assert offers_judge(PageContext(home)) and not offers_judge(PageContext(home, is_local=False))
+    monkeypatch.setenv("SFT_APP_ALLOWED_HOSTS", "studio.example.org")
+    assert events_of(home) == {}
+
+
+def test_a_page_that_listens_to_the_network_is_not_local(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `ui --host` and Gradio's variable say decides, before the page is served."""
+
+    class BuiltError(Exception):
+        pass
+
+    def build(home: Path, hosting: Hosting, is_local: bool) -> None:
+        built.append(is_local)
+        raise BuiltError
+
+    built: list[bool] = []
+    monkeypatch.setattr(page, "build_page", build)
+    for name in ("ensure_supervisor", "_open_log"):
+        monkeypatch.setattr(page, name, lambda _: None)
+    monkeypatch.setattr(page, "_record_signals", list)
+    for host, variable in ((None, ""), ("::1", ""), ("localhost", ""), ("0.0.0.0", ""), ("::", ""), (None, "0.0.0.0")):
+        monkeypatch.setenv("GRADIO_SERVER_NAME", variable)
+        with pytest.raises(BuiltError):
+            page.launch_page(home, host, 7860, Hosting())
+    assert built == [True, True, True, False, False, False]
+
+
+def test_no_pairs_are_no_progress() -> None:
+    assert "Judged 0 of 0 pairs" in JudgeJob().card()
 
 
 def test_asking_shows_the_progress_and_then_the_result(home: Path, run: Run, played: Played) -> None:
