@@ -144,9 +144,8 @@ def _wire_table(
         )
 
     outputs = [panel.table, panel.result]
-    gr.on(
-        [opened.select, right.change], show_kept, [right, panel.table, kept], [*outputs, *panel.files, kept], **PRIVATE
-    )
+    show_kept, shown = _showing_kept(context, panel, kept), [*outputs, *panel.files, kept]
+    gr.on([opened.select, right.change], show_kept, [right, panel.table, kept], shown, **PRIVATE)
     load.upload(load_file, load, outputs, **PRIVATE)
     suggest.click(add_suggested, [right, panel.table], outputs, **PRIVATE)
     save.click(save_with_run, [right, panel.table], panel.result, **PRIVATE)
