@@ -64,7 +64,7 @@ def side_updates(
     names = [name for _, name in choices]
     first = left or BASE_CHOICE[1]
     is_chosen = right != EXAMPLE_ADAPTER and (right in names or "/" in (right or ""))
-    second = run_id or (right if is_chosen else names[1])
+    second = run_id or (right if is_chosen else context.sides.default_right())
     return {tab.left: gr.Dropdown(choices, value=first), tab.right: gr.Dropdown(choices, value=second)}
 
 
@@ -76,7 +76,7 @@ def _make_side(context: PageContext, label: str, name: str) -> gr.Dropdown:
     other = (only, only) if only else EXAMPLE_CHOICE
     return gr.Dropdown(
         [BASE_CHOICE, other],
-        # The right side is chosen as the page opens. A click before that must not compare with another adapter.
+        # The page chooses the right side as it opens; until then, the newest run is meant.
         value=BASE_CHOICE[1] if label == "Left" else only,
         label=label,
         info=None if only else info,

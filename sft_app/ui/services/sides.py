@@ -35,24 +35,27 @@ class SideService:
 
         return list_sides(self.runs.visible())
 
-    def find(self, left: str, right: str, enable_thinking: bool | None = None) -> tuple[Side, Side]:
+    def default_right(self) -> str:
+        """Return the newest run, or the bundled example while there is none."""
+        return self.choices()[1][1]
+
+    def find(self, left: str, right: str | None, enable_thinking: bool | None = None) -> tuple[Side, Side]:
         """Return both sides, which think first as the run was trained if `enable_thinking` is None.
 
         Raises: AppError if one does not exist, or the two have different base models.
         """
         from sft_app.inference.sides import find_sides
 
-        return find_sides(self._full_name(left or ""), self._full_name(right or ""), self.home, enable_thinking)
+        return find_sides(*self._pair_names(left, right), self.home, enable_thinking)
 
     def find_with_more(
-        self, left: str, right: str, more: Sequence[str], enable_thinking: bool | None = None
+        self, left: str, right: str | None, more: Sequence[str], enable_thinking: bool | None = None
     ) -> tuple[tuple[Side, Side], tuple[MoreSide, ...]]:
         """Return both sides and further ones, such as `prompted`. Raises: AppError as `find`."""
         from sft_app.evaluation.sides.side_names import find_pair_and_more
 
         names = [self._name_of_more(name) for name in more]
-        pair = self._full_name(left or ""), self._full_name(right or "")
-        return find_pair_and_more(*pair, names, self.home, enable_thinking)
+        return find_pair_and_more(*self._pair_names(left, right), names, self.home, enable_thinking)
 
     def find_run(self, name: str | None) -> Run | None:
         """Return the run of a side that is a run or its checkpoint; None for other sides."""
@@ -75,6 +78,10 @@ class SideService:
         run = self.get_run(name)
         check_settled(run, "measure it once it has ended")
         keep_score(run, self.models.load_pair(self.find(BASE, run.id)), prompts, on_progress)
+
+    def _pair_names(self, left: str, right: str | None) -> tuple[str, str]:
+        """Complete both names. The right one is None on a page that has not yet been told which run is the newest."""
+        return self._full_name(left or ""), self._full_name(self.default_right() if right is None else right)
 
     def _name_of_more(self, name: str) -> str:
         """Complete the name of a further side. Raises: AppError if the visitor may not use it."""

@@ -59,3 +59,13 @@ def test_a_space_that_compares_one_adapter_takes_no_recorded_answers(home: Path,
     context = PageContext(home, replace(SPACE, adapter="ann/shop"))
     with pytest.raises(AccessError, match="This Space compares ann/shop with its base model, and nothing else"):
         context.access.check_recorded(str(context.uploads.take(answers)))
+
+
+def test_a_click_before_the_page_knows_the_right_side_compares_with_the_newest_run(
+    home: Path, finished_run: Run
+) -> None:
+    context = PageContext(home)
+    assert context.sides.default_right() == finished_run.id
+    assert [side.name for side in context.sides.find("base", None)] == ["base", finished_run.id]
+    with pytest.raises(AppError, match="Both sides are the base model"):
+        context.sides.find("base", "")
