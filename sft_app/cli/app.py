@@ -7,7 +7,6 @@ import warnings
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sft_app.cli.compare import compare, score
 from sft_app.cli.data import inspect
@@ -16,6 +15,7 @@ from sft_app.cli.judge import judge
 from sft_app.cli.options import JsonFlag
 from sft_app.cli.runs import delete, move, resume, runs, status, stop
 from sft_app.cli.terminal import (
+    print_error,
     print_facts,
     print_json,
 )
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not isinstance(error, AppError) and not is_out_of_memory(error):
             raise
         message = " ".join(str(error).splitlines()) if isinstance(error, AppError) else NOT_ENOUGH_MEMORY
-        Console(stderr=True, soft_wrap=True).print(f"Error: {message}", markup=False, highlight=False)
+        print_error(message)
         sys.exit(1)
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sft_app.cli.options import JsonFlag, RunArgument
-from sft_app.cli.terminal import console, print_json, progress_bar
+from sft_app.cli.terminal import console, print_error, print_json, progress_bar
 from sft_app.errors import AppError, DataError
 from sft_app.runs.directory import find_run
 from sft_app.runtime.home import app_home
@@ -53,7 +52,7 @@ def judge(
     try:
         found = _judge(run, address, model, checklist, limit, timeout, as_json)
     except AppError as error:
-        Console(stderr=True, soft_wrap=True).print(f"Error: {error}", markup=False, highlight=False)
+        print_error(str(error))
         sys.exit(NOT_ASKED)
     print_json(found.facts()) if as_json else print_judge(found)
 

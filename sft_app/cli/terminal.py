@@ -69,6 +69,11 @@ def _follow_in_lines(run: Run) -> None:
         time.sleep(FOLLOW_SECONDS)
 
 
+def print_error(message: str) -> None:
+    """Print why a command failed to the error stream."""
+    Console(stderr=True, soft_wrap=True).print(f"Error: {message}", markup=False, highlight=False)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document. NaN and infinity, which JSON does not have, become null."""
     sys.stdout.write(json_text(value, indent=2) + "\n")

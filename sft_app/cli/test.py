@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sft_app.cli.options import JsonFlag
-from sft_app.cli.terminal import console, print_json, progress_bar, without_library_warnings
+from sft_app.cli.terminal import console, print_error, print_json, progress_bar, without_library_warnings
 from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError, DataError, SettingsError
 from sft_app.runs.folder import Run
@@ -80,7 +79,7 @@ def _print_error(error: BaseException) -> None:
     else:
         traceback.print_exception(error)
         message = f"The tests could not be run: {type(error).__name__}: {error}"
-    Console(stderr=True, soft_wrap=True).print(f"Error: {message}", markup=False, highlight=False)
+    print_error(message)
 
 
 def print_suite(scores: SuiteScores) -> None:

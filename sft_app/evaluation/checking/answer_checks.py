@@ -10,6 +10,7 @@ import unicodedata
 from functools import partial
 from typing import Any
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.data.checkup.language_words import LANGUAGE_NAMES
 from sft_app.data.words import as_long_as, count_words, is_unspaced, words_of
 from sft_app.evaluation.answer_metrics import REPEATED_WORDS, repetition
@@ -163,10 +164,6 @@ def _in_range(count: int, limits: tuple[int, int | None], unit: str, note: str =
     low, high = limits
     if low <= count and (high is None or count <= high):
         return ""
-    least = partial(_counted, unit=unit)
+    least = partial(count_of, noun=unit)
     limit = f"at least {least(low)}" if count < low else f"at most {least(high or 0)}"
-    return f"The answer has {_counted(count, unit)}{note}, expected {limit}."
-
-
-def _counted(count: int, unit: str) -> str:
-    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+    return f"The answer has {count_of(count, unit)}{note}, expected {limit}."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.evaluation.statistics.exact import clopper_pearson, holm, mcnemar
 from sft_app.evaluation.verdicts import CHANCE, FEWEST_TO_JUDGE
 from sft_app.runs.suite_scores import JudgedTest, SuiteScores
@@ -35,7 +36,7 @@ class PassRate:
         share = f"{self.low:.0%} to {self.high:.0%}"
         if self.conversations == self.total:
             return share
-        return f"{share} for {self.passed_conversations} of {_counted(self.conversations, 'different conversation')}"
+        return f"{share} for {self.passed_conversations} of {count_of(self.conversations, 'different conversation')}"
 
     def __str__(self) -> str:
         return f"{self.passed} of {self.total} ({self.interval})"
@@ -132,7 +133,7 @@ def suite_sentence(scores: SuiteScores) -> str:
     if not rates:
         return "There are no tests."
     passes = [f"{rate.side} passes {rate.passed}" for rate in rates]
-    sentence = f"Of {_counted(len(scores.tests), 'test')}, {listed(passes)}."
+    sentence = f"Of {count_of(len(scores.tests), 'test')}, {listed(passes)}."
     return " ".join(filter(None, [sentence, *(_comparisons(scores) if len(rates) >= 2 else []), _incomplete(scores)]))
 
 
@@ -190,13 +191,13 @@ def _compared(scores: SuiteScores, other: int, found: PairedCounts, p_value: flo
     if p_value < CHANCE:
         than = "" if are_two else f" than {labels[1 - (found.leader or 0)]}"
         return f"{labels[found.leader or 0]} is better{than} ({chance})."
-    return f"{'They' if are_two else both} differ in {_counted(differing, 'test')}, which could be chance ({chance})."
+    return f"{'They' if are_two else both} differ in {count_of(differing, 'test')}, which could be chance ({chance})."
 
 
 def _flattered_note(scores: SuiteScores) -> str:
     counts = {"what it was trained on": scores.trained_on, "what chose its weights": scores.chose_weights}
     asks = [
-        f"{_counted(count, 'test')} ask{'s' if count == 1 else ''} {what}" for what, count in counts.items() if count
+        f"{count_of(count, 'test')} ask{'s' if count == 1 else ''} {what}" for what, count in counts.items() if count
     ]
     return (
         f" But {' and '.join(asks)}, which makes it look better than it is, so its lead is not judged. "
@@ -210,7 +211,7 @@ def _copies_note(found: PairedCounts, tests: int) -> str:
         return ""
     if found.conversations == 1:
         return "All tests ask the same conversation, which counts once."
-    return f"The tests ask {_counted(found.conversations, 'different conversation')}, and each of these counts once."
+    return f"The tests ask {count_of(found.conversations, 'different conversation')}, and each of these counts once."
 
 
 def _incomplete(scores: SuiteScores) -> str:
@@ -219,7 +220,7 @@ def _incomplete(scores: SuiteScores) -> str:
         for side, label in enumerate(scores.sides)
     ]
     return " ".join(
-        f"{label} gave no complete answer to {_counted(count, 'test')}; these count as failed."
+        f"{label} gave no complete answer to {count_of(count, 'test')}; these count as failed."
         for label, count in counts
         if count
     )
@@ -247,10 +248,6 @@ def suite_facts(scores: SuiteScores) -> dict[str, Any]:
             for test in scores.tests
         ],
     }
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _passes(test: JudgedTest, side: int) -> bool:
