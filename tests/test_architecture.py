@@ -144,8 +144,8 @@ INNER_LAYERS = {
         "side_names",
     ],
     "evaluation/beside": [
-        "memorised prompted prompted_verdicts",
-        "memorised_verdict",
+        "memorised prompted prompted_verdicts side_verdicts",
+        "memorised_verdict side_scores",
         "beside_training",
     ],
     "evaluation/judge": ["addresses questions", "client", "judgements", "result"],

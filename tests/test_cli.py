@@ -226,13 +226,26 @@ def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, train
     assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out requires --prompts FILE")
 
 
+def test_score_asks_more_sides_the_same_questions(cli: Any, trained_home: Path, tmp_path: Path) -> None:
+    heldout = find_run(trained_home, "latest").heldout_file.read_text().splitlines()
+    rows = [json.loads(line)["messages"] for line in heldout]
+    recorded = [{"prompt": turns[0]["content"], "answer": turns[-1]["content"]} for turns in rows]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in recorded))
+    ended = cli("score", "latest", "--prompts", "2", "--side", tmp_path / "old.jsonl", "--json")
+    assert ended.status == 0, ended.err
+    (side,) = ended.json["sides"]
+    assert side["name"] == "old.jsonl" and side["answers"]["base"]["exact_match"] == 1
+    assert_one_clear_line(cli("score", "latest", "--prompts", "0", "--side", "prompted"), "--side requires questions")
+    assert_one_clear_line(cli("score", "latest", "--prompts", "2", "--side", "base"), "Name each side once")
+
+
 def test_score_writes_the_scorecard_with_the_keys_of_the_design(cli: Any, trained_home: Path) -> None:
     ended = cli("score", "latest", "--prompts", "2", "--json")
     assert ended.status == 0, ended.err
     card = ended.json
     compared = {"heldout", "base", "tuned", "difference", "rows", "general", "known", "answers", "most_changed"}
     assert set(card) >= compared | {"dtype", "note", "primary"}
-    assert set(card) <= compared | {"dtype", "note", "primary", "selection", "prompted", "memorised"}
+    assert set(card) <= compared | {"dtype", "note", "primary", "selection", "prompted", "memorised", "sides"}
     assert set(card["heldout"]) == {"conversations", "trained_tokens", "groups"}
     assert set(card["difference"]["loss"]) == {"value", "low", "high", "p_value"}
     assert set(card["difference"]["token_accuracy"]) == {"value", "low", "high", "p_value", "p_holm"}

@@ -176,14 +176,23 @@ def score(
         float | None,
         typer.Option(metavar="MARGIN", help="Also ask whether the loss rose by more than this, in nats per token."),
     ] = None,
+    side: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIDE",
+            help="A further side that answers the same questions: another run, a checkpoint or an adapter, `prompted` "
+            "(the base with the nearest examples), or a file of recorded answers; can be repeated.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
     from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
     from sft_app.evaluation.margins import check_margin, loss_margins
     from sft_app.evaluation.score_run import keep_score
+    from sft_app.evaluation.sides.side_names import find_pair_and_more
     from sft_app.inference.pair import load_pair
-    from sft_app.inference.sides import BASE, find_sides
+    from sft_app.inference.sides import BASE
 
     if not_worse_by is not None:
         check_margin(not_worse_by)
@@ -191,11 +200,14 @@ def score(
     check_settled(found, "measure it once it has ended")
     count = found.record().settings.scorecard_prompts if prompts is None else prompts
     questions = None if general is None else read_general_questions(general.expanduser())
-    pair = load_pair(find_sides(BASE, found.id, app_home()), app_home())
+    if side and not count:
+        raise SettingsError("--side requires questions to answer. Use --prompts 20, for example.")
+    sides, more = find_pair_and_more(BASE, found.id, side or [], app_home())
+    pair = load_pair(sides, app_home())
     if questions is not None:
         keep_general_questions(found.general_file, questions)
     with progress_bar("Measuring both sides", quiet=as_json) as report:
-        card = keep_score(found, pair, count, report)
+        card = keep_score(found, pair, count, report, more=more)
     margins = [] if not_worse_by is None else loss_margins(card, not_worse_by)
     if as_json:
         return print_json({**card.as_record(), **({"not_worse_by": list(map(asdict, margins))} if margins else {})})

@@ -29,6 +29,16 @@ def print_beside_training(card: Scorecard, console: Console) -> None:
             change = f"{line.difference}{interval}"
             table.add_row(line.label, one.plain, line.base, line.tuned, change, line.verdict)
         console.print(table)
+    for side in found.sides:
+        heads = ("", side.label, "fine-tuned", "difference (95% interval)", "")
+        table = Table(*heads, title=side.label, title_justify="left")
+        for line in side.lines:
+            interval = f" ({line.interval})" if line.interval else ""
+            table.add_row(line.label, line.base, line.tuned, f"{line.difference}{interval}", line.verdict)
+        if side.lines:
+            console.print(table)
+        if side.note:
+            console.print(side.note, style="yellow")
     if found.memorised:
         for repeated in found.memorised.worst[:SHOWN_REPEATED]:
             title = f"{repeated.share:.0%} repeated from training row {repeated.training_row}: {repeated.question}"

@@ -110,10 +110,10 @@ def summarise_answers(
 ) -> AnswerScores:
     """Compute both sides' means and the differences, as in `scorecard.json`; `groups` numbers related rows `(rows,)`.
 
-    `broken` counts the broken answers. A side with a broken answer has no means, because the means of its other
-    answers would be biased.
+    Only the metrics that every answer of both sides has are compared. `broken` counts the broken answers. A side with a
+    broken answer has no means, because the means of its other answers would be biased.
     """
-    names = list(ANSWER_METRICS)
+    names = [name for name in ANSWER_METRICS if all(name in scores for scores in (*base, *tuned))]
     one, other = (np.array([[scores[name] for name in names] for scores in side]) for side in (base, tuned))
     numbers = np.arange(len(base)) if groups is None else groups
     return AnswerScores(
@@ -122,11 +122,11 @@ def summarise_answers(
         broken=Broken(base=_count_broken(one), tuned=_count_broken(other)),
         base=dict(zip(names, one.mean(axis=0).tolist(), strict=True)),
         tuned=dict(zip(names, other.mean(axis=0).tolist(), strict=True)),
-        difference=dict(zip(names, _differences(one, other, numbers), strict=True)),
+        difference=dict(zip(names, _differences(names, one, other, numbers), strict=True)),
     )
 
 
-def _differences(base: np.ndarray, tuned: np.ndarray, groups: np.ndarray) -> list[Interval]:
+def _differences(names: Sequence[str], base: np.ndarray, tuned: np.ndarray, groups: np.ndarray) -> list[Interval]:
     """Return each metric's difference, `(rows, metrics)` on both sides: exact for a yes or no, else by resampling."""
     rows = np.ones((len(base), 1))
     intervals = paired_intervals(np.hstack([base, rows]), np.hstack([tuned, rows]), _means, groups=groups)
@@ -134,8 +134,8 @@ def _differences(base: np.ndarray, tuned: np.ndarray, groups: np.ndarray) -> lis
     found = [one.model_copy(update={"p_value": p}) for one, p in zip(intervals, p_values, strict=True)]
     if len(np.unique(groups)) < len(base):  # the exact ones need rows that are independent
         return found
-    for column, metric in enumerate(ANSWER_METRICS.values()):
-        if metric.is_yes_or_no and np.isfinite(found[column].value):
+    for column, name in enumerate(names):
+        if ANSWER_METRICS[name].is_yes_or_no and np.isfinite(found[column].value):
             found[column] = _exact(found[column], base[:, column], tuned[:, column])
     return found
 

@@ -12,7 +12,7 @@ from sft_app.data.conversation import prompt_messages
 from sft_app.data.rows import JsonObject, Row
 from sft_app.data.sources.data_files import read_rows
 from sft_app.errors import DataError, ModelError
-from sft_app.evaluation.sides.more_sides import MoreSide, SideText, open_sides
+from sft_app.evaluation.sides.more_sides import MoreSide, Question, SideText, open_sides
 from sft_app.evaluation.tables import csv_text, jsonl_text
 from sft_app.evaluation.word_diff import change_between
 
@@ -171,7 +171,8 @@ def answer_prompt_set(
         rendered = [render_prompt(pair.tokenizer, messages) for messages in questions]
         answered = zip(batch, answer_each(pair, rendered, sampling), strict=True)
         results = [_result(number, prompt, both) for number, (prompt, both) in enumerate(answered, start=start + 1)]
-        texts = [answer(questions, sampling) for answer in further]
+        asked = [Question(messages, ids) for messages, ids in zip(questions, rendered, strict=True)]
+        texts = [answer(asked, sampling) for answer in further]
         yield [replace(result, more=tuple(side[index] for side in texts)) for index, result in enumerate(results)]
 
 

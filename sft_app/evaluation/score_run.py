@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from sft_app.data.conversation import Conversation
 from sft_app.data.tokens import RenderedConversation, render_last_prompt
 from sft_app.errors import AppError, ModelError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised
 from sft_app.evaluation.beside.prompted import AnsweredRow, score_prompted
+from sft_app.evaluation.beside.side_scores import score_sides
 from sft_app.evaluation.forgetting.general_questions import general_questions_file, questions_by_number
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
@@ -27,6 +29,7 @@ from sft_app.evaluation.scorecard import (
     score_copies,
 )
 from sft_app.evaluation.selection import with_flattering_tests, without_selection
+from sft_app.evaluation.sides.more_sides import MoreSide, open_sides
 from sft_app.evaluation.suites.running import run_kept_tests
 from sft_app.inference.batch_generation import answer_each
 from sft_app.inference.generation import Answer, Sampling
@@ -35,7 +38,7 @@ from sft_app.inference.pair import LoadedPair, activate_both_sides, activate_sid
 from sft_app.runs.folder import Run
 from sft_app.runs.known import Known
 from sft_app.runs.scorecard import AnswerScores, ChangedRow, MostChanged, PromptedScores, RowMessage, Scorecard
-from sft_app.runtime.progress import ProgressCallback
+from sft_app.runtime.progress import ProgressCallback, part_of
 from sft_app.runtime.resources import is_out_of_memory
 
 MOST_CHANGED = 10
@@ -50,9 +53,10 @@ def keep_score(
     on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
     runs_tests: bool = True,
+    more: Sequence[MoreSide] = (),
 ) -> Scorecard:
     """Score a run as `score_run` does, and write its `scorecard.json` and the answers to vote on."""
-    card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests)
+    card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests, more)
     add_pairs(run, pairs)
     run.keep_scorecard(card)
     return card
@@ -65,6 +69,7 @@ def score_run(
     on_progress: ProgressCallback = lambda share: None,
     known: BothScores | None = None,
     runs_tests: bool = True,
+    more: Sequence[MoreSide] = (),
 ) -> tuple[Scorecard, list[AnswerPair]]:
     """Compute the complete scorecard and the answers; `pair` is the base on the left and the run on the right.
 
@@ -73,48 +78,50 @@ def score_run(
     lost. `answers` compares both sides' answers to the first `prompts` held-out questions with the reference answers;
     without prompts, no general question is answered either. `known` are both sides' scores of the held-out
     conversations, if training already computed them in the same precision. With `runs_tests`, the run's own tests are
-    part of it.
+    part of it. The sides `more` answer the same questions.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
+        AppError: one of `more` cannot be loaded.
     """
     settings = run.record().settings
+    pair, opened = open_sides(pair, more)
     heldout = read_scorable_rows(run.heldout_file, pair.tokenizer, settings.max_length)
     general_file = general_questions_file(run)
     general = read_scorable_rows(general_file, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
-        known = score_both(pair, [row.rendered for row in heldout], _part(on_progress, 0.0, 0.3))
+        known = score_both(pair, [row.rendered for row in heldout], part_of(on_progress, 0.0, 0.3))
     copies = number_equal(render_last_prompt(pair.tokenizer, row.conversation) for row in general)
-    of_general = score_both(pair, [row.rendered for row in general], _part(on_progress, 0.3, 0.5))
+    of_general = score_both(pair, [row.rendered for row in general], part_of(on_progress, 0.3, 0.5))
     questions = [row for row in heldout if not row.conversation.is_text()][:prompts]
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
-    answered = _answer_rows(pair, questions, sampling, _part(on_progress, 0.5, 0.7))
+    answered = _answer_rows(pair, questions, sampling, part_of(on_progress, 0.5, 0.7))
     to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
         "note": pair.models.note,
         "primary": settings.primary_measure,
         "general": make_scorecard(*of_general, groups=np.array(copies)) if general else None,
-        "known": _known(pair, general_file, (general, copies), of_general, to_answer, _part(on_progress, 0.7, 0.85)),
+        "known": _known(pair, general_file, (general, copies), of_general, to_answer, part_of(on_progress, 0.7, 0.85)),
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
     }
-    if answered:
-        measured["answers"] = _compared(answered)
     groups = np.array([row.group for row in heldout])
     judged, selection = without_selection(run, known[1], groups)
     if selection:
         measured["selection"] = selection
     if answered:
+        measured["answers"] = _compared(answered)
         is_flattered = selection is not None and selection.rows == "same"
-        part = _part(on_progress, 0.85, 0.95)
-        measured |= _beside_training(run, pair, heldout, known, answered, is_flattered, part)
-    if runs_tests and (tested := run_kept_tests(run, pair, _part(on_progress, 0.95, 1.0))):
+        rows, sides = _answered_rows(heldout, known, answered), list(zip(more, opened, strict=True))
+        measured |= _beside_training(run, pair, rows, sampling, is_flattered, part_of(on_progress, 0.85, 0.9))
+        measured["sides"] = score_sides(pair, sides, rows, sampling, is_flattered, part_of(on_progress, 0.9, 0.95))
+    if runs_tests and (tested := run_kept_tests(run, pair, part_of(on_progress, 0.95, 1.0))):
         tests, suite = tested
         measured["tests"] = with_flattering_tests(run, tests, suite) if suite else tests
     card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
     card = correct_for_several(card)
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
-    return card, [_as_pair(row, *both) for row, both in complete]
+    return card, [_as_pair(row.conversation, *both) for row, both in complete]
 
 
 def _known(
@@ -197,12 +204,21 @@ def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScor
     return summarise_answers(base, tuned, np.array([row.group for row, _ in answered]))
 
 
+def _answered_rows(
+    heldout: Sequence[ScorableRow], known: BothScores, answered: Sequence[tuple[ScorableRow, BothAnswers]]
+) -> list[AnsweredRow]:
+    scores = {id(row): (base, tuned) for row, base, tuned in zip(heldout, *known, strict=True)}
+    return [
+        AnsweredRow(row.number, row.conversation, row.rendered, answers, scores[id(row)], row.group)
+        for row, answers in answered
+    ]
+
+
 def _beside_training(
     run: Run,
     pair: LoadedPair,
-    heldout: Sequence[ScorableRow],
-    known: BothScores,
-    answered: Sequence[tuple[ScorableRow, BothAnswers]],
+    rows: Sequence[AnsweredRow],
+    sampling: Sampling,
     is_flattered: bool,
     on_progress: ProgressCallback,
 ) -> dict[str, Any]:
@@ -211,11 +227,6 @@ def _beside_training(
     Long prompts take more memory than anything before them; a lack of it costs only this part.
     """
     settings = run.record().settings
-    scores = {id(row): (base, tuned) for row, base, tuned in zip(heldout, *known, strict=True)}
-    rows = [
-        AnsweredRow(row.conversation, row.rendered, answers, scores[id(row)], row.group) for row, answers in answered
-    ]
-    sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
     count, system = settings.scorecard_prompted, settings.system_prompt
     try:
         prompted = score_prompted(pair, run.train_file, rows, count, system, sampling, on_progress)
@@ -227,20 +238,16 @@ def _beside_training(
     if prompted and is_flattered:
         prompted = prompted.model_copy(update={"is_flattered": True})
     on_progress(1.0)
-    texts = [(row.number, _as_pair(row, *both)) for row, both in answered if not any(one.broken for one in both)]
-    questions = [AnsweredQuestion(row, one.prompt, one.reference, one.base, one.tuned) for row, one in texts]
+    whole = [row for row in rows if not any(answer.broken for answer in row.answers)]
+    texts = [(row.number, _as_pair(row.conversation, *row.answers)) for row in whole]
+    questions = [AnsweredQuestion(number, one.prompt, one.reference, one.base, one.tuned) for number, one in texts]
     found = {"prompted": prompted, "memorised": find_memorised(run.train_file, questions)}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _as_pair(row: ScorableRow, base: Answer, tuned: Answer) -> AnswerPair:
-    *turns, reference = row.conversation.as_dicts()
+def _as_pair(conversation: Conversation, base: Answer, tuned: Answer) -> AnswerPair:
+    *turns, reference = conversation.as_dicts()
     return AnswerPair(prompt=join_as_prompt(turns), base=base.text, tuned=tuned.text, reference=reference["content"])
-
-
-def _part(on_progress: ProgressCallback, begin: float, end: float) -> ProgressCallback:
-    """Return a callback for a part of the work that spans `begin` to `end` of the whole."""
-    return lambda share: on_progress(begin + (end - begin) * share)
 
 
 def _answer_rows(

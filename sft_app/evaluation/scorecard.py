@@ -16,7 +16,7 @@ from sft_app.evaluation.statistics.intervals import paired_intervals, sum_groups
 from sft_app.evaluation.suites.summary import paired_counts
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number
-from sft_app.runs.scorecard import ChangedRows, Counted, Interval, PromptedScores, Scorecard, Scores
+from sft_app.runs.scorecard import ChangedRows, Counted, Interval, PromptedScores, Scorecard, Scores, SideAnswers
 from sft_app.runtime.files import read_records, write_jsonl_atomically
 
 MAX_LOGITS_IN_PASS = 2**26
@@ -88,8 +88,9 @@ def make_scorecard(
 def correct_for_several(card: Scorecard) -> Scorecard:
     """Return the card with the p-values of all measures but the primary one corrected for their number (`p_holm`).
 
-    Whether a prompt does as well is a question of its own, whose primary measure is the loss. Answers of weights that
-    were chosen on the same rows get no corrected value, since only the loss can be corrected for the choice.
+    Whether a prompt does as well is a question of its own, whose primary measure is the loss; whether further sides do
+    is another one, without a primary measure. Answers of weights that were chosen on the same rows get no corrected
+    value, since only the loss can be corrected for the choice.
     """
     chosen_here = card.selection is not None and card.selection.rows == "same"
     answers, prompted = (None, None) if chosen_here else (card.answers, card.prompted)
@@ -108,6 +109,8 @@ def correct_for_several(card: Scorecard) -> Scorecard:
         changed["answers"] = answers.model_copy(update={"difference": changes["answers"]})
     if prompted:
         changed["prompted"] = prompted.model_copy(update=_corrected_prompt(prompted))
+    if card.sides and not chosen_here:
+        changed["sides"] = _corrected_sides(card.sides)
     return card.model_copy(update=changed)
 
 
@@ -117,6 +120,18 @@ def _corrected_prompt(prompted: PromptedScores) -> dict[str, Any]:
     return {
         name: part.model_copy(update={"difference": changes[name]}) for name, part in parts.items() if part is not None
     }
+
+
+def _corrected_sides(sides: Sequence[SideAnswers]) -> list[SideAnswers]:
+    changes = _corrected({side.name: side.answers.difference for side in sides if side.answers}, ())
+    found = []
+    for side in sides:
+        if side.answers:
+            answers = side.answers.model_copy(update={"difference": changes[side.name]})
+            found.append(side.model_copy(update={"answers": answers}))
+        else:
+            found.append(side)
+    return found
 
 
 def _corrected(

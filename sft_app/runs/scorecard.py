@@ -172,9 +172,27 @@ class PromptedScores(Record):
     seconds: Number = 0.0
 
 
+class SideAnswers(Record):
+    """What another side answers to the same held-out questions, next to the fine-tuned model.
+
+    In `answers`, the side called base is this one; metrics that are unknown for recorded answers are missing.
+    `unanswered` questions have no answer of it and do not count. It was `trained_on` this many of the questions, or its
+    weights were chosen by them. `note` says what else is unusual about it, or why it could not be compared. If it
+    `is_flattered`, the fine-tuned weights were chosen on the same rows, so that nothing is judged.
+    """
+
+    name: str
+    label: str
+    unanswered: int = 0
+    trained_on: int = 0
+    note: str = ""
+    is_flattered: bool = False
+    answers: AnswerScores | None = None
+
+
 class Scorecard(PredictedScores):
     """The whole file: the held-out rows and, if measured, the `general` questions, what of them was `known`, and
-    the `answers`. `tests` are the results of the tests that people wrote.
+    the `answers`. `tests` are the results of the tests that people wrote, `sides` are further sides, if asked for.
 
     `dtype` is the precision both sides computed in, `note` what is unusual about it. `primary` is the measure that was
     named before training to decide; all other p-values are corrected for their number. `selection` says how the weights
@@ -192,3 +210,4 @@ class Scorecard(PredictedScores):
     known: Known | None = None
     prompted: PromptedScores | None = None
     memorised: Memorised | None = None
+    sides: list[SideAnswers] = []

@@ -1,4 +1,4 @@
-"""Put into words what the scorecard says besides base and fine-tuned: a prompt instead of training, memorised answers.
+"""Put into words what the scorecard says besides base and fine-tuned: prompts, further sides, memorised answers.
 
 Imports no torch.
 """
@@ -16,6 +16,7 @@ from sft_app.evaluation.beside.prompted_verdicts import (
     prompted_note,
     prompted_sentence,
 )
+from sft_app.evaluation.beside.side_verdicts import SideComparison, compare_sides
 from sft_app.runs.memorised import RepeatedAnswer
 from sft_app.runs.scorecard import Scorecard
 
@@ -44,14 +45,17 @@ class RepeatedAnswers:
 
 @dataclass(frozen=True)
 class BesideTraining:
-    """Each part is None if it was not measured."""
+    """Each part is None if it was not measured; `sides` are those that were asked for."""
 
     prompted: PromptComparison | None
+    sides: list[SideComparison]
     memorised: RepeatedAnswers | None
 
     def sentences(self) -> list[str]:
-        """Return the sentence of each part that was measured."""
-        return [part.sentence for part in (self.prompted, self.memorised) if part is not None]
+        """Return a sentence for each part that was measured."""
+        sides = [f"{side.label}: {side.sentence}" for side in self.sides]
+        before, after = ([part.sentence] if part else [] for part in (self.prompted, self.memorised))
+        return [*before, *sides, *after]
 
 
 def beside_training(card: Scorecard | None) -> BesideTraining:
@@ -66,6 +70,7 @@ def beside_training(card: Scorecard | None) -> BesideTraining:
         )
         if prompted
         else None,
+        sides=compare_sides(card.sides) if card else [],
         memorised=RepeatedAnswers(
             memorised_sentence(memorised), COMMON_PHRASES, is_memorising(memorised), memorised.worst
         )

@@ -32,9 +32,10 @@ NO_EXAMPLES = "The training data has no questions and answers to use as examples
 class AnsweredRow:
     """A held-out conversation with both sides' answers to its last question and scores of all its answers.
 
-    Rows with the same `group` are related, and count as one.
+    `number` is its row in the data file. Rows with the same `group` are related, and count as one.
     """
 
+    number: int
     conversation: Conversation
     rendered: RenderedConversation
     answers: tuple[Answer, Answer]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.errors import ModelError
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from sft_app.inference.loaded_models import LoadedSide
     from sft_app.inference.pair import LoadedPair
 
-Messages = Sequence[dict[str, str]]
-AnswerQuestions = Callable[[Sequence[Messages], "Sampling"], list["SideText"]]
+AnswerQuestions = Callable[[Sequence["Question"], "Sampling"], list["SideText"]]
 PROMPTED = "prompted"
 PROMPTED_LABEL = "Base with nearest examples"
 NO_RECORDED_ANSWER = "The file has no answer to this prompt."
@@ -40,6 +39,18 @@ class SideText:
     finished: bool | None = None
 
 
+@dataclass(frozen=True)
+class Question:
+    """A conversation that ends with a question, and its tokens as the pair is asked it."""
+
+    messages: Sequence[dict[str, Any]]
+    prompt: list[int]
+
+    def unanswered(self) -> Conversation:
+        """Return it with a place for the answer, which no prompt contains. Raises: DataError as `make_conversation`."""
+        return make_conversation([*self.messages, {"role": "assistant", "content": "-"}])
+
+
 class MoreSide(Protocol):
     """A further side. `name` is its column in files and `label` its name on the page."""
 
@@ -50,7 +61,7 @@ class MoreSide(Protocol):
     def label(self) -> str: ...
 
     def open(self, pair: LoadedPair) -> AnswerQuestions:
-        """Load what the side needs, and return a function that answers conversations whose last turn is a question.
+        """Load what the side needs, and return a function that answers questions.
 
         Raises: AppError if it cannot be loaded.
         """
@@ -71,14 +82,11 @@ class ModelSide:
         return self.side.label
 
     def open(self, pair: LoadedPair) -> AnswerQuestions:
-        from sft_app.data.tokens import render_prompt
-
         pair.models.loaded_beside(self.side, pair.sides)
 
-        def answer(questions: Sequence[Messages], sampling: Sampling) -> list[SideText]:
+        def answer(questions: Sequence[Question], sampling: Sampling) -> list[SideText]:
             loaded = pair.models.loaded_beside(self.side, pair.sides)  # other sides may have taken its place in memory
-            rendered = [render_prompt(pair.tokenizer, messages) for messages in questions]
-            return _answer(pair, loaded, rendered, sampling)
+            return _answer(pair, loaded, [question.prompt for question in questions], sampling)
 
         return answer
 
@@ -100,8 +108,8 @@ class PromptedSide:
         loaded, index = pair.models.loaded_beside(self.base, pair.sides), NearestExamples(self.train_file)
         context = context_length(loaded.model)
 
-        def answer(questions: Sequence[Messages], sampling: Sampling) -> list[SideText]:
-            asked = [_unanswered(messages) for messages in questions]
+        def answer(questions: Sequence[Question], sampling: Sampling) -> list[SideText]:
+            asked = [question.unanswered() for question in questions]
             room = prompt_room(context, sampling.max_new_tokens)
             made = [
                 with_examples(pair.tokenizer, conversation, examples, "", room).conversation
@@ -131,7 +139,7 @@ class RecordedSide:
         return [f"{self.label}: {empty:,} of {len(self.answers):,} answers {verb}."] if empty else []
 
     def open(self, pair: LoadedPair) -> AnswerQuestions:
-        return lambda questions, sampling: [self.answer(join_as_prompt(messages)) for messages in questions]
+        return lambda questions, sampling: [self.answer(join_as_prompt(question.messages)) for question in questions]
 
     def answer(self, prompt: str) -> SideText:
         """Return the recorded answer, or that there is none."""
@@ -176,11 +184,6 @@ def side_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> list[
         if isinstance(one, ModelSide) and one.side.folder is not None and one.side.chat_template != right.chat_template
     ]
     return [*templates, *(note for one in more if isinstance(one, RecordedSide) for note in one.notes())]
-
-
-def _unanswered(messages: Messages) -> Conversation:
-    """Return a conversation that ends with a place for the answer, which no prompt contains."""
-    return make_conversation([*messages, {"role": "assistant", "content": "-"}])
 
 
 def _answer(pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], sampling: Sampling) -> list[SideText]:

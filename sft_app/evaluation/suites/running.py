@@ -11,7 +11,7 @@ from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.checks import Check, failures
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorable_rows import number_equal
-from sft_app.evaluation.sides.more_sides import MoreSide, SideText, labels_of, open_sides
+from sft_app.evaluation.sides.more_sides import MoreSide, Question, SideText, labels_of, open_sides
 from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.evaluation.suites.tests_file import Suite, WrittenTest
 from sft_app.runs.folder import Run
@@ -64,7 +64,8 @@ def run_batches(
     for start in range(0, len(order), PROMPTS_AT_ONCE):
         batch = order[start : start + PROMPTS_AT_ONCE]
         answered = list(answer_each(pair, [prompts[index] for index in batch], sampling))
-        texts = [answer([questions[index] for index in batch], sampling) for answer in further]
+        asked = [Question(questions[index], prompts[index]) for index in batch]
+        texts = [answer(asked, sampling) for answer in further]
         yield [
             (index, _judge(suite, (index, numbers[index]), answered[place], [side[place] for side in texts]))
             for place, index in enumerate(batch)

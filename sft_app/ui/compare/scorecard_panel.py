@@ -10,6 +10,7 @@ import gradio as gr
 from sft_app.errors import AppError
 from sft_app.settings import RunSettings
 from sft_app.ui import views
+from sft_app.ui.compare.further_sides import build_more_sides
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
 from sft_app.ui.events import MODEL_EVENT, PRIVATE, Updates
@@ -46,6 +47,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
             min_width=280,
             elem_id="score-prompts",
         )
+        more = build_more_sides(context, "score")
         with gr.Column(min_width=140):
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
 
@@ -54,14 +56,21 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         return scorecard_updates(context, panel, side)
 
     @allowed("measure", context)
-    def measure_again(side: str | None, prompts: float, progress: Any = gr.Progress()) -> Updates:  # noqa: B008
+    def measure_again(
+        side: str | None,
+        prompts: float,
+        more: list[str] | None,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> Updates:
         refuse_where_lent("Measuring a run")
-        context.sides.score(side, int(prompts or 0), lambda share: progress(share, desc="Measuring both sides"))
+        context.sides.score(
+            side, int(prompts or 0), lambda share: progress(share, desc="Measuring all sides"), more or []
+        )
         return scorecard_updates(context, panel, side)
 
     gr.on([opened.select, right.change], show, right, outputs, **PRIVATE)
     options: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
-    clear_error_after(measure.click(measure_again, [right, prompts], outputs, **options), panel.card)
+    clear_error_after(measure.click(measure_again, [right, prompts, more], outputs, **options), panel.card)
 
 
 def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_app.errors import RunError
+from sft_app.errors import RunError, SettingsError
 from sft_app.runs.directory import check_settled
 from sft_app.runs.folder import Run
 from sft_app.runtime.progress import ProgressCallback
@@ -70,14 +70,20 @@ class SideService:
             raise RunError("The right side is not a run. Choose a run on the right to compare it with its base model.")
         return run
 
-    def score(self, name: str | None, prompts: int, on_progress: ProgressCallback) -> None:
-        """Measure the run of this side and replace its scorecard. Raises: AppError."""
+    def score(self, name: str | None, prompts: int, on_progress: ProgressCallback, more: Sequence[str] = ()) -> None:
+        """Measure the run of this side, and further sides on the same questions, and replace its scorecard.
+
+        Raises: AppError.
+        """
         from sft_app.evaluation.score_run import keep_score
         from sft_app.inference.sides import BASE
 
         run = self.get_run(name)
         check_settled(run, "measure it once it has ended")
-        keep_score(run, self.models.load_pair(self.find(BASE, run.id)), prompts, on_progress)
+        if more and not prompts:
+            raise SettingsError("Further sides need questions to answer. Set their number above 0.")
+        sides, further = self.find_with_more(BASE, run.id, more)
+        keep_score(run, self.models.load_pair(sides), prompts, on_progress, more=further)
 
     def _pair_names(self, left: str, right: str | None) -> tuple[str, str]:
         """Complete both names. The right one is None on a page that has not yet been told which run is the newest."""

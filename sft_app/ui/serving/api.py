@@ -146,12 +146,15 @@ def _compare_function(context: PageContext) -> Functions:
 
 
 def _judging_functions(context: PageContext) -> Functions:
-    def score(run: str, prompts: int | None = None) -> dict[str, Any]:
-        """Measure both models on the held-out conversations and on general questions, and save the scorecard."""
+    def score(run: str, prompts: int | None = None, sides: list[str] | None = None) -> dict[str, Any]:
+        """Measure both models on the held-out conversations and on general questions, and save the scorecard.
+
+        `sides` are further sides that answer the same questions: runs, adapters, or `prompted`.
+        """
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)
         count = found.record().settings.scorecard_prompts if prompts is None else prompts
-        context.sides.score(found.id, count, lambda share: None)
+        context.sides.score(found.id, count, lambda share: None, sides or [])
         card = found.scorecard()
         return card.as_record() if card else {}
 

@@ -17,7 +17,7 @@ from sft_app.errors import AppError, DataError, SettingsError
 from sft_app.evaluation.prompt_job import PromptJob, answer_all
 from sft_app.evaluation.prompt_sets import Prompt, PromptResult, as_csv, as_jsonl
 from sft_app.evaluation.sides.examples import NearestExamples, with_examples
-from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, RecordedSide, SideText
+from sft_app.evaluation.sides.more_sides import NO_RECORDED_ANSWER, PROMPTED, Question, RecordedSide, SideText
 from sft_app.evaluation.sides.recorded import read_recorded
 from sft_app.evaluation.sides.side_metrics import side_metrics
 from sft_app.evaluation.sides.side_names import find_pair_and_more
@@ -96,7 +96,7 @@ def test_the_prompted_side_is_the_base_with_examples(
     read: list[Any] = []
     monkeypatch.setattr("sft_app.evaluation.sides.more_sides._answer", lambda *given: read.append(given))
     _, (side,) = find_pair_and_more(BASE, made.run.id, [PROMPTED], made.home, examples=2)
-    side.open(pair)([prompt_messages(PROMPTS[3].text, "Be kind.")], SAMPLING)
+    side.open(pair)([Question(prompt_messages(PROMPTS[3].text, "Be kind."), [])], SAMPLING)
     (_, loaded, prompts, _) = read[0]
     assert loaded.is_base and prompts == [ids], "a random model hardly reads its prompt"
 
