@@ -100,7 +100,7 @@ INNER_LAYERS = {
         "shapes",
     ],
     "inference": [
-        "next_tokens small_batch_linear",
+        "growing_cache next_tokens small_batch_linear",
         "batched_adapters decoding",
         "captured_steps",
         "generation",
@@ -142,6 +142,7 @@ INNER_LAYERS = {
         "more_sides",
         "recorded side_metrics",
         "side_names",
+        "scored_sides",
     ],
     "evaluation/beside": [
         "memorised prompted prompted_verdicts side_verdicts",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sft_app.inference.growing_cache import let_grow
 from sft_app.inference.small_batch_linear import patched_forward, small_batch_products
 from sft_app.runtime.resources import is_out_of_memory
 
@@ -35,8 +36,10 @@ def step_logits(
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
         with patched_forward(products if cache is not None else {}):
             output = _forward(model, inputs, cache, caches)
-        cache = getattr(output, "past_key_values", None)
-        caches = cache is not None
+        filled = getattr(output, "past_key_values", None)
+        if filled is not cache:
+            let_grow(filled)
+        cache, caches = filled, filled is not None
         added = (yield output.logits[:, -1])[:, None]
         read = torch.cat([read, added], dim=-1)
         if read.shape[1] - 1 == change:
