@@ -235,7 +235,7 @@ def test_score_asks_more_sides_the_same_questions(cli: Any, trained_home: Path, 
     assert ended.status == 0, ended.err
     (side,) = ended.json["sides"]
     assert side["name"] == "old.jsonl" and side["answers"]["base"]["exact_match"] == 1
-    assert_one_clear_line(cli("score", "latest", "--prompts", "0", "--side", "prompted"), "--side requires questions")
+    assert_one_clear_line(cli("score", "latest", "--prompts", "0", "--side", "base"), "--side requires questions")
     assert_one_clear_line(cli("score", "latest", "--prompts", "2", "--side", "base"), "Name each side once")
 
 

@@ -180,8 +180,8 @@ def score(
         list[str] | None,
         typer.Option(
             metavar="SIDE",
-            help="A further side that answers the same questions: another run, a checkpoint or an adapter, `prompted` "
-            "(the base with the nearest examples), or a file of recorded answers; can be repeated.",
+            help="A further side that answers the same questions: another run, a checkpoint, an adapter, or a file of "
+            "recorded answers; can be repeated.",
         ),
     ] = None,
     as_json: JsonFlag = False,
@@ -190,9 +190,8 @@ def score(
     from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
     from sft_app.evaluation.margins import check_margin, loss_margins
     from sft_app.evaluation.score_run import keep_score
-    from sft_app.evaluation.sides.side_names import find_pair_and_more
+    from sft_app.evaluation.sides.scored_sides import find_scored_sides
     from sft_app.inference.pair import load_pair
-    from sft_app.inference.sides import BASE
 
     if not_worse_by is not None:
         check_margin(not_worse_by)
@@ -202,7 +201,7 @@ def score(
     questions = None if general is None else read_general_questions(general.expanduser())
     if side and not count:
         raise SettingsError("--side requires questions to answer. Use --prompts 20, for example.")
-    sides, more = find_pair_and_more(BASE, found.id, side or [], app_home())
+    sides, more = find_scored_sides(found.id, side or [], app_home())
     pair = load_pair(sides, app_home())
     if questions is not None:
         keep_general_questions(found.general_file, questions)

@@ -109,12 +109,12 @@ def score_run(
     judged, selection = without_selection(run, known[1], groups)
     if selection:
         measured["selection"] = selection
+    is_flattered = selection is not None and selection.rows == "same"
+    rows, sides = _answered_rows(heldout, known, answered), list(zip(more, opened, strict=True))
     if answered:
         measured["answers"] = _compared(answered)
-        is_flattered = selection is not None and selection.rows == "same"
-        rows, sides = _answered_rows(heldout, known, answered), list(zip(more, opened, strict=True))
         measured |= _beside_training(run, pair, rows, sampling, is_flattered, part_of(on_progress, 0.85, 0.9))
-        measured["sides"] = score_sides(pair, sides, rows, sampling, is_flattered, part_of(on_progress, 0.9, 0.95))
+    measured["sides"] = score_sides(pair, sides, rows, sampling, is_flattered, part_of(on_progress, 0.9, 0.95))
     if runs_tests and (tested := run_kept_tests(run, pair, part_of(on_progress, 0.95, 1.0))):
         tests, suite = tested
         measured["tests"] = with_flattering_tests(run, tests, suite) if suite else tests

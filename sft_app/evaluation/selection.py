@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def with_flattering_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteS
 
     A new run leaves out what its tests ask (`training.run_data`), but tests may be written after training.
     """
-    questions, choosing = suite.opening_questions(), _choosing_file(run)
+    questions, choosing = suite.opening_questions(), choosing_file(run)
     counts = {
         "chose_weights": _count_asked(questions, choosing) if choosing else 0,
         "trained_on": _count_asked(questions, run.train_file) if run.train_file.is_file() else 0,
@@ -92,16 +91,10 @@ def with_flattering_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteS
     return scores.model_copy(update=counts)
 
 
-def count_seen(run: Run, questions: Sequence[str]) -> int:
-    """Return how many opening questions a run was trained on, or had its weights chosen by."""
-    choosing = _choosing_file(run)
-    return _count_asked(questions, *filter(None, [choosing, run.train_file if run.train_file.is_file() else None]))
-
-
-def _count_asked(questions: Sequence[str], *files: Path) -> int:
-    """Return how many questions a conversation of these files begins with; only the questions are kept."""
+def _count_asked(questions: Sequence[str], file: Path) -> int:
+    """Return how many questions a conversation of this file begins with; only the questions are kept."""
     missing, found = set(questions) - {""}, set[str]()
-    for row in chain.from_iterable(map(iterate_jsonl, files)) if missing else ():
+    for row in iterate_jsonl(file) if missing else ():
         with suppress(DataError):  # an edited file; training skipped the row too
             turns = make_conversation(row["messages"]).messages
             found |= missing.intersection(opening_questions((turn.role, turn.content) for turn in turns))
@@ -110,7 +103,7 @@ def _count_asked(questions: Sequence[str], *files: Path) -> int:
     return sum(question in found for question in questions)
 
 
-def _choosing_file(run: Run) -> Path | None:
+def choosing_file(run: Run) -> Path | None:
     """Return the file of the conversations that chose the kept weights; None if none did."""
     if not run.record().settings.load_best_model_at_end:
         return None

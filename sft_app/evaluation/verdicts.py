@@ -94,9 +94,12 @@ def is_uncorrected(part: Scores) -> bool:
     return isinstance(part, Scorecard) and part.selection is not None and not part.selection.is_corrected
 
 
-def note_before_numbers(part: Scores) -> str:
-    """Return what to know before reading the numbers of a part of the scorecard; "" if nothing."""
-    return _broken_note(part) if cannot_be_judged(part) else rows_note(part)
+def note_before_numbers(part: Scores, base: str = SIDE_LABELS["base"]) -> str:
+    """Return what to know before reading the numbers of a part of the scorecard; "" if nothing.
+
+    `base` says what the side called base is.
+    """
+    return _broken_note(part, base) if cannot_be_judged(part) else rows_note(part)
 
 
 def rows_note(part: Scores) -> str:
@@ -255,12 +258,12 @@ def unjudged_sentence(part: Scores, what: str) -> str:
     )
 
 
-def _broken_note(part: Scores) -> str:
+def _broken_note(part: Scores, base: str) -> str:
     """Say how many answers of each side are broken; "" if none, or if they were not counted."""
     if not isinstance(part, AnswerScores) or part.broken is None:
         return ""
-    numbers = {SIDE_LABELS["base"]: part.broken.base, SIDE_LABELS["tuned"]: part.broken.tuned}
-    counted = [f"{number} of {part.prompts} from the {side}" for side, number in numbers.items() if number]
+    numbers = {f"the {base}": part.broken.base, f"the {SIDE_LABELS['tuned']}": part.broken.tuned}
+    counted = [f"{number} of {part.prompts} from {side}" for side, number in numbers.items() if number]
     return (
         f"Incomplete answers, because the model produced NaN or infinite values: {', '.join(counted)}."
         if counted

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
-from sft_app.data.split import opening_question
+from sft_app.data.conversation import Conversation, make_conversation
+from sft_app.data.split import RelatedRows
 from sft_app.data.tokens import render_last_prompt
-from sft_app.errors import AppError
+from sft_app.errors import AppError, DataError
 from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.beside.prompted import AnsweredRow
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
-from sft_app.evaluation.selection import count_seen
-from sft_app.evaluation.sides.more_sides import AnswerQuestions, ModelSide, MoreSide, Question, SideText, side_notes
+from sft_app.evaluation.selection import choosing_file
+from sft_app.evaluation.sides.more_sides import (
+    NO_RECORDED_ANSWER,
+    AnswerQuestions,
+    ModelSide,
+    MoreSide,
+    Question,
+    SideText,
+    side_notes,
+)
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.pair import LoadedPair
-from sft_app.inference.sides import run_of_side
 from sft_app.runs.directory import list_runs
 from sft_app.runs.scorecard import SideAnswers, SideScores
+from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.progress import ProgressCallback, part_of
 from sft_app.runtime.resources import is_out_of_memory
 
 NO_MEMORY = "There was not enough memory for its answers."
 NO_ANSWERS = "It has no answer to any of the questions."
-UNKNOWN_DATA = "What this adapter was trained on is not known; it may have learned answers to these questions."
+NO_QUESTIONS = "No held-out question could be asked."
+UNKNOWN_DATA = "It is not known whether it was trained on these questions."
+PROMPT_FORM = (
+    "A recorded answer is found by its question, word for word; in a conversation of several turns, by all of them, "
+    "written as `user: …` and `assistant: …` with an empty line in between."
+)
 
 
 def score_sides(
@@ -46,38 +62,65 @@ def score_sides(
     ]
     parts = [part_of(on_progress, number / len(sides), (number + 1) / len(sides)) for number in range(len(sides))]
     found = []
+    labels = [pair.sides[1].label, *(side.label for side, _ in sides)]
     for (side, answer), part in zip(sides, parts, strict=True):
-        described = _described(side, pair, rows).model_copy(update={"is_flattered": is_flattered})
+        label = side.label if labels.count(side.label) == 1 else f"{side.label} · {_public_name(side)}"
+        named = SideAnswers(name=_public_name(side), label=label, is_flattered=is_flattered)
         try:
-            texts = _ask(answer, questions, sampling, part)
+            described = _described(named, side, pair, rows)
+            found.append(_compared(described, rows, _ask(answer, questions, sampling, part)))
         except Exception as error:  # whatever one side runs into must not cost the other parts
             if not (isinstance(error, AppError) or is_out_of_memory(error)):
                 raise
-            note = str(error) if isinstance(error, AppError) else NO_MEMORY
-            found.append(described.model_copy(update={"note": note}))
-        else:
-            found.append(_compared(described, rows, texts))
+            found.append(named.model_copy(update={"note": str(error) if isinstance(error, AppError) else NO_MEMORY}))
     return found
 
 
-def _described(side: MoreSide, pair: LoadedPair, rows: Sequence[AnsweredRow]) -> SideAnswers:
-    """Return what is to know about a side before it answers: a run may have been trained on these very questions."""
-    notes, seen = side_notes(pair.sides, [side]), 0
+def _public_name(side: MoreSide) -> str:
+    """Return a side's name without the path of a folder."""
+    return Path(side.name).name if Path(side.name).expanduser().exists() else side.name
+
+
+def _described(named: SideAnswers, side: MoreSide, pair: LoadedPair, rows: Sequence[AnsweredRow]) -> SideAnswers:
+    """Add what is to know about a side before it answers: a run may have been trained on these very questions."""
+    notes, seen = side_notes(pair.sides, [side]), None
     if isinstance(side, ModelSide) and side.side.folder is not None:
-        if run := run_of_side(side.name, list_runs(pair.models.home)):
-            turns = [row.conversation.messages[:-1] for row in rows]
-            seen = count_seen(run, [opening_question((turn.role, turn.content) for turn in one) for one in turns])
-        else:
-            notes.append(UNKNOWN_DATA)
-    return SideAnswers(name=side.name, label=side.label, trained_on=seen, note=" ".join(notes))
+        seen = _count_seen(side.side.folder, [row.conversation for row in rows], pair.models.home)
+    return named.model_copy(
+        update={"trained_on": seen or 0, "note": " ".join([*notes, *([UNKNOWN_DATA] if seen is None else [])])}
+    )
+
+
+def _count_seen(folder: Path, questions: Sequence[Conversation], home: Path) -> int | None:
+    """Return how many questions are related to what the run of a folder was trained on or chosen by; None if unknown.
+
+    Related as the split sees it: near duplicates count.
+    """
+    run = next((run for run in list_runs(home) if folder.is_relative_to(run.path.resolve())), None)
+    if run is None or not run.train_file.is_file():
+        return None
+    rows, count = RelatedRows(), 0
+    for file in filter(None, [run.train_file, choosing_file(run)]):
+        for row in iterate_jsonl(file) if file.is_file() else ():
+            with suppress(DataError):  # an edited file; training skipped the row too
+                rows.add(count, make_conversation(row["messages"]))
+                count += 1
+    for number, question in enumerate(questions, start=count):
+        rows.add(number, question)
+    groups = rows.groups()
+    return int(np.isin(groups[count:], groups[:count]).sum())
 
 
 def _compared(named: SideAnswers, rows: Sequence[AnsweredRow], texts: Sequence[SideText]) -> SideAnswers:
     """Return the side with the comparison of its answers and those of the fine-tuned model."""
-    answered = [(row, text) for row, text in zip(rows, texts, strict=True) if not text.problem]
-    named = named.model_copy(update={"unanswered": len(rows) - len(answered)})
+    answered = [(row, text) for row, text in zip(rows, texts, strict=True) if text.broken or not text.problem]
+    missing = [text.problem for text in texts if text.problem and not text.broken]
+    if NO_RECORDED_ANSWER in missing:
+        named = named.model_copy(update={"note": f"{named.note} {PROMPT_FORM}".strip()})
     if not answered:
-        return named.model_copy(update={"note": NO_ANSWERS})
+        why = f"{NO_ANSWERS} {missing[0]} {named.note}" if missing else NO_QUESTIONS
+        return named.model_copy(update={"unanswered": len(missing), "note": why.strip()})
+    named = named.model_copy(update={"unanswered": len(missing)})
     references = [row.conversation.messages[-1].content for row, _ in answered]
     theirs = [_scores(text, reference) for (_, text), reference in zip(answered, references, strict=True)]
     tuned = [score_answer(row.answers[1], reference) for (row, _), reference in zip(answered, references, strict=True)]
@@ -99,5 +142,6 @@ def _ask(
 
 def _scores(text: SideText, reference: str) -> SideScores:
     """Return every metric that is known: nobody knows whether recorded answers were ended by their model."""
-    scores = score_answer(Answer(text.text, finished=bool(text.finished)), reference)
-    return {name: value for name, value in scores.items() if name != "stopped" or text.finished is not None}
+    scores = score_answer(Answer(text.text, finished=bool(text.finished), broken=text.broken), reference)
+    is_known = text.broken or text.finished is not None
+    return {name: value for name, value in scores.items() if name != "stopped" or is_known}

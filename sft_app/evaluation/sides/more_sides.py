@@ -31,12 +31,14 @@ NO_RECORDED_ANSWER = "The file has no answer to this prompt."
 class SideText:
     """A side's answer to a prompt, or the problem that left none.
 
-    `finished` says whether the model ended it; None if unknown.
+    `finished` says whether the model ended it; None if unknown. It is `broken` if the model produced values that are
+    not numbers.
     """
 
     text: str = ""
     problem: str = ""
     finished: bool | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,13 @@ class MoreSide(Protocol):
 
 @dataclass(frozen=True)
 class ModelSide:
-    """The base, a run, a checkpoint or an adapter that shares the pair's base model and is asked as the pair is."""
+    """The base, a run, a checkpoint or an adapter that shares the pair's base model and is asked as the pair is.
+
+    `note` says what is unusual about it.
+    """
 
     side: Side
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -82,7 +88,8 @@ class ModelSide:
         return self.side.label
 
     def open(self, pair: LoadedPair) -> AnswerQuestions:
-        pair.models.loaded_beside(self.side, pair.sides)
+        if not self.side.is_full_model():  # only one of those is in memory, that of the pair if it has one
+            pair.models.loaded_beside(self.side, pair.sides)
 
         def answer(questions: Sequence[Question], sampling: Sampling) -> list[SideText]:
             loaded = pair.models.loaded_beside(self.side, pair.sides)  # other sides may have taken its place in memory
@@ -105,8 +112,7 @@ class PromptedSide:
         from sft_app.data.tokens import render_last_prompt
         from sft_app.inference.generation import context_length
 
-        loaded, index = pair.models.loaded_beside(self.base, pair.sides), NearestExamples(self.train_file)
-        context = context_length(loaded.model)
+        index, context = NearestExamples(self.train_file), context_length(pair.models.model)
 
         def answer(questions: Sequence[Question], sampling: Sampling) -> list[SideText]:
             asked = [question.unanswered() for question in questions]
@@ -116,6 +122,7 @@ class PromptedSide:
                 for conversation, examples in zip(asked, index.find(asked, self.count), strict=True)
             ]
             rendered = [render_last_prompt(pair.tokenizer, conversation) for conversation in made]
+            loaded = pair.models.loaded_beside(self.base, pair.sides)  # loading another side may have wrapped the model
             return _answer(pair, loaded, rendered, sampling)
 
         return answer
@@ -176,14 +183,26 @@ def labels_of(sides: tuple[Side, Side], more: Sequence[MoreSide]) -> tuple[str, 
 
 
 def side_notes(pair_sides: tuple[Side, Side], more: Sequence[MoreSide]) -> list[str]:
-    """Say which further models were made for another chat template than the one used, and what is recorded as empty."""
-    right = pair_sides[1]
-    templates = [
-        f"{one.label} has another chat template; all sides use that of {right.label}."
-        for one in more
-        if isinstance(one, ModelSide) and one.side.folder is not None and one.side.chat_template != right.chat_template
+    """Say which further models were made to be asked in another way, and what is recorded as empty."""
+    notes = []
+    for one in more:
+        if isinstance(one, RecordedSide):
+            notes += one.notes()
+        if isinstance(one, ModelSide) and one.side.folder is not None:
+            notes += [*_other_conditions(one.side, pair_sides[1]), one.side.note, one.note]
+    return [note for note in notes if note]
+
+
+def _other_conditions(side: Side, right: Side) -> list[str]:
+    differences = {
+        "chat template": side.chat_template != right.chat_template,
+        "end-of-turn token": side.eos_token != right.eos_token,
+    }
+    return [
+        f"{side.label} has another {name}; all sides use that of {right.label}."
+        for name, differs in differences.items()
+        if differs
     ]
-    return [*templates, *(note for one in more if isinstance(one, RecordedSide) for note in one.notes())]
 
 
 def _answer(pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], sampling: Sampling) -> list[SideText]:
@@ -204,5 +223,6 @@ def _answer(pair: LoadedPair, loaded: LoadedSide, prompts: Sequence[list[int]], 
 
 def _side_text(answer: Answer) -> SideText:
     if answer.broken:
-        return SideText(problem="The model produced NaN or infinite values, so there is no complete answer.")
+        problem = "The model produced NaN or infinite values, so there is no complete answer."
+        return SideText(problem=problem, broken=True)
     return SideText(answer.text, finished=answer.finished)

@@ -47,7 +47,7 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
             min_width=280,
             elem_id="score-prompts",
         )
-        more = build_more_sides(context, "score")
+        more = build_more_sides(context, "score", offers_prompted=False)
         with gr.Column(min_width=140):
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
 

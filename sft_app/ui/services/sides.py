@@ -76,13 +76,16 @@ class SideService:
         Raises: AppError.
         """
         from sft_app.evaluation.score_run import keep_score
+        from sft_app.evaluation.sides.scored_sides import find_scored_sides
         from sft_app.inference.sides import BASE
 
         run = self.get_run(name)
         check_settled(run, "measure it once it has ended")
-        if more and not prompts:
+        names = [self._name_of_more(name) for name in more]
+        names = [name for name in names if name not in (BASE, run.id)]  # both are measured anyway
+        if names and not prompts:
             raise SettingsError("Further sides need questions to answer. Set their number above 0.")
-        sides, further = self.find_with_more(BASE, run.id, more)
+        sides, further = find_scored_sides(run.id, names, self.home)
         keep_score(run, self.models.load_pair(sides), prompts, on_progress, more=further)
 
     def _pair_names(self, left: str, right: str | None) -> tuple[str, str]:

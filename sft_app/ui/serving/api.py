@@ -149,7 +149,7 @@ def _judging_functions(context: PageContext) -> Functions:
     def score(run: str, prompts: int | None = None, sides: list[str] | None = None) -> dict[str, Any]:
         """Measure both models on the held-out conversations and on general questions, and save the scorecard.
 
-        `sides` are further sides that answer the same questions: runs, adapters, or `prompted`.
+        `sides` are further sides that answer the same questions: runs or adapters.
         """
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)

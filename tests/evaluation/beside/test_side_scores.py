@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,19 @@ import pytest
 
 from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_last_prompt, stop_ids
-from sft_app.errors import ModelError
+from sft_app.errors import ModelError, SettingsError
 from sft_app.evaluation.answer_metrics import ANSWER_METRICS, score_answer, summarise_answers
+from sft_app.evaluation.beside.side_scores import NO_ANSWERS, NO_QUESTIONS, PROMPT_FORM, UNKNOWN_DATA
 from sft_app.evaluation.beside.side_verdicts import compare_sides, side_sentence
 from sft_app.evaluation.scorable_rows import read_scorable_rows
 from sft_app.evaluation.score_run import keep_score
 from sft_app.evaluation.scorecard import RowScore, correct_for_several, make_scorecard
-from sft_app.evaluation.sides.side_names import find_pair_and_more
+from sft_app.evaluation.sides.more_sides import ModelSide, SideText, side_notes
+from sft_app.evaluation.sides.scored_sides import find_scored_sides
 from sft_app.export.report import report_html, report_markdown
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.inference.pair import load_pair
-from sft_app.inference.sides import BASE, find_sides
+from sft_app.inference.sides import BASE, find_all_sides, find_sides
 from sft_app.runs.scorecard import Scorecard, SideAnswers, SideScores
 from sft_app.ui.compare.scorecard_views import scorecard_view
 from tests.made_runs import randomise_adapter
@@ -55,7 +58,7 @@ def made(make_run: Make) -> Any:
 @pytest.fixture(scope="module")
 def card(made: Any) -> Scorecard:
     names = [made.other.run.id, str(made.recorded)]
-    sides, more = find_pair_and_more(BASE, made.run.id, names, made.home)
+    sides, more = find_scored_sides(made.run.id, names, made.home)
     told: list[float] = []
     keep_score(made.run, load_pair(sides, made.home), 20, told.append, more=more)
     assert told == sorted(told) and told[-1] == 1.0
@@ -87,14 +90,17 @@ def test_recorded_answers_are_compared_where_there_are_any(card: Scorecard) -> N
     assert side.answers is not None and side.answers.prompts == 6
     assert side.answers.base["exact_match"] == pytest.approx(5 / 6), "the first recorded answer is another one"
     assert "stopped" not in side.answers.base and "stopped" not in side.answers.difference
-    assert "no answer to 1 of the questions" in compare_sides(card.sides)[1].note
+    note = compare_sides(card.sides)[1].note
+    assert "which are left out: 1." in note and UNKNOWN_DATA in note and PROMPT_FORM in note
 
 
 def test_a_run_that_learned_the_questions_is_not_called_better(card: Scorecard) -> None:
     side = card.sides[0]
-    assert side.trained_on == 2
-    assert "2 of these questions were in its training data" in compare_sides([side])[0].note
-    assert "No verdict" in side_sentence(made_side(0.9, 0.1, trained_on=2))
+    assert side.trained_on == 2 and UNKNOWN_DATA not in side.note
+    assert "2 of these questions, or nearly the same ones, trained it" in compare_sides([side])[0].note
+    ahead = made_side(0.9, 0.1, trained_on=2)
+    assert "No verdict" in side_sentence(ahead)
+    assert {line.verdict for line in compare_sides([ahead])[0].lines if line.name in ("chrf", "rouge_l")} == {""}
     assert "fine-tuned model's answers are closer" in side_sentence(made_side(0.1, 0.9, trained_on=2))
 
 
@@ -116,7 +122,7 @@ def test_a_side_that_cannot_answer_costs_only_its_part(made: Any, monkeypatch: p
         raise ModelError("The adapter is gone.")
 
     monkeypatch.setattr("sft_app.evaluation.sides.more_sides._answer", fail)
-    sides, more = find_pair_and_more(BASE, made.run.id, [made.other.run.id, str(made.recorded)], made.home)
+    sides, more = find_scored_sides(made.run.id, [made.other.run.id, str(made.recorded)], made.home)
     card = keep_score(made.run, load_pair(sides, made.home), 3, more=more)
     assert card.answers is not None and card.sides[0].answers is None
     assert side_sentence(card.sides[0]) == "Not compared. The adapter is gone."
@@ -171,3 +177,49 @@ def test_more_sides_make_each_verdict_harder() -> None:
     before, after = one.difference["chrf"], other.difference["chrf"]
     assert before.p_value == after.p_value and before.p_holm is not None and after.p_holm is not None
     assert after.p_holm > before.p_holm
+
+
+def test_broken_answers_of_a_side_leave_it_without_a_verdict(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = SideText(problem="NaN", broken=True)
+    monkeypatch.setattr("sft_app.evaluation.sides.more_sides._side_text", lambda answer: broken)
+    sides, more = find_scored_sides(made.run.id, [made.other.run.id], made.home)
+    (side,) = keep_score(made.run, load_pair(sides, made.home), 7, more=more).sides
+    assert side.unanswered == 0 and "cannot be compared" in side_sentence(side)
+    assert "7 of 7 from the other side" in compare_sides([side])[0].note
+
+
+def test_a_further_side_never_changes_the_precision_of_the_scorecard(made: Any, make_run: Make) -> None:
+    other = make_run(change=lambda model: randomise_adapter(model, 5, 0.3), home=made.home, dtype="bfloat16")
+    alone = find_sides(BASE, made.run.id, made.home)
+    assert find_all_sides((BASE, made.run.id, other.run.id), made.home)[0].dtype != alone[0].dtype, "as in a comparison"
+    pair, (side,) = find_scored_sides(made.run.id, [other.run.id], made.home)
+    assert pair == alone
+    assert isinstance(side, ModelSide) and side.side.dtype == alone[0].dtype
+    assert "another precision" in " ".join(side_notes(pair, [side]))
+
+
+def test_what_cannot_be_asked_or_answered_is_said(made: Any, tmp_path: Any) -> None:
+    (tmp_path / "other.csv").write_text("prompt,answer\nSomething else,Yes.\n")
+    sides, more = find_scored_sides(made.run.id, [str(tmp_path / "other.csv")], made.home)
+    pair = load_pair(sides, made.home)
+    (side,) = keep_score(made.run, pair, 3, more=more).sides
+    assert side.unanswered == 3 and NO_ANSWERS in side_sentence(side) and PROMPT_FORM in side_sentence(side)
+    (side,) = keep_score(made.run, pair, 0, more=more).sides
+    assert side_sentence(side) == f"Not compared. {NO_QUESTIONS}"
+    with pytest.raises(SettingsError, match="part of every scorecard already"):
+        find_scored_sides(made.run.id, ["prompted"], made.home)
+
+
+def test_a_run_is_known_by_its_folder_and_its_path_is_not_published(made: Any) -> None:
+    folder = str(made.other.run.adapter_dir)
+    sides, more = find_scored_sides(made.run.id, [folder], made.home)
+    (side,) = keep_score(made.run, load_pair(sides, made.home), 7, more=more).sides
+    assert side.trained_on == 2 and "/" not in side.name
+
+
+def test_sides_with_the_same_name_are_told_apart(made: Any) -> None:
+    sides, more = find_scored_sides(made.run.id, [made.other.run.id], made.home)
+    assert isinstance(more[0], ModelSide)
+    same = [replace(one, side=replace(one.side, label=sides[1].label)) for one in more if isinstance(one, ModelSide)]
+    (side,) = keep_score(made.run, load_pair(sides, made.home), 1, more=same).sides
+    assert side.label == f"{sides[1].label} · {made.other.run.id}"
