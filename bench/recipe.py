@@ -2,7 +2,7 @@
 
     python -m bench.recipe --out results.jsonl                     all data sets and arms, one seed; hours on a CPU
     python -m bench.recipe --out results.jsonl --data example --arms good trl --seeds 1 2
-    python -m bench.recipe --out results.jsonl --show              only the table of what is there
+    python -m bench.recipe --out results.jsonl --show --plot results.svg     only tables and plot of what is there
 
 Each cell is a run of the app with the arm's settings: the same rows are held out in every arm of a data set and seed.
 Measured with the run's own scorecard: loss on the judging rows, the model's own answers, general questions, and what
@@ -37,6 +37,7 @@ MEASURED = {
 
 
 def main() -> None:
+    from bench.recipe_plot import draw
     from bench.recipe_report import show
 
     arguments = _parse()
@@ -50,6 +51,8 @@ def main() -> None:
                     file.write(json.dumps(measured) + "\n")
                 sys.stderr.write(f"{cell['data']} {cell['arm']} {cell['seed']}: {measured['loss']['tuned']:.3f}\n")
     show(read_cells(arguments.out))
+    if arguments.plot:
+        draw(read_cells(arguments.out), arguments.plot)
 
 
 def measure(cell: dict[str, Any], data: DataSet, home: Path, model: str = "starter") -> dict[str, Any]:
@@ -88,7 +91,12 @@ def measured_of(run: Run) -> dict[str, Any]:
         "heldout": card.heldout.conversations,
         "loss": {"base": card.base["loss"], "tuned": card.tuned["loss"], **_interval(card.difference["loss"])},
         "curve": curve,
-        "answers": answers and {"base": answers.base, "tuned": answers.tuned},
+        "answers": answers
+        and {
+            "base": answers.base,
+            "tuned": answers.tuned,
+            "difference": {name: _interval(change) for name, change in answers.difference.items()},
+        },
         "general": general
         and {
             "base": general.base["loss"],
@@ -127,6 +135,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="*", type=int, default=[1])
     parser.add_argument("--model", default="starter")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--plot", type=Path, help="an SVG of gain against loss elsewhere")
     return parser.parse_args()
 
 

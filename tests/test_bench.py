@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -90,14 +91,20 @@ def test_fast_comparison_with_wrong_tokens_or_losses_is_refused() -> None:
 def test_recipe_bench_runs_a_cell_once_and_shows_it(tiny_model_dir: Path, tmp_path: Path) -> None:
     cells = tmp_path / "cells.jsonl"
     options = ("--data", "labelling", "--arms", "good", "--model", str(tiny_model_dir), "--out", str(cells))
+    plot = tmp_path / "plot.svg"
     for _ in range(2):
-        command = [sys.executable, "-m", "bench.recipe", *options]
+        command = [sys.executable, "-m", "bench.recipe", *options, "--plot", str(plot)]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         (cell,) = [json.loads(line) for line in cells.read_text().splitlines()]
         assert "good" in done.stdout and f"{cell['loss']['tuned']:.3f}" in done.stdout
     assert (cell["heldout"], cell["conversations_per_step"]) == (30, 4)
     assert cell["loss"]["tuned"] < cell["loss"]["base"] and cell["strength"]["tried"]
+    drawn = ElementTree.parse(plot).getroot()
+    (point,) = drawn.iter("{http://www.w3.org/2000/svg}circle")
+    assert 0 < float(point.get("cx", "")) < 460 and 0 < float(point.get("cy", "")) < 340
+    said = "".join(text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text"))
+    assert f"good ({cell['loss']['change']:+.2f}, {cell['general']['change']:+.2f})" in said
     assert {"steps", "training_seconds", "general", "known", "answers", "curve"} <= cell.keys()
 
 
