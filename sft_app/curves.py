@@ -82,7 +82,7 @@ def run_curves(metrics: Sequence[StepMetrics]) -> str:
     return render_html(
         "curves/run.html",
         legend=[(one.colour, one.name, f"{one.points[-1][1]:.3f}") for one in series if one.points],
-        plot=_drawn_plot(series),
+        plot=drawn_plot(series),
         broken=broken,
         small=[_small_curve(curve, metric_points(metrics, curve.key)) for curve in SMALL_CURVES],
     )
@@ -99,7 +99,7 @@ def loss_of_runs(runs: Sequence[tuple[str, Sequence[StepMetrics]]]) -> str:
     return render_html(
         "curves/runs.html",
         legend=[(run_colour(index), name, "") for index, (name, _) in enumerate(runs)],
-        plot=_drawn_plot(series) if any(one.points for one in series) else None,
+        plot=drawn_plot(series) if any(one.points for one in series) else None,
         broken=[(name, sentence) for name, sentence in sentences if sentence],
     )
 
@@ -143,7 +143,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 def plot(series: Sequence[Series], most: int = MAX_POINTS) -> str:
     """Draw the lines with their axes; pointing at the plot shows the values at the nearest step."""
-    return render_html("curves/plot.html", plot=_drawn_plot(series, most))
+    return render_html("curves/plot.html", plot=drawn_plot(series, most))
 
 
 @dataclass(frozen=True)
@@ -209,16 +209,17 @@ class _Frame:
         return round(SIDE * (self.high - value) / (self.high - self.low), 1)
 
 
-def _drawn_plot(series: Sequence[Series], most: int = MAX_POINTS) -> _Plot:
+def drawn_plot(series: Sequence[Series], most: int = MAX_POINTS, unit: str = "step") -> _Plot:
+    """Return the lines with their axes, for a template; `unit` is what the points are along the plot."""
     drawn = [one for one in series if one.points]
     steps = [step for one in drawn for step, _ in one.points]
     frame = _Frame.around(steps, [value for one in drawn for _, value in one.points])
     return _Plot(
-        description=", ".join(f"{one.name} {one.points[-1][1]:.3f} at step {one.points[-1][0]:g}" for one in drawn),
+        description=", ".join(f"{one.name} {one.points[-1][1]:.3f} at {unit} {one.points[-1][0]:g}" for one in drawn),
         lines=[_drawn_line(one, frame, most) for one in sorted(drawn, key=lambda one: one.is_measured)],
         rows=[(frame.y(tick), f"{tick:.6g}") for tick in ticks(frame.low, frame.high, 4)],
         columns=[(frame.x(tick), f"{tick:,.0f}") for tick in ticks(frame.left, frame.right, 6) if tick == int(tick)],
-        spots=_spots(drawn, frame),
+        spots=_spots(drawn, frame, unit),
     )
 
 
@@ -242,7 +243,7 @@ def _path(points: Sequence[Point], frame: _Frame) -> str:
     return "M" + "L".join(f"{frame.x(step):g} {frame.y(value):g}" for step, value in points)
 
 
-def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
+def _spots(drawn: Sequence[Series], frame: _Frame, unit: str) -> list[_Spot]:
     """Return strips across the plot, each shown while a pointer or finger is on it."""
     values = [dict(one.points) for one in drawn]
     measured = {step for one in drawn if one.is_measured for step, _ in one.points}
@@ -259,7 +260,7 @@ def _spots(drawn: Sequence[Series], frame: _Frame) -> list[_Spot]:
             _Spot(
                 side="ft-before" if x > SIDE / 2 else "ft-after",
                 style=f"left:{start / 10:g}%;width:{(end - start) / 10:g}%;--at:{inside:.0f}%",
-                step=f"Step {step:,g}",
+                step=f"{unit.capitalize()} {step:,g}",
                 values=[(one.colour, f"{one.name} {value:.3f}") for one, value in known],
             )
         )

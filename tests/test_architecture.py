@@ -96,7 +96,7 @@ INNER_LAYERS = {
         "catalog hardware",
         "diagnosis layers licence",
         "loading",
-        "adapters lora_targets",
+        "adapter_strength adapters lora_targets",
         "shapes",
     ],
     "inference": [
@@ -119,7 +119,7 @@ INNER_LAYERS = {
         "known",
     ],
     "evaluation": [
-        "scorable_rows statistics tables word_diff",
+        "moved_strength scorable_rows statistics tables word_diff",
         "answer_metrics answer_pairs",
         "checking verdicts votes",
         "checks judge margins vote_files",

@@ -184,11 +184,16 @@ def score(
             "recorded answers; can be repeated.",
         ),
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="Keep the adapter at this share of its trained strength from now on, and measure it there."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
     from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
     from sft_app.evaluation.margins import check_margin, loss_margins
+    from sft_app.evaluation.moved_strength import moved_strength
     from sft_app.evaluation.score_run import keep_score
     from sft_app.evaluation.sides.scored_sides import find_scored_sides
     from sft_app.inference.pair import load_pair
@@ -202,11 +207,12 @@ def score(
     if side and not count:
         raise SettingsError("--side requires questions to answer. Use --prompts 20, for example.")
     sides, more = find_scored_sides(found.id, side or [], app_home())
-    pair = load_pair(sides, app_home())
-    if questions is not None:
-        keep_general_questions(found.general_file, questions)
-    with progress_bar("Measuring both sides", quiet=as_json) as report:
-        card = keep_score(found, pair, count, report, more=more)
+    with moved_strength(found, strength):
+        pair = load_pair(sides, app_home())
+        if questions is not None:
+            keep_general_questions(found.general_file, questions)
+        with progress_bar("Measuring both sides", quiet=as_json) as report:
+            card = keep_score(found, pair, count, report, more=more)
     margins = [] if not_worse_by is None else loss_margins(card, not_worse_by)
     if as_json:
         return print_json({**card.as_record(), **({"not_worse_by": list(map(asdict, margins))} if margins else {})})

@@ -25,8 +25,12 @@ class TriedStrength(Record):
 
 
 class StrengthChoice(Record):
-    """The strength that was kept, and all that were tried. The saved adapter has it already; 1 is as trained."""
+    """The strength that was kept, and all that were tried. The saved adapter has it already; 1 is as trained.
+
+    If it was chosen `by_hand`, it need not be one of those tried.
+    """
 
     chosen: float = 1.0
+    by_hand: bool = False
     questions: int = 0
     tried: list[TriedStrength] = []

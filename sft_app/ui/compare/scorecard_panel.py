@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from sft_app.errors import AppError
+from sft_app.evaluation.moved_strength import LEAST, MOST
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.compare.further_sides import build_more_sides
@@ -30,12 +32,26 @@ class ScorecardPanel:
     rows: gr.HTML
 
 
+@dataclass(frozen=True)
+class Controls:
+    """What is measured: how many questions, with which further sides, and at which strength of the adapter."""
+
+    prompts: gr.Number
+    more: gr.Dropdown
+    measure: gr.Button
+    strength: gr.Slider
+    keep: gr.Button
+
+
 def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) -> None:
     """Build the scorecard, which is refreshed when its tab is `opened` or the right side changes."""
     panel = ScorecardPanel(
         card=gr.HTML(views.empty_card(NOT_MEASURED), elem_id="scorecard"), rows=gr.HTML(elem_id="changed-rows")
     )
-    outputs = [panel.card, panel.rows]
+    _wire(context, panel, _build_controls(context), right, opened)
+
+
+def _build_controls(context: PageContext) -> Controls:
     with gr.Row():
         prompts = gr.Number(
             RunSettings().scorecard_prompts,
@@ -50,10 +66,29 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         more = build_more_sides(context, "score", offers_prompted=False)
         with gr.Column(min_width=140):
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
+    with gr.Accordion("Change the adapter's strength", open=False), gr.Row():
+        strength = gr.Slider(
+            LEAST,
+            MOST,
+            value=1.0,
+            step=0.05,
+            label="Share of the trained strength",
+            info="A weaker adapter forgets less, and has learned less. The saved adapter is changed, then measured "
+            "again. You can change it back at any time.",
+            min_width=280,
+            elem_id="kept-strength",
+        )
+        with gr.Column(min_width=140):
+            keep = gr.Button("Keep and measure", size="md", elem_id="keep-strength")
+    return Controls(prompts, more, measure, strength, keep)
+
+
+def _wire(context: PageContext, panel: ScorecardPanel, controls: Controls, right: gr.Dropdown, opened: gr.Tab) -> None:
+    outputs = [panel.card, panel.rows]
 
     @allowed("look", context)
     def show(side: str | None) -> Updates:
-        return scorecard_updates(context, panel, side)
+        return {**scorecard_updates(context, panel, side), controls.strength: _strength_of(context, side)}
 
     @allowed("measure", context)
     def measure_again(
@@ -62,15 +97,38 @@ def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) ->
         more: list[str] | None,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Updates:
+        return measured(side, prompts, more, None, progress)
+
+    @allowed("measure", context)
+    def keep_and_measure(
+        side: str | None,
+        prompts: float,
+        more: list[str] | None,
+        strength: float,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> Updates:
+        return measured(side, prompts, more, strength, progress)
+
+    def measured(
+        side: str | None, prompts: float, more: list[str] | None, strength: float | None, progress: Any
+    ) -> Updates:
         refuse_where_lent("Measuring a run")
-        context.sides.score(
-            side, int(prompts or 0), lambda share: progress(share, desc="Measuring all sides"), more or []
-        )
+        report = partial(progress, desc="Measuring all sides")
+        context.sides.score(side, int(prompts or 0), report, more or [], strength)
         return scorecard_updates(context, panel, side)
 
-    gr.on([opened.select, right.change], show, right, outputs, **PRIVATE)
+    gr.on([opened.select, right.change], show, right, [*outputs, controls.strength], **PRIVATE)
     options: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
-    clear_error_after(measure.click(measure_again, [right, prompts, more], outputs, **options), panel.card)
+    inputs = [right, controls.prompts, controls.more]
+    clear_error_after(controls.measure.click(measure_again, inputs, outputs, **options), panel.card)
+    keep = controls.keep.click(keep_and_measure, [*inputs, controls.strength], outputs, **options)
+    clear_error_after(keep, panel.card)
+
+
+def _strength_of(context: PageContext, side: str | None) -> float:
+    run = context.sides.find_run(side)
+    choice = run.strength() if run else None
+    return 1.0 if choice is None else choice.chosen
 
 
 def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sft_app.curves import HELD_OUT, TRAINING, Series, drawn_plot
 from sft_app.evaluation.beside.beside_training import beside_training
 from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known, forgetting_sentence
 from sft_app.evaluation.forgetting.strength import COLUMNS as STRENGTH_COLUMNS
@@ -20,11 +23,12 @@ from sft_app.evaluation.verdicts import (
     summary_sentence,
 )
 from sft_app.runs.scorecard import ChangedRow, PredictedScores, Scorecard, Scores
-from sft_app.runs.strength import StrengthChoice
+from sft_app.runs.strength import StrengthChoice, TriedStrength
 from sft_app.runs.summary import number_text
 from sft_app.templating import render_html
 from sft_app.ui.compare.suite_views import tests_view
 
+GENERAL = "#f59e0b"
 SCORE_CLASSES = {"better": "ft-better", "worse": "ft-worse", "changed": "ft-changed"}
 ROW_OUTCOMES = (
     ("better", "became more likely"),
@@ -74,6 +78,8 @@ def scorecard_view(card: Scorecard, strength: StrengthChoice | None = None) -> s
         known_columns=KNOWN_COLUMNS,
         strength=strength_text(strength),
         strength_columns=STRENGTH_COLUMNS,
+        strength_plot=_strength_plot(strength),
+        strength_legend=[(TRAINING, "your examples", ""), (GENERAL, "general questions", ""), (HELD_OUT, "kept", "")],
         beside=beside_training(card),
         classes=SCORE_CLASSES,
     ) + tests_view(card)
@@ -99,6 +105,27 @@ def _answers(card: Scorecard) -> ScorePart:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
     description = "What each model writes on its own, compared with the reference answer."
     return _part(f"The models' own answers · {answers.prompts} held-out questions", description, answers, "ft-wide")
+
+
+def _strength_plot(choice: StrengthChoice | None) -> Any:
+    """Draw both losses over the strengths in percent, with the one that is kept; None without tried ones."""
+    if choice is None or not choice.tried:
+        return None
+    tried = sorted(choice.tried, key=lambda one: one.strength)
+    yours = [(100 * one.strength, one.heldout_loss) for one in tried if one.heldout_loss is not None]
+    general = [(100 * one.strength, one.general_loss) for one in tried]
+    kept = [(100 * one.strength, loss) for one in tried if one.strength == choice.chosen for loss in _losses(one)]
+    lines = [Series("your examples", _finite(yours), TRAINING), Series("general questions", _finite(general), GENERAL)]
+    dots = [Series("kept", (point,), HELD_OUT, is_measured=True) for point in _finite(kept)]
+    return drawn_plot([*lines, *dots], unit="percent") if any(line.points for line in lines) else None
+
+
+def _losses(one: TriedStrength) -> list[float]:
+    return [loss for loss in (one.heldout_loss, one.general_loss) if loss is not None]
+
+
+def _finite(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    return tuple(point for point in points if math.isfinite(point[1]))
 
 
 def _part(title: str, description: str, part: Scores, kind: str = "") -> ScorePart:

@@ -70,11 +70,21 @@ class SideService:
             raise RunError("The right side is not a run. Choose a run on the right to compare it with its base model.")
         return run
 
-    def score(self, name: str | None, prompts: int, on_progress: ProgressCallback, more: Sequence[str] = ()) -> None:
+    def score(
+        self,
+        name: str | None,
+        prompts: int,
+        on_progress: ProgressCallback,
+        more: Sequence[str] = (),
+        strength: float | None = None,
+    ) -> None:
         """Measure the run of this side, and further sides on the same questions, and replace its scorecard.
+
+        With `strength`, the adapter is kept at that share of its trained strength first.
 
         Raises: AppError.
         """
+        from sft_app.evaluation.moved_strength import moved_strength
         from sft_app.evaluation.score_run import keep_score
         from sft_app.evaluation.sides.scored_sides import find_scored_sides
         from sft_app.inference.sides import BASE
@@ -86,7 +96,8 @@ class SideService:
         if names and not prompts:
             raise SettingsError("Further sides need questions to answer. Set their number above 0.")
         sides, further = find_scored_sides(run.id, names, self.home)
-        keep_score(run, self.models.load_pair(sides), prompts, on_progress, more=further)
+        with moved_strength(run, strength):
+            keep_score(run, self.models.load_pair(sides), prompts, on_progress, more=further)
 
     def _pair_names(self, left: str, right: str | None) -> tuple[str, str]:
         """Complete both names. The right one is None on a page that has not yet been told which run is the newest."""

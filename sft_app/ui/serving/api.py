@@ -146,15 +146,18 @@ def _compare_function(context: PageContext) -> Functions:
 
 
 def _judging_functions(context: PageContext) -> Functions:
-    def score(run: str, prompts: int | None = None, sides: list[str] | None = None) -> dict[str, Any]:
+    def score(
+        run: str, prompts: int | None = None, sides: list[str] | None = None, strength: float | None = None
+    ) -> dict[str, Any]:
         """Measure both models on the held-out conversations and on general questions, and save the scorecard.
 
-        `sides` are further sides that answer the same questions: runs or adapters.
+        `sides` are further sides that answer the same questions: runs or adapters. With `strength`, the adapter is kept
+        at that share of its trained strength from now on.
         """
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)
         count = found.record().settings.scorecard_prompts if prompts is None else prompts
-        context.sides.score(found.id, count, lambda share: None, sides or [])
+        context.sides.score(found.id, count, lambda share: None, sides or [], strength)
         card = found.scorecard()
         return card.as_record() if card else {}
 

@@ -9,6 +9,7 @@ import gradio as gr
 
 from sft_app.runs.folder import Run
 from sft_app.runs.scorecard import Scorecard
+from sft_app.runs.strength import StrengthChoice, TriedStrength
 from sft_app.ui.compare.scorecard_panel import ScorecardPanel, scorecard_updates
 from sft_app.ui.compare.scorecard_views import changed_rows_view, scorecard_view
 from sft_app.ui.context import PageContext
@@ -94,3 +95,15 @@ def test_a_side_without_a_run_or_scorecard_says_what_to_do(home: Path) -> None:
     assert "press “Measure” to create one now" in card(run.id)
     run.keep_scorecard(card_of(**SHORT))
     assert "held-out answers better than before" in card(f"{run.id}/checkpoint-2")
+
+
+def test_the_strengths_that_were_tried_are_drawn_with_the_one_that_is_kept() -> None:
+    tried = [
+        TriedStrength(strength=strength, heldout_loss=3.4 - strength, general_loss=1.5 + strength, known=9)
+        for strength in (1.25, 1.0, 0.75, 0.5, 0.25)
+    ]
+    shown = scorecard_view(card_of(**SHORT), StrengthChoice(chosen=0.75, questions=40, tried=tried))
+    assert "Loss by strength in percent" in shown and "Percent 75" in shown and "kept 2.650" in shown
+    assert "general questions 2.250" in shown and ">100<" in shown
+    by_hand = scorecard_view(card_of(**SHORT), StrengthChoice(chosen=0.6, by_hand=True))
+    assert "set by hand" in by_hand and "Loss by strength" not in by_hand

@@ -1,0 +1,41 @@
+"""Change how strongly a saved adapter is applied, in its weights, so that whatever loads it has the new strength."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sft_app.errors import ModelError
+from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+SECOND_FACTORS = (".lora_B.", ".lora_embedding_B")
+MORE_THAN_A_PRODUCT = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters")
+
+
+def scale_saved_adapter(folder: Path, factor: float) -> None:
+    """Multiply what a saved LoRA adapter adds to the weights; the file is replaced as a whole.
+
+    Raises: ModelError if the adapter is more than a product that can be scaled (DoRA, biases, whole modules, experts),
+        or the folder has no adapter.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise ModelError("This run has no adapter, so it has no strength to change.")
+    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if any(config.get(name) for name in MORE_THAN_A_PRODUCT) or config.get("bias", "none") != "none":
+        raise ModelError("The strength of this kind of adapter cannot be changed after training.")
+    with safe_open(file, framework="pt") as saved:
+        metadata, tensors = saved.metadata(), {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
+    scaled = {name: tensor * factor if _is_second(name) else tensor for name, tensor in tensors.items()}
+    temporary = file.with_suffix(".scaled")
+    save_file(scaled, temporary, metadata=metadata)
+    os.replace(temporary, file)
+
+
+def _is_second(name: Any) -> bool:
+    return any(factor in name for factor in SECOND_FACTORS)
