@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -15,9 +16,10 @@ Span = tuple[float, float]
 def draw(cells: list[dict[str, Any]], file: Path) -> None:
     """Write an SVG with a panel for each data set: the loss on general questions to the right, the gain upwards.
 
-    Each recipe is a point, the mean over its seeds, with the 95 % intervals of a single seed as lines.
+    Each recipe is a point, the mean over its seeds, with the 95 % intervals of a single seed as lines. A run whose loss
+    is not a number is only in the table.
     """
-    measured = [cell for cell in cells if cell["general"]]
+    measured = [cell for cell in cells if cell["general"] and _is_number(cell["general"]) and _is_number(cell["loss"])]
     panels = list(dict.fromkeys(cell["data"] for cell in measured))
     root = ElementTree.Element(
         "svg",
@@ -34,6 +36,10 @@ def draw(cells: list[dict[str, Any]], file: Path) -> None:
         _draw_panel(group, data, [cell for cell in measured if cell["data"] == data])
     ElementTree.indent(root)
     file.write_text(ElementTree.tostring(root, encoding="unicode") + "\n", encoding="utf-8")
+
+
+def _is_number(change: dict[str, Any]) -> bool:
+    return change["change"] is not None and math.isfinite(change["change"])
 
 
 def _draw_panel(group: ElementTree.Element, data: str, cells: list[dict[str, Any]]) -> None:

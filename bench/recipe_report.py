@@ -68,6 +68,8 @@ def _change(changes: list[dict[str, Any]]) -> str:
     """Return the mean change, and the interval of a single one."""
     if not changes:
         return ""
+    if any(change["change"] is None for change in changes):
+        return "not a number"
     text = f"{mean(change['change'] for change in changes):+.3f}"
     (one, *others) = changes
     return text if others or one["low"] is None else f"{text} ({one['low']:+.2f} to {one['high']:+.2f})"
@@ -82,9 +84,9 @@ def _answers(answers: list[dict[str, Any]], name: str) -> str:
 
 
 def _lost(known: list[dict[str, Any]]) -> str:
-    """Return how many of the known questions were lost, with the exact interval of the share."""
+    """Return how many of the known questions were lost, and for a single seed the exact interval of the share."""
     lost, before = sum(one["lost"] for one in known), sum(one["known"] for one in known)
-    if not before:
-        return ""
+    if not before or len(known) > 1:
+        return f"{lost} of {before}" if before else ""
     low, high = clopper_pearson(lost, before)
     return f"{lost} of {before} ({low:.0%} to {high:.0%})"

@@ -209,17 +209,19 @@ class _Frame:
         return round(SIDE * (self.high - value) / (self.high - self.low), 1)
 
 
-def drawn_plot(series: Sequence[Series], most: int = MAX_POINTS, unit: str = "step") -> _Plot:
-    """Return the lines with their axes, for a template; `unit` is what the points are along the plot."""
+def drawn_plot(series: Sequence[Series], most: int = MAX_POINTS, position: str = "step {:,g}") -> _Plot:
+    """Return the lines with their axes, for a template; `position` is how a place along the plot is written."""
     drawn = [one for one in series if one.points]
     steps = [step for one in drawn for step, _ in one.points]
     frame = _Frame.around(steps, [value for one in drawn for _, value in one.points])
     return _Plot(
-        description=", ".join(f"{one.name} {one.points[-1][1]:.3f} at {unit} {one.points[-1][0]:g}" for one in drawn),
+        description=", ".join(
+            f"{one.name} {one.points[-1][1]:.3f} at {position.format(one.points[-1][0])}" for one in drawn
+        ),
         lines=[_drawn_line(one, frame, most) for one in sorted(drawn, key=lambda one: one.is_measured)],
         rows=[(frame.y(tick), f"{tick:.6g}") for tick in ticks(frame.low, frame.high, 4)],
         columns=[(frame.x(tick), f"{tick:,.0f}") for tick in ticks(frame.left, frame.right, 6) if tick == int(tick)],
-        spots=_spots(drawn, frame, unit),
+        spots=_spots(drawn, frame, position),
     )
 
 
@@ -243,7 +245,7 @@ def _path(points: Sequence[Point], frame: _Frame) -> str:
     return "M" + "L".join(f"{frame.x(step):g} {frame.y(value):g}" for step, value in points)
 
 
-def _spots(drawn: Sequence[Series], frame: _Frame, unit: str) -> list[_Spot]:
+def _spots(drawn: Sequence[Series], frame: _Frame, position: str) -> list[_Spot]:
     """Return strips across the plot, each shown while a pointer or finger is on it."""
     values = [dict(one.points) for one in drawn]
     measured = {step for one in drawn if one.is_measured for step, _ in one.points}
@@ -260,7 +262,7 @@ def _spots(drawn: Sequence[Series], frame: _Frame, unit: str) -> list[_Spot]:
             _Spot(
                 side="ft-before" if x > SIDE / 2 else "ft-after",
                 style=f"left:{start / 10:g}%;width:{(end - start) / 10:g}%;--at:{inside:.0f}%",
-                step=f"{unit.capitalize()} {step:,g}",
+                step=position.format(step).capitalize(),
                 values=[(one.colour, f"{one.name} {value:.3f}") for one, value in known],
             )
         )

@@ -119,7 +119,7 @@ INNER_LAYERS = {
         "known",
     ],
     "evaluation": [
-        "moved_strength scorable_rows statistics tables word_diff",
+        "scorable_rows statistics strength_copy tables word_diff",
         "answer_metrics answer_pairs",
         "checking verdicts votes",
         "checks judge margins vote_files",
@@ -190,7 +190,7 @@ INNER_LAYERS = {
     "cli": [
         "options score_tables",
         "terminal",
-        "data_output export judge prompt_tables runs test",
+        "data_output export judge prompt_tables runs score test",
         "compare data train",
         "app",
         "__init__",

@@ -675,7 +675,7 @@ def test_commands_that_answer_are_without_chatter(command: str, home: Path, monk
         raise ModelError("Enough.")
 
     monkeypatch.setattr("sft_app.evaluation.sides.side_names.find_pair_and_more", look)
-    monkeypatch.setattr("sft_app.cli.compare.find_run", look)
+    monkeypatch.setattr("sft_app.cli.score.find_run", look)
     with pytest.raises(SystemExit):
         main([command, "latest"])
     assert heard == [False]

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from sft_app.cli.compare import compare, score
+from sft_app.cli.compare import compare
 from sft_app.cli.data import inspect
 from sft_app.cli.export import export, push, push_space_command
 from sft_app.cli.judge import judge
 from sft_app.cli.options import JsonFlag
 from sft_app.cli.runs import delete, move, resume, runs, status, stop
+from sft_app.cli.score import score
 from sft_app.cli.terminal import (
     print_error,
     print_facts,

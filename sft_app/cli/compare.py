@@ -1,9 +1,8 @@
-"""The commands that compare the base model with the fine-tuned one: `compare` and `score`."""
+"""The command that answers prompts with the base model and the fine-tuned one: `compare`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,25 +14,19 @@ from sft_app.cli.options import (
     MarginOption,
     MetricOption,
     NotWorseOption,
-    RunArgument,
     SideOption,
     ThinkingOption,
 )
 from sft_app.cli.prompt_tables import print_prompt_job
 from sft_app.cli.terminal import (
-    console,
     print_json,
     print_pair,
-    print_scorecard,
     progress_bar,
     without_library_warnings,
 )
 from sft_app.errors import SettingsError
-from sft_app.runs.directory import check_settled, find_run
 from sft_app.runtime.home import app_home
-from sft_app.settings import (
-    EXAMPLE_PROMPT,
-)
+from sft_app.settings import EXAMPLE_PROMPT
 
 if TYPE_CHECKING:
     from sft_app.evaluation.prompt_job import PromptJob
@@ -159,63 +152,3 @@ def _answer_prompts(
             print_pair(text, found)
     if as_json:
         print_json({"run": sides[1].name, "results": results})
-
-
-@without_library_warnings()
-def score(
-    run: RunArgument,
-    prompts: Annotated[
-        int | None,
-        typer.Option(min=0, help="Number of held-out questions that both sides answer; default: the run's setting."),
-    ] = None,
-    general: Annotated[
-        Path | None,
-        typer.Option(help="A file of general questions (JSONL, JSON, YAML), kept with the run; default: the run's."),
-    ] = None,
-    not_worse_by: Annotated[
-        float | None,
-        typer.Option(metavar="MARGIN", help="Also ask whether the loss rose by more than this, in nats per token."),
-    ] = None,
-    side: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SIDE",
-            help="A further side that answers the same questions: another run, a checkpoint, an adapter, or a file of "
-            "recorded answers; can be repeated.",
-        ),
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(help="Keep the adapter at this share of its trained strength from now on, and measure it there."),
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Measure the base and fine-tuned models on the held-out conversations and on general questions."""
-    from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
-    from sft_app.evaluation.margins import check_margin, loss_margins
-    from sft_app.evaluation.moved_strength import moved_strength
-    from sft_app.evaluation.score_run import keep_score
-    from sft_app.evaluation.sides.scored_sides import find_scored_sides
-    from sft_app.inference.pair import load_pair
-
-    if not_worse_by is not None:
-        check_margin(not_worse_by)
-    found = find_run(app_home(), run)
-    check_settled(found, "measure it once it has ended")
-    count = found.record().settings.scorecard_prompts if prompts is None else prompts
-    questions = None if general is None else read_general_questions(general.expanduser())
-    if side and not count:
-        raise SettingsError("--side requires questions to answer. Use --prompts 20, for example.")
-    sides, more = find_scored_sides(found.id, side or [], app_home())
-    with moved_strength(found, strength):
-        pair = load_pair(sides, app_home())
-        if questions is not None:
-            keep_general_questions(found.general_file, questions)
-        with progress_bar("Measuring both sides", quiet=as_json) as report:
-            card = keep_score(found, pair, count, report, more=more)
-    margins = [] if not_worse_by is None else loss_margins(card, not_worse_by)
-    if as_json:
-        return print_json({**card.as_record(), **({"not_worse_by": list(map(asdict, margins))} if margins else {})})
-    print_scorecard(card)
-    for one in margins:
-        console.print(one.sentence)

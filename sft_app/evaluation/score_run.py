@@ -99,7 +99,7 @@ def score_run(
     to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
-        "note": pair.models.note,
+        "note": ". ".join(filter(None, [pair.models.note, _strength_note(run)])),
         "primary": settings.primary_measure,
         "general": make_scorecard(*of_general, groups=np.array(copies)) if general else None,
         "known": _known(pair, general_file, (general, copies), of_general, to_answer, part_of(on_progress, 0.7, 0.85)),
@@ -202,6 +202,16 @@ def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScor
     references = [(row.conversation.messages[-1].content, both) for row, both in answered]
     base, tuned = ([score_answer(both[side], reference) for reference, both in references] for side in (0, 1))
     return summarise_answers(base, tuned, np.array([row.group for row, _ in answered]))
+
+
+def _strength_note(run: Run) -> str:
+    strength = run.strength()
+    if strength is None or not strength.by_hand:
+        return ""
+    return (
+        "the strength of the adapter was set by hand; if this scorecard suggested it, the result looks a little better "
+        "than it is"
+    )
 
 
 def _answered_rows(

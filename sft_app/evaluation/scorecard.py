@@ -123,11 +123,11 @@ def _corrected_prompt(prompted: PromptedScores) -> dict[str, Any]:
 
 
 def _corrected_sides(sides: Sequence[SideAnswers]) -> list[SideAnswers]:
-    changes = _corrected({side.name: side.answers.difference for side in sides if side.answers}, ())
-    found = []
-    for side in sides:
+    measured = {str(number): side.answers.difference for number, side in enumerate(sides) if side.answers}
+    changes, found = _corrected(measured, ()), []
+    for number, side in enumerate(sides):
         if side.answers:
-            answers = side.answers.model_copy(update={"difference": changes[side.name]})
+            answers = side.answers.model_copy(update={"difference": changes[str(number)]})
             found.append(side.model_copy(update={"answers": answers}))
         else:
             found.append(side)

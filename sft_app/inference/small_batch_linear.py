@@ -44,7 +44,8 @@ def small_batch_products(model: PreTrainedModel, rows: int) -> dict[Any, Callabl
 
 
 def _is_slow(weight: torch.Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and min(weight.shape) >= MIN_WIDTH
+    is_mkl = torch.backends.mkl.is_available()
+    return is_mkl and weight.device.type == "cpu" and weight.dtype == torch.float32 and min(weight.shape) >= MIN_WIDTH
 
 
 def _product_function(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from sft_app.errors import ModelError
 from sft_app.models.loading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from sft_app.runtime.files import put_on_disk
 
 SECOND_FACTORS = (".lora_B.", ".lora_embedding_B")
 MORE_THAN_A_PRODUCT = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters")
 
 
 def scale_saved_adapter(folder: Path, factor: float) -> None:
-    """Multiply what a saved LoRA adapter adds to the weights; the file is replaced as a whole.
+    """Multiply what a saved LoRA adapter adds to the weights.
 
     Raises: ModelError if the adapter is more than a product that can be scaled (DoRA, biases, whole modules, experts),
         or the folder has no adapter.
@@ -31,10 +31,9 @@ def scale_saved_adapter(folder: Path, factor: float) -> None:
         raise ModelError("The strength of this kind of adapter cannot be changed after training.")
     with safe_open(file, framework="pt") as saved:
         metadata, tensors = saved.metadata(), {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-    scaled = {name: tensor * factor if _is_second(name) else tensor for name, tensor in tensors.items()}
-    temporary = file.with_suffix(".scaled")
-    save_file(scaled, temporary, metadata=metadata)
-    os.replace(temporary, file)
+        scaled = {name: tensor * (factor if _is_second(name) else 1) for name, tensor in tensors.items()}
+    save_file(scaled, file, metadata=metadata)
+    put_on_disk(file)
 
 
 def _is_second(name: Any) -> bool:

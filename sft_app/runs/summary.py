@@ -73,13 +73,15 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
     )
 
 
-def _judged_losses(run: Run) -> tuple[float, float] | None:
-    """Return both sides' loss on the rows that judge, if it is not the curve's and has been measured: other rows judge,
-    or the weights were scaled after the curve ended."""
+def _judged_losses(run: Run) -> tuple[float | None, float | None] | None:
+    """Return both sides' loss on the rows that judge, if it is not the curve's: other rows judge and were measured, or
+    the weights were scaled after the curve ended, whose loss is None until it is measured."""
     strength = run.strength()
-    is_other = run.validation_file.exists() or (strength is not None and strength.chosen != 1.0)
-    card = run.scorecard() if is_other else None
-    return (as_float(card.base["loss"]), as_float(card.tuned["loss"])) if card else None
+    is_scaled = strength is not None and strength.chosen != 1.0
+    card = run.scorecard() if run.validation_file.exists() or is_scaled else None
+    if card:
+        return as_float(card.base["loss"]), as_float(card.tuned["loss"])
+    return (heldout_losses(run.metrics())[0], None) if is_scaled else None
 
 
 def heldout_losses(metrics: Sequence[StepMetrics], kept_step: int | None = None) -> tuple[float | None, float | None]:

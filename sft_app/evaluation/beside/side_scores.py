@@ -29,9 +29,11 @@ from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.pair import LoadedPair
 from sft_app.runs.directory import list_runs
 from sft_app.runs.scorecard import SideAnswers, SideScores
+from sft_app.runtime.environment import BUNDLED_DIR
 from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.progress import ProgressCallback, part_of
 from sft_app.runtime.resources import is_out_of_memory
+from sft_app.settings import EXAMPLE_ADAPTER, EXAMPLE_DATA
 
 NO_MEMORY = "There was not enough memory for its answers."
 NO_ANSWERS = "It has no answer to any of the questions."
@@ -62,9 +64,8 @@ def score_sides(
     ]
     parts = [part_of(on_progress, number / len(sides), (number + 1) / len(sides)) for number in range(len(sides))]
     found = []
-    labels = [pair.sides[1].label, *(side.label for side, _ in sides)]
-    for (side, answer), part in zip(sides, parts, strict=True):
-        label = side.label if labels.count(side.label) == 1 else f"{side.label} · {_public_name(side)}"
+    labels = _different_labels(pair.sides[1].label, [side for side, _ in sides])
+    for (side, answer), part, label in zip(sides, parts, labels, strict=True):
         named = SideAnswers(name=_public_name(side), label=label, is_flattered=is_flattered)
         try:
             described = _described(named, side, pair, rows)
@@ -74,6 +75,13 @@ def score_sides(
                 raise
             found.append(named.model_copy(update={"note": str(error) if isinstance(error, AppError) else NO_MEMORY}))
     return found
+
+
+def _different_labels(right: str, sides: Sequence[MoreSide]) -> list[str]:
+    """Return a label for each side that neither another one nor the right side has."""
+    labels = [right, *(side.label for side in sides)]
+    named = [side.label if labels.count(side.label) == 1 else f"{side.label} · {_public_name(side)}" for side in sides]
+    return [label if named.count(label) == 1 else f"{label} ({number})" for number, label in enumerate(named, start=1)]
 
 
 def _public_name(side: MoreSide) -> str:
@@ -97,10 +105,14 @@ def _count_seen(folder: Path, questions: Sequence[Conversation], home: Path) -> 
     Related as the split sees it: near duplicates count.
     """
     run = next((run for run in list_runs(home) if folder.is_relative_to(run.path.resolve())), None)
-    if run is None or not run.train_file.is_file():
+    if folder == BUNDLED_DIR / EXAMPLE_ADAPTER:
+        files = [BUNDLED_DIR / EXAMPLE_DATA]
+    elif run is None or not run.train_file.is_file():
         return None
+    else:
+        files = [file for file in (run.train_file, choosing_file(run)) if file]
     rows, count = RelatedRows(), 0
-    for file in filter(None, [run.train_file, choosing_file(run)]):
+    for file in files:
         for row in iterate_jsonl(file) if file.is_file() else ():
             with suppress(DataError):  # an edited file; training skipped the row too
                 rows.add(count, make_conversation(row["messages"]))

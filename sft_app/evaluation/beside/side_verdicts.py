@@ -71,7 +71,7 @@ def _note(side: SideAnswers) -> str:
         side.note: True,
         f"{seen} of these questions, or nearly the same ones, trained it or chose its weights.": seen,
         f"Questions without an answer of it, which are left out: {left_out}.": left_out,
-        ONLY_REFERENCES: side.answers.base.get("exact_match") == 1.0,
+        ONLY_REFERENCES: "stopped" not in side.answers.base and side.answers.base.get("exact_match") == 1.0,
         note_before_numbers(side.answers, "other side"): True,
     }
     return " ".join(note for note, applies in notes.items() if note and applies)

@@ -8,10 +8,6 @@ from sft_app.runs.strength import StrengthChoice, TriedStrength
 from sft_app.runs.summary import number_text
 
 COLUMNS = ("strength", "loss on your examples", "loss on general questions", "lost of known", "")
-BY_HAND = (
-    "If it was chosen by the scorecard, the same conversations choose and judge it, which makes the result look a "
-    "little better than it is."
-)
 SLIDER = "The saved adapter has this strength already; “Adapter strength” in Compare changes it from there."
 
 
@@ -27,10 +23,10 @@ def strength_text(choice: StrengthChoice | None) -> StrengthText | None:
     """Describe the choice and all that was tried; None if there was no choice."""
     if choice is None:
         return None
-    decided = BY_HAND if choice.by_hand else _what_decided(choice)
+    decided = "" if choice.by_hand else _what_decided(choice)
     told = [describe_strength(choice) or "The adapter is kept as it was trained.", decided, SLIDER]
     rows = [_row(one, choice.chosen) for one in sorted(choice.tried, key=lambda one: one.strength)]
-    return StrengthText(" ".join(told), rows)
+    return StrengthText(" ".join(filter(None, told)), rows)
 
 
 def describe_strength(choice: StrengthChoice | None) -> str:
@@ -38,7 +34,8 @@ def describe_strength(choice: StrengthChoice | None) -> str:
     if choice is None:
         return ""
     if choice.by_hand:
-        return f"The adapter is kept at {choice.chosen:g} of its trained strength, which was set by hand."
+        how = "as it was trained" if choice.chosen == 1.0 else f"at {choice.chosen:g} of its trained strength"
+        return f"The adapter is kept {how}, which was set by hand."
     full, kept = (next(one for one in choice.tried if one.strength == wanted) for wanted in (1.0, choice.chosen))
     if choice.chosen == 1.0:
         if not full.lost:

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from sft_app.errors import AppError
-from sft_app.evaluation.moved_strength import LEAST, MOST
+from sft_app.evaluation.strength_copy import LEAST, MOST
+from sft_app.runs.folder import Run
 from sft_app.settings import RunSettings
 from sft_app.ui import views
 from sft_app.ui.compare.further_sides import build_more_sides
@@ -40,7 +41,7 @@ class Controls:
     more: gr.Dropdown
     measure: gr.Button
     strength: gr.Slider
-    keep: gr.Button
+    copy: gr.Button
 
 
 def build_scorecard(context: PageContext, right: gr.Dropdown, opened: gr.Tab) -> None:
@@ -66,21 +67,21 @@ def _build_controls(context: PageContext) -> Controls:
         more = build_more_sides(context, "score", offers_prompted=False)
         with gr.Column(min_width=140):
             measure = gr.Button("Measure", size="md", elem_id="measure-scorecard")
-    with gr.Accordion("Change the adapter's strength", open=False), gr.Row():
+    with gr.Accordion("Try another strength of the adapter", open=False), gr.Row():
         strength = gr.Slider(
             LEAST,
             MOST,
             value=1.0,
             step=0.05,
             label="Share of the trained strength",
-            info="A weaker adapter forgets less, and has learned less. The saved adapter is changed, then measured "
-            "again. You can change it back at any time.",
+            info="A weaker adapter forgets less, and has learned less. This makes a copy of the run with this "
+            "strength and measures it; the run itself stays as it is.",
             min_width=280,
-            elem_id="kept-strength",
+            elem_id="copied-strength",
         )
         with gr.Column(min_width=140):
-            keep = gr.Button("Keep and measure", size="md", elem_id="keep-strength")
-    return Controls(prompts, more, measure, strength, keep)
+            copy = gr.Button("Copy and measure", size="md", elem_id="copy-strength")
+    return Controls(prompts, more, measure, strength, copy)
 
 
 def _wire(context: PageContext, panel: ScorecardPanel, controls: Controls, right: gr.Dropdown, opened: gr.Tab) -> None:
@@ -97,32 +98,34 @@ def _wire(context: PageContext, panel: ScorecardPanel, controls: Controls, right
         more: list[str] | None,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Updates:
-        return measured(side, prompts, more, None, progress)
+        measured(side, prompts, more, None, progress)
+        return scorecard_updates(context, panel, side)
 
     @allowed("measure", context)
-    def keep_and_measure(
+    def copy_and_measure(
         side: str | None,
         prompts: float,
         more: list[str] | None,
         strength: float,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Updates:
-        return measured(side, prompts, more, strength, progress)
+        copy = measured(side, prompts, more, strength, progress)
+        chosen = gr.Dropdown(context.sides.choices(), value=copy.id)
+        return {**scorecard_updates(context, panel, copy.id), right: chosen}
 
     def measured(
         side: str | None, prompts: float, more: list[str] | None, strength: float | None, progress: Any
-    ) -> Updates:
+    ) -> Run:
         refuse_where_lent("Measuring a run")
         report = partial(progress, desc="Measuring all sides")
-        context.sides.score(side, int(prompts or 0), report, more or [], strength)
-        return scorecard_updates(context, panel, side)
+        return context.sides.score(side, int(prompts or 0), report, more or [], strength)
 
     gr.on([opened.select, right.change], show, right, [*outputs, controls.strength], **PRIVATE)
     options: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
     inputs = [right, controls.prompts, controls.more]
     clear_error_after(controls.measure.click(measure_again, inputs, outputs, **options), panel.card)
-    keep = controls.keep.click(keep_and_measure, [*inputs, controls.strength], outputs, **options)
-    clear_error_after(keep, panel.card)
+    copied = controls.copy.click(copy_and_measure, [*inputs, controls.strength], [*outputs, right], **options)
+    clear_error_after(copied, panel.card)
 
 
 def _strength_of(context: PageContext, side: str | None) -> float:

@@ -62,6 +62,14 @@ class ScorePart:
     kind: str = ""
 
 
+@dataclass(frozen=True)
+class StrengthPlot:
+    """The losses at the strengths that were tried; `legend` has (colour, name, "") of what is drawn."""
+
+    plot: Any
+    legend: list[tuple[str, str, str]]
+
+
 def scorecard_view(card: Scorecard, strength: StrengthChoice | None = None) -> str:
     """Show the verdict, the scores on your task, the forgetting check next to them, and the strengths tried."""
     task = _part(
@@ -79,7 +87,6 @@ def scorecard_view(card: Scorecard, strength: StrengthChoice | None = None) -> s
         strength=strength_text(strength),
         strength_columns=STRENGTH_COLUMNS,
         strength_plot=_strength_plot(strength),
-        strength_legend=[(TRAINING, "your examples", ""), (GENERAL, "general questions", ""), (HELD_OUT, "kept", "")],
         beside=beside_training(card),
         classes=SCORE_CLASSES,
     ) + tests_view(card)
@@ -107,7 +114,7 @@ def _answers(card: Scorecard) -> ScorePart:
     return _part(f"The models' own answers · {answers.prompts} held-out questions", description, answers, "ft-wide")
 
 
-def _strength_plot(choice: StrengthChoice | None) -> Any:
+def _strength_plot(choice: StrengthChoice | None) -> StrengthPlot | None:
     """Draw both losses over the strengths in percent, with the one that is kept; None without tried ones."""
     if choice is None or not choice.tried:
         return None
@@ -117,7 +124,9 @@ def _strength_plot(choice: StrengthChoice | None) -> Any:
     kept = [(100 * one.strength, loss) for one in tried if one.strength == choice.chosen for loss in _losses(one)]
     lines = [Series("your examples", _finite(yours), TRAINING), Series("general questions", _finite(general), GENERAL)]
     dots = [Series("kept", (point,), HELD_OUT, is_measured=True) for point in _finite(kept)]
-    return drawn_plot([*lines, *dots], unit="percent") if any(line.points for line in lines) else None
+    drawn = [line for line in (*lines, *dots[:1]) if line.points]
+    plot = drawn_plot([*lines, *dots], position="{:g}%") if any(line.points for line in lines) else None
+    return StrengthPlot(plot, [(line.colour, line.name, "") for line in drawn]) if plot else None
 
 
 def _losses(one: TriedStrength) -> list[float]:

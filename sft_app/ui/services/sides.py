@@ -77,16 +77,17 @@ class SideService:
         on_progress: ProgressCallback,
         more: Sequence[str] = (),
         strength: float | None = None,
-    ) -> None:
+    ) -> Run:
         """Measure the run of this side, and further sides on the same questions, and replace its scorecard.
 
-        With `strength`, the adapter is kept at that share of its trained strength first.
+        With `strength`, a copy of the run with its adapter at that share of its trained strength is made and measured
+        instead. Return the run that was measured.
 
         Raises: AppError.
         """
-        from sft_app.evaluation.moved_strength import moved_strength
         from sft_app.evaluation.score_run import keep_score
         from sft_app.evaluation.sides.scored_sides import find_scored_sides
+        from sft_app.evaluation.strength_copy import at_strength
         from sft_app.inference.sides import BASE
 
         run = self.get_run(name)
@@ -95,9 +96,12 @@ class SideService:
         names = [name for name in names if name not in (BASE, run.id)]  # both are measured anyway
         if names and not prompts:
             raise SettingsError("Further sides need questions to answer. Set their number above 0.")
-        sides, further = find_scored_sides(run.id, names, self.home)
-        with moved_strength(run, strength):
-            keep_score(run, self.models.load_pair(sides), prompts, on_progress, more=further)
+        if strength is not None and name != run.id:
+            raise SettingsError("Choose the run itself on the right, not one of its checkpoints.")
+        with at_strength(run, strength) as measured:
+            sides, further = find_scored_sides(measured.id, names, self.home)
+            keep_score(measured, self.models.load_pair(sides), prompts, on_progress, more=further)
+        return measured
 
     def _pair_names(self, left: str, right: str | None) -> tuple[str, str]:
         """Complete both names. The right one is None on a page that has not yet been told which run is the newest."""

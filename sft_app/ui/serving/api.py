@@ -151,15 +151,15 @@ def _judging_functions(context: PageContext) -> Functions:
     ) -> dict[str, Any]:
         """Measure both models on the held-out conversations and on general questions, and save the scorecard.
 
-        `sides` are further sides that answer the same questions: runs or adapters. With `strength`, the adapter is kept
-        at that share of its trained strength from now on.
+        `sides` are further sides that answer the same questions: runs or adapters. With `strength`, a copy of
+        the run with its adapter at that share of its trained strength is measured; the result has its id as `run`.
         """
         refuse_where_lent("Measuring a run")
         found = context.runs.get(run)
         count = found.record().settings.scorecard_prompts if prompts is None else prompts
-        context.sides.score(found.id, count, lambda share: None, sides or [], strength)
-        card = found.scorecard()
-        return card.as_record() if card else {}
+        measured = context.sides.score(found.id, count, lambda share: None, sides or [], strength)
+        card = measured.scorecard()
+        return {**card.as_record(), **({} if strength is None else {"run": measured.id})} if card else {}
 
     def run_tests(
         run: str,

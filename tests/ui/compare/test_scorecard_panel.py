@@ -103,7 +103,9 @@ def test_the_strengths_that_were_tried_are_drawn_with_the_one_that_is_kept() -> 
         for strength in (1.25, 1.0, 0.75, 0.5, 0.25)
     ]
     shown = scorecard_view(card_of(**SHORT), StrengthChoice(chosen=0.75, questions=40, tried=tried))
-    assert "Loss by strength in percent" in shown and "Percent 75" in shown and "kept 2.650" in shown
+    assert "Loss by strength in percent" in shown and "<u>75%</u>" in shown and "kept 2.650" in shown
     assert "general questions 2.250" in shown and ">100<" in shown
     by_hand = scorecard_view(card_of(**SHORT), StrengthChoice(chosen=0.6, by_hand=True))
     assert "set by hand" in by_hand and "Loss by strength" not in by_hand
+    untried = scorecard_view(card_of(**SHORT), StrengthChoice(chosen=0.6, by_hand=True, tried=tried))
+    assert "Loss by strength" in untried and ">kept</span>" not in untried and ">kept</span>" in shown
