@@ -106,6 +106,7 @@ INNER_LAYERS = {
         "generation",
         "sides",
         "device evidence",
+        "compute_lock",
         "loaded_models",
         "pair",
         "stream batch_generation",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.errors import ModelError
+from sft_app.inference.compute_lock import ComputeLock
 from sft_app.inference.device import choose_device, limit_gpu_memory, usable_memory_gib
 from sft_app.inference.sides import Side
 from sft_app.models.adapters import load_adapter
@@ -57,10 +57,10 @@ class LoadedModels:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     hardware: Hardware
+    lock: ComputeLock
     note: str = ""
     exact_rows: dict[tuple[str | None, str | None], bool] = field(default_factory=dict)
     """Whether the two sides with these adapters are exact as rows of one batch, once tried."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
     _tokenizers: dict[tuple[str, bool, str], PreTrainedTokenizerBase] = field(default_factory=dict)
     _adapters: dict[Any, str] = field(default_factory=dict)
     _full: tuple[Any, Any] | None = None
@@ -79,7 +79,8 @@ class LoadedModels:
         model = load_base(side.base, home, hardware, in_4bit=side.in_4bit)
         if hardware.dtype == "float32":
             keep_4bit_differentiable(model, True)  # the CPU fast path always computes in bfloat16
-        return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, note)
+        lock = ComputeLock(home, hardware.device)
+        return cls(home, side.base, side.in_4bit, side.dtype, model, tokenizer, hardware, lock, note)
 
     def tokenizer_with(
         self, chat_template: str, enable_thinking: bool = False, eos_token: str = ""
