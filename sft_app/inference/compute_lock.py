@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 import torch
 
@@ -20,27 +21,38 @@ class ComputeLock:
     twice (docs/LOG.md).
     """
 
+    most_threads: ClassVar[int] = 0
+    """The largest number of threads that this process has had so far."""
+
     def __init__(self, home: Path, device: str) -> None:
         self._home, self._device = home, device
         self._lock = threading.Lock()
-        self._threads = 0
+        # A thread may still have half of them from a computation that has moved on.
+        ComputeLock.most_threads = max(ComputeLock.most_threads, torch.get_num_threads())
+        self._all_threads = self._wanted = ComputeLock.most_threads
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> ComputeLock:
         self._lock.acquire()
         try:
-            self._threads = torch.get_num_threads()
-            if self._device == "cpu" and self._is_beside_a_run():
-                torch.set_num_threads(max(1, self._threads // 2))
+            is_beside = self._device == "cpu" and self._is_beside_a_run()
+            self._wanted = max(1, self._all_threads // 2) if is_beside else self._all_threads
+            self.use_threads()
         except BaseException:
             self._lock.release()
             raise
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
+        if self._wanted != self._all_threads:  # part of this is set for the process, so always undo it
+            torch.set_num_threads(self._all_threads)
         self._lock.release()
+
+    def use_threads(self) -> None:
+        """Use as many threads as were decided on; call it where a generator may have moved to another thread."""
+        if torch.get_num_threads() != self._wanted:
+            torch.set_num_threads(self._wanted)
 
     def locked(self) -> bool:
         """Return whether a computation is running."""

@@ -92,13 +92,14 @@ def stream_pair(
         raise ModelError(
             "The strength can only be changed for plain LoRA adapters, not for DoRA or full models. Set it back to 1."
         )
-    with pair.models.lock:
+    with pair.models.lock as held:
         evidence = _evidence_before(pair, prompts, strength)
         stream = _stream_in_one_batch if evidence.how == IN_ONE_BATCH else _stream_one_after_the_other
         update = PairUpdate(Answer(), Answer(), evidence)
         for one, other in stream(pair, prompts, sampling, strength):
             update = PairUpdate(one, other, evidence)
             yield update
+            held.use_threads()
         yield _final_update(pair, prompts, update, sampling, strength)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ from sft_app.runtime.processes import process_started
 
 
 @pytest.fixture(autouse=True)
-def four_threads() -> Iterator[None]:
+def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(ComputeLock, "most_threads", 0)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -69,3 +72,29 @@ def test_only_one_computes_at_a_time_and_an_error_frees_it(home: Path) -> None:
         raise RuntimeError
     other.join(10)
     assert order == ["first", "second"]
+
+
+def in_another_thread(function: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result(10)
+
+
+def test_a_computation_that_moves_to_another_thread_leaves_no_thread_with_fewer(home: Path) -> None:
+    """As a stream of answers does, whose parts the server takes from a pool of threads."""
+    lock = ComputeLock(home, "cpu")
+    run = active(home, os.getppid())
+
+    def stream() -> Iterator[int]:
+        with lock as held:
+            yield torch.get_num_threads()
+            held.use_threads()
+            yield torch.get_num_threads()
+
+    parts = stream()
+    assert next(parts) == 2 and in_another_thread(lambda: next(parts)) == 2
+    assert in_another_thread(lambda: next(parts, "end")) == "end" and not lock.locked()
+    assert in_another_thread(torch.get_num_threads) == 4
+    run.update_status(state="finished")
+    torch.set_num_threads(2)  # as a thread that has not computed since
+    with ComputeLock(home, "cpu"):
+        assert torch.get_num_threads() == 4
