@@ -31,7 +31,7 @@ class RunSettings(MethodSettings):
         "training",
         "quick",
         "quick: a first look in at most 60 small steps; good: several passes, ended early when they no longer help, "
-        "and an adapter only as strong as it helps without forgetting; best: the same with more passes and patience.",
+        "with the adapter's strength chosen so that it forgets less; best: the same with more passes and patience.",
     )
     num_train_epochs: float | None = setting(
         "training",
