@@ -23,7 +23,7 @@ from sft_app.cli import main
 from sft_app.cli.terminal import without_library_warnings
 from sft_app.errors import ModelError
 from sft_app.evaluation.answer_pairs import read_pairs
-from sft_app.runs.directory import find_run, list_runs
+from sft_app.runs.directory import delete_run, find_run, list_runs
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import summarise_run
 from sft_app.settings import parse_settings
@@ -224,6 +224,23 @@ def test_compare_refuses_what_does_not_go_with_a_file_of_prompts(cli: Any, train
     assert_one_clear_line(cli(*many, "--prompt", "Hi"), "--prompts cannot be combined with --prompt")
     assert_one_clear_line(cli(*many, "--out", "x.pdf"), "answers can be written as .csv or .jsonl, got '.pdf'")
     assert_one_clear_line(cli("compare", "latest", "--out", "x.csv"), "--out requires --prompts FILE")
+
+
+def test_score_measures_a_copy_at_another_strength(cli: Any, trained_home: Path) -> None:
+    run = find_run(trained_home, "latest")
+    ended = cli("score", "latest", "--prompts", "0", "--strength", "0.5", "--json")
+    assert ended.status == 0, ended.err
+    copy = find_run(trained_home, ended.json["run"])
+    try:
+        strength = copy.strength()
+        assert copy.id != run.id and strength is not None and strength.chosen == 0.5
+        assert "set by hand" in ended.json["note"] and run.strength() is None
+        again = cli("score", copy.id, "--prompts", "0", "--strength", "0.5")
+        assert_one_clear_line(again, "The adapter of this run has a strength of 0.5 already.")
+    finally:
+        delete_run(copy)
+    assert_one_clear_line(cli("score", "latest", "--strength", "2"), "The strength must be between 0.05 and 1.5")
+    assert [run.id for run in list_runs(trained_home)] == [run.id]
 
 
 def test_score_asks_more_sides_the_same_questions(cli: Any, trained_home: Path, tmp_path: Path) -> None:
