@@ -71,7 +71,7 @@ def _build_controls(context: PageContext) -> Controls:
         strength = gr.Slider(
             LEAST,
             MOST,
-            value=1.0,
+            value=0.5,
             step=0.05,
             label="Share of the trained strength",
             info="A weaker adapter forgets less, and has learned less. This makes a copy of the run with this "
@@ -89,7 +89,7 @@ def _wire(context: PageContext, panel: ScorecardPanel, controls: Controls, right
 
     @allowed("look", context)
     def show(side: str | None) -> Updates:
-        return {**scorecard_updates(context, panel, side), controls.strength: _strength_of(context, side)}
+        return scorecard_updates(context, panel, side)
 
     @allowed("measure", context)
     def measure_again(
@@ -120,18 +120,12 @@ def _wire(context: PageContext, panel: ScorecardPanel, controls: Controls, right
         report = partial(progress, desc="Measuring all sides")
         return context.sides.score(side, int(prompts or 0), report, more or [], strength)
 
-    gr.on([opened.select, right.change], show, right, [*outputs, controls.strength], **PRIVATE)
+    gr.on([opened.select, right.change], show, right, outputs, **PRIVATE)
     options: dict[str, Any] = {**MODEL_EVENT, "show_progress": "full", "show_progress_on": panel.card}
     inputs = [right, controls.prompts, controls.more]
     clear_error_after(controls.measure.click(measure_again, inputs, outputs, **options), panel.card)
     copied = controls.copy.click(copy_and_measure, [*inputs, controls.strength], [*outputs, right], **options)
     clear_error_after(copied, panel.card)
-
-
-def _strength_of(context: PageContext, side: str | None) -> float:
-    run = context.sides.find_run(side)
-    choice = run.strength() if run else None
-    return 1.0 if choice is None else choice.chosen
 
 
 def scorecard_updates(context: PageContext, panel: ScorecardPanel, side: str | None) -> Updates:
