@@ -49,7 +49,7 @@ def main(home: Path, run_id: str) -> dict[str, Any]:
     told["problems"].append(
         problem_of(one, "base", run_id, "x" * 2000, PairChat(), next(iter(VIEWS)), 1.0, *conditions)
     )
-    told["problems"].append(problem_of(lambda: iter(measure(run_id, 2))))
+    told["problems"].append(problem_of(lambda: iter(measure(run_id, 2, []))))
     told["processes"], told["own"] = [worker.process.pid for worker in spaces.workers], os.getpid()
     told["seconds"], told["loaded_before"] = spaces.asked_for, sorted(spaces.loaded_before)
     told["models_here"] = zero_gpu._models is not None
