@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sft_app.errors import RunError, SettingsError
-from sft_app.runs.directory import list_runs, new_run_id
+from sft_app.errors import SettingsError
+from sft_app.runs.directory import appearing_run
 from sft_app.runs.folder import Run
 from sft_app.runs.records import RunStatus
 from sft_app.runs.strength import StrengthChoice
 from sft_app.runtime.files import write_json_atomically
-from sft_app.runtime.home import runs_dir
 
 LEAST, MOST = 0.05, 1.5
 COPIED = ("data", "metrics.jsonl", "base_scores.jsonl", "evaluations.jsonl", "tests.yaml")
@@ -43,30 +42,23 @@ def at_strength(run: Run, strength: float | None) -> Iterator[Run]:
 
 def copy_at_strength(run: Run, strength: float) -> Run:
     """Copy a run with its adapter at a share of its trained strength. Raises: as `at_strength`."""
-    from sft_app.models.adapter_strength import scale_saved_adapter
+    from sft_app.models.adapter_strength import check_scalable, scale_saved_adapter
 
     before = run.strength() or StrengthChoice()
     if not LEAST <= strength <= MOST:
         raise SettingsError(f"The strength must be between {LEAST} and {MOST}; 1 is as trained.")
     if strength == before.chosen:
         raise SettingsError(f"The adapter of this run has a strength of {strength:g} already.")
-    copy = Run(runs_dir(run.home) / new_run_id(after=max(other.id for other in list_runs(run.home))))
-    draft = Run(copy.path.with_name(f".{copy.id}"))
-    try:
+    check_scalable(run.adapter_dir)  # a full fine-tune is gigabytes to copy
+    with appearing_run(run.home, "copy") as (draft, copy):
         _copy_files(run, draft)
         scale_saved_adapter(draft.adapter_dir, strength / before.chosen)
         draft.keep_strength(before.model_copy(update={"chosen": strength, "by_hand": True}))
         _describe(run, draft, strength)
-        draft.path.rename(copy.path)
-    except OSError as error:
-        raise RunError(f"The copy could not be written to {copy.path.parent}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(draft.path, ignore_errors=True)  # does nothing if it has been renamed
     return copy
 
 
 def _copy_files(run: Run, draft: Run) -> None:
-    draft.path.mkdir()
     for source in [run.path / name for name in COPIED] + ([run.adapter_dir] if run.has_adapter() else []):
         if source.is_dir():
             shutil.copytree(source, draft.path / source.name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -36,11 +37,8 @@ def create_run(
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    runs = runs_dir(home)
-    run = Run(runs / new_run_id(after=max((other.id for other in list_runs(home)), default="")))
-    draft = Run(runs / f".{run.id}")
-    try:
-        (draft.path / "data").mkdir(parents=True)
+    with appearing_run(home, "run") as (draft, run):
+        (draft.path / "data").mkdir()
         write_jsonl_atomically(draft.train_file, train)
         write_jsonl_atomically(draft.heldout_file, heldout)
         for name, rows in others.items():
@@ -49,12 +47,29 @@ def create_run(
             write_text_atomically(draft.tests_file, tests)
         write_json_atomically(draft.settings_file, record.model_dump())
         write_json_atomically(draft.status_file, RunStatus(created_utc=record.created_utc or "").model_dump())
+    return run
+
+
+@contextmanager
+def appearing_run(home: Path, what: str) -> Iterator[tuple[Run, Run]]:
+    """Yield the empty folder of a new run to write, and the run as which it appears once it is complete.
+
+    If the block fails, nothing remains. `what` is what an error calls it.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    runs = runs_dir(home)
+    run = Run(runs / new_run_id(after=max((other.id for other in list_runs(home)), default="")))
+    draft = Run(runs / f".{run.id}")
+    try:
+        draft.path.mkdir(parents=True)
+        yield draft, run
         draft.path.rename(run.path)
     except OSError as error:
-        raise RunError(f"The run could not be written to {runs}: {error.strerror or error}.") from error
+        raise RunError(f"The {what} could not be written to {runs}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(draft.path, ignore_errors=True)  # does nothing if it has been renamed
-    return run
 
 
 def list_runs(home: Path) -> list[Run]:
