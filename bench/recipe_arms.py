@@ -76,5 +76,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "NEFTune 5": {**_THREE_PASSES, "neftune_noise_alpha": 5.0},
     "weight decay 0.1": {**_THREE_PASSES, "weight_decay": 0.1},
 }
+REPLAY: dict[str, dict[str, Any]] = {
+    f"good, replay {share:g}": {"preset": "good", "replay": share} for share in (0.0, 0.1, 0.2, 0.4)
+}
 OURS: dict[str, dict[str, Any]] = {name: {"preset": name} for name in ("quick", "good", "best")}
-ARMS = OURS | FORMER | PEERS | CHANGES
+ARMS = OURS | REPLAY | FORMER | PEERS | CHANGES

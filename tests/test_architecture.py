@@ -164,7 +164,7 @@ INNER_LAYERS = {
         "auto_settings",
         "trainable",
         "trainers",
-        "callbacks saving scoring strength",
+        "callbacks replay saving scoring strength",
         "supervisor",
         "worker",
         "preflight",

@@ -32,6 +32,7 @@ class RunPaths:
     heldout_file = RunPath("data", "heldout.jsonl")  # judges the run
     validation_file = RunPath("data", "validation.jsonl")  # chooses the weights; absent if the held-out rows do
     general_file = RunPath("data", "general.jsonl")  # absent if the general questions are ours
+    replay_file = RunPath("data", "replay.jsonl")  # the base's own answers to general prompts, if some are replayed
     tokens_dir = RunPath("tokens")
     checkpoints_dir = RunPath("checkpoints")
     adapter_dir = RunPath("adapter")

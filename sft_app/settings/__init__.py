@@ -16,7 +16,13 @@ from sft_app.settings.parsing import (
     parse_settings,
     takes_none,
 )
-from sft_app.settings.recipe import automatic_rate, with_recipe, with_schedule
+from sft_app.settings.recipe import (
+    automatic_rate,
+    replayed_conversations,
+    rows_per_pass,
+    with_recipe,
+    with_schedule,
+)
 from sft_app.settings.run import (
     EXAMPLE_ADAPTER,
     EXAMPLE_PROMPT,
@@ -48,6 +54,8 @@ __all__ = [
     "parse_assignments",
     "parse_settings",
     "automatic_rate",
+    "replayed_conversations",
+    "rows_per_pass",
     "takes_none",
     "with_recipe",
     "with_schedule",

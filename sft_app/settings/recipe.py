@@ -38,7 +38,8 @@ def with_recipe(settings: RunSettings, conversations: int, hidden_size: int, mod
 
 
 def with_schedule(settings: RunSettings, conversations: int) -> RunSettings:
-    """Return the settings with the conversations per step and the epochs for this many conversations."""
+    """Return the settings with the conversations per step and the epochs for this many conversations of one's own."""
+    conversations = rows_per_pass(settings, conversations)
     if settings.gradient_accumulation_steps is None:
         at_once = settings.per_device_train_batch_size * settings.num_processes
         batches = max(1, round(_wanted_rows(settings, conversations) / at_once))
@@ -46,6 +47,16 @@ def with_schedule(settings: RunSettings, conversations: int) -> RunSettings:
     if settings.num_train_epochs is None:
         settings = settings.model_copy(update=_duration(settings, max(1, conversations)))
     return settings
+
+
+def rows_per_pass(settings: RunSettings, conversations: int) -> int:
+    """Return how many conversations a pass over this many of one's own has, with the replayed ones."""
+    return conversations + replayed_conversations(settings, conversations)
+
+
+def replayed_conversations(settings: RunSettings, conversations: int) -> int:
+    """Return how many general conversations are mixed in, so that they are the share `replay` of all."""
+    return round(conversations * settings.replay / (1 - settings.replay))
 
 
 def automatic_rate(hidden_size: int, model_type: str = "") -> float:

@@ -127,6 +127,14 @@ class RunSettings(MethodSettings):
         False,
         "After training, apply the adapter only as strongly as it helps and loses nothing the base model knew.",
     )
+    replay: float = setting(
+        "training",
+        0.0,
+        "Share of general conversations among the examples, answered by the base model itself, so that it forgets "
+        "less. 0: none.",
+        ge=0.0,
+        le=0.9,
+    )
     num_processes: int = setting("training", 1, "Number of GPUs to train on.", ge=1, le=64)
     fsdp: Literal["", "full_shard", "shard_grad_op"] = setting(
         "training", "", "Split the model across the GPUs (PyTorch FSDP) instead of copying it. Leave empty to copy it."

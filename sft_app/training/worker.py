@@ -36,6 +36,7 @@ from sft_app.training.auto_settings import resolve_max_length, resolve_step_size
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
+from sft_app.training.replay import add_replay
 from sft_app.training.saving import save_adapter
 from sft_app.training.scoring import complete_scorecard, write_heldout_scorecard
 from sft_app.training.strength import keep_best_strength
@@ -154,7 +155,7 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
     # A stop keeps what an earlier worker learned.
     is_interruptible = checkpoint is None and distributed.world_size() == 1
     with termination.stoppable() if is_interruptible else nullcontext():
-        trainer, reporter, tokenizer = _prepare(run, settings, termination, checkpoint)
+        trainer, reporter, tokenizer, replayed = _prepare(run, settings, termination, checkpoint)
     with termination.deferred(), reporter.noting_early_shortage():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if termination.is_requested:
@@ -175,15 +176,22 @@ def _train(run: Run, settings: RunSettings, termination: Termination) -> Trainin
         if choice is not None:
             run.keep_strength(choice)
         write_heldout_scorecard(run, scores)
-    told = [discarded, _ending_message(reporter), why_not, describe_strength(choice), describe_rows(run, tokenizer)]
+    told = [
+        discarded,
+        _ending_message(reporter),
+        replayed,
+        why_not,
+        describe_strength(choice),
+        describe_rows(run, tokenizer),
+    ]
     message = " ".join(filter(None, told))
     return TrainingResult(scores, trainer.kept_step(), was_stopped, message)
 
 
 def _prepare(
     run: Run, settings: RunSettings, termination: Termination, checkpoint: Path | None
-) -> tuple[Any, RunReporter, Any]:
-    """Return the trainer with its data and model, what it reports to, and the tokenizer."""
+) -> tuple[Any, RunReporter, Any, str]:
+    """Return the trainer with its data and model, what it reports to, the tokenizer, and a sentence on the replay."""
     transformers.set_seed(settings.seed)
     home, ref = run.home, recorded_model(run)
     with distributed.first_rank_first():
@@ -198,6 +206,8 @@ def _prepare(
     run.forget_after(checkpoint_step(checkpoint) if checkpoint else -1)
     reporter = RunReporter(run, settings, termination, _make_watch_function(tokenizer, settings))
     model = load_trainable(run, settings, train[0]["input_ids"])
+    with distributed.first_rank_first():
+        train, replayed = add_replay(run, settings, model, tokenizer, train, max_length)
     # Earlier versions did not record the precision of steps, which was that of the weights.
     began_in = run.status().step_precision or (run.status().precision if checkpoint else "")
     job = TrainingJob(
@@ -210,7 +220,7 @@ def _prepare(
     trainer = reporter.trainer = build_trainer(job)
     run.update_status(step_precision=str(step_dtype(trainer.args)).removeprefix("torch."))
     trainer.termination = termination
-    return trainer, reporter, tokenizer
+    return trainer, reporter, tokenizer, replayed
 
 
 def _loading_message(run: Run) -> str:

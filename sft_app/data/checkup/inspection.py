@@ -34,7 +34,7 @@ from sft_app.data.tokens import render_conversation, template_notes, thinking_no
 from sft_app.data.tool_templates import tool_notes
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
-from sft_app.settings import RunSettings, with_schedule
+from sft_app.settings import RunSettings, rows_per_pass, with_schedule
 
 LENGTH_SAMPLE_SIZE = 50_000
 """How many conversations to measure token lengths on; larger files are sampled."""
@@ -210,6 +210,6 @@ def _passes(settings: RunSettings, lengths: TokenLengths | None, conversations: 
         return settings.passes()
     rows, filled = settings.max_steps * settings.rows_per_step(), settings.row_length(lengths.max_length)
     if filled is None:
-        return rows / lengths.total
+        return rows / rows_per_pass(settings, lengths.total)
     kept = float(np.minimum(lengths.lengths, lengths.max_length).mean())
     return rows * filled / max(1.0, lengths.total * kept)

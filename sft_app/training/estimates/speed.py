@@ -15,7 +15,7 @@ from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.sides.examples import MAX_PROMPT_TOKENS
 from sft_app.models.shapes import ModelShape
 from sft_app.runs.strength import CHOOSING_QUESTIONS, STRENGTHS
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, replayed_conversations
 from sft_app.training.estimates.memory import (
     NF4_BYTES,
     bytes_per_number,
@@ -43,6 +43,8 @@ LOADING_SECONDS = 5.0
 TOKENS_PER_GENERAL_PROMPT = 50
 # How many general questions the app has; a file of your own may have more.
 GENERAL_QUESTIONS = 142
+# How many prompts the app has for replay, and the length limit of the base model's answers (`training/replay`).
+REPLAY_PROMPTS, REPLAY_TOKENS = 176, 120
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,18 @@ def seconds_for(
     answers = len(settings.watch_prompts) * min(settings.max_new_tokens, WATCH_TOKENS)
     if settings.choose_strength and settings.method != "full":
         scored += (1 + len(STRENGTHS)) * (choosing + CHOOSING_QUESTIONS * TOKENS_PER_GENERAL_PROMPT / work.mean_tokens)
+    replaying = replay_seconds(settings, work, shape, speed)
     evaluating = scored * forward / (speed.flops * MATRIX_EFFICIENCY) + evaluations * answers * token
-    return START_SECONDS + steps * step + evaluating + scoring_seconds(settings, work, shape, speed)
+    return START_SECONDS + replaying + steps * step + evaluating + scoring_seconds(settings, work, shape, speed)
+
+
+def replay_seconds(settings: RunSettings, work: Workload, shape: ModelShape, speed: MachineSpeed) -> float:
+    """Estimate the seconds in which the base model answers the prompts that are replayed, in batches."""
+    prompts = min(REPLAY_PROMPTS, replayed_conversations(settings, work.conversations))
+    rows = min(prompts, PROMPTS_AT_ONCE)
+    arithmetic = 2 * shape.linear_weights / (speed.flops * MATRIX_EFFICIENCY)
+    step = token_seconds(settings, shape, speed) + rows * arithmetic
+    return -(-prompts // PROMPTS_AT_ONCE) * REPLAY_TOKENS * step
 
 
 def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:

@@ -8,8 +8,10 @@ import numpy as np
 
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.split import size_to_hold_out
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, replayed_conversations
 
+# The usual lengths of a replayed conversation and of its answer (`training/replay`).
+REPLAYED_TOKENS, REPLAYED_TRAINED = 80, 40
 # The file in the run folder that a dry run writes its `DryRunResult` to.
 MEASURED_FILE = "measured.json"
 
@@ -18,8 +20,9 @@ MEASURED_FILE = "measured.json"
 class Workload:
     """The conversations of a run.
 
-    `tokens` and `trained` are the lengths of a sample, cut at `max_length`, the longest first; `conversations` and
-    `heldout` count all. All conversations start with the same `beginning` tokens.
+    `tokens` and `trained` are the lengths of a sample, cut at `max_length`, the longest first, replayed conversations
+    included; `conversations` and `heldout` count all of one's own. All conversations start with the same `beginning`
+    tokens.
     """
 
     tokens: np.ndarray
@@ -58,6 +61,19 @@ def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
     order = np.argsort(-lengths.lengths)
     tokens = np.minimum(lengths.lengths[order], max_length)
     trained = lengths.trained_of(max_length)[order]
+    tokens, trained = _with_replay(tokens, trained, settings)
     total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
     heldout = size_to_hold_out(total, settings)
     return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)
+
+
+def _with_replay(tokens: np.ndarray, trained: np.ndarray, settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Add the replayed conversations to a sample, which is in descending order of `tokens`."""
+    added = replayed_conversations(settings, len(tokens))
+    if not added:
+        return tokens, trained
+    longest = int(tokens.max())
+    tokens = np.concatenate([tokens, np.full(added, min(longest, REPLAYED_TOKENS))])
+    trained = np.concatenate([trained, np.full(added, min(longest, REPLAYED_TRAINED))])
+    order = np.argsort(-tokens, kind="stable")
+    return tokens[order], trained[order]

@@ -16,7 +16,7 @@ from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.runtime.resources import free_disk_gib
-from sft_app.settings import RunSettings, with_recipe
+from sft_app.settings import RunSettings, rows_per_pass, with_recipe
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.estimates.memory import MemoryParts, checkpointed_layers, estimate_memory
 from sft_app.training.estimates.speed import (
@@ -161,7 +161,8 @@ def count_steps(settings: RunSettings, work: Workload) -> int:
 
 def _steps_per_pass(settings: RunSettings, work: Workload) -> int:
     filled = settings.row_length(work.max_length)
-    rows = work.conversations if filled is None else math.ceil(work.conversations * work.mean_tokens / filled)
+    conversations = rows_per_pass(settings, work.conversations)
+    rows = conversations if filled is None else math.ceil(conversations * work.mean_tokens / filled)
     batches = math.ceil(rows / (settings.per_device_train_batch_size * settings.num_processes))
     return max(1, math.ceil(batches / settings.batches_per_step()))
 
