@@ -160,6 +160,22 @@ def test_a_damaged_time_costs_only_the_time(damaged: Run) -> None:
     assert damaged.status().elapsed_seconds() == 0
 
 
+def test_a_newer_setting_is_named_and_the_run_is_not_given_up(damaged: Run, cli: Callable[..., Ended]) -> None:
+    """A page that was not restarted after an update meets the runs of the new version."""
+    record = json.loads(damaged.settings_file.read_text())
+    record["settings"] |= {"of_tomorrow": 0.1}
+    damaged.settings_file.write_text(json.dumps(record))
+    with pytest.raises(RunError, match="does not know: of_tomorrow. Restart the app, or update it") as caught:
+        damaged.record()
+    assert "can only be deleted" not in str(caught.value)
+    (listed,) = [row for row in json.loads(cli("runs", "--json").out) if row["run"] == damaged.id]
+    assert listed["message"] == str(caught.value) and listed["state"] == "finished"
+    record["settings"] |= {"max_steps": "many"}
+    damaged.settings_file.write_text(json.dumps(record))
+    with pytest.raises(RunError, match="can only be deleted"):
+        damaged.record()
+
+
 def test_a_newer_key_costs_nothing(damaged: Run) -> None:
     before = (damaged.metrics(), damaged.snapshots(), damaged.scorecard(), damaged.status(), read_votes(damaged))
     for path in damaged.path.glob("*.json*"):

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import ValidationError
+
 from sft_app.errors import RunError
 from sft_app.runs.logs import RunLogs
 from sft_app.runs.records import ENDED, RunRecord, RunStatus, utc_now
@@ -31,7 +33,7 @@ class Run(RunLogs):
     """A run folder."""
 
     def record(self) -> RunRecord:
-        """Read `settings.json`. Raises: RunError if it is missing or invalid."""
+        """Read `settings.json`. Raises: RunError if it is missing, invalid or of a newer version."""
         try:
             record = RunRecord.model_validate_json(self.settings_file.read_bytes())
             record.settings.batches_per_step()  # raises ValueError; both are chosen when a run is created
@@ -40,6 +42,11 @@ class Run(RunLogs):
         except FileNotFoundError as error:
             raise RunError(f"The settings.json of run {self.id} is missing, so the run can only be deleted.") from error
         except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
+            if newer := _unknown_settings(error):
+                raise RunError(
+                    f"Run {self.id} has settings that this version of the app does not know: {', '.join(newer)}. "
+                    "Restart the app, or update it, to use the run."
+                ) from error
             raise RunError(
                 f"The settings.json of run {self.id} cannot be read, so the run can only be deleted."
             ) from error
@@ -132,3 +139,10 @@ class Run(RunLogs):
         for file in (*measured, self.pairs_file, self.votes_file, self.judgements_file):
             file.unlink(missing_ok=True)
         return self.update_status(state="stopped", message=CANCELLED, hint="", kept_step=None)
+
+
+def _unknown_settings(error: Exception) -> list[str]:
+    """Return the settings that make a record unreadable if nothing else does: they are of a newer version."""
+    faults = error.errors() if isinstance(error, ValidationError) else []
+    unknown = [str(fault["loc"][-1]) for fault in faults if fault["type"] == "extra_forbidden"]
+    return unknown if len(unknown) == len(faults) else []

@@ -45,7 +45,7 @@ class RunSummary(Record):
 
 def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> RunSummary:
     """Summarise the run as of now. Pass `metrics` if they have already been read."""
-    status, record = run.status(), record_of(run)
+    status, (record, problem) = run.status(), read_record(run)
     settings = record.settings if record else None
     metrics = run.metrics() if metrics is None else metrics
     losses = [row.loss for row in metrics if row.loss is not None]
@@ -60,7 +60,7 @@ def summarise_run(run: Run, metrics: Sequence[StepMetrics] | None = None) -> Run
         data_notes=record.source.notes if record else [],
         chat_template=settings.describe_chat_template() if settings else None,
         state=status.state,
-        message=status.message,
+        message=problem or status.message,
         precision=status.precision or None,
         steps=status.step,
         total_steps=status.total_steps,
@@ -186,9 +186,9 @@ def setting_text(settings: RunSettings, name: str) -> str:
     return "not set" if value is None else str(value) or "none"
 
 
-def record_of(run: Run) -> RunRecord | None:
-    """Return the run's record; None if it cannot be read."""
+def read_record(run: Run) -> tuple[RunRecord | None, str]:
+    """Return the run's record, or None and why it cannot be read."""
     try:
-        return run.record()
-    except RunError:
-        return None
+        return run.record(), ""
+    except RunError as error:
+        return None, str(error)

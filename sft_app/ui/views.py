@@ -51,14 +51,12 @@ def status_card(summary: RunSummary, status: RunStatus, metrics: Sequence[StepMe
         name=summary.name or summary.run,
         percent=100 * status.step / status.total_steps if status.total_steps else 0,
         facts=facts,
-        notes=[text for text in (status.message, status.hint, unjudged, learned) if text],
+        notes=list(filter(None, dict.fromkeys([summary.message, status.message, status.hint, unjudged, learned]))),
     )
 
 
-def data_card(record: RunRecord | None) -> str:
-    """Show a run's data: its layout, its rows and what is not used of them; "" if the record cannot be read."""
-    if record is None:
-        return ""
+def data_card(record: RunRecord) -> str:
+    """Show a run's data: its layout, its rows and what is not used of them."""
     source = record.source
     facts = [
         ("Data", Path(record.settings.data).name),

@@ -12,7 +12,7 @@ import gradio as gr
 
 from sft_app.export.adapter import zip_adapter
 from sft_app.runs.directory import move_in_queue
-from sft_app.runs.summary import record_of
+from sft_app.runs.summary import read_record
 from sft_app.storage.copies import delete_run_and_copy
 from sft_app.training.launch import stop_run
 from sft_app.ui import views
@@ -148,7 +148,8 @@ def _wire_choice(context: PageContext, tab: RunsTab, data: gr.HTML) -> None:
     @allowed("look", context)
     def show_data(run_id: str | None) -> str:
         run = context.runs.find(run_id)
-        return views.data_card(record_of(run) if run else None)
+        record, problem = read_record(run) if run else (None, "")
+        return views.data_card(record) if record else views.empty_card(problem) if problem else ""
 
     tab.table.select(choose_row, None, tab.chosen, **PRIVATE)
     tab.chosen.change(show_data, tab.chosen, data, **UNCHECKED)
