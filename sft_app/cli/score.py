@@ -75,19 +75,17 @@ def _measure(
     run: Run, prompts: int, sides: list[str], general: Path | None, strength: float | None, quiet: bool
 ) -> tuple[Run, Scorecard]:
     """Measure a run, or with `strength` a copy of it, and return what was measured with its scorecard."""
-    from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
+    from sft_app.evaluation.forgetting.general_questions import read_general_questions
     from sft_app.evaluation.score_run import keep_score
     from sft_app.evaluation.sides.scored_sides import find_scored_sides
     from sft_app.evaluation.strength_copy import at_strength
     from sft_app.inference.pair import load_pair
 
-    questions = None if general is None else read_general_questions(general.expanduser())
+    questions = [] if general is None else read_general_questions(general.expanduser())
     if sides and not prompts:
         raise SettingsError("--side requires questions to answer. Use --prompts 20, for example.")
     with at_strength(run, strength) as measured:
         pair_sides, more = find_scored_sides(measured.id, sides, app_home())
         pair = load_pair(pair_sides, app_home())
-        if questions is not None:
-            keep_general_questions(measured.general_file, questions)
         with progress_bar("Measuring all sides", quiet=quiet) as report:
-            return measured, keep_score(measured, pair, prompts, report, more=more)
+            return measured, keep_score(measured, pair, prompts, report, more=more, general=questions)

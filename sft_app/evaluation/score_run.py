@@ -17,8 +17,14 @@ from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_promp
 from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised
 from sft_app.evaluation.beside.prompted import AnsweredRow, score_prompted
 from sft_app.evaluation.beside.side_scores import score_sides
-from sft_app.evaluation.forgetting.general_questions import general_questions_file, questions_by_number
+from sft_app.evaluation.forgetting.general_questions import (
+    GeneralQuestion,
+    asking_instead,
+    general_questions_file,
+    questions_by_number,
+)
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
+from sft_app.evaluation.forgetting.strength import strength_note
 from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.scorable_rows import ScorableRow, number_equal, read_scorable_rows
 from sft_app.evaluation.scorecard import (
@@ -54,9 +60,14 @@ def keep_score(
     known: BothScores | None = None,
     runs_tests: bool = True,
     more: Sequence[MoreSide] = (),
+    general: Sequence[GeneralQuestion] = (),
 ) -> Scorecard:
-    """Score a run as `score_run` does, and write its `scorecard.json` and the answers to vote on."""
-    card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests, more)
+    """Score a run as `score_run` does, and write its `scorecard.json` and the answers to vote on.
+
+    The `general` questions, if any, take the place of the run's own once everything is measured.
+    """
+    with asking_instead(run, general) as file:
+        card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests, more, file)
     add_pairs(run, pairs)
     run.keep_scorecard(card)
     return card
@@ -70,15 +81,16 @@ def score_run(
     known: BothScores | None = None,
     runs_tests: bool = True,
     more: Sequence[MoreSide] = (),
+    general_file: Path | None = None,
 ) -> tuple[Scorecard, list[AnswerPair]]:
     """Compute the complete scorecard and the answers; `pair` is the base on the left and the run on the right.
 
     `dtype` is the precision of both sides, `note` what is unusual about it. `general` has the same numbers for the
-    first `general_prompts` general questions, which are unrelated to the training data, and `known` what of them was
-    lost. `answers` compares both sides' answers to the first `prompts` held-out questions with the reference answers;
-    without prompts, no general question is answered either. `known` are both sides' scores of the held-out
-    conversations, if training already computed them in the same precision. With `runs_tests`, the run's own tests are
-    part of it. The sides `more` answer the same questions.
+    first `general_prompts` general questions (the run's, or those of `general_file`), which are unrelated to the
+    training data, and `known` what of them was lost. `answers` compares both sides' answers to the first `prompts`
+    held-out questions with the reference answers; without prompts, no general question is answered either. `known` are
+    both sides' scores of the held-out conversations, if training already computed them in the same precision. With
+    `runs_tests`, the run's own tests are part of it. The sides `more` answer the same questions.
 
     Raises:
         DataError: no held-out conversation can be read with this model.
@@ -87,7 +99,7 @@ def score_run(
     settings = run.record().settings
     pair, opened = open_sides(pair, more)
     heldout = read_scorable_rows(run.heldout_file, pair.tokenizer, settings.max_length)
-    general_file = general_questions_file(run)
+    general_file = general_file or general_questions_file(run)
     general = read_scorable_rows(general_file, pair.tokenizer, None)[: settings.general_prompts]
     if known is None or len(known[0]) != len(heldout) or len(known[1]) != len(heldout):
         known = score_both(pair, [row.rendered for row in heldout], part_of(on_progress, 0.0, 0.3))
@@ -99,7 +111,7 @@ def score_run(
     to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
-        "note": ". ".join(filter(None, [pair.models.note, _strength_note(run)])),
+        "note": ". ".join(filter(None, [pair.models.note, strength_note(run.strength())])),
         "primary": settings.primary_measure,
         "general": make_scorecard(*of_general, groups=np.array(copies)) if general else None,
         "known": _known(pair, general_file, (general, copies), of_general, to_answer, part_of(on_progress, 0.7, 0.85)),
@@ -202,16 +214,6 @@ def _compared(answered: Sequence[tuple[ScorableRow, BothAnswers]]) -> AnswerScor
     references = [(row.conversation.messages[-1].content, both) for row, both in answered]
     base, tuned = ([score_answer(both[side], reference) for reference, both in references] for side in (0, 1))
     return summarise_answers(base, tuned, np.array([row.group for row, _ in answered]))
-
-
-def _strength_note(run: Run) -> str:
-    strength = run.strength()
-    if strength is None or not strength.by_hand:
-        return ""
-    return (
-        "the strength of the adapter was set by hand; if this scorecard suggested it, the result looks a little better "
-        "than it is"
-    )
 
 
 def _answered_rows(

@@ -53,8 +53,9 @@ def copy_at_strength(run: Run, strength: float) -> Run:
     with appearing_run(run.home, "copy") as (draft, copy):
         _copy_files(run, draft)
         scale_saved_adapter(draft.adapter_dir, strength / before.chosen)
-        draft.keep_strength(before.model_copy(update={"chosen": strength, "by_hand": True}))
-        _describe(run, draft, strength)
+        if strength != 1.0 or before.tried:  # else it is as it was trained, and no one has chosen anything
+            draft.keep_strength(before.model_copy(update={"chosen": strength, "by_hand": True}))
+        _describe(run, draft, before, strength)
     return copy
 
 
@@ -66,12 +67,19 @@ def _copy_files(run: Run, draft: Run) -> None:
             shutil.copy2(source, draft.path / source.name)
 
 
-def _describe(run: Run, draft: Run, strength: float) -> None:
+def _describe(run: Run, draft: Run, before: StrengthChoice, strength: float) -> None:
     """Write the settings and the status of the copy."""
     record, status = run.record(), run.status()
-    name = f"{record.settings.name or run.id} at {strength:g}"
+    name = record.settings.name or run.id
+    if before.by_hand:  # a copy itself, with its own strength in its name
+        name = name.removesuffix(_suffix(before.chosen))
+    name += _suffix(strength)
     settings = record.settings.model_copy(update={"name": name})
     write_json_atomically(draft.settings_file, record.model_copy(update={"settings": settings}).model_dump())
     told = f"A copy of run {run.id} with its adapter at {strength:g} of the trained strength."
     kept = RunStatus.model_validate({**status.model_dump(), "message": told, "hint": "", "pid": None})
     write_json_atomically(draft.status_file, kept.model_dump())
+
+
+def _suffix(strength: float) -> str:
+    return f" at {strength:g}"

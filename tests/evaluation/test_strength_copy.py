@@ -69,7 +69,10 @@ def test_a_copy_has_the_new_strength_and_the_run_stays_as_it_is(run: Run) -> Non
     text = strength_text(choice)
     assert text is not None and "kept at 0.5 of its trained strength, which was set by hand" in text.sentence
     with at_strength(copy, 1.0) as again:
-        pass
+        measure(again)
+    back = again.scorecard()
+    assert again.strength() is None and back is not None and "set by hand" not in back.note, "it is as it was trained"
+    assert (again.record().settings.name or "").endswith(" at 1") and "0.5" not in again.record().settings.name
     weights = [load_file(one.adapter_dir / "adapter_model.safetensors") for one in (run, again)]
     assert all(torch.allclose(weights[0][name], weights[1][name], rtol=1e-6) for name in weights[0])
 

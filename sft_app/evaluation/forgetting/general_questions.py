@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
@@ -67,6 +69,21 @@ def read_general_questions(path: Path) -> list[GeneralQuestion]:
 def keep_general_questions(path: Path, questions: Sequence[GeneralQuestion]) -> None:
     """Write the questions to a run folder, so that its scorecard can be repeated."""
     write_jsonl_atomically(path, (question.as_row() for question in questions))
+
+
+@contextmanager
+def asking_instead(run: Run, questions: Sequence[GeneralQuestion]) -> Iterator[Path]:
+    """Yield a file with these questions, or with the run's own if there are none.
+
+    They take the place of the run's own if the block, which measures, ends without an error.
+    """
+    if not questions:
+        yield general_questions_file(run)
+        return
+    with TemporaryDirectory(prefix="general-") as folder:
+        keep_general_questions(file := Path(folder) / run.general_file.name, questions)
+        yield file
+        keep_general_questions(run.general_file, questions)
 
 
 def general_questions_file(run: Run) -> Path:

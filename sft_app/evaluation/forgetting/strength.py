@@ -49,6 +49,16 @@ def describe_strength(choice: StrengthChoice | None) -> str:
     return f"The adapter is kept at {kept.strength:g} of its trained strength: {why}."
 
 
+def strength_note(choice: StrengthChoice | None) -> str:
+    """Warn that a strength set by hand may have been chosen on what the scorecard shows; empty if it was not."""
+    if choice is None or not choice.by_hand:
+        return ""
+    return (
+        "the strength of the adapter was set by hand; if this scorecard suggested it, the result looks a little better "
+        "than it is"
+    )
+
+
 def _what_decided(choice: StrengthChoice) -> str:
     known = choice.tried[0].known if choice.tried else 0
     if not known:

@@ -11,7 +11,11 @@ import pytest
 
 from sft_app.cli.terminal import print_scorecard
 from sft_app.data.tokens import render_prompt
-from sft_app.evaluation.forgetting.general_questions import keep_general_questions, read_general_questions
+from sft_app.evaluation.forgetting.general_questions import (
+    asking_instead,
+    keep_general_questions,
+    read_general_questions,
+)
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS
 from sft_app.evaluation.forgetting.sentences import describe_known, forgetting_sentence, known_sentence
 from sft_app.evaluation.results.findings import situation
@@ -139,6 +143,21 @@ def test_score_asks_the_questions_of_a_file_and_keeps_them_with_the_run(
         assert done.status == 0, done.err
         known = json.loads(done.out)["known"]
         assert (known["file"], known["by_answer"]["asked"]) == ("general.jsonl", 1)
+
+
+def test_questions_of_a_file_are_kept_only_with_what_they_measured(make_run: Make, tmp_path: Path) -> None:
+    """Interrupted halfway, the old scorecard would stand beside questions that it never asked."""
+    run = make_run().run
+    before = json.dumps({"messages": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes."}]})
+    run.general_file.write_text(before)
+    own = tmp_path / "own.jsonl"
+    own.write_text(before.replace("Is it?", "Or not?"))
+    with pytest.raises(KeyboardInterrupt), asking_instead(run, read_general_questions(own)) as asked:
+        assert "Or not?" in asked.read_text() and run.general_file.read_text() == before
+        raise KeyboardInterrupt
+    assert run.general_file.read_text() == before and not asked.exists()
+    with asking_instead(run, []) as asked:
+        assert asked == run.general_file
 
 
 def test_a_new_run_holds_its_own_copy_of_the_questions(make_run: Make, tmp_path: Path) -> None:
