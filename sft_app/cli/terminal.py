@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from sft_app.cli.score_tables import print_beside_training
+from sft_app.data.checkup.finding import count_of
 from sft_app.errors import AppError
 from sft_app.runs.folder import Run
 from sft_app.runs.summary import RunSummary, clock, loss_change, unjudged_note
@@ -177,11 +178,11 @@ def print_scorecard(card: Scorecard) -> None:
         summary_sentence,
     )
 
-    parts: dict[str, Scores] = {f"{card.row_count} held-out conversations, the reference answers": card}
+    parts: dict[str, Scores] = {f"{count_of(card.row_count, 'held-out conversation')}, the reference answers": card}
     if card.general:
-        parts[f"{card.general.row_count} general questions: did it forget?"] = card.general
+        parts[f"{count_of(card.general.row_count, 'general question')}: did it forget?"] = card.general
     if answers := judgeable_answers(card):
-        parts[f"{answers.prompts} held-out questions, the models' own answers"] = answers
+        parts[f"{count_of(answers.prompts, 'held-out question')}, the models' own answers"] = answers
     for title, part in parts.items():
         table = Table("", "base", "fine-tuned", "difference (95% interval)", "", title=title, title_justify="left")
         table.columns[0].no_wrap = True

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_app.data.conversation import prompt_messages
-from sft_app.data.rows import JsonObject, Row
+from sft_app.data.rows import JsonObject, Rejected, Row
 from sft_app.data.sources.data_files import read_rows
 from sft_app.errors import DataError, ModelError
 from sft_app.evaluation.sides.more_sides import MoreSide, Question, SideText, open_sides
@@ -137,6 +137,8 @@ def read_prompt_table(path: Path, prompt: str = "") -> PromptTable:
     """
     read = list(read_rows(path))
     rows = [row.values for row in read if isinstance(row, Row)]
+    if not rows and (rejected := next((row for row in read if isinstance(row, Rejected)), None)):
+        raise DataError(f"No row of {path.name} can be read. Row {rejected.row}: {rejected.reason.rstrip('.')}.")
     columns = list(dict.fromkeys(name for row in rows for name in row))
     column = _column(columns, prompt, PROMPT_SET_COLUMNS, path, "prompt")
     added = "" if prompt else _added_column(rows, columns, column)

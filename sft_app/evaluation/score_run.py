@@ -16,7 +16,7 @@ from sft_app.evaluation.answer_metrics import score_answer, summarise_answers
 from sft_app.evaluation.answer_pairs import AnswerPair, add_pairs, join_as_prompt
 from sft_app.evaluation.beside.memorised import AnsweredQuestion, find_memorised
 from sft_app.evaluation.beside.prompted import AnsweredRow, score_prompted
-from sft_app.evaluation.beside.side_scores import score_sides
+from sft_app.evaluation.beside.side_scores import score_sides, with_dropped_sides
 from sft_app.evaluation.forgetting.general_questions import (
     GeneralQuestion,
     asking_instead,
@@ -69,6 +69,7 @@ def keep_score(
     with asking_instead(run, general) as file:
         card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests, more, file)
     add_pairs(run, pairs)
+    card = with_dropped_sides(card, run.scorecard())
     run.keep_scorecard(card)
     return card
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.evaluation.answer_pairs import AnswerPair, choose_pairs, collect_pairs
 from sft_app.evaluation.beside.beside_training import BesideTraining, beside_training
 from sft_app.evaluation.forgetting.sentences import KnownText, describe_known, forgetting_sentence
@@ -208,7 +209,7 @@ def _both_losses(part: PredictedScores) -> str:
 def _score_tables(card: Scorecard | None) -> list[ScoreTable]:
     if card is None:
         return []
-    counted = f"{card.row_count} conversations that training never saw"
+    counted = f"{count_of(card.row_count, 'conversation')} that training never saw"
     note = f"How well each side predicts the reference answers of {counted} ({card.heldout.trained_tokens:,} tokens)."
     note = " ".join(filter(None, [note, computed_note(card)]))
     tables = [_score_table("Reference answers", note, card)]

@@ -87,6 +87,13 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         list(read_prompt_file(tmp_path / "a.csv").prompts)
 
 
+def test_a_file_of_which_no_row_can_be_read_is_not_called_one_without_prompts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": \n not json\n')
+    with pytest.raises(DataError, match=r"No row of a\.jsonl can be read\. Row 1: ") as caught:
+        read_prompt_file(tmp_path / "a.jsonl")
+    assert "JSON" in str(caught.value) and ".." not in str(caught.value)
+
+
 def test_a_column_without_prompts_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,answer\n ,Here\n")
     with pytest.raises(DataError, match="'prompt' of a.csv contains no prompts"):

@@ -28,7 +28,7 @@ from sft_app.evaluation.sides.more_sides import (
 from sft_app.inference.generation import Answer, Sampling
 from sft_app.inference.pair import LoadedPair
 from sft_app.runs.directory import list_runs
-from sft_app.runs.scorecard import SideAnswers, SideScores
+from sft_app.runs.scorecard import Scorecard, SideAnswers, SideScores
 from sft_app.runtime.environment import BUNDLED_DIR
 from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.progress import ProgressCallback, part_of
@@ -43,6 +43,16 @@ PROMPT_FORM = (
     "A recorded answer is found by its question, word for word; in a conversation of several turns, by all of them, "
     "written as `user: …` and `assistant: …` with an empty line in between."
 )
+
+
+def with_dropped_sides(card: Scorecard, before: Scorecard | None) -> Scorecard:
+    """Note in a new scorecard which further sides of the one before were not asked again."""
+    asked = {side.name for side in card.sides}
+    dropped = [side.label for side in before.sides if side.name not in asked] if before else []
+    if not dropped:
+        return card
+    told = f"sides of the scorecard before that were not asked this time: {', '.join(dropped)}"
+    return card.model_copy(update={"note": ". ".join(filter(None, [card.note, told]))})
 
 
 def score_sides(

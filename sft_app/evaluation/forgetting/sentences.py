@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.evaluation.results.findings import FEWEST_KNOWN, Findings, find_results, measured_counts
 from sft_app.evaluation.verdicts import change_of_loss, unjudged_sentence, why_too_few
 from sft_app.runs.known import Known, KnownCounts, LostQuestion
@@ -63,7 +64,7 @@ def forgetting_sentence(card: Scorecard) -> str:
     measured. There are two sentences if a loss is not a number."""
     if (general := card.general) is None:
         return ""
-    found, questions = find_results(card), f"{general.row_count} general questions"
+    found, questions = find_results(card), count_of(general.row_count, "general question")
     if found.general == "not a number":
         return unjudged_sentence(general, f"the answers to {questions}")
     if found.general == "too few":
@@ -186,8 +187,8 @@ def _nothing_lost_sentence(known: Known, found: Findings) -> str:
 def _too_few_sentence(known: Known) -> str:
     counts = max(measured_counts(known), key=lambda part: part.known)
     return (
-        f"Too few known questions to tell what was lost: the base model knew only {counts.known} of {counts.asked} "
-        f"general questions, and at least {FEWEST_KNOWN} are needed. "
+        f"Too few known questions to tell what was lost: of {count_of(counts.asked, 'general question')}, the base "
+        f"model knew {counts.known}, and at least {FEWEST_KNOWN} are needed. "
         "Ask more of them (general prompts), or easier ones in a file of your own (general questions)."
     )
 

@@ -36,7 +36,8 @@ class PassRate:
         share = f"{self.low:.0%} to {self.high:.0%}"
         if self.conversations == self.total:
             return share
-        return f"{share} for {self.passed_conversations} of {count_of(self.conversations, 'different conversation')}"
+        asked = "1 conversation" if self.conversations == 1 else f"{self.conversations:,} different conversations"
+        return f"{share} for {self.passed_conversations} of {asked}"
 
     def __str__(self) -> str:
         return f"{self.passed} of {self.total} ({self.interval})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_app.curves import HELD_OUT, TRAINING, Series, drawn_plot
+from sft_app.data.checkup.finding import count_of
 from sft_app.evaluation.beside.beside_training import beside_training
 from sft_app.evaluation.forgetting.sentences import KNOWN_COLUMNS, describe_known, forgetting_sentence
 from sft_app.evaluation.forgetting.strength import COLUMNS as STRENGTH_COLUMNS
@@ -103,7 +104,7 @@ def _general(card: Scorecard) -> ScorePart:
     part = card.general
     if part is None:
         return ScorePart("Did it forget?", NO_GENERAL)
-    return _part(f"Did it forget? · {part.row_count} general questions", forgetting_sentence(card), part)
+    return _part(f"Did it forget? · {count_of(part.row_count, 'general question')}", forgetting_sentence(card), part)
 
 
 def _answers(card: Scorecard) -> ScorePart:
@@ -111,7 +112,8 @@ def _answers(card: Scorecard) -> ScorePart:
     if answers is None:
         return ScorePart("The models' own answers", NO_ANSWERS, kind="ft-wide")
     description = "What each model writes on its own, compared with the reference answer."
-    return _part(f"The models' own answers · {answers.prompts} held-out questions", description, answers, "ft-wide")
+    asked = count_of(answers.prompts, "held-out question")
+    return _part(f"The models' own answers · {asked}", description, answers, "ft-wide")
 
 
 def _strength_plot(choice: StrengthChoice | None) -> StrengthPlot | None:

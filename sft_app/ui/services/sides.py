@@ -64,8 +64,10 @@ class SideService:
         return run_of_side(name or "", self.runs.visible())
 
     def get_run(self, name: str | None) -> Run:
-        """Return the run of a side. Raises: RunError if the side is not a run."""
+        """Return the run of a side. Raises: RunError if the side is not a run, or none is chosen."""
         run = self.find_run(name)
+        if not name:
+            raise RunError("No run is chosen on the right yet. Choose one, or train one first.")
         if run is None:
             raise RunError("The right side is not a run. Choose a run on the right to compare it with its base model.")
         return run

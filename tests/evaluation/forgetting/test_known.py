@@ -135,7 +135,7 @@ SITUATIONS: list[tuple[str, list[MeasuredQuestion], str]] = [
     (
         "too few known",
         [measured()] * 4 + [measured(4.0, 4.0)] * 9,
-        "the base model knew only 4 of 13 general questions",
+        "of 13 general questions, the base model knew 4, and at least 10 are needed",
     ),
     ("none known", [measured(4.0, 9.0, (WRONG, WRONG))] * 13, "the base model knows none of the 13 general questions"),
     ("not a number", [measured(0.1, math.nan)] * 13, "a model produced values that are not numbers"),

@@ -92,8 +92,8 @@ def test_copies_of_a_conversation_count_once() -> None:
     assert "All tests ask the same conversation, which counts once." in suite_sentence(found)
     assert "is better" not in suite_sentence(found)
     assert [str(rate) for rate in pass_rates(found)] == [
-        "0 of 8 (0% to 98% for 0 of 1 different conversation)",
-        "8 of 8 (3% to 100% for 1 of 1 different conversation)",
+        "0 of 8 (0% to 98% for 0 of 1 conversation)",
+        "8 of 8 (3% to 100% for 1 of 1 conversation)",
     ]
 
 
