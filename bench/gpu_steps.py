@@ -45,7 +45,13 @@ class Base:
 
     def settings(self, **chosen: Any) -> RunSettings:
         """Return settings for a few steps with this model."""
-        few = {"max_steps": STEPS, "eval_steps": STEPS + 1.0, "load_best_model_at_end": False, "warmup_ratio": 0.0}
+        few = {
+            "max_steps": STEPS,
+            "eval_steps": STEPS + 1.0,
+            "load_best_model_at_end": False,
+            "warmup_ratio": 0.0,
+            "replay": 0,
+        }
         return parse_settings({"model": str(self.folder), "max_length": 16 * self.tokens, **few, **chosen})
 
     def load(self, settings: RunSettings) -> Any:

@@ -151,6 +151,7 @@ def _settings(home: Path, is_quick: bool) -> RunSettings:
         "gradient_accumulation_steps": 1,
         "heldout_min": 1,
         "heldout_max": 2,
+        "replay": 0,
     }
     if is_quick:
         data = write_conversations(home / "conversations.jsonl", 20, 64)

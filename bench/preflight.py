@@ -101,6 +101,7 @@ def measure(case: Case, home: Path) -> dict[str, float]:
             "gradient_checkpointing": case.checkpointing,
             "max_length": 2048,
             "heldout_min": 1,
+            "replay": 0,
         }
     )
     machine = Machine(home)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_LAST_WEIGHTS = {"max_steps": -1, "load_best_model_at_end": False, "eval_steps": 0.5}
-_ONE_BY_ONE = {"max_steps": -1, "gradient_accumulation_steps": 1}
+_LAST_WEIGHTS = {"max_steps": -1, "replay": 0.0, "load_best_model_at_end": False, "eval_steps": 0.5}
+_ONE_BY_ONE = {"max_steps": -1, "replay": 0.0, "gradient_accumulation_steps": 1}
 
 PEERS: dict[str, dict[str, Any]] = {
     "trl": {
@@ -50,6 +50,7 @@ FORMER: dict[str, dict[str, Any]] = {
     "quick-2026-11": {**_ONE_BY_ONE, "max_steps": 44, "learning_rate": 1e-3, "eval_steps": 0.5},
     "balanced-2026-11": {
         "max_steps": -1,
+        "replay": 0.0,
         "gradient_accumulation_steps": 4,
         "num_train_epochs": 3,
         "learning_rate": 2e-4,
@@ -57,6 +58,7 @@ FORMER: dict[str, dict[str, Any]] = {
     },
     "thorough-2026-11": {
         "max_steps": -1,
+        "replay": 0.0,
         "gradient_accumulation_steps": 4,
         "num_train_epochs": 5,
         "learning_rate": 2e-4,

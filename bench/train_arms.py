@@ -109,7 +109,12 @@ def settings_of(spec: Spec) -> RunSettings:
     batch = min(4, spec.examples_per_step)
     shape = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": spec.examples_per_step // batch}
     schedule = {"max_steps": spec.steps, "eval_steps": float(spec.steps + 1), "warmup_ratio": 0.0}
-    kept = {"max_length": spec.max_length, "load_best_model_at_end": False, "lr_scheduler_type": "constant"}
+    kept = {
+        "max_length": spec.max_length,
+        "load_best_model_at_end": False,
+        "lr_scheduler_type": "constant",
+        "replay": 0,
+    }
     return parse_settings({**values, **shape, **schedule, **kept})
 
 

@@ -34,7 +34,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).resolve().parents[1]
-SMALL = ("max_steps=2", "eval_steps=1", "max_length=128", "lora_r=4", "heldout_min=4", "max_new_tokens=4")
+SMALL = ("max_steps=2", "eval_steps=1", "max_length=128", "lora_r=4", "heldout_min=4", "max_new_tokens=4", "replay=0")
 COMMANDS = [
     "ui",
     "inspect",

@@ -18,6 +18,7 @@ from sft_app.settings.parsing import (
 )
 from sft_app.settings.recipe import (
     automatic_rate,
+    replay_obstacle,
     replayed_conversations,
     rows_per_pass,
     with_recipe,
@@ -54,6 +55,7 @@ __all__ = [
     "parse_assignments",
     "parse_settings",
     "automatic_rate",
+    "replay_obstacle",
     "replayed_conversations",
     "rows_per_pass",
     "takes_none",

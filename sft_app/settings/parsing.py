@@ -18,6 +18,7 @@ _FOR_THE_DATA: dict[str, Any] = {
     "learning_rate": None,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": None,
+    "replay": 0.2,
 }
 PRESETS: dict[Preset, dict[str, Any]] = {
     "quick": {**_FOR_THE_DATA, "eval_steps": 0.5, "early_stopping_patience": None, "choose_strength": False},

@@ -21,6 +21,8 @@ LEAST_STEPS, QUICK_STEPS, QUICK_PASSES = 100, 60, 4
 # tinker-cookbook, `hyperparam_utils` (fitted on models from 1 to 70 billion parameters; shape trusted more than level).
 RATE, RATE_WIDTH, RATE_POWER, QWEN_POWER = 5e-4, 2000, 0.78, 0.08
 MOST_RATE = 2e-3
+REPLAY_PROMPTS, MOST_REPLAYED = 176, 4 * 176
+"""How many prompts the app has for replay; each of their answers is seen at most four times per pass."""
 # Source: TRL, "PEFT integration": adapters need about ten times the rate of full fine-tuning.
 FULL_SHARE = 0.1
 
@@ -55,8 +57,18 @@ def rows_per_pass(settings: RunSettings, conversations: int) -> int:
 
 
 def replayed_conversations(settings: RunSettings, conversations: int) -> int:
-    """Return how many general conversations are mixed in, so that they are the share `replay` of all."""
-    return round(conversations * settings.replay / (1 - settings.replay))
+    """Return how many general conversations are mixed in, so that they are the share `replay` of all, up to a limit."""
+    wanted = round(conversations * settings.replay / (1 - settings.replay))
+    return 0 if replay_obstacle(settings) else min(wanted, MOST_REPLAYED)
+
+
+def replay_obstacle(settings: RunSettings) -> str:
+    """Return why answers of the base model would be nothing to hold on to in such a run; "" if they can be."""
+    if settings.block_size is not None or settings.format == "text":
+        return "the run learns running text"
+    if settings.chat_template:
+        return "the chat template is not the base model's own"
+    return "the base model would have to think first" if settings.enable_thinking else ""
 
 
 def automatic_rate(hidden_size: int, model_type: str = "") -> float:

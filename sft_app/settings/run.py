@@ -31,7 +31,8 @@ class RunSettings(MethodSettings):
         "training",
         "quick",
         "quick: a first look in at most 60 small steps; good: several passes, ended early when they no longer help, "
-        "with the adapter's strength chosen so that it forgets less; best: the same with more passes and patience.",
+        "with the adapter's strength chosen so that it forgets less; best: the same with more passes and patience. All "
+        "mix general conversations into the examples (replay).",
     )
     num_train_epochs: float | None = setting(
         "training",

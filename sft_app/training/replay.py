@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, concatenate_datasets
 
-from sft_app.data.chat_templates import is_thinking
 from sft_app.data.split import opening_question
 from sft_app.data.tokens import encode_question, stop_ids
 from sft_app.data.words import words_of
@@ -25,7 +24,7 @@ from sft_app.evaluation.forgetting.general_questions import general_questions_fi
 from sft_app.inference.generation import Answer, Sampling, answer_prompts
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_jsonl_atomically
-from sft_app.settings import RunSettings, replayed_conversations
+from sft_app.settings import RunSettings, replay_obstacle, replayed_conversations
 from sft_app.training.estimates.speed import REPLAY_TOKENS
 from sft_app.training.tokenized_dataset import tokenize_file
 
@@ -48,11 +47,10 @@ def add_replay(
     The base model answers once; a resumed run reads its answers from the run folder. `model` is the one to be trained,
     before its first step.
     """
-    wanted = replayed_conversations(settings, len(train))
-    if not wanted:
-        return train, ""
-    if why_not := _obstacle(settings, tokenizer):
+    if settings.replay and (why_not := replay_obstacle(settings)):
         return train, f"{NOT_REPLAYED}, because {why_not}."
+    if not (wanted := replayed_conversations(settings, len(train))):
+        return train, ""
     if not run.replay_file.exists():
         run.update_status(message="The base model answers general questions, which are then among the examples.")
         write_jsonl_atomically(run.replay_file, _answered(run, model, tokenizer, max(wanted, LEAST_PROMPTS)))
@@ -62,15 +60,6 @@ def add_replay(
     rows = [row.as_training_row() for row in kept]
     replayed = Dataset.from_list(list(islice(cycle(rows), wanted)), features=train.features)
     return concatenate_datasets([train, replayed]), _sentence(wanted, len(train), len(rows))
-
-
-def _obstacle(settings: RunSettings, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return why the base model's answers would be none to hold on to; "" if they can be."""
-    if settings.block_size is not None or settings.format == "text":
-        return "the run learns running text"
-    if settings.chat_template:
-        return "the chat template is not the base model's own"
-    return "the base model would have to think first" if is_thinking(tokenizer) else ""
 
 
 def _answered(run: Run, model: Any, tokenizer: PreTrainedTokenizerBase, count: int) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ SMALL: dict[str, Any] = {
     "max_new_tokens": 6,
     "general_prompts": 2,
     "scorecard_prompts": 2,
+    "replay": 0,
 }
 STEP_TOLERANCE, LOGIT_TOLERANCE, MERGED_TOLERANCE = 1e-3, 1e-3, 0.1
 NEW_TOKENS = 8

@@ -27,6 +27,7 @@ SMALL = {
     "watch_prompts": ("Where is it?",),
     "max_new_tokens": 4,
     "general_prompts": 2,
+    "replay": 0,
 }
 
 

@@ -15,7 +15,8 @@ from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FI
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl
 from sft_app.settings import parse_settings, replayed_conversations
-from sft_app.training.estimates.speed import REPLAY_PROMPTS, REPLAY_TOKENS
+from sft_app.settings.recipe import MOST_REPLAYED, REPLAY_PROMPTS
+from sft_app.training.estimates.speed import REPLAY_TOKENS
 from sft_app.training.replay import NOT_REPLAYED, replay_prompts
 from tests.training.conftest import queue_run, work_here
 
@@ -51,6 +52,8 @@ def test_the_share_is_of_all_conversations() -> None:
     assert [replayed_conversations(parse_settings({"replay": share}), 90) for share in (0, 0.1, 0.25, 0.5)] == [
         *(0, 10, 30, 90)
     ]
+    assert replayed_conversations(parse_settings({"replay": 0.2}), 50_000) == MOST_REPLAYED
+    assert replayed_conversations(parse_settings({"replay": 0.2, "chat_template": "chatml"}), 90) == 0
 
 
 def test_the_prompts_judge_nothing_and_are_counted() -> None:

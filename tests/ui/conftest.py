@@ -63,7 +63,9 @@ def trained_run(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     folder = tmp_path_factory.mktemp("trained")
     values = {"model": str(tiny_model_dir), "data": str(write_data(folder)), "max_steps": 2, "max_length": 64}
-    run = submit_run(parse_settings({**values, "max_new_tokens": 4, "scorecard_prompts": 0}), folder / "home")
+    run = submit_run(
+        parse_settings({**values, "max_new_tokens": 4, "scorecard_prompts": 0, "replay": 0}), folder / "home"
+    )
     wait_until(lambda: run.status().has_ended(), seconds=90)
     assert run.status().state == "finished", run.status()
     return run

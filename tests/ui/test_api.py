@@ -16,7 +16,14 @@ from gradio_client.exceptions import AppError
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-HURRIED = {"max_steps": 2, "max_length": 512, "max_new_tokens": 4, "scorecard_prompts": 0, "heldout_max": 8}
+HURRIED = {
+    "max_steps": 2,
+    "max_length": 512,
+    "max_new_tokens": 4,
+    "scorecard_prompts": 0,
+    "heldout_max": 8,
+    "replay": 0,
+}
 
 
 @pytest.fixture

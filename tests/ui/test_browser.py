@@ -30,6 +30,7 @@ FEW_STEPS = {
     "max_new_tokens": "24",
     "general_prompts": "4",
     "scorecard_prompted": "0",
+    "replay": "0",
 }
 HALF_A_SECOND, A_LITTLE = 0.5, 0.4
 
@@ -163,7 +164,7 @@ def test_kill_of_the_worker_is_told_on_the_page_and_resume_goes_on(
 ) -> None:
     page = quiet_page
     values = {"model": str(tiny_model_dir), "data": str(data_file), "max_steps": 120, "max_length": 64}
-    values |= {"eval_steps": 20, "max_new_tokens": 4, "general_prompts": 2, "scorecard_prompts": 2}
+    values |= {"eval_steps": 20, "max_new_tokens": 4, "general_prompts": 2, "scorecard_prompts": 2, "replay": 0}
     run = submit_run(parse_settings(values), server.home)
     page.goto(server.url)
     expect(page.locator("#run-status")).to_contain_text(re.compile("Training|Preparing"), timeout=60_000)

@@ -16,7 +16,7 @@ from tests.ui.test_named_files import GOOD
 from tests.ui.test_remembered import open_train, wait_until_kept
 
 ROWS = [{"question": f"Where is parcel {n}?", "answer": f"Parcel {n} is on its way."} for n in range(9)]
-FEW_STEPS = {"max_steps": "1", "max_length": "128", "max_new_tokens": "4", "scorecard_prompts": "0"}
+FEW_STEPS = {"max_steps": "1", "max_length": "128", "max_new_tokens": "4", "scorecard_prompts": "0", "replay": "0"}
 
 
 def upload(page: Page, name: str, file: Path, content: str) -> None:

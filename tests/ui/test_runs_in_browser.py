@@ -24,6 +24,7 @@ FAST = {
     "max_new_tokens": 8,
     "learning_rate": 0.02,
     "general_prompts": 2,
+    "replay": 0,
     "watch_prompts": ["Where is order 3?"],
 }
 

@@ -16,6 +16,7 @@ from sft_app.evaluation.sides.examples import MAX_PROMPT_TOKENS
 from sft_app.models.shapes import ModelShape
 from sft_app.runs.strength import CHOOSING_QUESTIONS, STRENGTHS
 from sft_app.settings import RunSettings, replayed_conversations
+from sft_app.settings.recipe import REPLAY_PROMPTS
 from sft_app.training.estimates.memory import (
     NF4_BYTES,
     bytes_per_number,
@@ -43,8 +44,8 @@ LOADING_SECONDS = 5.0
 TOKENS_PER_GENERAL_PROMPT = 50
 # How many general questions the app has; a file of your own may have more.
 GENERAL_QUESTIONS = 142
-# How many prompts the app has for replay, and the length limit of the base model's answers (`training/replay`).
-REPLAY_PROMPTS, REPLAY_TOKENS = 176, 120
+# The length limit of the base model's answers to the prompts of `training/replay`.
+REPLAY_TOKENS = 120
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.runtime.resources import free_disk_gib
-from sft_app.settings import RunSettings, rows_per_pass, with_recipe
+from sft_app.settings import RunSettings, replayed_conversations, rows_per_pass, with_recipe
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.estimates.memory import MemoryParts, checkpointed_layers, estimate_memory
 from sft_app.training.estimates.speed import (
@@ -67,6 +67,8 @@ class Preflight:
     batch: int = 1
     accumulation: int = 1
     checkpoint_every: int = 0
+    replayed: int = 0
+    """How many general conversations a pass has on top of one's own."""
 
     @property
     def memory_gib(self) -> float:
@@ -134,6 +136,7 @@ def check_plan(
         batch=settings.per_device_train_batch_size,
         accumulation=settings.batches_per_step(),
         checkpoint_every=checkpointed_layers(settings, hardware.device),
+        replayed=replayed_conversations(settings, work.conversations),
     )
 
 

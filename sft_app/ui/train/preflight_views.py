@@ -34,12 +34,19 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
         ("Time", rounded_duration(found.seconds)),
         ("Steps", rows),
         ("Learning", f"{found.passes:.3g} passes over the examples, rate {found.learning_rate:.2g}"),
+        *([("Replay", replay_sentence(found))] if found.replayed else []),
         *([("At once", step_on_gpu(found))] if found.device == "cuda" else []),
         ("Trained", f"{trained} {short_count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
         *([("Experts", found.experts)] if found.experts else []),
         ("Max length", f"{found.max_length:,} tokens"),
         ("Disk", f"{found.disk_needed_gib:.1f} of {found.disk_free_gib:,.0f} GiB"),
     ]
+
+
+def replay_sentence(found: Preflight) -> str:
+    """Say how many general conversations are mixed in, and what for."""
+    own = found.conversations
+    return f"{found.replayed:,} general conversations beside your {own:,}, so that the model forgets less"
 
 
 def step_on_gpu(found: Preflight) -> str:

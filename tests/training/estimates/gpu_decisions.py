@@ -78,7 +78,7 @@ def decide(card: str, model: str, method: str) -> str:
     def plan(settings: object) -> Preflight:
         return check_plan(settings, workload(), shape_of(model), hardware, speed, (1.0, 100.0))  # type: ignore[arg-type]
 
-    chosen = parse_settings({"preset": "good", "model": model, "method": method})
+    chosen = parse_settings({"preset": "good", "replay": 0, "model": model, "method": method})
     settings = with_recipe(chosen, workload().conversations, shape_of(model).hidden_size)
     found = plan(settings)
     suggestion = suggest_change(settings, found, plan)

@@ -81,7 +81,9 @@ SPEED = MachineSpeed("cpu", "float32", 1e11, 1e10)
 
 
 def asked(**settings: Any) -> RunSettings:
-    return parse_settings({"method": "lora", "num_train_epochs": 2.0, "gradient_accumulation_steps": 1, **settings})
+    return parse_settings(
+        {"method": "lora", "replay": 0, "num_train_epochs": 2.0, "gradient_accumulation_steps": 1, **settings}
+    )
 
 
 def workload(tokens: list[int], trained: list[int] | None = None, conversations: int | None = None) -> Workload:
