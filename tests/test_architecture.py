@@ -171,6 +171,7 @@ INNER_LAYERS = {
         "run_data",
         "launch",
     ],
+    "training/replay": ["prompts", "answers", "rows"],
     "training/fast_paths": [
         "attention batch_layouts cpu_fused liger step_plan",
         "cpu_shared_prefix gradient_check loss_head",

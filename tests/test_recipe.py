@@ -25,7 +25,9 @@ def chosen(conversations: int, model: tuple[int, str], **given: Any) -> RunSetti
         ("good", 50, STARTER, 4, 6.45, 1.3e-3),
         ("good", 120, STARTER, 4, 3.0, 1.3e-3),
         ("good", 226, STARTER, 4, 3.0, 1.3e-3),
+        ("good", 450, STARTER, 4, 3.0, 1.3e-3),  # the limits are those of one's own conversations
         ("good", 1_000, LLAMA_1B, 8, 3.0, 4.9e-4),
+        ("good", 1_700, LLAMA_1B, 8, 3.0, 4.9e-4),
         ("good", 5_000, QWEN_4B, 16, 2.0, 4.9e-4),
         ("good", 50_000, LLAMA_8B, 32, 1.0, 2.9e-4),
         ("best", 226, STARTER, 4, 4.5, 1.3e-3),

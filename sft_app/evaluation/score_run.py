@@ -22,6 +22,7 @@ from sft_app.evaluation.forgetting.general_questions import (
     asking_instead,
     general_questions_file,
     questions_by_number,
+    rehearsed_note,
 )
 from sft_app.evaluation.forgetting.known import ANSWER_TOKENS, MeasuredQuestion, find_known, questions_to_answer
 from sft_app.evaluation.forgetting.strength import strength_note
@@ -68,9 +69,9 @@ def keep_score(
     """
     with asking_instead(run, general) as file:
         card, pairs = score_run(run, pair, prompts, on_progress, known, runs_tests, more, file)
-    add_pairs(run, pairs)
-    card = with_dropped_sides(card, run.scorecard())
-    run.keep_scorecard(card)
+        add_pairs(run, pairs)
+        card = with_dropped_sides(card, run.scorecard())
+        run.keep_scorecard(card)
     return card
 
 
@@ -112,7 +113,9 @@ def score_run(
     to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
-        "note": ". ".join(filter(None, [pair.models.note, strength_note(run.strength())])),
+        "note": ". ".join(
+            filter(None, [pair.models.note, strength_note(run.strength()), rehearsed_note(run, general_file)])
+        ),
         "primary": settings.primary_measure,
         "general": make_scorecard(*of_general, groups=np.array(copies)) if general else None,
         "known": _known(pair, general_file, (general, copies), of_general, to_answer, part_of(on_progress, 0.7, 0.85)),

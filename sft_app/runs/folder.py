@@ -45,7 +45,7 @@ class Run(RunLogs):
             if newer := _unknown_settings(error):
                 raise RunError(
                     f"Run {self.id} has settings that this version of the app does not know: {', '.join(newer)}. "
-                    "Restart the app, or update it, to use the run."
+                    "A newer version of the app may have written them: restart the app, or update it, to use the run."
                 ) from error
             raise RunError(
                 f"The settings.json of run {self.id} cannot be read, so the run can only be deleted."

@@ -23,6 +23,7 @@ from sft_app.settings.recipe import (
     rows_per_pass,
     with_recipe,
     with_schedule,
+    without_replay_of_text,
 )
 from sft_app.settings.run import (
     EXAMPLE_ADAPTER,
@@ -61,4 +62,5 @@ __all__ = [
     "takes_none",
     "with_recipe",
     "with_schedule",
+    "without_replay_of_text",
 ]

@@ -41,7 +41,6 @@ def with_recipe(settings: RunSettings, conversations: int, hidden_size: int, mod
 
 def with_schedule(settings: RunSettings, conversations: int) -> RunSettings:
     """Return the settings with the conversations per step and the epochs for this many conversations of one's own."""
-    conversations = rows_per_pass(settings, conversations)
     if settings.gradient_accumulation_steps is None:
         at_once = settings.per_device_train_batch_size * settings.num_processes
         batches = max(1, round(_wanted_rows(settings, conversations) / at_once))
@@ -66,9 +65,16 @@ def replay_obstacle(settings: RunSettings) -> str:
     """Return why answers of the base model would be nothing to hold on to in such a run; "" if they can be."""
     if settings.block_size is not None or settings.format == "text":
         return "the run learns running text"
+    if settings.fsdp:
+        return "the model is split across the GPUs"
     if settings.chat_template:
         return "the chat template is not the base model's own"
     return "the base model would have to think first" if settings.enable_thinking else ""
+
+
+def without_replay_of_text(settings: RunSettings, is_text: bool) -> RunSettings:
+    """Return the settings for data of this layout: answers have no place in running text."""
+    return settings.model_copy(update={"replay": 0.0}) if is_text else settings
 
 
 def automatic_rate(hidden_size: int, model_type: str = "") -> float:
@@ -85,7 +91,7 @@ def _wanted_rows(settings: RunSettings, conversations: int) -> int:
 
 def _duration(settings: RunSettings, conversations: int) -> dict[str, float]:
     """Return the epochs, and the steps if these are what counts."""
-    steps_per_pass = conversations / settings.rows_per_step()
+    steps_per_pass = rows_per_pass(settings, conversations) / settings.rows_per_step()
     if settings.preset == "quick":
         steps = min(QUICK_STEPS, math.ceil(QUICK_PASSES * steps_per_pass))
         limit = {} if settings.max_steps > 0 or _fills_rows(settings) else {"max_steps": steps}

@@ -131,8 +131,8 @@ class RunSettings(MethodSettings):
     replay: float = setting(
         "training",
         0.0,
-        "Share of general conversations among the examples, answered by the base model itself, so that it forgets "
-        "less. 0: none.",
+        "Share of general conversations among the examples, answered by the base model itself, so that the model "
+        "forgets less; at most 704 of them per pass. 0: none.",
         ge=0.0,
         le=0.9,
     )

@@ -24,7 +24,7 @@ from sft_app.models.shapes import read_shape
 from sft_app.runs.folder import Run
 from sft_app.runtime.files import iterate_jsonl, write_json_atomically
 from sft_app.runtime.resources import CUDA_CONTEXT_GIB
-from sft_app.settings import RunSettings
+from sft_app.settings import RunSettings, replayed_conversations
 from sft_app.training.distributed import broadcast_from_first_rank, is_first_rank
 from sft_app.training.estimates.memory import checkpointed_layers
 from sft_app.training.estimates.speed import measure_speed
@@ -116,4 +116,5 @@ def _workload(train: Dataset, settings: RunSettings) -> Workload:
         conversations=len(train),
         heldout=0,
         max_length=settings.max_length or int(lengths.max()),
+        replayed=replayed_conversations(settings, len(train)),
     )

@@ -21,7 +21,7 @@ from sft_app.runs.records import RESUMABLE, ModelRecord, RunRecord, RunStatus, S
 from sft_app.runtime.environment import package_versions
 from sft_app.runtime.files import iterate_jsonl
 from sft_app.runtime.resources import free_disk_gib, shortage
-from sft_app.settings import RunSettings, with_recipe, with_schedule
+from sft_app.settings import RunSettings, with_recipe, with_schedule, without_replay_of_text
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.optional_deps import check_optional_deps
 from sft_app.training.preflight.template_check import check_template_of_run
@@ -29,6 +29,7 @@ from sft_app.training.run_data import divide_data, open_heldout_files
 from sft_app.training.supervisor import ensure_supervisor
 
 DOUBLE_CLICK_SECONDS = 5.0
+NO_REPLAY_OF_TEXT = "No general conversations are mixed in, because the run learns running text."
 
 
 def submit_run(settings: RunSettings, home: Path, owner: str = "", memory_gib: float | None = None) -> Run:
@@ -59,10 +60,12 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
         raise SettingsError(
             "Your tests are to decide, but the run has none. Name a file of tests, or let the loss decide."
         )
-    model = resolve_model(settings.model, settings.revision, home)
+    model, is_text = resolve_model(settings.model, settings.revision, home), file.settings.format == "text"
+    notes = [*file.notes, *data.notes, *([NO_REPLAY_OF_TEXT] if is_text and settings.replay else [])]
+    settings = without_replay_of_text(settings, is_text)
     if None in (settings.num_train_epochs, settings.gradient_accumulation_steps, settings.learning_rate):
         settings = with_recipe(settings, int(data.train.chosen.sum()), *read_width(model, home))
-    if file.settings.format != "text":
+    if not is_text:
         check_template_of_run(settings, model, home)
     _check_disk(home, settings, model, file.path.stat().st_size)
     record = RunRecord(
@@ -76,7 +79,7 @@ def create_queued_run(settings: RunSettings, home: Path, owner: str = "", memory
             rows=data.reading.rows,
             conversations=data.conversations,
             rejected=sum(not row.by_choice for row in data.reading.rejected),
-            notes=[*file.notes, *data.notes],
+            notes=notes,
             heldout_sha256={name: file_sha256(other.path) for name, other in heldout.items()},
         ),
         model=ModelRecord(name=model.name, location=model.location, revision=model.revision, source=model.source),
@@ -162,6 +165,7 @@ def _completed_as(settings: RunSettings, run: Run, completed: RunSettings) -> Ru
     """Return the settings as that run completed them; the learning rate depends on its model alone."""
     rate = settings.learning_rate or completed.learning_rate
     conversations = sum(1 for _ in iterate_jsonl(run.train_file))
+    settings = without_replay_of_text(settings, run.record().source.format == "text")
     return with_schedule(settings.model_copy(update={"learning_rate": rate}), conversations)
 
 

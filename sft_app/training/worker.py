@@ -36,7 +36,7 @@ from sft_app.training.auto_settings import resolve_max_length, resolve_step_size
 from sft_app.training.callbacks import RunReporter
 from sft_app.training.divergence import discard_broken_checkpoints
 from sft_app.training.optional_deps import configure_tracker
-from sft_app.training.replay import add_replay
+from sft_app.training.replay.rows import add_replay
 from sft_app.training.saving import save_adapter
 from sft_app.training.scoring import complete_scorecard, write_heldout_scorecard
 from sft_app.training.strength import keep_best_strength

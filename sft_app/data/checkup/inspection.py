@@ -34,7 +34,7 @@ from sft_app.data.tokens import render_conversation, template_notes, thinking_no
 from sft_app.data.tool_templates import tool_notes
 from sft_app.errors import DataError
 from sft_app.runtime.progress import ProgressCallback
-from sft_app.settings import RunSettings, rows_per_pass, with_schedule
+from sft_app.settings import RunSettings, rows_per_pass, with_schedule, without_replay_of_text
 
 LENGTH_SAMPLE_SIZE = 50_000
 """How many conversations to measure token lengths on; larger files are sampled."""
@@ -205,6 +205,7 @@ def _passes(settings: RunSettings, lengths: TokenLengths | None, conversations: 
     """Return how many epochs these settings train for on so many conversations; 0 if a run stops early by itself."""
     if settings.early_stopping_patience is not None:
         return 0.0
+    settings = without_replay_of_text(settings, bool(lengths and lengths.is_text))
     settings = with_schedule(settings, conversations)
     if settings.max_steps < 0 or lengths is None:
         return settings.passes()
@@ -212,4 +213,4 @@ def _passes(settings: RunSettings, lengths: TokenLengths | None, conversations: 
     if filled is None:
         return rows / rows_per_pass(settings, lengths.total)
     kept = float(np.minimum(lengths.lengths, lengths.max_length).mean())
-    return rows * filled / max(1.0, lengths.total * kept)
+    return rows * filled / max(1.0, rows_per_pass(settings, lengths.total) * kept)

@@ -21,8 +21,9 @@ BINS = 24
 UNLIMITED = 2**31
 QUICKLY_MEASURED = 2_000
 """How many conversations are enough for a quick estimate."""
-COVERED, MULTIPLE = 0.99, 64
-"""The suggested `max_length` keeps this share of the conversations whole and is rounded up to a multiple of 64."""
+COVERED, MULTIPLE, LEAST = 0.99, 64, 128
+"""The suggested `max_length` keeps this share of the conversations whole, rounded up to a multiple of 64. It is at
+least 128, so that replayed conversations fit next to answers of one word."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class TokenLengths:
     max_length: int
     suggested_max_length: int
     beginning: int
+    is_text: bool = False
+    """Whether they are running text without turns."""
 
     def max_length_for(self, requested: int | None) -> int:
         """Return the `max_length` of a run: the requested value, or the suggested one if it is None."""
@@ -114,9 +117,10 @@ class TokenLengths:
 
 
 def suggest_max_length(lengths: np.ndarray, context: int) -> int:
-    """Suggest the 99th percentile of token `lengths`, rounded up to a multiple of 64, at most `context` tokens."""
+    """Suggest the 99th percentile of token `lengths`, rounded up to a multiple of 64, from 128 to `context`
+    tokens."""
     enough = int(np.percentile(lengths, 100 * COVERED, method="inverted_cdf"))
-    return min(MULTIPLE * math.ceil(enough / MULTIPLE), context, CANDIDATES[-1])
+    return min(max(LEAST, MULTIPLE * math.ceil(enough / MULTIPLE)), context, CANDIDATES[-1])
 
 
 def measure_lengths(
@@ -132,6 +136,7 @@ def measure_lengths(
         DataError: there is no chat template, or it rejects all of them.
     """
     rows, trained_spans, lengths, refused = [], [], [], []
+    is_text = all(example.conversation.is_text() for example in examples)
     common: list[int] | None = None
     for done, example in enumerate(sorted(examples, key=lambda example: example.row)):
         try:
@@ -165,6 +170,7 @@ def measure_lengths(
         max_length=chosen,
         suggested_max_length=suggested,
         beginning=len(common or ()),
+        is_text=is_text,
     )
 
 

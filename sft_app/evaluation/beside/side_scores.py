@@ -51,7 +51,7 @@ def with_dropped_sides(card: Scorecard, before: Scorecard | None) -> Scorecard:
     dropped = [side.label for side in before.sides if side.name not in asked] if before else []
     if not dropped:
         return card
-    told = f"sides of the scorecard before that were not asked this time: {', '.join(dropped)}"
+    told = f"sides of the previous scorecard that were not asked this time: {', '.join(dropped)}"
     return card.model_copy(update={"note": ". ".join(filter(None, [card.note, told]))})
 
 

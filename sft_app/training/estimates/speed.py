@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from sft_app.evaluation.prompt_sets import PROMPTS_AT_ONCE
 from sft_app.evaluation.sides.examples import MAX_PROMPT_TOKENS
 from sft_app.models.shapes import ModelShape
 from sft_app.runs.strength import CHOOSING_QUESTIONS, STRENGTHS
-from sft_app.settings import RunSettings, replayed_conversations
+from sft_app.settings import RunSettings
 from sft_app.settings.recipe import REPLAY_PROMPTS
 from sft_app.training.estimates.memory import (
     NF4_BYTES,
@@ -24,7 +25,7 @@ from sft_app.training.estimates.memory import (
     layer_bytes,
     weight_bytes,
 )
-from sft_app.training.estimates.workload import DryRunResult, Workload
+from sft_app.training.estimates.workload import REPLAY_TOKENS, DryRunResult, Workload
 from sft_app.training.fast_paths.step_plan import MIN_SHARED_TOKENS
 
 PROBE_SECONDS, LEAST_PROBES = 0.15, 4
@@ -44,8 +45,8 @@ LOADING_SECONDS = 5.0
 TOKENS_PER_GENERAL_PROMPT = 50
 # How many general questions the app has; a file of your own may have more.
 GENERAL_QUESTIONS = 142
-# The length limit of the base model's answers to the prompts of `training/replay`.
-REPLAY_TOKENS = 120
+# How many prompts of `training/replay` the base model answers at once, and how many of its answers are usable.
+REPLAYED_AT_ONCE, REPLAY_USABLE = 32, 0.5
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,11 @@ def seconds_for(
 
 def replay_seconds(settings: RunSettings, work: Workload, shape: ModelShape, speed: MachineSpeed) -> float:
     """Estimate the seconds in which the base model answers the prompts that are replayed, in batches."""
-    prompts = min(REPLAY_PROMPTS, replayed_conversations(settings, work.conversations))
-    rows = min(prompts, PROMPTS_AT_ONCE)
+    prompts = min(REPLAY_PROMPTS, math.ceil(work.replayed / REPLAY_USABLE))
+    rows = min(prompts, REPLAYED_AT_ONCE)
     arithmetic = 2 * shape.linear_weights / (speed.flops * MATRIX_EFFICIENCY)
     step = token_seconds(settings, shape, speed) + rows * arithmetic
-    return -(-prompts // PROMPTS_AT_ONCE) * REPLAY_TOKENS * step
+    return -(-prompts // REPLAYED_AT_ONCE) * REPLAY_TOKENS * step
 
 
 def token_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed) -> float:
@@ -185,7 +186,8 @@ def _batch_seconds(settings: RunSettings, shape: ModelShape, speed: MachineSpeed
 def shared_prefix_tokens(settings: RunSettings, work: Workload, device: str) -> int:
     """Return how many tokens a batch computes once for all its conversations (`fast_paths/cpu_shared_prefix`)."""
     is_plain = settings.is_packed() and not settings.lora_dropout and not settings.neftune_noise_alpha
-    return work.beginning if device == "cpu" and is_plain and work.beginning >= MIN_SHARED_TOKENS else 0
+    is_shared = work.beginning >= MIN_SHARED_TOKENS and not work.replayed  # which begin in another way
+    return work.beginning if device == "cpu" and is_plain and is_shared else 0
 
 
 def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tuple[float, float]:
@@ -193,12 +195,12 @@ def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tup
     rows = settings.rows_per_step() / settings.num_processes
     filled = settings.row_length(work.max_length)
     if filled is not None:
-        share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
+        share = 1.0 if settings.trainer == "classic" else work.row_trained / work.row_tokens
         return rows * filled, rows * filled * share
     if settings.is_packed():
         batches = rows / settings.per_device_train_batch_size
         saved = (rows - batches) * shared_prefix_tokens(settings, work, device)
-        return rows * work.mean_tokens - saved, rows * work.mean_trained
+        return rows * work.row_tokens - saved, rows * work.row_trained
     padded = rows * expected_longest(work.tokens, settings.per_device_train_batch_size)
     return padded, padded
 
@@ -206,7 +208,7 @@ def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tup
 def tokens_per_step(settings: RunSettings, work: Workload) -> float:
     """Return the mean number of useful tokens per optimizer step."""
     filled = settings.row_length(work.max_length)
-    return settings.rows_per_step() * (work.mean_tokens if filled is None else filled)
+    return settings.rows_per_step() * (work.row_tokens if filled is None else filled)
 
 
 def expected_longest(tokens: np.ndarray, rows: int) -> float:

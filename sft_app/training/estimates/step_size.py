@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import itemgetter
 
-import numpy as np
-
 from sft_app.models.hardware import Hardware
 from sft_app.models.shapes import ModelShape
 from sft_app.settings import RunSettings
@@ -90,9 +88,9 @@ def largest_batch(settings: RunSettings, work: Workload, device: str) -> Largest
     rows = settings.per_device_train_batch_size
     filled = settings.row_length(work.max_length)
     if filled is not None:
-        share = 1.0 if settings.trainer == "classic" else work.mean_trained / work.mean_tokens
+        share = 1.0 if settings.trainer == "classic" else work.row_trained / work.row_tokens
         return LargestBatch(rows * filled, round(rows * filled * share))
-    together = np.resize(work.tokens[:rows], rows), np.resize(work.trained[:rows], rows)
+    together = work.longest(rows)
     shared = (rows - 1) * shared_prefix_tokens(settings, work, device)
-    tokens = int(together[0].sum()) - shared if settings.is_packed() else rows * int(work.tokens[0])
+    tokens = int(together[0].sum()) - shared if settings.is_packed() else rows * int(together[0][0])
     return LargestBatch(tokens, int(together[1].sum()))

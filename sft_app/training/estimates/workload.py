@@ -8,10 +8,11 @@ import numpy as np
 
 from sft_app.data.checkup.lengths import TokenLengths
 from sft_app.data.split import size_to_hold_out
-from sft_app.settings import RunSettings, replayed_conversations
+from sft_app.settings import RunSettings, replayed_conversations, without_replay_of_text
 
-# The usual lengths of a replayed conversation and of its answer (`training/replay`).
+# The usual lengths of a replayed conversation and of its answer (`training/replay`), and the longest ones.
 REPLAYED_TOKENS, REPLAYED_TRAINED = 80, 40
+REPLAYED_LONGEST, REPLAY_TOKENS = 220, 120
 # The file in the run folder that a dry run writes its `DryRunResult` to.
 MEASURED_FILE = "measured.json"
 
@@ -20,9 +21,9 @@ MEASURED_FILE = "measured.json"
 class Workload:
     """The conversations of a run.
 
-    `tokens` and `trained` are the lengths of a sample, cut at `max_length`, the longest first, replayed conversations
-    included; `conversations` and `heldout` count all of one's own. All conversations start with the same `beginning`
-    tokens.
+    `tokens` and `trained` are the lengths of a sample, cut at `max_length`, the longest first; `conversations` and
+    `heldout` count all of one's own. They start with the same `beginning` tokens. Each pass has `replayed` general
+    conversations on top. `is_text` if they are running text.
     """
 
     tokens: np.ndarray
@@ -31,6 +32,8 @@ class Workload:
     heldout: int
     max_length: int
     beginning: int = 0
+    replayed: int = 0
+    is_text: bool = False
 
     @property
     def mean_tokens(self) -> float:
@@ -39,6 +42,30 @@ class Workload:
     @property
     def mean_trained(self) -> float:
         return float(self.trained.mean())
+
+    @property
+    def row_tokens(self) -> float:
+        """Return the mean length of what is trained on, with the replayed conversations."""
+        return self._with_replay(self.mean_tokens, REPLAYED_TOKENS)
+
+    @property
+    def row_trained(self) -> float:
+        """Return the mean number of trained tokens, with the replayed conversations."""
+        return self._with_replay(self.mean_trained, REPLAYED_TRAINED)
+
+    def _with_replay(self, own: float, replayed: int) -> float:
+        rows = self.conversations + self.replayed
+        return (self.conversations * own + self.replayed * min(replayed, self.max_length)) / rows if rows else own
+
+    def longest(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens and the trained tokens of the longest `rows` conversations, each (rows,)."""
+        tokens, trained = np.resize(self.tokens[:rows], rows), np.resize(self.trained[:rows], rows)
+        if not self.replayed:
+            return tokens, trained
+        tokens = np.append(tokens, np.full(rows, min(self.max_length, REPLAYED_LONGEST)))
+        trained = np.append(trained, np.full(rows, min(self.max_length, REPLAY_TOKENS)))
+        order = np.argsort(-tokens, kind="stable")[:rows]
+        return tokens[order], trained[order]
 
 
 @dataclass(frozen=True)
@@ -61,19 +88,8 @@ def plan_workload(lengths: TokenLengths, settings: RunSettings) -> Workload:
     order = np.argsort(-lengths.lengths)
     tokens = np.minimum(lengths.lengths[order], max_length)
     trained = lengths.trained_of(max_length)[order]
-    tokens, trained = _with_replay(tokens, trained, settings)
     total = lengths.total - len(lengths.refused) * max(1, round(lengths.total / max(len(lengths.lengths), 1)))
     heldout = size_to_hold_out(total, settings)
-    return Workload(tokens, trained, total - heldout, heldout, max_length, lengths.beginning)
-
-
-def _with_replay(tokens: np.ndarray, trained: np.ndarray, settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Add the replayed conversations to a sample, which is in descending order of `tokens`."""
-    added = replayed_conversations(settings, len(tokens))
-    if not added:
-        return tokens, trained
-    longest = int(tokens.max())
-    tokens = np.concatenate([tokens, np.full(added, min(longest, REPLAYED_TOKENS))])
-    trained = np.concatenate([trained, np.full(added, min(longest, REPLAYED_TRAINED))])
-    order = np.argsort(-tokens, kind="stable")
-    return tokens[order], trained[order]
+    own = total - heldout
+    replayed = replayed_conversations(without_replay_of_text(settings, lengths.is_text), own)
+    return Workload(tokens, trained, own, heldout, max_length, lengths.beginning, replayed, lengths.is_text)

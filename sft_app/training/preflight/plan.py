@@ -16,7 +16,7 @@ from sft_app.models.catalog import ModelRef, resolve_model
 from sft_app.models.hardware import Hardware, detect_hardware
 from sft_app.models.shapes import ModelShape, read_shape
 from sft_app.runtime.resources import free_disk_gib
-from sft_app.settings import RunSettings, replayed_conversations, rows_per_pass, with_recipe
+from sft_app.settings import RunSettings, replay_obstacle, with_recipe, without_replay_of_text
 from sft_app.training.estimates.disk import disk_needed_gib
 from sft_app.training.estimates.memory import MemoryParts, checkpointed_layers, estimate_memory
 from sft_app.training.estimates.speed import (
@@ -69,6 +69,7 @@ class Preflight:
     checkpoint_every: int = 0
     replayed: int = 0
     """How many general conversations a pass has on top of one's own."""
+    why_not_replayed: str = ""
 
     @property
     def memory_gib(self) -> float:
@@ -107,6 +108,7 @@ def check_plan(
     measured: DryRunResult | None = None,
 ) -> Preflight:
     """Build the preflight of these settings. `disk_gib` is what the run needs and what is free."""
+    asked = settings.model_copy(update={"format": "text"}) if work.is_text else settings
     settings = _completed(settings, work, shape, hardware, speed)
     dtype = settings.step_dtype(hardware.dtype, hardware.device)
     batch, steps = largest_batch(settings, work, hardware.device), count_steps(settings, work)
@@ -136,7 +138,8 @@ def check_plan(
         batch=settings.per_device_train_batch_size,
         accumulation=settings.batches_per_step(),
         checkpoint_every=checkpointed_layers(settings, hardware.device),
-        replayed=replayed_conversations(settings, work.conversations),
+        replayed=work.replayed,
+        why_not_replayed=replay_obstacle(asked) if asked.replay else "",
     )
 
 
@@ -144,6 +147,7 @@ def _completed(
     settings: RunSettings, work: Workload, shape: ModelShape, hardware: Hardware, speed: MachineSpeed
 ) -> RunSettings:
     """Return the settings with what the run will choose for this data, model and machine."""
+    settings = without_replay_of_text(settings, work.is_text)
     chosen = with_recipe(settings, work.conversations, shape.hidden_size, shape.model_type)
     return choose_step_size(chosen, work, shape, hardware, speed)
 
@@ -164,8 +168,8 @@ def count_steps(settings: RunSettings, work: Workload) -> int:
 
 def _steps_per_pass(settings: RunSettings, work: Workload) -> int:
     filled = settings.row_length(work.max_length)
-    conversations = rows_per_pass(settings, work.conversations)
-    rows = conversations if filled is None else math.ceil(conversations * work.mean_tokens / filled)
+    conversations = work.conversations + work.replayed
+    rows = conversations if filled is None else math.ceil(conversations * work.row_tokens / filled)
     batches = math.ceil(rows / (settings.per_device_train_batch_size * settings.num_processes))
     return max(1, math.ceil(batches / settings.batches_per_step()))
 

@@ -148,8 +148,10 @@ def _wire_choice(context: PageContext, tab: RunsTab, data: gr.HTML) -> None:
     @allowed("look", context)
     def show_data(run_id: str | None) -> str:
         run = context.runs.find(run_id)
-        record, problem = read_record(run) if run else (None, "")
-        return views.data_card(record) if record else views.empty_card(problem) if problem else ""
+        if run is None:
+            return ""
+        record, problem = read_record(run)
+        return views.data_card(record) if record else views.empty_card(problem)
 
     tab.table.select(choose_row, None, tab.chosen, **PRIVATE)
     tab.chosen.change(show_data, tab.chosen, data, **UNCHECKED)

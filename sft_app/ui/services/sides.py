@@ -67,7 +67,7 @@ class SideService:
         """Return the run of a side. Raises: RunError if the side is not a run, or none is chosen."""
         run = self.find_run(name)
         if not name:
-            raise RunError("No run is chosen on the right yet. Choose one, or train one first.")
+            raise RunError("No run is chosen on the right yet. Choose a run on the right, or train one first.")
         if run is None:
             raise RunError("The right side is not a run. Choose a run on the right to compare it with its base model.")
         return run

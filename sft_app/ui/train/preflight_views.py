@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sft_app.data.checkup.finding import count_of
 from sft_app.data.sources.data_files import SUFFIXES, data_suffix
 from sft_app.evaluation.power import rows_sentence
 from sft_app.evaluation.verdicts import FEWEST_TO_JUDGE
@@ -34,7 +35,7 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
         ("Time", rounded_duration(found.seconds)),
         ("Steps", rows),
         ("Learning", f"{found.passes:.3g} passes over the examples, rate {found.learning_rate:.2g}"),
-        *([("Replay", replay_sentence(found))] if found.replayed else []),
+        *([("Replay", replay_sentence(found))] if found.replayed or found.why_not_replayed else []),
         *([("At once", step_on_gpu(found))] if found.device == "cuda" else []),
         ("Trained", f"{trained} {short_count(found.parameters)} weights" + (f" ({share:.1%})" if share < 1 else "")),
         *([("Experts", found.experts)] if found.experts else []),
@@ -44,9 +45,11 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
 
 
 def replay_sentence(found: Preflight) -> str:
-    """Say how many general conversations are mixed in, and what for."""
-    own = found.conversations
-    return f"{found.replayed:,} general conversations beside your {own:,}, so that the model forgets less"
+    """Say how many general conversations are mixed in, and what for, or why there are none."""
+    if found.why_not_replayed:
+        return f"none, because {found.why_not_replayed}"
+    mixed = count_of(found.replayed, "general conversation")
+    return f"{mixed} next to your {found.conversations:,}, so that the model forgets less"
 
 
 def step_on_gpu(found: Preflight) -> str:

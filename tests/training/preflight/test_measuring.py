@@ -100,7 +100,8 @@ def test_command_line_looks_ahead_and_starts_nothing(
 ) -> None:
     told = dry_run(cli, tiny_model_dir, data_file, "--json").json
     assert told.keys() >= TOLD
-    assert (told["steps"], told["conversations"], told["measured"], told["suggestion"]) == (20, 20, None, None)
+    assert (told["steps"], told["conversations"], told["measured"], told["suggestion"]) == (25, 20, None, None)
+    assert (told["replayed"], told["why_not_replayed"]) == (5, "")
     assert list_runs(home) == []
 
 
@@ -115,7 +116,8 @@ def test_command_line_measures_when_asked(
 def test_command_line_says_it_in_words(cli: Callable[..., Ended], tiny_model_dir: Path, data_file: Path) -> None:
     ended = dry_run(cli, tiny_model_dir, data_file)
     assert ended.status == 0, ended.err
-    assert "steps: 20 × 4 conversations" in ended.out
+    assert "steps: 25 × 4 conversations" in ended.out
+    assert "replay: 5 general conversations next to your 20" in ended.out
     assert "GiB" in ended.out and "time: " in ended.out
     assert "With 4 held-out conversations, even the same change in all of them could be chance." in " ".join(
         ended.out.split()
