@@ -20,7 +20,7 @@ def chosen(conversations: int, model: tuple[int, str], **given: Any) -> RunSetti
     [
         ("quick", 50, STARTER, 4, 3.87, 1.3e-3),
         ("quick", 226, STARTER, 4, 0.851, 1.3e-3),
-        ("quick", 50_000, LLAMA_8B, 4, 0.00473, 2.9e-4),
+        ("quick", 50_000, LLAMA_8B, 4, 0.00477, 2.9e-4),
         ("good", 20, STARTER, 4, 8.0, 1.3e-3),
         ("good", 50, STARTER, 4, 6.45, 1.3e-3),
         ("good", 120, STARTER, 4, 3.0, 1.3e-3),

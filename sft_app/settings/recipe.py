@@ -21,8 +21,10 @@ LEAST_STEPS, QUICK_STEPS, QUICK_PASSES = 100, 60, 4
 # tinker-cookbook, `hyperparam_utils` (fitted on models from 1 to 70 billion parameters; shape trusted more than level).
 RATE, RATE_WIDTH, RATE_POWER, QWEN_POWER = 5e-4, 2000, 0.78, 0.08
 MOST_RATE = 2e-3
-REPLAY_PROMPTS, MOST_REPLAYED = 176, 4 * 176
-"""How many prompts the app has for replay; each of their answers is seen at most four times per pass."""
+REPLAY_PROMPTS, MOST_REPEATS = 176, 4
+MOST_REPLAYED = MOST_REPEATS * REPLAY_PROMPTS // 2
+"""The app has so many prompts for replay. About half of the answers are usable, and each is seen at most four times per
+pass."""
 # Source: TRL, "PEFT integration": adapters need about ten times the rate of full fine-tuning.
 FULL_SHARE = 0.1
 

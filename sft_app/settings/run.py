@@ -132,7 +132,7 @@ class RunSettings(MethodSettings):
         "training",
         0.0,
         "Share of general conversations among the examples, answered by the base model itself, so that the model "
-        "forgets less; at most 704 of them per pass. 0: none.",
+        "forgets less; at most 352 of them per pass. 0: none.",
         ge=0.0,
         le=0.9,
     )

@@ -17,14 +17,14 @@ from sft_app.data.reading import Example
 from sft_app.evaluation.forgetting.general_questions import GENERAL_QUESTIONS_FILE, rehearsed_note
 from sft_app.models.loading import load_tokenizer
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import iterate_jsonl
+from sft_app.runtime.files import iterate_jsonl, write_jsonl_atomically
 from sft_app.settings import parse_settings, replay_obstacle, replayed_conversations
 from sft_app.settings.recipe import MOST_REPLAYED, REPLAY_PROMPTS
 from sft_app.training.launch import NO_REPLAY_OF_TEXT
 from sft_app.training.preflight.plan import Machine
 from sft_app.training.replay.answers import FEW_FIT, FEW_USABLE, answer_as_base
 from sft_app.training.replay.prompts import prompts_for, replay_prompts
-from sft_app.training.replay.rows import NO_MEMORY, NOT_REPLAYED
+from sft_app.training.replay.rows import NO_ANSWERS, NO_MEMORY, NOT_REPLAYED, kept_answers
 from sft_app.ui.train.preflight_views import preflight_facts
 from tests.training.conftest import queue_run, work_here
 
@@ -144,6 +144,7 @@ def test_a_resumed_run_replays_the_same_without_asking_again(talking_run: Make, 
     losses = {row.step: row.loss for row in run.metrics() if row.loss is not None}
     written = run.replay_file.read_text()
     marked = written.replace('"kind": "facts"', '"kind": "marked"', 1)
+    assert marked != written
     for kept, expected in [(marked, marked), (written[: len(written) // 2], written), ("", written)]:
         run.replay_file.write_text(kept)  # as it was, cut off, and emptied
         shutil.rmtree(run.adapter_dir)
@@ -165,6 +166,24 @@ def test_a_file_of_text_is_not_mixed_with_answers(talking_run: Make, work: Work,
     assert not run.replay_file.exists()
 
 
+def test_an_answer_with_a_line_separator_is_read_as_it_was_written(talking_run: Make) -> None:
+    run = talking_run()
+    messages = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "One\u2028two\u0085"}]
+    write_jsonl_atomically(run.replay_file, [{"kind": "facts", "messages": messages}])
+    assert kept_answers(run) == ([{"kind": "facts", "messages": messages}], "")
+
+
+def test_no_answer_is_repeated_more_than_four_times(
+    talking_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sft_app.training.replay.answers.LEAST_DIFFERENT", 1)
+    run = talking_run(replay=0.5, max_length=40)  # only the shortest answers fit
+    assert work(run) == 0, run.status()
+    different = len(turns(run.replay_file))
+    assert 0 < 4 * different < OWN
+    assert f"{4 * different} general conversations ({different} different) were" in run.status().message
+
+
 def test_another_template_gets_none_and_says_why(talking_run: Make, work: Work) -> None:
     run = talking_run(chat_template="chatml")
     assert work(run) == 0, run.status()
@@ -184,16 +203,17 @@ def test_a_base_that_babbles_is_not_replayed(make_run: Make, work: Work) -> None
     assert f"{NOT_REPLAYED}, because {FEW_USABLE}." in run.status().message and run.status().step == 2
 
 
-def test_a_shortage_of_memory_costs_only_the_replay(
-    talking_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("error", "reason"), [(MemoryError, NO_MEMORY), (NotImplementedError, NO_ANSWERS)])
+def test_an_error_costs_only_the_replay(
+    talking_run: Make, work: Work, monkeypatch: pytest.MonkeyPatch, error: type[Exception], reason: str
 ) -> None:
     def run_out(*_: Any) -> Any:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("sft_app.training.replay.answers.answer_prompts", run_out)
     run = talking_run()
     assert work(run) == 0, run.status()
-    assert f"{NOT_REPLAYED}, because {NO_MEMORY}." in run.status().message and run.has_adapter()
+    assert f"{NOT_REPLAYED}, because {reason}. So a pass is shorter" in run.status().message and run.has_adapter()
 
 
 def test_what_the_run_asks_elsewhere_is_not_rehearsed(talking_run: Make, tmp_path: Path) -> None:

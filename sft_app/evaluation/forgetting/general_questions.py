@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sft_app.data.conversation import Conversation, make_conversation
-from sft_app.data.split import opening_question
+from sft_app.data.split import opening_questions
 from sft_app.errors import DataError
 from sft_app.evaluation.checks import Check, parse_checks, with_lists
 from sft_app.evaluation.suites.plain_yaml import load_yaml, refuse_unknown
@@ -95,19 +95,19 @@ def general_questions_file(run: Run) -> Path:
 def rehearsed_note(run: Run, file: Path) -> str:
     """Say how many of the questions the run has rehearsed (`training/replay`); "" if it is none.
 
-    The app's own questions and those that the run was given are never rehearsed; a file of later may ask such ones.
+    The app's own questions and those that the run was given are never rehearsed; a file given later may contain some.
     """
     if not run.replay_file.exists():
         return ""
-    rehearsed = {_opening(row) for row in iterate_jsonl(run.replay_file)} - {""}
-    if not (asked := sum(_opening(row) in rehearsed for row in iterate_jsonl(file))):
+    rehearsed = {opening for row in iterate_jsonl(run.replay_file) for opening in _openings(row)} - {""}
+    if not (asked := sum(not rehearsed.isdisjoint(_openings(row)) for row in iterate_jsonl(file))):
         return ""
     which = "1 general question was" if asked == 1 else f"{asked:,} general questions were"
-    return f"{which} rehearsed during training, so that what was lost looks a little less than it is"
+    return f"{which} rehearsed during training, so less seems to be lost than is"
 
 
-def _opening(row: dict[str, Any]) -> str:
-    return opening_question((turn["role"], turn.get("content") or "") for turn in row.get("messages") or [])
+def _openings(row: dict[str, Any]) -> list[str]:
+    return opening_questions((turn.get("role", ""), turn.get("content") or "") for turn in row.get("messages") or [])
 
 
 def questions_by_number(path: Path) -> dict[int, GeneralQuestion]:

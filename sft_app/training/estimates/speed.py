@@ -201,7 +201,7 @@ def computed_per_step(settings: RunSettings, work: Workload, device: str) -> tup
         batches = rows / settings.per_device_train_batch_size
         saved = (rows - batches) * shared_prefix_tokens(settings, work, device)
         return rows * work.row_tokens - saved, rows * work.row_trained
-    padded = rows * expected_longest(work.tokens, settings.per_device_train_batch_size)
+    padded = rows * expected_longest(work.row_lengths, settings.per_device_train_batch_size)
     return padded, padded
 
 

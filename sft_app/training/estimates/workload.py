@@ -53,6 +53,12 @@ class Workload:
         """Return the mean number of trained tokens, with the replayed conversations."""
         return self._with_replay(self.mean_trained, REPLAYED_TRAINED)
 
+    @property
+    def row_lengths(self) -> np.ndarray:
+        """Return the lengths of a sample of what is trained on, with the replayed conversations, the longest first."""
+        added = round(len(self.tokens) * self.replayed / self.conversations) if self.conversations else 0
+        return np.sort(np.append(self.tokens, np.full(added, min(self.max_length, REPLAYED_TOKENS))))[::-1]
+
     def _with_replay(self, own: float, replayed: int) -> float:
         rows = self.conversations + self.replayed
         return (self.conversations * own + self.replayed * min(replayed, self.max_length)) / rows if rows else own

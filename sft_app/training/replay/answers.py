@@ -27,7 +27,8 @@ LEAST_USABLE = 0.25
 MOST_REPETITION = 0.2
 REFUSING = "refusing"
 FEW_USABLE = "most answers of the base model did not end, or repeated themselves"
-FEW_FIT = "too few answers of the base model fit within max_length and are trained as it wrote them"
+NO_PROMPTS = "your examples, tests and general questions ask all of the app's prompts"
+FEW_FIT = "too few answers of the base model can be trained whole and exactly as it wrote them"
 LEAST_DIFFERENT = 8
 """The least number of answers, unless fewer are wanted: two or three over and over would be learned by heart."""
 Row = dict[str, Any]
@@ -57,7 +58,9 @@ def answer_as_base(
                     rows.append({"kind": prompt.kind, "messages": _turns(prompt, answer)})
         if len(rows) >= wanted or ended < LEAST_USABLE * asked:
             break
-    if ended < LEAST_USABLE * asked or not asked:
+    if not asked:
+        return [], NO_PROMPTS
+    if ended < LEAST_USABLE * asked:
         return [], FEW_USABLE
     if len(rows) < min(wanted, LEAST_DIFFERENT):
         return [], FEW_FIT

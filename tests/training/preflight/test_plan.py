@@ -106,7 +106,7 @@ def test_workload_of_a_file_by_hand(home: Path, tmp_path: Path, tokenizer: Any) 
     found = plan_workload(lengths, settings)
     assert found.tokens.tolist() == [frame + n for n in range(24, 0, -1)]
     assert found.trained.tolist() == [n + 1 for n in range(24, 0, -1)]
-    assert (found.conversations, found.heldout, found.max_length) == (22, 2, 64)
+    assert (found.conversations, found.heldout, found.max_length) == (22, 2, 128)
     cut = plan_workload(lengths, asked(data=str(path), heldout_min=2, max_length=frame + 10))
     assert cut.tokens.max() == frame + 10
     assert cut.trained.tolist()[:3] == [11, 11, 11]
@@ -311,7 +311,7 @@ def test_machine_tells_a_real_model_and_disk(tiny_model_dir: Path, home: Path, d
     settings = asked(model=str(tiny_model_dir), data=str(data_file))
     lengths = measure_lengths(tokenizer, load_data(open_data(settings.reading(), home)).examples, None, 24)
     found = Machine(home).preflight(settings, lengths, data_file.stat().st_size)
-    assert (found.conversations, found.heldout, found.max_length) == (16, 8, 64)
+    assert (found.conversations, found.heldout, found.max_length) == (16, 8, 128)
     assert 0 < found.trainable < found.parameters
     assert found.disk_free_gib > 0 and found.fits_memory and math.isfinite(found.seconds)
 
