@@ -42,7 +42,7 @@ def test_run_takes_what_the_check_up_told(make_run: Callable[..., Run], home: Pa
     told = inspect_data(open_data(settings.reading(), home), settings, tokenizer).lengths
     assert told is not None
     assert resolve_max_length(other, tokenizer) == told.max_length
-    assert other.record().settings.max_length == told.max_length == {20: 64, 200: 256, 3000: 512}[longest]
+    assert other.record().settings.max_length == told.max_length == {20: 128, 200: 256, 3000: 512}[longest]
 
 
 def test_length_that_was_asked_for_stays(make_run: Callable[..., Run], tokenizer: Any) -> None:
@@ -58,7 +58,7 @@ def test_worked_out_length_stands_in_the_settings_after_the_run(
     run = make_run(max_length=None)
     assert work(run) == 0
     assert run.status().state == "finished", run.status()
-    assert run.record().settings.max_length == 64
+    assert run.record().settings.max_length == 128
 
 
 def machine_with(dtype: str) -> Hardware:

@@ -158,9 +158,10 @@ def test_template_that_takes_none_is_told(tokenizer: Any):
 @pytest.mark.parametrize(
     ("lengths", "context", "suggested"),
     [
-        ([1], 512, 64),
-        ([64], 512, 64),
-        ([65], 512, 128),
+        ([1], 512, 128),
+        ([1], 100, 100),
+        ([128], 512, 128),
+        ([129], 512, 192),
         ([100] * 99 + [4000], 8192, 128),  # one of a hundred may be cut
         ([100] * 98 + [4000] * 2, 8192, 4032),
         ([4000], 2048, 2048),
