@@ -207,7 +207,7 @@ def test_what_cannot_be_asked_or_answered_is_said(made: Any, tmp_path: Any) -> N
     (side,) = keep_score(made.run, pair, 0, more=more).sides
     assert side_sentence(side) == f"Not compared. {NO_QUESTIONS}"
     again = keep_score(made.run, pair, 1)
-    assert again.sides == [] and again.note.endswith("that were not asked this time: other.csv")
+    assert again.sides == [] and again.note.endswith("that were not asked this time: Recorded: other.csv")
     assert "not asked this time" not in keep_score(made.run, pair, 1).note
     with pytest.raises(SettingsError, match="part of every scorecard already"):
         find_scored_sides(made.run.id, ["prompted"], made.home)
