@@ -81,7 +81,7 @@ def test_every_path_that_a_document_names_exists(document: str) -> None:
         return any((base / one).exists() for base in beginnings for one in (name, f"{name}.py", f"{module}.py"))
 
     run_folder = (
-        *("data/train.jsonl", "data/heldout.jsonl", "data/validation.jsonl", "data/general.jsonl"),
+        *("data/train.jsonl", "data/heldout.jsonl", "data/validation.jsonl", "data/general.jsonl", "data/replay.jsonl"),
         *("tokens/train.arrow", "checkpoints/", "adapter/", "runs/"),
     )
     home = ("models/", "uploads/", "datasets/", "exports/", "cleaned/", "workspace/")

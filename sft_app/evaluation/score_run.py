@@ -111,21 +111,18 @@ def score_run(
     sampling = Sampling(0.0, settings.seed, settings.max_new_tokens)
     answered = _answer_rows(pair, questions, sampling, part_of(on_progress, 0.5, 0.7))
     to_answer = settings.general_answers if prompts and not settings.enable_thinking else 0
+    notes = [pair.models.note, strength_note(run.strength()), rehearsed_note(run, general_file)]
     measured: dict[str, Any] = {
         "dtype": pair.models.hardware.dtype,
-        "note": ". ".join(
-            filter(None, [pair.models.note, strength_note(run.strength()), rehearsed_note(run, general_file)])
-        ),
+        "note": ". ".join(filter(None, notes)),
         "primary": settings.primary_measure,
         "general": make_scorecard(*of_general, groups=np.array(copies)) if general else None,
         "known": _known(pair, general_file, (general, copies), of_general, to_answer, part_of(on_progress, 0.7, 0.85)),
         "most_changed": most_changed(heldout, *known, {row.number: both for row, both in answered}),
     }
     groups = np.array([row.group for row in heldout])
-    judged, selection = without_selection(run, known[1], groups)
-    if selection:
-        measured["selection"] = selection
-    is_flattered = selection is not None and selection.rows == "same"
+    judged, measured["selection"] = without_selection(run, known[1], groups)
+    is_flattered = measured["selection"] is not None and measured["selection"].rows == "same"
     rows, sides = _answered_rows(heldout, known, answered), list(zip(more, opened, strict=True))
     if answered:
         measured["answers"] = _compared(answered)
@@ -134,8 +131,7 @@ def score_run(
     if runs_tests and (tested := run_kept_tests(run, pair, part_of(on_progress, 0.95, 1.0))):
         tests, suite = tested
         measured["tests"] = with_flattering_tests(run, tests, suite) if suite else tests
-    card = make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured)
-    card = correct_for_several(card)
+    card = correct_for_several(make_scorecard(*known, groups=groups, judged=judged).model_copy(update=measured))
     complete = [(row, both) for row, both in answered if not any(answer.broken for answer in both)]
     return card, [_as_pair(row.conversation, *both) for row, both in complete]
 

@@ -44,7 +44,8 @@ class Run(RunLogs):
         except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
             if newer := _unknown_settings(error):
                 raise RunError(
-                    f"Run {self.id} has settings that this version of the app does not know: {', '.join(newer)}. "
+                    f"The settings.json of run {self.id} has settings that this version of the app does not know: "
+                    f"{', '.join(newer)}. "
                     "A newer version of the app may have written them: restart the app, or update it, to use the run."
                 ) from error
             raise RunError(

@@ -102,7 +102,7 @@ def test_the_page_has_every_part_in_the_readers_order(run: Run) -> None:
         "python -m sft_app train --config settings.json",
     ):
         assert told in page.text, told
-    assert '"num_train_epochs": 2.0' in page.text and f"All {len(RunSettings.model_fields)} settings" in page.text
+    assert '"num_train_epochs": 1.6' in page.text and f"All {len(RunSettings.model_fields)} settings" in page.text
 
 
 def test_the_markdown_has_the_same_facts(run: Run) -> None:
