@@ -45,11 +45,11 @@ def preflight_facts(found: Preflight) -> list[tuple[str, str]]:
 
 
 def replay_sentence(found: Preflight) -> str:
-    """Say how many general conversations are mixed in, and what for, or why there are none."""
+    """Say how many general conversations are mixed in, or why there are none."""
     if found.why_not_replayed:
         return f"none, because {found.why_not_replayed}"
     mixed = count_of(found.replayed, "general conversation")
-    return f"{mixed} next to your {found.conversations:,}, so that the model forgets less"
+    return f"{mixed} next to your {found.conversations:,}"
 
 
 def step_on_gpu(found: Preflight) -> str:
