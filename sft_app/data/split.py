@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from sft_app.data.conversation import Conversation
+from sft_app.data.conversation import Conversation, make_conversation
 from sft_app.data.duplicates import NearDuplicates, equal_groups, merge_groups
 from sft_app.errors import DataError
+from sft_app.runtime.files import iterate_jsonl
 from sft_app.settings import RunSettings
 
 GREETING_CHARACTERS = 25
@@ -134,6 +137,21 @@ def opening_questions(turns: Iterable[tuple[str, str]]) -> list[str]:
         elif role == "user":
             said.append(text)
     return [*openings, _on_one_line(said)]
+
+
+def asked_in(file: Path, questions: Collection[str]) -> set[str]:
+    """Return those of some opening questions that a conversation of this file of a run begins with.
+
+    Only the questions are kept in memory.
+    """
+    missing, found = set(questions) - {""}, set[str]()
+    for row in iterate_jsonl(file) if missing else ():
+        with suppress(DataError):  # an edited file; training skipped the row too
+            turns = make_conversation(row["messages"]).messages
+            found |= missing.intersection(opening_questions((turn.role, turn.content) for turn in turns))
+        if found == missing:
+            break
+    return found
 
 
 def _on_one_line(said: list[str]) -> str:

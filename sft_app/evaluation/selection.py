@@ -8,22 +8,19 @@ change is cross-fitted here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sft_app.data.conversation import make_conversation
-from sft_app.data.split import opening_questions
-from sft_app.errors import DataError
+from sft_app.data.split import asked_in
 from sft_app.evaluation.scorecard import RowScore, mean_loss
 from sft_app.evaluation.suites.tests_file import Suite
 from sft_app.runs.folder import Run
 from sft_app.runs.records import Number, Record
 from sft_app.runs.scorecard import Selection
 from sft_app.runs.suite_scores import SuiteScores
-from sft_app.runtime.files import append_jsonl, iterate_jsonl, read_records
+from sft_app.runtime.files import append_jsonl, read_records
 
 Evaluations = Mapping[int, Sequence[RowScore]]
 
@@ -92,14 +89,8 @@ def with_flattering_tests(run: Run, scores: SuiteScores, suite: Suite) -> SuiteS
 
 
 def _count_asked(questions: Sequence[str], file: Path) -> int:
-    """Return how many questions a conversation of this file begins with; only the questions are kept."""
-    missing, found = set(questions) - {""}, set[str]()
-    for row in iterate_jsonl(file) if missing else ():
-        with suppress(DataError):  # an edited file; training skipped the row too
-            turns = make_conversation(row["messages"]).messages
-            found |= missing.intersection(opening_questions((turn.role, turn.content) for turn in turns))
-        if found == missing:
-            break
+    """Return how many questions a conversation of this file begins with."""
+    found = asked_in(file, questions)
     return sum(question in found for question in questions)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from sft_app.data.split import opening_question, opening_questions
+from sft_app.data.split import asked_in, opening_question
 from sft_app.evaluation.forgetting.general_questions import general_questions_file
 from sft_app.evaluation.suites.kept import kept_tests
 from sft_app.runs.folder import Run
-from sft_app.runtime.files import iterate_jsonl
 
 PROMPTS_FILE = Path(__file__).with_name("prompts.jsonl")
 
@@ -43,19 +40,10 @@ def prompts_for(run: Run) -> list[ReplayPrompt]:
     A question that judges must not be rehearsed, and one that is trained must not get a second answer.
     Raises: DataError if the run's tests cannot be read.
     """
-    prompts = replay_prompts()
-    wanted = {prompt.opening for prompt in prompts}
-    asked = {opening for opening in _openings_of(run) if opening in wanted}
-    return [prompt for prompt in prompts if prompt.opening not in asked]
-
-
-def _openings_of(run: Run) -> Iterator[str]:
-    for file in (*run.data_files(), general_questions_file(run)):
-        for row in iterate_jsonl(file):
-            yield from opening_questions(_turns(row.get("messages")))
-    if tests := kept_tests(run):
-        yield from tests.opening_questions()
-
-
-def _turns(messages: Any) -> Iterable[tuple[str, str]]:
-    return [(message["role"], message.get("content") or "") for message in messages or []]
+    prompts = {prompt.opening: prompt for prompt in replay_prompts()}
+    asked = {
+        opening for file in (*run.data_files(), general_questions_file(run)) for opening in asked_in(file, prompts)
+    }
+    tests = kept_tests(run)
+    asked |= set(tests.opening_questions() if tests else ())
+    return [prompt for opening, prompt in prompts.items() if opening not in asked]
